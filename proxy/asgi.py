@@ -1,0 +1,30 @@
+"""ASGI names and the few header helpers the whole project shares.
+
+Headers are what ASGI says they are: a list of ``(lower-case name, value)`` pairs of bytes, in order, with duplicates.
+"""
+
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["ASGIApp", "Header", "Message", "Receive", "Scope", "Send", "header", "header_values", "without"]
+
+Header = tuple[bytes, bytes]
+
+
+def header(headers: Iterable[Header], name: bytes) -> bytes | None:
+    """Return the first value of `name` (lower case), or None."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+def header_values(headers: Iterable[Header], name: bytes) -> list[bytes]:
+    """Return every value of `name` (lower case), in order."""
+    return [value for key, value in headers if key == name]
+
+
+def without(headers: Iterable[Header], names: frozenset[bytes]) -> list[Header]:
+    """Return the headers whose name is not in `names` (lower case), order and duplicates kept."""
+    return [pair for pair in headers if pair[0] not in names]

@@ -1,0 +1,306 @@
+"""Exchange: everything known about one request while it runs.
+
+There is one per request, at ``scope["ollama_proxy.exchange"]``. Each attribute has one writer, named in its section;
+everybody may read. (`response_headers` is the exception: any plugin appends what the answer shall carry, whoever
+gives it; the frame puts them on ``http.response.start``, so that no plugin needs to wrap `send` for a header.)
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+
+from proxy.asgi import Header, Message, Receive, Scope
+from proxy.body import BodyBudget
+from proxy.errors import ClientGone, Flavor, Outcome, ProxyError, Refused
+from proxy.models import ModelName
+from proxy.models import parse as parse_model
+from proxy.routes import Match, NoMatch, Route, RouteTable, flavor_of
+
+KEY: Final = "ollama_proxy.exchange"
+
+Finisher = Callable[["Exchange"], Awaitable[None] | None]
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one request.
+
+    Attributes:
+        tokens_in: prompt tokens, None where nobody knows.
+        tokens_out: generated tokens.
+        source: "reported" by the backend, or "estimated" from delivered chunks where no report came.
+        done_reason: why generation ended, in the backend's word (``stop``, ``length``, …).
+    """
+
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    source: Literal["reported", "estimated"] = "reported"
+    done_reason: str | None = None
+
+
+class Exchange:
+    """One request on its way through the chain."""
+
+    __slots__ = (
+        "_bodies",
+        "_body",
+        "_document",
+        "_finishers",
+        "_held",
+        "_model",
+        "_parsed",
+        "_replay",
+        "_routes",
+        "_source",
+        "attempts",
+        "backend",
+        "bytes_in",
+        "bytes_out",
+        "chunks",
+        "claims",
+        "client",
+        "committed",
+        "ended",
+        "ended_at",
+        "error",
+        "first_byte_at",
+        "flavor",
+        "generation",
+        "gone",
+        "id",
+        "identity",
+        "match",
+        "outcome",
+        "policy",
+        "queued",
+        "reason",
+        "response_headers",
+        "scope",
+        "started_at",
+        "status",
+        "tenant",
+        "terminated",
+        "tried",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        source: Receive,
+        *,
+        id: str,
+        routes: RouteTable,
+        client: str,
+        started_at: float,
+        bodies: BodyBudget,
+        generation: int = 0,
+    ) -> None:
+        # frame
+        self.scope = scope
+        self.id = id
+        self.match: Match | NoMatch = NoMatch()
+        self.flavor: Flavor = "text"
+        self.client = client
+        self.generation = generation
+        self.started_at = started_at
+        self.ended_at: float | None = None
+        self.status: int | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.chunks = 0
+        self.ended = False
+        self.gone = False
+        self.outcome: Outcome | None = None
+        self.error: ProxyError | None = None
+        # any plugin
+        self.response_headers: list[Header] = []
+        # auth
+        self.identity: str | None = None
+        self.tenant: str | None = None
+        self.policy: str | None = None
+        self.claims: Mapping[str, Any] = {}
+        # queue
+        self.queued = 0.0
+        # dispatch
+        self.backend: str | None = None
+        self.tried: list[str] = []
+        self.attempts = 0
+        self.reason: str | None = None
+        self.committed = False
+        self.first_byte_at: float | None = None
+        self.terminated = False
+        self.usage: Usage | None = None
+        # body
+        self._source = source
+        self._bodies = bodies
+        self._held = 0
+        self._body: bytes | None = None
+        self._replay = False
+        self._parsed = False
+        self._document: dict[str, Any] | None = None
+        self._model: ModelName | None = None
+
+        self._finishers: list[Finisher] | None = []
+        self._routes = routes
+        self.reroute("")
+
+    @staticmethod
+    def of(scope: Scope) -> "Exchange":
+        """Return the exchange of an ASGI scope that came through the frame."""
+        exchange: Exchange = scope[KEY]
+        return exchange
+
+    @property
+    def route(self) -> Route | None:
+        """The route of this request, None where Ollama has none."""
+        return self.match.route if isinstance(self.match, Match) else None
+
+    def reroute(self, prefix: str) -> None:
+        """Move `prefix` from the front of ``scope["path"]`` to its ``root_path`` and look the route up again.
+
+        For the frame, and for `auth`, which takes a token out of the path.
+        """
+        scope = self.scope
+        if prefix:
+            scope["path"] = scope["path"].removeprefix(prefix)
+            scope["root_path"] = scope.get("root_path", "") + prefix
+        self.match = self._routes.match(scope["method"], scope["path"], scope["query_string"])
+        self.flavor = flavor_of(scope["path"])
+
+    # Looking back
+
+    def on_finish(self, callback: Finisher) -> None:
+        """Run `callback(exchange)` exactly once when the request is over, however it ends.
+
+        The last registered runs first. A callback may be a coroutine function; it must not raise.
+        """
+        if self._finishers is None:
+            raise RuntimeError("the exchange is finished already")
+        self._finishers.append(callback)
+
+    def finishers(self) -> list[Finisher]:
+        """Hand over the callbacks in the order they run, and give back the body's memory. For the frame, once."""
+        finishers, self._finishers = self._finishers, None
+        if finishers is None:
+            raise RuntimeError("the exchange is finished already")
+        self._bodies.release(self._held)
+        self._held = 0
+        finishers.reverse()
+        return finishers
+
+    # The body
+
+    async def receive(self) -> Message:
+        """Return the chain's next message from the client: a body that was read already, or what comes."""
+        if self._replay and self._body is not None:
+            self._replay = False
+            return {"type": "http.request", "body": self._body, "more_body": False}
+        return await self._source()
+
+    def rewind(self) -> None:
+        """Let `receive` hand out a body that was read from its beginning, for another attempt."""
+        self._replay = self._body is not None
+
+    async def body(self) -> bytes:
+        """Read the whole body, once; raises Refused (413, 503) beyond its bounds and ClientGone."""
+        if self._body is not None:
+            return self._body
+        declared = _content_length(self.scope)
+        if declared:
+            self._hold(declared)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._source()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            if part:
+                size += len(part)
+                if size > self._held:
+                    self._hold(size - self._held)
+                parts.append(part)
+            if not message.get("more_body", False):
+                break
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self.put_body(body)
+        return body
+
+    def put_body(self, body: bytes) -> None:
+        """Set the body that the rest of the chain sees, in place of what the client sent."""
+        self._body = body
+        self._replay = True
+        self._parsed = False
+        self._document = None
+        self._model = None
+
+    async def json(self) -> dict[str, Any]:
+        """Return the body as a JSON object that Ollama reads the same way; raises Refused (400) where it would not."""
+        await self.body()
+        if self.document is None:
+            raise Refused(400, "the request body must be one JSON object")
+        return self.document
+
+    @property
+    def document(self) -> dict[str, Any] | None:
+        """The body as a JSON object where it has been read and is one; for hints only, `json` is what policies use."""
+        if not self._parsed:
+            self._parse()
+        return self._document
+
+    @property
+    def model(self) -> ModelName | None:
+        """The model the request names, as far as it is known by now."""
+        if not self._parsed:
+            self._parse()
+        return self._model
+
+    @property
+    def stream(self) -> bool:
+        """Whether the caller asked for a stream, by the body or by the route's default."""
+        route = self.route
+        if route is None or route.stream is None:
+            return False
+        wanted = self.document.get("stream") if self.document else None
+        return wanted if isinstance(wanted, bool) else route.stream
+
+    def _hold(self, more: int) -> None:
+        self._bodies.hold(more, already=self._held)
+        self._held += more
+
+    def _parse(self) -> None:
+        match = self.match
+        if not isinstance(match, Match):
+            return
+        route = match.route
+        if route.body == "json" and self._body:
+            try:
+                document = orjson.loads(self._body)
+            except orjson.JSONDecodeError:
+                document = None
+            if isinstance(document, dict):
+                self._document = document
+                for name in route.models:
+                    text = document.get(name)
+                    if isinstance(text, str) and text:
+                        self._model = parse_model(text)
+                        break
+        elif match.argument is not None and route.path.endswith("{model}"):
+            self._model = parse_model(match.argument)
+        self._parsed = self._body is not None or route.body != "json"
+
+    def __repr__(self) -> str:
+        return (
+            f"<Exchange {self.id} {self.scope['method']} {self.scope['path']} by {self.identity or 'nobody'} "
+            f"at {self.backend or 'no backend'} status={self.status} chunks={self.chunks} outcome={self.outcome}>"
+        )
+
+
+def _content_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value)
+    return 0

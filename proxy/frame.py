@@ -1,0 +1,246 @@
+"""The outermost ASGI app.
+
+It makes the Exchange, owns `receive` and `send`, watches for a client that leaves, renders every error, and says how a
+request ended. Nothing else in the project does any of these.
+"""
+
+import asyncio
+import inspect
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from proxy.address import Network, client_address
+from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
+from proxy.body import BodyBudget
+from proxy.errors import ClientGone, ProxyError, Refused, render
+from proxy.exchange import KEY, Exchange
+from proxy.routes import RouteTable
+
+log = structlog.get_logger("ollama_proxy.frame")
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One configuration in force. A request keeps the generation it began with, whatever is loaded meanwhile."""
+
+    number: int
+    chain: ASGIApp
+    routes: RouteTable
+    trusted_proxies: Sequence[Network] = ()
+
+
+class Frame:
+    """Serves every request through the chain of the generation in force.
+
+    Args:
+        current: the generation that new requests get; assign another to change the configuration.
+        bodies: the memory that request bodies may take.
+        lifespan: entered when the server starts, left when it stops.
+    """
+
+    def __init__(
+        self,
+        current: Generation,
+        *,
+        bodies: BodyBudget,
+        lifespan: Callable[[], AbstractAsyncContextManager[None]] | None = None,
+    ) -> None:
+        self.current = current
+        self.live: set[Exchange] = set()
+        self._bodies = bodies
+        self._lifespan = lifespan
+        self._finishing: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (or the server's lifespan)."""
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+            return
+        current = self.current
+        client = _Client(receive, send)
+        exchange = client.exchange = Exchange(
+            scope,
+            client.receive,
+            id=secrets.token_hex(8),
+            routes=current.routes,
+            client=client_address(scope, current.trusted_proxies),
+            started_at=time.monotonic(),
+            bodies=self._bodies,
+            generation=current.number,
+        )
+        scope[KEY] = exchange
+        self.live.add(exchange)
+        try:
+            await self._serve(exchange, client, current.chain)
+        finally:
+            client.unwatch()
+            self.live.discard(exchange)
+            self._finish(exchange)
+
+    async def _serve(self, exchange: Exchange, client: "_Client", chain: ASGIApp) -> None:
+        try:
+            try:
+                if not _has_body(exchange.scope):
+                    await exchange.body()
+                await chain(exchange.scope, exchange.receive, client.send)
+                if exchange.status is None or not exchange.ended:
+                    raise RuntimeError("the chain returned without a complete answer")
+                exchange.outcome = "completed"
+            except ProxyError as error:
+                await self._answer(exchange, client, error)
+            except ClientGone:
+                exchange.outcome = "client_gone"
+            except Exception:
+                log.exception("plugin_failed", request_id=exchange.id, plugin="dispatch")
+                await self._answer(exchange, client, _bug(exchange))
+        except asyncio.CancelledError:
+            await self._cancelled(exchange, client)
+
+    async def _answer(self, exchange: Exchange, client: "_Client", error: ProxyError) -> None:
+        """Answer with `error`; an answer that has begun is left without its end, so that nobody takes it for whole."""
+        exchange.error = error
+        exchange.outcome = error.outcome
+        if exchange.status is None:
+            status, headers, body = render(exchange.flavor, error)
+            await client.send({"type": "http.response.start", "status": status, "headers": headers})
+            await client.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _cancelled(self, exchange: Exchange, client: "_Client") -> None:
+        """Our own watch cancelled the chain, or the server's shutdown did; either way the request ends here."""
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        if exchange.gone:
+            exchange.outcome = "completed" if exchange.terminated else "client_gone"
+            return
+        error = Refused(503, "the proxy is shutting down; try again", code="shutdown", headers={"connection": "close"})
+        await self._answer(exchange, client, error)
+        exchange.outcome = "shutdown"
+
+    def _finish(self, exchange: Exchange) -> None:
+        exchange.ended_at = time.monotonic()
+        pending: list[Awaitable[None]] = []
+        for finish in exchange.finishers():
+            try:
+                result = finish(exchange)
+            except Exception:
+                log.exception("finisher_failed", request_id=exchange.id)
+                continue
+            if result is not None and inspect.isawaitable(result):
+                pending.append(result)
+        if pending:
+            # A task of its own: this one may have been cancelled by a client that left.
+            task = asyncio.create_task(self._settle(exchange, pending))
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
+
+    async def _settle(self, exchange: Exchange, pending: list[Awaitable[None]]) -> None:
+        for awaitable in pending:
+            try:
+                await awaitable
+            except Exception:
+                log.exception("finisher_failed", request_id=exchange.id)
+
+    async def settled(self) -> None:
+        """Wait until every finished request is accounted for."""
+        while self._finishing:
+            await asyncio.wait(self._finishing)
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        phase = "startup"
+        try:
+            async with self._lifespan() if self._lifespan else nullcontext():
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+                await self.settled()
+        except Exception as error:
+            log.exception("lifespan_failed", phase=phase)
+            await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    def __repr__(self) -> str:
+        return f"<Frame generation {self.current.number}, {len(self.live)} live requests>"
+
+
+class _Client:
+    """The caller: what it sends, what it is sent, and whether it is still there.
+
+    ASGI tells of a disconnect only to who waits in `receive`; nobody does while a place in the queue, a connection or a
+    token is awaited. So, from the end of the request body on, a task waits there and cancels the chain.
+    """
+
+    __slots__ = ("_chain", "_receive", "_send", "_watch", "exchange")
+
+    exchange: Exchange
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._chain = asyncio.current_task()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def receive(self) -> Message:
+        if self._watch is not None:
+            await asyncio.shield(self._watch)
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        if message["type"] != "http.request":
+            self.exchange.gone = True
+            return message
+        self.exchange.bytes_in += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            self._watch = asyncio.create_task(self._watch_for_disconnect())
+        return message
+
+    async def send(self, message: Message) -> None:
+        exchange = self.exchange
+        if message["type"] == "http.response.body":
+            body = message.get("body")
+            if body:
+                exchange.chunks += 1
+                exchange.bytes_out += len(body)
+            if not message.get("more_body", False):
+                exchange.ended = True
+        else:
+            exchange.status = message["status"]
+            headers: list[Header] = [
+                *message.get("headers", ()),
+                (b"x-request-id", exchange.id.encode()),
+                *exchange.response_headers,
+            ]
+            message = {"type": "http.response.start", "status": message["status"], "headers": headers}
+        await self._send(message)
+
+    async def _watch_for_disconnect(self) -> None:
+        while (await self._receive())["type"] == "http.request":
+            pass
+        if not self.exchange.ended:
+            self.exchange.gone = True
+            if self._chain is not None:
+                self._chain.cancel()
+
+    def unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+
+
+_LENGTH: Final = b"content-length"
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = scope["headers"]
+    length = header(headers, _LENGTH)
+    return length not in (None, b"0") or header(headers, b"transfer-encoding") is not None
+
+
+def _bug(exchange: Exchange) -> Refused:
+    return Refused(500, f"the proxy failed on this request; its log says why under request id {exchange.id}")

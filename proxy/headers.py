@@ -1,0 +1,104 @@
+"""Which headers cross the proxy, in both directions (RFC 9110 §7.6)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from proxy.asgi import Header, Scope
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_OURS: Final = frozenset(
+    {
+        # Written anew for every backend.
+        b"host",
+        b"content-length",
+        b"via",
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-forwarded-port",
+        b"x-real-ip",
+        b"x-request-id",
+    }
+)
+_WITHHELD: Final = frozenset(
+    {
+        # The caller's credentials are for this proxy. A cloud model would carry them on to somebody else's servers.
+        b"authorization",
+        b"cookie",
+        b"x-api-key",
+        # Ollama refuses foreign origins with an empty 403; CORS is answered here.
+        b"origin",
+        # A compressed answer could not be read for token counts.
+        b"accept-encoding",
+        b"expect",
+        # Would let the caller choose what another proxy further on believes the request to be.
+        b"x-original-url",
+        b"x-rewrite-url",
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
+    }
+)
+_NOT_SENT: Final = _HOP_BY_HOP | _OURS | _WITHHELD
+_NOT_RETURNED: Final = _HOP_BY_HOP | {b"date"}
+
+
+def via_names(headers: Sequence[Header], pseudonym: bytes) -> bool:
+    """Whether one of the Via headers names us: the request came back to where it started."""
+    return any(name == b"via" and pseudonym in value for name, value in headers)
+
+
+def upstream_headers(scope: Scope, *, host: bytes, via: bytes, client: str, request_id: str) -> list[Header]:
+    """Return what a backend is sent of the caller's headers, and what we add. The body's framing is not among them."""
+    received: list[Header] = scope["headers"]
+    dropped = _named_by_connection(received, _NOT_SENT)
+    headers: list[Header] = [(b"host", host)]
+    forwarded_host = b""
+    seen_via = b""
+    for pair in received:
+        name = pair[0]
+        if name in dropped:
+            if name == b"host":
+                forwarded_host = pair[1]
+            elif name == b"via":
+                seen_via += pair[1] + b", "
+        elif b"_" not in name or name.replace(b"_", b"-") not in dropped:
+            headers.append(pair)
+    headers.append((b"via", seen_via + b"1.1 " + via))
+    headers.append((b"x-forwarded-for", client.encode("latin-1")))
+    headers.append((b"x-forwarded-proto", scope["scheme"].encode("latin-1")))
+    if forwarded_host:
+        headers.append((b"x-forwarded-host", forwarded_host))
+    headers.append((b"x-request-id", request_id.encode()))
+    return headers
+
+
+def downstream_headers(received: Sequence[Header]) -> list[Header]:
+    """Return what the caller is sent of a backend's headers, names in lower case."""
+    lowered = [(name.lower(), value) for name, value in received]
+    dropped = _named_by_connection(lowered, _NOT_RETURNED)
+    return [pair for pair in lowered if pair[0] not in dropped]
+
+
+def _named_by_connection(headers: Sequence[Header], always: frozenset[bytes]) -> frozenset[bytes]:
+    named: set[bytes] = set()
+    for name, value in headers:
+        if name == b"connection":
+            named.update(token.strip().lower() for token in value.split(b","))
+    return always | named if named - _HARMLESS else always
+
+
+_HARMLESS: Final = frozenset({b"keep-alive", b"close", b"upgrade", b"te"})

@@ -1,0 +1,353 @@
+"""proxy/frame.py."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from proxy.asgi import ASGIApp, Message, Receive, Scope, Send, header
+from proxy.body import BodyBudget
+from proxy.errors import ConnectFailed, Refused, Truncated
+from proxy.exchange import Exchange
+from proxy.frame import Frame, Generation
+from proxy.routes import RouteTable
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}
+
+
+class Server:
+    """One request as a server makes it: `messages` in, then nothing until `hang_up`."""
+
+    def __init__(self, *bodies: bytes, method: str = "POST", path: str = "/api/chat") -> None:
+        self.scope: Scope = {
+            "type": "http",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "query_string": b"",
+            "headers": [(b"transfer-encoding", b"chunked")] if bodies else [],
+            "client": ("192.0.2.1", 1),
+            "state": {},
+        }
+        parts = bodies or (b"",)
+        self.messages: list[Message] = [
+            {"type": "http.request", "body": body, "more_body": number < len(parts)}
+            for number, body in enumerate(parts, start=1)
+        ]
+        self.sent: list[Message] = []
+        self.gone = asyncio.Event()
+
+    def hang_up(self) -> None:
+        self.gone.set()
+
+    async def receive(self) -> Message:
+        if self.messages:
+            return self.messages.pop(0)
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    @property
+    def status(self) -> int | None:
+        return self.sent[0]["status"] if self.sent else None
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent[1:])
+
+    @property
+    def complete(self) -> bool:
+        return len(self.sent) > 1 and not self.sent[-1].get("more_body", False)
+
+
+class Watcher:
+    """An outermost plugin that notes how exchanges end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.finished: list[Exchange] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        Exchange.of(scope).on_finish(self.finished.append)
+        await self.app(scope, receive, send)
+
+
+def make(app: ASGIApp, bodies: BodyBudget | None = None) -> tuple[Frame, Watcher]:
+    watcher = Watcher(app)
+    return Frame(Generation(1, watcher, RouteTable()), bodies=bodies or BodyBudget()), watcher
+
+
+async def serve(app: ASGIApp, server: Server) -> Exchange:
+    frame, watcher = make(app)
+    await frame(server.scope, server.receive, server.send)
+    await frame.settled()
+    assert not frame.live
+    (exchange,) = watcher.finished
+    return exchange
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    await send(START)
+    await send({"type": "http.response.body", "body": b"one", "more_body": True})
+    await send({"type": "http.response.body", "body": b"two", "more_body": False})
+
+
+async def test_completed() -> None:
+    server = Server(b"{}")
+    exchange = await serve(answer, server)
+    assert exchange.outcome == "completed"
+    assert (exchange.status, exchange.chunks, exchange.bytes_out) == (200, 2, 6)
+    assert server.body == b"onetwo"
+    assert server.complete
+    assert header(server.sent[0]["headers"], b"x-request-id") == exchange.id.encode()
+    assert exchange.ended_at is not None
+
+
+async def test_headers_that_plugins_left_are_on_every_answer_errors_included() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        Exchange.of(scope).response_headers.append((b"x-left", b"1"))
+        raise Refused(429, "too many", headers={"retry-after": "3"})
+
+    server = Server(b"{}")
+    exchange = await serve(app, server)
+    assert exchange.outcome == "refused"
+    assert server.status == 429
+    assert header(server.sent[0]["headers"], b"x-left") == b"1"
+    assert header(server.sent[0]["headers"], b"retry-after") == b"3"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/chat", b'{"error":"no"}'),
+        ("/v1/chat/completions", b'{"error":{"message":"no","type":"permission_error","param":null,"code":"c"}}'),
+        ("/v1/messages", b'{"type":"error","error":{"type":"permission_error","message":"no"}}'),
+        ("/", b"no"),
+    ],
+)
+async def test_errors_speak_the_flavor_that_was_called(path: str, body: bytes) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Refused(403, "no", code="c")
+
+    server = Server(path=path)
+    await serve(app, server)
+    assert (server.status, server.body) == (403, body)
+
+
+async def test_a_bug_fails_closed_and_says_nothing_of_itself() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ZeroDivisionError("secret")
+
+    server = Server()
+    exchange = await serve(app, server)
+    assert server.status == 500
+    assert b"secret" not in server.body
+    assert exchange.id.encode() in server.body
+    assert exchange.outcome == "refused"
+
+
+@pytest.mark.parametrize("messages", [[], [START]])
+async def test_a_chain_that_does_not_answer_is_a_bug(messages: list[Message]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    server = Server()
+    await serve(app, server)
+    assert server.status == (200 if messages else 500)
+    assert server.complete is not bool(messages)
+
+
+async def test_an_answer_that_breaks_is_left_without_its_end() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        raise Truncated("the backend died")
+
+    server = Server()
+    exchange = await serve(app, server)
+    assert exchange.outcome == "upstream_truncated"
+    assert not server.complete
+
+
+async def test_the_client_leaving_cancels_whatever_is_awaited() -> None:
+    waiting = asyncio.Event()
+    cancelled = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Exchange.of(scope).body()
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    server = Server(b"{}")
+    frame, watcher = make(app)
+    task = asyncio.create_task(frame(server.scope, server.receive, server.send))
+    await waiting.wait()
+    server.hang_up()
+    await task
+    assert cancelled.is_set()
+    assert not task.cancelled()
+    assert watcher.finished[0].outcome == "client_gone"
+    assert not server.sent
+
+
+async def test_leaving_right_behind_the_terminator_is_completion() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        await send(START)
+        await send({"type": "http.response.body", "body": b'{"done":true}\n', "more_body": True})
+        exchange.terminated = True
+        server.hang_up()
+        await asyncio.Event().wait()
+
+    server = Server()
+    assert (await serve(app, server)).outcome == "completed"
+
+
+async def test_leaving_while_the_body_is_read() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Exchange.of(scope).body()
+        raise AssertionError("there is no body")
+
+    server = Server(b"{", b"}")
+    server.messages = server.messages[:1]
+    server.hang_up()
+    exchange = await serve(app, server)
+    assert exchange.outcome == "client_gone"
+    assert not server.sent
+
+
+async def test_shutdown_before_the_answer_is_a_503() -> None:
+    waiting = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    server = Server()
+    frame, watcher = make(app)
+    task = asyncio.create_task(frame(server.scope, server.receive, server.send))
+    await waiting.wait()
+    task.cancel()
+    await task
+    assert watcher.finished[0].outcome == "shutdown"
+    assert server.status == 503
+
+
+async def test_shutdown_in_a_stream_leaves_it_without_its_end() -> None:
+    waiting = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        waiting.set()
+        await asyncio.Event().wait()
+
+    server = Server()
+    frame, watcher = make(app)
+    task = asyncio.create_task(frame(server.scope, server.receive, server.send))
+    await waiting.wait()
+    task.cancel()
+    await task
+    assert watcher.finished[0].outcome == "shutdown"
+    assert not server.complete
+
+
+async def test_finishers_run_once_last_first_and_none_stops_another() -> None:
+    order: list[str] = []
+
+    async def later(exchange: Exchange) -> None:
+        await asyncio.sleep(0)
+        order.append("async")
+
+    def broken(exchange: Exchange) -> None:
+        raise ZeroDivisionError
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        exchange.on_finish(lambda _: order.append("first"))
+        exchange.on_finish(broken)
+        exchange.on_finish(later)
+        exchange.on_finish(lambda _: order.append("last"))
+        raise ConnectFailed("no")
+
+    exchange = await serve(app, Server())
+    assert order == ["last", "first", "async"]
+    with pytest.raises(RuntimeError):
+        exchange.on_finish(later)
+
+
+async def test_the_body_gives_its_memory_back() -> None:
+    bodies = BodyBudget()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Exchange.of(scope).body()
+        assert bodies.held == 9
+        await answer(scope, receive, send)
+
+    server = Server(b"123", b"456", b"789")
+    frame, _ = make(app, bodies)
+    await frame(server.scope, server.receive, server.send)
+    assert bodies.held == 0
+
+
+async def test_an_app_may_wait_for_the_disconnect_itself() -> None:
+    seen: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            seen.append(await receive())
+        except asyncio.CancelledError:
+            seen.append({"type": "cancelled"})
+            raise
+
+    server = Server()
+    server.hang_up()
+    await serve(app, server)
+    assert seen[0]["type"] in ("http.disconnect", "cancelled")
+
+
+async def test_requests_keep_the_generation_they_began_with() -> None:
+    frame, old = make(answer)
+    new = Watcher(answer)
+    frame.current = Generation(2, new, RouteTable())
+    server = Server()
+    await frame(server.scope, server.receive, server.send)
+    assert not old.finished
+    assert new.finished[0].generation == 2
+
+
+@pytest.mark.parametrize("fails_at", [None, "startup", "shutdown"])
+async def test_lifespan(fails_at: str | None) -> None:
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        if fails_at == "startup":
+            raise RuntimeError("no store")
+        yield
+        if fails_at == "shutdown":
+            raise RuntimeError("no store")
+
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"} if not sent else {"type": "lifespan.shutdown"}
+
+    async def send(message: Message) -> None:
+        sent.append(dict(message))
+
+    frame = Frame(Generation(1, answer, RouteTable()), bodies=BodyBudget(), lifespan=lifespan)
+    await frame({"type": "lifespan"}, receive, send)
+    failed = {
+        "startup": ["lifespan.startup.failed"],
+        "shutdown": ["lifespan.startup.complete", "lifespan.shutdown.failed"],
+    }
+    expected = failed.get(fails_at or "", ["lifespan.startup.complete", "lifespan.shutdown.complete"])
+    assert [message["type"] for message in sent] == expected
