@@ -211,10 +211,20 @@ def _kind(types: Mapping[int, str], status: int) -> str:
     return types.get(status) or ("invalid_request_error" if status < 500 else "api_error")
 
 
+_SPLIT_AT: Final = str.maketrans(dict.fromkeys("\x85\u2028\u2029", " "))
+
+
+def _sentence(error: ProxyError) -> str:
+    """Return the message without what no UTF-8 can hold, and without line ends that some clients split records at."""
+    message = error.message
+    return message if message.isascii() else message.encode(errors="backslashreplace").decode().translate(_SPLIT_AT)
+
+
 def _document(flavor: Flavor, error: ProxyError) -> bytes:
+    message = _sentence(error)
     if flavor == "openai":
         detail = {
-            "message": error.message,
+            "message": message,
             "type": _kind(_OPENAI_TYPES, error.status),
             "param": None,
             "code": error.code,
@@ -222,9 +232,9 @@ def _document(flavor: Flavor, error: ProxyError) -> bytes:
         return orjson.dumps({"error": detail})
     if flavor == "anthropic":
         return orjson.dumps(
-            {"type": "error", "error": {"type": _kind(_ANTHROPIC_TYPES, error.status), "message": error.message}}
+            {"type": "error", "error": {"type": _kind(_ANTHROPIC_TYPES, error.status), "message": message}}
         )
-    return orjson.dumps({"error": error.message})
+    return orjson.dumps({"error": message})
 
 
 def render(flavor: Flavor, error: ProxyError) -> tuple[int, list[Header], bytes]:
@@ -232,7 +242,7 @@ def render(flavor: Flavor, error: ProxyError) -> tuple[int, list[Header], bytes]
     if isinstance(error, UpstreamAnswer):
         return error.status, error.response_headers, error.body
     if flavor == "text" or isinstance(error, NotRouted):
-        kind, body = TEXT, error.message.encode()
+        kind, body = TEXT, _sentence(error).encode()
     else:
         kind, body = JSON, _document(flavor, error)
     headers: list[Header] = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]

@@ -9,16 +9,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import orjson
-
-from proxy.asgi import Header, Message, Receive, Scope
+from proxy import jsontext
+from proxy.asgi import Header, Message, Receive, Scope, without
 from proxy.body import BodyBudget
+from proxy.content import ENCODING, decoded
 from proxy.errors import ClientGone, Flavor, Outcome, ProxyError, Refused
 from proxy.models import ModelName
 from proxy.models import parse as parse_model
-from proxy.routes import Match, NoMatch, Route, RouteTable, flavor_of
+from proxy.naming import names_in
+from proxy.routes import Match, NoMatch, Route, RouteTable, flavor_of, pinned_in
 
 KEY: Final = "ollama_proxy.exchange"
+
+_ENCODING: Final = frozenset({ENCODING})
 
 Finisher = Callable[["Exchange"], Awaitable[None] | None]
 
@@ -51,9 +54,11 @@ class Exchange:
         "_held",
         "_model",
         "_parsed",
+        "_plain",
         "_replay",
         "_routes",
         "_source",
+        "_strict",
         "attempts",
         "backend",
         "bytes_in",
@@ -67,12 +72,14 @@ class Exchange:
         "error",
         "first_byte_at",
         "flavor",
+        "gave_up",
         "generation",
         "gone",
         "id",
         "identity",
         "match",
         "outcome",
+        "pinned",
         "policy",
         "queued",
         "reason",
@@ -114,6 +121,7 @@ class Exchange:
         self.ended = False
         self.gone = False
         self.outcome: Outcome | None = None
+        self.pinned: str | None = None
         self.error: ProxyError | None = None
         # any plugin
         self.response_headers: list[Header] = []
@@ -124,6 +132,8 @@ class Exchange:
         self.claims: Mapping[str, Any] = {}
         # queue
         self.queued = 0.0
+        # retry
+        self.gave_up: str | None = None
         # dispatch
         self.backend: str | None = None
         self.tried: list[str] = []
@@ -138,8 +148,10 @@ class Exchange:
         self._bodies = bodies
         self._held = 0
         self._body: bytes | None = None
+        self._plain: bytes | None = None
         self._replay = False
         self._parsed = False
+        self._strict = False
         self._document: dict[str, Any] | None = None
         self._model: ModelName | None = None
 
@@ -164,11 +176,19 @@ class Exchange:
         For the frame, and for `auth`, which takes a token out of the path.
         """
         scope = self.scope
-        if prefix:
-            scope["path"] = scope["path"].removeprefix(prefix)
-            scope["root_path"] = scope.get("root_path", "") + prefix
+        self._move(prefix)
+        pinned = pinned_in(scope["path"])
+        if pinned is not None:
+            self.pinned, prefix = pinned
+            self._move(prefix)
         self.match = self._routes.match(scope["method"], scope["path"], scope["query_string"])
+        self._parsed = False
         self.flavor = flavor_of(scope["path"])
+
+    def _move(self, prefix: str) -> None:
+        if prefix:
+            self.scope["path"] = self.scope["path"].removeprefix(prefix)
+            self.scope["root_path"] = self.scope.get("root_path", "") + prefix
 
     # Looking back
 
@@ -225,24 +245,51 @@ class Exchange:
                 parts.append(part)
             if not message.get("more_body", False):
                 break
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        self.put_body(body)
-        return body
-
-    def put_body(self, body: bytes) -> None:
-        """Set the body that the rest of the chain sees, in place of what the client sent."""
-        self._body = body
+        self._body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._replay = True
         self._parsed = False
-        self._document = None
-        self._model = None
+        return self._body
+
+    def put_body(self, body: bytes) -> None:
+        """Set the body that the rest of the chain sees, in place of what the client sent; it goes out unencoded."""
+        self.scope["headers"] = without(self.scope["headers"], _ENCODING)
+        self._body = body
+        self._plain = self._document = None
+        self._replay = True
+        self._parsed = self._strict = False
 
     async def json(self) -> dict[str, Any]:
-        """Return the body as a JSON object that Ollama reads the same way; raises Refused (400) where it would not."""
+        """Return the body as a JSON object that Ollama reads the same way; raises Refused (400, 413, 415) where not.
+
+        It is for reading (`edit` changes the body), and long strings of data are there with their beginning only: see
+        `proxy.jsontext.parse`.
+        """
         await self.body()
-        if self.document is None:
-            raise Refused(400, "the request body must be one JSON object")
-        return self.document
+        if not self._strict or self._document is None:
+            self._document = jsontext.parse(self._text())
+            self._strict = True
+            self._parsed = False
+        return self._document
+
+    async def names(self) -> dict[str, str]:
+        """Return every name of a model in this request by its place; raises Refused like `json` and `names_in`."""
+        match = self.match
+        if not isinstance(match, Match):
+            return {}
+        body = await self.body()
+        return names_in(match, await self.json() if match.route.body == "json" else None, body, self.scope)
+
+    def edit(self, patch: Mapping[str, Any]) -> None:
+        """Merge `patch` into the JSON body that `json` returned; every other byte of it stays as it is.
+
+        See `proxy.jsontext.edit` for what a patch is.
+        """
+        if not self._strict or self._document is None:
+            raise RuntimeError("only a body that was read by json can be edited")
+        document = jsontext.merged(self._document, patch)
+        self.put_body(jsontext.edit(self._text(), patch))
+        self._document = document
+        self._strict = True
 
     @property
     def document(self) -> dict[str, Any] | None:
@@ -271,26 +318,26 @@ class Exchange:
         self._bodies.hold(more, already=self._held)
         self._held += more
 
+    def _text(self) -> bytes:
+        """Return the body without its Content-Encoding."""
+        if self._plain is None:
+            body = self._body or b""
+            self._plain = decoded(body, self.scope, self.route, self._hold) if self.route else body
+        return self._plain
+
     def _parse(self) -> None:
+        """Find out what the body says without judging it."""
         match = self.match
-        if not isinstance(match, Match):
+        if not isinstance(match, Match) or (self._body is None and match.route.body != "none"):
             return
-        route = match.route
-        if route.body == "json" and self._body:
-            try:
-                document = orjson.loads(self._body)
-            except orjson.JSONDecodeError:
-                document = None
-            if isinstance(document, dict):
-                self._document = document
-                for name in route.models:
-                    text = document.get(name)
-                    if isinstance(text, str) and text:
-                        self._model = parse_model(text)
-                        break
-        elif match.argument is not None and route.path.endswith("{model}"):
-            self._model = parse_model(match.argument)
-        self._parsed = self._body is not None or route.body != "json"
+        try:
+            if self._document is None and match.route.body == "json":
+                self._document = jsontext.load(self._text())
+            names = names_in(match, self._document, self._body or b"", self.scope)
+        except Refused:
+            names = {}
+        self._model = parse_model(next(iter(names.values()))) if names else None
+        self._parsed = True
 
     def __repr__(self) -> str:
         return (

@@ -33,6 +33,8 @@ class Generation:
     chain: ASGIApp
     routes: RouteTable
     trusted_proxies: Sequence[Network] = ()
+    blame: Callable[[BaseException], str | None] = lambda _: None
+    """Names the plugin that raised an exception."""
 
 
 class Frame:
@@ -77,28 +79,32 @@ class Frame:
         scope[KEY] = exchange
         self.live.add(exchange)
         try:
-            await self._serve(exchange, client, current.chain)
+            await self._serve(exchange, client, current)
         finally:
             client.unwatch()
             self.live.discard(exchange)
             self._finish(exchange)
 
-    async def _serve(self, exchange: Exchange, client: "_Client", chain: ASGIApp) -> None:
+    async def _serve(self, exchange: Exchange, client: "_Client", current: Generation) -> None:
         try:
             try:
                 if not _has_body(exchange.scope):
                     await exchange.body()
-                await chain(exchange.scope, exchange.receive, client.send)
+                await current.chain(exchange.scope, exchange.receive, client.send)
                 if exchange.status is None or not exchange.ended:
                     raise RuntimeError("the chain returned without a complete answer")
                 exchange.outcome = "completed"
             except ProxyError as error:
+                if isinstance(error, Refused):
+                    error.by = current.blame(error)
                 await self._answer(exchange, client, error)
             except ClientGone:
                 exchange.outcome = "client_gone"
-            except Exception:
-                log.exception("plugin_failed", request_id=exchange.id, plugin="dispatch")
-                await self._answer(exchange, client, _bug(exchange))
+            except Exception as error:
+                bug = _bug(exchange)
+                bug.by = current.blame(error)
+                log.exception("plugin_failed", request_id=exchange.id, plugin=bug.by)
+                await self._answer(exchange, client, bug)
         except asyncio.CancelledError:
             await self._cancelled(exchange, client)
 

@@ -20,6 +20,9 @@ TAG: Final = "latest"
 
 Source = Literal["local", "cloud"]
 
+# What Go's strings.TrimSpace trims: Python's own strip() also takes the separators U+001C to U+001F.
+_SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+
 _WORD: Final = re.compile(r"[A-Za-z0-9_][-_.A-Za-z0-9]{0,79}")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][-_A-Za-z0-9]{0,79}")
 _HOST: Final = re.compile(r"[A-Za-z0-9_][-_.:A-Za-z0-9]{0,349}")
@@ -53,9 +56,17 @@ class ModelName:
         return self.host != HOST
 
     @property
+    def full(self) -> str:
+        """The whole name in Ollama's own spelling, ``…/gpt-oss:120b-cloud`` and ``…/qwen3:cloud`` for cloud models."""
+        name = f"{self.host}/{self.namespace}/{self.model}"
+        if not self.cloud:
+            return f"{name}:{self.tag}"
+        return f"{name}:cloud" if self.tag == TAG else f"{name}:{self.tag}-cloud"
+
+    @property
     def short(self) -> str:
-        """The name as Ollama lists it: defaults left out, the tag always there."""
-        return short(self.key)
+        """The name as Ollama lists it: default host and namespace left out, the tag always there."""
+        return self.full.removeprefix(f"{HOST}/").removeprefix(f"{NAMESPACE}/")
 
 
 @lru_cache(maxsize=4096)
@@ -63,16 +74,18 @@ def parse(text: str) -> ModelName | None:
     """Return the model that Ollama would take `text` for, or None where Ollama would refuse it as a name."""
     if len(text) > 1024:
         return None
-    base, source = _split_source(text.strip())
+    base, source = _split_source(text.strip(_SPACE))
     if source and _split_source(base)[1]:
         return None
     tag = TAG
     if base.rfind(":") > base.rfind("/"):
         base, _, tag = base.rpartition(":")
-    base, _, model = base.rpartition("/")
-    base, slash, namespace = base.rpartition("/")
-    namespace = namespace if slash else namespace or NAMESPACE
-    host = base.split("://", 1)[-1] or HOST
+    host, namespace = HOST, NAMESPACE
+    base, slash, model = base.rpartition("/")
+    if slash:
+        base, slash, namespace = base.rpartition("/")
+        if slash:
+            host = base and (base.split("://", 1)[-1] or HOST)
     if not (
         _WORD.fullmatch(model) and _WORD.fullmatch(tag) and _NAMESPACE.fullmatch(namespace) and _HOST.fullmatch(host)
     ):
@@ -86,16 +99,11 @@ def _split_source(text: str) -> tuple[str, Source | None]:
     before, colon, suffix = text.rpartition(":")
     if not colon:
         return text, None
-    word = suffix.strip().lower()
+    word = suffix.strip(_SPACE).lower()
     if word == "cloud":
         return before, "cloud"
     if word == "local":
         return before, "local"
     if word.endswith("-cloud") and "/" not in word:
-        return f"{before}:{suffix.strip()[: -len('-cloud')]}", "cloud"
+        return f"{before}:{suffix.strip(_SPACE)[: -len('-cloud')]}", "cloud"
     return text, None
-
-
-def short(key: str) -> str:
-    """Return a canonical key as people write it: ``registry.ollama.ai/library/llama3:latest`` → ``llama3:latest``."""
-    return key.removeprefix(f"{HOST}/").removeprefix(f"{NAMESPACE}/")

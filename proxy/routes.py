@@ -162,6 +162,18 @@ def _with_query(match: Match, query: bytes) -> Match:
     return Match(match.route, match.target + b"?" + urlencode(kept).encode()) if kept else match
 
 
+PINNED: Final = "/-/backends/"
+"""In front of a path: the backend that is meant, as in ``/-/backends/gpu-1/api/pull``."""
+
+
+def pinned_in(path: str) -> tuple[str, str] | None:
+    """Return the backend that `path` names and the prefix that names it; None where it names none."""
+    if not path.startswith(PINNED):
+        return None
+    name, slash, _ = path.removeprefix(PINNED).partition("/")
+    return (name, PINNED + name) if name and slash else None
+
+
 def flavor_of(path: str) -> Flavor:
     """Return how errors are said on `path`, also where there is no such route."""
     if path.startswith("/v1/messages"):

@@ -6,13 +6,13 @@ protocols is made by ``proxy/app.py``; plugins know only these names.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 from limits.aio.storage import Storage as LimitsStorage
 
 from proxy.exchange import Exchange
-from proxy.quotas import Admission, Level, Quota
+from proxy.quotas import Admission, Lease, Level, Quota
 
 
 class Clock:
@@ -35,11 +35,20 @@ class EntryName(str):
     """The name under which the plugin stands in the policy file; what its counters and messages are called by."""
 
 
+class StoreUnavailable(Exception):
+    """The store did not answer in time, or refused; whoever asked has its own rule for that."""
+
+
 class Store(ABC):
-    """Counters shared by every instance, worker and machine that names the same store."""
+    """Counters shared by every instance, worker and machine that names the same store.
+
+    Attributes:
+        url: where it is, without credentials; for prints.
+        local: counters of this process, for as long as this store cannot be reached; a store in memory is its own.
+    """
 
     url: str
-    """Where it is, without credentials; for prints."""
+    local: "Store"
 
     @property
     @abstractmethod
@@ -47,16 +56,34 @@ class Store(ABC):
         """The storage for the strategies of the `limits` library."""
 
     @abstractmethod
-    async def admit(self, quotas: Sequence[Quota]) -> Admission:
-        """Let one request through and charge every quota, or say which have no room and charge none; atomic."""
-
-    @abstractmethod
-    async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
-        """Return how full every counter is, and charge nothing."""
+    async def connect(self) -> None:
+        """Get ready ahead of the first request. Not being able to is no error here, but one of each call."""
 
     @abstractmethod
     async def aclose(self) -> None:
         """Give back connections."""
+
+    @abstractmethod
+    async def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Admission:
+        """Let one request through and charge every quota, or charge none and say which are full.
+
+        One decision: no other one comes between what is found and what is charged. A counter with anything left takes
+        the request, so that tokens may pass their amount by what one request uses.
+
+        Args:
+            quotas: what the request falls under, each of its own key.
+            tokens: what the request is expected to use, counted in every token window until `settle`.
+
+        Raises StoreUnavailable, and then charges nothing for good.
+        """
+
+    @abstractmethod
+    def settle(self, lease: Lease, tokens: int) -> Awaitable[None] | None:
+        """End `lease`, and count what the request really used in the windows of now. Never raises; once per lease."""
+
+    @abstractmethod
+    async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
+        """Return how full every counter is, and charge nothing. Raises StoreUnavailable."""
 
 
 @runtime_checkable
@@ -70,25 +97,27 @@ class Backends(Protocol):
 class RetryBudget:
     """Keeps retries a bounded share of all requests of this process, whatever fails.
 
-    Every request earns `ratio` of a retry and every retry costs one; at most `ceiling` are saved up, and `floor`
-    retries a second are there in any case, so that a quiet proxy can retry at all.
+    Every request earns a share of a retry and every retry costs one; at most `ceiling` are saved up. A `reserve`, there
+    from the start and filled again by `floor` retries a second, lets a quiet proxy retry at all.
     """
 
-    def __init__(self, clock: Clock, *, ceiling: float = 100.0, floor: float = 0.2) -> None:
+    def __init__(self, clock: Clock, *, ceiling: float = 100.0, reserve: float = 10.0, floor: float = 0.1) -> None:
         self._clock = clock
         self._ceiling = ceiling
+        self._reserve = reserve
         self._floor = floor
-        self._saved = 2.0
+        self._saved = reserve
         self._at = clock.monotonic()
 
-    def earn(self, ratio: float) -> None:
+    def earn(self, share: float) -> None:
         """Count one request that may be retried."""
-        self._saved = min(self._ceiling, self._saved + ratio)
+        self._saved = min(self._ceiling, self._saved + share)
 
     def spend(self) -> bool:
         """Take one retry out of the budget; False where none is left."""
         now = self._clock.monotonic()
-        self._saved = min(self._ceiling, self._saved + (now - self._at) * self._floor)
+        if self._saved < self._reserve:
+            self._saved = min(self._reserve, self._saved + (now - self._at) * self._floor)
         self._at = now
         if self._saved < 1.0:
             return False

@@ -1,8 +1,27 @@
 """Fixtures for the whole suite."""
 
+import asyncio
 import os
+from collections.abc import Callable, Mapping
 
 import pytest
+from hypothesis import settings
+
+from proxy.server import new_event_loop
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
+    """Run tests on asyncio's own loop; those of a module with ``BOTH_LOOPS = True`` on the loop of production too."""
+    factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    if getattr(getattr(item, "module", None), "BOTH_LOOPS", False):
+        factories["uvloop"] = new_event_loop
+    return factories
 
 
 @pytest.fixture

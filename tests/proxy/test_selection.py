@@ -1,52 +1,151 @@
 """proxy/selection.py."""
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.selection import Candidate, least_busy
-
-A, B, C = Candidate("a", 0), Candidate("b", 0), Candidate("c", 0)
+from proxy.selection import Candidate, Choice, Criterion, Wait, choose
 
 
 def zero() -> float:
     return 0.0
 
 
+def c(name: str, load: float = 0.0, **more: Any) -> Candidate:
+    return Candidate(name=name, load=load, **more)
+
+
+WARM: dict[str, Any] = {"residency": "loaded"}
+DOWN: dict[str, Any] = {"usable": False}
+FULL: dict[str, Any] = {"free": False}
+
+
 @pytest.mark.parametrize(
     ("candidates", "tried", "expected"),
     [
+        # none, one
         ([], [], None),
-        ([A], [], ("a", "only")),
-        ([A], ["a"], ("a", "only")),
-        ([Candidate("a", 2), Candidate("b", 1)], [], ("b", "least_busy")),
-        ([Candidate("a", 3, weight=4), Candidate("b", 1)], [], ("a", "least_busy")),
-        ([Candidate("a", 0), Candidate("b", 0, weight=2)], [], ("b", "least_busy")),
-        ([Candidate("a", 0), Candidate("b", 9)], ["a"], ("b", "only")),
-        ([Candidate("a", 0, usable=False), Candidate("b", 9)], [], ("b", "only")),
-        ([Candidate("a", 0, usable=False), Candidate("b", 9)], ["b"], ("a", "only")),
-        ([Candidate("a", 1, usable=False), Candidate("b", 0, usable=False)], [], ("b", "least_busy")),
-        ([Candidate("a", 1), Candidate("b", 0)], ["a", "b"], ("b", "least_busy")),
+        ([c("a")], [], Choice("a", "only")),
+        ([c("a")], ["a"], Choice("a", "only")),
+        ([c("a", **FULL)], [], Wait("slots")),
+        # who has the model
+        ([c("a", has_model=False), c("b", 9)], [], Choice("b", "only")),
+        ([c("a", has_model=None), c("b", 9)], [], Choice("b", "only")),
+        ([c("a", has_model=None), c("b", has_model=False)], [], Choice("a", "only")),
+        ([c("a", has_model=None), c("b", 9)], ["b"], Choice("a", "only")),
+        ([c("a", 1, has_model=False), c("b", has_model=False)], [], Choice("b", "cold")),
+        # who can be used
+        ([c("a", **DOWN), c("b", 9)], [], Choice("b", "only")),
+        ([c("a", **DOWN), c("b", 9)], ["b"], Choice("b", "only")),
+        ([c("a", 1, **DOWN), c("b", **DOWN)], [], Choice("b", "last_hope")),
+        ([c("a", 1, **DOWN), c("b", **DOWN)], ["b"], Choice("a", "last_hope")),
+        ([c("a", suspect=True), c("b", 9)], [], Choice("b", "only")),
+        ([c("a", suspect=True), c("b", 9, suspect=True)], [], Choice("a", "cold")),
+        # tried ones only when no other is left
+        ([c("a"), c("b", 9)], ["a"], Choice("b", "only")),
+        ([c("a", 1), c("b")], ["a", "b"], Choice("b", "cold")),
+        # residency
+        ([c("a", 1), c("b", 2, **WARM)], [], Choice("b", "resident")),
+        ([c("a", **WARM), c("b", residency="loading")], [], Choice("a", "resident")),
+        ([c("a"), c("b", 1, residency="loading")], [], Choice("b", "loading")),
+        ([c("a", 1, **WARM), c("b", **WARM)], [], Choice("b", "resident")),
+        # … but bounded: 5 is more than 1.25 times the mean of 2.5, and one
+        ([c("a"), c("b", 5, **WARM)], [], Choice("a", "cold")),
+        ([c("a"), c("b", 2, **WARM)], [], Choice("b", "resident")),
+        # affinity within what residency leaves open
+        ([c("a", 1, affinity=True, **WARM), c("b", **WARM)], [], Choice("a", "resident")),
+        ([c("a", 1, affinity=True), c("b", **WARM)], [], Choice("b", "resident")),
+        # cold: where the least is lost
+        ([c("a", victim=10.0), c("b", 1, victim=5.0)], [], Choice("b", "cold")),
+        ([c("a", victim=10.0), c("b", 1)], [], Choice("b", "cold")),
+        ([c("a", 1, victim=5.0), c("b", victim=5.0)], [], Choice("b", "cold")),
+        # latency
+        ([c("a", 1, speed=2.0, **WARM), c("b", 1, speed=0.5, **WARM)], [], Choice("b", "resident")),
     ],
 )
-def test_choice(candidates: list[Candidate], tried: list[str], expected: tuple[str, str] | None) -> None:
-    chosen = least_busy(candidates, tried, zero)
-    assert (chosen and (chosen[0].name, chosen[1])) == expected
+def test_choice(candidates: list[Candidate], tried: list[str], expected: object) -> None:
+    assert choose(candidates, tried=tried, random=zero) == expected
+
+
+@pytest.mark.parametrize(
+    ("candidates", "patience", "expected"),
+    [
+        ([c("a"), c("b", **WARM, **FULL)], 4, Wait("warm")),
+        ([c("a"), c("b", residency="loading", **FULL)], 1, Wait("warm")),
+        ([c("a"), c("b", **WARM, **FULL)], 0, Choice("a", "cold")),
+        ([c("a"), c("b", **WARM, **FULL)], None, Choice("a", "cold")),
+        ([c("a", **WARM), c("b", **WARM, **FULL)], 4, Choice("a", "resident")),
+        ([c("a"), c("b", **FULL)], 4, Choice("a", "cold")),
+        ([c("a", **FULL), c("b", **WARM, **FULL)], 0, Wait("slots")),
+    ],
+)
+def test_whether_to_wait(candidates: list[Candidate], patience: int | None, expected: object) -> None:
+    assert choose(candidates, patience=patience, random=zero) == expected
+
+
+@pytest.mark.parametrize(
+    ("prefer", "expected"),
+    [
+        (("least_busy",), Choice("c", "least_busy")),
+        (("affinity", "least_busy"), Choice("b", "affinity")),
+        (("affinity", "resident"), Choice("b", "affinity")),
+        (("resident",), Choice("a", "resident")),
+        (("resident", "affinity"), Choice("a", "resident")),
+        (("least_busy", "resident"), Choice("c", "least_busy")),
+    ],
+)
+def test_the_operators_order(prefer: tuple[Criterion, ...], expected: Choice) -> None:
+    candidates = [c("a", 2, **WARM), c("b", 2, affinity=True), c("c", 1)]
+    assert choose(candidates, prefer=prefer, random=zero) == expected
 
 
 def test_ties_fall_at_random() -> None:
     rng = random.Random(7)
-    names = {least_busy([A, B, C], [], rng.random)[0].name for _ in range(100)}  # type: ignore[index]
-    assert names == {"a", "b", "c"}
+    chosen = [choose([c("a"), c("b"), c("c")], random=rng.random) for _ in range(100)]
+    assert {choice.name for choice in chosen if isinstance(choice, Choice)} == {"a", "b", "c"}
 
 
-@given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from([0.5, 1.0, 2.0, 4.0])), min_size=1, max_size=8))
-def test_load_follows_weight(state: list[tuple[int, float]]) -> None:
-    """Whoever is chosen is, with one request more, no busier for its weight than any other would be."""
-    candidates = [Candidate(str(number), active, weight) for number, (active, weight) in enumerate(state)]
-    chosen = least_busy(candidates, [], zero)
-    assert chosen is not None
-    load = (chosen[0].active + 1) / chosen[0].weight
-    assert all(load <= (other.active + 1) / other.weight for other in candidates)
+candidate = st.builds(
+    Candidate,
+    name=st.uuids().map(str),
+    load=st.floats(0, 100),
+    free=st.booleans(),
+    usable=st.booleans(),
+    suspect=st.booleans(),
+    has_model=st.sampled_from([True, False, None]),
+    residency=st.sampled_from(["loaded", "loading", "cold"]),
+    affinity=st.booleans(),
+    speed=st.floats(0.5, 2),
+    victim=st.floats(0, 1000),
+)
+
+
+@given(st.lists(candidate, min_size=1, max_size=8), st.data())
+def test_what_always_holds(candidates: list[Candidate], data: st.DataObject) -> None:
+    names = [one.name for one in candidates]
+    tried = data.draw(st.lists(st.sampled_from(names), unique=True))
+    patience = data.draw(st.sampled_from([None, 0, 1, 4]))
+    made = choose(candidates, tried=tried, patience=patience, random=zero)
+    if isinstance(made, Wait):
+        return
+    assert made is not None
+    (chosen,) = (one for one in candidates if one.name == made.name)
+    assert chosen.free
+    if not chosen.usable:
+        assert not any(one.usable for one in candidates)
+    others = [one for one in candidates if one.usable and one.has_model and one.name not in tried]
+    assert chosen.name not in tried or not others
+    assert chosen.has_model is not False or not any(one.usable and one.has_model for one in candidates)
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.booleans()), min_size=2, max_size=8))
+def test_nothing_piles_up(state: list[tuple[float, bool]]) -> None:
+    """A warm backend far above the mean is never chosen before one at or below it."""
+    candidates = [c(str(n), load, residency="loaded" if warm else "cold") for n, (load, warm) in enumerate(state)]
+    made = choose(candidates, random=zero)
+    assert isinstance(made, Choice)
+    mean = sum(one.load for one in candidates) / len(candidates)
+    assert candidates[int(made.name)].load <= 1.25 * mean + 1

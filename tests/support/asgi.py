@@ -1,6 +1,7 @@
 """Hand-written ASGI calls: run a plugin against a small inner app, without a server, a socket or the frame."""
 
 import inspect
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ def make_exchange(
     headers: Sequence[tuple[str, str]] = (),
     client: str = "127.0.0.1",
     query: bytes = b"",
-    started_at: float = 0.0,
+    started_at: float | None = None,
     bodies: BodyBudget | None = None,
 ) -> Exchange:
     """Return an exchange as the frame makes it. `body` comes in as many messages as it has parts, then a disconnect."""
@@ -56,7 +57,7 @@ def make_exchange(
         id="test",
         routes=ROUTES,
         client=client,
-        started_at=started_at,
+        started_at=time.monotonic() if started_at is None else started_at,
         bodies=bodies or BodyBudget(),
     )
     scope[KEY] = exchange

@@ -1,0 +1,171 @@
+"""Where the proxy listens, where a backend is, and which proxies are trusted."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any, Final, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from proxy.units import Context, Mistake
+
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_PORT: Final = re.compile("[0-9]{1,5}")
+_HOST_AND_PORT: Final = re.compile(rf"{_HOST.pattern}(:[0-9]+)?")
+_LISTEN: Final = r"(unix:/.+|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})"
+_URL: Final = r"(unix:/.+|https?://.+)"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A socket to listen on: a host and port, or the path of a unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``127.0.0.1:11435``, ``[::1]:11435``, ``localhost:0`` or ``unix:/run/x.sock``; raises Mistake."""
+        if text.startswith("unix:/") and "\0" not in text:
+            return cls(path=text.removeprefix("unix:"))
+        host, colon, port = text.rpartition(":")
+        if not (colon and _PORT.fullmatch(port) and int(port) <= 65535):
+            raise Mistake("expected host:port or unix:/path", f"write {text}:11435" if _is_host(text) else None)
+        if not host:
+            raise Mistake("expected host:port or unix:/path", f"write 127.0.0.1{text}, or 0.0.0.0{text} for everybody")
+        if not _is_host(host):
+            hint = f"write [{host}]:{port}" if _is_host(f"[{host}]") else None
+            raise Mistake("expected host:port or unix:/path", hint)
+        return cls(host.strip("[]"), int(port))
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.path is not None or self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _text(lambda text, _: cls.parse(text))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        examples = ["127.0.0.1:11435", "[::1]:11435", "unix:/run/ollama-proxy.sock"]
+        return {"title": "an address", "type": "string", "pattern": f"^{_LISTEN}$", "examples": examples}
+
+
+class Url(str):
+    """The address of a backend: ``http://host:port``, ``https://host:port`` or ``unix:/path``, nothing behind it.
+
+    Attributes:
+        shown: the URL for prints: as it stands in the policy file where it came from the environment.
+    """
+
+    __slots__ = ("shown",)
+    shown: str
+
+    @classmethod
+    def parse(cls, text: str, shown: str | None = None) -> Self:
+        """Read a URL; raises Mistake."""
+        if not (text.startswith("unix:/") and "\0" not in text):
+            _check_url(text)
+        url = cls(text.rstrip("/"))
+        url.shown = text if shown is None else shown
+        return url
+
+    @property
+    def uds(self) -> str | None:
+        """The path of the unix socket that leads there, None where a network does."""
+        return self.removeprefix("unix:") if self.startswith("unix:") else None
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port to speak to; a backend behind a unix socket is called localhost."""
+        return str(self) if self.uds is None else "http://localhost"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _text(lambda text, info: cls.parse(text, Context.of(info).shown.get(text)))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {
+            "title": "a URL",
+            "type": "string",
+            "pattern": f"^{_URL}$",
+            "examples": ["http://127.0.0.1:11434", "unix:/run/ollama.sock"],
+        }
+
+
+def _check_url(text: str) -> None:
+    expected = "expected a URL like http://127.0.0.1:11434"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise Mistake(expected) from None
+    if parts.scheme not in ("http", "https"):
+        raise Mistake(expected, f"write http://{text}" if _HOST_AND_PORT.fullmatch(text) else None)
+    if "@" in parts.netloc:
+        raise Mistake("a backend's URL holds no user and password", "set headers: {Authorization: …}")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in text or "#" in text:
+        raise Mistake("a backend's URL ends after the port", f"write {_origin(parts)}")
+    if not _is_host(parts.netloc.removesuffix(f":{port}")):
+        raise Mistake(expected)
+
+
+def _origin(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_host(text: str) -> bool:
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            return ip_address(text[1:-1]).version == 6
+        except ValueError:
+            return False
+    return _HOST.fullmatch(text) is not None
+
+
+class Network:
+    """Annotation of an IPv4 or IPv6 network, or a single address."""
+
+    @staticmethod
+    def parse(text: str) -> IPv4Network | IPv6Network:
+        """Read ``10.0.0.0/8``, ``fd00::/8`` or ``10.0.0.7``; raises Mistake."""
+        try:
+            return ip_network(text)
+        except ValueError:
+            pass
+        try:
+            hint = f"write {ip_network(text, strict=False)}"
+        except ValueError:
+            hint = None
+        raise Mistake("expected a network like 10.0.0.0/8 or an address", hint)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _text(lambda text, _: self.parse(text))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"title": "a network", "type": "string", "examples": ["10.0.0.0/8", "fd00::/8"]}
+
+
+def _text(read: Any) -> CoreSchema:
+    return core_schema.with_info_after_validator_function(
+        read,
+        core_schema.str_schema(strict=True),
+        serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json"),
+    )

@@ -1,0 +1,143 @@
+"""The way in: a policy file → `Loaded`, with typed settings and every mistake that was made."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Final
+
+from config.check import Checker
+from config.entries import Entry
+from config.parse import MAX_BYTES, parse
+from config.problems import Path, Problem, in_order
+from config.schema import Settings
+from config.tree import Data, Node
+from config.values import resolve
+from proxy.units import Context, Mistake
+
+NO_FILE: Final = "command line"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What became of a policy file.
+
+    Attributes:
+        file: its name as it was given.
+        folder: where relative paths in it start.
+        source: its text.
+        root: its values and where they stand, references already replaced.
+        settings: None where anything is wrong with them.
+        problems: all mistakes but those in the options of plugins, which `proxy.chain` finds.
+    """
+
+    file: str
+    folder: FilePath
+    source: str = field(repr=False)
+    root: Node = field(repr=False)
+    settings: Settings | None
+    problems: tuple[Problem, ...] = field(repr=False)
+
+    def locate(self, path: Path) -> tuple[int, int]:
+        """Return line and column of the value at `path`, or of the innermost there is on the way to it."""
+        node = self.root.at(path)
+        return node.line, node.column
+
+    def problem(self, path: Path, error: Mistake) -> Problem:
+        """Return what `error` says about the value at `path`."""
+        return Problem(self.file, *self.locate(path), path, error.message, error.hint)
+
+    def key_problem(self, path: Path, error: Mistake) -> Problem:
+        """Return what `error` says about the key at the end of `path`."""
+        place = self.root.at(path[:-1]).keys.get(str(path[-1])) or self.locate(path)
+        return Problem(self.file, *place, path, error.message, error.hint)
+
+    @property
+    def checker(self) -> Checker:
+        """What checks the options of plugins in this file."""
+        return _checker(self.file, self.folder, self.root)
+
+    @property
+    def entries(self) -> tuple[tuple[int, Entry], ...]:
+        """The readable entries of the middleware list with their index, also where others are not."""
+        found = []
+        middleware = self.root.step("middleware")
+        for index, node in enumerate(middleware.value if middleware and isinstance(middleware.value, list) else ()):
+            try:
+                found.append((index, Entry.parse(node.data())))
+            except Mistake:
+                continue
+        return tuple(found)
+
+
+def load(
+    path: str | FilePath, *, env: Mapping[str, str] | None = None, changes: Mapping[str, Data] | None = None
+) -> Loaded:
+    """Read a policy file. Never raises: a file that cannot be read is a problem like any other.
+
+    Args:
+        path: the file.
+        env: what ``${NAME}`` stands for; the process's environment where left out.
+        changes: sections that stand in place of the file's, such as ``listen`` from the command line.
+    """
+    file = str(path)
+    folder = FilePath(path).absolute().parent
+    try:
+        with open(path, "rb") as stream:
+            source = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        return _unusable(file, folder, [Problem(file, 0, 0, (), f"cannot be read: {error.strerror}")])
+    return load_bytes(source, file=file, folder=folder, env=env, changes=changes)
+
+
+def load_text(
+    text: str,
+    *,
+    file: str = "proxy.yaml",
+    folder: FilePath | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Read a policy file's text, as if it stood in `folder` (the working directory)."""
+    return load_bytes(text.encode(), file=file, folder=folder or FilePath.cwd(), env=env)
+
+
+def load_bytes(
+    source: bytes,
+    *,
+    file: str,
+    folder: FilePath,
+    env: Mapping[str, str] | None = None,
+    changes: Mapping[str, Data] | None = None,
+) -> Loaded:
+    """Read a policy file's content."""
+    root, problems = parse(source, file)
+    if root is None:
+        return _unusable(file, folder, problems)
+    for key, section in (changes or {}).items():
+        root = root.with_child(key, Node.of(section))
+    for name, value in (changes or {}).items():
+        root = root.with_child(name, Node.of(value))
+    problems += resolve(root, file, folder, os.environ if env is None else env)
+    return _settle(file, folder, source.decode("utf-8-sig"), root, problems)
+
+
+def load_data(data: Mapping[str, Data], *, file: str = NO_FILE) -> Loaded:
+    """Check settings that stand in no file, for example those of `serve --backend`."""
+    return _settle(file, FilePath.cwd(), "", Node.of(data), [])
+
+
+def _settle(file: str, folder: FilePath, source: str, root: Node, problems: list[Problem]) -> Loaded:
+    settings, found = _checker(file, folder, root).check(Settings, root)
+    problems += found
+    return Loaded(file, folder, source, root, settings if not problems else None, in_order(problems))
+
+
+def _unusable(file: str, folder: FilePath, problems: list[Problem]) -> Loaded:
+    return Loaded(file, folder, "", Node({}), None, in_order(problems))
+
+
+def _checker(file: str, folder: FilePath, root: Node) -> Checker:
+    policies = root.step("policies")
+    names = frozenset(policies.value) if policies and isinstance(policies.value, dict) else frozenset()
+    shown = {node.value: node.text or "" for _, node in root.walk() if node.resolved and isinstance(node.value, str)}
+    return Checker(file, Context(folder, names, shown))

@@ -1,0 +1,154 @@
+"""What may stand in the policy file."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from config.addresses import Address, Network
+from config.backends import Backend, Pool, distinct
+from config.entries import Entry
+from config.model import Model, as_tuple, check_name
+from config.problems import Mistakes, Path
+from proxy.units import ConfigFile, Duration, Mistake, Secret, Size
+
+STORES: Final = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://", "valkey://")
+
+
+class Tls(Model):
+    """TLS on everything that listens on a host and port."""
+
+    cert: ConfigFile
+    """The certificate with its chain, PEM."""
+    key: ConfigFile
+    """Its private key, PEM."""
+    client_ca: ConfigFile | None = None
+    """Refuse clients that show no certificate signed by this CA, PEM."""
+
+
+class Head(Model):
+    """Bounds on a request's head, which a stranger writes."""
+
+    size: Annotated[Size, Field(ge=1024, le=2**20)] = 64 * 2**10
+    """The request line and the headers together; beyond it 431."""
+    fields: Annotated[int, Field(ge=8, le=1000)] = 100
+    """The number of headers; beyond it 431."""
+    deadline: Annotated[Duration, Field(gt=0)] = 10.0
+    """For the whole head to arrive; beyond it 408."""
+
+
+class Body(Model):
+    """The memory that request bodies may take."""
+
+    each: Annotated[Size, Field(gt=0)] = 64 * 2**20
+    """The largest single body that is read; beyond it 413."""
+    total: Annotated[Size, Field(gt=0)] = 512 * 2**20
+    """All bodies held at once; beyond it 503, before reading."""
+
+    @model_validator(mode="after")
+    def _fit(self) -> "Body":
+        if self.each > self.total:
+            raise Mistakes([(("each",), Mistake("is larger than total"))])
+        return self
+
+
+class Server(Model):
+    """Bounds and deadlines towards clients."""
+
+    head: Head = Head()
+    """Bounds on request heads."""
+    body: Body = Body()
+    """Bounds on request bodies."""
+    write: Annotated[Duration, Field(gt=0)] = 30.0
+    """How long a client may take nothing of its answer."""
+    keep_alive: Duration = 75.0
+    """How long a connection may wait for its next request."""
+    shutdown: Duration = 30.0
+    """How long running streams may go on after SIGTERM."""
+
+
+_SEGMENT: Final = "[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
+
+
+class ExtraRoute(Model):
+    """A route of another version of Ollama, or another idea of one that is known."""
+
+    path: Annotated[str, Field(pattern=rf"^/({_SEGMENT}/)*({_SEGMENT}|\{{[a-z]+\}})$")]
+    """The canonical path; a last segment in braces stands for any one segment."""
+    methods: Annotated[tuple[Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], ...], Field(min_length=1)]
+    """The methods it answers."""
+    kind: Literal["read", "inference", "manage", "account"]
+    """The class that policies name."""
+    flavor: Literal["ollama", "openai", "anthropic", "text"] = "ollama"
+    """How errors are said."""
+    stream: bool | None = None
+    """What the body's `stream` means where it is left out; leave out where the route never streams."""
+    body: Literal["none", "json", "multipart", "raw"] = "none"
+    """What a request carries. A `raw` body is passed on as it comes, others are read first."""
+    repeat: Literal["safe", "costly", "never"] = "never"
+    """Whether it may be sent again: always, until the first byte of an answer, or never."""
+    models: tuple[str, ...] = ()
+    """Members of a JSON body that name a model, the preferred one first."""
+    query: tuple[str, ...] = ()
+    """Query parameters that are passed on."""
+
+
+Override = dict[str, Any] | Literal["off"]
+
+
+def _names(policies: Mapping[str, Mapping[str, Override]]) -> Mapping[str, Mapping[str, Override]]:
+    odd: list[tuple[Path, Mistake]] = []
+    for name in policies:
+        try:
+            check_name(name)
+        except Mistake:
+            odd.append(((name,), Mistake("a policy's name is made of letters, digits, dot, dash and underscore")))
+    if odd:
+        raise Mistakes(odd)
+    return policies
+
+
+class Settings(Model):
+    """A policy file."""
+
+    listen: Annotated[
+        tuple[Address, ...],
+        Field(min_length=1),
+        BeforeValidator(as_tuple, json_schema_input_type=Address | Annotated[list[Address], Field(min_length=1)]),
+    ] = (Address("127.0.0.1", 11435),)
+    """`host:port` or `unix:/path`; a list listens on several."""
+    allow_anonymous_network: bool = False
+    """Listen beyond this machine without a plugin that asks who is calling."""
+    tls: Tls | None = None
+    """Serve HTTPS."""
+    trusted_proxies: tuple[Annotated[IPv4Network | IPv6Network, Network()], ...] = ()
+    """The proxies in front of this one, whose `X-Forwarded-For` counts."""
+    server: Server = Server()
+    """Bounds and deadlines towards clients."""
+    backends: Annotated[tuple[Backend, ...], Field(min_length=1), AfterValidator(distinct)]
+    """The Ollama hosts behind the proxy."""
+    pool: Pool = Pool()
+    """How the backends are used together."""
+    store: Secret = Secret("memory")
+    """Where limits are counted: `memory`, or `redis://host:6379/0` once several proxies share them."""
+    routes: tuple[ExtraRoute, ...] = ()
+    """Routes beyond those of the Ollama that this release knows."""
+    middleware: tuple[Entry, ...] = ()
+    """The chain, outermost first; this order is the order."""
+    policies: Annotated[
+        Mapping[str, Mapping[str, Override]], Field(title="a mapping of policies"), AfterValidator(_names)
+    ] = {}
+    """Each changes the options of plugins, or turns them `off`, for the callers who have it."""
+
+    @field_validator("store")
+    @classmethod
+    def _is_store(cls, store: Secret) -> Secret:
+        if store.get_secret_value() != "memory" and not store.get_secret_value().startswith(STORES):
+            raise Mistake("expected memory, or a URL like redis://host:6379/0")
+        return store
+
+    @property
+    def exposed(self) -> tuple[tuple[int, Address], ...]:
+        """The addresses, with their place in `listen`, that others than this machine can reach."""
+        return tuple((index, address) for index, address in enumerate(self.listen) if not address.local)

@@ -1,0 +1,18 @@
+"""The plugins that ship with the proxy, one file each.
+
+A plugin is a plain ASGI middleware; its constructor's signature says which options it takes from the policy file and
+which services of the kernel it is handed.
+"""
+
+from typing import Final
+
+BUILTIN: Final = {
+    "access": "middleware.access:Access",
+    "auth": "middleware.auth:Auth",
+    "cors": "middleware.cors:Cors",
+    "logging": "middleware.logging:Logging",
+    "parameters": "middleware.parameters:Parameters",
+    "rate_limit": "middleware.rate_limit:RateLimit",
+    "retry": "middleware.retry:Retry",
+}
+"""Name in the policy file → ``module:Class``, imported when a policy file names it."""

@@ -1,0 +1,176 @@
+"""``access``: which routes and which models somebody may use."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Final, get_args
+
+import orjson
+
+from middleware.model_globs import ModelGlobs
+from proxy.asgi import ASGIApp, Message, Receive, Scope, Send, without
+from proxy.errors import BadAnswer, Refused
+from proxy.exchange import Exchange
+from proxy.explain import Explanation
+from proxy.jsontext import fold
+from proxy.models import parse as parse_model
+from proxy.routes import Match, Route, RouteClass
+
+_LISTS: Final = {
+    "/api/tags": ("models", ("name", "model")),
+    "/api/ps": ("models", ("name", "model")),
+    "/v1/models": ("data", ("id",)),
+}
+"""Routes that list models: the member that holds the list, and the members of an entry that name its model."""
+
+_LENGTH: Final = frozenset({b"content-length"})
+_LIST_LIMIT: Final = 32 * 2**20
+_PLAIN_NAMES: Final = frozenset({"/api/copy", "/api/push"})
+"""Here Ollama knows no ``:local``: it is a tag like any other."""
+
+
+class Access:
+    """Refuses routes, models and request fields that a policy does not allow, and hides such models from lists.
+
+    Models are compared by their canonical name, wherever Ollama would read one: in the body, the path, the query or a
+    form. A request that Ollama might read in another way than this proxy is refused.
+
+    Args:
+        routes: route classes (``read``, ``inference``, ``manage``, ``account``, ``ops``) and single routes such as
+            ``/api/pull`` or ``POST /api/pull``.
+        models: names and globs; ``*`` is all of Ollama's own registry, ``hf.co/*`` all of another one. A name without
+            a tag means ``latest``.
+        cloud: also lets pass the cloud models that `models` matches; otherwise they must be named (``*-cloud``).
+        blocked_fields: members of a request body that may not be set.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        routes: Sequence[str] = ("read", "inference"),
+        models: Sequence[str] = ("*",),
+        cloud: bool = False,
+        blocked_fields: Sequence[str] = ("remote_host", "insecure"),
+    ) -> None:
+        self._app = app
+        self._routes = frozenset(routes)
+        self._models = ModelGlobs(models, cloud=cloud)
+        self._blocked = frozenset(map(fold, blocked_fields))
+        # Names come from clients: what is remembered of them has to be bounded.
+        self.allows: Callable[[str], bool] = lru_cache(maxsize=4096)(self._allows)
+        classes = get_args(RouteClass)
+        for route in self._routes:
+            if route not in classes and not route.rpartition(" ")[2].startswith("/"):
+                raise ValueError(f"{route!r} is neither a route like /api/pull nor one of {', '.join(classes)}")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request, or pass it on; of the routes that list models, filter the answer."""
+        exchange = Exchange.of(scope)
+        match = exchange.match
+        if isinstance(match, Match) and not match.route.open:
+            await self._check(exchange, match.route)
+            if match.route.path in _LISTS and scope["method"] != "HEAD":
+                send = _Filter(self, match.route.path, send)
+        await self._app(scope, receive, send)
+
+    async def explain(self, exchange: Exchange) -> Explanation:
+        """Say whether the request would be let through."""
+        match = exchange.match
+        if not isinstance(match, Match) or match.route.open:
+            return Explanation("skip", "nothing here needs a permission")
+        try:
+            await self._check(exchange, match.route)
+        except Refused as refused:
+            return Explanation("refuse", refused.message)
+        if match.route.path in _LISTS:
+            return Explanation("change", "the list shows only models that may be used")
+        named = [f"'{_shown(text)}'" for text in (await exchange.names()).values()]
+        models = f", and so is {' and '.join(named)}" if named else ""
+        return Explanation("pass", f"{match.route.kind} requests are allowed{models}")
+
+    async def _check(self, exchange: Exchange, route: Route) -> None:
+        """Raise Refused where the policy says no: 403, or 400 where the request cannot be judged."""
+        method = exchange.scope["method"]
+        if self._routes.isdisjoint((route.kind, route.path, f"{method} {route.path}")):
+            raise _forbidden(exchange, f"{method} {route.path}", "route_not_allowed")
+        if not route.models and not route.path.endswith("{model}"):
+            return
+        names = await exchange.names()
+        if not names:
+            raise Refused(400, "model is required")
+        for text in names.values():
+            if parse_model(text) is None or (route.path in _PLAIN_NAMES and text.lower().endswith(":local")):
+                raise Refused(400, "invalid model name")
+            if not self.allows(text):
+                raise _forbidden(exchange, _described(text), "model_not_allowed")
+        if self._blocked and route.body == "json":
+            for key, value in (await exchange.json()).items():
+                # What Go takes for left out does no harm: null, false, zero, an empty text.
+                if value and fold(key) in self._blocked:
+                    raise _forbidden(exchange, f"the field '{_shown(key)}'", "field_not_allowed")
+
+    def _allows(self, text: str) -> bool:
+        name = parse_model(text)
+        return name is not None and name in self._models
+
+
+class _Filter:
+    """A `send` that holds an answer back until it is whole, and leaves out of its list what may not be shown."""
+
+    def __init__(self, access: Access, path: str, send: Send) -> None:
+        self._access = access
+        self._member, self._named_by = _LISTS[path]
+        self._send = send
+        self._held: list[Message] = []
+        self._size = 0
+
+    async def __call__(self, message: Message) -> None:
+        if not self._held and (message["type"] != "http.response.start" or message["status"] != 200):
+            await self._send(message)
+            return
+        self._held.append(message)
+        self._size += len(message.get("body", b""))
+        if self._size > _LIST_LIMIT:
+            raise BadAnswer("the backend's list of models is too long to be filtered")
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            for kept in self._filtered():
+                await self._send(kept)
+
+    def _filtered(self) -> list[Message]:
+        """Return the messages as they came where nothing is left out."""
+        start, *rest = self._held
+        try:
+            document = orjson.loads(b"".join(message.get("body", b"") for message in rest))
+            entries = document[self._member] or []
+            kept = [entry for entry in entries if self._is_shown(entry)]
+        except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+            # Nothing is shown rather than everything.
+            raise BadAnswer("the backend's list of models cannot be read") from None
+        if len(kept) == len(entries):
+            return self._held
+        document[self._member] = kept
+        body = orjson.dumps(document)
+        headers = [*without(start.get("headers", ()), _LENGTH), (b"content-length", b"%d" % len(body))]
+        return [{**start, "headers": headers}, {"type": "http.response.body", "body": body, "more_body": False}]
+
+    def _is_shown(self, entry: dict[str, str]) -> bool:
+        names = [value for member, value in entry.items() if member in self._named_by]
+        return bool(names) and all(map(self._access.allows, names))
+
+
+def _described(text: str) -> str:
+    name = parse_model(text)
+    if name is not None and name.cloud:
+        return f"the cloud model '{_shown(text)}'"
+    if name is not None and name.foreign:
+        return f"the model '{_shown(text)}' of another registry"
+    return f"the model '{_shown(text)}'"
+
+
+def _forbidden(exchange: Exchange, what: str, code: str) -> Refused:
+    who = f"policy '{exchange.policy}'" if exchange.policy else "you"
+    return Refused(403, f"{what} is not allowed for {who}", code=code)
+
+
+def _shown(text: str) -> str:
+    return text[:128].encode("unicode_escape").decode()

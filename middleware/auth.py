@@ -1,0 +1,206 @@
+"""`auth`: who is calling, under which policy.
+
+The methods are tried in this order; the first that finds something of its own decides:
+
+1. a key or token in ``Authorization``, ``x-api-key`` or the path: an API key where it begins with ``op_``, a JWT where
+   it looks like one, else an opaque token for introspection,
+2. the signature of Ollama's own key in ``Authorization``,
+3. a verified TLS client certificate,
+4. the address of the caller,
+5. nothing of all that: the policy of anonymous callers, or 401.
+
+A credential that is presented and bad ends the request with 401; it never falls through to the next method. Only the
+placeholder key ``ollama`` and an empty one count as none. Routes that are open to everybody (the CLI's first question,
+``/``) are not checked at all. The body is never read here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from middleware.credentials.addresses import Addresses, AddressOptions
+from middleware.credentials.authorized_keys import AuthorizedKeys, parse_authorized_keys
+from middleware.credentials.caller import Caller, unauthorized
+from middleware.credentials.certificates import CertificateOptions, Certificates
+from middleware.credentials.introspection import Introspection, IntrospectionOptions
+from middleware.credentials.jwt import Jwts, is_jwt
+from middleware.credentials.jwt_options import JwtOptions
+from middleware.credentials.key_reader import parse_keys
+from middleware.credentials.keys import PREFIX as KEY_PREFIX
+from middleware.credentials.keys import Keys
+from middleware.credentials.ollama_keys import WINDOW, OllamaKeys, SignedRequest
+from middleware.credentials.path_token import take_path_token
+from middleware.credentials.presented import presented
+from middleware.credentials.watched import Watched
+from proxy.asgi import ASGIApp, Receive, Scope, Send
+from proxy.errors import Refused
+from proxy.exchange import Exchange
+from proxy.explain import Explanation
+from proxy.services import Clock, Policies, Store
+from proxy.units import ConfigPath, Duration, PolicyName
+
+
+class OllamaKeysOptions(BaseModel):
+    """The keys of Ollama clients, with more than the name of their file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    file: ConfigPath
+    """Public keys in OpenSSH's authorized_keys format; read again when it changes."""
+    window: Duration = WINDOW
+    """How far a client's clock may be off."""
+    tenant: str | None = None
+    """Tenant of keys whose line has no `tenant="…"`."""
+    policy: PolicyName | None = None
+    """Policy of keys whose line has no `policy="…"`."""
+
+
+class Auth:
+    """Finds out who is calling: identity, tenant and policy.
+
+    Args:
+        keys: file of API keys, which `ollama-proxy keys new` writes; read again when it changes.
+        jwt: issuer of JSON Web Tokens, or several.
+        introspection: provider of opaque tokens (RFC 7662).
+        ollama_keys: file of the public keys of Ollama clients (`OLLAMA_AUTH=1`), or its options.
+        path_token: accept a key or token in the path, `/k/<key>/api/chat`.
+        mtls: what of a TLS client certificate counts.
+        addresses: networks whose callers need no credentials; the first entry that fits counts.
+        anonymous: policy of callers without credentials; leave out to refuse them.
+    """
+
+    sets_policy: ClassVar = True
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        clock: Clock,
+        policies: Policies,
+        store: Store | None = None,
+        keys: ConfigPath | None = None,
+        jwt: JwtOptions | list[JwtOptions] | None = None,
+        introspection: IntrospectionOptions | None = None,
+        ollama_keys: ConfigPath | OllamaKeysOptions | None = None,
+        path_token: bool = False,
+        mtls: CertificateOptions | None = None,
+        addresses: Sequence[AddressOptions] = (),
+        anonymous: PolicyName | None = None,
+    ) -> None:
+        issuers = jwt if isinstance(jwt, list) else [jwt] if jwt is not None else []
+        if not (keys or issuers or introspection or ollama_keys or mtls or addresses or anonymous):
+            raise ValueError("auth needs at least one method, for example `keys: keys.yaml`")
+        if isinstance(ollama_keys, Path):
+            ollama_keys = OllamaKeysOptions.model_construct(file=ollama_keys)
+        self.app = app
+        self._clock = clock
+        self._path_token = path_token
+        self._keys = _watched_keys(keys, policies, clock) if keys else None
+        self._jwts = Jwts(issuers, policies=policies, clock=clock) if issuers else None
+        self._introspection = Introspection(introspection, policies=policies, clock=clock) if introspection else None
+        self._ollama_keys = OllamaKeys(ollama_keys.window, store) if ollama_keys else None
+        self._authorized = _watched_authorized_keys(ollama_keys, policies, clock) if ollama_keys else None
+        self._certificates = Certificates(mtls, policies=policies) if mtls else None
+        self._addresses = Addresses(addresses) if addresses else None
+        self._anonymous = Caller(None, policy=anonymous) if anonymous else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Settle who is calling, then pass the request on; lifespan events pass as they are."""
+        if scope["type"] != "lifespan":
+            exchange = Exchange.of(scope)
+            path_token = take_path_token(exchange, enabled=self._path_token)
+            if exchange.route is None or not exchange.route.open:
+                _settle(exchange, await self.caller(exchange, path_token))
+        await self.app(scope, receive, send)
+
+    async def caller(self, exchange: Exchange, path_token: str | None = None) -> Caller:
+        """Return who is calling; raises Refused (400, 401, 403, 503)."""
+        scope = exchange.scope
+        credential = presented(scope["headers"], path_token)
+        if credential.token is not None:
+            return await self._by_token(credential.token)
+        if credential.signature is not None:
+            return await self._by_signature(credential.signature, scope)
+        if self._certificates is not None and (peer := scope.get("state", {}).get("tls_peer")):
+            return self._certificates.caller(peer)
+        if self._addresses is not None and (caller := self._addresses.caller(exchange.client)):
+            return caller
+        if self._anonymous is not None:
+            return self._anonymous
+        raise unauthorized("a key is required; send it as `Authorization: Bearer <key>`", error=None)
+
+    async def explain(self, exchange: Exchange) -> Explanation:
+        """Say who is calling.
+
+        In place of a credential, `exchange.identity` may hold the name or id of a key, or `exchange.claims` the claims
+        of a token. No provider is asked, so the signature of a token is not checked.
+        """
+        path_token = take_path_token(exchange, enabled=self._path_token)
+        if exchange.route is not None and exchange.route.open:
+            return Explanation("skip", "this route is open to everybody")
+        try:
+            caller = await self._supposed(exchange, path_token)
+        except Refused as refused:
+            return Explanation("refuse", refused.message)
+        _settle(exchange, caller)
+        who = caller.identity or "a caller without an identity"
+        return Explanation("pass", f"{who}, tenant {caller.tenant or '-'}, policy {caller.policy or '-'}")
+
+    async def _supposed(self, exchange: Exchange, path_token: str | None) -> Caller:
+        tokens = self._jwts or self._introspection
+        if exchange.claims and tokens is not None:
+            return tokens.mapped(exchange.claims)
+        if exchange.identity is not None:
+            return await self._named(exchange.identity)
+        token = presented(exchange.scope["headers"], path_token).token or ""
+        if not token or token.startswith(KEY_PREFIX) or tokens is None:
+            return await self.caller(exchange, path_token)
+        if self._jwts is not None and is_jwt(token):
+            return self._jwts.unverified(token)
+        raise unauthorized("only the provider can read this token; give its claims instead")
+
+    async def _named(self, name: str) -> Caller:
+        if self._keys is not None and (caller := (await self._keys.current()).named(name)):
+            return caller
+        if self._authorized is not None:
+            for key in (await self._authorized.current()).values():
+                if key.caller.identity == name:
+                    return key.caller
+        raise unauthorized("no key has that name")
+
+    async def _by_token(self, token: str) -> Caller:
+        if self._keys is not None and token.startswith(KEY_PREFIX):
+            return (await self._keys.current()).caller(token, self._clock.time())
+        if self._jwts is not None and is_jwt(token):
+            return await self._jwts.caller(token)
+        if self._introspection is not None:
+            return await self._introspection.caller(token)
+        raise unauthorized("the key or token is of a kind that is not accepted here")
+
+    async def _by_signature(self, credential: str, scope: Scope) -> Caller:
+        if self._ollama_keys is None or self._authorized is None:
+            raise unauthorized("signatures of Ollama keys are not accepted here")
+        request = SignedRequest(scope["method"], scope["path"], scope["query_string"])
+        return await self._ollama_keys.caller(credential, request, await self._authorized.current(), self._clock.time())
+
+
+def _settle(exchange: Exchange, caller: Caller) -> None:
+    exchange.identity = caller.identity
+    exchange.tenant = caller.tenant
+    exchange.policy = caller.policy
+    exchange.claims = caller.claims
+
+
+def _watched_keys(path: Path, policies: Policies, clock: Clock) -> Watched[Keys]:
+    return Watched(path, lambda text: parse_keys(text, str(path), policies), clock=clock)
+
+
+def _watched_authorized_keys(options: OllamaKeysOptions, policies: Policies, clock: Clock) -> Watched[AuthorizedKeys]:
+    def parse(text: bytes) -> AuthorizedKeys:
+        return parse_authorized_keys(
+            text, str(options.file), policies=policies, tenant=options.tenant, policy=options.policy
+        )
+
+    return Watched(options.file, parse, clock=clock)

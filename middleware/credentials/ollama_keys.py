@@ -1,0 +1,146 @@
+"""Ollama's own keys: the signature that the stock CLI sends with ``OLLAMA_AUTH=1``.
+
+The client has an Ed25519 key pair in ``~/.ollama/id_ed25519``. To ``POST /api/chat`` it adds the query ``ts=<seconds
+since 1970>`` and signs the text ``POST,/api/chat?ts=1767225600`` (``api/client.go`` and ``auth/auth.go`` of Ollama)::
+
+    Authorization: <base64 of the SSH public key>:<base64 of the signature>
+
+A prefix that the client was given in its URL is not part of that text. What is signed is the method, the path and the
+whole query, not the body, so this belongs behind TLS like every other credential; a signature that was seen is not
+taken a second time. Ed25519 signatures hold no random part, so two equal requests within one second have the same one,
+and the second of them is refused.
+"""
+
+import binascii
+from base64 import b64decode
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+from urllib.parse import parse_qsl
+
+import structlog
+from cryptography.exceptions import InvalidSignature
+
+from middleware.credentials.authorized_keys import AuthorizedKey, AuthorizedKeys
+from middleware.credentials.caller import Caller, unauthorized, unavailable
+from proxy.quotas import Quota, Window
+from proxy.services import Store, StoreUnavailable
+from proxy.units import Rate
+
+WINDOW: Final = 300.0
+"""Seconds that a client's clock may be off, either way."""
+
+MOST_SEEN: Final = 100_000
+"""Signatures remembered within the window. Only listed keys can fill it; beyond it signed requests wait, with 503."""
+
+_log = structlog.get_logger("ollama_proxy.auth")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What a signature covers. `path` is the decoded one, without the prefix; `query` is raw."""
+
+    method: str
+    path: str
+    query: bytes
+
+    @property
+    def text(self) -> bytes:
+        """The signed text."""
+        return f"{self.method},{self.path}?".encode(errors="surrogatepass") + self.query
+
+
+class Replays:
+    """Which signatures were used, for as long as their time stamps are taken; in buckets, one for each second."""
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._seen: dict[int, set[bytes]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def first(self, stamp: int, signed: bytes, now: float) -> bool:
+        """Note the digest of a signed text; False where it was noted before. Raises Refused (503) when there is no room."""
+        for old in [second for second in self._seen if second < now - self._window]:
+            self._count -= len(self._seen.pop(old))
+        if self._count >= MOST_SEEN:
+            raise unavailable("too many signed requests; try again later", retry_after=1.0)
+        bucket = self._seen.setdefault(stamp, set())
+        if signed in bucket:
+            return False
+        bucket.add(signed)
+        self._count += 1
+        return True
+
+
+class OllamaKeys:
+    """Verifies signatures against the listed keys.
+
+    With a store that proxies share, a signature is taken once by all of them together; while that store cannot be
+    reached, once by each.
+    """
+
+    def __init__(self, window: float = WINDOW, store: Store | None = None) -> None:
+        self._window = window
+        self._replays = Replays(window)
+        self._store = store if store is not None and store.local is not store else None
+        self._once = (Window(Rate(1, 2 * window, "1/window")),)
+
+    async def caller(self, credential: str, request: SignedRequest, keys: AuthorizedKeys, now: float) -> Caller:
+        """Return who signed `request`.
+
+        Args:
+            credential: ``<public key>:<signature>`` as it stood in the header.
+            request: what was asked.
+            keys: who is listed.
+            now: seconds since 1970.
+
+        Raises Refused (401, 503).
+        """
+        encoded_key, _, encoded_signature = credential.partition(":")
+        key = keys.get(_decoded(encoded_key))
+        stamp = _stamp(request.query)
+        if stamp is None or abs(now - stamp) > self._window:
+            raise unauthorized("the signature is too old or its clock is off: compare the clocks")
+        if key is None or not _verifies(key, _decoded(encoded_signature), request.text):
+            raise unauthorized("the signature is wrong or its key is not listed")
+        if key.expires is not None and now >= key.expires:
+            raise unauthorized("the key has expired")
+        signed = blake2b(key.blob + request.text, digest_size=16).digest()
+        if not self._replays.first(stamp, signed, now) or not await self._first_anywhere(signed):
+            raise unauthorized("the signature was used before; sign each request anew")
+        return key.caller
+
+    async def _first_anywhere(self, signed: bytes) -> bool:
+        if self._store is None:
+            return True
+        try:
+            admission = await self._store.admit([Quota(f"ollama-signature/{signed.hex()}", requests=self._once)])
+        except StoreUnavailable as error:
+            _log.warning("signatures_remembered_by_this_process_only", problem=str(error))
+            return True
+        return not admission.full
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except binascii.Error:
+        raise unauthorized("the signature is not well-formed") from None
+
+
+def _stamp(query: bytes) -> int | None:
+    stamps = [value for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if name == "ts"]
+    if len(stamps) != 1 or not (stamps[0].isascii() and stamps[0].isdecimal() and len(stamps[0]) <= 12):
+        return None
+    return int(stamps[0])
+
+
+def _verifies(key: AuthorizedKey, signature: bytes, text: bytes) -> bool:
+    try:
+        key.public.verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""A file that is read again when it changes, while requests run."""
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from proxy.services import Clock
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at a file."""
+
+T = TypeVar("T")
+_log = structlog.get_logger("ollama_proxy.auth")
+
+Stamp = tuple[int, int, int]
+
+
+class BadFile(ValueError):
+    """A file that cannot be used as a whole; its text says where (``path:line:column``) and what."""
+
+
+class Watched(Generic[T]):
+    """What a file says.
+
+    A file that is not there yet counts as empty, so that a proxy can start before its first key is made; nobody gets
+    in by it. One that turns bad or disappears later leaves everything as it was, and says so in the log.
+
+    Args:
+        path: the file.
+        parse: bytes → value; raises BadFile. Mistakes in single entries are its own to report. Runs in a thread.
+        clock: for the time between two looks.
+    """
+
+    def __init__(self, path: Path, parse: Callable[[bytes], T], *, clock: Clock) -> None:
+        self.path = path
+        self._parse = parse
+        self._clock = clock
+        self._stamp = self._look()
+        self._value = parse(b"" if self._stamp is None else path.read_bytes())
+        self._next_look = clock.monotonic() + LOOK_EVERY
+        if self._stamp is None:
+            _log.warning("auth_file_missing", path=str(path))
+
+    async def current(self) -> T:
+        """Return the value; one caller a second looks at the file and, where it changed, waits for the new one."""
+        now = self._clock.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_EVERY
+            stamp = self._look()
+            if stamp != self._stamp:
+                await asyncio.to_thread(self._reload, stamp)
+        return self._value
+
+    def _reload(self, stamp: Stamp | None) -> None:
+        try:
+            value = self._parse(self.path.read_bytes())
+        except (BadFile, OSError) as error:
+            _log.error("auth_file_kept_as_it_was", path=str(self.path), problem=str(error))
+        else:
+            self._value = value
+            _log.info("auth_file_loaded", path=str(self.path))
+        self._stamp = stamp
+
+    def _look(self) -> Stamp | None:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        if status.st_mode & stat.S_IWOTH:
+            _log.warning("auth_file_writable_by_everybody", path=str(self.path))
+        return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,175 @@
+"""What the line of a request holds, as a table.
+
+`logging` reads the line from it; the reference page and the JSON Schema of a line are generated from it.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from proxy.asgi import header
+from proxy.errors import Refused
+from proxy.exchange import Exchange
+from proxy.lines import clip
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of the line. Every line has every field, in this order; null where there is nothing to say.
+
+    Attributes:
+        name: its key.
+        kind: its JSON type, apart from null.
+        description: one sentence for the reference.
+        read: takes it from a finished exchange; None for the three that every log line of the proxy has.
+    """
+
+    name: str
+    kind: Literal["string", "integer", "number"]
+    description: str
+    read: Callable[[Exchange], object] | None = None
+
+
+def _text(value: str | None) -> str | None:
+    return clip(value, 256) if value else None
+
+
+def _model(exchange: Exchange) -> str | None:
+    model = exchange.model
+    return _text(model.short) if model is not None else None
+
+
+def _route(exchange: Exchange) -> str | None:
+    route = exchange.route
+    return route.path if route is not None else None
+
+
+def _path(exchange: Exchange) -> str | None:
+    return masked(exchange.scope["path"]) if exchange.route is None else None
+
+
+def _user_agent(exchange: Exchange) -> str | None:
+    value = header(exchange.scope["headers"], b"user-agent")
+    return clip(value.decode("latin-1"), 256) if value else None
+
+
+def _plugin(exchange: Exchange) -> str | None:
+    return exchange.error.by if isinstance(exchange.error, Refused) else None
+
+
+def _milliseconds(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else round((end - start) * 1000, 3)
+
+
+def _tokens_per_second(exchange: Exchange) -> float | None:
+    """Tokens by the time from the first byte on; an answer in one piece took the time since it left the queue."""
+    usage, ended_at = exchange.usage, exchange.ended_at
+    if usage is None or not usage.tokens_out or ended_at is None:
+        return None
+    began = exchange.first_byte_at if exchange.chunks > 1 else None
+    seconds = ended_at - (exchange.started_at + exchange.queued if began is None else began)
+    return round(usage.tokens_out / seconds, 2) if seconds > 0 else None
+
+
+FIELDS: Final = (
+    Field("time", "string", "When the request ended, RFC 3339 in UTC with milliseconds."),
+    Field("level", "string", "`debug`, `info`, `warning`, `error` or `critical`, by the outcome."),
+    Field("event", "string", "`request`: this is the line of a request."),
+    Field("request_id", "string", "The request's id; the answer carries it as `X-Request-ID`.", lambda x: x.id),
+    Field("identity", "string", "Who called, as `auth` found out.", lambda x: _text(x.identity)),
+    Field("tenant", "string", "The tenant the caller belongs to.", lambda x: _text(x.tenant)),
+    Field("policy", "string", "The policy that applied.", lambda x: _text(x.policy)),
+    Field(
+        "client_address",
+        "string",
+        "The caller's address; the forwarded one behind a trusted proxy.",
+        lambda x: x.client,
+    ),
+    Field("user_agent", "string", "The User-Agent header, at most 256 characters.", _user_agent),
+    Field("method", "string", "The request's method.", lambda x: _text(x.scope["method"])),
+    Field("route", "string", "The route, by its pattern: `/api/chat`, `/v1/models/{model}`.", _route),
+    Field("path", "string", "The path where no route has it: shortened, without query, secrets as `***`.", _path),
+    Field("model", "string", "The model asked for, by its short canonical name.", _model),
+    Field("backend", "string", "The backend that was tried last.", lambda x: x.backend),
+    Field("attempts", "integer", "How many times the request was sent to a backend.", lambda x: x.attempts),
+    Field("reason", "string", "Why that backend.", lambda x: _text(x.reason)),
+    Field("gave_up", "string", "Why a failed request was not tried again.", lambda x: x.gave_up),
+    Field("status", "integer", "The status of the answer; null where the client left before it.", lambda x: x.status),
+    Field("outcome", "string", "How the request ended.", lambda x: x.outcome),
+    Field("error_code", "string", "The error's stable name.", lambda x: x.error and _text(x.error.code)),
+    Field("error", "string", "The error in a sentence.", lambda x: x.error and clip(x.error.message, 512)),
+    Field("error_plugin", "string", "The plugin that refused the request, by its name in the policy file.", _plugin),
+    Field("queue_ms", "number", "Milliseconds in the queue.", lambda x: round(x.queued * 1000, 3)),
+    Field(
+        "ttft_ms",
+        "number",
+        "Milliseconds from the request to the first byte of the answer.",
+        lambda x: _milliseconds(x.started_at, x.first_byte_at),
+    ),
+    Field(
+        "total_ms",
+        "number",
+        "Milliseconds from the request to its end.",
+        lambda x: _milliseconds(x.started_at, x.ended_at),
+    ),
+    Field("chunks", "integer", "Chunks sent to the client.", lambda x: x.chunks),
+    Field("bytes_in", "integer", "Bytes of the request body.", lambda x: x.bytes_in),
+    Field("bytes_out", "integer", "Bytes of the response body.", lambda x: x.bytes_out),
+    Field("tokens_in", "integer", "Tokens of the prompt.", lambda x: x.usage and x.usage.tokens_in),
+    Field("tokens_out", "integer", "Tokens generated.", lambda x: x.usage and x.usage.tokens_out),
+    Field(
+        "tokens_source",
+        "string",
+        "`reported` by the backend, or `estimated` from the chunks that were delivered.",
+        lambda x: x.usage and x.usage.source,
+    ),
+    Field("tokens_per_second", "number", "Tokens generated per second since the first byte.", _tokens_per_second),
+    Field(
+        "done_reason",
+        "string",
+        "Why generation ended, in the backend's word.",
+        lambda x: x.usage and _text(x.usage.done_reason),
+    ),
+    Field("config_generation", "integer", "Which configuration the request ran under.", lambda x: x.generation),
+)
+
+
+_PATH_TOKEN: Final = re.compile(r"(?i)(/k/+)[^/]+")
+_KEY: Final = re.compile(r"[^/]{25,}|(?<=/)(?:op_|sk-)[^/]+")
+_BEHIND_PATH: Final = re.compile(r"[?#;&].*", re.DOTALL)
+
+
+def masked(path: str) -> str:
+    """Return a path that no route has, fit for a log: at most 256 characters and without what may be a secret.
+
+    What stands behind ``?``, ``#``, ``;`` or ``&`` (percent-encoded in the request line, or it would not be in a path)
+    is left out. What follows ``/k/`` is masked, and so is every segment that begins or is as long as a key.
+    """
+    path = _BEHIND_PATH.sub("", path[:4096])
+    return clip(_KEY.sub("***", _PATH_TOKEN.sub(r"\1***", path)), 256)
+
+
+def line_schema() -> dict[str, object]:
+    """Return the JSON Schema of a request's line in `format: json`."""
+    properties: dict[str, object] = {
+        field.name: {
+            "type": field.kind if field.read is None else [field.kind, "null"],
+            "description": field.description,
+        }
+        for field in FIELDS
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The line ollama-proxy logs for a request",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def line_reference() -> str:
+    """Return the Markdown table of the fields, for the docs."""
+    rows = [f"| `{field.name}` | {field.kind} | {field.description} |" for field in FIELDS]
+    return "\n".join(["| field | type | what it says |", "|---|---|---|", *rows, ""])

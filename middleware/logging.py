@@ -1,0 +1,79 @@
+"""`logging`: one line per request, written when the request is over.
+
+Nothing is done while a request runs and nothing per chunk: the exchange knows it all at the end. What a line holds is
+the table in ``log_line.py``.
+"""
+
+import random
+from collections.abc import Awaitable, Mapping
+from typing import Annotated, Final
+
+from pydantic import Field
+from structlog.typing import EventDict, WrappedLogger
+
+from middleware.log_line import FIELDS
+from proxy.asgi import ASGIApp, Receive, Scope, Send
+from proxy.errors import Outcome
+from proxy.exchange import Exchange
+from proxy.lines import FormatName, Level, make_logger
+from proxy.services import Clock, LogSink
+
+LEVELS: Final[Mapping[Outcome, Level]] = {
+    "completed": "info",
+    "refused": "warning",
+    "client_gone": "info",
+    "upstream_failed": "error",
+    "upstream_truncated": "error",
+    "timed_out": "error",
+    "shutdown": "warning",
+}
+_READERS: Final = tuple((field.name, field.read) for field in FIELDS if field.read is not None)
+
+
+class Logging:
+    """Writes one line per request, when it is over.
+
+    Args:
+        format: `json` for machines, `console` for people.
+        levels: the level of a line by the request's outcome, where it shall differ from the default.
+        sample: route to the share of its completed requests that is logged, for health checks: `{"/": 0.01}`.
+            Requests that did not complete are always logged.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        sink: LogSink,
+        clock: Clock,
+        format: FormatName = "json",
+        levels: Mapping[Outcome, Level] | None = None,
+        sample: Mapping[str, Annotated[float, Field(ge=0, le=1)]] | None = None,
+    ) -> None:
+        self.app = app
+        self._levels = {**LEVELS, **(levels or {})}
+        self._sample = dict(sample or {})
+        self._log = make_logger(sink, format, _fields, now=clock.time)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Have the line written at the end. Not a coroutine of its own: each would cost every chunk a little."""
+        if scope["type"] == "http":
+            Exchange.of(scope).on_finish(self._finish)
+        return self.app(scope, receive, send)
+
+    def _finish(self, exchange: Exchange) -> None:
+        outcome = exchange.outcome or "shutdown"
+        if outcome == "completed" and self._sample:
+            share = self._sample.get(route.path) if (route := exchange.route) else None
+            if share is not None and random.random() >= share:
+                return
+        write = getattr(self._log, self._levels[outcome])
+        write("request", exchange=exchange)
+
+
+def _fields(logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+    """Put the fields in place of the exchange; here, as structlog copies what a log call is given several times."""
+    exchange: Exchange = event["exchange"]
+    fields: EventDict = {name: read(exchange) for name, read in _READERS}
+    fields["event"] = event["event"]
+    return fields

@@ -1,0 +1,115 @@
+"""What a policy says about one parameter of a request, and what follows for a value of it."""
+
+import math
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from proxy.units import Duration, format_duration
+
+T = TypeVar("T")
+
+FOREVER: Final = math.inf
+"""A lifetime without end, and a reply without a bound."""
+
+
+class NotAllowed(Exception):
+    """The policy refuses a value; the text says why, without naming the policy."""
+
+
+class Rule(BaseModel, Generic[T]):
+    """What may be asked for. `set` stands alone; what is beyond `min` and `max` is brought to them, or refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    set: Annotated[T | None, Field(description="this value, whatever was asked for")] = None
+    default: Annotated[T | None, Field(description="this value where none was asked for")] = None
+    min: Annotated[T | None, Field(description="the least; less becomes this")] = None
+    max: Annotated[T | None, Field(description="the most; more becomes this")] = None
+    allow: Annotated[tuple[T, ...] | None, Field(description="the only values; others are refused")] = None
+    refuse: Annotated[
+        bool, Field(description="refuse what is beyond min and max; without them, whoever asks for anything")
+    ] = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        bounds = [bound for bound in (self.min, self.max) if bound is not None]
+        if any(isinstance(bound, bool) or (isinstance(bound, str) and bound != "forever") for bound in bounds):
+            raise ValueError("min and max need numbers; use allow")
+        if len(bounds) == 2 and measure(self.min) > measure(self.max):
+            raise ValueError("min is more than max")
+        if self.set is not None and len(self.model_fields_set) > 1:
+            raise ValueError("set leaves nothing to choose: it stands alone")
+        if not self.refuse and all(v is None for v in (self.set, self.default, self.min, self.max, self.allow)):
+            raise ValueError("say what to do: set, default, min, max, allow or refuse")
+        if self.default is not None and not bounds and self.allow is None and self.refuse:
+            raise ValueError("a default for a parameter that is refused: use set")
+        return self
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a range to keep to."""
+        return self.min is not None or self.max is not None
+
+    def judge(self, value: Any, *, endless: bool = False) -> Any:
+        """Return what becomes of `value` that somebody asked for; the same object where nothing does.
+
+        Args:
+            value: what the request says, already checked for its type.
+            endless: nothing and less mean without a bound, as for ``num_predict`` (-1 and -2).
+
+        Raises:
+            NotAllowed: the policy refuses it.
+        """
+        if self.set is not None:
+            return value if _same(value, self.set) else self.set
+        if self.allow is not None and not any(_same(value, allowed) for allowed in self.allow):
+            raise NotAllowed("is none of the values allowed")
+        if not self.bounded:
+            if self.refuse and self.allow is None:
+                raise NotAllowed("may not be set")
+            return value
+        size = FOREVER if endless and value <= 0 else measure(value)
+        if self.max is not None and size > measure(self.max):
+            return self._beyond("is more than", self.max)
+        if self.min is not None and size < measure(self.min):
+            return self._beyond("is less than", self.min)
+        return value
+
+    def missing(self, *, endless: bool = False) -> T | None:
+        """Return what is put where nothing was asked for, None for nothing."""
+        value = self.default if self.set is None else self.set
+        return self.max if value is None and endless else value
+
+    def _beyond(self, how: str, bound: T) -> T:
+        if self.refuse:
+            raise NotAllowed(f"{how} the {self._shown(bound)} allowed")
+        return bound
+
+    def _shown(self, bound: T) -> str:
+        return str(bound)
+
+
+class Lifetime(Rule[Duration | Literal["forever"]]):
+    """What may be asked for, in durations."""
+
+    def _shown(self, bound: Any) -> str:
+        return "forever" if bound == "forever" else format_duration(bound)
+
+
+Whole = Rule[int]
+Number = Rule[float]
+Thinking = Rule[bool | Literal["low", "medium", "high", "max"]]
+Anything = Rule[bool | int | float | str]
+
+
+def measure(value: Any) -> float:
+    """Return `value` as a number; ``forever`` is more than all others."""
+    return FOREVER if value == "forever" else float(value)
+
+
+def _same(value: object, other: object) -> bool:
+    """Whether both are one value; ``true`` is not 1."""
+    if isinstance(value, bool) or isinstance(other, bool):
+        return value is other
+    return value == other or (other == "forever" and value == FOREVER)

@@ -1,0 +1,171 @@
+"""``parameters``: which parameters of a model's run a request may choose, and by which names it may call models."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from middleware.parameter_places import ROUTES, Place, places
+from middleware.parameter_rules import Anything, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
+from proxy.asgi import ASGIApp, Receive, Scope, Send
+from proxy.errors import Refused
+from proxy.exchange import Exchange
+from proxy.explain import Explanation
+from proxy.models import parse as parse_model
+from proxy.multipart import fields
+
+_ENDLESS: Final = "num_predict"
+"""Left out, nothing or less, it means a reply without a bound: a `max` holds there, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One parameter on one route."""
+
+    name: str
+    rule: Rule[Any]
+    places: tuple[Place, ...]
+
+    def apply(self, document: Mapping[str, Any], patch: dict[str, Any]) -> None:
+        """Add what has to change to `patch`; raises ValueError or NotAllowed."""
+        endless = self.name == _ENDLESS
+        absent = True
+        for place in self.places:
+            written = place.find(document)
+            if written is not None:
+                absent = False
+                value = place.read(written)
+                wanted = self.rule.judge(value, endless=endless)
+                if wanted is not value:
+                    place.put(patch, wanted)
+        if absent and (value := self.rule.missing(endless=endless)) is not None:
+            self.places[0].put(patch, value)
+
+
+class Parameters:
+    """Sets, bounds or refuses the parameters of a request, and replaces names of models by others.
+
+    A parameter has its name in Ollama's own API; the OpenAI and Anthropic routes are governed under the same names,
+    as far as they have the parameter. A body in which nothing changes is forwarded as it came, and of one that changes
+    every other byte is kept.
+
+    Args:
+        num_ctx: size of the context, tokens. Another size than the loaded one makes Ollama reload the model.
+        num_predict: length of the reply, tokens (``max_tokens``, ``max_output_tokens``). A `max` also holds for
+            requests that ask for no bound.
+        keep_alive: how long the model stays in memory afterwards, a duration or ``forever``.
+        temperature: how freely tokens are chosen.
+        top_p: the share of probability that tokens are chosen from.
+        top_k: the number of tokens that are chosen from.
+        seed: what the choice is seeded with.
+        n: how many replies (OpenAI routes).
+        think: whether and how much a model thinks first (``reasoning_effort``, ``thinking``).
+        options: rules for other members of Ollama's ``options``, by their names, for example ``num_gpu``.
+        aliases: names by which clients may call models → the models they get, for example ``gpt-4o: llama3.3:70b``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        num_ctx: Whole | None = None,
+        num_predict: Whole | None = None,
+        keep_alive: Lifetime | None = None,
+        temperature: Number | None = None,
+        top_p: Number | None = None,
+        top_k: Whole | None = None,
+        seed: Whole | None = None,
+        n: Whole | None = None,
+        think: Thinking | None = None,
+        options: Mapping[str, Anything] | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        self._app = app
+        named: dict[str, Rule[Any] | None] = {
+            "num_ctx": num_ctx,
+            "num_predict": num_predict,
+            "keep_alive": keep_alive,
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "seed": seed,
+            "n": n,
+            "think": think,
+        }
+        if strange := [name for name in options or {} if not name.isascii()]:
+            raise ValueError(f"{strange[0]!r} is not the name of an option")
+        if twice := named.keys() & (options or {}).keys():
+            raise ValueError(f"{min(twice)} has a rule of its own; it cannot stand under options")
+        rules = {**named, **(options or {})}
+        self._plans = {route: tuple(_steps(route, rules)) for route in ROUTES}
+        self._aliases = dict(_aliases(aliases or {}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Change what the policy wants changed, and pass the request on."""
+        await self._change(Exchange.of(scope))
+        await self._app(scope, receive, send)
+
+    async def explain(self, exchange: Exchange) -> Explanation:
+        """Say what would be changed, and change it."""
+        try:
+            patch = await self._change(exchange)
+        except Refused as refused:
+            return Explanation("refuse", refused.message)
+        if patch:
+            return Explanation("change", f"the body gets {orjson.dumps(patch).decode()}")
+        return Explanation("pass", "nothing in the body changes")
+
+    async def _change(self, exchange: Exchange) -> dict[str, Any]:
+        """Change the request; return what was merged into its body. Raises Refused."""
+        route = exchange.route
+        patch: dict[str, Any] = {}
+        if route is None:
+            return patch
+        if self._aliases and (route.kind == "inference" or route.path == "/api/show"):
+            await self._rename(exchange, patch)
+        if plan := self._plans.get(route.path):
+            await self._govern(exchange, plan, patch)
+        if patch:
+            exchange.edit(patch)
+        return patch
+
+    async def _rename(self, exchange: Exchange, patch: dict[str, Any]) -> None:
+        """Replace the names that are aliases. One in the query stays: it is not part of the body."""
+        for place, text in (await exchange.names()).items():
+            name = parse_model(text)
+            target = self._aliases.get(name.key) if name else None
+            if target is None:
+                continue
+            if place == "form":
+                body = await exchange.body()
+                field = next(field for field in fields(body, exchange.scope) if field.name == "model")
+                exchange.put_body(body[: field.start] + target.encode() + body[field.end :])
+            elif place != "query":
+                patch[place] = target
+
+    async def _govern(self, exchange: Exchange, plan: tuple[_Step, ...], patch: dict[str, Any]) -> None:
+        document = await exchange.json()
+        for step in plan:
+            try:
+                step.apply(document, patch)
+            except NotAllowed as error:
+                who = f"policy '{exchange.policy}'" if exchange.policy else "you"
+                raise Refused(403, f"{step.name} {error} for {who}", code="parameter_not_allowed") from None
+            except ValueError as error:
+                raise Refused(400, f"{step.name} {error}") from None
+
+
+def _steps(route: str, rules: Mapping[str, Rule[Any] | None]) -> Iterator[_Step]:
+    for name, rule in rules.items():
+        if rule is not None and (found := places(route, name)):
+            yield _Step(name, rule, found)
+
+
+def _aliases(aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield canonical key and target of each alias; raises ValueError."""
+    for alias, target in aliases.items():
+        name = parse_model(alias)
+        if name is None or parse_model(target) is None:
+            raise ValueError(f"aliases: {alias if name is None else target!r} is not the name of a model")
+        yield name.key, target

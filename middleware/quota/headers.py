@@ -1,0 +1,74 @@
+"""How a caller learns what is left: OpenAI's ``x-ratelimit-*`` and the IETF's ``RateLimit`` fields.
+
+The latter as in draft-ietf-httpapi-ratelimit-headers-10: ``RateLimit-Policy`` says what holds (q: quota, w: window in
+seconds, qu: unit), ``RateLimit`` how it stands (r: left, t: seconds until there is more).
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Final
+
+from proxy.asgi import Header
+from proxy.quotas import Level, Unit
+
+_UNITS: Final[dict[Unit, str]] = {"requests": "", "tokens": ';qu="tokens"', "streams": ';qu="concurrent-requests"'}
+_OPENAI: Final[dict[Unit, tuple[bytes, bytes, bytes]]] = {
+    "requests": (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
+    "tokens": (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
+}
+
+
+def announce(headers: list[Header], levels: Sequence[Level], names: Sequence[str]) -> None:
+    """Add the fields that tell of `levels` to `headers`; `names` are those of the limits that they belong to.
+
+    Clients expect each of OpenAI's fields once, so they tell of the counter with the least left, that of another entry
+    of the chain included.
+    """
+    for unit, fields in _OPENAI.items():
+        counters = [level for level in levels if level.unit == unit]
+        if counters:
+            _announce_tightest(headers, fields, min(counters, key=_left))
+    policies, states = [], []
+    for level in levels:
+        window = level.window
+        if window is None:
+            name = f'"{names[level.quota]}-streams"'
+            policies.append(f"{name};q={level.amount}{_UNITS['streams']}")
+            states.append(f"{name};r={level.left}")
+        else:
+            name = f'"{names[level.quota]}-{level.unit}-{window.period}"'
+            policies.append(f"{name};q={level.amount};w={ceil(window.rate.per)}{_UNITS[level.unit]}")
+            states.append(f"{name};r={level.left};t={ceil(level.resets_in)}")
+    headers.append((b"ratelimit-policy", ", ".join(policies).encode()))
+    headers.append((b"ratelimit", ", ".join(states).encode()))
+
+
+def _left(level: Level) -> int:
+    return level.left
+
+
+def _announce_tightest(headers: list[Header], fields: tuple[bytes, bytes, bytes], level: Level) -> None:
+    limit, remaining, reset = fields
+    for name, value in headers:
+        if name == remaining:
+            if int(value) <= level.left:
+                return
+            headers[:] = [header for header in headers if header[0] not in fields]
+            break
+    headers += (
+        (limit, b"%d" % level.amount),
+        (remaining, b"%d" % level.left),
+        (reset, duration(level.resets_in).encode()),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return `seconds`, rounded up, the way OpenAI writes them: ``12ms``, ``1.5s``, ``6m0s``, ``1h0m0s``."""
+    milliseconds = ceil(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:g}s"
+    minutes, rest = divmod(ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"

@@ -1,0 +1,62 @@
+"""Who a limit counts together: the caller's identity, tenant or address, the model, or any combination."""
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from typing import Final, Literal
+from urllib.parse import quote
+
+from proxy.exchange import Exchange
+
+By = Literal["identity", "tenant", "address", "model"]
+
+
+@lru_cache(maxsize=4096)
+def block(address: str) -> str:
+    """Return an IPv4 address as it is and an IPv6 address as its /64, which one subscriber owns as a whole."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address
+    if ip.version == 4:
+        return address
+    mapped = ip.ipv4_mapped
+    return str(mapped) if mapped else str(ip_network((int(ip), 64), strict=False))
+
+
+@lru_cache(maxsize=4096)
+def _safe(text: str) -> str:
+    return quote(text, safe=":", errors="backslashreplace")
+
+
+def _identity(exchange: Exchange) -> str:
+    return _safe(exchange.identity) if exchange.identity else f"@{block(exchange.client)}"
+
+
+def _tenant(exchange: Exchange) -> str:
+    return _safe(exchange.tenant) if exchange.tenant else f"@{_identity(exchange)}"
+
+
+def _address(exchange: Exchange) -> str:
+    return block(exchange.client)
+
+
+def _model(exchange: Exchange) -> str:
+    return exchange.model.key if exchange.model else "-"
+
+
+_READERS: Final[dict[By, Callable[[Exchange], str]]] = {
+    "identity": _identity,
+    "tenant": _tenant,
+    "address": _address,
+    "model": _model,
+}
+
+
+def key_of(by: Iterable[By], exchange: Exchange) -> str:
+    """Return the text that stands for everybody who is counted together with this caller.
+
+    Different ones never come out alike: what could be mistaken for a separator is escaped in a value. A caller without
+    an identity counts by address, one without a tenant as a tenant of its own. ``model`` needs the body to be read.
+    """
+    return ",".join([f"{name}={_READERS[name](exchange)}" for name in by])

@@ -1,0 +1,75 @@
+"""A limit, made ready: from options to the quota of one request."""
+
+from collections.abc import Sequence
+
+from middleware.quota.keys import By, key_of
+from middleware.quota.options import Limit, Rates
+from proxy.exchange import Exchange
+from proxy.quotas import Level, Quota, Window
+from proxy.units import Rate
+
+
+class Rule:
+    """One limit of an entry.
+
+    Args:
+        entry: the entry's name; with the limit's own it names the counters.
+        limit: its options.
+        share: what of the amounts holds while the store is away.
+
+    Raises ValueError where it limits nothing.
+    """
+
+    def __init__(self, entry: str, limit: Limit, share: float) -> None:
+        self.name = limit.name
+        self.by: tuple[By, ...] = (limit.by,) if isinstance(limit.by, str) else limit.by
+        self.on_store_failure = limit.on_store_failure
+        self.counts_tokens = bool(limit.tokens)
+        self._prefix = f"{entry}/{limit.name}/"
+        self._shared = _windows(limit.requests, 1.0), _windows(limit.tokens, 1.0), limit.streams
+        self._local = (
+            _windows(limit.requests, share),
+            _windows(limit.tokens, share),
+            None if limit.streams is None else _part(limit.streams, share),
+        )
+        if not self.by:
+            raise ValueError(f"{limit.name}: by must name at least one of identity, tenant, address and model")
+        if not (limit.requests or limit.tokens or limit.streams):
+            raise ValueError(f"{limit.name} limits nothing: give requests, tokens or streams")
+
+    def quota(self, exchange: Exchange) -> Quota:
+        """Return the quota that the request falls under."""
+        return Quota(self._prefix + key_of(self.by, exchange), *self._shared)
+
+    def local(self, quota: Quota) -> Quota:
+        """Return the part of `quota` that this process allows on its own."""
+        return Quota(quota.key, *self._local)
+
+    def describe(self, level: Level) -> str:
+        """Return how full one counter of this limit is, as a sentence's beginning."""
+        whom = " and ".join(self.by)
+        if level.window is None:
+            return f"{level.used} of {level.amount} requests are running for this {whom}"
+        return f"{level.used} of {level.amount} {level.unit} per {level.window.period} are used for this {whom}"
+
+
+def _windows(rates: Rates, share: float) -> tuple[Window, ...]:
+    return tuple(Window(_reduced(rate, share)) for rate in ([rates] if isinstance(rates, Rate) else rates))
+
+
+def _reduced(rate: Rate, share: float) -> Rate:
+    amount = _part(rate.amount, share)
+    return Rate(amount, rate.per, f"{amount}/{rate.text.partition('/')[2]}")
+
+
+def _part(amount: int, share: float) -> int:
+    return max(1, int(amount * share))
+
+
+def rules_of(entry: str, limits: Sequence[Limit], share: float) -> tuple[Rule, ...]:
+    """Return the rules of an entry; raises ValueError for two of one name."""
+    names = [limit.name for limit in limits]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two limits are called {name}")
+    return tuple(Rule(entry, limit, share) for limit in limits)

@@ -1,0 +1,31 @@
+"""What a proxy says when it has started: where it listens, what it found, and the chain. For people, on stderr."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Final, TextIO
+
+from proxy import __version__
+from proxy.app import App
+from proxy.survey import survey
+
+_announcing: Final[set[asyncio.Task[None]]] = set()
+
+
+def announce(app: App, addresses: Sequence[str], out: TextIO | None = None) -> None:
+    """Ask every backend who it is, at once, and print what came of it; returns before that is done."""
+    task = asyncio.get_running_loop().create_task(_announce(app, addresses, out or sys.stderr))
+    _announcing.add(task)
+    task.add_done_callback(_announcing.discard)
+
+
+async def _announce(app: App, addresses: Sequence[str], out: TextIO) -> None:
+    backends = app.pool.backends
+    found = await asyncio.gather(*(survey(backend) for backend in backends))
+    scheme = "https" if app.settings.tls else "http"
+    shown = [address if address.startswith("unix:") else f"{scheme}://{address}" for address in addresses]
+    lines = [f"ollama-proxy {__version__} listens on {', '.join(shown)}"]
+    for backend, answer in zip(backends, found, strict=True):
+        lines.append(f"  backend {backend.name} at {backend.shown}: {answer}")
+    lines.append(f"  chain   {app.plan}")
+    print("\n".join(lines), file=out, flush=True)

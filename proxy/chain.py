@@ -1,0 +1,128 @@
+"""The chain: the plugins of a plan, each around the next, with dispatch in the middle.
+
+Plugins know nothing of policies: where a policy changes a plugin's options there is one instance per distinct set of
+options and a switch in front of them, elsewhere there is none.
+"""
+
+import traceback
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from types import FunctionType, MethodType
+
+from config.check import mask
+from config.load import Loaded
+from config.problems import Invalid, Path, Problem
+from proxy.asgi import ASGIApp, Receive, Scope, Send
+from proxy.exchange import Exchange
+from proxy.plan import INNERMOST, Link, Plan
+from proxy.plugins import Options
+from proxy.services import EntryName, Policies
+from proxy.units import Mistake
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain that was built.
+
+    Attributes:
+        app: what the frame calls.
+        parts: every instance under the name of its entry, the innermost app first.
+    """
+
+    app: ASGIApp
+    parts: tuple[tuple[str, ASGIApp], ...]
+
+    def blame(self, error: BaseException) -> str | None:
+        """Return the name of the entry that raised `error`: the innermost whose code its traceback passed through.
+
+        Costs nothing until something is raised. A module that holds several plugins is told apart by `self`.
+        """
+        blamed = None
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            module = frame.f_globals.get("__name__")
+            owners = [(name, part) for name, part in self.parts if module in _modules(part)]
+            if len({name for name, _ in owners}) > 1:
+                owners = [(name, part) for name, part in owners if frame.f_locals.get("self") is part]
+            if owners:
+                blamed = owners[0][0]
+        return blamed
+
+
+def _modules(part: ASGIApp) -> tuple[str, ...]:
+    if isinstance(part, FunctionType | MethodType):
+        return (part.__module__,)
+    return type(part).__module__, type(part).__call__.__module__
+
+
+class Switch:
+    """Passes each request to the instance for its policy."""
+
+    __slots__ = ("_by_policy", "_default")
+
+    def __init__(self, default: ASGIApp, by_policy: Mapping[str | None, ASGIApp]) -> None:
+        self._default = default
+        self._by_policy = by_policy
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Return the chosen app's own awaitable: a choice is no reason for another coroutine."""
+        return self._by_policy.get(Exchange.of(scope).policy, self._default)(scope, receive, send)
+
+
+def build(plan: Plan, inner: ASGIApp, services: Mapping[type, object]) -> Chain:
+    """Construct the plugins around `inner`; raises Invalid with the problems of all constructors.
+
+    `services` need not hold Policies and EntryName, which the plan knows itself.
+    """
+    app = inner
+    parts = [(INNERMOST, inner)]
+    problems: list[Problem] = []
+    for link in reversed(plan.links):
+        handed = {**services, Policies: Policies(plan.policies), EntryName: EntryName(link.name)}
+        try:
+            app, instances = _wrap(link, app, handed)
+            parts += [(link.name, instance) for instance in instances]
+        except _Failed as failed:
+            problems.append(_constructor_problem(plan.loaded, link, failed))
+    if problems:
+        raise Invalid(problems)
+    return Chain(app, tuple(parts))
+
+
+class _Failed(Exception):
+    def __init__(self, path: Path, cause: Exception) -> None:
+        self.path, self.cause = path, cause
+
+
+def _wrap(link: Link, app: ASGIApp, services: Mapping[type, object]) -> tuple[ASGIApp, list[ASGIApp]]:
+    """Return `app` inside the plugin, behind a switch where policies differ, and the plugin's instances."""
+    made: list[tuple[Options, ASGIApp]] = []
+
+    def instance(options: Options, path: Path) -> ASGIApp:
+        for known, plugin in made:
+            if known == options:
+                return plugin
+        try:
+            made.append((options, link.plugin.around(app, options, services)))
+        except Exception as error:  # whatever a constructor raises
+            raise _Failed(path, error) from error
+        return made[-1][1]
+
+    default = instance(link.options, link.path)
+    chosen: dict[str | None, ASGIApp] = {}
+    for policy, options in link.overrides.items():
+        chosen[policy] = app if options is None else instance(options, ("policies", policy, link.name))
+    differs = any(plugin is not default for plugin in chosen.values())
+    return Switch(default, chosen) if differs else default, [plugin for _, plugin in made]
+
+
+def _constructor_problem(loaded: Loaded, link: Link, failed: _Failed) -> Problem:
+    cause = failed.cause
+    if isinstance(cause, OSError) and cause.strerror:
+        message = f"{cause.filename}: {cause.strerror}" if cause.filename else cause.strerror
+    elif isinstance(cause, ValueError):
+        message = str(cause)
+    else:
+        message = f"the plugin cannot be set up: {type(cause).__name__}: {cause}"
+    for path in (link.path, failed.path):
+        message = mask(message, loaded.root.at(path))
+    return loaded.problem(failed.path, Mistake(message))

@@ -1,0 +1,91 @@
+"""What all connections of a server share: their bounds, uvicorn's state, and what is logged of them."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.server import ServerState
+
+from proxy.errors import Refused, render
+from proxy.hangup import Hangups
+
+LOGGED_PER_SECOND: Final = 10
+
+_log = structlog.get_logger("ollama_proxy.server")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions:
+    """What one connection may take. Times are seconds, sizes bytes.
+
+    Attributes:
+        head_timeout: for a whole request head, from its first byte, or from the connection's beginning.
+        head_bytes: of a request head with its request line.
+        head_fields: number of header fields.
+        body_timeout: between two parts of a request body, while we are reading it; the precision is a factor of two.
+        keep_alive: that an idle connection is kept, and that the rest of a body may take after an early answer.
+        write_timeout: that a client may leave more than 64 KiB of an answer, or its end, unread.
+    """
+
+    head_timeout: float = 10.0
+    head_bytes: int = 65_536
+    head_fields: int = 100
+    body_timeout: float = 60.0
+    keep_alive: float = 75.0
+    write_timeout: float = 60.0
+
+
+class SharedState(ServerState):
+    """What the connections of one server share: uvicorn's state, the options, the log of refusals."""
+
+    def __init__(self, options: ConnectionOptions, hangups: Hangups | None) -> None:
+        super().__init__()
+        self.options = options
+        self.hangups = hangups
+        self.empty = asyncio.Event()
+        """Set while there is no connection."""
+        self.empty.set()
+        self._second = 0
+        self._logged = 0
+        self._unlogged = 0
+
+    def refusal(self, refused: Refused) -> bytes:
+        """Return the whole answer to a request that no application sees."""
+        status, headers, body = render("text", refused)
+        lines = [b"%s: %s\r\n" % field for field in [*self.default_headers, *headers, (b"connection", b"close")]]
+        return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
+
+    def log_refusal(self, refused: Refused, client: tuple[str, int] | None) -> None:
+        """Log one event, at most `LOGGED_PER_SECOND`; the next one logged says how many were left out.
+
+        The event holds nothing the client sent.
+        """
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second = second
+            self._logged = 0
+        if self._logged >= LOGGED_PER_SECOND:
+            self._unlogged += 1
+            return
+        self._logged += 1
+        left_out, self._unlogged = self._unlogged, 0
+        address = client[0] if client else "unix"
+        _log.warning("request_refused", status=refused.status, reason=refused.code, client=address, left_out=left_out)
+
+
+def _worth_logging(record: logging.LogRecord) -> bool:
+    """Drop what uvicorn calls errors of the application and we do on purpose: the frame has logged it, as an outcome.
+
+    That is an answer left without its end (see *honest endings* in the docs), and a request cancelled by shutdown.
+    """
+    if record.msg == "ASGI callable returned without completing response.":
+        return False
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+uvicorn_log: Final = logging.getLogger("uvicorn.error.guard")
+uvicorn_log.addFilter(_worth_logging)

@@ -1,0 +1,33 @@
+"""A timer for something that may happen in time."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Deadline:
+    """Runs one callback at a time, later, unless stopped before."""
+
+    __slots__ = ("_callback", "_handle", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = None
+        self._callback: Callable[[], None] | None = None
+
+    def start(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Run `callback` in `seconds`; a deadline that runs already stays as it is."""
+        if self._handle is None:
+            self._callback = callback
+            self._handle = self._loop.call_later(seconds, self._run)
+
+    def stop(self) -> None:
+        """It happened in time, or does not matter any more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = self._callback = None
+
+    def _run(self) -> None:
+        callback = self._callback
+        self._handle = self._callback = None
+        if callback is not None:
+            callback()

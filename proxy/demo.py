@@ -1,0 +1,103 @@
+"""The demonstration: two simulated Ollama hosts, the proxy in front with the shipped policy file, lines to paste."""
+
+import asyncio
+import signal
+import sys
+import tempfile
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from config.load import load
+from config.tree import Data
+from middleware.credentials.key_file import add_key
+from middleware.credentials.keys import new_key
+from proxy.announce import announce
+from proxy.app import App
+from proxy.logs import configure
+from proxy.server import new_event_loop, serve
+from proxy.simulator import Ollama
+from proxy.wiring import server_options
+from proxy.writer import Writer
+
+_LINES: Final = """
+  Two simulated Ollama hosts run at {hosts}, the proxy in front of them at {proxy}.
+  It works by {config}, with a key made for this run.
+
+  To try in another terminal, from this folder:
+
+  curl -s {proxy}/api/chat -H "Authorization: Bearer {key}" \\
+    -d '{{"model": "llama3.2", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
+
+  {python} - <<'END'
+  import ollama
+  client = ollama.Client("{proxy}", headers={{"Authorization": "Bearer {key}"}})
+  for part in client.generate("llama3.2", "Why is the sky blue?", stream=True):
+      print(part.response, end="", flush=True)
+  END
+
+  {python} - <<'END'
+  import openai
+  client = openai.OpenAI(base_url="{proxy}/v1", api_key="{key}")
+  question = [{{"role": "user", "content": "Why is the sky blue?"}}]
+  for part in client.chat.completions.create(model="llama3.2", messages=question, stream=True):
+      print(part.choices[0].delta.content or "", end="", flush=True)
+  END
+
+  {python} - <<'END'
+  import anthropic
+  client = anthropic.Anthropic(base_url="{proxy}", api_key="{key}")
+  question = [{{"role": "user", "content": "Why is the sky blue?"}}]
+  with client.messages.stream(model="llama3.2", max_tokens=64, messages=question) as stream:
+      for text in stream.text_stream:
+          print(text, end="", flush=True)
+  END
+
+  The log follows, one JSON line per request. Ctrl-C ends everything.
+"""
+
+
+def shipped_config() -> Path:
+    """Return the policy file that comes with the project: the checkout's, or the copy inside the wheel."""
+    root = Path(str(files("config"))).parent / "proxy.yaml"
+    return root if root.exists() else Path(str(files("config") / "proxy.yaml"))
+
+
+def run_demo(listen: str) -> None:
+    """Run until SIGTERM or SIGINT. Raises Invalid and ServerError as serving does."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ollama-proxy-demo-") as folder,
+        asyncio.Runner(loop_factory=new_event_loop) as runner,
+    ):
+        runner.run(_run(listen, Path(folder)))
+
+
+async def _run(listen: str, folder: Path) -> None:
+    config = shipped_config()
+    copy = folder / config.name
+    copy.write_bytes(config.read_bytes())
+    key, entry = new_key("demo", now=time.time())
+    add_key(folder / "keys.yaml", entry)
+    sink = Writer()
+    configure(sink)
+    async with Ollama(token_delay=0.05, load_delay=0.3) as one, Ollama(token_delay=0.05, load_delay=0.3) as two:
+        hosts = [one.url, two.url]
+        backends: list[Data] = [{"name": f"gpu-{number}", "url": url} for number, url in enumerate(hosts, 1)]
+        app = App(load(copy, changes={"backends": backends, "listen": [listen]}), sink)
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        try:
+            async with serve(app.frame, server_options(app.settings)) as server:
+                _say(hosts, f"http://{server.addresses[0]}", config, key)
+                announce(app, server.addresses)
+                await stop.wait()
+        finally:
+            sink.close()
+
+
+def _say(hosts: list[str], proxy: str, config: Path, key: str) -> None:
+    python = ".venv/bin/python" if Path(".venv/bin/python").exists() else sys.executable
+    text = _LINES.format(hosts=" and ".join(hosts), proxy=proxy, config=config.name, key=key, python=python)
+    print(text, file=sys.stderr, flush=True)

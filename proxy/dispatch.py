@@ -1,0 +1,274 @@
+"""The innermost ASGI app: lease a backend, send the request, relay the answer.
+
+The commit point is here: the first chunk of an answer is in hand before ``http.response.start`` goes out. Until then
+every failure is raised and can still be retried or answered with a real status; afterwards nothing is retried, and a
+stream that breaks ends broken.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, cast
+
+import httpx
+
+from proxy.asgi import Header, Receive, Scope, Send, header
+from proxy.backend import Backend
+from proxy.errors import (
+    BadAnswer,
+    ClientGone,
+    ConnectionLost,
+    NotRouted,
+    Refused,
+    Truncated,
+    UpstreamAnswer,
+    UpstreamError,
+    UpstreamTimeout,
+    render_record,
+)
+from proxy.exchange import Exchange, Usage
+from proxy.headers import downstream_headers, upstream_headers, via_names
+from proxy.lease import Lease
+from proxy.pool import Pool
+from proxy.routes import Match, NoMatch, Route
+from proxy.tail import Format, Tail, format_of
+from proxy.transport import translate
+
+ERROR_BODY: Final = 64 * 1024
+"""Error answers that another backend might better are held back whole; longer ones do not exist in Ollama."""
+
+_WORTH_ANOTHER_TRY: Final = frozenset({500, 502, 503, 504})
+_BUSY: Final = b"maximum pending requests exceeded"
+
+
+@dataclass(slots=True)
+class _Answer:
+    """A backend's answer up to its first chunk."""
+
+    status: int
+    headers: list[Header]
+    chunk: bytes
+    chunks: AsyncIterator[bytes]
+    stream: httpx.AsyncByteStream
+    layout: Format
+
+
+class Dispatch:
+    """Relays one request to one backend.
+
+    Args:
+        pool: where the backends are.
+        pseudonym: how this process calls itself in Via; a request that brings it back is a loop.
+    """
+
+    def __init__(self, pool: Pool, *, pseudonym: str) -> None:
+        self._pool = pool
+        self._via = pseudonym.encode("latin-1")
+        timeouts = pool.timeouts
+        self._total = timeouts.total
+        self._warm = {
+            "connect": timeouts.connect,
+            "first_byte": timeouts.first_byte,
+            "read": timeouts.idle,
+            "write": timeouts.write,
+            "pool": timeouts.connect,
+        }
+        self._cold = {**self._warm, "first_byte": timeouts.load}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request from a backend; raises UpstreamError before the commit point, Truncated behind it."""
+        exchange = Exchange.of(scope)
+        match = exchange.match
+        if isinstance(match, NoMatch):
+            raise _not_routed(match, scope)
+        if via_names(scope["headers"], self._via):
+            raise Refused(508, "this request came from this proxy: a backend or a proxy behind it points back here")
+        body: httpx.AsyncByteStream
+        framing: Header | None
+        if match.route.body == "raw":
+            body, framing = _Upload(receive), _framing_of(scope)
+        else:
+            content = await _read(exchange, receive)
+            body = httpx.ByteStream(content)
+            framing = (b"content-length", b"%d" % len(content)) if content or scope["method"] == "POST" else None
+        deadline = asyncio.get_running_loop().time() + self._total - (time.monotonic() - exchange.started_at)
+        with self._pool.lease(exchange) as lease:
+            request = self._request(exchange, match, lease, framing, body)
+            try:
+                answer = await self._open(exchange, lease.backend, request, match.route, deadline)
+                try:
+                    lease.first_byte()
+                    await self._relay(exchange, answer, send, deadline)
+                finally:
+                    await answer.stream.aclose()
+            except BaseException as error:
+                if isinstance(error, UpstreamError):
+                    error.backend = lease.backend.name
+                    if isinstance(error, UpstreamTimeout) and error.timer == "first_byte" and lease.cold:
+                        error.timer, error.code = "load", "load_timeout"
+                self._pool.finished(exchange, lease, error)
+                raise
+            self._pool.finished(exchange, lease, None)
+
+    def _request(
+        self, exchange: Exchange, match: Match, lease: Lease, framing: Header | None, body: httpx.AsyncByteStream
+    ) -> httpx.Request:
+        scope, backend = exchange.scope, lease.backend
+        headers = upstream_headers(
+            scope, host=backend.host, via=self._via, client=exchange.client, request_id=exchange.id
+        )
+        headers.extend(backend.headers)
+        if framing is not None:
+            headers.append(framing)
+        extensions = {
+            "target": match.target,
+            "timeout": self._cold if lease.cold else self._warm,
+            "fresh": match.route.repeat == "never",
+        }
+        return httpx.Request(scope["method"], backend.url, headers=headers, stream=body, extensions=extensions)
+
+    async def _open(
+        self, exchange: Exchange, backend: Backend, request: httpx.Request, route: Route, deadline: float
+    ) -> _Answer:
+        """Send `request` and wait for the first chunk; an error answer that may be better elsewhere is raised."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await _send(backend, request, route)
+                stream = cast(httpx.AsyncByteStream, response.stream)
+                try:
+                    headers = downstream_headers(response.headers.raw)
+                    chunks = aiter(stream)
+                    chunk = await anext(chunks, b"")
+                    status = response.status_code
+                    if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
+                        raise await _error_answer(status, headers, chunk, chunks)
+                except BaseException:
+                    await stream.aclose()
+                    raise
+        except (httpx.HTTPError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise self._out_of_time() from error
+            raise translate(error) from error
+        layout = format_of(header(headers, b"content-type")) if route.kind in ("inference", "manage") else "other"
+        return _Answer(status, headers, chunk, chunks, stream, layout)
+
+    async def _relay(self, exchange: Exchange, answer: _Answer, send: Send, deadline: float) -> None:
+        """Send the answer on, chunk by chunk, and see that its end is an honest one."""
+        exchange.committed = True  # The commit point.
+        exchange.first_byte_at = time.monotonic()
+        must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")
+        tail = Tail()
+        failure: UpstreamError | None = None
+        chunk, chunks = answer.chunk, answer.chunks
+        left = int(header(answer.headers, b"content-length") or -1)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+                while chunk:
+                    tail.add(chunk)
+                    left -= len(chunk)
+                    if left == 0:
+                        break
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    chunk = await anext(chunks, b"")
+        except TimeoutError:
+            failure = self._out_of_time()
+        except (httpx.HTTPError, OSError) as error:
+            failure = translate(error)
+        finally:
+            ending = tail.read(answer.layout)
+            exchange.terminated = ending.terminated and must_terminate
+            exchange.usage = ending.usage or _estimate(exchange, must_terminate)
+        if must_terminate and not ending.terminated and failure is None:
+            failure = Truncated("the backend ended the stream without its terminator", clean=True)
+        if failure is not None and not exchange.terminated:
+            broken = failure if isinstance(failure, Truncated) else Truncated.after(failure)
+            if must_terminate and ending.boundary:
+                record = render_record(exchange.flavor, broken)
+                await send({"type": "http.response.body", "body": record, "more_body": True})
+            raise broken
+        await send({"type": "http.response.body", "body": chunk, "more_body": False})
+        if ending.error is not None:
+            exchange.reason = f"{exchange.reason}; the backend ended with an error"
+
+    def _out_of_time(self) -> UpstreamTimeout:
+        return UpstreamTimeout(
+            f"the request took longer than the {self._total:g} s that one may take in all", timer="total", sent=True
+        )
+
+
+async def _send(backend: Backend, request: httpx.Request, route: Route) -> httpx.Response:
+    """Send `request`; once more at once where a kept-alive connection was closed under us and it may be repeated."""
+    transport = backend.transport
+    try:
+        return await transport.handle_async_request(request)
+    except (httpx.HTTPError, OSError) as error:
+        failure = translate(error)
+        if not (isinstance(failure, ConnectionLost) and failure.reused and route.repeat != "never"):
+            raise
+    request.extensions["fresh"] = True
+    return await transport.handle_async_request(request)
+
+
+async def _error_answer(
+    status: int, headers: list[Header], chunk: bytes, chunks: AsyncIterator[bytes]
+) -> UpstreamAnswer | BadAnswer:
+    body = chunk
+    while chunk := await anext(chunks, b""):
+        body += chunk
+        if len(body) > ERROR_BODY:
+            return BadAnswer(f"the backend's error answer is longer than {ERROR_BODY} bytes", sent=True, received=True)
+    return UpstreamAnswer(status, headers, body, busy=status == 503 and _BUSY in body, missing=status == 404)
+
+
+async def _read(exchange: Exchange, receive: Receive) -> bytes:
+    """Return the request body: as the exchange has it, or as a middleware above rewrote it."""
+    if receive == exchange.receive:
+        return await exchange.body()
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+class _Upload(httpx.AsyncByteStream):
+    """A request body that is passed on as it comes; for blobs, which are unbounded."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body: bytes = message.get("body", b"")
+            if body:
+                yield body
+            if not message.get("more_body", False):
+                return
+
+
+def _framing_of(scope: Scope) -> Header:
+    length = header(scope["headers"], b"content-length")
+    return (b"transfer-encoding", b"chunked") if length is None else (b"content-length", length)
+
+
+def _estimate(exchange: Exchange, streamed: bool) -> Usage | None:
+    """One chunk of a stream is about one token; better than nothing where the report did not come."""
+    return Usage(tokens_out=exchange.chunks, source="estimated") if streamed and exchange.chunks else None
+
+
+def _not_routed(found: NoMatch, scope: Scope) -> NotRouted:
+    if found.location is not None:
+        # Relative, so that whatever prefix the caller used stays in front.
+        location = {"location": "../" + found.location.rpartition("/")[2]}
+        return NotRouted(301 if scope["method"] in ("GET", "HEAD") else 307, "moved", code="moved", headers=location)
+    if found.allow:
+        return NotRouted(405, "405 method not allowed", headers={"allow": ", ".join(found.allow)})
+    return NotRouted(404, "404 page not found")

@@ -1,0 +1,159 @@
+"""Whether a backend can be used: a state machine without I/O and without a clock; the time is passed in.
+
+::
+
+                     request or probe fails                  probes fail, `down_after` in a row
+        UP ◀──────────────────────────────▶ SUSPECT ───────────────────────────────────────────▶ DOWN
+         ▲        one of either succeeds       │                                                   │
+         │                                     │ requests fail, `eject_after` in a row             │ `up_after`
+         │  its one request succeeds           ▼                                                   │ good probes
+         ├───────────────────────────────── EJECTED, for a time that doubles with every failure    │
+         └─────────────────────────────────────────────────────────────────────────────────────────┘
+
+    DRAINING is the operator's word: no new requests, whatever the rest of this says.
+
+A backend that comes back gets its full share only after a while (`ramp`), so that it is not knocked over again.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+State = Literal["up", "suspect", "down", "ejected", "draining"]
+
+RAMP_START: Final = 0.1
+"""The share of its work that a backend gets at first when it comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When a backend changes its state. Seconds; counts are in a row."""
+
+    down_after: int = 3
+    up_after: int = 1
+    eject_after: int = 5
+    eject_for: float = 30.0
+    eject_longest: float = 600.0
+    ramp: float = 10.0
+
+
+class Health:
+    """The state of one backend.
+
+    Attributes:
+        state: as drawn above.
+        reason: what put it into that state, for people.
+        since: when that was.
+        failures: requests that failed in a row.
+        ejected_until: when an ejected backend may be given its one request.
+    """
+
+    __slots__ = ("_back_at", "_bad_probes", "_ejections", "_good_probes", "_trial", "draining", "ejected_until",
+                 "failures", "reason", "rules", "since", "state")  # fmt: skip
+
+    def __init__(self, rules: Rules, now: float = 0.0) -> None:
+        self.rules = rules
+        self.state: State = "up"
+        self.reason = "not asked yet"
+        self.since = now
+        self.draining = False
+        self.failures = 0
+        self.ejected_until = 0.0
+        self._ejections = 0
+        self._bad_probes = 0
+        self._good_probes = 0
+        self._back_at = float("-inf")
+        self._trial = False
+
+    # What happened
+
+    def probe_succeeded(self, now: float) -> None:
+        """It answered when asked how it is. An ejected backend does that too, so that alone ends no ejection."""
+        self._bad_probes = 0
+        self._good_probes += 1
+        if self.state == "down" and self._good_probes >= self.rules.up_after:
+            self._return(now, "answers again")
+        elif self.state == "suspect" and self.failures == 0:
+            self._become("up", "answers", now)
+        elif self.state == "up":
+            self.reason = "answers"
+
+    def probe_failed(self, now: float, reason: str) -> None:
+        """It did not answer when it was asked."""
+        self._good_probes = 0
+        self._bad_probes += 1
+        if self._bad_probes >= self.rules.down_after:
+            self._become("down", reason, now)
+        elif self.state == "up":
+            self._become("suspect", reason, now)
+
+    def request_succeeded(self, now: float) -> None:
+        """A request got its answer."""
+        self.failures = 0
+        self._trial = False
+        if self.state in ("ejected", "down"):
+            self._ejections = max(0, self._ejections - 1)
+            self._return(now, "serves again")
+        elif self.state == "suspect":
+            self._become("up", "serves again", now)
+        elif now - self.since > self.rules.eject_longest:
+            self._ejections = 0
+
+    def request_failed(self, now: float, reason: str) -> bool:
+        """A request failed; returns whether that is one too many, so that `eject` is due if the pool can spare it."""
+        self.failures += 1
+        if self.state == "ejected" and self._trial:
+            self._trial = False
+            self.eject(now, reason)
+            return False
+        if self.state == "up":
+            self._become("suspect", reason, now)
+        return self.state in ("up", "suspect") and self.failures >= self.rules.eject_after
+
+    def eject(self, now: float, reason: str) -> None:
+        """Leave it out for a while; each time in a row twice as long."""
+        self.ejected_until = now + min(self.rules.eject_for * 2**self._ejections, self.rules.eject_longest)
+        self._ejections += 1
+        self._become("ejected", f"{self.failures} requests failed in a row, the last: {reason}", now)
+
+    # What follows
+
+    def usable(self, now: float) -> bool:
+        """Whether it may be given a request: for an ejected one whose time is up, exactly one."""
+        if self.draining or self.state == "down":
+            return False
+        return self.state != "ejected" or (now >= self.ejected_until and not self._trial)
+
+    def try_it(self, now: float) -> None:
+        """Note that it is given a request; of an ejected backend that is the one which decides."""
+        if self.state == "ejected" and now >= self.ejected_until:
+            self._trial = True
+
+    def give_up_trial(self) -> None:
+        """Note that the request which was to decide ended without an answer either way: the client left."""
+        self._trial = False
+
+    def share(self, now: float) -> float:
+        """The part of its work it gets now, above 0 and up to 1."""
+        if now - self._back_at >= self.rules.ramp:
+            return 1.0
+        return RAMP_START + (1.0 - RAMP_START) * (now - self._back_at) / self.rules.ramp
+
+    @property
+    def shown(self) -> State:
+        """The state for people: the operator's word goes first."""
+        return "draining" if self.draining else self.state
+
+    def _return(self, now: float, reason: str) -> None:
+        self.failures = 0
+        self._bad_probes = 0
+        self._back_at = now
+        self._become("up", reason, now)
+
+    def _become(self, state: State, reason: str, now: float) -> None:
+        if state != self.state:
+            self.since = now
+        self.state = state
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"<Health {self.shown}: {self.reason}>"

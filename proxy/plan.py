@@ -1,0 +1,185 @@
+"""From the policy file to a plan of the chain: which plugins, in which order, with which options for whom.
+
+Everything that can be known without constructing a plugin is checked here; `proxy.chain` constructs.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from config.entries import Entry
+from config.load import Loaded
+from config.problems import Path, Problem, in_order
+from config.tree import Node
+from proxy.plugins import Options, Plugin, find
+from proxy.units import Mistake, suggest
+
+INNERMOST: Final = "dispatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One checked entry.
+
+    Attributes:
+        name: what policies, logs and errors call it.
+        path: where its options stand in the file.
+        overrides: policy → its options here; None where the policy turns the plugin off.
+    """
+
+    name: str
+    plugin: Plugin
+    path: Path
+    options: Options = field(repr=False)
+    overrides: Mapping[str, Options | None] = field(repr=False)
+
+    def __str__(self) -> str:
+        policies = [f"{policy} off" if options is None else policy for policy, options in self.overrides.items()]
+        return f"{self.name}({', '.join(policies)})" if policies else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A chain that can be built; printed, it reads from the outside in."""
+
+    loaded: Loaded = field(repr=False)
+    links: tuple[Link, ...]
+    policies: frozenset[str]
+
+    def __str__(self) -> str:
+        return " → ".join([*map(str, self.links), INNERMOST])
+
+
+def plan(loaded: Loaded) -> tuple[Plan | None, tuple[Problem, ...]]:
+    """Return the chain of a policy file, or None and everything that is wrong with the file, settings included."""
+    planner = _Planner(loaded)
+    links = planner.links()
+    problems = in_order([*loaded.problems, *planner.problems])
+    return (None if problems else Plan(loaded, links, frozenset(planner.policies))), problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An entry, its options as they stand there, and the plugin where there is one of that name."""
+
+    index: int
+    entry: Entry
+    node: Node
+    plugin: Plugin | None
+
+    @property
+    def path(self) -> Path:
+        return self.entry.below(("middleware", self.index))
+
+
+class _Planner:
+    """Walks through the middleware list, then through the policies, and collects what is wrong."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.problems: list[Problem] = []
+        self._loaded = loaded
+        self._checker = loaded.checker
+        policies = loaded.root.step("policies")
+        self.policies: dict[str, Node] = policies.value if policies and isinstance(policies.value, dict) else {}
+
+    def links(self) -> tuple[Link, ...]:
+        """Return what can be linked; it is the whole chain only where no problem was found."""
+        places = self._places()
+        resolved = all(place.plugin is not None for place in places.values())
+        if resolved:
+            self._check_order(places)
+            self._check_exposure(places)
+        self._check_names(places)
+        return tuple(self._link(place, place.plugin) for place in places.values() if place.plugin is not None)
+
+    def _complain(self, path: Path, error: Mistake) -> None:
+        self.problems.append(self._loaded.problem(path, error))
+
+    def _places(self) -> dict[str, _Place]:
+        places: dict[str, _Place] = {}
+        for index, entry in self._loaded.entries:
+            plugin = None
+            try:
+                plugin = find(entry.use)
+            except Mistake as error:
+                self._complain(("middleware", index), error)
+            if entry.name in places:
+                hint = f"write use: {entry.use} and a name: of its own, with the options beside them"
+                self._complain(("middleware", index), Mistake(f"there is a {entry.name!r} in the list already", hint))
+                continue
+            places[entry.name] = _Place(index, entry, self._options(index, entry), plugin)
+        return places
+
+    def _options(self, index: int, entry: Entry) -> Node:
+        node = self._loaded.root.at(entry.below(("middleware", index)))
+        value = node.value if isinstance(node.value, dict) else {}
+        options = {key: option for key, option in value.items() if key not in entry.reserved}
+        return Node(options, node.line, node.column, keys=node.keys)
+
+    def _link(self, place: _Place, plugin: Plugin) -> Link:
+        options, problems = self._checker.check(plugin.options, place.node, lambda path: (*place.path, *path))
+        self.problems += problems
+        overrides: dict[str, Options | None] = {}
+        for policy, name, node in self._overrides():
+            if name == place.entry.name:
+                overrides[policy] = self._override(place, plugin, policy, node)
+        return Link(place.entry.name, plugin, place.path, options or Options(), overrides)
+
+    def _override(self, place: _Place, plugin: Plugin, policy: str, node: Node) -> Options | None:
+        """Return the entry's options with those of the policy in their place; None where the policy says off."""
+        if not isinstance(node.value, dict) or not isinstance(place.node.value, dict):
+            return None
+        changed = node.value
+        here: Path = ("policies", policy, place.entry.name)
+        merged = Node({**place.node.value, **changed}, node.line, node.column, keys={**place.node.keys, **node.keys})
+
+        def where(path: Path) -> Path:
+            return (*here, *path) if not path or path[0] in changed else (*place.path, *path)
+
+        options, problems = self._checker.check(plugin.options, merged, where)
+        self.problems += [problem for problem in problems if problem.path[: len(here)] == here]
+        return options
+
+    def _overrides(self) -> Iterator[tuple[str, str, Node]]:
+        """Yield policy, name of an entry, and what the policy says of it."""
+        for policy, changes in self.policies.items():
+            if isinstance(changes.value, dict):
+                for name, node in changes.value.items():
+                    yield policy, name, node
+
+    def _check_names(self, places: Mapping[str, _Place]) -> None:
+        for policy, name, _ in self._overrides():
+            if name not in places:
+                error = Mistake(f"there is no {name!r} in the middleware list", suggest(name, places))
+                self.problems.append(self._loaded.key_problem(("policies", policy, name), error))
+
+    def _check_order(self, places: Mapping[str, _Place]) -> None:
+        """Policies are known only below the plugin that says which one a caller has."""
+        naming = [place for place in places.values() if place.plugin and place.plugin.sets_policy]
+        for policy, name, _ in self._overrides():
+            place = places.get(name)
+            if place is None or any(place.index > other.index for other in naming):
+                continue
+            if naming:
+                error = Mistake(
+                    f"cannot change {name!r}, which stands before a caller's policy is known",
+                    f"move it below {naming[0].entry.name} in the middleware list",
+                )
+            else:
+                error = Mistake("nothing in the middleware list says which policy a caller has", "add auth to it")
+            self.problems.append(self._loaded.key_problem(("policies", policy, name), error))
+
+    def _check_exposure(self, places: Mapping[str, _Place]) -> None:
+        settings = self._loaded.settings
+        if settings is None or settings.allow_anonymous_network:
+            return
+        if any(place.plugin and place.plugin.sets_policy for place in places.values()):
+            return
+        for index, _ in settings.exposed:
+            self._complain(
+                ("listen", index),
+                Mistake(
+                    "can be reached from other machines, and nothing in the middleware list asks who is calling",
+                    "add auth, listen on 127.0.0.1, or set allow_anonymous_network: true",
+                ),
+            )

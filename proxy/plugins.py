@@ -1,0 +1,227 @@
+"""Finding a plugin by the name in the policy file, and reading its options from its constructor's signature.
+
+A plugin is a callable that takes the inner ASGI app first and returns an ASGI app; usually a class. Of its other
+parameters, those annotated with a kernel service are handed in, all others are options.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from importlib.metadata import entry_points
+from operator import or_
+from types import GenericAlias, NoneType, SimpleNamespace, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, Field, create_model
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+from typing_extensions import Doc
+
+from config.model import Model
+from middleware import BUILTIN
+from proxy.asgi import ASGIApp
+from proxy.services import SERVICES
+from proxy.units import Mistake, suggest
+
+GROUP: Final = "ollama_proxy.middleware"
+"""The entry-point group under which other distributions name their plugins."""
+
+_UNIONS: Final = (Union, UnionType)
+_ABSTRACT: Final = (Collection, Container, Iterable)
+
+
+class Options(Model):
+    """The options of one plugin; a subclass is made for each from its signature."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, use_attribute_docstrings=False, protected_namespaces=())
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that were given; what was left out keeps the constructor's own default."""
+        fields = type(self).model_fields
+        given = {fields[name].alias or name: getattr(self, name) for name in fields if name in self.model_fields_set}
+        return given | (self.model_extra or {})
+
+
+class _OpenOptions(Options):
+    model_config = ConfigDict(extra="allow")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A service that a plugin asks for."""
+
+    service: type
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plugin that was found.
+
+    Attributes:
+        use: the name it was found by.
+        make: called with the inner app, services and options; returns the app around it.
+        options: what may be written in the policy file.
+        services: parameter → service.
+        summary: the first paragraph of its docstring.
+        sets_policy: it says who is calling, and under which policy (`sets_policy = True` on the class).
+    """
+
+    use: str
+    make: Callable[..., ASGIApp]
+    options: type[Options]
+    services: Mapping[str, Wanted]
+    summary: str
+    sets_policy: bool
+
+    def around(self, app: ASGIApp, options: Options, services: Mapping[type, object]) -> ASGIApp:
+        """Return the plugin around `app`; raises Mistake for a missing service, and whatever its constructor does."""
+        handed: dict[str, object] = {}
+        for name, wanted in self.services.items():
+            if wanted.service in services:
+                handed[name] = services[wanted.service]
+            elif not wanted.optional:
+                raise Mistake(f"{self.use} needs the service {wanted.service.__name__}, which nothing provides")
+        return self.make(app, **handed, **options.arguments())
+
+
+def find(use: str) -> Plugin:
+    """Return the plugin called `use`: built in, of an entry point, or ``package.module:Class``; raises Mistake."""
+    if use in BUILTIN:
+        make = _imported(BUILTIN[use])
+    elif ":" in use:
+        make = _imported(use)
+    else:
+        make = _from_entry_point(use)
+    return inspected(use, make)
+
+
+def known_names() -> set[str]:
+    """Return every name that needs no dotted path."""
+    return {*BUILTIN, *entry_points(group=GROUP).names}
+
+
+def _from_entry_point(use: str) -> object:
+    points = entry_points(group=GROUP, name=use)
+    if not points:
+        module, dot, attribute = use.rpartition(".")
+        hint = f"write {module}:{attribute}" if dot else suggest(use, known_names())
+        raise Mistake(f"there is no plugin {use!r}", hint)
+    if len({point.value for point in points}) > 1:
+        raise Mistake(f"several packages call a plugin {use!r}", f"write use: {next(iter(points)).value}")
+    return _imported(next(iter(points)).value)
+
+
+def _imported(target: str) -> object:
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a foreign module does when it is imported
+        raise Mistake(f"cannot import {module_name}: {type(error).__name__}: {error}") from error
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise Mistake(f"there is no {attribute!r} in {module_name}", suggest(attribute, vars(module)))
+    return found
+
+
+def inspected(use: str, make: object) -> Plugin:
+    """Return the plugin that `make` builds; raises Mistake where its signature cannot be read."""
+    if not callable(make):
+        raise Mistake(f"{use} is not a class or function")
+    try:
+        parameters = list(inspect.signature(make).parameters.values())
+    except ValueError:
+        parameters = []
+    if not parameters or parameters[0].kind not in (parameters[0].POSITIONAL_ONLY, parameters[0].POSITIONAL_OR_KEYWORD):
+        raise Mistake(f"{use} is no ASGI middleware: its first parameter must be the inner app")
+    described = _described(make)
+    services: dict[str, Wanted] = {}
+    fields: dict[str, Any] = {}
+    base: type[Options] = Options
+    for parameter in parameters[1:]:
+        annotation = _annotation(use, make, parameter)
+        wanted = _wanted(annotation)
+        if wanted is not None:
+            services[parameter.name] = wanted
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            base = _OpenOptions
+        elif parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            fields[f"option_{parameter.name}"] = _field(parameter, annotation, described.get(parameter.name))
+    try:
+        options = create_model(f"{getattr(make, '__name__', use)}Options", __base__=base, **fields)
+    except PydanticUserError as error:
+        raise Mistake(f"the options of {use} have types that cannot be checked: {error.message}") from error
+    summary = inspect.cleandoc(make.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+    return Plugin(use, make, options, services, summary, bool(getattr(make, "sets_policy", False)))
+
+
+def _annotation(use: str, make: Callable[..., object], parameter: inspect.Parameter) -> Any:
+    """Return the type of `parameter`; each is evaluated alone, so that one of the app's types may be unknown here."""
+    if parameter.annotation is parameter.empty:
+        return Any
+    function = inspect.unwrap(make.__init__ if inspect.isclass(make) else make)
+    names = getattr(function, "__globals__", {})
+    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return get_type_hints(holder, globalns=names, include_extras=True)[parameter.name]
+    except Exception as error:  # an annotation is an expression of foreign code
+        raise Mistake(f"the type of {use}'s parameter {parameter.name} cannot be read: {error}") from error
+
+
+def _wanted(annotation: Any) -> Wanted | None:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if annotation in SERVICES:
+        return Wanted(annotation, optional=False)
+    if get_origin(annotation) in _UNIONS:
+        inner = [part for part in get_args(annotation) if part is not NoneType]
+        if len(inner) == 1 and inner[0] in SERVICES:
+            return Wanted(inner[0], optional=True)
+    return None
+
+
+def _field(parameter: inspect.Parameter, annotation: Any, description: str | None) -> tuple[Any, Any]:
+    default = ... if parameter.default is parameter.empty else parameter.default
+    for note in get_args(annotation)[1:] if get_origin(annotation) is Annotated else ():
+        if isinstance(note, Doc):
+            description = note.documentation
+        elif isinstance(note, FieldInfo) and note.description:
+            description = note.description
+    if description:
+        description = description[0].upper() + description[1:]
+    return _concrete(annotation), Field(default=default, alias=parameter.name, description=description)
+
+
+def _concrete(annotation: Any) -> Any:
+    """Return `annotation` with a tuple where it names a kind of collection that pydantic does not fill."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if annotation in _ABSTRACT or origin in _ABSTRACT:
+        return GenericAlias(tuple, (_concrete(parts[0]) if parts else Any, ...))
+    if origin in _UNIONS:
+        return reduce(or_, map(_concrete, parts))
+    if origin is Annotated:
+        return Annotated[(_concrete(parts[0]), *parts[1:])]
+    return annotation
+
+
+_ARGUMENT: Final = re.compile(r"    (\w+)(?: \([^)]*\))?: (.*)")
+
+
+def _described(make: Callable[..., object]) -> dict[str, str]:
+    """Return what the ``Args:`` section of the docstring says about each parameter."""
+    described: dict[str, str] = {}
+    for holder in (make, getattr(make, "__init__", None)):
+        section = inspect.cleandoc(getattr(holder, "__doc__", None) or "").partition("Args:\n")[2]
+        name = ""
+        for line in section.split("\n"):
+            if not line.strip():
+                break
+            if match := _ARGUMENT.fullmatch(line):
+                name = match[1]
+                described[name] = match[2]
+            elif name:
+                described[name] += f" {line.strip()}"
+    return described

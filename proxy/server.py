@@ -1,0 +1,233 @@
+"""Life of the server: uvicorn's protocol and lifespan, guarded, on several listeners at once.
+
+uvicorn's own `Server` listens on one address, polls while it stops, and would let a cancelled answer end unseen; so
+what is used of it here is what speaks HTTP and ASGI.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Final, cast
+
+from uvicorn._types import ASGIApplication
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
+
+from proxy.asgi import ASGIApp
+from proxy.connections import ConnectionOptions, SharedState
+from proxy.guard import GuardedProtocol
+from proxy.hangup import Hangups
+from proxy.listeners import ServerError, TlsOptions, address, bind, tls_context
+
+__all__ = ["Server", "ServerError", "ServerOptions", "TlsOptions", "new_event_loop", "serve"]
+
+SETTLE_SECONDS: Final = 5.0
+"""What cancelled requests may take to end, with their log line, and their last bytes to leave."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(ConnectionOptions):
+    """Where and how to serve. Times are seconds.
+
+    Attributes:
+        listen: ``host:port``, ``[v6]:port``, ``:port`` (all interfaces) or ``unix:/path``. Port 0 is any free one. An
+            IPv6 address is IPv6 only: list ``0.0.0.0`` beside ``[::]``.
+        tls: TLS on every listener but unix sockets.
+        unix_mode: permissions of unix sockets.
+        shutdown_timeout: that running requests may take to finish once the server is told to stop.
+        backlog: connections that may wait in the kernel to be accepted.
+    """
+
+    listen: Sequence[str] = ("127.0.0.1:11435",)
+    tls: TlsOptions | None = None
+    unix_mode: int = 0o660
+    shutdown_timeout: float = 30.0
+    backlog: int = 2048
+
+
+class Server:
+    """Serves one ASGI application: `start` and `drain` inside an event loop, or `run` as a process."""
+
+    def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
+        self.options = options
+        self.addresses: tuple[str, ...] = ()
+        """What is listened on, in the notation of `ServerOptions.listen`, with real ports."""
+        self.serving = False
+        self._config = Config(
+            cast("ASGIApplication", app),
+            http=GuardedProtocol,
+            ws="none",
+            lifespan="on",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+        )
+        self._listeners: list[asyncio.Server] = []
+        self._paths: list[tuple[str, int]] = []
+        """Our unix sockets with their inodes."""
+        self._stop = asyncio.Event()
+        self._patience: asyncio.Timeout | None = None
+
+    async def start(self) -> None:
+        """Bind, start the application's lifespan, accept connections; raises ServerError."""
+        context = None if self.options.tls is None else tls_context(self.options.tls)
+        sockets = bind(self.options.listen, backlog=self.options.backlog, unix_mode=self.options.unix_mode)
+        self._paths = [
+            (path, os.stat(path).st_ino)
+            for path in (sock.getsockname() for sock in sockets if sock.family == socket.AF_UNIX)
+        ]
+        try:
+            self._config.load()
+            self._lifespan = LifespanOn(self._config)
+            await self._lifespan.startup()
+            if self._lifespan.should_exit:
+                raise ServerError("the application did not start; the log says why")
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            self._remove_unix_sockets()
+            raise
+        self._hangups = Hangups.where_known(asyncio.get_running_loop())
+        self._state = SharedState(self.options, self._hangups)
+        self._keep_date()
+        self.addresses = tuple(address(sock) for sock in sockets)
+        self._listeners = [await self._accept(sock, context) for sock in sockets]
+        self.serving = True
+
+    async def _accept(self, sock: socket.socket, context: ssl.SSLContext | None) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        backlog = self.options.backlog
+        if sock.family == socket.AF_UNIX:
+            return await loop.create_unix_server(self._protocol, sock=sock, backlog=backlog)
+        if context is None:
+            return await loop.create_server(self._protocol, sock=sock, backlog=backlog)
+        return await loop.create_server(
+            self._protocol,
+            sock=sock,
+            backlog=backlog,
+            ssl=context,
+            ssl_handshake_timeout=self.options.head_timeout,
+            ssl_shutdown_timeout=self.options.write_timeout,
+        )
+
+    def _protocol(self) -> GuardedProtocol:
+        return GuardedProtocol(self._config, self._state, self._lifespan.state)
+
+    def _keep_date(self) -> None:
+        """Renew the Date field, which all answers take from the shared state, each second."""
+        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self._clock = asyncio.get_running_loop().call_later(1.0, self._keep_date)
+
+    async def drain(self, timeout: float | None = None) -> int:
+        """Stop accepting, close idle connections, let requests finish, end what is left; return how many were cut.
+
+        Args:
+            timeout: seconds that requests may take to finish; `ServerOptions.shutdown_timeout` where None.
+
+        A request that is cut is cancelled, and `proxy.guard.gone_because` says ``shutdown``. What of its answer is
+        missing stays missing: the client sees a connection that broke off, never a clean end.
+        """
+        self.serving = False
+        for listener in self._listeners:
+            listener.close()
+        self._remove_unix_sockets()
+        for connection in self._connections():
+            connection.shutdown()
+        await self._empty_within(self.options.shutdown_timeout if timeout is None else timeout)
+        tasks = set(self._state.tasks)
+        for connection in self._connections():
+            connection.cut()
+        if tasks:
+            _, stubborn = await asyncio.wait(tasks, timeout=SETTLE_SECONDS)
+            for task in stubborn:
+                task.cancel()
+        await self._empty_within(SETTLE_SECONDS)
+        for connection in self._connections():
+            connection.transport.abort()
+        for listener in self._listeners:
+            await listener.wait_closed()
+        await self._lifespan.shutdown()
+        self._clock.cancel()
+        if self._hangups is not None:
+            self._hangups.close()
+        return len(tasks)
+
+    def stop(self) -> None:
+        """Make `run` drain and return; called again, without waiting for requests. For signal handlers."""
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time())
+        self._stop.set()
+
+    async def _empty_within(self, seconds: float) -> None:
+        """Wait until no connection is left, the time is up, or `stop` is called."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds) as self._patience:
+                await self._state.empty.wait()
+        self._patience = None
+
+    def _connections(self) -> list[GuardedProtocol]:
+        return cast("list[GuardedProtocol]", list(self._state.connections))
+
+    def _remove_unix_sockets(self) -> None:
+        for path, inode in self._paths:
+            # Another server may have put its own socket there meanwhile.
+            with suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+
+    def run(self, ready: Callable[["Server"], None] | None = None) -> int:
+        """Do `run_here` in an event loop of its own."""
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(self.run_here(ready))
+
+    async def run_here(self, ready: Callable[["Server"], None] | None = None) -> int:
+        """Serve until SIGTERM or SIGINT, drain, and return how many requests were cut; raises ServerError.
+
+        Args:
+            ready: called once everything listens.
+        """
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            await self.start()
+            if ready is not None:
+                ready(self)
+            await self._stop.wait()
+            return await self.drain()
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    def __repr__(self) -> str:
+        return f"<Server on {', '.join(self.addresses) or 'nothing yet'}, {'' if self.serving else 'not '}serving>"
+
+
+@asynccontextmanager
+async def serve(app: ASGIApp, options: ServerOptions) -> AsyncIterator[Server]:
+    """Serve `app` inside a running loop; at the end what still runs is cut, unless it was drained before."""
+    server = Server(app, options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        if server.serving:
+            await server.drain(0)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop: uvloop's where it installs."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

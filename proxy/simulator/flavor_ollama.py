@@ -1,0 +1,203 @@
+"""Ollama's own ``/api/chat`` and ``/api/generate``: NDJSON, one object per chunk."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any, Final
+
+from proxy.simulator import gojson
+from proxy.simulator.gojson import ANY, BOOL, INT, LIST, MAP, POINTER, STRING, quote
+from proxy.simulator.jobs import (
+    Job,
+    Piece,
+    ToolCall,
+    Usage,
+    pairs_of,
+    read_keep_alive,
+    read_think,
+    read_tools,
+    timestamp,
+)
+from proxy.simulator.refusals import JSON_UTF8, Refuse
+
+_COMMON: Final = {
+    "model": STRING,
+    "stream": POINTER + BOOL,
+    "format": ANY,
+    "keep_alive": ANY,
+    "options": MAP,
+    "think": ANY,
+    "runner": STRING,
+    "logprobs": BOOL,
+    "top_logprobs": INT,
+    "truncate": POINTER + BOOL,
+    "shift": POINTER + BOOL,
+}
+CHAT: Final = {**_COMMON, "messages": LIST, "tools": LIST}
+GENERATE: Final = {
+    **_COMMON,
+    "prompt": STRING,
+    "suffix": STRING,
+    "system": STRING,
+    "template": STRING,
+    "context": LIST,
+    "raw": BOOL,
+    "images": LIST,
+}
+MESSAGE: Final = {
+    "role": STRING,
+    "content": STRING,
+    "thinking": STRING,
+    "images": LIST,
+    "tool_calls": LIST,
+    "tool_name": STRING,
+    "tool_call_id": STRING,
+}
+
+
+class Native:
+    """What both endpoints share: how a record is built around its text."""
+
+    flavor: Final = "ollama"
+    content_type: Final = b"application/x-ndjson"
+
+    def __init__(self, model: str) -> None:
+        self._open = b'{"model":' + quote(model) + b',"created_at":"'
+
+    def piece(self, piece: Piece) -> Sequence[bytes]:
+        """Return the record of one token."""
+        body = self._said(piece)
+        return (b'%b%b",%b,"done":false}\n' % (self._open, timestamp().encode(), body),)
+
+    def done(self, usage: Usage) -> Sequence[bytes]:
+        """Return the final record."""
+        return (self._final(self._said(Piece("content")), usage) + b"\n",)
+
+    def failed(self, message: str) -> Sequence[bytes]:
+        """Return the record of an error in mid-stream."""
+        return (gojson.dumps({"error": message}) + b"\n",)
+
+    def whole(self, pieces: list[Piece], usage: Usage) -> tuple[bytes, bytes]:
+        """Return (content type, body) of an answer that is not streamed."""
+        return JSON_UTF8, self._final(self._gathered(pieces), usage)
+
+    def _said(self, piece: Piece) -> bytes:
+        """Return the fields that carry one token."""
+        raise NotImplementedError
+
+    def _gathered(self, pieces: list[Piece]) -> bytes:
+        """Return the fields that carry a whole reply."""
+        raise NotImplementedError
+
+    def _final(self, body: bytes, usage: Usage) -> bytes:
+        metrics = {
+            "total_duration": usage.total,
+            "load_duration": usage.load,
+            "prompt_eval_count": usage.prompt_tokens,
+            "prompt_eval_duration": usage.prompt,
+            "eval_count": usage.tokens,
+            "eval_duration": usage.eval,
+        }
+        # Go leaves out what is zero; a load or unload has no metrics at all.
+        fields: dict[str, Any] = {"done": True, "done_reason": usage.reason}
+        if usage.context:
+            fields["context"] = usage.context
+        fields |= {name: value for name, value in metrics.items() if value}
+        return b'%b%b",%b,%b' % (self._open, timestamp().encode(), body, gojson.dumps(fields)[1:])
+
+
+class Chat(Native):
+    """``/api/chat``."""
+
+    def _said(self, piece: Piece) -> bytes:
+        if piece.kind == "content":
+            return b'"message":{"role":"assistant","content":%b}' % quote(piece.text)
+        if piece.kind == "thinking":
+            return b'"message":{"role":"assistant","content":"","thinking":%b}' % quote(piece.text)
+        return self._message("", "", [piece.call] if piece.call else [])
+
+    def _gathered(self, pieces: list[Piece]) -> bytes:
+        return self._message(
+            text_of(pieces, "content"), text_of(pieces, "thinking"), [piece.call for piece in pieces if piece.call]
+        )
+
+    def _message(self, content: str, thinking: str, calls: list[ToolCall]) -> bytes:
+        message: dict[str, Any] = {"role": "assistant", "content": content}
+        if thinking:
+            message["thinking"] = thinking
+        if calls:
+            message["tool_calls"] = [
+                {"id": call.id, "function": {"index": index, "name": call.name, "arguments": call.arguments}}
+                for index, call in enumerate(calls)
+            ]
+        return b'"message":' + gojson.dumps(message)
+
+
+class Generate(Native):
+    """``/api/generate``."""
+
+    def _said(self, piece: Piece) -> bytes:
+        if piece.kind == "thinking":
+            return b'"response":"","thinking":%b' % quote(piece.text)
+        return b'"response":%b' % quote(piece.text)
+
+    def _gathered(self, pieces: list[Piece]) -> bytes:
+        thinking = text_of(pieces, "thinking")
+        response = b'"response":' + gojson.dumps(text_of(pieces, "content"))
+        return response + (b',"thinking":' + gojson.dumps(thinking) if thinking else b"")
+
+
+def text_of(pieces: list[Piece], kind: str) -> str:
+    """Return the pieces of one kind as one text."""
+    return "".join(piece.text for piece in pieces if piece.kind == kind)
+
+
+def read_chat(body: bytes) -> tuple[Job, Chat]:
+    """Read a request to ``/api/chat``."""
+    fields = gojson.decode(body, CHAT)
+    messages = [gojson.fill(gojson.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
+    job = _job(fields, "\n".join(f"{message['role']}: {message['content']}" for message in messages))
+    job.empty = not messages
+    job.tools = read_tools(fields["tools"])
+    job.images = sum(count_images(message["images"]) for message in messages)
+    job.answered_tool = bool(messages) and messages[-1]["role"] == "tool"
+    return job, Chat(job.model)
+
+
+def read_generate(body: bytes) -> tuple[Job, Generate]:
+    """Read a request to ``/api/generate``."""
+    fields = gojson.decode(body, GENERATE)
+    if fields["raw"] and (fields["template"] or fields["system"] or fields["context"]):
+        raise Refuse(400, "raw mode does not support template, system, or context")
+    job = _job(fields, "\n".join(filter(None, (fields["system"], fields["prompt"], fields["suffix"]))))
+    job.empty = not fields["prompt"]
+    job.images = count_images(fields["images"])
+    return job, Generate(job.model)
+
+
+def _job(fields: dict[str, Any], prompt: str) -> Job:
+    if not 0 <= fields["top_logprobs"] <= 20:
+        raise Refuse(400, "top_logprobs must be between 0 and 20")
+    limit = fields["options"].get("num_predict")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+        raise Refuse(500, 'option "num_predict" must be of type integer')
+    return Job(
+        model=fields["model"],
+        prompt=prompt,
+        stream=fields["stream"] is not False,
+        limit=None if limit is None else int(limit),
+        options=fields["options"],
+        keep_alive=read_keep_alive(fields["keep_alive"]),
+        think=read_think(fields["think"]),
+        format=fields["format"],
+    )
+
+
+def count_images(images: list[Any]) -> int:
+    """Return how many images there are, each of which has to be base64."""
+    for image in images:
+        try:
+            base64.b64decode(image, validate=True)
+        except (TypeError, ValueError, binascii.Error):
+            raise Refuse(400, "illegal base64 data at input byte 0") from None
+    return len(images)

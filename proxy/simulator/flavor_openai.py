@@ -1,0 +1,270 @@
+"""OpenAI's ``/v1/chat/completions`` and ``/v1/completions`` as Ollama's compatibility layer speaks them."""
+
+import base64
+import binascii
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from proxy.simulator import gojson, words
+from proxy.simulator.flavor_ollama import text_of
+from proxy.simulator.gojson import ANY, BOOL, INT, LIST, POINTER, STRING, quote
+from proxy.simulator.jobs import Job, Piece, ToolCall, Usage, pairs_of, read_tools
+from proxy.simulator.refusals import JSON, Refuse
+
+_COMMON: Final = {
+    "model": STRING,
+    "stream": BOOL,
+    "stream_options": ANY,
+    "max_tokens": POINTER + INT,
+    "stop": ANY,
+}
+CHAT: Final = {
+    **_COMMON,
+    "messages": LIST,
+    "tools": LIST,
+    "response_format": ANY,
+    "reasoning": ANY,
+    "reasoning_effort": POINTER + STRING,
+}
+COMPLETION: Final = {**_COMMON, "prompt": STRING, "suffix": STRING}
+MESSAGE: Final = {
+    "role": STRING,
+    "content": ANY,
+    "reasoning": STRING,
+    "tool_calls": LIST,
+    "name": STRING,
+    "tool_call_id": STRING,
+}
+IMAGE_TYPES: Final = ("image/jpeg", "image/jpg", "image/png", "image/webp", "")
+
+
+class OpenAI:
+    """What both endpoints share. The records that end a stream go out as one chunk, because Ollama flushes once."""
+
+    flavor: Final = "openai"
+    content_type: Final = b"text/event-stream"
+    prefix = ""
+    kind = ""
+
+    def __init__(self, job: Job, *, usage: bool) -> None:
+        self._created = int(time.time())
+        self._usage = usage
+        self.id = f"{self.prefix}-{words.dice(self._created, job.prompt).randrange(999)}"
+        self._model = job.model
+
+    def whole(self, pieces: list[Piece], usage: Usage) -> tuple[bytes, bytes]:
+        """Return (content type, body) of an answer that is not streamed."""
+        body = self._object(self.kind.removesuffix(".chunk"), [self._choice(pieces, usage)])
+        return JSON, gojson.dumps({**body, "usage": usage_of(usage)}) + b"\n"
+
+    def _choice(self, pieces: list[Piece], usage: Usage) -> dict[str, Any]:
+        """Return the one choice of a whole answer."""
+        raise NotImplementedError
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self._created,
+            "model": self._model,
+            "system_fingerprint": "fp_ollama",
+            "choices": choices,
+        }
+
+    def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> bytes:
+        body = self._object(self.kind, choices)
+        return b"data: %b\n\n" % gojson.dumps(body if usage is None else {**body, "usage": usage})
+
+
+class Chat(OpenAI):
+    """``/v1/chat/completions``."""
+
+    prefix = "chatcmpl"
+    kind = "chat.completion.chunk"
+
+    def __init__(self, job: Job, *, usage: bool) -> None:
+        super().__init__(job, usage=usage)
+        self._role = b'"role":"assistant",'
+        self._called = False
+        self._calls = 0
+        choices = b'"choices":[{"index":0,"delta":{'
+        self._open = b"data: " + gojson.dumps(self._object(self.kind, []))[:-1].replace(b'"choices":[]', choices)
+
+    def piece(self, piece: Piece) -> Sequence[bytes]:
+        """Return the event of one token; only the first names the role."""
+        role, self._role = self._role, b""
+        if piece.kind == "content":
+            delta = b'"content":%b' % quote(piece.text)
+        elif piece.kind == "thinking":
+            delta = b'"content":"","reasoning":%b' % quote(piece.text)
+        else:
+            self._called = True
+            delta = gojson.dumps({"content": "", "tool_calls": tool_calls([piece.call] if piece.call else [])})[1:-1]
+        return (b'%b%b%b},"finish_reason":null}]}\n\n' % (self._open, role, delta),)
+
+    def done(self, usage: Usage) -> Sequence[bytes]:
+        """Return the finish, the usage if it was asked for, and ``[DONE]``, as one chunk."""
+        reason = "tool_calls" if self._called else usage.reason
+        end = self._event([{"index": 0, "delta": {"content": ""}, "finish_reason": reason}])
+        counted = self._event([], usage_of(usage)) if self._usage else b""
+        return (end + counted + b"data: [DONE]\n\n",)
+
+    def failed(self, message: str) -> Sequence[bytes]:
+        """Return what becomes of an error: an empty delta of no model, since the layer reads it as one."""
+        self._model = ""
+        return (self._event([{"index": 0, "delta": {"content": ""}, "finish_reason": None}]),)
+
+    def _choice(self, pieces: list[Piece], usage: Usage) -> dict[str, Any]:
+        calls = [piece.call for piece in pieces if piece.call]
+        message: dict[str, Any] = {"role": "assistant", "content": text_of(pieces, "content")}
+        if thinking := text_of(pieces, "thinking"):
+            message["reasoning"] = thinking
+        if calls:
+            message["tool_calls"] = tool_calls(calls)
+        return {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else usage.reason}
+
+
+class Completion(OpenAI):
+    """``/v1/completions``."""
+
+    prefix = "cmpl"
+    kind = "text_completion"
+
+    def piece(self, piece: Piece) -> Sequence[bytes]:
+        """Return the event of one token; each one has a usage of zeros when usage was asked for."""
+        zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0} if self._usage else None
+        text = piece.text if piece.kind == "content" else ""
+        return (self._event([{"text": text, "index": 0, "finish_reason": None}], zeros),)
+
+    def done(self, usage: Usage) -> Sequence[bytes]:
+        """Return the finish, the usage if it was asked for, and ``[DONE]``, as one chunk."""
+        zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0} if self._usage else None
+        end = self._event([{"text": "", "index": 0, "finish_reason": usage.reason}], zeros)
+        counted = self._event([], usage_of(usage)) if self._usage else b""
+        return (end + counted + b"data: [DONE]\n\n",)
+
+    def failed(self, message: str) -> Sequence[bytes]:
+        """Return what becomes of an error: an empty text of no model."""
+        self._model = ""
+        return self.piece(Piece("content"))
+
+    def _choice(self, pieces: list[Piece], usage: Usage) -> dict[str, Any]:
+        return {"text": text_of(pieces, "content"), "index": 0, "finish_reason": usage.reason}
+
+
+def usage_of(usage: Usage) -> dict[str, int]:
+    """Return OpenAI's usage."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.tokens,
+        "total_tokens": usage.prompt_tokens + usage.tokens,
+    }
+
+
+def tool_calls(calls: list[ToolCall]) -> list[dict[str, Any]]:
+    """Return tool calls in OpenAI's form, where the arguments are JSON in a string."""
+    return [
+        {
+            "id": call.id,
+            "index": index,
+            "type": "function",
+            "function": {"name": call.name, "arguments": gojson.dumps(call.arguments).decode()},
+        }
+        for index, call in enumerate(calls)
+    ]
+
+
+def read_chat(body: bytes) -> tuple[Job, Chat]:
+    """Read a request to ``/v1/chat/completions``."""
+    fields = gojson.decode(body, CHAT)
+    if not fields["messages"]:
+        raise Refuse(400, "[] is too short - 'messages'", early=True)
+    texts, images = [], 0
+    messages = [gojson.fill(gojson.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
+    for message in messages:
+        text, count = _content(message)
+        texts.append(f"{message['role']}: {text}")
+        images += count
+    job = _job(fields, "\n".join(texts))
+    job.images = images
+    job.tools = read_tools(fields["tools"])
+    job.answered_tool = messages[-1]["role"].lower() == "tool"
+    job.think = _think(fields)
+    job.format = _format(fields["response_format"])
+    return job, Chat(job, usage=_include_usage(fields))
+
+
+def read_completion(body: bytes) -> tuple[Job, Completion]:
+    """Read a request to ``/v1/completions``."""
+    fields = gojson.decode(body, COMPLETION)
+    job = _job(fields, fields["prompt"] + fields["suffix"])
+    job.empty = not fields["prompt"]
+    return job, Completion(job, usage=_include_usage(fields))
+
+
+def _job(fields: dict[str, Any], prompt: str) -> Job:
+    return Job(model=fields["model"], prompt=prompt, stream=fields["stream"], limit=fields["max_tokens"])
+
+
+def _include_usage(fields: dict[str, Any]) -> bool:
+    options = fields["stream_options"]
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _think(fields: dict[str, Any]) -> bool | None:
+    reasoning = fields["reasoning"]
+    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
+    effort = fields["reasoning_effort"] or effort
+    if not effort:
+        return None
+    if effort not in ("none", "low", "medium", "high", "max"):
+        raise Refuse(
+            400, f'invalid reasoning value: \'{effort}\' (must be "high", "medium", "low", or "none")', early=True
+        )
+    return bool(effort != "none")
+
+
+def _format(value: object) -> object:
+    if isinstance(value, dict):
+        if value.get("type") == "json_object":
+            return "json"
+        schema = value.get("json_schema")
+        if value.get("type") == "json_schema" and isinstance(schema, dict):
+            return schema.get("schema")
+    return None
+
+
+def _content(message: dict[str, Any]) -> tuple[str, int]:
+    """Return (text, number of images) of a message."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content, 0
+    if not isinstance(content, list):
+        if not message["tool_calls"]:
+            raise Refuse(400, "invalid message content type: <nil>", early=True)
+        return "", 0
+    texts, images = [], 0
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif kind == "image_url":
+            check_image(part["image_url"].get("url") if isinstance(part["image_url"], dict) else part["image_url"])
+            images += 1
+        else:
+            raise Refuse(400, "invalid message format", early=True)
+    return "\n".join(texts), images
+
+
+def check_image(url: object) -> None:
+    """Refuse an image that is not a data URL of a known type."""
+    if not isinstance(url, str):
+        raise Refuse(400, "invalid message format", early=True)
+    head, comma, data = url.partition(";base64,")
+    if not comma or not head.startswith("data:") or head.removeprefix("data:") not in IMAGE_TYPES:
+        raise Refuse(400, "invalid image input", early=True)
+    try:
+        base64.b64decode(data, validate=True)
+    except (ValueError, binascii.Error):
+        raise Refuse(400, "invalid message format", early=True) from None

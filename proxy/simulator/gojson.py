@@ -1,0 +1,186 @@
+r"""JSON as Go's encoding/json reads and writes it, which is not how Python does.
+
+Reading (``Decoder.Decode`` into a struct): keys match case-insensitively, with Unicode's simple folds; of two equal
+keys the last wins, but two maps are merged; ``null`` empties pointers, maps and slices and leaves everything else as
+it was; whatever follows the first value is ignored; invalid UTF-8 and lone surrogates become U+FFFD.
+
+Writing: ``<``, ``>``, ``&``, U+2028 and U+2029 are escaped, everything else beyond ASCII stands as it is.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+
+Pairs = list[tuple[str, Any]]
+
+# How a field of a struct takes a value; named after its Go type.
+STRING: Final = "string"
+BOOL: Final = "bool"
+INT: Final = "int"
+FLOAT: Final = "float64"
+ANY: Final = "interface {}"
+MAP: Final = "map[string]interface {}"
+LIST: Final = "[]interface {}"
+POINTER: Final = "*"  # in front of another: null makes it None, which is also where it begins
+
+Shape = Mapping[str, str]
+
+_ZERO: Final[dict[str, Callable[[], object]]] = {
+    STRING: str, BOOL: bool, INT: int, FLOAT: float, ANY: lambda: None, MAP: dict, LIST: list,
+}  # fmt: skip
+_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
+    STRING: (str,), BOOL: (bool,), INT: (int,), FLOAT: (int, float), ANY: (object,), MAP: (list,), LIST: (tuple,),
+}  # fmt: skip
+
+
+class BadJSON(ValueError):
+    """A body that Go refuses; the text is close to Go's own."""
+
+
+class NoJSON(BadJSON):
+    """A body with nothing in it (Go's ``io.EOF``)."""
+
+
+def parse(body: bytes) -> object:
+    """Read the first value of `body`. Objects come as lists of pairs, arrays as tuples, so that nothing is lost.
+
+    Raises:
+        BadJSON: no value, or not JSON.
+    """
+    text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
+    if not text:
+        raise NoJSON("EOF")
+    try:
+        value = _freeze(_DECODER.raw_decode(text)[0])
+    except json.JSONDecodeError as error:
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+            raise BadJSON("unexpected EOF") from None
+        raise BadJSON(f"invalid character {text[error.pos]!r} looking for beginning of value") from None
+    except RecursionError:
+        raise BadJSON("exceeded max depth") from None
+    except ValueError as error:  # a constant JSON has not, or an integer of thousands of digits
+        raise BadJSON(str(error)) from None
+    return value
+
+
+def decode(body: bytes, shape: Shape) -> dict[str, Any]:
+    """Read `body` into a struct that has the fields of `shape`; fields that are not in it keep Go's zero value."""
+    value = parse(body)
+    if value is None:
+        return zero(shape)
+    if not isinstance(value, list):
+        raise BadJSON(f"json: cannot unmarshal {_kind(value)} into Go value")
+    return fill(zero(shape), value, shape)
+
+
+def zero(shape: Shape) -> dict[str, Any]:
+    """Return the struct before anything was read."""
+    return {name: None if kind.startswith(POINTER) else _ZERO[kind]() for name, kind in shape.items()}
+
+
+def fill(struct: dict[str, Any], pairs: Pairs, shape: Shape) -> dict[str, Any]:
+    """Take the pairs in their order, as Go does, and return `struct`."""
+    by_fold = {fold(name): name for name in shape}
+    for key, value in pairs:
+        name = key if key in shape else by_fold.get(fold(key))
+        if name is None:
+            continue
+        kind = shape[name]
+        if value is None:
+            if kind.startswith(POINTER) or kind in (ANY, MAP, LIST):
+                struct[name] = None if kind.startswith(POINTER) else _ZERO[kind]()
+            continue
+        plain_kind = kind.removeprefix(POINTER)
+        if not isinstance(value, _TYPES[plain_kind]) or (isinstance(value, bool) and plain_kind in (INT, FLOAT)):
+            raise BadJSON(f"json: cannot unmarshal {_kind(value)} into Go struct field .{name} of type {plain_kind}")
+        if plain_kind == MAP:
+            struct[name] = {**(struct[name] or {}), **plain(value)}
+        elif plain_kind == LIST:
+            struct[name] = [*value]
+        else:
+            struct[name] = plain(value) if plain_kind == ANY else value
+    return struct
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as dicts and lists: what Go puts into an ``interface {}``, where keys keep their case."""
+    if isinstance(value, list):
+        return {key: plain(item) for key, item in value}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def fold(name: str) -> str:
+    """Return `name` under simple case folding, so that U+017F is an ``s`` but ``ß`` is not ``ss``."""
+    if name.isascii():
+        return name.lower()
+    return "".join(folded if len(folded := char.casefold()) == 1 else char for char in name)
+
+
+def dumps(value: object) -> bytes:
+    """Write `value` as ``json.Marshal`` would."""
+    return escape(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+
+
+@lru_cache(maxsize=8192)
+def quote(text: str) -> bytes:
+    """Write one string, quotes included. Cached, because models repeat their words."""
+    return dumps(text)
+
+
+def escape(data: bytes) -> bytes:
+    """Escape in JSON what Go's encoder does beyond need; all of it can stand in strings only."""
+    for raw, escaped in _ESCAPES:
+        if raw in data:
+            data = data.replace(raw, escaped)
+    return data
+
+
+_ESCAPES: Final = (
+    (b"<", rb"\u003c"),
+    (b">", rb"\u003e"),
+    (b"&", rb"\u0026"),
+    ("\u2028".encode(), rb"\u2028"),
+    ("\u2029".encode(), rb"\u2029"),
+)
+
+
+def _constant(name: str) -> object:
+    raise ValueError(f"invalid character {name[0]!r} looking for beginning of value")
+
+
+class _Object(list[tuple[str, Any]]):
+    """An object while it is being read; told from an array by its type."""
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_Object, parse_constant=_constant)
+
+
+def _freeze(value: Any) -> Any:
+    """Turn arrays into tuples and mend surrogates; objects stay lists of pairs."""
+    if isinstance(value, str):
+        return _mend(value)
+    if isinstance(value, _Object):
+        return [(_mend(key), _freeze(item)) for key, item in value]
+    if isinstance(value, list):
+        return tuple(_freeze(item) for item in value)
+    return value
+
+
+def _mend(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    kinds = {str: "string", int: "number", float: "number", list: "object", tuple: "array"}
+    return kinds.get(type(value), "null")

@@ -1,0 +1,162 @@
+"""The table of Ollama's routes, and what its router does with everything that is not in it."""
+
+import posixpath
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
+
+from proxy.simulator import (
+    embeddings,
+    flavor_anthropic,
+    flavor_ollama,
+    flavor_openai,
+    flavor_responses,
+    guard,
+    manage,
+    reads,
+)
+from proxy.simulator.inference import Reader, infer
+from proxy.simulator.records import Request
+from proxy.simulator.refusals import TEXT, Refuse, flavor_of, render
+from proxy.simulator.reply import Reply
+from proxy.simulator.transcription import transcribe
+
+if TYPE_CHECKING:
+    from proxy.simulator.server import Ollama
+
+Handler = Callable[["Ollama", Request, Reply], Awaitable[None]]
+
+
+def _infers(read: Reader) -> Handler:
+    return partial(infer, read=read)
+
+
+TABLE: Final[tuple[tuple[str, str, Handler], ...]] = (
+    ("GET HEAD", "/", reads.root),
+    ("GET HEAD", "/api/version", reads.version),
+    ("GET HEAD", "/api/tags", reads.tags),
+    ("GET", "/api/ps", reads.ps),
+    ("GET", "/api/status", reads.status),
+    ("GET", "/api/experimental/model-recommendations", reads.recommendations),
+    ("POST", "/api/show", reads.show),
+    ("GET", "/v1/models", reads.models),
+    ("GET", "/v1/models/{model}", reads.model),
+    ("POST", "/api/generate", _infers(flavor_ollama.read_generate)),
+    ("POST", "/api/chat", _infers(flavor_ollama.read_chat)),
+    ("POST", "/v1/chat/completions", _infers(flavor_openai.read_chat)),
+    ("POST", "/v1/completions", _infers(flavor_openai.read_completion)),
+    ("POST", "/v1/responses", _infers(flavor_responses.read_responses)),
+    ("POST", "/v1/messages", _infers(flavor_anthropic.read_messages)),
+    ("POST", "/api/embed", embeddings.embed),
+    ("POST", "/api/embeddings", embeddings.embeddings),
+    ("POST", "/v1/embeddings", embeddings.openai),
+    ("POST", "/v1/audio/transcriptions", transcribe),
+    ("POST", "/api/pull", manage.pull),
+    ("POST", "/api/push", manage.push),
+    ("POST", "/api/create", manage.create),
+    ("POST", "/api/copy", manage.copy),
+    ("DELETE", "/api/delete", manage.delete),
+    ("POST", "/api/blobs/{digest}", manage.create_blob),
+    ("HEAD", "/api/blobs/{digest}", manage.head_blob),
+    ("POST", "/api/me", reads.me),
+    ("POST", "/api/signout", reads.signout),
+    ("DELETE", "/api/user/keys/{key}", reads.signout),
+    ("POST", "/api/experimental/web_search", reads.web),
+    ("POST", "/api/experimental/web_fetch", reads.web),
+)
+UPLOAD: Final = ("POST", "/api/blobs/{digest}")
+
+
+class Route(NamedTuple):
+    """A pattern that matched, with what its braces stand for."""
+
+    pattern: str
+    handler: Handler
+    parameters: dict[str, str]
+
+
+_EXACT: Final[dict[tuple[str, str], tuple[str, Handler]]] = {}
+_PATTERNS: Final[list[tuple[str, str, re.Pattern[str], Handler]]] = []
+for _methods, _pattern, _handler in TABLE:
+    for _method in _methods.split():
+        if "{" in _pattern:
+            _regex = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(_pattern)))
+            _PATTERNS.append((_method, _pattern, _regex, _handler))
+        else:
+            _EXACT[_method, _pattern] = (_pattern, _handler)
+
+
+def match(method: str, path: str) -> Route | None:
+    """Return the route for a decoded path, or None."""
+    if found := _EXACT.get((method, path)):
+        return Route(*found, {})
+    for known, pattern, regex, handler in _PATTERNS:
+        if known == method and (matched := regex.fullmatch(path)):
+            return Route(pattern, handler, matched.groupdict())
+    return None
+
+
+async def answer(sim: "Ollama", request: Request, reply: Reply, route: Route | None) -> None:
+    """Answer `request`: as net/http's mux, gin's router and Ollama's middleware do, in this order."""
+    if await _redirected(request, reply, route):
+        return
+    status, headers = guard.cors(sim.settings, request)
+    if status is None and sim.checks_host and not guard.host_allowed(request):
+        status, headers = 403, []
+    if status is not None:
+        await reply.whole(status, b"", b"", headers)
+        return
+    reply.extra = headers
+    try:
+        if route is None:
+            await _unrouted(request, reply)
+        else:
+            await route.handler(sim, request, reply)
+    except Refuse as refusal:
+        kind, body = render(flavor_of(request.path), refusal)
+        await reply.whole(refusal.status, kind, body)
+
+
+async def _redirected(request: Request, reply: Reply, route: Route | None) -> bool:
+    """Redirect to the clean path (net/http), or to the one without or with a slash at its end (gin)."""
+    raw = request.raw_path
+    clean = _clean(raw)
+    if raw.startswith("/") and clean != raw:
+        await _redirect(reply, 301, clean, request)
+        return True
+    other = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
+    if route is None and request.path not in ("", "/") and match(request.method, other):
+        await _redirect(reply, 301 if request.method == "GET" else 307, quote(other), request)
+        return True
+    return False
+
+
+async def _redirect(reply: Reply, status: int, path: str, request: Request) -> None:
+    target = f"{path}?{request.query.decode('latin-1')}" if request.query else path
+    headers = [(b"Location", target.encode("latin-1"))]
+    if request.method != "GET":
+        await reply.whole(status, b"", b"", headers)
+        return
+    body = f'<a href="{escape(target)}">Moved Permanently</a>.\n\n'.encode()
+    await reply.whole(status, b"text/html; charset=utf-8", body, headers)
+
+
+async def _unrouted(request: Request, reply: Reply) -> None:
+    allowed = sorted({known for known in ("GET", "HEAD", "POST", "DELETE") if match(known, request.path)})
+    if allowed:
+        allow = [(b"Allow", ", ".join(allowed).encode())]
+        await reply.whole(405, TEXT, b"405 method not allowed", allow)
+    else:
+        await reply.whole(404, TEXT, b"404 page not found")
+
+
+def _clean(path: str) -> str:
+    """Return the path as net/http's mux wants it: no ``//``, no dot segments, the slash at the end kept."""
+    if not path or path == "/":
+        return "/"
+    clean = posixpath.normpath(path)
+    clean = "/" + clean.lstrip("/")
+    return f"{clean}/" if path.endswith("/") and clean != "/" else clean

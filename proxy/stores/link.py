@@ -1,0 +1,98 @@
+"""The line to a Redis that may be slow, full or gone: no call takes longer than its bound, and none is made in vain."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import structlog
+from redis.exceptions import RedisClusterException, RedisError
+
+from proxy.services import StoreUnavailable
+
+log = structlog.get_logger("ollama_proxy.store")
+
+PLACES: Final = 64
+"""Calls at once, and so connections."""
+PROBE_TIMEOUT: Final = 1.0
+"""Seconds a probe may take; a new connection through TLS or a Sentinel may need more than a request should wait."""
+PROBE_PAUSE: Final = 0.25
+"""Seconds between two probes."""
+
+FAILURES: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""Everything by which redis-py says that it could not do it: connection, time, memory, read-only replica, fail-over."""
+
+Script = Callable[..., Awaitable[Any]]
+"""Called with `keys` and `args`; redis-py's AsyncScript."""
+
+
+class Link:
+    """Runs scripts, each within `within` seconds.
+
+    After a failure calls fail at once, while a task of its own tries the server (by a write, as a full or demoted one
+    still answers a ping) until that works again.
+
+    Args:
+        url: for messages; without credentials.
+        write: writes something.
+        returned: called when the server is back.
+    """
+
+    def __init__(
+        self, url: str, write: Callable[[], Awaitable[object]], *, within: float, returned: Callable[[], None]
+    ) -> None:
+        self.url = url
+        self._write = write
+        self._within = within
+        self._returned = returned
+        self._places = asyncio.Semaphore(PLACES)
+        self._probing: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether calls are made at all."""
+        return self._probing is None
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
+        """Return what `script` returns; raises StoreUnavailable."""
+        if self._probing is not None:
+            raise StoreUnavailable(f"{self.url} is unreachable")
+        try:
+            async with asyncio.timeout(self._within), self._places:
+                return await script(keys=keys, args=args)
+        except FAILURES as error:
+            self._lost(error)
+            raise StoreUnavailable(f"{self.url} failed: {type(error).__name__}") from error
+
+    def _lost(self, error: Exception) -> None:
+        if self._probing is None:
+            log.warning("store_lost", store=self.url, error=type(error).__name__, detail=str(error)[:200])
+            self._probing = asyncio.create_task(self._until_back())
+
+    async def probe(self) -> None:
+        """Try the server once, with more time than a call has; what fails counts as a failure of a call."""
+        try:
+            await self._try()
+        except FAILURES as error:
+            self._lost(error)
+
+    async def _try(self) -> None:
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            await self._write()
+
+    async def _until_back(self) -> None:
+        while True:
+            try:
+                await self._try()
+                break
+            except FAILURES:
+                await asyncio.sleep(PROBE_PAUSE * random.uniform(0.8, 1.2))
+        self._probing = None
+        log.info("store_back", store=self.url)
+        self._returned()
+
+    async def aclose(self) -> None:
+        """Stop probing."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])

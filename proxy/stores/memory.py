@@ -1,0 +1,156 @@
+"""Counters in this process: exact, fast, and gone when it ends."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+
+from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+
+from proxy.quotas import SLICES, Admission, Lease, Level, Quota, Window
+from proxy.services import Clock, Store
+from proxy.stores.shelf import Shelf
+from proxy.stores.windows import MemoryWindows
+
+
+class MemoryStore(Store):
+    """One process's counters.
+
+    Nothing in here ever waits, so what a method finds is still true when it charges; that is what makes a decision one.
+    """
+
+    url = "memory"
+
+    def __init__(self, clock: Clock) -> None:
+        self.local = self
+        self._clock = clock
+        self._limits = MemoryWindows(clock)
+        self._moving = MovingWindowRateLimiter(self._limits)
+        self._fixed = FixedWindowRateLimiter(self._limits)
+        self._tokens: Shelf[_Tokens] = Shelf()
+        self._running: dict[str, _Running] = {}
+        self._ids = count()
+
+    @property
+    def limits(self) -> MemoryWindows:
+        """The storage for the strategies of the `limits` library."""
+        return self._limits
+
+    async def connect(self) -> None:
+        """Memory is always there."""
+
+    async def aclose(self) -> None:
+        """Nothing to give back."""
+
+    async def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Admission:
+        """See `Store.admit`; never unavailable."""
+        levels = await self.look(quotas)
+        full = tuple([level for level in levels if level.full])
+        if full:
+            return Admission(levels, full)
+        now = self._clock.time()
+        lease = None
+        for quota in quotas:
+            for window in quota.requests:
+                await self._strategy(window).hit(window, quota.key, window.place(now)[0])
+            if quota.leased:
+                lease = lease or Lease(str(next(self._ids)), tuple(quotas), tokens)
+                running = self._running.get(quota.key)
+                if running is None:
+                    running = self._running[quota.key] = _Running()
+                running.leases.add(lease.id)
+                running.tokens += tokens
+        costs = {"requests": 1, "streams": 1, "tokens": tokens}
+        return Admission(tuple([level.charged(costs[level.unit]) for level in levels]), (), lease)
+
+    def settle(self, lease: Lease, tokens: int) -> None:
+        """See `Store.settle`; done at once."""
+        now = self._clock.time()
+        for quota in lease.quotas:
+            running = self._running.get(quota.key)
+            if running is not None and lease.id in running.leases:
+                running.leases.discard(lease.id)
+                running.tokens -= lease.tokens
+                if not running.leases:
+                    del self._running[quota.key]
+            for window in quota.tokens if tokens else ():
+                place, ends = window.place(now)
+                key = f"{quota.key}/{place}"
+                spent = self._tokens.get(key, now) or self._tokens.put(key, _Tokens(), now)
+                spent.add(tokens, window, now, ends)
+
+    async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
+        """See `Store.look`; never unavailable."""
+        now = self._clock.time()
+        levels = []
+        for number, quota in enumerate(quotas):
+            running = self._running.get(quota.key) if quota.leased else None
+            if quota.streams is not None:
+                levels.append(Level(number, "streams", quota.streams, len(running.leases) if running else 0, 0.0))
+            for window in quota.requests:
+                place, ends = window.place(now)
+                resets, left = await self._strategy(window).get_window_stats(window, quota.key, place)
+                used = window.amount - left
+                resets_in = (ends or resets) - now if used or ends else 0.0
+                levels.append(Level(number, "requests", window.amount, used, resets_in, window))
+            for window in quota.tokens:
+                place, ends = window.place(now)
+                reserved = running.tokens if running else 0
+                spent = self._tokens.get(f"{quota.key}/{place}", now)
+                used, resets_in = spent.level(window, now, reserved) if spent else (reserved, 0.0)
+                levels.append(Level(number, "tokens", window.amount, used, ends - now if ends else resets_in, window))
+        return tuple(levels)
+
+    def _strategy(self, window: Window) -> MovingWindowRateLimiter | FixedWindowRateLimiter:
+        return self._moving if window.calendar is None else self._fixed
+
+    def __repr__(self) -> str:
+        running = sum(len(one.leases) for one in self._running.values())
+        return f"<MemoryStore {len(self._limits)} request and {len(self._tokens)} token counters, {running} leases>"
+
+
+class _Running:
+    """The leases of one quota and the tokens they have reserved."""
+
+    __slots__ = ("leases", "tokens")
+
+    def __init__(self) -> None:
+        self.leases: set[str] = set()
+        self.tokens = 0
+
+
+class _Tokens:
+    """The tokens used in one window: sums of one slice each, oldest first."""
+
+    __slots__ = ("expires", "slices", "total")
+
+    def __init__(self) -> None:
+        self.slices: deque[list[int]] = deque()
+        self.total = 0
+        self.expires = 0.0
+
+    def add(self, tokens: int, window: Window, now: float, ends: float | None) -> None:
+        """Count `tokens` in the slice of now."""
+        number = int(now / window.slice) if window.slice else 0
+        if self.slices and self.slices[-1][0] >= number:
+            self.slices[-1][1] += tokens
+        else:
+            self.slices.append([number, tokens])
+        self.total += tokens
+        self.expires = ends or now + window.rate.per + window.slice
+
+    def level(self, window: Window, now: float, reserved: int) -> tuple[int, float]:
+        """Return what is in use together with what is `reserved`, and in how many seconds there is more room."""
+        size = window.slice
+        if not size:
+            return self.total + reserved, 0.0
+        oldest = int(now / size) - SLICES
+        while self.slices and self.slices[0][0] < oldest:
+            self.total -= self.slices.popleft()[1]
+        used = self.total + reserved
+        left, resets_in = used, 0.0
+        for number, tokens in self.slices:
+            left -= tokens
+            resets_in = (number + SLICES + 1) * size - now
+            if left < window.amount:
+                break
+        return used, resets_in

@@ -1,0 +1,64 @@
+"""What the URL of a Redis means, and the storage of `limits` that speaks to it."""
+
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from limits.aio.storage.redis import RedisClusterStorage, RedisSentinelStorage, RedisStorage
+from limits.errors import ConfigurationError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+PREFIX: Final = "ollama-proxy:{quotas}"
+"""In front of every key. The braces put all of them on one node of a cluster: one decision touches several keys and
+must be one script. Some 50,000 decisions a second is what such a node can do, more than any fleet of Ollama hosts."""
+
+EXPECTED: Final = (
+    "expected redis://host:6379/0, rediss:// (TLS), unix:///path.sock, redis+sentinel://host:26379,host:26379/name "
+    "or redis+cluster://host:6379,host:6379; valkey and an async+ in front mean the same"
+)
+
+_KINDS: Final[dict[str, tuple[type[RedisStorage], str]]] = {
+    "redis": (RedisStorage, "redis"),
+    "redis+unix": (RedisStorage, "redis+unix"),
+    "unix": (RedisStorage, "redis+unix"),
+    "redis+sentinel": (RedisSentinelStorage, "redis+sentinel"),
+    "redis+cluster": (RedisClusterStorage, "redis+cluster"),
+}
+_TLS_OPTIONS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"})
+
+
+def open_storage(url: str) -> RedisStorage:
+    """Return the storage for `url`, with redis-py as its client; raises ValueError. Connects at first use."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.removeprefix("async+").replace("valkeys", "rediss").replace("valkey", "redis")
+    tls = scheme.startswith("rediss")
+    storage, plain = _KINDS.get(scheme.replace("rediss", "redis"), (None, ""))
+    if storage is None:
+        raise ValueError(f"the store's address is none that we know: {EXPECTED}")
+    options: dict[str, Any] = {
+        "implementation": "redispy",
+        "key_prefix": PREFIX,
+        "protocol": 2,  # no notification of a server's, and no round trip to ask for them, at every new connection
+        "retry": Retry(NoBackoff(), 0),  # a decision has 100 ms, and what comes after has its own rule
+        "socket_timeout": 2.0,
+        "socket_connect_timeout": 2.0,
+    }
+    query = parts.query
+    if storage is RedisStorage:
+        plain = plain.replace("redis", "rediss", 1) if tls else plain
+    else:
+        # redis-py reads the query of a URL, but `limits` gives it none of a Sentinel or a cluster.
+        options |= {name: value for name, value in parse_qsl(query) if name in _TLS_OPTIONS}
+        options |= {"ssl": True} if tls else {}
+        query = ""
+    try:
+        return storage(f"async+{plain}://{parts.netloc}{parts.path}?{query}".rstrip("?"), **options)
+    except ConfigurationError as error:
+        # Its text may repeat the URL with the password.
+        raise ValueError(f"the store's address cannot be read: {EXPECTED}") from error
+
+
+def shown(url: str) -> str:
+    """Return `url` without user, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

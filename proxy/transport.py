@@ -1,0 +1,300 @@
+"""HTTP/1.1 to one backend: `httpx.AsyncBaseTransport` on httptools and asyncio protocols, with a keep-alive pool.
+
+It exists because httpx's own transport costs several times as much per chunk, does not keep chunk boundaries, and
+cannot tell its time-outs apart. It is called directly, not through `httpx.AsyncClient`, and can be swapped for
+`httpx.AsyncHTTPTransport`. Its parts, from the outside in:
+
+* `Transport`, here: which connection a request gets, and how many there may be
+* `wire.encode`: an `httpx.Request` → the bytes to write
+* `connection.Connection`: one socket, one exchange after the other, and their timers
+* `parser.AnswerParser`: bytes → head and items
+* `answer.Answer`: items → the one who reads them
+
+`translate` is the one place where what httpx and the operating system raise becomes the project's own errors.
+"""
+
+import asyncio
+import math
+import socket
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import httpx
+
+from proxy.connection import Bounds, Connection, Timeouts
+from proxy.errors import BadAnswer, ConnectFailed, ConnectionLost, Timer, Truncated, UpstreamError, UpstreamTimeout
+from proxy.failures import ConnectTimedOut, CutShort, Disconnected, NoConnectionFree, NotConnected, TransportFailure
+from proxy.origin import Origin, tls_context
+from proxy.wire import encode
+
+__all__ = ["Transport", "tls_context", "translate"]
+
+
+class _Waiter(NamedTuple):
+    """A request that waits for a connection: one at rest, or one that it may connect itself."""
+
+    future: asyncio.Future[Connection]
+    fresh: bool
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Connections to one backend.
+
+    `handle_async_request` reads these of a request's extensions:
+
+    * ``target``: the request target, as bytes; that of the URL if it is missing
+    * ``timeout``: seconds by name, None or missing for never: ``connect``, ``first_byte`` (from the end of the request
+      to the response head; ``read`` if it is missing), ``read`` (between two bytes after that), ``write`` (while the
+      backend takes nothing), ``pool`` (for a free connection)
+    * ``fresh``: True for a connection that has served no request, as one that must not be repeated needs
+
+    and sets these of the response: ``http_version``, ``framing`` (``length``, ``chunked``, ``close``, ``none``) and
+    ``reused``. Host and port of a request's URL are not looked at: there is only this backend.
+
+    Args:
+        url: the backend's origin, ``http`` or ``https``.
+        tls: the context for ``https``; `tls_context` without options if left out.
+        server_name: the name to ask for (SNI) and to find in the certificate, instead of the URL's host.
+        uds: path of a unix socket to connect to, instead of the URL's host and port.
+        max_idle: how many connections are kept without a request.
+        idle_expiry: seconds after which one of those is closed.
+        max_connections: bound of the sockets open at any time; requests beyond it wait, first come first served.
+        head_bytes: bound of a response head, and of what frames and trails a body.
+        head_fields: bound of the number of header fields.
+    """
+
+    def __init__(
+        self,
+        url: str | httpx.URL,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        uds: str | None = None,
+        max_idle: int = 128,
+        idle_expiry: float = 30.0,
+        max_connections: int | None = None,
+        head_bytes: int = 64 * 1024,
+        head_fields: int = 100,
+    ) -> None:
+        self._origin = Origin(httpx.URL(url), tls=tls, server_name=server_name, uds=uds)
+        self._bounds = Bounds(head_bytes, head_fields, idle_expiry)
+        self._max_idle = max_idle
+        self._max_connections = math.inf if max_connections is None else max_connections
+
+        self._connections: set[Connection] = set()  # to be connected, connecting, in use and idle: what is bounded
+        self._connecting: dict[Connection, asyncio.Timeout] = {}
+        self._idle: list[Connection] = []  # last in, first out
+        self._waiting: deque[_Waiter] = deque()
+        self._gone: asyncio.Future[None] | None = None  # made by aclose, done when no connection is left
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send `request`; return the response as soon as its head is in, with an `Answer` as its stream.
+
+        The stream is to be read to its end or closed. Cancelling closes the connection.
+
+        Raises:
+            TransportFailure: see `proxy.failures`; each of them is an httpx exception as well.
+            Exception: what the iterator of a streamed request body raised, unchanged.
+        """
+        outgoing = encode(request)
+        timeout: Mapping[str, float | None] = request.extensions.get("timeout") or {}
+        connection = await self._acquire(timeout, fresh=request.extensions.get("fresh", False))
+        idle = _seconds(timeout.get("read"))
+        first_byte = _seconds(timeout["first_byte"]) if "first_byte" in timeout else idle
+        answer = await connection.exchange(outgoing, Timeouts(first_byte, idle, _seconds(timeout.get("write"))))
+        return httpx.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=answer,
+            extensions={"http_version": answer.version, "framing": answer.framing, "reused": answer.reused},
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections at once, whatever is under way; return when the sockets are closed."""
+        self._gone = self._gone or asyncio.get_running_loop().create_future()
+        for attempt in self._connecting.values():
+            attempt.reschedule(0)
+        for connection in list(self._connections):
+            connection.abort(Disconnected(f"the transport to {self._origin} was closed", sent=True))
+        while waiter := self._first_waiter():
+            self._waiting.popleft()
+            waiter.future.set_exception(self._refusal())
+        if not self._connections and not self._gone.done():
+            self._gone.set_result(None)
+        await asyncio.shield(self._gone)
+
+    # How many there are
+
+    @property
+    def open(self) -> int:
+        """Connections, those that are being made included."""
+        return len(self._connections)
+
+    @property
+    def idle(self) -> int:
+        """Connections kept for the next request."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a connection."""
+        return len(self._waiting)
+
+    def __repr__(self) -> str:
+        connecting = len(self._connecting)
+        in_use = self.open - self.idle - connecting
+        closed = " closed" if self._gone else ""
+        return (
+            f"<Transport {self._origin}{closed}: {in_use} in use, {self.idle} idle, {connecting} connecting, "
+            f"{self.waiting} waiting>"
+        )
+
+    # Who gets which
+
+    async def _acquire(self, timeout: Mapping[str, float | None], *, fresh: bool) -> Connection:
+        while True:
+            while self._idle and not fresh:
+                connection = self._idle.pop()
+                if not connection.closed:
+                    return connection
+            if len(self._connections) < self._max_connections:
+                connection = self._reserve()
+            else:
+                if self._idle:
+                    self._idle.pop(0).abort()  # and its place goes to the one who waits longest
+                connection = await self._wait(timeout.get("pool"), fresh)
+            if not connection.connected:
+                await self._connect(connection, timeout.get("connect"))
+                return connection
+            if not connection.closed:
+                return connection
+
+    def _reserve(self) -> Connection:
+        connection = Connection(self, self._bounds, asyncio.get_running_loop())
+        self._connections.add(connection)
+        return connection
+
+    async def _wait(self, seconds: float | None, fresh: bool) -> Connection:
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), fresh)
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                return await waiter.future
+        except BaseException as error:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            elif not waiter.future.cancelled() and waiter.future.exception() is None:
+                self._give_back(waiter.future.result())  # it came while we were being cancelled
+            if isinstance(error, TimeoutError):
+                raise NoConnectionFree(f"no connection to {self._origin} was free for {seconds:g} s") from None
+            raise
+
+    def _first_waiter(self) -> _Waiter | None:
+        while self._waiting and self._waiting[0].future.done():  # cancelled
+            self._waiting.popleft()
+        return self._waiting[0] if self._waiting else None
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.connected:
+            self.release(connection)
+        else:
+            self.lost(connection)
+
+    def release(self, connection: Connection) -> None:
+        """`connection` is at rest: the one who waits longest gets it, or it is kept."""
+        if connection.closed:
+            return  # `lost` follows
+        waiter = self._first_waiter()
+        if waiter is None:
+            self._idle.append(connection)
+            if len(self._idle) > self._max_idle:
+                self._idle.pop(0).abort()
+        elif waiter.fresh:
+            connection.abort()  # `lost` follows, and its place goes to the waiter
+        else:
+            self._waiting.popleft()
+            waiter.future.set_result(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """`connection` has no socket (any more): its place goes to the one who waits longest. May be called twice."""
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if waiter := self._first_waiter():
+            self._waiting.popleft()
+            waiter.future.set_result(self._reserve())
+        elif self._gone and not self._connections and not self._gone.done():
+            self._gone.set_result(None)
+
+    async def _connect(self, connection: Connection, seconds: float | None) -> None:
+        try:
+            if self._gone:
+                raise self._refusal()
+            async with asyncio.timeout(seconds) as self._connecting[connection]:
+                await self._origin.connect(connection, seconds)
+            if connection.closed:
+                raise NotConnected(f"{self._origin} closed the connection at once")
+        except BaseException as error:
+            connection.abort()
+            self.lost(connection)
+            if self._gone and isinstance(error, TimeoutError):
+                raise self._refusal() from None
+            if isinstance(error, TimeoutError):
+                within = "" if seconds is None else f" within {seconds:g} s"
+                raise ConnectTimedOut(f"no connection to {self._origin}{within}") from error
+            raise
+        finally:
+            self._connecting.pop(connection, None)
+
+    def _refusal(self) -> NotConnected:
+        return NotConnected(f"the transport to {self._origin} is closed")
+
+
+def _seconds(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+_UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ConnectionRefusedError, socket.gaierror)
+_UNSENDABLE: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
+_HUNG_UP: Final = ("disconnected", "closed connection")
+"""How other transports say in a RemoteProtocolError that there was no answer, or only the beginning of one."""
+
+
+def translate(error: Exception, *, received: bool = False) -> UpstreamError:
+    """Return `error`, raised by a transport or the stream of its response, as one of the project's errors.
+
+    Args:
+        error: from this transport, another one of httpx's, or the operating system.
+        received: whether a response head was in. Only other transports need to be told; this one's errors know better.
+    """
+    message = str(error) or type(error).__name__
+    timer = _timer(error, received)
+    sent, reused = not isinstance(error, _UNSENT + _UNSENDABLE), False
+    if isinstance(error, TransportFailure):
+        timer, sent, received, reused = error.timer, error.sent, error.received, error.reused
+    if timer is not None:
+        return UpstreamTimeout(message, timer=timer, sent=sent, received=received)
+    if isinstance(error, _UNSENT):
+        return ConnectFailed(message)
+    if isinstance(error, _UNSENDABLE):
+        return UpstreamError(message, sent=sent, received=received, status=400)
+    hung_up = isinstance(error, CutShort) or any(sign in message for sign in _HUNG_UP)
+    if isinstance(error, httpx.RemoteProtocolError) and not hung_up:
+        return BadAnswer(message, sent=sent, received=received)
+    if isinstance(error, httpx.TransportError | OSError):
+        return Truncated(message) if received else ConnectionLost(message, sent=sent, reused=reused)
+    return UpstreamError(message, sent=sent, received=received)
+
+
+def _timer(error: Exception, received: bool) -> Timer | None:
+    if not isinstance(error, httpx.TimeoutException):
+        return None
+    if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
+        return "connect"
+    if isinstance(error, httpx.WriteTimeout):
+        return "write"
+    return "idle" if received else "first_byte"

@@ -1,0 +1,130 @@
+"""Asks every backend at an interval how it is, what it has and what is in its memory."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any, Final
+
+import structlog
+
+from proxy.backend import Backend, Resident
+from proxy.errors import BadAnswer, UpstreamError
+from proxy.models import parse as parse_model
+from proxy.pool import Pool
+from proxy.survey import ask
+
+log = structlog.get_logger("ollama_proxy.pool")
+
+JITTER: Final = 0.2
+"""The part of the interval by which a question may come sooner or later, so that questions do not fall together."""
+SOONER: Final = 5
+"""How many times as often a backend is asked that is suspect: one that died is known to be down within the interval."""
+
+
+class Watch:
+    """One task a backend; a question is asked only when the one before it is answered, so none pile up.
+
+    Args:
+        pool: whose backends are watched.
+        every: seconds between two questions.
+        timeout: seconds that an answer may take.
+    """
+
+    def __init__(self, pool: Pool, *, every: float = 5.0, timeout: float = 2.0) -> None:
+        self._pool = pool
+        self._every = every
+        self._timeout = timeout
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wake = {backend.name: asyncio.Event() for backend in pool.backends}
+        self._shown = {backend.name: backend.health.shown for backend in pool.backends}
+        pool.on_stale(self.refresh)
+
+    @property
+    def oldest(self) -> float:
+        """Seconds after which what a backend said no longer counts as what it has now."""
+        return 3 * self._every + self._timeout
+
+    def start(self) -> None:
+        """Begin to watch; the first question is asked at once."""
+        self._tasks = [asyncio.create_task(self._watch(backend)) for backend in self._pool.backends]
+
+    async def stop(self) -> None:
+        """End watching."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def refresh(self, backend: Backend) -> None:
+        """Ask `backend` now: something it did says that what is known of it is not so any more."""
+        self._wake[backend.name].set()
+
+    async def _watch(self, backend: Backend) -> None:
+        wake = self._wake[backend.name]
+        while True:
+            wake.clear()
+            await self.look(backend)
+            pause = self._every / (SOONER if backend.health.state == "suspect" else 1)
+            try:
+                async with asyncio.timeout(pause * random.uniform(1 - JITTER, 1 + JITTER)):
+                    await wake.wait()
+            except TimeoutError:
+                continue
+            # A burst of failures asks once, not once each.
+            await asyncio.sleep(min(0.05, self._every / 10))
+
+    async def look(self, backend: Backend) -> None:
+        """Ask `backend` once and note what it says, or that it says nothing."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                version = await ask(backend, b"/api/version", timeout=self._timeout)
+                tags = await ask(backend, b"/api/tags", timeout=self._timeout)
+                running = await self._running(backend)
+        except TimeoutError:
+            backend.health.probe_failed(monotonic(), f"no answer within {self._timeout:g} s")
+        except UpstreamError as error:
+            backend.health.probe_failed(monotonic(), error.message)
+        else:
+            backend.version = version["version"] if isinstance(version.get("version"), str) else None
+            backend.models = _by_key(tags)
+            if running is not None:
+                backend.running = tuple(_entries(running))
+                backend.saw_running({key: _resident(entry) for key, entry in _by_key(running).items()})
+            backend.seen_at = monotonic()
+            backend.health.probe_succeeded(backend.seen_at)
+        self._tell(backend)
+        self._pool.changed()
+
+    async def _running(self, backend: Backend) -> dict[str, Any] | None:
+        try:
+            return await ask(backend, b"/api/ps", timeout=self._timeout)
+        except BadAnswer:
+            return None  # Ollama before 0.1.38 does not know it.
+
+    def _tell(self, backend: Backend) -> None:
+        state, before = backend.health.shown, self._shown[backend.name]
+        if state != before:
+            self._shown[backend.name] = state
+            level = log.info if state in ("up", "draining") else log.warning
+            level("backend_state", backend=backend.name, before=before, state=state, reason=backend.health.reason)
+
+
+def _entries(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    models = answer.get("models")
+    return [entry for entry in models if isinstance(entry, dict)] if isinstance(models, list) else []
+
+
+def _by_key(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the models of ``/api/tags`` or ``/api/ps`` by canonical key."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in _entries(answer):
+        text = entry.get("model") or entry.get("name")
+        name = parse_model(text) if isinstance(text, str) else None
+        if name is not None:
+            found[name.key] = entry
+    return found
+
+
+def _resident(entry: Mapping[str, Any]) -> Resident:
+    vram, length = entry.get("size_vram"), entry.get("context_length")
+    return Resident(vram if isinstance(vram, int) else 0, length if isinstance(length, int) else None)

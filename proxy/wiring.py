@@ -1,0 +1,130 @@
+"""From settings to the parts they describe; pure mapping, one function a part."""
+
+from pathlib import Path
+
+from config.backends import Backend as BackendSettings
+from config.load import Loaded
+from config.problems import Invalid, Problem
+from config.schema import Settings
+from proxy.backend import Backend, make_backend
+from proxy.health import Rules
+from proxy.models import parse as parse_model
+from proxy.pool import Pool, PoolOptions, Timeouts
+from proxy.routes import Route, RouteTable
+from proxy.server import ServerOptions, TlsOptions
+from proxy.services import Clock, Store
+from proxy.store import open_store
+from proxy.transport import tls_context
+from proxy.units import Mistake
+from proxy.watch import Watch
+
+
+def make_routes(settings: Settings) -> RouteTable:
+    """Ollama's routes and those that the settings add."""
+    return RouteTable(
+        Route(
+            extra.path,
+            extra.methods,
+            extra.kind,
+            extra.flavor,
+            extra.stream,
+            extra.body,
+            extra.repeat,
+            extra.models,
+            extra.query,
+        )
+        for extra in settings.routes
+    )
+
+
+def make_store(loaded: Loaded, settings: Settings, clock: Clock) -> Store:
+    """The store that the settings name, not connected yet; raises Invalid."""
+    try:
+        return open_store(settings.store.get_secret_value(), clock)
+    except ValueError as error:
+        raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
+
+
+def make_pool(loaded: Loaded, settings: Settings) -> Pool:
+    """The backends with their transports; nothing is connected yet. Raises Invalid for TLS files that are none."""
+    backends: list[Backend] = []
+    problems: list[Problem] = []
+    for index, entry in enumerate(settings.backends):
+        try:
+            backends.append(_backend(settings, entry))
+        except ValueError as error:
+            problems.append(loaded.problem(("backends", index, "tls"), Mistake(str(error))))
+    if problems:
+        raise Invalid(problems)
+    return Pool(backends, _pool_options(settings))
+
+
+def make_watch(settings: Settings, pool: Pool) -> Watch:
+    """What asks the backends how they are."""
+    health = settings.pool.health
+    return Watch(pool, every=health.every, timeout=health.timeout)
+
+
+def server_options(settings: Settings) -> ServerOptions:
+    """Where and how to serve."""
+    server, tls = settings.server, settings.tls
+    return ServerOptions(
+        listen=[str(address) for address in settings.listen],
+        tls=TlsOptions(cert=tls.cert, key=tls.key, client_ca=tls.client_ca) if tls else None,
+        head_timeout=server.head.deadline,
+        head_bytes=server.head.size,
+        head_fields=server.head.fields,
+        keep_alive=server.keep_alive,
+        write_timeout=server.write,
+        shutdown_timeout=server.shutdown,
+    )
+
+
+def _pool_options(settings: Settings) -> PoolOptions:
+    pool, timeouts = settings.pool, settings.pool.timeouts
+    return PoolOptions(
+        timeouts=Timeouts(
+            connect=timeouts.connect,
+            load=timeouts.load or timeouts.first_byte,
+            first_byte=timeouts.first_byte,
+            idle=timeouts.idle,
+            write=timeouts.write,
+            total=timeouts.total,
+        ),
+        prefer=pool.prefer,
+        spread_after=pool.spread_after,
+        grace=pool.grace,
+        eject_share=pool.eject.at_most,
+    )
+
+
+def _backend(settings: Settings, entry: BackendSettings) -> Backend:
+    tls, health, eject = entry.tls, settings.pool.health, settings.pool.eject
+    named = {parse_model(name): bound for name, bound in entry.model_slots.items()}
+    return make_backend(
+        entry.name,
+        entry.url.origin,
+        uds=entry.url.uds,
+        shown=entry.url.shown,
+        tls=tls_context(ca=_text(tls.ca), cert=_text(tls.cert), key=_text(tls.key), verify=tls.verify) if tls else None,
+        server_name=tls.server_name if tls else None,
+        headers=[
+            (name.lower().encode("ascii"), value.get_secret_value().encode("ascii"))
+            for name, value in entry.headers.items()
+        ],
+        weight=entry.weight,
+        slots=entry.slots,
+        model_slots={model.key: bound for model, bound in named.items() if model is not None},
+        rules=Rules(
+            down_after=health.down_after,
+            up_after=health.up_after,
+            eject_after=eject.after,
+            eject_for=eject.for_,
+            eject_longest=eject.longest,
+            ramp=eject.ramp,
+        ),
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,206 @@
+"""Redis dies, falls silent, fills up, forgets or comes back, under load: each limit does what it says, and no 500.
+
+The load is eight callers of each kind who never pause, each with a limit of its own rule for this case.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Literal, get_args
+
+import pytest
+
+from middleware.rate_limit import RateLimit
+from proxy.services import Clock
+from proxy.stores.redis import RedisStore
+from tests.support.asgi import ok
+from tests.support.limits import Backend, ask, caller, rates
+from tests.support.redis import RedisServer, redis_server
+
+Rule = Literal["open", "closed", "local"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+AMOUNT = 100
+SHARE = 0.2
+BOUND = 0.1
+"""Seconds that a store may take for a decision."""
+SLACK = 1.0
+"""Seconds that this machine may be late."""
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with redis_server("--maxmemory-policy", "noeviction") as running:
+        yield running
+
+
+@pytest.fixture
+async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
+    opened = RedisStore(server.url, Clock(), within=BOUND)
+    await opened.connect()
+    yield opened
+    await opened.aclose()
+
+
+class Load:
+    """Callers who ask again and again, and what they were told."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._plugins = {
+            rule: RateLimit(
+                ok,
+                store=store,
+                requests=rates(f"{AMOUNT}/day"),
+                tokens=rates("1000000000/day"),
+                streams=50,
+                on_store_failure=rule,
+                local_share=SHARE,
+            )
+            for rule in RULES
+        }
+        self.statuses: dict[str, list[int]] = {rule: [] for rule in RULES}
+        self.slowest = 0.0
+        self._news = asyncio.Event()
+
+    async def _caller(self, rule: Rule) -> None:
+        while True:
+            started = perf_counter()
+            answer = await ask(self._plugins[rule], rule)
+            self.slowest = max(self.slowest, perf_counter() - started)
+            status = answer.status or (answer.error.status if answer.error else 0)
+            self.statuses[rule].append(status)
+            self._news.set()
+            await asyncio.sleep(0)
+
+    async def until(self, found: Callable[[dict[str, list[int]]], bool]) -> None:
+        """Forget what was, and return when what comes is as expected."""
+        for statuses in self.statuses.values():
+            statuses.clear()
+        async with asyncio.timeout(20):
+            while not found(self.statuses):
+                self._news.clear()
+                await self._news.wait()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Load"]:
+        tasks = [asyncio.create_task(self._caller(rule)) for rule in RULES for _ in range(8)]
+        try:
+            yield self
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert [task for task in tasks if not task.cancelled() and task.exception()] == []
+
+
+def limited(statuses: dict[str, list[int]]) -> bool:
+    """Each caller has used the day's amount up."""
+    return all(429 in seen[-8:] for seen in statuses.values())
+
+
+def each_by_its_rule(statuses: dict[str, list[int]]) -> bool:
+    """The store is missed by now: nothing limits `open`, `closed` is shut, `local` has used its share up."""
+    return (
+        statuses["open"].count(200) > 3 * AMOUNT
+        and statuses["closed"][-50:] == [503] * 50
+        and statuses["local"].count(200) > 0
+        and statuses["local"][-50:] == [429] * 50
+    )
+
+
+async def kill(server: RedisServer) -> None:
+    server.kill()
+
+
+async def freeze(server: RedisServer) -> None:
+    server.freeze()
+
+
+async def fill(server: RedisServer) -> None:
+    assert server.command("CONFIG", "SET", "maxmemory", "1") == b"+OK\r\n"
+
+
+async def demote(server: RedisServer) -> None:
+    """As in a fail-over: what was the primary takes no writes."""
+    assert server.command("REPLICAOF", "127.0.0.1", "1") == b"+OK\r\n"
+
+
+async def restart(server: RedisServer) -> None:
+    await asyncio.to_thread(server.start)
+
+
+async def thaw(server: RedisServer) -> None:
+    server.thaw()
+
+
+async def empty(server: RedisServer) -> None:
+    assert server.command("CONFIG", "SET", "maxmemory", "0") == b"+OK\r\n"
+
+
+async def promote(server: RedisServer) -> None:
+    assert server.command("REPLICAOF", "NO", "ONE") == b"+OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("failure", "remedy"),
+    [(kill, restart), (freeze, thaw), (fill, empty), (demote, promote)],
+    ids=lambda one: one.__name__,
+)
+async def test_each_limit_has_its_own_rule_while_redis_is_away(
+    server: RedisServer,
+    store: RedisStore,
+    failure: Callable[[RedisServer], "asyncio.Future[None]"],
+    remedy: Callable[[RedisServer], "asyncio.Future[None]"],
+) -> None:
+    load = Load(store)
+    async with load.running():
+        await load.until(limited)
+        assert load.statuses["closed"].count(200) <= AMOUNT
+        await failure(server)
+        await load.until(each_by_its_rule)
+        assert load.statuses["local"].count(200) <= AMOUNT * SHARE
+        await remedy(server)
+        await load.until(limited)
+    statuses = {status for seen in load.statuses.values() for status in seen}
+    assert statuses <= {200, 429, 503}
+    assert load.slowest < BOUND + SLACK
+
+
+async def test_a_flush_starts_every_counter_anew_and_nobody_notices_else(
+    server: RedisServer, store: RedisStore
+) -> None:
+    load = Load(store)
+    async with load.running():
+        await load.until(limited)
+        assert server.command("FLUSHALL") == b"+OK\r\n"
+        await load.until(lambda statuses: all(seen.count(200) > 0 for seen in statuses.values()))
+        await load.until(limited)
+    assert {status for seen in load.statuses.values() for status in seen} <= {200, 429}
+
+
+async def test_what_runs_while_redis_is_away_is_settled_when_it_is_back(server: RedisServer, store: RedisStore) -> None:
+    backend = Backend()
+    plugin = RateLimit(backend, store=store, tokens=rates("1000/day"), streams=4)
+    quota = plugin._rules[0].quota(caller())
+    running = [asyncio.create_task(ask(plugin)) for _ in range(3)]
+    await backend.arrived(3)
+    server.freeze()
+    backend.release.set()
+    for task in running:
+        assert (await task).status == 200
+    assert "3 to settle" in repr(store)
+    server.thaw()
+    async with asyncio.timeout(10):
+        while "0 to settle" not in repr(store):
+            await asyncio.sleep(0.01)
+    assert [level.used for level in await store.look([quota])] == [0, 0]
+
+
+async def test_health_does_not_depend_on_it(server: RedisServer) -> None:
+    """Nothing that starts or stops the proxy waits for a Redis that is not there."""
+    server.kill()
+    store = RedisStore(server.url, Clock())
+    async with asyncio.timeout(5):
+        await store.connect()
+        assert "unreachable" in repr(store)
+        await store.aclose()

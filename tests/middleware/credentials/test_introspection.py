@@ -1,0 +1,225 @@
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from middleware.credentials.fetch import MAX_BYTES
+from middleware.credentials.introspection import AT_ONCE, Introspection, IntrospectionOptions
+from proxy.errors import Refused
+from tests.support.clock import ManualClock
+from tests.support.provider import Answer, Provider, http, provider
+from tests.support.tokens import NOW
+
+POLICIES = frozenset({"research"})
+PATH = "/introspect"
+TOKEN = "opaque-token~+/=="
+
+
+class World:
+    """A provider that knows one token."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+        self.clock = ManualClock(NOW)
+        self.forms: list[Mapping[str, str]] = []
+        self.claims: dict[str, Any] = {"active": True, "sub": "alice", "exp": NOW + 300}
+        provider.answers[PATH] = self.answer
+        self.introspection = self.asking()
+
+    def answer(self, form: Mapping[str, str]) -> bytes:
+        self.forms.append(form)
+        return http(200, self.claims if form.get("token") == TOKEN else {"active": False})
+
+    def asking(self, **options: Any) -> Introspection:
+        given = {"url": self.provider.url + PATH, "client_id": "proxy", "client_secret": SecretStr("s3cret"), **options}
+        return Introspection(
+            IntrospectionOptions(**({"timeout": "500ms"} | given)), policies=POLICIES, clock=self.clock
+        )
+
+    @property
+    def asked(self) -> int:
+        return self.provider.asked[PATH]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with provider() as it:
+        yield World(it)
+
+
+async def refused(introspection: Introspection, token: str = TOKEN) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await introspection.caller(token)
+    return caught.value
+
+
+async def test_the_question_is_that_of_the_rfc(world: World) -> None:
+    assert (await world.introspection.caller(TOKEN)).identity == "alice"
+    assert world.forms == [{"token": TOKEN}]
+    (head,) = world.provider.heads
+    assert head.startswith(f"POST {PATH} ")
+    assert "authorization: basic " + b64encode(b"proxy:s3cret").decode() in head.replace("Basic", "basic").replace(
+        "Authorization", "authorization"
+    )
+
+
+async def test_the_client_may_show_itself_in_the_form(world: World) -> None:
+    await world.asking(client_auth="client_secret_post").caller(TOKEN)
+    assert world.forms == [{"token": TOKEN, "client_id": "proxy", "client_secret": "s3cret"}]
+    assert "authorization" not in world.provider.heads[0].lower()
+
+
+async def test_an_answer_is_remembered_but_not_beyond_exp(world: World) -> None:
+    introspection = world.asking(cache="1h", leeway="10s")
+    for _ in range(3):
+        await introspection.caller(TOKEN)
+    assert world.asked == 1
+    world.clock.advance(309)
+    await introspection.caller(TOKEN)
+    assert world.asked == 1
+    world.clock.advance(1)
+    assert (await refused(introspection)).status == 401
+    assert world.asked == 2
+
+
+async def test_a_revocation_counts_when_the_cache_has_aged(world: World) -> None:
+    await world.introspection.caller(TOKEN)
+    world.claims = {"active": False}
+    world.clock.advance(59)
+    await world.introspection.caller(TOKEN)
+    world.clock.advance(1)
+    assert (await refused(world.introspection)).status == 401
+
+
+async def test_an_inactive_token_is_remembered_for_a_short_while(world: World) -> None:
+    for _ in range(3):
+        assert (await refused(world.introspection, "unknown")).message == "the token is not active"
+    assert world.asked == 1
+    world.clock.advance(10)
+    await refused(world.introspection, "unknown")
+    assert world.asked == 2
+
+
+async def test_many_with_the_same_token_ask_once(world: World) -> None:
+    callers = await asyncio.gather(*(world.introspection.caller(TOKEN) for _ in range(100)))
+    assert {caller.identity for caller in callers} == {"alice"}
+    assert world.asked == 1
+
+
+async def test_only_so_many_questions_are_asked_at_once(world: World) -> None:
+    gate, full = asyncio.Event(), asyncio.Event()
+    now = most = 0
+
+    async def slowly(_: Mapping[str, str]) -> bytes:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        if now == AT_ONCE:
+            full.set()
+        await gate.wait()
+        now -= 1
+        return http(200, {"active": False})
+
+    world.provider.answers[PATH] = slowly
+    introspection = world.asking(timeout="30s")
+    tasks = [asyncio.create_task(refused(introspection, f"token-{number}")) for number in range(3 * AT_ONCE)]
+    async with asyncio.timeout(10):
+        await full.wait()
+        gate.set()
+        assert {error.status for error in await asyncio.gather(*tasks)} == {401}
+    assert most == AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ({}, {"active": False}),
+        ({}, {"exp": NOW - 31}),
+        ({}, {"nbf": NOW + 31}),
+        ({}, {"exp": str(NOW + 300)}),
+        ({}, {"exp": None}),
+        ({}, {"nbf": True}),
+        ({}, {"cnf": {"jkt": "x"}}),
+        ({}, {"sub": None}),
+        ({"audience": "ollama"}, {}),
+        ({"audience": "ollama"}, {"aud": ["other", 7]}),
+        ({"audience": ["ollama", "chat"]}, {"aud": "other"}),
+        ({"issuer": "https://login.example.com"}, {}),
+        ({"issuer": "https://login.example.com"}, {"iss": "https://evil.example"}),
+    ],
+)
+async def test_who_is_not_let_in(world: World, options: dict[str, Any], changes: dict[str, Any]) -> None:
+    world.claims |= changes
+    assert (await refused(world.asking(**options))).status == 401
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ({"audience": "ollama"}, {"aud": "ollama"}),
+        ({"audience": ["ollama", "chat"]}, {"aud": ["chat"]}),
+        ({"issuer": "https://login.example.com"}, {"iss": "https://login.example.com"}),
+        ({"identity": "username", "policy": "groups"}, {"username": "alice", "groups": ["research"]}),
+        ({"scopes": ("chat",)}, {"scope": "openid chat"}),
+    ],
+)
+async def test_who_is(world: World, options: dict[str, Any], changes: dict[str, Any]) -> None:
+    world.claims |= changes
+    assert (await world.asking(**options).caller(TOKEN)).identity == "alice"
+
+
+async def test_a_missing_scope_is_403(world: World) -> None:
+    assert (await refused(world.asking(scopes=("chat",)))).status == 403
+
+
+def failures() -> dict[str, Answer]:
+    async def never(_: object) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    return {
+        "error": http(500),
+        "the proxy itself is refused": http(401, {"error": "invalid_client"}),
+        "redirect": http(307, None, location="/elsewhere"),
+        "no JSON": b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ntrue",
+        "a list": http(200, []),
+        "active is text": http(200, {"active": "true", "sub": "alice"}),
+        "active is missing": http(200, {"sub": "alice"}),
+        "huge": b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + b" " * (MAX_BYTES + 1),
+        "nothing": b"",
+        "silence": never,
+    }
+
+
+@pytest.mark.parametrize("failure", failures())
+async def test_a_provider_that_fails_lets_nobody_in(world: World, failure: str) -> None:
+    world.provider.answers[PATH] = failures()[failure]
+    world.provider.answers["/elsewhere"] = http(200, world.claims)
+    error = await refused(world.introspection)
+    assert error.status == 503
+    assert TOKEN not in error.message
+    assert world.provider.asked["/elsewhere"] == 0
+    world.provider.answers[PATH] = world.answer  # and the failure is not remembered
+    assert (await world.introspection.caller(TOKEN)).identity == "alice"
+
+
+async def test_a_provider_that_is_not_there() -> None:
+    async with provider() as it:
+        world = World(it)
+    assert (await refused(world.introspection)).status == 503
+
+
+async def test_a_known_token_survives_a_short_outage(world: World) -> None:
+    await world.introspection.caller(TOKEN)
+    world.provider.answers[PATH] = http(500)
+    assert (await world.introspection.caller(TOKEN)).identity == "alice"
+
+
+def test_the_url_must_be_https() -> None:
+    options = IntrospectionOptions(url="http://login.example.com/i", client_id="a", client_secret=SecretStr("b"))
+    with pytest.raises(ValueError, match="https"):
+        Introspection(options, policies=POLICIES, clock=ManualClock())
+    assert "SecretStr('b')" not in repr(options)

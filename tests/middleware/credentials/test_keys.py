@@ -1,0 +1,83 @@
+import pytest
+
+from middleware.credentials.caller import Caller
+from middleware.credentials.keys import KeyEntry, Keys, SecretHash, new_key
+from proxy.errors import Refused
+
+NOW = 1_800_000_000.0
+
+
+def keys(*entries: KeyEntry) -> Keys:
+    return Keys({entry.id: entry for entry in entries})
+
+
+def test_a_key_opens_what_its_entry_says() -> None:
+    key, entry = new_key("alice", now=NOW, tenant="physics", policy="research")
+    assert keys(entry).caller(key, NOW) == Caller("alice", "physics", "research")
+
+
+def test_a_key_has_enough_random_bits_and_is_stored_only_as_a_hash() -> None:
+    key, entry = new_key("alice", now=NOW)
+    secret = key.rpartition("_")[2]
+    assert 62 ** len(secret) > 2**160
+    assert secret not in repr(entry)
+    assert secret not in str(entry.hash)
+    assert str(entry.hash) not in repr(entry)
+
+
+def test_two_keys_share_neither_salt_nor_digest() -> None:
+    assert SecretHash.of("same") != SecretHash.of("same")
+
+
+@pytest.mark.parametrize(
+    "change", [str.upper, str.lower, lambda key: key[:-1], lambda key: key + "0", lambda key: "op_"]
+)
+def test_a_changed_key_is_not_known(change) -> None:  # type: ignore[no-untyped-def]
+    key, entry = new_key("alice", now=NOW)
+    with pytest.raises(Refused) as refused:
+        keys(entry).caller(change(key), NOW)
+    assert (refused.value.status, refused.value.message) == (401, "the API key is not known")
+
+
+def test_an_unknown_id_is_told_like_a_wrong_secret_and_costs_the_same_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[str] = []
+    matches = SecretHash.matches
+
+    def spy(hashed: SecretHash, secret: str) -> bool:
+        compared.append(secret)
+        return matches(hashed, secret)
+
+    monkeypatch.setattr(SecretHash, "matches", spy)
+    _, entry = new_key("alice", now=NOW)
+    stranger, _ = new_key("alice", now=NOW)
+    messages = set()
+    for bad in (stranger, f"op_{entry.id}_{'0' * 32}", "op_what", ""):
+        with pytest.raises(Refused) as refused:
+            keys(entry).caller(bad, NOW)
+        messages.add(refused.value.message)
+    assert messages == {"the API key is not known"}
+    assert len(compared) == 4
+
+
+def test_expiry_is_the_first_moment_of_refusal() -> None:
+    key, entry = new_key("alice", now=NOW, expires=NOW + 10)
+    assert keys(entry).caller(key, NOW + 9.9).identity == "alice"
+    with pytest.raises(Refused, match="expired"):
+        keys(entry).caller(key, NOW + 10)
+
+
+def test_a_disabled_key_is_refused_and_says_so_only_to_its_owner() -> None:
+    key, entry = new_key("alice", now=NOW)
+    off = keys(KeyEntry(entry.name, entry.id, entry.hash, disabled=True))
+    with pytest.raises(Refused, match="disabled"):
+        off.caller(key, NOW)
+    with pytest.raises(Refused, match="not known"):
+        off.caller(f"op_{entry.id}_{'0' * 32}", NOW)
+
+
+def test_a_bad_name_is_no_name() -> None:
+    for name in ("", "a\nb", "x" * 201):
+        with pytest.raises(ValueError, match="name"):
+            new_key(name, now=NOW)

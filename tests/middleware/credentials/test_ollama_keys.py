@@ -1,0 +1,190 @@
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from middleware.credentials import ollama_keys
+from middleware.credentials.authorized_keys import AuthorizedKeys, parse_authorized_keys
+from middleware.credentials.ollama_keys import OllamaKeys, Replays, SignedRequest
+from proxy.errors import Refused
+from proxy.quotas import Admission, Quota
+from proxy.services import StoreUnavailable
+from proxy.stores.memory import MemoryStore
+from tests.support.clock import ManualClock
+from tests.support.ollama_cli import OllamaKey
+
+NOW = 1_800_000_000.0
+WINDOW = 60.0
+
+
+class World:
+    def __init__(self, make: Callable[..., OllamaKey]) -> None:
+        self.key = make("alice")
+        self.other = make("mallory")
+        self.listed: AuthorizedKeys = parse_authorized_keys(self.key.line.encode(), "keys", policies=frozenset())
+        self.keys = OllamaKeys(WINDOW)
+
+    async def ask(
+        self, credential: str, method: str = "POST", path: str = "/api/chat", query: str = "", now: float = NOW
+    ) -> str:
+        request = SignedRequest(method, path, (query or f"ts={int(NOW)}").encode())
+        return str((await self.keys.caller(credential, request, self.listed, now)).identity)
+
+    async def status(self, credential: str, **request: object) -> int:
+        with pytest.raises(Refused) as refused:
+            await self.ask(credential, **request)  # type: ignore[arg-type]  # of the types that `ask` says
+        return refused.value.status
+
+
+@pytest.fixture
+def world(ollama_key: Callable[..., OllamaKey]) -> World:
+    return World(ollama_key)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/chat"), ("GET", "/api/tags"), ("DELETE", "/api/delete"), ("HEAD", "/api/blobs/sha256:0af1")],
+)
+async def test_what_the_cli_signs_gets_in(world: World, method: str, path: str) -> None:
+    assert await world.ask(world.key.authorization(method, path, NOW), method, path) == "alice"
+
+
+async def test_a_query_with_more_in_it_is_signed_as_a_whole(world: World) -> None:
+    query = f"model=llama3&ts={int(NOW)}"
+    credential = world.key.sign(f"POST,/api/chat?{query}")
+    assert await world.ask(credential, query=query) == "alice"
+    assert await world.status(credential, query=query.replace("llama3", "other")) == 401
+
+
+def attempts(world: World) -> dict[str, tuple[str, dict[str, object]]]:
+    good = world.key.authorization("POST", "/api/chat", NOW)
+    blob, signature = good.split(":")
+    stamp = int(NOW)
+    return {
+        "a key that is not listed": (world.other.authorization("POST", "/api/chat", NOW), {}),
+        "another's signature under a listed key": (
+            f"{blob}:{world.other.authorization('POST', '/api/chat', NOW).split(':')[1]}",
+            {},
+        ),
+        "another method": (good, {"method": "DELETE"}),
+        "another path": (good, {"path": "/api/pull"}),
+        "another case of the path": (good, {"path": "/API/chat"}),
+        "a longer path": (good, {"path": "/api/chat/"}),
+        "another time stamp": (good, {"query": f"ts={stamp + 1}"}),
+        "something more in the query": (good, {"query": f"ts={stamp}&x=1"}),
+        "two time stamps": (
+            world.key.sign(f"POST,/api/chat?ts={stamp}&ts={stamp}"),
+            {"query": f"ts={stamp}&ts={stamp}"},
+        ),
+        "no time stamp": (world.key.sign("POST,/api/chat?x=1"), {"query": "x=1"}),
+        "an empty time stamp": (world.key.sign("POST,/api/chat?ts="), {"query": "ts="}),
+        "a time stamp with a sign": (world.key.sign(f"POST,/api/chat?ts=%2B{stamp}"), {"query": f"ts=%2B{stamp}"}),
+        "a time stamp with a fraction": (world.key.sign(f"POST,/api/chat?ts={NOW}"), {"query": f"ts={NOW}"}),
+        "a time stamp in Arabic digits": (world.key.sign("POST,/api/chat?ts=٣"), {"query": "ts=٣"}),
+        "an enormous time stamp": (world.key.sign("POST,/api/chat?ts=" + "9" * 500), {"query": "ts=" + "9" * 500}),
+        "milliseconds": (world.key.sign(f"POST,/api/chat?ts={stamp}000"), {"query": f"ts={stamp}000"}),
+        "an empty signature": (f"{blob}:", {}),
+        "a short signature": (f"{blob}:{b64encode(b64decode(signature)[:-1]).decode()}", {}),
+        "a long signature": (f"{blob}:{b64encode(b64decode(signature) + b'x').decode()}", {}),
+        "a signature of zeros": (f"{blob}:{b64encode(bytes(64)).decode()}", {}),
+        "not base64": (f"{blob}:{signature[:-3]}", {}),
+        "the raw key, without its SSH frame": (f"{b64encode(b64decode(blob)[-32:]).decode()}:{signature}", {}),
+        "the path with a prefix": (world.key.authorization("POST", "/k/x/api/chat", NOW), {}),
+        "no query signed": (world.key.sign("POST,/api/chat"), {}),
+    }
+
+
+async def test_everything_else_is_refused(world: World) -> None:
+    for case, (credential, request) in attempts(world).items():
+        assert await world.status(credential, **request) == 401, case
+    assert await world.ask(world.key.authorization("POST", "/api/chat", NOW)) == "alice"
+
+
+@pytest.mark.parametrize(("off", "accepted"), [(-61, False), (-60, True), (0, True), (60, True), (61, False)])
+async def test_the_window_of_the_time_stamp(world: World, off: int, accepted: bool) -> None:
+    credential, query = world.key.authorization("POST", "/api/chat", NOW + off), f"ts={int(NOW) + off}"
+    if accepted:
+        assert await world.ask(credential, query=query) == "alice"
+    else:
+        assert await world.status(credential, query=query) == 401
+
+
+async def test_a_signature_is_taken_once_within_the_window(world: World) -> None:
+    query = f"ts={int(NOW) + 60}"
+    credential = world.key.authorization("POST", "/api/chat", NOW + 60)
+    assert await world.ask(credential, query=query) == "alice"
+    for later in (0.0, 1.0, 60.0, 120.0):
+        assert await world.status(credential, query=query, now=NOW + later) == 401
+    assert await world.status(credential, query=query, now=NOW + 120.1) == 401  # too old by then
+
+
+async def test_a_signature_that_was_refused_does_not_use_up_the_true_one(world: World) -> None:
+    good = world.key.authorization("POST", "/api/chat", NOW)
+    blob = good.split(":")[0]
+    assert await world.status(f"{blob}:{b64encode(bytes(64)).decode()}") == 401
+    assert await world.ask(good) == "alice"
+
+
+async def test_each_key_has_signatures_of_its_own(ollama_key: Callable[..., OllamaKey]) -> None:
+    world = World(ollama_key)
+    both = f"{world.key.line}\n{world.other.line}".encode()
+    world.listed = parse_authorized_keys(both, "keys", policies=frozenset())
+    assert await world.ask(world.key.authorization("POST", "/api/chat", NOW)) == "alice"
+    assert await world.ask(world.other.authorization("POST", "/api/chat", NOW)) == "mallory"
+
+
+async def test_an_expired_key_is_refused(world: World) -> None:
+    line = f'expiry-time="20200101" {world.key.line}'.encode()
+    world.listed = parse_authorized_keys(line, "keys", policies=frozenset())
+    assert await world.status(world.key.authorization("POST", "/api/chat", NOW)) == 401
+
+
+class Shared(MemoryStore):
+    """A store that proxies share, as far as one process can have one."""
+
+    def __init__(self) -> None:
+        super().__init__(ManualClock())
+        self.local = MemoryStore(ManualClock())
+        self.down = False
+
+    async def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Admission:
+        if self.down:
+            raise StoreUnavailable("down")
+        return await super().admit(quotas, tokens)
+
+
+async def test_proxies_that_share_a_store_take_a_signature_once_between_them(world: World) -> None:
+    store = Shared()
+    credential = world.key.authorization("POST", "/api/chat", NOW)
+    world.keys = OllamaKeys(WINDOW, store)
+    assert await world.ask(credential) == "alice"
+    world.keys = OllamaKeys(WINDOW, store)
+    assert await world.status(credential) == 401
+    assert await world.ask(world.key.authorization("GET", "/api/tags", NOW), "GET", "/api/tags") == "alice"
+
+
+async def test_while_the_store_is_down_each_proxy_remembers_for_itself(world: World) -> None:
+    store = Shared()
+    store.down = True
+    credential = world.key.authorization("POST", "/api/chat", NOW)
+    world.keys = OllamaKeys(WINDOW, store)
+    assert await world.ask(credential) == "alice"
+    assert await world.status(credential) == 401
+
+
+def test_old_signatures_are_forgotten() -> None:
+    replays = Replays(WINDOW)
+    for second in range(1000):
+        assert replays.first(second, b"%d" % second, float(second))
+    assert len(replays) == WINDOW + 1
+
+
+def test_a_full_memory_lets_nothing_through_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ollama_keys, "MOST_SEEN", 2)
+    replays = Replays(WINDOW)
+    assert replays.first(0, b"a", 0.0)
+    assert replays.first(0, b"b", 0.0)
+    with pytest.raises(Refused) as refused:
+        replays.first(0, b"c", 0.0)
+    assert refused.value.status == 503
+    assert replays.first(61, b"d", 61.0)

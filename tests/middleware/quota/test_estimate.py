@@ -1,0 +1,95 @@
+"""middleware/quota/estimate.py, as tables."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from middleware.quota.estimate import IMAGE_TOKENS, Expected, expect, used
+from middleware.quota.options import Estimate
+from proxy.exchange import Usage
+from proxy.routes import Match, Route
+from tests.support.asgi import ROUTES, make_exchange
+
+PICTURE = "A" * 40_000
+
+
+def route_of(path: str) -> Route:
+    match = ROUTES.match("POST", path)
+    assert isinstance(match, Match)
+    return match.route
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "output"),
+    [
+        ("/api/chat", {}, 1000),
+        ("/api/chat", {"options": {"num_predict": 50}}, 50),
+        ("/api/chat", {"options": {"num_predict": 0}}, 0),
+        ("/api/chat", {"options": {"num_predict": -1}}, 1000),
+        ("/api/chat", {"options": {"num_predict": "50"}}, 1000),
+        ("/api/chat", {"options": [1]}, 1000),
+        ("/api/chat", {"max_tokens": 1}, 1000),
+        ("/api/generate", {"options": {"num_predict": 7}}, 7),
+        ("/v1/chat/completions", {"max_tokens": 60}, 60),
+        ("/v1/chat/completions", {"max_completion_tokens": 70, "max_tokens": 60}, 70),
+        ("/v1/chat/completions", {"max_tokens": None}, 1000),
+        ("/v1/chat/completions", {"options": {"num_predict": 1}}, 1000),
+        ("/v1/completions", {"max_tokens": 16}, 16),
+        ("/v1/responses", {"max_output_tokens": 80}, 80),
+        ("/v1/messages", {"max_tokens": 90}, 90),
+        ("/api/embed", {"input": "some text"}, 0),
+        ("/api/embed", {"input": "some text", "options": {"num_predict": 9}}, 0),
+        ("/v1/embeddings", {"input": ["some", "texts"]}, 0),
+    ],
+)
+def test_the_answer_is_expected_to_be_as_long_as_it_may_be(path: str, document: dict[str, Any], output: int) -> None:
+    prompt = len(orjson.dumps(document)) // 4
+    assert expect(route_of(path), document, Estimate(output=1000)) == Expected(prompt, prompt + output)
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        ("/api/generate", {"prompt": "what is this", "images": [PICTURE]}),
+        ("/api/chat", {"messages": [{"role": "user", "content": "what is this", "images": [PICTURE]}]}),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": PICTURE}}]}]},
+        ),
+        (
+            "/v1/responses",
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": PICTURE}]}]},
+        ),
+        (
+            "/v1/messages",
+            {"messages": [{"role": "user", "content": [{"type": "image", "source": {"data": PICTURE}}]}]},
+        ),
+    ],
+)
+def test_a_picture_counts_as_one_not_by_its_bytes(path: str, document: dict[str, Any]) -> None:
+    expected = expect(route_of(path), document, Estimate(output=0))
+    assert IMAGE_TOKENS < expected.prompt < IMAGE_TOKENS + 50
+
+
+def test_a_reservation_is_bounded() -> None:
+    expected = expect(route_of("/api/chat"), {"options": {"num_predict": 10**12}}, Estimate(max=5000))
+    assert expected.total == 5000
+
+
+@pytest.mark.parametrize(
+    ("usage", "status", "counts"),
+    [
+        (Usage(30, 12), 200, 42),
+        (Usage(None, 12), 200, 12),  # the backend had the prompt in its cache, and says so by saying nothing
+        (Usage(30, None), 200, 30),
+        (Usage(None, 5, "estimated"), 200, 105),
+        (None, 200, 0),
+        (Usage(30, 12), 404, 0),
+        (None, None, 0),
+    ],
+)
+def test_what_a_finished_request_counts_for(usage: Usage | None, status: int | None, counts: int) -> None:
+    exchange = make_exchange()
+    exchange.usage, exchange.status = usage, status
+    assert used(exchange, Expected(100, 200)) == counts

@@ -1,0 +1,68 @@
+"""middleware/quota/keys.py: who counts together, as a table, and that nobody else does."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from middleware.quota.keys import By, block, key_of
+from proxy.exchange import Exchange
+from tests.support.asgi import make_exchange
+
+NAMES = st.text(max_size=12) | st.sampled_from(["", "@127.0.0.1", "a,tenant=b", "a/b", "{a}", "%41", "A", "é"])
+
+
+def exchange(identity: str | None = None, tenant: str | None = None, client: str = "127.0.0.1") -> Exchange:
+    made = make_exchange(body=b'{"model": " LLAMA3:Latest "}', client=client)
+    made.identity, made.tenant = identity, tenant
+    return made
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::ffff", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unix", "unix"),
+    ],
+)
+def test_an_ipv6_address_counts_by_its_64(address: str, counted: str) -> None:
+    assert block(address) == counted
+
+
+@pytest.mark.parametrize(
+    ("by", "caller", "key"),
+    [
+        (("identity",), exchange("alice"), "identity=alice"),
+        (("identity",), exchange(), "identity=@127.0.0.1"),
+        (("identity",), exchange(client="2001:db8::7"), "identity=@2001:db8::/64"),
+        (("tenant",), exchange("alice", "acme"), "tenant=acme"),
+        (("tenant",), exchange("alice"), "tenant=@alice"),
+        (("tenant",), exchange(), "tenant=@@127.0.0.1"),
+        (("address",), exchange("alice"), "address=127.0.0.1"),
+        (("tenant", "address"), exchange("alice", "acme"), "tenant=acme,address=127.0.0.1"),
+        (("model",), exchange("alice"), "model=-"),
+        (("identity",), exchange("a,tenant=b/c{d}"), "identity=a%2Ctenant%3Db%2Fc%7Bd%7D"),
+    ],
+)
+def test_key(by: tuple[By, ...], caller: Exchange, key: str) -> None:
+    assert key_of(by, caller) == key
+
+
+async def test_a_model_counts_as_one_however_it_is_written() -> None:
+    made = exchange()
+    await made.body()
+    assert key_of(("model",), made) == "model=registry.ollama.ai/library/llama3:latest"
+
+
+@given(NAMES, NAMES, NAMES, NAMES)
+def test_only_the_same_caller_has_the_same_key(a: str, b: str, c: str, d: str) -> None:
+    by: tuple[By, ...] = ("identity", "tenant")
+    same = (a or None, b or None) == (c or None, d or None)
+    assert (key_of(by, exchange(a, b)) == key_of(by, exchange(c, d))) == same
+
+
+def test_what_is_no_unicode_is_no_crash() -> None:
+    assert key_of(("identity",), exchange("\ud800")) != key_of(("identity",), exchange("\udfff"))

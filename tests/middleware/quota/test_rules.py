@@ -1,0 +1,55 @@
+"""middleware/quota/rules.py."""
+
+import pytest
+
+from middleware.quota.options import Limit
+from middleware.quota.rules import Rule, rules_of
+from proxy.quotas import Level, Quota
+from tests.support.asgi import make_exchange
+
+
+def limit(**options: object) -> Limit:
+    return Limit.model_validate({"name": "team", "requests": "60/minute", **options})
+
+
+def test_a_limit_becomes_the_quota_of_a_request() -> None:
+    exchange = make_exchange()
+    exchange.tenant = "acme"
+    rule = Rule("rate_limit", limit(by="tenant", tokens=["5/10s", "900/day"], streams=7), 0.5)
+    quota = rule.quota(exchange)
+    assert quota.key == "rate_limit/team/tenant=acme"
+    assert [window.rate.text for window in quota.requests] == ["60/minute"]
+    assert [window.rate.text for window in quota.tokens] == ["5/10s", "900/day"]
+    assert quota.streams == 7
+
+
+def test_the_local_part_is_a_share_but_never_nothing() -> None:
+    rule = Rule("rate_limit", limit(tokens=["5/10s", "1/day"], streams=1), 0.5)
+    quota = rule.local(Quota("key"))
+    assert quota.key == "key"
+    assert [window.rate.text for window in quota.requests] == ["30/minute"]
+    assert [window.rate.text for window in quota.tokens] == ["2/10s", "1/day"]
+    assert quota.tokens[1].calendar == "day"
+    assert quota.streams == 1
+
+
+def test_it_says_how_full_a_counter_is() -> None:
+    rule = Rule("rate_limit", limit(by=["tenant", "model"], streams=2), 0.5)
+    window = rule.quota(make_exchange()).requests[0]
+    assert rule.describe(Level(0, "requests", 60, 61, 1.0, window)) == (
+        "61 of 60 requests per minute are used for this tenant and model"
+    )
+    assert rule.describe(Level(0, "streams", 2, 2, 0.0)) == "2 of 2 requests are running for this tenant and model"
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ([Limit(name="team")], "team limits nothing: give requests, tokens or streams"),
+        ([limit(by=[])], "team: by must name at least one of identity, tenant, address and model"),
+        ([limit(), limit()], "two limits are called team"),
+    ],
+)
+def test_limits_that_make_no_sense(limits: list[Limit], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rules_of("rate_limit", limits, 0.5)

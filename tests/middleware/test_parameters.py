@@ -1,0 +1,331 @@
+"""middleware/parameters.py."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from middleware.access import Access
+from middleware.parameter_rules import Anything, Lifetime, Number, Thinking, Whole
+from middleware.parameters import Parameters
+from proxy.asgi import Receive, Scope, Send
+from proxy.errors import ProxyError, Refused
+from proxy.exchange import Exchange
+from tests.support.asgi import call, make_exchange, ok
+
+KINDS: dict[str, Any] = {
+    "num_ctx": Whole, "num_predict": Whole, "keep_alive": Lifetime, "temperature": Number, "top_p": Number,
+    "top_k": Whole, "seed": Whole, "n": Whole, "think": Thinking,
+}  # fmt: skip
+
+
+def parameters(**rules: Any) -> Parameters:
+    """Return the plugin with options as the policy file has them."""
+    options = {name: KINDS[name].model_validate(rule) if name in KINDS else rule for name, rule in rules.items()}
+    if "options" in rules:
+        options["options"] = {name: Anything.model_validate(rule) for name, rule in rules["options"].items()}
+    return Parameters(ok, **options)
+
+
+async def pass_through(plugin: Parameters, path: str, body: bytes, headers: Sequence[tuple[str, str]] = ()) -> Exchange:
+    exchange = make_exchange("POST", path, body=body, headers=headers)
+    answer = await call(plugin, exchange)
+    if answer.error is not None:
+        raise answer.error
+    return exchange
+
+
+async def change(plugin: Parameters, path: str, document: dict[str, Any]) -> Any:
+    """Return what becomes of the body, None where it stays the same object."""
+    body = orjson.dumps(document)
+    exchange = make_exchange("POST", path, body=body)
+    answer = await call(plugin, exchange)
+    if answer.error is not None:
+        raise answer.error
+    changed = await exchange.body()
+    assert orjson.loads(changed) == await exchange.json()
+    return None if changed is body else orjson.loads(changed)
+
+
+GENERATE, CHAT, EMBED = "/api/generate", "/api/chat", "/api/embed"
+V1_CHAT, COMPLETIONS, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
+
+
+@pytest.mark.parametrize(
+    ("rules", "path", "document", "result"),
+    [
+        # a size of the context
+        ({"num_ctx": {"max": 8}}, CHAT, {"options": {"num_ctx": 9}}, {"options": {"num_ctx": 8}}),
+        ({"num_ctx": {"max": 8}}, EMBED, {"options": {"num_ctx": 9}}, {"options": {"num_ctx": 8}}),
+        ({"num_ctx": {"max": 8}}, CHAT, {"options": {"num_ctx": 8}}, None),
+        ({"num_ctx": {"max": 8}}, CHAT, {"options": {"num_ctx": None}}, None),
+        ({"num_ctx": {"max": 8}}, CHAT, {"options": {}}, None),
+        ({"num_ctx": {"max": 8}}, CHAT, {"num_ctx": 9}, None),
+        ({"num_ctx": {"max": 8}}, V1_CHAT, {"num_ctx": 9, "options": {"num_ctx": 9}}, None),
+        ({"num_ctx": {"set": 8}}, CHAT, {"options": {"num_ctx": 8.0}}, None),
+        ({"num_ctx": {"set": 8}}, CHAT, {"options": None}, {"options": {"num_ctx": 8}}),
+        ({"num_ctx": {"set": 8}}, CHAT, {"model": "a"}, {"options": {"num_ctx": 8}, "model": "a"}),
+        ({"num_ctx": {"default": 8}}, CHAT, {"options": {"seed": 1}}, {"options": {"num_ctx": 8, "seed": 1}}),
+        ({"num_ctx": {"default": 8}}, CHAT, {"options": {"num_ctx": 4}}, None),
+        # the length of a reply
+        ({"num_predict": {"max": 9}}, CHAT, {"options": {"num_predict": -1}}, {"options": {"num_predict": 9}}),
+        ({"num_predict": {"max": 9}}, GENERATE, {}, {"options": {"num_predict": 9}}),
+        ({"num_predict": {"max": 9}}, EMBED, {}, None),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {"max_tokens": 99}, {"max_tokens": 9}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {"max_completion_tokens": 99}, {"max_completion_tokens": 9}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {"max_tokens": None}, {"max_tokens": 9}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {"max_tokens": 0}, {"max_tokens": 9}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {}, {"max_tokens": 9}),
+        ({"num_predict": {"max": 9}}, COMPLETIONS, {"max_tokens": 10}, {"max_tokens": 9}),
+        ({"num_predict": {"max": 9}}, RESPONSES, {"max_output_tokens": 10}, {"max_output_tokens": 9}),
+        ({"num_predict": {"max": 9}}, MESSAGES, {"max_tokens": 10}, {"max_tokens": 9}),
+        ({"num_predict": {"default": 9}}, RESPONSES, {}, {"max_output_tokens": 9}),
+        # how long the model stays
+        ({"keep_alive": {"max": "10m"}}, CHAT, {"keep_alive": -1}, {"keep_alive": 600}),
+        ({"keep_alive": {"max": "10m"}}, CHAT, {"keep_alive": "-1s"}, {"keep_alive": 600}),
+        ({"keep_alive": {"max": "10m"}}, EMBED, {"keep_alive": "24h"}, {"keep_alive": 600}),
+        ({"keep_alive": {"max": "10m"}}, GENERATE, {"keep_alive": "600s"}, None),
+        ({"keep_alive": {"max": "10m"}}, CHAT, {"keep_alive": 0}, None),
+        ({"keep_alive": {"max": "10m"}}, CHAT, {}, None),
+        ({"keep_alive": {"min": "1m"}}, CHAT, {"keep_alive": 0}, {"keep_alive": 60}),
+        ({"keep_alive": {"set": "forever"}}, CHAT, {}, {"keep_alive": -1}),
+        ({"keep_alive": {"set": "forever"}}, CHAT, {"keep_alive": -7}, None),
+        ({"keep_alive": {"set": "250ms"}}, CHAT, {"keep_alive": 0}, {"keep_alive": "250ms"}),
+        ({"keep_alive": {"set": "1h"}}, V1_CHAT, {}, None),
+        # sampling
+        ({"temperature": {"max": 1}}, CHAT, {"options": {"temperature": 1.5}}, {"options": {"temperature": 1.0}}),
+        ({"temperature": {"max": 1}}, V1_CHAT, {"temperature": 2}, {"temperature": 1.0}),
+        ({"temperature": {"max": 1}}, MESSAGES, {"temperature": 0.5}, None),
+        ({"top_k": {"set": 5}}, MESSAGES, {}, {"top_k": 5}),
+        ({"top_k": {"set": 5}}, V1_CHAT, {}, None),
+        ({"seed": {"set": 7}}, V1_CHAT, {"seed": 1}, {"seed": 7}),
+        ({"seed": {"set": 7}}, CHAT, {}, {"options": {"seed": 7}}),
+        ({"n": {"max": 1}}, V1_CHAT, {"n": 128}, {"n": 1}),
+        ({"n": {"max": 1}}, CHAT, {"n": 128, "options": {"n": 128}}, None),
+        # thinking
+        ({"think": {"set": False}}, CHAT, {"think": "high"}, {"think": False}),
+        ({"think": {"set": False}}, CHAT, {}, {"think": False}),
+        ({"think": {"set": False}}, CHAT, {"think": False}, None),
+        ({"think": {"set": False}}, EMBED, {}, None),
+        ({"think": {"set": False}}, V1_CHAT, {}, {"reasoning_effort": "none"}),
+        ({"think": {"set": False}}, V1_CHAT, {"reasoning": {"effort": "high"}}, {"reasoning": {"effort": "none"}}),
+        ({"think": {"set": "low"}}, RESPONSES, {"reasoning": {"x": 1}}, {"reasoning": {"effort": "low", "x": 1}}),
+        ({"think": {"set": False}}, MESSAGES, {"thinking": {"type": "enabled"}}, {"thinking": {"type": "disabled"}}),
+        ({"think": {"default": True}}, MESSAGES, {"thinking": {"type": "disabled"}}, None),
+        ({"think": {"allow": [False, "low"]}}, V1_CHAT, {"reasoning_effort": "none"}, None),
+        # others
+        ({"options": {"num_gpu": {"set": 99}}}, CHAT, {}, {"options": {"num_gpu": 99}}),
+        ({"options": {"use_mmap": {"set": True}}}, CHAT, {"options": {"use_mmap": 1}}, {"options": {"use_mmap": True}}),
+        ({"options": {"num_gpu": {"set": 99}}}, V1_CHAT, {}, None),
+        ({"options": {"presence_penalty": {"max": 1}}}, V1_CHAT, {"presence_penalty": 2}, {"presence_penalty": 1}),
+        # several at once
+        (
+            {"num_ctx": {"max": 8}, "keep_alive": {"max": "1m"}, "num_predict": {"max": 5}},
+            CHAT,
+            {"model": "a", "options": {"num_ctx": 9, "top_p": 0.5}, "keep_alive": "1h", "messages": []},
+            {"model": "a", "options": {"num_ctx": 8, "top_p": 0.5, "num_predict": 5}, "keep_alive": 60, "messages": []},
+        ),
+        # nothing to do with it
+        ({"num_ctx": {"set": 8}}, "/api/show", {"model": "a"}, None),
+        ({"num_ctx": {"set": 8}}, "/api/pull", {"model": "a"}, None),
+        ({"temperature": {"set": 1}}, "/v1/embeddings", {"model": "a"}, None),
+        ({}, CHAT, {"model": "a"}, None),
+    ],
+)
+async def test_what_becomes_of_a_body(rules: dict[str, Any], path: str, document: dict[str, Any], result: Any) -> None:
+    assert await change(parameters(**rules), path, document) == result
+
+
+MORE, NOT_SET = "is more than the {} allowed", "may not be set"
+
+
+@pytest.mark.parametrize(
+    ("rules", "path", "document", "message"),
+    [
+        ({"num_ctx": {"max": 8, "refuse": True}}, CHAT, {"options": {"num_ctx": 9}}, f"num_ctx {MORE.format(8)}"),
+        ({"num_ctx": {"refuse": True}}, CHAT, {"options": {"num_ctx": 9}}, f"num_ctx {NOT_SET}"),
+        ({"options": {"num_gpu": {"refuse": True}}}, CHAT, {"options": {"num_gpu": 0}}, f"num_gpu {NOT_SET}"),
+        ({"num_predict": {"max": 9, "refuse": True}}, V1_CHAT, {"max_tokens": 10}, f"num_predict {MORE.format(9)}"),
+        ({"think": {"refuse": True}}, V1_CHAT, {"reasoning": {"effort": "low"}}, f"think {NOT_SET}"),
+        ({"think": {"allow": [False]}}, V1_CHAT, {"reasoning_effort": "low"}, "think is none of the values allowed"),
+        ({"n": {"max": 1, "refuse": True}}, V1_CHAT, {"n": 2}, f"n {MORE.format(1)}"),
+    ],
+)
+async def test_what_is_refused(rules: dict[str, Any], path: str, document: dict[str, Any], message: str) -> None:
+    exchange = make_exchange("POST", path, body=orjson.dumps(document))
+    exchange.policy = "guests"
+    error = (await call(parameters(**rules), exchange)).error
+    assert isinstance(error, Refused)
+    assert (error.status, error.code) == (403, "parameter_not_allowed")
+    assert error.message == f"{message} for policy 'guests'"
+
+
+@pytest.mark.parametrize(
+    ("rules", "path", "body"),
+    [
+        ({"num_ctx": {"max": 8}}, CHAT, b'{"options":{"num_ctx":"9"}}'),
+        ({"num_ctx": {"max": 8}}, CHAT, b'{"options":{"num_ctx":true}}'),
+        ({"num_ctx": {"max": 8}}, CHAT, b'{"options":[9]}'),
+        ({"num_ctx": {"set": 8}}, CHAT, b'{"options":"x"}'),
+        ({"num_ctx": {"max": 8}}, CHAT, b'{"options":{"num_ctx":1,"num_ctx":9}}'),
+        ({"num_ctx": {"max": 8}}, CHAT, b'{"options":{"num_ctx":1},"options":{"num_ctx":9}}'),
+        ({"num_ctx": {"max": 8}}, CHAT, b'{"Options":{"num_ctx":9}}'),
+        ({"num_ctx": {"max": 8}}, CHAT, b'{"options":{"NUM_CTX":9}}'),
+        ({"num_ctx": {"max": 8}}, CHAT, b""),
+        ({"keep_alive": {"max": "1m"}}, CHAT, b'{"keep_alive":"forever"}'),
+        ({"keep_alive": {"max": "1m"}}, CHAT, b'{"keep_alive":[1]}'),
+        ({"keep_alive": {"max": "1m"}}, CHAT, '{"\u212aeep_alive":-1}'.encode()),
+        ({"num_predict": {"max": 9}}, V1_CHAT, b'{"max_tokens":1e999}'),
+        ({"num_predict": {"max": 9}}, V1_CHAT, b'{"MAX_TOKENS":99}'),
+        ({"think": {"refuse": True}}, V1_CHAT, b'{"reasoning":{"Effort":"high"}}'),
+        ({"think": {"refuse": True}}, V1_CHAT, b'{"reasoning":{"effort":"high","effort":null}}'),
+        ({"think": {"set": False}}, RESPONSES, b'{"reasoning":"high"}'),
+    ],
+)
+async def test_what_cannot_be_judged_is_refused(rules: dict[str, Any], path: str, body: bytes) -> None:
+    with pytest.raises(ProxyError) as caught:
+        await pass_through(parameters(**rules), path, body)
+    assert caught.value.status == 400
+
+
+async def test_an_unchanged_body_is_the_same_object() -> None:
+    body = b' { "model" : "a", "options":{"num_ctx": 1e1} }\n'
+    exchange = await pass_through(parameters(num_ctx={"max": 10}), CHAT, body)
+    assert await exchange.body() is body
+
+
+async def test_every_other_byte_is_kept() -> None:
+    body = b' { "model" : "a" , "options":{"num_ctx": 1e2, "x":[ ] } , "prompt":"\\u00e9 \xc3\xa9" }\n'
+    exchange = await pass_through(parameters(num_ctx={"max": 10}), GENERATE, body)
+    assert await exchange.body() == body.replace(b"1e2", b"10")
+
+
+async def test_a_compressed_body_that_changes_goes_out_plain() -> None:
+    headers = [("content-encoding", "zstd")]
+    body = zstandard.compress(b'{"max_tokens": 10}')
+    exchange = await pass_through(parameters(num_predict={"max": 9}), V1_CHAT, body, headers)
+    assert (await exchange.body(), exchange.scope["headers"]) == (b'{"max_tokens": 9}', [])
+    exchange = await pass_through(parameters(num_predict={"max": 10}), V1_CHAT, body, headers)
+    assert (await exchange.body(), exchange.scope["headers"]) == (body, [(b"content-encoding", b"zstd")])
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "model": st.text(max_size=5),
+            "options": st.dictionaries(
+                st.sampled_from(["num_ctx", "num_predict", "x"]), st.integers(-9, 99), max_size=3
+            ),
+            "keep_alive": st.integers(-9, 99) | st.sampled_from(["5m", "-1s", "0"]),
+        },
+    )
+)
+async def test_after_it_everything_is_within_bounds(document: dict[str, Any]) -> None:
+    plugin = parameters(num_ctx={"min": 4, "max": 8}, num_predict={"max": 9}, keep_alive={"max": "10s"})
+    changed = await change(plugin, CHAT, document) or document
+    options = changed.get("options", {})
+    assert options.get("num_ctx", 4) in range(4, 9)
+    assert options["num_predict"] in range(1, 10)
+    assert changed.get("keep_alive", 0) in [*range(11), "0"]
+    assert changed.get("model") == document.get("model")
+    assert options.get("x") == document.get("options", {}).get("x")
+    assert await change(plugin, CHAT, changed) is None
+
+
+# Aliases
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "result"),
+    [
+        (CHAT, b'{"model": "gpt-4o" }', b'{"model": "llama3.3:70b" }'),
+        (V1_CHAT, b'{"model":"GPT-4o:latest"}', b'{"model":"llama3.3:70b"}'),
+        (MESSAGES, b'{"model":" gpt-4o "}', b'{"model":"llama3.3:70b"}'),
+        ("/v1/embeddings", b'{"model":"ada"}', b'{"model":"nomic-embed-text"}'),
+        ("/api/show", b'{"name":"gpt-4o"}', b'{"name":"llama3.3:70b"}'),
+        (CHAT, b'{"model":"gpt-4o:x"}', b'{"model":"gpt-4o:x"}'),
+        (CHAT, b'{"model":"llama3.3:70b"}', b'{"model":"llama3.3:70b"}'),
+        (CHAT, b'{"model":"not a name"}', b'{"model":"not a name"}'),
+        (CHAT, b"{}", b"{}"),
+        ("/api/pull", b'{"model":"gpt-4o"}', b'{"model":"gpt-4o"}'),
+        ("/api/copy", b'{"source":"gpt-4o","destination":"x"}', b'{"source":"gpt-4o","destination":"x"}'),
+    ],
+)
+async def test_aliases(path: str, body: bytes, result: bytes) -> None:
+    plugin = parameters(aliases={"gpt-4o": "llama3.3:70b", "ada": "nomic-embed-text"})
+    exchange = await pass_through(plugin, path, body)
+    assert await exchange.body() == result
+
+
+async def test_an_alias_in_a_form() -> None:
+    request = httpx.Request(
+        "POST", "http://h/x", data={"model": "whisper-1", "x": "whisper-1"}, files={"file": b"RIFF"}
+    )
+    body, headers = request.read(), [("content-type", request.headers["content-type"])]
+    plugin = parameters(aliases={"whisper-1": "gemma3n:e4b"})
+    exchange = await pass_through(plugin, "/v1/audio/transcriptions", body, headers)
+    assert await exchange.body() == body.replace(b"whisper-1", b"gemma3n:e4b", 1)
+    assert await exchange.names() == {"form": "gemma3n:e4b"}
+
+
+async def test_whoever_stands_below_sees_the_models_real_name() -> None:
+    seen: list[str | None] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        model = Exchange.of(scope).model
+        seen.append(model.short if model else None)
+
+    plugin = Parameters(Access(inner, models=["llama3.3:*"]), aliases={"gpt-4o": "llama3.3:70b"})
+    await call(plugin, make_exchange(body=b'{"model":"gpt-4o"}'))
+    assert seen == ["llama3.3:70b"]
+
+
+async def test_whoever_stands_above_sees_what_was_asked_for() -> None:
+    inner = parameters(aliases={"gpt-4o": "llama3.3:70b"})
+    assert (await call(Access(inner, models=["gpt-4o"]), make_exchange(body=b'{"model":"gpt-4o"}'))).status == 200
+    answer = await call(Access(inner, models=["llama3.3:*"]), make_exchange(body=b'{"model":"gpt-4o"}'))
+    assert answer.error is not None
+    assert answer.error.status == 403
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"aliases": {"a b": "x"}}, "'a b' is not the name of a model"),
+        ({"aliases": {"a": ""}}, "'' is not the name of a model"),
+        ({"options": {"num_ctx": {"max": 1}}}, "num_ctx has a rule of its own"),
+        ({"options": {"ä": {"max": 1}}}, "is not the name of an option"),
+    ],
+)
+def test_mistakes(rules: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parameters(**rules)
+
+
+# Explaining
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "verdict", "text"),
+    [
+        (CHAT, b'{"model":"a"}', "pass", "nothing in the body changes"),
+        ("/api/tags", b"", "pass", "nothing in the body changes"),
+        (CHAT, b'{"options":{"num_ctx":9}}', "change", 'the body gets {"options":{"num_ctx":8}}'),
+        (CHAT, b'{"keep_alive":1}', "refuse", "keep_alive may not be set for you"),
+    ],
+)
+async def test_explains_itself(path: str, body: bytes, verdict: str, text: str) -> None:
+    exchange = make_exchange("POST", path, body=body)
+    explanation = await parameters(num_ctx={"max": 8}, keep_alive={"refuse": True}).explain(exchange)
+    assert (explanation.verdict, explanation.text) == (verdict, text)
+    if verdict == "change":
+        assert exchange.document == {"options": {"num_ctx": 8}}

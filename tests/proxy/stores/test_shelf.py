@@ -1,0 +1,49 @@
+"""proxy/stores/shelf.py."""
+
+from proxy.stores.shelf import Shelf
+
+
+class Thing:
+    def __init__(self, expires: float) -> None:
+        self.expires = expires
+
+
+def test_a_value_is_there_until_its_time_is_over() -> None:
+    shelf: Shelf[Thing] = Shelf()
+    thing = shelf.put("a", Thing(10), 0)
+    assert shelf.get("a", 10) is thing
+    assert shelf.get("a", 10.1) is None
+    thing.expires = 20
+    assert shelf.get("a", 10.1) is thing
+    assert shelf.get("b", 0) is None
+
+
+def test_each_new_key_clears_two_old_ones_away() -> None:
+    shelf: Shelf[Thing] = Shelf()
+    for number in range(100):
+        shelf.put(str(number), Thing(50 if number % 2 else 1000), 0)
+    assert len(shelf) == 100
+    for number in range(100):
+        shelf.put(f"new {number}", Thing(1000), 60)
+    assert len(shelf) == 150
+    assert shelf.get("1", 60) is None
+    assert shelf.get("2", 60) is not None
+
+
+def test_putting_a_key_again_replaces_its_value() -> None:
+    shelf: Shelf[Thing] = Shelf()
+    shelf.put("a", Thing(5), 0)
+    thing = shelf.put("a", Thing(50), 10)
+    assert shelf.get("a", 10) is thing
+    assert len(shelf) == 1
+
+
+def test_values_can_be_dropped() -> None:
+    shelf: Shelf[Thing] = Shelf()
+    shelf.put("a", Thing(5), 0)
+    shelf.put("b", Thing(5), 0)
+    shelf.pop("a")
+    shelf.pop("a")
+    assert shelf.get("a", 0) is None
+    assert shelf.clear() == 1
+    assert len(shelf) == 0

@@ -1,0 +1,64 @@
+"""proxy/app.py."""
+
+from pathlib import Path
+
+import pytest
+
+from config.load import load_text
+from config.problems import Invalid
+from proxy.app import App, check
+from proxy.routes import Match
+from proxy.wiring import make_routes, server_options
+from tests.support.proxy import Lines
+
+FULL = """
+listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
+server: {head: {size: 8KiB, fields: 20, deadline: 1s}, write: 2s, keep_alive: 3s, shutdown: 4s, body: {each: 1MiB, total: 2MiB}}
+backends:
+  - {name: a, url: "http://127.0.0.1:1", weight: 2, headers: {Authorization: "Bearer ${TOKEN}"}}
+pool: {timeouts: {connect: 1s, first_byte: 2s, idle: 3s, write: 4s, total: 5s}}
+routes: [{path: /v1/images, methods: [POST], kind: inference, flavor: openai, body: json, models: [model]}]
+middleware: [logging, retry]
+"""
+
+
+def test_settings_reach_their_parts() -> None:
+    app = App(load_text(FULL, env={"TOKEN": "canary"}), Lines())
+    backend = app.pool.backends[0]
+    assert (backend.name, str(backend.url), backend.weight) == ("a", "http://127.0.0.1:1", 2)
+    assert list(backend.headers) == [(b"authorization", b"Bearer canary")]
+    timeouts = app.pool.timeouts
+    assert (timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.write, timeouts.total) == (1, 2, 3, 4, 5)
+    options = server_options(app.settings)
+    assert list(options.listen) == ["127.0.0.1:0", "unix:/tmp/x.sock"]
+    assert (options.head_bytes, options.head_fields, options.head_timeout) == (8192, 20, 1)
+    assert (options.write_timeout, options.keep_alive, options.shutdown_timeout) == (2, 3, 4)
+    assert str(app.plan) == "logging → retry → dispatch"
+    assert "canary" not in repr(app.pool) + repr(app.frame) + str(app.plan)
+
+
+def test_extra_routes_join_the_table() -> None:
+    settings = load_text(FULL, env={"TOKEN": "x"}).settings
+    assert settings is not None
+    match = make_routes(settings).match("POST", "/v1/images")
+    assert isinstance(match, Match)
+    assert (match.route.kind, match.route.models) == ("inference", ("model",))
+
+
+def test_every_mistake_at_once_those_of_plugins_included() -> None:
+    text = "backends: [{name: a, url: nonsense}]\nmiddleware: [loging, {retry: {attemps: 3}}]\n"
+    with pytest.raises(Invalid) as invalid:
+        check(load_text(text))
+    shown = [str(problem) for problem in invalid.value.problems]
+    assert len(shown) == 3
+    assert "did you mean 'logging'?" in shown[1]
+    assert "did you mean 'attempts'?" in shown[2]
+
+
+def test_tls_files_that_are_no_certificates_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    text = 'backends: [{name: a, url: "https://127.0.0.1:1", tls: {ca: ca.pem}}]\n'
+    with pytest.raises(Invalid) as invalid:
+        App(load_text(text, folder=tmp_path), Lines())
+    assert "backends[0].tls" in str(invalid.value)
+    assert "ca.pem" in str(invalid.value)

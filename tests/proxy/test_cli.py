@@ -1,0 +1,110 @@
+"""proxy/cli.py, as processes where the process is the point."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from proxy import __version__
+from proxy.cli import main
+from proxy.simulator import Ollama
+from tests.support.wire import ask
+
+ROOT = Path(__file__).parents[2]
+runner = CliRunner()
+
+
+async def start(*arguments: str, cwd: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "proxy.cli",
+        *arguments,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def line_with(stream: asyncio.StreamReader | None, text: str) -> str:
+    assert stream is not None
+    seen = []
+    async with asyncio.timeout(30):
+        async for raw in stream:
+            seen.append(raw.decode())
+            if text in seen[-1]:
+                return seen[-1]
+    raise AssertionError(f"{text!r} was never said: {seen}")
+
+
+def test_version() -> None:
+    assert runner.invoke(main, ["--version"]).stdout == f"ollama-proxy {__version__}\n"
+
+
+def test_check_shows_what_a_file_comes_to(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("backends: [{name: a, url: 'http://u:canary@127.0.0.1:1'}]\n")
+    result = runner.invoke(main, ["check", "-c", str(file)])
+    assert result.exit_code == 1
+    assert "canary" not in result.output
+    file.write_text("backends: [{name: a, url: 'http://127.0.0.1:1'}]\nmiddleware: [logging]\n")
+    result = runner.invoke(main, ["check", "-c", str(file)])
+    assert result.exit_code == 0
+    assert "is fine" in result.stdout
+    assert "logging → dispatch" in result.stdout
+
+
+def test_check_lists_every_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("lisen: x\nbackends: [{name: a}]\n")
+    result = runner.invoke(main, ["check", "-c", str(file)])
+    assert result.exit_code == 1
+    assert result.stderr.count(f"{file}:") == 2
+    assert "did you mean 'listen'?" in result.stderr
+
+
+def test_a_file_and_backends_do_not_go_together(tmp_path: Path) -> None:
+    result = runner.invoke(main, ["serve", "-c", "x.yaml", "--backend", "http://127.0.0.1:1"])
+    assert result.exit_code == 2
+
+
+def test_beyond_this_machine_without_auth_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(main, ["serve", "--listen", "0.0.0.0:0"])
+    assert result.exit_code == 1
+    assert "auth" in result.stderr
+    assert "allow_anonymous_network" in result.stderr
+
+
+async def test_serve_without_a_file(tmp_path: Path) -> None:
+    async with Ollama("llama3.2") as sim:
+        process = await start("serve", "--backend", sim.url, "--listen", "127.0.0.1:0", cwd=tmp_path)
+        first = await line_with(process.stderr, "listens on")
+        found = await line_with(process.stderr, "backend ollama-1")
+        assert "1 models (llama3.2:latest)" in found
+        assert "logging → retry → dispatch" in await line_with(process.stderr, "chain")
+        match = re.search(r"http://([\d.]+):(\d+)", first)
+        assert match
+        reply = await ask((match[1], int(match[2])), "POST", "/api/generate", {"model": "llama3.2", "prompt": "hi"})
+        assert reply.clean
+        process.send_signal(signal.SIGTERM)
+        output, _ = await process.communicate()
+        assert process.returncode == 0
+        events = [orjson.loads(line) for line in output.splitlines()]
+        assert [event["outcome"] for event in events if event["event"] == "request"] == ["completed"]
+
+
+async def test_an_address_in_use_is_said_in_one_line(tmp_path: Path) -> None:
+    async with Ollama() as sim:
+        process = await start("serve", "--backend", sim.url, "--listen", f"127.0.0.1:{sim.port}", cwd=tmp_path)
+        _, said = await process.communicate()
+        assert process.returncode == 1
+        assert b"in use" in said
+        assert b"Traceback" not in said

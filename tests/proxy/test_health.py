@@ -1,0 +1,109 @@
+"""proxy/health.py."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.health import Health, Rules
+
+RULES = Rules(down_after=3, up_after=2, eject_after=4, eject_for=30.0, eject_longest=100.0, ramp=10.0)
+
+
+def after(*steps: str, rules: Rules = RULES) -> Health:
+    """p: good probe, P: failed probe, r: good request, R: failed request (ejects when due), a number: time passes."""
+    health, now = Health(rules), 0.0
+    for step in steps:
+        match step:
+            case "p":
+                health.probe_succeeded(now)
+            case "P":
+                health.probe_failed(now, "refused")
+            case "r":
+                health.try_it(now)
+                health.request_succeeded(now)
+            case "R":
+                health.try_it(now)
+                if health.request_failed(now, "reset"):
+                    health.eject(now, "reset")
+            case _:
+                now += float(step)
+    return health
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "reason"),
+    [
+        ([], "up", "not asked yet"),
+        (["p"], "up", "answers"),
+        (["P"], "suspect", "refused"),
+        (["P", "p"], "up", "answers"),
+        (["P", "P", "P"], "down", "refused"),
+        (["P", "P", "p", "P"], "suspect", "refused"),
+        (["P", "P", "P", "p"], "down", "refused"),
+        (["P", "P", "P", "p", "p"], "up", "answers again"),
+        (["P", "P", "P", "r"], "up", "serves again"),
+        (["R"], "suspect", "reset"),
+        (["R", "p"], "suspect", "reset"),
+        (["R", "r"], "up", "serves again"),
+        (["R"] * 4, "ejected", "4 requests failed in a row, the last: reset"),
+        (["R", "R", "R", "r", "R"], "suspect", "reset"),
+        (["R"] * 4 + ["p", "p", "p"], "ejected", "4 requests failed in a row, the last: reset"),
+        (["R"] * 4 + ["31", "r"], "up", "serves again"),
+        (["R"] * 4 + ["P", "P", "P"], "down", "refused"),
+    ],
+)
+def test_states(steps: list[str], state: str, reason: str) -> None:
+    health = after(*steps)
+    assert (health.state, health.reason) == (state, reason)
+
+
+def test_an_ejected_backend_gets_exactly_one_request_when_its_time_is_up() -> None:
+    health = after(*["R"] * 4)
+    assert not health.usable(29.9)
+    assert health.usable(30.0)
+    health.try_it(30.0)
+    assert not health.usable(30.0)
+    health.give_up_trial()
+    assert health.usable(30.0)
+    health.try_it(30.0)
+    health.request_succeeded(31.0)
+    assert health.usable(31.0)
+
+
+def test_every_ejection_in_a_row_is_twice_as_long_up_to_a_bound() -> None:
+    health = after(*["R"] * 4)
+    assert health.ejected_until == 30.0
+    for now, until in [(30.0, 90.0), (90.0, 190.0), (190.0, 290.0)]:
+        health.try_it(now)
+        assert not health.request_failed(now, "reset")
+        assert (health.state, health.ejected_until) == ("ejected", until)
+
+
+def test_who_comes_back_gets_its_share_step_by_step() -> None:
+    health = after("P", "P", "P", "100", "p", "p")
+    assert health.share(100.0) == pytest.approx(0.1)
+    assert health.share(105.0) == pytest.approx(0.55)
+    assert health.share(110.0) == 1.0
+    assert after("p").share(0.0) == 1.0
+
+
+def test_draining_is_the_operators_word() -> None:
+    health = after("p")
+    health.draining = True
+    assert not health.usable(0.0)
+    assert health.shown == "draining"
+    health.draining = False
+    assert health.usable(0.0)
+    assert "up: answers" in repr(health)
+
+
+@given(st.lists(st.sampled_from(["p", "P", "r", "R", "1", "40"]), max_size=60))
+def test_a_backend_that_serves_is_up_whatever_came_before(steps: list[str]) -> None:
+    assert after(*steps, "r").state == "up"
+
+
+@given(st.lists(st.sampled_from(["p", "P", "r", "R", "1", "40"]), max_size=60))
+def test_its_share_is_never_none_and_its_reason_never_empty(steps: list[str]) -> None:
+    health = after(*steps)
+    assert 0 < health.share(1e6) <= 1
+    assert health.reason

@@ -1,0 +1,208 @@
+from pathlib import Path
+
+import pytest
+
+from config.load import load_text
+from proxy.plan import Plan, plan
+from tests.support import plugins
+
+BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"
+TAG = "tests.support.plugins:Tag"
+IDENTIFY = "tests.support.plugins:Identify"
+
+
+def planned(text: str, **env: str) -> tuple[Plan | None, list[str]]:
+    """Return the plan of a file whose first line names a backend, and its problems without the file's name."""
+    found, problems = plan(load_text(BACKEND + text, env=env))
+    return found, [str(problem).removeprefix("proxy.yaml:") for problem in problems]
+
+
+def complete(text: str, **env: str) -> Plan:
+    found, problems = planned(text, **env)
+    assert problems == []
+    assert found is not None
+    return found
+
+
+CHAIN = f"""\
+middleware:
+  - use: {TAG}
+    name: first
+  - use: {IDENTIFY}
+    name: who
+    anonymous: guests
+  - {{use: '{TAG}', name: limit, tags: [a], wait: 1s}}
+  - {TAG}: {{tags: [b]}}
+policies:
+  guests:
+    limit: {{tags: [c]}}
+  staff:
+    limit: off
+    '{TAG}': {{wait: 1m}}
+  plain: {{}}
+"""
+
+
+def test_a_plan_reads_from_the_outside_in() -> None:
+    chain = complete(CHAIN)
+    assert str(chain) == f"first → who → limit(guests, staff off) → {TAG}(staff) → dispatch"
+    assert chain.policies == {"guests", "staff", "plain"}
+
+
+def test_a_policy_changes_only_the_options_it_names() -> None:
+    limit = complete(CHAIN).links[2]
+    assert limit.options.arguments() == {"tags": ["a"], "wait": 1.0}
+    guests = limit.overrides["guests"]
+    assert guests is not None
+    assert guests.arguments() == {"tags": ["c"], "wait": 1.0}
+    assert limit.overrides["staff"] is None
+    assert "plain" not in limit.overrides
+
+
+def test_planning_constructs_nothing() -> None:
+    plugins.made.clear()
+    complete(CHAIN)
+    assert plugins.made == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "middleware: [ratelimit, rety]\n",
+            [
+                "2:14: middleware[0]: there is no plugin 'ratelimit' (did you mean 'rate_limit'?)",
+                "2:25: middleware[1]: there is no plugin 'rety' (did you mean 'retry'?)",
+            ],
+        ),
+        (
+            f"middleware:\n  - {TAG}: {{tgas: [a], wait: 5}}\n",
+            [
+                f"3:33: middleware[0]['{TAG}'].tgas: unknown key 'tgas' (did you mean 'tags'?)",
+                (
+                    f"3:50: middleware[0]['{TAG}'].wait: expected a duration like 250ms, 30s, 10m, 1h or 7d, got 5 "
+                    "(write 5s for seconds)"
+                ),
+            ],
+        ),
+        (
+            f"middleware:\n  - use: {TAG}\n    name: x\n    tags: a\n    clock: 5\n",
+            [
+                "5:11: middleware[0].tags: expected a list, got 'a'",
+                "6:5: middleware[0].clock: unknown key 'clock' (known here: fail, file, refuse, secret, tags, wait)",
+            ],
+        ),
+        (
+            "middleware: [retry, logging, retry]\n",
+            [
+                (
+                    "2:30: middleware[2]: there is a 'retry' in the list already "
+                    "(write use: retry and a name: of its own, with the options beside them)"
+                )
+            ],
+        ),
+        (
+            f"middleware: ['{IDENTIFY}', retry]\npolicies: {{a: {{rety: off}}, b: {{retry: {{x: 1}}}}}}\n",
+            [
+                "3:16: policies.a.rety: there is no 'rety' in the middleware list (did you mean 'retry'?)",
+                "3:40: policies.b.retry.x: unknown key 'x' (known here: attempts, backoff, budget)",
+            ],
+        ),
+        (
+            f"middleware: [retry, {{use: '{IDENTIFY}', name: who}}]\npolicies: {{a: {{retry: off, who: {{}}}}}}\n",
+            [
+                (
+                    "3:16: policies.a.retry: cannot change 'retry', which stands before a caller's policy is known "
+                    "(move it below who in the middleware list)"
+                ),
+                (
+                    "3:28: policies.a.who: cannot change 'who', which stands before a caller's policy is known "
+                    "(move it below who in the middleware list)"
+                ),
+            ],
+        ),
+        (
+            "middleware: [retry]\npolicies: {a: {retry: off}}\n",
+            ["3:16: policies.a.retry: nothing in the middleware list says which policy a caller has (add auth to it)"],
+        ),
+        (
+            f"middleware: [{{use: '{IDENTIFY}', anonymous: gests}}]\npolicies: {{guests: {{}}}}\n",
+            [
+                "2:65: middleware[0].anonymous: there is no such policy under policies (did you mean 'guests'?)",
+            ],
+        ),
+        (
+            "listen: ['127.0.0.1:1', '0.0.0.0:1', '[::]:2']\n",
+            [
+                f"2:{column}: listen[{index}]: can be reached from other machines, and nothing in the middleware list "
+                "asks who is calling (add auth, listen on 127.0.0.1, or set allow_anonymous_network: true)"
+                for index, column in ((1, 25), (2, 38))
+            ],
+        ),
+        ("listen: 0.0.0.0:1\nallow_anonymous_network: true\n", []),
+        (f"listen: 0.0.0.0:1\nmiddleware: ['{IDENTIFY}']\n", []),
+    ],
+)
+def test_what_is_wrong_with_a_chain(text: str, expected: list[str]) -> None:
+    found, problems = planned(text)
+    assert problems == expected
+    assert (found is None) is bool(expected)
+
+
+def test_mistakes_in_settings_options_and_policies_are_reported_together() -> None:
+    text = f"""\
+pool: {{timeouts: {{connect: 5}}}}
+middleware:
+  - nothing
+  - {IDENTIFY}
+  - 5
+  - use: {TAG}
+    name: tag
+    waiting: 5s
+policies:
+  a: {{tag: {{waitt: 1s, tags: 5}}, tga: off}}
+"""
+    assert planned(text)[1] == [
+        "2:28: pool.timeouts.connect: expected a duration like 250ms, 30s, 10m, 1h or 7d, got 5 (write 5s for seconds)",
+        "4:5: middleware[0]: there is no plugin 'nothing'",
+        "6:5: middleware[2]: expected a plugin: name, name: {options}, or use: package.module:Class, got 5",
+        "9:5: middleware[3].waiting: unknown key 'waiting' (did you mean 'wait'?)",
+        "11:13: policies.a.tag.waitt: unknown key 'waitt' (did you mean 'wait'?)",
+        "11:30: policies.a.tag.tags: expected a list, got 5",
+        "11:34: policies.a.tga: there is no 'tga' in the middleware list (did you mean 'tag'?)",
+    ]
+
+
+def test_a_mistake_in_the_entry_is_not_said_again_for_every_policy() -> None:
+    entries = f"middleware: ['{IDENTIFY}', {{use: '{TAG}', name: tag, wait: 5}}]\n"
+    _, problems = planned(entries + "policies: {a: {tag: {tags: [x]}}, b: {tag: {}}}\n")
+    assert len(problems) == 1
+
+
+def test_options_from_outside_are_typed_and_stay_secret() -> None:
+    text = f"""\
+middleware:
+  - {IDENTIFY}
+  - {{use: '{TAG}', name: tag, refuse: "${{FLAG}}", secret: "${{TOKEN}}", tags: ["${{TOKEN}}"]}}
+policies:
+  a: {{tag: {{tags: ["${{TOKEN}}", b]}}}}
+"""
+    chain = complete(text, FLAG="true", TOKEN="canary-s3cret")
+    tag = chain.links[1]
+    assert tag.options.arguments()["refuse"] is True
+    assert tag.options.arguments()["tags"] == ["canary-s3cret"]
+    assert "canary" not in f"{chain!r} {chain} {tag!r} {tag.options!r} {tag.overrides}"
+    _, problems = planned(text, FLAG="canary-s3cret", TOKEN="x")
+    assert problems == ["4:59: middleware[1].refuse: expected true or false, got '${FLAG}'"]
+
+
+def test_paths_in_options_start_at_the_policy_file(tmp_path: Path) -> None:
+    loaded = load_text(BACKEND + f"middleware: [{{use: '{TAG}', file: keys.yaml}}]\n", env={}, folder=tmp_path)
+    found, problems = plan(loaded)
+    assert problems == ()
+    assert found is not None
+    assert found.links[0].options.arguments() == {"file": tmp_path / "keys.yaml"}
+
+
+def test_without_middleware_there_is_only_dispatch() -> None:
+    assert str(complete("")) == "dispatch"

@@ -1,0 +1,58 @@
+"""proxy/survey.py."""
+
+import pytest
+
+from proxy.backend import make_backend
+from proxy.errors import BadAnswer
+from proxy.simulator import Ollama
+from proxy.survey import ask, survey
+
+
+async def test_what_it_found() -> None:
+    async with Ollama("llama3.2", "qwen3", version="0.33.1") as sim:
+        backend = make_backend("a", sim.url)
+        found = await survey(backend)
+        assert found.version == "0.33.1"
+        assert set(found.models) == {"llama3.2:latest", "qwen3:latest"}
+        assert str(found).startswith("Ollama 0.33.1, 2 models (")
+        await backend.transport.aclose()
+
+
+async def test_nobody_there() -> None:
+    async with Ollama() as sim:
+        backend = make_backend("a", sim.url)
+        await sim.stop()
+        found = await survey(backend)
+        assert found.error is not None
+        assert str(found).startswith("not reachable now: ")
+        await backend.transport.aclose()
+
+
+async def test_no_answer_in_time() -> None:
+    async with Ollama() as sim:
+        sim.fault("stall", times=None)
+        backend = make_backend("a", sim.url)
+        found = await survey(backend, timeout=0.1)
+        assert found.error == "no answer within 0.1 s"
+        await backend.transport.aclose()
+        sim.clear()
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'"text"'])
+async def test_something_else_there(body: bytes) -> None:
+    async with Ollama() as sim:
+        length = b"Content-Length: %d\r\n\r\n" % len(body)
+        sim.script(b"HTTP/1.1 200 OK\r\n", length, body, times=None)
+        backend = make_backend("a", sim.url)
+        with pytest.raises(BadAnswer):
+            await ask(backend, b"/api/version")
+        assert (await survey(backend)).error is not None
+        await backend.transport.aclose()
+
+
+async def test_an_error_status() -> None:
+    async with Ollama() as sim:
+        sim.fault("status", status=500, times=None)
+        backend = make_backend("a", sim.url)
+        assert (await survey(backend)).error == "/api/version answered 500"
+        await backend.transport.aclose()

@@ -1,0 +1,98 @@
+"""Small plugins for tests of the chain, to be named in policy files as ``tests.support.plugins:Name``."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from proxy.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.errors import Refused
+from proxy.exchange import Exchange
+from proxy.services import Clock, EntryName, Policies
+from proxy.units import ConfigPath, Duration, PolicyName, Secret
+
+made: list[object] = []
+"""Every plugin that was constructed; tests clear it."""
+
+
+class Identify:
+    """Takes the policy from a header.
+
+    Args:
+        anonymous: the policy of everybody else.
+    """
+
+    sets_policy: ClassVar = True
+
+    def __init__(self, app: ASGIApp, *, policies: Policies, anonymous: PolicyName | None = None) -> None:
+        self.app = app
+        self.policies = policies
+        self.anonymous = anonymous
+        made.append(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        named = header(scope["headers"], b"policy")
+        Exchange.of(scope).policy = named.decode() if named else self.anonymous
+        await self.app(scope, receive, send)
+
+
+class Tag:
+    """Leaves its tags on the exchange, then passes on, refuses or fails.
+
+    Args:
+        tags: what to leave.
+        wait: some duration.
+        refuse: answer 403.
+        fail: raise an error that is a bug.
+        secret: what no print may show.
+        file: some path.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        entry: EntryName,
+        clock: Clock | None = None,
+        tags: Sequence[str] = (),
+        wait: Duration = 1.0,
+        refuse: bool = False,
+        fail: bool = False,
+        secret: Secret | None = None,
+        file: ConfigPath | None = None,
+    ) -> None:
+        if "impossible" in tags:
+            raise ValueError(f"the tags {list(tags)} do not go together")
+        if "secret" in tags and secret is not None:
+            raise ValueError(f"a careless plugin repeats {secret.get_secret_value()}")
+        if "bug" in tags:
+            raise TypeError("a constructor with a bug")
+        if file is not None:
+            file.read_bytes()
+        self.app = app
+        self.entry = entry
+        self.clock = clock
+        self.tags = tuple(tags)
+        self.refuse = refuse
+        self.fail = fail
+        made.append(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        exchange.tried += [f"{self.entry}:{tag}" for tag in self.tags]
+        if self.refuse:
+            raise Refused(403, "no")
+        if self.fail:
+            raise ZeroDivisionError("a bug")
+        await self.app(scope, receive, send)
+
+
+class Inherited(Tag):
+    """A plugin whose code stands in its base class."""
+
+
+def passing(app: ASGIApp) -> ASGIApp:
+    """A plugin that is a function, and adds a frame of its own."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    return call

@@ -1,0 +1,107 @@
+"""The house test: which way imports go, that every source file has its test, and that generated files are current."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import proxy
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("proxy", "middleware", "config")
+
+KERNEL = frozenset(
+    f"proxy.{name}"
+    for name in (
+        "asgi", "units", "errors", "routes", "models", "jsontext", "multipart", "body", "exchange", "quotas", "services", "explain"
+    )
+)  # fmt: skip
+SIMULATOR = "proxy.simulator"
+TOP = frozenset({"proxy.cli", "proxy.demo", "proxy.app", "proxy.announce", "proxy.frame", "proxy.chain", "proxy.server"})
+"""What stands above dispatch; nothing below may import it."""
+BELOW = ("proxy.dispatch", "proxy.pool", "proxy.selection", "proxy.transport", "proxy.tail", "proxy.headers")
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MODULES = {module_of(path): path for path in SOURCES}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules of ours that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            names = [
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module
+                for alias in node.names
+            ]
+        yield from (name for name in names if name.split(".")[0] in PACKAGES)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_point_downward(module: str) -> None:
+    used = set(imports(MODULES[module])) - {"proxy"}
+    if module in KERNEL:
+        assert used <= KERNEL
+    elif module.startswith("config"):
+        assert {name for name in used if not name.startswith("config")} <= {"proxy.units"}
+    elif module.startswith("middleware"):
+        assert {name for name in used if not name.startswith("middleware")} <= KERNEL
+    elif module.startswith(SIMULATOR):
+        assert all(name.startswith(SIMULATOR) for name in used)
+    elif module in BELOW:
+        assert not used & TOP
+        assert not any(name.startswith(("middleware", "config")) for name in used)
+
+
+def test_the_kernel_named_in_the_docs_is_the_kernel() -> None:
+    named = {name for name in KERNEL if f"``{name.removeprefix('proxy.')}``" in (proxy.__doc__ or "")}
+    assert named == KERNEL & set(MODULES)
+
+
+def _without_code(path: Path) -> bool:
+    """Whether a file has nothing to test: a docstring, imports, a table."""
+    body = ast.parse(path.read_text()).body
+    return not any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in body)
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if not _without_code(path)], ids=module_of)
+def test_every_source_file_has_its_test(path: Path) -> None:
+    relative = path.relative_to(ROOT)
+    expected = ROOT / "tests" / relative.with_name(f"test_{relative.name}")
+    assert expected.exists(), f"{relative} has no {expected.relative_to(ROOT)}"
+
+
+def test_tests_outside_the_free_folders_mirror_a_source_file() -> None:
+    for package in PACKAGES:
+        for path in (ROOT / "tests" / package).rglob("test_*.py"):
+            relative = path.relative_to(ROOT / "tests")
+            source = ROOT / relative.with_name(relative.name.removeprefix("test_"))
+            assert source.exists(), f"tests/{relative} tests no file"
+
+
+def test_generated_files_are_current() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "generate"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_file_has_grown_into_two() -> None:
+    """Plugins stay below 250 lines, everything else below 400."""
+    for path in SOURCES:
+        lines = len(path.read_text().splitlines())
+        limit = 250 if path.relative_to(ROOT).parts[0] == "middleware" else 400
+        assert lines <= limit, f"{path.relative_to(ROOT)} has {lines} lines"
