@@ -70,6 +70,8 @@ class Backend:
     seen_at: float | None = None
     active: int = 0
     active_by_model: Counter[str] = field(default_factory=Counter)
+    arrived: set[str] = field(default_factory=set)
+    """Models that came into memory by requests of ours since it was asked last."""
     room: int | None = None
     """Models it can hold at once, as learned from what it threw out; None while it never threw one out."""
     first_byte: float | None = None
@@ -121,6 +123,7 @@ class Backend:
         if model in self.resident:
             return
         self.resident[model] = Resident()
+        self.arrived.add(model)
         del self.loading[model]
         if self.room is not None:
             while len(self.resident) > self.room:
@@ -142,11 +145,11 @@ class Backend:
 
     def saw_running(self, running: Mapping[str, Resident]) -> None:
         """``/api/ps`` says what is in memory now; what went while something else came, made room for it."""
-        gone, came = self.resident.keys() - running.keys(), running.keys() - self.resident.keys()
-        crowded = bool(running) and bool(gone) and (bool(came) or any(self.loading.values()))
-        if crowded:
-            self.room = max(len(running), 1)
-        elif self.room is not None and len(running) > self.room:
+        gone, came = self.resident.keys() - running.keys(), running.keys() - self.resident.keys() | self.arrived
+        self.arrived = set()
+        if (running and gone and (came & running.keys() or any(self.loading.values()))) or (
+            self.room is not None and len(running) > self.room
+        ):
             self.room = len(running)
         kept = {model: Resident() for model in self.resident if model in self.active_by_model}
         self.resident = {**kept, **running}

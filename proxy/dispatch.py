@@ -18,7 +18,6 @@ from proxy.backend import Backend
 from proxy.errors import (
     BadAnswer,
     ClientGone,
-    ConnectionLost,
     NotRouted,
     Refused,
     Truncated,
@@ -32,6 +31,7 @@ from proxy.headers import downstream_headers, upstream_headers, via_names
 from proxy.lease import Lease
 from proxy.pool import Pool
 from proxy.routes import Match, NoMatch, Route
+from proxy.sending import send as send_once_more
 from proxy.tail import Format, Tail, format_of
 from proxy.transport import translate
 
@@ -134,7 +134,7 @@ class Dispatch:
         """Send `request` and wait for the first chunk; an error answer that may be better elsewhere is raised."""
         try:
             async with asyncio.timeout_at(deadline):
-                response = await _send(backend, request, route)
+                response = await send_once_more(backend.transport, request, repeat=route.repeat != "never")
                 stream = cast(httpx.AsyncByteStream, response.stream)
                 try:
                     headers = downstream_headers(response.headers.raw)
@@ -196,19 +196,6 @@ class Dispatch:
         return UpstreamTimeout(
             f"the request took longer than the {self._total:g} s that one may take in all", timer="total", sent=True
         )
-
-
-async def _send(backend: Backend, request: httpx.Request, route: Route) -> httpx.Response:
-    """Send `request`; once more at once where a kept-alive connection was closed under us and it may be repeated."""
-    transport = backend.transport
-    try:
-        return await transport.handle_async_request(request)
-    except (httpx.HTTPError, OSError) as error:
-        failure = translate(error)
-        if not (isinstance(failure, ConnectionLost) and failure.reused and route.repeat != "never"):
-            raise
-    request.extensions["fresh"] = True
-    return await transport.handle_async_request(request)
 
 
 async def _error_answer(

@@ -13,7 +13,9 @@ Criterion = Literal["resident", "affinity", "least_busy"]
 Residency = Literal["loaded", "loading", "cold"]
 
 BOUND: Final = 1.25
-"""A backend keeps its preference while its load is at most this much of the mean, and one request more."""
+SLACK: Final = 4.0
+"""A backend keeps what it is preferred for while its load is at most BOUND times the mean, and SLACK more: loading a
+model elsewhere costs more than waiting behind a few requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ def choose(
         return Wait("warm")
     if last_hope:
         return Choice(min(free, key=lambda candidate: (candidate.load, random())).name, "last_hope")
-    bound = BOUND * sum(candidate.load for candidate in able) / len(able) + 1
+    bound = BOUND * sum(candidate.load for candidate in able) / len(able) + SLACK
     best = min(free, key=lambda candidate: (*_rank(candidate, prefer, bound), random()))
     return Choice(best.name, "only" if len(able) == 1 else _reason(best, prefer, bound))
 

@@ -9,6 +9,7 @@ import orjson
 
 from proxy.backend import Backend
 from proxy.errors import BadAnswer, UpstreamError, UpstreamTimeout
+from proxy.sending import send
 from proxy.transport import translate
 
 LARGEST_ANSWER: Final = 16 * 2**20
@@ -60,7 +61,7 @@ async def ask(backend: Backend, target: bytes, *, timeout: float = 2.0) -> dict[
         extensions={"target": target, "timeout": dict.fromkeys(("connect", "first_byte", "read", "write"), timeout)},
     )
     try:
-        response = await backend.transport.handle_async_request(request)
+        response = await send(backend.transport, request, repeat=True)
         body = b""
         try:
             async for chunk in response.aiter_raw():

@@ -16,7 +16,8 @@ PACKAGES = ("proxy", "middleware", "config")
 KERNEL = frozenset(
     f"proxy.{name}"
     for name in (
-        "asgi", "units", "errors", "routes", "models", "jsontext", "multipart", "body", "exchange", "quotas", "services", "explain"
+        "asgi", "units", "errors", "routes", "models", "jsontext", "multipart", "content", "naming", "body", "exchange",
+        "quotas", "services", "lines", "explain",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"

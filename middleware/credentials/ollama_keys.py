@@ -62,7 +62,7 @@ class Replays:
         return self._count
 
     def first(self, stamp: int, signed: bytes, now: float) -> bool:
-        """Note the digest of a signed text; False where it was noted before. Raises Refused (503) when there is no room."""
+        """Note the digest of a signed text; False where it was noted before. Raises Refused (503): no room."""
         for old in [second for second in self._seen if second < now - self._window]:
             self._count -= len(self._seen.pop(old))
         if self._count >= MOST_SEEN:

@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, request: Request) -> None:
         """Close behind an answer; when the client is still sending, only our side first, lest RST eat the answer."""
-        if request.complete or self._tls or not self.transport.can_write_eof() or self.transport.is_closing():
+        if self.gone or request.complete or self._tls:
             self.close()
             return
         self._last = True

@@ -78,6 +78,8 @@ class RedisStore(Store):
 
     async def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Admission:
         """See `Store.admit`."""
+        if not self._link.up:
+            raise StoreUnavailable(f"{self.url} is unreachable")
         await self._settled(quotas)
         lease = Lease(f"{self._process}:{next(self._ids)}", tuple(quotas), tokens)
         decision = self._call(self._decide(quotas, lease))
@@ -104,7 +106,7 @@ class RedisStore(Store):
         task = self._call(self._settle(lease, tokens))
         for quota in lease.quotas:
             self._settling.setdefault(quota.key, set()).add(task)
-        return task
+        return asyncio.shield(task)
 
     async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
         """See `Store.look`."""

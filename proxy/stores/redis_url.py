@@ -35,15 +35,18 @@ def open_storage(url: str) -> RedisStorage:
     storage, plain = _KINDS.get(scheme.replace("rediss", "redis"), (None, ""))
     if storage is None:
         raise ValueError(f"the store's address is none that we know: {EXPECTED}")
-    options: dict[str, Any] = {
-        "implementation": "redispy",
-        "key_prefix": PREFIX,
-        "protocol": 2,  # no notification of a server's, and no round trip to ask for them, at every new connection
-        "retry": Retry(NoBackoff(), 0),  # a decision has 100 ms, and what comes after has its own rule
-        "socket_timeout": 2.0,
-        "socket_connect_timeout": 2.0,
+    connections: dict[str, Any] = {
+        # RESP 3 would ask for a managed service's notifications at every new connection.
+        "protocol": 2,
+        # `Link` bounds every call, and what comes after a failure is for the limit's own rule.
+        "retry": Retry(NoBackoff(), 0),
+        # With a timeout of its own redis-py sends by `asyncio.wait_for`, which swallows cancellation in Python 3.11.
+        "socket_timeout": None,
     }
+    options: dict[str, Any] = {"implementation": "redispy", "key_prefix": PREFIX, **connections}
     query = parts.query
+    if storage is RedisSentinelStorage:
+        options["sentinel_kwargs"] = connections
     if storage is RedisStorage:
         plain = plain.replace("redis", "rediss", 1) if tls else plain
     else:

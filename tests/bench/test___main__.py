@@ -20,6 +20,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "has_nginx", lambda: False)
 
 
+@pytest.mark.timeout(180)  # it starts a dozen processes
 @pytest.mark.usefixtures("small")
 def test_compare_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "new" / "out.json"

@@ -35,6 +35,7 @@ def test_nginx_runs_with_one_worker(upstream: Target, tmp_path: Path, need: Need
         assert status(target, "any") == 200
 
 
+@pytest.mark.timeout(120)
 def test_the_full_chain_of_the_shipped_file_checks_keys_and_refuses_nobody_else(
     upstream: Target, tmp_path: Path
 ) -> None:
@@ -54,6 +55,7 @@ def test_variants_leave_each_plugin_out_once() -> None:
         assert variant.name == f"full - {next(iter(full.middleware[number]))}"
 
 
+@pytest.mark.timeout(120)
 def test_a_target_that_does_not_start_says_why(upstream: Target, tmp_path: Path) -> None:
     broken = Variant("broken", [{"no_such_plugin": {}}])
     with pytest.raises(TargetFailed, match="no_such_plugin"), proxy(broken, upstream, tmp_path, "key"):

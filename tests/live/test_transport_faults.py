@@ -101,7 +101,7 @@ def misbehaving(fault: Fault) -> Script:
     return script
 
 
-def request(url: str, timeout: float = 5.0) -> httpx.Request:
+def request(url: str, *, first_byte: float = 10.0, idle: float = 10.0) -> httpx.Request:
     return httpx.Request(
         "POST",
         url,
@@ -109,13 +109,13 @@ def request(url: str, timeout: float = 5.0) -> httpx.Request:
         stream=httpx.ByteStream(BODY),
         extensions={
             "target": b"/api/generate",
-            "timeout": {"connect": 5.0, "first_byte": timeout, "read": timeout, "write": 5.0},
+            "timeout": {"connect": 10.0, "first_byte": first_byte, "read": idle, "write": 10.0},
         },
     )
 
 
-async def send(transport: Transport, url: str, timeout: float = 5.0) -> Answer:
-    response = await transport.handle_async_request(request(url, timeout))
+async def send(transport: Transport, url: str, **timeouts: float) -> Answer:
+    response = await transport.handle_async_request(request(url, **timeouts))
     assert isinstance(response.stream, Answer)
     return response.stream
 
@@ -127,7 +127,7 @@ async def test_faults(name: str) -> None:
     failure: UpstreamError | None = None
     async with nothing_left(), backend(misbehaving(fault)) as running, Transport(running.url) as transport:
         try:
-            async for item in await send(transport, running.url, 0.05 if WAIT in fault.steps else 5.0):
+            async for item in await send(transport, running.url, **({fault.timer: 0.05} if fault.timer else {})):
                 items.append(item)
         except httpx.TransportError as error:
             failure = translate(error)

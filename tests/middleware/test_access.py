@@ -327,8 +327,11 @@ def bodies(draw: st.DrawFn) -> bytes:
 async def test_what_passes_names_only_what_is_allowed(body: bytes) -> None:
     answer = await ask(Access(ok, routes=["/api/show"], models=["allowed"]), "POST", "/api/show", body)
     if answer.status == 200:
-        read = gojson.decode(body, SHAPE)
-        # As cmd.Or(req.Model, req.Name) and server.ShowHandler read it.
+        try:
+            read = gojson.decode(body, SHAPE)
+        except gojson.BadJSON:
+            return  # a stream that is no bool, which Ollama refuses itself
+        # As cmp.Or(req.Model, req.Name) and server.ShowHandler read it.
         assert names.parse(read["model"] or read["name"]).key == "registry.ollama.ai/library/allowed:latest"
 
 

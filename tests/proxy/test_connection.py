@@ -1,9 +1,11 @@
 import asyncio
+import inspect
 import math
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import httpx
 import pytest
@@ -34,6 +36,7 @@ from tests.support.backend import (
     once,
     reply,
 )
+from tests.support.faketime import FakeLoop
 
 BOTH_LOOPS = True
 
@@ -237,26 +240,6 @@ async def test_is_closed_when_the_backend_closes_it_at_rest(how: str) -> None:
 async def test_is_closed_after_its_rest() -> None:
     async with line(always(reply()), idle_expiry=0.02) as on:
         assert await on.read() == [b"ok"]
-        await on.closed()
-
-
-async def test_a_request_is_no_rest() -> None:
-    resumed = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(reply())
-        await peer.request()
-        await resumed.wait()
-        await peer.send(reply(b"slow"))
-        await peer.gone()
-
-    async with line(script, idle_expiry=0.02) as on:
-        assert await on.read() == [b"ok"]
-        second = asyncio.create_task(on.read())
-        await asyncio.sleep(0.06)  # the time of rest, three times over
-        resumed.set()
-        assert await second == [b"slow"]
         await on.closed()
 
 
@@ -681,9 +664,8 @@ async def test_reading_stops_with_a_slow_reader_and_nothing_is_lost() -> None:
         await peer.gone()
 
     async with line(script) as on:
-        answer = await on.ask(timeouts=Timeouts(idle=0.05))
+        answer = await on.ask()
         await eventually(lambda: on.connection._paused)
-        await asyncio.sleep(0.15)  # the idle timer must not run while it is we who do not read
         assert sent < 2000
         assert answer._waiting <= BEHIND + 2 * READ_AT_ONCE
         assert [item async for item in answer] == [chunk] * 2000
@@ -750,21 +732,6 @@ async def test_silence_right_after_the_head() -> None:
             await answer.read()
 
 
-async def test_a_stream_that_goes_on_is_not_silent() -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(chunked(end=b""))
-        for _ in range(20):
-            await peer.send(b"1\r\nx\r\n")
-            await asyncio.sleep(0.02)
-        await peer.send(b"0\r\n\r\n")
-        await peer.gone()
-
-    async with line(script) as on:
-        assert await on.read(timeouts=Timeouts(first_byte=5, idle=0.2)) == [b"x"] * 20
-        assert on.keeper.released == 1
-
-
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_backend_that_takes_nothing(streamed: bool) -> None:
     async def script(peer: Peer) -> None:
@@ -782,46 +749,208 @@ async def test_a_backend_that_takes_nothing(streamed: bool) -> None:
         await on.closed()
 
 
-async def test_a_backend_that_takes_it_slowly() -> None:
-    size = 48 * 1024 * 1024
-
-    async def script(peer: Peer) -> None:
-        await peer.head()
-        left = size
-        while left > 0:
-            left -= len(await peer.reader.readexactly(min(left, 4 * 1024 * 1024)))
-            await asyncio.sleep(0.03)
-        await peer.send(reply())
-        await peer.gone()
-
-    async with line(script) as on:
-        started = asyncio.get_running_loop().time()
-        assert await on.read(body=b"x" * size, timeouts=Timeouts(first_byte=5, write=0.2)) == [b"ok"]
-        assert asyncio.get_running_loop().time() - started > 0.2
+# The clock, with time that moves when we say so
 
 
-async def test_the_first_byte_timer_starts_when_the_request_is_out() -> None:
-    async def body() -> AsyncIterator[bytes]:
-        yield b"a"
-        await asyncio.sleep(0.1)
-        yield b"b"
+class FakeSocket:
+    """As much of an asyncio transport as a connection looks at."""
 
-    async with line(always(reply())) as on:
-        request = httpx.Request("POST", "http://b/", content=body())
-        outgoing = encode(request)
-        answer = await on.connection.exchange(outgoing, Timeouts(first_byte=0.05))
-        assert [item async for item in answer] == [b"ok"]
+    def __init__(self) -> None:
+        self.unsent = 0
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def write(self, data: bytes) -> None: ...
+
+    def abort(self) -> None:
+        self.aborted = True
 
 
-async def test_no_timer_is_set_for_each_request_or_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with line(always(chunked(*[b"x"] * 100)), idle_expiry=30) as on:
-        timeouts = Timeouts(first_byte=600, idle=120, write=30)
-        await on.read(timeouts=timeouts)
-        timer = on.connection._timer
-        handle = timer._handle
-        for _ in range(10):
-            await on.read(timeouts=timeouts)
-        assert timer._handle is handle
+class Keeping:
+    """An owner that keeps everything."""
+
+    def release(self, connection: Connection) -> None: ...
+    def lost(self, connection: Connection) -> None: ...
+
+
+class Clockwork:
+    """A connection to a fake socket, under a fake clock."""
+
+    def __init__(self, *, idle_expiry: float = math.inf) -> None:
+        self.loop = FakeLoop()
+        self.socket = FakeSocket()
+        self.connection = Connection(Keeping(), Bounds(64 * 1024, 100, idle_expiry), self.loop.as_loop())
+        self.connection.connection_made(cast(asyncio.Transport, self.socket))
+
+    def ask(self, *, unsent: int = 0, **timeouts: float) -> Answer:
+        """Begin an exchange, as far as it comes without an answer; the kernel leaves `unsent` bytes of it."""
+        request = httpx.Request("GET", "http://b/")
+        self.exchange = self.connection.exchange(encode(request), Timeouts(**timeouts))
+        self.exchange.send(None)
+        if unsent:
+            self.socket.unsent = unsent
+            self.connection.pause_writing()
+        assert self.connection._answer is not None
+        return self.connection._answer
+
+    def hear(self, data: bytes) -> None:
+        """Receive `data`; the task that waits for the head runs, if there is one."""
+        self.connection.data_received(data)
+        if inspect.getcoroutinestate(self.exchange) != inspect.CORO_CLOSED:
+            with suppress(StopIteration):
+                self.exchange.send(None)
+
+    def take(self, unsent: int) -> None:
+        """The kernel has taken all but `unsent` bytes."""
+        self.socket.unsent = unsent
+        if not unsent:
+            self.connection.resume_writing()
+
+
+def failure(answer: Answer) -> Exception | None:
+    return answer._error
+
+
+def test_the_head_is_awaited_from_the_end_of_the_request() -> None:
+    line = Clockwork()
+    answer = line.ask(first_byte=10, write=8, unsent=1000)
+    line.loop.advance(7)
+    line.take(0)
+    line.loop.advance(9.9)
+    assert failure(answer) is None
+    line.loop.advance(0.2)
+    assert isinstance(failure(answer), HeadTimedOut)
+    assert line.connection.closed
+
+
+def test_parts_of_a_head_and_interim_responses_do_not_prolong_it() -> None:
+    line = Clockwork()
+    answer = line.ask(first_byte=10, idle=1)
+    for piece in (b"HTTP/1.1 102 x\r\n\r\n", b"HTTP/1.1 200 ", b"OK\r\n"):
+        line.loop.advance(3)
+        line.connection.data_received(piece)
+    assert failure(answer) is None
+    line.loop.advance(1.1)
+    assert isinstance(failure(answer), HeadTimedOut)
+
+
+def test_every_byte_prolongs_the_patience_with_a_body() -> None:
+    line = Clockwork()
+    answer = line.ask(first_byte=10, idle=2)
+    line.hear(chunked(end=b""))
+    for _ in range(20):
+        line.loop.advance(1.9)
+        line.hear(b"1\r\nx\r\n")
+    assert failure(answer) is None
+    line.loop.advance(2.1)
+    assert isinstance(failure(answer), IdleTimedOut)
+
+
+def test_a_part_of_a_chunk_is_no_silence() -> None:
+    line = Clockwork()
+    answer = line.ask(idle=2)
+    line.hear(chunked(end=b"5\r\n"))
+    for byte in (b"h", b"e", b"l"):
+        line.loop.advance(1.9)
+        line.hear(byte)
+    assert failure(answer) is None
+
+
+def test_while_we_do_not_read_the_backend_is_not_silent() -> None:
+    line = Clockwork()
+    answer = line.ask(idle=2)
+    line.hear(chunked(b"x" * (BEHIND + 1), end=b""))
+    assert line.connection._paused
+    line.loop.advance(1000)
+    assert failure(answer) is None
+    with pytest.raises(StopIteration):
+        answer.read().send(None)
+    assert not line.connection._paused
+    line.loop.advance(1.9)
+    assert failure(answer) is None
+    line.loop.advance(0.2)
+    assert isinstance(failure(answer), IdleTimedOut)
+
+
+def test_progress_prolongs_the_patience_with_a_request() -> None:
+    line = Clockwork()
+    answer = line.ask(first_byte=1, write=2, unsent=10_000)
+    for unsent in range(9_000, 0, -1_000):
+        line.loop.advance(1.9)
+        line.take(unsent)
+    assert failure(answer) is None
+    line.loop.advance(4.1)
+    assert isinstance(failure(answer), WriteTimedOut)
+
+
+def test_a_source_that_is_slow_is_not_the_backends_fault() -> None:
+    line = Clockwork()
+    answer = line.ask(first_byte=1, write=1)
+    line.connection._uploading = True
+    line.loop.advance(1000)
+    assert failure(answer) is None
+
+
+def test_an_answer_that_has_begun_is_not_timed_by_the_request() -> None:
+    line = Clockwork()
+    answer = line.ask(first_byte=1, write=1, idle=100, unsent=1000)
+    line.hear(chunked(end=b""))
+    line.loop.advance(99)
+    assert failure(answer) is None
+
+
+def test_rest_ends_where_a_request_begins() -> None:
+    line = Clockwork(idle_expiry=5)
+    line.ask()
+    line.hear(reply())
+    line.loop.advance(4.9)
+    answer = line.ask(first_byte=100)
+    line.loop.advance(99)
+    assert failure(answer) is None
+    line.hear(reply())
+    closed = []
+    for seconds in (4.9, 0.2):
+        line.loop.advance(seconds)
+        closed.append(line.connection.closed)
+    assert closed == [False, True]
+
+
+def test_no_timer_is_set_for_a_request_or_a_chunk() -> None:
+    line = Clockwork(idle_expiry=30)
+
+    def serve() -> None:
+        line.ask(first_byte=600, idle=120, write=30)
+        line.hear(chunked(end=b""))
+        for _ in range(100):
+            line.hear(b"1\r\nx\r\n")
+        line.hear(b"0\r\n\r\n")
+
+    serve()
+    handles = line.loop.handles
+    for _ in range(100):
+        line.loop.advance(0.01)
+        serve()
+    assert line.loop.handles == handles
+
+
+def test_nothing_is_timed_where_nothing_is_asked() -> None:
+    line = Clockwork()
+    answer = line.ask(unsent=1000)
+    line.take(0)
+    line.loop.advance(10**6)
+    line.hear(chunked(end=b""))
+    line.loop.advance(10**6)
+    assert failure(answer) is None
+    assert line.loop.handles == 0
 
 
 async def test_every_failure_is_an_httpx_error_of_the_transport() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from proxy.asgi import Receive, Scope, Send
 from proxy.departure import gone_because
+from proxy.guard import GuardedProtocol
 from proxy.server import Server, ServerError, ServerOptions, TlsOptions, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
 from tests.support.raw import PATIENCE, Raw, Recorder, Seen, read_body, reply
@@ -221,6 +222,30 @@ async def test_tls_clients_that_go_are_noticed(authority: Authority, how: str) -
             await seen.gone.wait()
 
 
+async def test_tls_clients_that_do_not_read_are_bounded(authority: Authority) -> None:
+    async def big(seen: Seen, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not seen.gone.is_set():
+            await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
+            if connection_of(server).flow.write_paused:
+                stopped.set()
+
+    stopped = asyncio.Event()
+    async with (
+        serve(Recorder(big), tls(authority)) as server,
+        over_tls(server.addresses[0], trusting(authority)) as (_, writer),
+    ):
+        writer.write(GET)
+        async with asyncio.timeout(PATIENCE):
+            await stopped.wait()
+        assert connection_of(server).transport.get_write_buffer_size() <= 65_536 + 10_000
+
+
+def connection_of(server: Server) -> GuardedProtocol:
+    (connection,) = server._connections()
+    return connection
+
+
 async def test_client_certificates_are_required(authority: Authority, tmp_path: Path) -> None:
     async with serve(Recorder(), tls(authority, client_ca=True)) as server:
         known = trusting(authority, authority.issue("known"))
@@ -375,6 +400,7 @@ async def test_nothing_is_left_after_the_end() -> None:
 
 PROGRAM = """
 import asyncio, sys
+from proxy.guard import GuardedProtocol
 from proxy.server import Server, ServerOptions
 
 async def app(scope, receive, send):

@@ -236,7 +236,6 @@ async def test_no_more_are_kept_than_allowed() -> None:
 async def test_kept_connections_expire() -> None:
     async with to(always(reply()), idle_expiry=0.02) as (transport, running):
         await ask(transport)
-        assert transport.idle == 1
         await running.all_gone()
         await eventually(lambda: transport.open == 0)
 
@@ -666,20 +665,20 @@ def test_translate_what_another_transport_raised_in_the_middle(error: Exception,
 
 
 @pytest.mark.parametrize(
-    ("script", "kind"),
+    ("script", "kind", "patience"),
     [
-        (once(b"junk\r\n\r\n"), BadAnswer),
-        (once(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"), BadAnswer),
-        (silent, UpstreamTimeout),
+        (once(b"junk\r\n\r\n"), BadAnswer, 10.0),
+        (once(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"), BadAnswer, 10.0),
+        (silent, UpstreamTimeout, 0.05),
     ],
 )
 @pytest.mark.parametrize("make", [Transport, lambda _url: httpx.AsyncHTTPTransport()])
 async def test_both_transports_fail_alike(
-    script: Script, kind: type[UpstreamError], make: Callable[[str], httpx.AsyncBaseTransport]
+    script: Script, kind: type[UpstreamError], patience: float, make: Callable[[str], httpx.AsyncBaseTransport]
 ) -> None:
     async with backend(script) as running, make(running.url) as transport:
         request = httpx.Request(
-            "GET", running.url, headers={"host": "b"}, extensions={"timeout": {"connect": 5.0, "read": 0.05}}
+            "GET", running.url, headers={"host": "b"}, extensions={"timeout": {"connect": 10.0, "read": patience}}
         )
         with pytest.raises(httpx.TransportError) as caught:
             await transport.handle_async_request(request)

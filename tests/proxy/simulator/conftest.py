@@ -1,15 +1,50 @@
-"""A certificate for the simulator's TLS."""
+"""The official clients, closed behind each test, and a certificate for the simulator's TLS."""
 
 import datetime
 import ipaddress
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import anthropic
+import ollama
+import openai
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from proxy.simulator import Ollama
+
+
+class Clients:
+    """Makes official clients for a simulator."""
+
+    def __init__(self, later: Callable[[Callable[[], Awaitable[None]]], object]) -> None:
+        self._later = later
+
+    def ollama(self, sim: Ollama) -> ollama.AsyncClient:
+        client = ollama.AsyncClient(sim.url)
+        self._later(client.close)
+        return client
+
+    def openai(self, sim: Ollama) -> openai.AsyncOpenAI:
+        client = openai.AsyncOpenAI(base_url=f"{sim.url}/v1", api_key="ollama", max_retries=0)
+        self._later(client.close)
+        return client
+
+    def anthropic(self, sim: Ollama) -> anthropic.AsyncAnthropic:
+        client = anthropic.AsyncAnthropic(base_url=sim.url, api_key="ollama", max_retries=0)
+        self._later(client.close)
+        return client
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[Clients]:
+    async with AsyncExitStack() as stack:
+        yield Clients(stack.push_async_callback)
 
 
 @pytest.fixture(scope="session")

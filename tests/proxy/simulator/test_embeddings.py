@@ -2,12 +2,11 @@ import base64
 import struct
 from typing import Any
 
-import ollama
-import openai
 import pytest
 
 from proxy.simulator import Ollama
 from tests.proxy.simulator.client import Wire, ask, encode
+from tests.proxy.simulator.conftest import Clients
 
 MODEL = "nomic-embed-text"
 
@@ -77,18 +76,17 @@ async def test_embedding_may_fail_and_be_cancelled() -> None:
         assert (await ask(sim, "POST", "/api/embed", {"model": MODEL, "input": "x"})).json() == {"error": "it died"}
 
 
-async def test_the_official_clients_embed() -> None:
+async def test_the_official_clients_embed(clients: Clients) -> None:
     async with Ollama() as sim:
-        client = ollama.AsyncClient(sim.url)
+        client = clients.ollama(sim)
         assert len((await client.embed(MODEL, ["a", "b"])).embeddings) == 2
         assert len((await client.embeddings(MODEL, "a")).embedding) == 768
-        compatible = openai.AsyncOpenAI(base_url=f"{sim.url}/v1", api_key="ollama")
+        compatible = clients.openai(sim)
         # The SDK asks for base64 by itself and decodes it.
         packed = await compatible.embeddings.create(model=MODEL, input=["a", "b"])
         plain = await compatible.embeddings.create(model=MODEL, input="a", encoding_format="float")
         assert packed.data[0].embedding == pytest.approx(plain.data[0].embedding, rel=1e-6)
         assert (packed.usage.prompt_tokens, packed.data[1].index) == (2, 1)
-        await compatible.close()
 
 
 async def test_base64_is_little_endian_floats() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.simulator import Model, Ollama
 from tests.proxy.simulator.client import ask, chat
+from tests.proxy.simulator.conftest import Clients
 
 
 async def test_root_and_version() -> None:
@@ -93,15 +94,14 @@ async def test_show_asks_the_cloud() -> None:
         assert (answer.status, answer.json()["error"]) == (401, "unauthorized")
 
 
-async def test_openai_models() -> None:
+async def test_openai_models(clients: Clients) -> None:
     async with Ollama("llama3.2", "me/mine:7b") as sim:
-        client = openai.AsyncOpenAI(base_url=f"{sim.url}/v1", api_key="ollama")
+        client = clients.openai(sim)
         listed = [(model.id, model.owned_by) async for model in client.models.list()]
         assert listed == [("llama3.2:latest", "library"), ("me/mine:7b", "me")]
         assert (await client.models.retrieve("LLAMA3.2")).id == "LLAMA3.2"
         with pytest.raises(openai.NotFoundError, match="model 'nope' not found"):
             await client.models.retrieve("nope")
-        await client.close()
 
 
 async def test_the_account() -> None:
@@ -133,9 +133,9 @@ async def test_status_and_recommendations() -> None:
         assert len(body["recommendations"]) == 4
 
 
-async def test_the_official_client_reads_everything() -> None:
+async def test_the_official_client_reads_everything(clients: Clients) -> None:
     async with Ollama() as sim:
-        client = ollama.AsyncClient(sim.url)
+        client = clients.ollama(sim)
         await client.chat("llama3.2", [{"role": "user", "content": "hi"}])
         listed, running, shown = await client.list(), await client.ps(), await client.show("llama3.2")
         assert [model.model for model in listed.models][:2] == ["llama3.2:latest", "qwen3:latest"]

@@ -1,9 +1,9 @@
-import openai
 import pytest
 
 from proxy.simulator import Ollama
 from proxy.simulator.transcription import read_form
 from tests.proxy.simulator.client import Answer, ask
+from tests.proxy.simulator.conftest import Clients
 
 TYPE = "Content-Type: multipart/form-data; boundary=frontier"
 
@@ -76,9 +76,8 @@ async def test_failures_and_a_full_queue() -> None:
         assert (await post(sim, ("model", b"llama3.2"), ("file", b"x"))).status == 500
 
 
-async def test_the_official_client_transcribes() -> None:
+async def test_the_official_client_transcribes(clients: Clients) -> None:
     async with Ollama() as sim:
-        client = openai.AsyncOpenAI(base_url=f"{sim.url}/v1", api_key="ollama")
+        client = clients.openai(sim)
         heard = await client.audio.transcriptions.create(model="llama3.2", file=("a.wav", b"RIFF" * 100))
         assert heard.text
-        await client.close()

@@ -1,0 +1,129 @@
+"""Where models are loaded: a trace replayed against the pool, one host that could hold all, and round robin.
+
+Eight models, three hosts that hold two each. Hosts throw out the model that was used longest ago, as Ollama does; the
+pool knows of it only what its own requests and a look every few seconds tell.
+"""
+
+import heapq
+import itertools
+import random
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from proxy.backend import Backend, Resident, make_backend
+from proxy.exchange import Exchange
+from proxy.lease import Lease
+from proxy.pool import Pool, PoolOptions
+from tests.support.asgi import make_exchange
+
+MODELS = [f"m{number}" for number in range(8)]
+REQUESTS = 3000
+HELD = 2
+
+
+@dataclass(frozen=True)
+class Event:
+    at: float
+    model: str
+    takes: float
+
+
+def trace(seed: int) -> Iterator[Event]:
+    """Requests in bursts of one model, popular models more often, some at the same time."""
+    rng = random.Random(seed)
+    weights = [1 / (rank + 1) for rank in range(len(MODELS))]
+    at = 0.0
+    model = MODELS[0]
+    for _ in range(REQUESTS):
+        at += rng.expovariate(2.0)
+        if rng.random() < 0.3:
+            model = rng.choices(MODELS, weights)[0]
+        yield Event(at, model, rng.uniform(0.5, 2.0))
+
+
+@dataclass
+class Host:
+    """What a host really holds."""
+
+    room: int
+    held: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    reloads: int = 0
+    served: int = 0
+
+    def serve(self, model: str) -> None:
+        self.served += 1
+        if model not in self.held:
+            self.reloads += 1
+            while len(self.held) >= self.room:
+                self.held.popitem(last=False)
+        self.held[model] = None
+        self.held.move_to_end(model)
+
+
+def reloads_of_one(seed: int) -> int:
+    host = Host(room=6)
+    for event in trace(seed):
+        host.serve(event.model)
+    return host.reloads
+
+
+def reloads_of_round_robin(seed: int) -> int:
+    hosts = [Host(HELD) for _ in range(3)]
+    for host, event in zip(itertools.cycle(hosts), trace(seed), strict=False):
+        host.serve(event.model)
+    return sum(host.reloads for host in hosts)
+
+
+async def replay(seed: int) -> list[Host]:
+    """Send the trace through a pool; a request holds its lease for as long as it takes."""
+    hosts = {f"b{number}": Host(HELD) for number in range(3)}
+    backends = [make_backend(name, f"http://127.0.0.1:{number}") for number, name in enumerate(hosts, 1)]
+    pool = Pool(backends, PoolOptions(grace=0.0))
+    for backend in backends:
+        backend.models = {f"registry.ollama.ai/library/{model}:latest": {} for model in MODELS}
+    running: list[tuple[float, int, Exchange, Lease]] = []
+    next_look = 0.0
+    for number, event in enumerate(trace(seed)):
+        while running and running[0][0] <= event.at:
+            _, _, exchange, lease = heapq.heappop(running)
+            with lease:
+                pool.finished(exchange, lease, None)
+        if event.at >= next_look:
+            next_look = event.at + 5.0
+            for backend in backends:
+                look(backend, hosts[backend.name])
+        exchange = await chat(event.model)
+        lease = pool.lease(exchange)
+        hosts[lease.backend.name].serve(event.model)
+        lease.first_byte()
+        heapq.heappush(running, (event.at + event.takes, number, exchange, lease))
+    for _, _, _, lease in running:
+        lease.give_back()
+    return list(hosts.values())
+
+
+def look(backend: Backend, host: Host) -> None:
+    backend.saw_running({f"registry.ollama.ai/library/{model}:latest": Resident() for model in host.held})
+
+
+async def chat(model: str) -> Exchange:
+    exchange = make_exchange(body=b'{"model":"%s","messages":[]}' % model.encode())
+    await exchange.body()
+    return exchange
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_reloads(seed: int) -> None:
+    hosts = await replay(seed)
+    reloads = sum(host.reloads for host in hosts)
+    most = max(host.served for host in hosts)
+    one, many = reloads_of_one(seed), reloads_of_round_robin(seed)
+    per_thousand = [f"{1000 * count / REQUESTS:.0f}" for count in (reloads, one, many)]
+    print("reloads per 1,000 requests: {}, one host of six models {}, round robin {}".format(*per_thousand))
+    print(f"the busiest host served {most / (REQUESTS / 3):.2f} times the mean")
+    assert reloads <= 1.3 * one
+    assert reloads <= 0.4 * many
+    assert most <= 1.5 * REQUESTS / 3

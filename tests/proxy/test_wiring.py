@@ -1,0 +1,60 @@
+"""proxy/wiring.py."""
+
+from config.load import load_text
+from config.schema import Settings
+from proxy.services import Clock
+from proxy.wiring import make_pool, make_routes, make_store, make_watch, server_options
+
+FULL = """
+listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
+server: {head: {size: 8KiB, fields: 20, deadline: 1s}, write: 2s, keep_alive: 3s, shutdown: 4s}
+backends:
+  - {name: a, url: "${URL}", weight: 2, slots: 3, model_slots: {big: 1}, headers: {Authorization: "Bearer ${TOKEN}"}}
+  - {name: b, url: "unix:/run/ollama.sock"}
+pool:
+  prefer: [least_busy]
+  spread_after: 7
+  grace: 1s
+  timeouts: {connect: 1s, load: 6s, first_byte: 2s, idle: 3s, write: 4s, total: 5s}
+  health: {every: 10s, timeout: 1s, down_after: 4, up_after: 2}
+  eject: {after: 6, for: 7s, longest: 8s, at_most: 25%, ramp: 9s}
+routes: [{path: /v1/images, methods: [POST], kind: inference, flavor: openai, body: json, models: [model]}]
+"""
+
+
+def settings() -> Settings:
+    found = load_text(FULL, env={"TOKEN": "canary", "URL": "http://127.0.0.1:1"}).settings
+    assert found is not None
+    return found
+
+
+def test_the_pool() -> None:
+    loaded = load_text(FULL, env={"TOKEN": "canary", "URL": "http://127.0.0.1:1"})
+    pool = make_pool(loaded, settings())
+    one, two = pool.backends
+    assert (one.name, str(one.url), one.shown, one.weight, one.slots) == ("a", "http://127.0.0.1:1", "${URL}", 2, 3)
+    assert one.model_slots == {"registry.ollama.ai/library/big:latest": 1}
+    assert list(one.headers) == [(b"authorization", b"Bearer canary")]
+    assert two.host == b"localhost"
+    rules = one.health.rules
+    assert (rules.down_after, rules.up_after, rules.eject_after) == (4, 2, 6)
+    assert (rules.eject_for, rules.eject_longest, rules.ramp) == (7, 8, 9)
+    options, timeouts = pool.options, pool.timeouts
+    assert (options.prefer, options.spread_after, options.grace, options.eject_share) == (("least_busy",), 7, 1, 0.25)
+    assert (timeouts.connect, timeouts.load, timeouts.first_byte) == (1, 6, 2)
+    assert (timeouts.idle, timeouts.write, timeouts.total) == (3, 4, 5)
+    assert make_watch(settings(), pool).oldest == 31
+    assert "canary" not in repr(pool)
+
+
+def test_the_server() -> None:
+    options = server_options(settings())
+    assert list(options.listen) == ["127.0.0.1:0", "unix:/tmp/x.sock"]
+    assert (options.head_bytes, options.head_fields, options.head_timeout) == (8192, 20, 1)
+    assert (options.write_timeout, options.keep_alive, options.shutdown_timeout) == (2, 3, 4)
+
+
+def test_routes_and_store() -> None:
+    assert make_routes(settings()).routes[0].path == "/v1/images"
+    loaded = load_text(FULL, env={"TOKEN": "x", "URL": "http://127.0.0.1:1"})
+    assert make_store(loaded, settings(), Clock()).url == "memory"
