@@ -2,6 +2,7 @@
 
 import argparse
 import resource
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -99,4 +100,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and stop on the way out what was started
     sys.exit(main())

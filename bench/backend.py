@@ -7,6 +7,7 @@ not stream. All but the time is precomputed, and one timer drives all streams. P
 import asyncio
 import os
 import re
+import sys
 import time
 from collections import defaultdict
 from typing import Final, cast
@@ -154,12 +155,13 @@ class Backend(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Serve until killed."""
+    """Serve until standard input ends, which it also does when whoever started us is killed."""
     loop = asyncio.get_running_loop()
     pacer = Pacer(loop)
     server = await loop.create_server(lambda: Backend(pacer), HOST, 0, backlog=8192)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await loop.run_in_executor(None, sys.stdin.buffer.read)
+    server.close()
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def make_key(folder: Path) -> str:
 def backend() -> Iterator[Target]:
     """Run the fake backend, which is also the target "direct"; nothing of it is counted then."""
     command = [sys.executable, "-m", "bench.backend"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             yield Target("direct", int(process.stdout.readline()), process.pid)

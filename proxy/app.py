@@ -13,13 +13,18 @@ from proxy.chain import build
 from proxy.dispatch import Dispatch
 from proxy.endpoint import Endpoint
 from proxy.frame import Frame, Generation
-from proxy.plan import Plan, plan
+from proxy.plan import Plan
+from proxy.plan import plan as make_plan
+from proxy.pool import Pool
 from proxy.services import Backends, Clock, LogSink, RetryBudget, Store
 from proxy.views import Views
-from proxy.wiring import make_pool, make_routes, make_store, make_watch
+from proxy.watch import Watch
+from proxy.wiring import make_backends, make_routes, make_store, pool_options
 
 PSEUDONYM: Final = f"ollama-proxy-{secrets.token_hex(4)}"
 """How this process calls itself in Via, so that it knows a request that comes back."""
+NEEDS_RESTART: Final = ("listen", "tls", "store")
+"""Settings that a running process keeps: they are what others know it by."""
 
 
 class App:
@@ -38,8 +43,8 @@ class App:
         settings = self.settings
         self.clock = Clock()
         self.store = make_store(loaded, settings, self.clock)
-        self.pool = make_pool(loaded, settings)
-        self.watch = make_watch(settings, self.pool)
+        self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
+        self.watch = Watch(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.services: Mapping[type, object] = {
             Clock: self.clock,
             Store: self.store,
@@ -47,15 +52,35 @@ class App:
             RetryBudget: RetryBudget(self.clock),
             LogSink: sink,
         }
+        self.bodies = BodyBudget(each=settings.server.body.each, total=settings.server.body.total)
+        self.frame = Frame(self._generation(1, self.plan, settings), bodies=self.bodies, lifespan=self._lifespan)
+
+    def reload(self, loaded: Loaded) -> tuple[str, ...]:
+        """Put another policy file in force for the requests that come from now on.
+
+        Requests that run end under the file they began with; backends that did not change keep their connections and
+        their state. Returns the settings that changed but need a restart. Raises Invalid, and then nothing changed.
+        """
+        plan, settings = check(loaded)
+        backends = make_backends(loaded, settings, self.settings, self.pool.backends)
+        generation = self._generation(self.frame.current.number + 1, plan, settings)
+        before, self.settings, self.plan = self.settings, settings, plan
+        self.pool.replace(backends, pool_options(settings))
+        self.watch.pace(every=settings.pool.health.every, timeout=settings.pool.health.timeout)
+        self.watch.start()
+        self.bodies.each, self.bodies.total = settings.server.body.each, settings.server.body.total
+        self.frame.current = generation
+        return tuple(name for name in NEEDS_RESTART if getattr(before, name) != getattr(settings, name))
+
+    def _generation(self, number: int, plan: Plan, settings: Settings) -> Generation:
+        """Build the chain of a policy file; raises Invalid."""
         endpoint = Endpoint(
-            self.pool, Views(self.pool, oldest=self.watch.oldest), Dispatch(self.pool, pseudonym=PSEUDONYM)
+            self.pool,
+            Views(self.pool, oldest=self.watch.oldest),
+            Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM),
         )
-        chain = build(self.plan, endpoint, self.services)
-        self.frame = Frame(
-            Generation(1, chain.app, make_routes(settings), settings.trusted_proxies, chain.blame),
-            bodies=BodyBudget(each=settings.server.body.each, total=settings.server.body.total),
-            lifespan=self._lifespan,
-        )
+        chain = build(plan, endpoint, self.services)
+        return Generation(number, chain.app, make_routes(settings), settings.trusted_proxies, chain.blame)
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -71,7 +96,7 @@ class App:
 
 def check(loaded: Loaded) -> tuple[Plan, Settings]:
     """Return what a policy file comes to; raises Invalid with every mistake in it."""
-    planned, problems = plan(loaded)
+    planned, problems = make_plan(loaded)
     if planned is None or loaded.settings is None:
         raise Invalid(problems)
     return planned, loaded.settings

@@ -26,7 +26,7 @@ from proxy.parser import AnswerParser
 from proxy.wire import LAST_CHUNK, Outgoing, Upload, chunk
 
 _JOIN: Final = 16 * 1024
-"""Bytes of body up to which head and body are copied into one buffer rather than handed over as two."""
+"""Bytes of body up to which head and body are copied into one buffer rather than written as two."""
 _EARLY: Final = 0.002
 """Seconds by which a timer may be early: uvloop's clock counts milliseconds."""
 
@@ -237,10 +237,10 @@ class Connection(asyncio.Protocol, Source):
     def _write(self, *parts: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             return  # `connection_lost` follows
-        if sum(map(len, parts)) > _JOIN:
-            self._transport.writelines(parts)
-        else:
-            self._transport.write(b"".join(parts))
+        if sum(map(len, parts)) <= _JOIN:
+            parts = (b"".join(parts),)
+        for part in parts:  # asyncio's `writelines` calls no `pause_writing` before 3.12.9 and 3.13.2 (CVE-2024-12254)
+            self._transport.write(part)
         self._mark_written()
 
     def _mark_written(self) -> None:

@@ -29,7 +29,7 @@ from proxy.errors import (
 from proxy.exchange import Exchange, Usage
 from proxy.headers import downstream_headers, upstream_headers, via_names
 from proxy.lease import Lease
-from proxy.pool import Pool
+from proxy.pool import Pool, Timeouts
 from proxy.routes import Match, NoMatch, Route
 from proxy.sending import send as send_once_more
 from proxy.tail import Format, Tail, format_of
@@ -59,13 +59,13 @@ class Dispatch:
 
     Args:
         pool: where the backends are.
+        timeouts: how long each part of a request may take.
         pseudonym: how this process calls itself in Via; a request that brings it back is a loop.
     """
 
-    def __init__(self, pool: Pool, *, pseudonym: str) -> None:
+    def __init__(self, pool: Pool, timeouts: Timeouts, *, pseudonym: str) -> None:
         self._pool = pool
         self._via = pseudonym.encode("latin-1")
-        timeouts = pool.timeouts
         self._total = timeouts.total
         self._warm = {
             "connect": timeouts.connect,

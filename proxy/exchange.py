@@ -7,7 +7,7 @@ gives it; the frame puts them on ``http.response.start``, so that no plugin need
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from proxy import jsontext
 from proxy.asgi import Header, Message, Receive, Scope, without
@@ -41,6 +41,13 @@ class Usage:
     tokens_out: int | None = None
     source: Literal["reported", "estimated"] = "reported"
     done_reason: str | None = None
+
+
+class Held(Protocol):
+    """A slot of a backend that is held for a request."""
+
+    def give_back(self) -> None:
+        """Give it up unused."""
 
 
 class Exchange:
@@ -77,10 +84,13 @@ class Exchange:
         "gone",
         "id",
         "identity",
+        "lease",
         "match",
         "outcome",
         "pinned",
         "policy",
+        "queue_position",
+        "queue_reason",
         "queued",
         "reason",
         "response_headers",
@@ -89,6 +99,7 @@ class Exchange:
         "status",
         "tenant",
         "terminated",
+        "ticket",
         "tried",
         "usage",
     )
@@ -132,6 +143,10 @@ class Exchange:
         self.claims: Mapping[str, Any] = {}
         # queue
         self.queued = 0.0
+        self.queue_position: int | None = None
+        self.queue_reason: str | None = None
+        self.ticket: object | None = None
+        self.lease: Held | None = None
         # retry
         self.gave_up: str | None = None
         # dispatch

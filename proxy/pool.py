@@ -57,11 +57,27 @@ class Pool:
         self.options = options or PoolOptions()
         self.timeouts = self.options.timeouts
         self._by_name = {backend.name: backend for backend in self.backends}
+        self._retired: list[Backend] = []
         self._conversations = Memory()
         self._listeners: list[Callable[[], None]] = []
         self._telling = False
         self._stale: Callable[[Backend], None] = lambda _: None
         self._seconds: dict[str, float] = {}
+
+    def replace(self, backends: Sequence[Backend], options: PoolOptions) -> None:
+        """Use `backends` from now on. Those that are no longer there finish what they run, then they are closed."""
+        gone = [backend for backend in self.backends if backend not in backends]
+        self.backends = list(backends)
+        self._by_name = {backend.name: backend for backend in self.backends}
+        self.options, self.timeouts = options, options.timeouts
+        self._retired += gone
+        self.changed()
+
+    async def close_retired(self) -> None:
+        """Close the backends that `replace` took out and that run nothing any more."""
+        for backend in [backend for backend in self._retired if not backend.active]:
+            self._retired.remove(backend)
+            await backend.transport.aclose()
 
     def named(self, name: str) -> Backend | None:
         """Return the backend called `name`."""
@@ -243,7 +259,7 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for backend in self.backends:
+        for backend in (*self.backends, *self._retired):
             await backend.transport.aclose()
 
     def __repr__(self) -> str:

@@ -6,12 +6,13 @@ protocols is made by ``proxy/app.py``; plugins know only these names.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from limits.aio.storage import Storage as LimitsStorage
 
-from proxy.exchange import Exchange
+from proxy.errors import Refused
+from proxy.exchange import Exchange, Held
 from proxy.quotas import Admission, Lease, Level, Quota
 
 
@@ -94,6 +95,92 @@ class Backends(Protocol):
         """Whether a usable backend is left that this request was not sent to."""
 
 
+@runtime_checkable
+class Slots(Protocol):
+    """What a scheduler needs of the pool: slots, and when one may be free."""
+
+    def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Held | None:
+        """Lease the best backend that has a slot for `exchange` now, or return None where waiting is better.
+
+        `waiting` says how many requests wait for the same model, this one included. Raises Refused where waiting is no
+        use.
+        """
+
+    def lane(self, exchange: Exchange) -> Hashable:
+        """Return what makes requests interchangeable: where `try_lease` has nothing for one, it has nothing for any."""
+
+    def on_free(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever a request that had to wait may find a place now; not more than once a turn."""
+
+    def service_time(self, exchange: Exchange) -> float | None:
+        """Return the trend of the seconds that requests like this one hold a slot; None where it is not known."""
+
+    def capacity(self, exchange: Exchange) -> int | None:
+        """Return how many requests like this one can run at once; None for no bound."""
+
+
+class Terms(NamedTuple):
+    """How a request waits for a slot.
+
+    Attributes:
+        tenant: who has one turn among all.
+        cost: tokens it is expected to take.
+        weight: the tenant's share compared to the others'.
+        priority: higher ones go first; 0 is the usual one.
+        depth: it is refused where so many wait, unless another tenant has more than its share of them.
+        depth_per_tenant: it is refused where so many of its tenant wait; None for no such bound.
+        wait: seconds it waits at most.
+        deadline: by `Clock.monotonic`, when its answer must be complete; None for never.
+    """
+
+    tenant: str
+    cost: int
+    weight: float = 1.0
+    priority: int = 0
+    depth: int = 200
+    depth_per_tenant: int | None = None
+    wait: float = 60.0
+    deadline: float | None = None
+
+
+class Outlook(NamedTuple):
+    """What a request has to expect that comes now and finds no free slot.
+
+    Attributes:
+        position: how many go before it, and it.
+        seconds: how long it will wait, None where that is not known.
+        refusal: what it is refused with; None where it may wait.
+    """
+
+    position: int
+    seconds: float | None
+    refusal: Refused | None
+
+
+class Scheduler(ABC):
+    """Where requests wait for slots."""
+
+    @abstractmethod
+    async def enter(self, exchange: Exchange, terms: Terms) -> None:
+        """Wait for a slot and put its lease at ``exchange.lease``. Call `leave` afterwards, whatever happened.
+
+        Raises Refused where there is no room (429, 503), where it would not be its turn in time (503, at once), and
+        where it was not (503).
+        """
+
+    @abstractmethod
+    async def again(self, exchange: Exchange) -> None:
+        """Like `enter`, at the head of the line, for a further attempt of a request that entered before."""
+
+    @abstractmethod
+    def leave(self, exchange: Exchange) -> None:
+        """End what `enter` began: give back a lease that nobody used, and count what the request really took."""
+
+    @abstractmethod
+    def outlook(self, exchange: Exchange, terms: Terms) -> Outlook:
+        """Say what would happen to a request without a free slot; nothing is done."""
+
+
 class RetryBudget:
     """Keeps retries a bounded share of all requests of this process, whatever fails.
 
@@ -132,4 +219,14 @@ class LogSink(Protocol):
         """Take one line without its newline."""
 
 
-SERVICES: Final[tuple[type, ...]] = (Clock, Policies, EntryName, Store, Backends, RetryBudget, LogSink)
+SERVICES: Final[tuple[type, ...]] = (
+    Clock,
+    Policies,
+    EntryName,
+    Store,
+    Backends,
+    Slots,
+    Scheduler,
+    RetryBudget,
+    LogSink,
+)

@@ -10,6 +10,7 @@ import structlog
 
 from proxy.backend import Backend, Resident
 from proxy.errors import BadAnswer, UpstreamError
+from proxy.health import State
 from proxy.models import parse as parse_model
 from proxy.pool import Pool
 from proxy.survey import ask
@@ -35,9 +36,9 @@ class Watch:
         self._pool = pool
         self._every = every
         self._timeout = timeout
-        self._tasks: list[asyncio.Task[None]] = []
-        self._wake = {backend.name: asyncio.Event() for backend in pool.backends}
-        self._shown = {backend.name: backend.health.shown for backend in pool.backends}
+        self._tasks: dict[Backend, asyncio.Task[None]] = {}
+        self._wake: dict[Backend, asyncio.Event] = {}
+        self._shown: dict[Backend, State] = {}
         pool.on_stale(self.refresh)
 
     @property
@@ -46,24 +47,35 @@ class Watch:
         return 3 * self._every + self._timeout
 
     def start(self) -> None:
-        """Begin to watch; the first question is asked at once."""
-        self._tasks = [asyncio.create_task(self._watch(backend)) for backend in self._pool.backends]
+        """Begin to watch the backends that the pool has now; new ones are asked at once, those that went no more."""
+        for backend in self._tasks.keys() - set(self._pool.backends):
+            self._tasks.pop(backend).cancel()
+        for backend in self._pool.backends:
+            if backend not in self._tasks:
+                self._tasks[backend] = asyncio.create_task(self._watch(backend))
+
+    def pace(self, *, every: float, timeout: float) -> None:
+        """Ask at another interval from the next question on."""
+        self._every, self._timeout = every, timeout
 
     async def stop(self) -> None:
         """End watching."""
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._tasks.clear()
 
     def refresh(self, backend: Backend) -> None:
         """Ask `backend` now: something it did says that what is known of it is not so any more."""
-        self._wake[backend.name].set()
+        if backend in self._wake:
+            self._wake[backend].set()
 
     async def _watch(self, backend: Backend) -> None:
-        wake = self._wake[backend.name]
+        wake = self._wake[backend] = asyncio.Event()
         while True:
             wake.clear()
             await self.look(backend)
+            await self._pool.close_retired()
             pause = self._every / (SOONER if backend.health.state == "suspect" else 1)
             try:
                 async with asyncio.timeout(pause * random.uniform(1 - JITTER, 1 + JITTER)):
@@ -102,9 +114,9 @@ class Watch:
             return None  # Ollama before 0.1.38 does not know it.
 
     def _tell(self, backend: Backend) -> None:
-        state, before = backend.health.shown, self._shown[backend.name]
+        state, before = backend.health.shown, self._shown.get(backend, "up")
+        self._shown[backend] = state
         if state != before:
-            self._shown[backend.name] = state
             level = log.info if state in ("up", "draining") else log.warning
             level("backend_state", backend=backend.name, before=before, state=state, reason=backend.health.reason)
 

@@ -1,5 +1,6 @@
 """From settings to the parts they describe; pure mapping, one function a part."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from config.backends import Backend as BackendSettings
@@ -9,14 +10,13 @@ from config.schema import Settings
 from proxy.backend import Backend, make_backend
 from proxy.health import Rules
 from proxy.models import parse as parse_model
-from proxy.pool import Pool, PoolOptions, Timeouts
+from proxy.pool import PoolOptions, Timeouts
 from proxy.routes import Route, RouteTable
 from proxy.server import ServerOptions, TlsOptions
 from proxy.services import Clock, Store
 from proxy.store import open_store
 from proxy.transport import tls_context
 from proxy.units import Mistake
-from proxy.watch import Watch
 
 
 def make_routes(settings: Settings) -> RouteTable:
@@ -45,24 +45,31 @@ def make_store(loaded: Loaded, settings: Settings, clock: Clock) -> Store:
         raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
 
 
-def make_pool(loaded: Loaded, settings: Settings) -> Pool:
-    """The backends with their transports; nothing is connected yet. Raises Invalid for TLS files that are none."""
+def make_backends(
+    loaded: Loaded, settings: Settings, before: Settings | None = None, running: Sequence[Backend] = ()
+) -> list[Backend]:
+    """The backends with their transports; nothing is connected yet. Raises Invalid for TLS files that are none.
+
+    Where the settings `before` described one of the `running` backends in the same words, that one is taken over, with
+    its connections and with all that is known of it.
+    """
+    kept: dict[str, tuple[BackendSettings, Backend]] = {}
+    if before is not None and before.pool == settings.pool:
+        kept = {entry.name: (entry, backend) for entry, backend in zip(before.backends, running, strict=True)}
     backends: list[Backend] = []
     problems: list[Problem] = []
     for index, entry in enumerate(settings.backends):
+        known, backend = kept.get(entry.name, (None, None))
+        if backend is not None and known == entry:
+            backends.append(backend)
+            continue
         try:
             backends.append(_backend(settings, entry))
         except ValueError as error:
             problems.append(loaded.problem(("backends", index, "tls"), Mistake(str(error))))
     if problems:
         raise Invalid(problems)
-    return Pool(backends, _pool_options(settings))
-
-
-def make_watch(settings: Settings, pool: Pool) -> Watch:
-    """What asks the backends how they are."""
-    health = settings.pool.health
-    return Watch(pool, every=health.every, timeout=health.timeout)
+    return backends
 
 
 def server_options(settings: Settings) -> ServerOptions:
@@ -80,7 +87,8 @@ def server_options(settings: Settings) -> ServerOptions:
     )
 
 
-def _pool_options(settings: Settings) -> PoolOptions:
+def pool_options(settings: Settings) -> PoolOptions:
+    """How the backends are used together."""
     pool, timeouts = settings.pool, settings.pool.timeouts
     return PoolOptions(
         timeouts=Timeouts(

@@ -21,7 +21,10 @@ KERNEL = frozenset(
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"
-TOP = frozenset({"proxy.cli", "proxy.demo", "proxy.app", "proxy.announce", "proxy.frame", "proxy.chain", "proxy.server"})
+TOP = frozenset(
+    f"proxy.{name}"
+    for name in ("cli", "demo", "app", "announce", "frame", "chain", "plan", "plugins", "reference", "server", "wiring")
+)
 """What stands above dispatch; nothing below may import it."""
 BELOW = ("proxy.dispatch", "proxy.pool", "proxy.selection", "proxy.transport", "proxy.tail", "proxy.headers")
 

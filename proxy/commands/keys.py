@@ -45,9 +45,8 @@ def show(file: FileOption = KEYS) -> None:
     broken = False
     for entry in _read(file):
         if isinstance(entry, KeyEntry):
-            typer.echo(
-                f"{entry.id}  {entry.name:<20} tenant={entry.tenant or '-'} policy={entry.policy or '-'} {_state(entry)}"
-            )
+            whose = f"tenant={entry.tenant or '-'} policy={entry.policy or '-'}"
+            typer.echo(f"{entry.id}  {entry.name:<20} {whose} {_state(entry)}")
         else:
             broken = True
             typer.echo(str(entry), err=True)

@@ -277,7 +277,7 @@ class Splitter:
     def cut(self, record: bytes) -> list[bytes]:
         """Return chunks made of what was left over and of most of `record`."""
         data = self._rest + record
-        cuts = sorted(self._rng.randrange(1, len(data)) for _ in range(self._rng.randrange(1, 4)))
+        cuts = sorted(self._rng.randrange(len(data)) for _ in range(self._rng.randrange(1, 4)))
         pieces = [data[a:b] for a, b in itertools.pairwise((0, *cuts)) if a < b]
         self._rest = data[cuts[-1] :]
         return pieces

@@ -12,7 +12,7 @@ from proxy.services import StoreUnavailable
 
 log = structlog.get_logger("ollama_proxy.store")
 
-PLACES: Final = 64
+PLACES: Final = 32
 """Calls at once, and so connections."""
 PROBE_TIMEOUT: Final = 1.0
 """Seconds a probe may take; a new connection through TLS or a Sentinel may need more than a request should wait."""
@@ -55,14 +55,17 @@ class Link:
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
         """Return what `script` returns; raises StoreUnavailable."""
-        if self._probing is not None:
-            raise StoreUnavailable(f"{self.url} is unreachable")
-        try:
-            async with asyncio.timeout(self._within), self._places:
-                return await script(keys=keys, args=args)
-        except FAILURES as error:
-            self._lost(error)
-            raise StoreUnavailable(f"{self.url} failed: {type(error).__name__}") from error
+        # Waiting for a place is not counted: it is our own work that takes so long then, not the server's. And where it
+        # is the server's, it ends when the calls in those places have run out of time.
+        async with self._places:
+            if self._probing is not None:
+                raise StoreUnavailable(f"{self.url} is unreachable")
+            try:
+                async with asyncio.timeout(self._within):
+                    return await script(keys=keys, args=args)
+            except FAILURES as error:
+                self._lost(error)
+                raise StoreUnavailable(f"{self.url} failed: {type(error).__name__}") from error
 
     def _lost(self, error: Exception) -> None:
         if self._probing is None:

@@ -79,7 +79,7 @@ async def test_ollama_python_async(place: Setting) -> None:
     assert (await client.show("llama3.2")).details
     assert (await client.ps()).models
     assert [part.status async for part in await client.pull("phi4", stream=True)][-1] == "success"
-    await client.close()
+    await client._client.aclose()
 
 
 async def test_ollama_python_takes_its_key_from_the_environment(
@@ -88,7 +88,7 @@ async def test_ollama_python_takes_its_key_from_the_environment(
     monkeypatch.setenv("OLLAMA_API_KEY", place.key)
     client = ollama.AsyncClient(place.proxy.url)
     assert (await client.generate("llama3.2", "hi")).response
-    await client.close()
+    await client._client.aclose()
 
 
 async def test_ollama_python_reads_our_errors(place: Setting) -> None:
@@ -96,13 +96,13 @@ async def test_ollama_python_reads_our_errors(place: Setting) -> None:
     with pytest.raises(ollama.ResponseError) as refused:
         await client.generate("llama3.2", "hi")
     assert refused.value.status_code == 401
-    await client.close()
+    await client._client.aclose()
     client = ollama.AsyncClient(place.proxy.url, headers=place.headers)
     with pytest.raises(ollama.ResponseError) as missing:
         await client.generate("no-such-model", "hi")
     assert missing.value.status_code == 404
     assert "not found" in missing.value.error
-    await client.close()
+    await client._client.aclose()
 
 
 async def test_openai_sdk(place: Setting) -> None:
@@ -178,6 +178,6 @@ async def test_the_key_never_reaches_the_backend(place: Setting) -> None:
     for headers in ({"Authorization": f"Bearer {place.key}"}, {"x-api-key": place.key}):
         client = ollama.AsyncClient(place.proxy.url, headers=headers)
         await client.generate("llama3.2", "hi")
-        await client.close()
+        await client._client.aclose()
         seen = place.sim.last
         assert place.key.encode() not in b"".join(value for _, value in seen.headers) + seen.target

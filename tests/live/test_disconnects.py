@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.simulator import Ollama
+from tests.support.backend import eventually
 from tests.support.proxy import Running, running
 from tests.support.wire import Client, request
 
@@ -86,8 +87,8 @@ def left_over(proxy: Running) -> dict[str, int]:
 )
 async def test_upstream_is_closed_soon(state: State, reset: bool) -> None:
     slow_retry = {"retry": {"attempts": 10, "backoff": {"base": "5s", "max": "10s"}}}
-    at_once = {"pool": {"grace": "0s"}}
-    async with Ollama() as sim, running(sim.url, middleware=["logging", slow_retry], **at_once) as proxy:
+    at_once = {"grace": "0s"}
+    async with Ollama() as sim, running(sim.url, middleware=["logging", slow_retry], pool=at_once) as proxy:
         client = await state(proxy, sim)
         gone = time.monotonic()
         client.hang_up(reset=reset)
@@ -115,8 +116,6 @@ async def test_nothing_is_left_after_five_thousand_of_them() -> None:
             for start in range(0, 5_000, 100):
                 await asyncio.gather(*(one(number) for number in range(start, start + 100)))
             await sim.wait_for(lambda: sim.counters.active == 0, timeout=20)
-            async with asyncio.timeout(10):
-                while any(left_over(proxy).values()) or len(asyncio.all_tasks()) > tasks_before:
-                    await asyncio.sleep(0)
+            await eventually(lambda: not any(left_over(proxy).values()) and len(asyncio.all_tasks()) <= tasks_before)
             await sim.wait_for(lambda: sim.counters.connections_open == 0)
             assert sim.counters.tokens_generated < 5_000 * 200

@@ -1,7 +1,6 @@
 """middleware/model_globs.py."""
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -86,9 +85,7 @@ def test_a_star_is_any_text(pattern: str, model: str, tag: str) -> None:
         assert (found in ModelGlobs([pattern])) == bool(re.fullmatch(expected, found.full))
 
 
-def test_matching_stays_linear() -> None:
-    globs = ModelGlobs(["a*" * 400 + "b"])
-    started = time.process_time()
-    for _ in range(100):
-        assert name("a" * 80 + ":" + "a" * 80) not in globs
-    assert time.process_time() - started < 5.0  # a regular expression would take longer than the universe
+def test_matching_does_not_try_every_way() -> None:
+    # A regular expression for it would outlast the universe, and this suite's time limit.
+    assert name("a" * 80 + ":" + "a" * 80) not in ModelGlobs(["a*" * 400 + "b"])
+    assert name("a" * 80 + ":" + "a" * 80) not in ModelGlobs(["*a" * 60 + "*b*"])

@@ -1,12 +1,12 @@
 """proxy/announce.py."""
 
-import asyncio
 import io
 
 from config.load import load_text
 from proxy.announce import announce
 from proxy.app import App
 from proxy.simulator import Ollama
+from tests.support.backend import eventually
 from tests.support.proxy import Lines
 
 
@@ -17,9 +17,7 @@ async def test_what_it_says() -> None:
         app = App(load_text(text), Lines())
         out = io.StringIO()
         announce(app, ["127.0.0.1:1", "unix:/run/x.sock"], out)
-        async with asyncio.timeout(5):
-            while "chain" not in out.getvalue():
-                await asyncio.sleep(0)
+        await eventually(lambda: "chain" in out.getvalue())
         lines = out.getvalue().splitlines()
         assert "listens on http://127.0.0.1:1, unix:/run/x.sock" in lines[0]
         assert lines[1] == f"  backend a at {sim.url}: Ollama 0.33.0, 1 models (llama3.2:latest)"

@@ -13,7 +13,12 @@ from tests.support.proxy import Lines
 
 FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
-server: {head: {size: 8KiB, fields: 20, deadline: 1s}, write: 2s, keep_alive: 3s, shutdown: 4s, body: {each: 1MiB, total: 2MiB}}
+server:
+  head: {size: 8KiB, fields: 20, deadline: 1s}
+  body: {each: 1MiB, total: 2MiB}
+  write: 2s
+  keep_alive: 3s
+  shutdown: 4s
 backends:
   - {name: a, url: "http://127.0.0.1:1", weight: 2, headers: {Authorization: "Bearer ${TOKEN}"}}
 pool: {timeouts: {connect: 1s, first_byte: 2s, idle: 3s, write: 4s, total: 5s}}

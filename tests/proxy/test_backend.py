@@ -122,7 +122,7 @@ def test_what_we_use_now_is_resident_whatever_a_slow_answer_says() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["began", "answered", "ended"])), max_size=60))
 def test_counts_come_back_to_nothing(steps: list[tuple[str, str]]) -> None:
-    one, open_requests = backend(), {model: 0 for model in "abcd"}
+    one, open_requests = backend(), dict.fromkeys("abcd", 0)
     for at, (model, step) in enumerate(steps):
         if step == "began":
             one.began(model, at)

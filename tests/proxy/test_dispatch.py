@@ -25,7 +25,7 @@ async def dispatching(*sims: Ollama, **timeouts: float) -> AsyncIterator[Dispatc
         [make_backend(f"b{n}", sim.url) for n, sim in enumerate(sims, 1)], PoolOptions(timeouts=Timeouts(**timeouts))
     )
     try:
-        yield Dispatch(pool, pseudonym="op-test")
+        yield Dispatch(pool, pool.timeouts, pseudonym="op-test")
     finally:
         await pool.aclose()
 

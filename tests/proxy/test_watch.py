@@ -11,6 +11,7 @@ from proxy.health import Rules
 from proxy.pool import Pool
 from proxy.simulator import Ollama
 from proxy.watch import Watch
+from tests.support.backend import eventually
 
 LLAMA = "registry.ollama.ai/library/llama3.2:latest"
 
@@ -28,9 +29,7 @@ async def watching(*sims: Ollama, every: float = 0.05) -> AsyncIterator[tuple[Po
 
 
 async def until(backend: Backend, state: str) -> None:
-    async with asyncio.timeout(10):
-        while backend.health.shown != state:
-            await asyncio.sleep(0)
+    await eventually(lambda: backend.health.shown == state)
 
 
 async def test_what_it_learns() -> None:

@@ -3,7 +3,7 @@
 from config.load import load_text
 from config.schema import Settings
 from proxy.services import Clock
-from proxy.wiring import make_pool, make_routes, make_store, make_watch, server_options
+from proxy.wiring import make_backends, make_routes, make_store, pool_options, server_options
 
 FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
@@ -30,8 +30,7 @@ def settings() -> Settings:
 
 def test_the_pool() -> None:
     loaded = load_text(FULL, env={"TOKEN": "canary", "URL": "http://127.0.0.1:1"})
-    pool = make_pool(loaded, settings())
-    one, two = pool.backends
+    one, two = make_backends(loaded, settings())
     assert (one.name, str(one.url), one.shown, one.weight, one.slots) == ("a", "http://127.0.0.1:1", "${URL}", 2, 3)
     assert one.model_slots == {"registry.ollama.ai/library/big:latest": 1}
     assert list(one.headers) == [(b"authorization", b"Bearer canary")]
@@ -39,12 +38,12 @@ def test_the_pool() -> None:
     rules = one.health.rules
     assert (rules.down_after, rules.up_after, rules.eject_after) == (4, 2, 6)
     assert (rules.eject_for, rules.eject_longest, rules.ramp) == (7, 8, 9)
-    options, timeouts = pool.options, pool.timeouts
+    options = pool_options(settings())
+    timeouts = options.timeouts
     assert (options.prefer, options.spread_after, options.grace, options.eject_share) == (("least_busy",), 7, 1, 0.25)
     assert (timeouts.connect, timeouts.load, timeouts.first_byte) == (1, 6, 2)
     assert (timeouts.idle, timeouts.write, timeouts.total) == (3, 4, 5)
-    assert make_watch(settings(), pool).oldest == 31
-    assert "canary" not in repr(pool)
+    assert "canary" not in repr([one, two])
 
 
 def test_the_server() -> None:

@@ -8,8 +8,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+Server = TypeVar("Server", bound="RedisServer")
 
 BINARY = shutil.which("redis-server")
 
@@ -31,11 +35,14 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def arguments(self) -> list[str]:
+        fixed = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        return [*fixed, *self._options]
+
     def start(self) -> None:
         """Start it, and return when it answers."""
         assert BINARY is not None
-        fixed = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-        self._process = subprocess.Popen([BINARY, *fixed, *self._options], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([BINARY, *self.arguments()], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while self.command("PING") != b"+PONG\r\n":
             assert time.monotonic() < deadline, "redis-server does not answer"
@@ -72,6 +79,26 @@ class RedisServer:
             self.kill()
 
 
+class Sentinel(RedisServer):
+    """A Sentinel that watches one primary, called ``main``, and needs nobody's consent."""
+
+    def __init__(self, folder: Path, primary: RedisServer) -> None:
+        super().__init__()
+        self._config = folder / "sentinel.conf"
+        self._config.write_text(
+            f"""port {self.port}
+            bind 127.0.0.1
+            dir {folder}
+            sentinel monitor main 127.0.0.1 {primary.port} 1
+            sentinel down-after-milliseconds main 200
+            sentinel failover-timeout main 1000
+            """
+        )
+
+    def arguments(self) -> list[str]:
+        return [str(self._config), "--sentinel"]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -82,13 +109,19 @@ def free_port() -> int:
 @contextmanager
 def redis_server(*options: str) -> Iterator[RedisServer]:
     """Run a server; skips where none is installed, but not in CI, which installs it."""
+    with started(RedisServer(*options)) as server:
+        yield server
+
+
+@contextmanager
+def started(server: Server) -> Iterator[Server]:
+    """Run `server`, as `redis_server` does."""
     if BINARY is None:
         if os.environ.get("CI"):
             pytest.fail("redis-server is missing: .ci/run must install it")
         pytest.skip("redis-server is not installed")
-    server = RedisServer(*options)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()

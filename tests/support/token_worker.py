@@ -1,6 +1,7 @@
 """One proxy process of the token budget's property test: ``python -m tests.support.token_worker URL SEED``.
 
-Runs random streams against a limit until the budget is spent, and prints what they really used.
+Says ``ready`` and waits for a line; then runs random streams against a limit until the budget is spent, and prints
+what they really used.
 """
 
 import asyncio
@@ -81,4 +82,6 @@ async def run(url: str, seed: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    print("ready", flush=True)
+    sys.stdin.readline()  # so that all begin at once
     print(json.dumps(asyncio.run(run(sys.argv[1], int(sys.argv[2])))))
