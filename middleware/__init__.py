@@ -12,6 +12,7 @@ BUILTIN: Final = {
     "cors": "middleware.cors:Cors",
     "logging": "middleware.logging:Logging",
     "parameters": "middleware.parameters:Parameters",
+    "queue": "middleware.queue:Queue",
     "rate_limit": "middleware.rate_limit:RateLimit",
     "retry": "middleware.retry:Retry",
 }

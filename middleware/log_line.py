@@ -102,6 +102,18 @@ FIELDS: Final = (
     Field("error_plugin", "string", "The plugin that refused the request, by its name in the policy file.", _plugin),
     Field("queue_ms", "number", "Milliseconds in the queue.", lambda x: round(x.queued * 1000, 3)),
     Field(
+        "queue_position",
+        "integer",
+        "The place in line that it had at first, itself counted; null where it did not wait.",
+        lambda x: x.queue_position,
+    ),
+    Field(
+        "queue_reason",
+        "string",
+        "What it waited for: `turn`: others went first; `slots`: all were taken; `warm`: a backend that has the model.",
+        lambda x: x.queue_reason,
+    ),
+    Field(
         "ttft_ms",
         "number",
         "Milliseconds from the request to the first byte of the answer.",

@@ -16,7 +16,8 @@ from proxy.frame import Frame, Generation
 from proxy.plan import Plan
 from proxy.plan import plan as make_plan
 from proxy.pool import Pool
-from proxy.services import Backends, Clock, LogSink, RetryBudget, Store
+from proxy.scheduler import FairScheduler
+from proxy.services import Backends, Clock, LogSink, RetryBudget, Scheduler, Slots, Store
 from proxy.views import Views
 from proxy.watch import Watch
 from proxy.wiring import make_backends, make_routes, make_store, pool_options
@@ -45,10 +46,13 @@ class App:
         self.store = make_store(loaded, settings, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Watch(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
+        self.scheduler = FairScheduler(self.pool, self.clock)
         self.services: Mapping[type, object] = {
             Clock: self.clock,
             Store: self.store,
             Backends: self.pool,
+            Slots: self.pool,
+            Scheduler: self.scheduler,
             RetryBudget: RetryBudget(self.clock),
             LogSink: sink,
         }
@@ -77,7 +81,7 @@ class App:
         endpoint = Endpoint(
             self.pool,
             Views(self.pool, oldest=self.watch.oldest),
-            Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM),
+            Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
         )
         chain = build(plan, endpoint, self.services)
         return Generation(number, chain.app, make_routes(settings), settings.trusted_proxies, chain.blame)

@@ -15,6 +15,7 @@ from proxy.app import App, check
 from proxy.commands import keys
 from proxy.demo import run_demo
 from proxy.logs import configure
+from proxy.reload import Reloader
 from proxy.server import Server, ServerError
 from proxy.wiring import server_options
 from proxy.writer import Writer
@@ -69,14 +70,25 @@ def serve(
         bool, typer.Option(help="Listen beyond this machine although nobody is asked who he is.")
     ] = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; streams that run then may finish."""
-    loaded = _load(config, backend or [], listen or [], allow_anonymous_network)
+    """Serve until SIGTERM or SIGINT; streams that run then may finish. SIGHUP, or a change, loads the file again."""
+
+    def read() -> Loaded:
+        return _load(file, backend or [], listen or [], allow_anonymous_network)
+
+    file = _file(config, backend or [])
+    loaded = read()
     sink = Writer()
     configure(sink)
     try:
         app = App(loaded, sink)
         server = Server(app.frame, server_options(app.settings))
-        server.run(ready=lambda running: announce(app, running.addresses))
+        reloader = Reloader(app, read, file)
+
+        def ready(running: Server) -> None:
+            reloader.start()
+            announce(app, running.addresses)
+
+        server.run(ready)
     except Invalid as error:
         _fail(*map(str, error.problems))
     except ServerError as error:
@@ -88,7 +100,7 @@ def serve(
 @main.command("check")
 def check_config(config: ConfigOption = None) -> None:
     """Check a policy file and show what it comes to; exits with 1 where it has a mistake, and lists them all."""
-    loaded = _load(config, [], [], False)
+    loaded = _load(_file(config, []), [], [], False)
     try:
         plan, settings = check(loaded)
     except Invalid as error:
@@ -113,6 +125,14 @@ def demo(
         _fail(str(error))
 
 
+def _file(config: Path | None, backends: list[str]) -> Path | None:
+    """Return the policy file to read, None where the flags are all there is."""
+    if config is not None and backends:
+        raise typer.BadParameter("name the backends in the file, or leave the file out", param_hint="--backend")
+    here = Path("proxy.yaml")
+    return config if config is not None or backends or not here.exists() else here
+
+
 def _load(config: Path | None, backends: list[str], listen: list[str], anonymous: bool) -> Loaded:
     """Read the policy file, or make one up from the flags."""
     changes: dict[str, Data] = {}
@@ -120,11 +140,7 @@ def _load(config: Path | None, backends: list[str], listen: list[str], anonymous
         changes["listen"] = list(listen)
     if anonymous:
         changes["allow_anonymous_network"] = True
-    if config is None and not backends and Path("proxy.yaml").exists():
-        config = Path("proxy.yaml")
     if config is not None:
-        if backends:
-            raise typer.BadParameter("name the backends in the file, or leave the file out", param_hint="--backend")
         return load(config, changes=changes)
     made_up: dict[str, Data] = {
         "backends": [{"name": f"ollama-{number}", "url": url} for number, url in enumerate(backends or [OLLAMA], 1)],

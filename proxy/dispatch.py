@@ -32,6 +32,7 @@ from proxy.lease import Lease
 from proxy.pool import Pool, Timeouts
 from proxy.routes import Match, NoMatch, Route
 from proxy.sending import send as send_once_more
+from proxy.services import Scheduler
 from proxy.tail import Format, Tail, format_of
 from proxy.transport import translate
 
@@ -61,10 +62,12 @@ class Dispatch:
         pool: where the backends are.
         timeouts: how long each part of a request may take.
         pseudonym: how this process calls itself in Via; a request that brings it back is a loop.
+        scheduler: where further attempts wait of requests that came through the queue.
     """
 
-    def __init__(self, pool: Pool, timeouts: Timeouts, *, pseudonym: str) -> None:
+    def __init__(self, pool: Pool, timeouts: Timeouts, *, pseudonym: str, scheduler: Scheduler | None = None) -> None:
         self._pool = pool
+        self._scheduler = scheduler
         self._via = pseudonym.encode("latin-1")
         self._total = timeouts.total
         self._warm = {
@@ -93,7 +96,7 @@ class Dispatch:
             body = httpx.ByteStream(content)
             framing = (b"content-length", b"%d" % len(content)) if content or scope["method"] == "POST" else None
         deadline = asyncio.get_running_loop().time() + self._total - (time.monotonic() - exchange.started_at)
-        with self._pool.lease(exchange) as lease:
+        with await self._lease(exchange) as lease:
             request = self._request(exchange, match, lease, framing, body)
             try:
                 answer = await self._open(exchange, lease.backend, request, match.route, deadline)
@@ -110,6 +113,15 @@ class Dispatch:
                 self._pool.finished(exchange, lease, error)
                 raise
             self._pool.finished(exchange, lease, None)
+
+    async def _lease(self, exchange: Exchange) -> Lease:
+        """Return the lease that the queue got for this request; one of now for those that do not queue."""
+        if self._scheduler is None or exchange.ticket is None:
+            return self._pool.lease(exchange)
+        if exchange.lease is None:
+            await self._scheduler.again(exchange)
+        held, exchange.lease = exchange.lease, None
+        return cast(Lease, held)
 
     def _request(
         self, exchange: Exchange, match: Match, lease: Lease, framing: Header | None, body: httpx.AsyncByteStream

@@ -22,7 +22,7 @@ from itertools import count
 from math import inf
 from typing import Final, Generic, Literal, NamedTuple
 
-from proxy.flows import REMEMBERED, Claim, Crowds, Entry, Flow, Level, Line, T, Tenant
+from proxy.flows import REMEMBERED, Claim, Crowds, Entry, Flow, Level, Line, T, Tenant, number_of
 
 __all__ = ["FIRST", "PATIENCE", "Ahead", "Claim", "Entry", "FairQueue", "Verdict"]
 
@@ -114,7 +114,12 @@ class FairQueue(Generic[T]):
                 del self._tenants[flow.tenant.name]
         return True
 
-    def drain(self, offer: Callable[[T, int], Verdict]) -> None:
+    def oldest(self) -> Entry[T] | None:
+        """Return who came first of all. Takes as long as there are tenants."""
+        firsts = (next(iter(flow.entries)) for tenant in self._tenants.values() for flow in tenant.flows)
+        return min(firsts, key=number_of, default=None)
+
+    def drain(self, offer: Callable[[Entry[T], int], Verdict]) -> None:
         """Offer waiters in the order of their turns, until everybody who is left has to wait.
 
         `offer` is given the waiter and how many wait in its lane, it included. It must neither add nor remove any.
@@ -123,14 +128,14 @@ class FairQueue(Generic[T]):
         while self._drain_one(offer, full):
             pass
 
-    def _drain_one(self, offer: Callable[[T, int], Verdict], full: set[Hashable]) -> bool:
+    def _drain_one(self, offer: Callable[[Entry[T], int], Verdict], full: set[Hashable]) -> bool:
         """Offer line after line until one waiter goes; `full` are the lanes that have to wait."""
         for line in sorted(self._open, key=_order):
             if line.lane in full:
                 continue
             flow = line.first()
             entry = next(iter(flow.entries))
-            verdict = offer(entry.item, self._lanes[line.lane])
+            verdict = offer(entry, self._lanes[line.lane])
             if verdict == "full":
                 full.add(line.lane)
                 continue

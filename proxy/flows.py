@@ -41,6 +41,11 @@ class Entry(Generic[T]):
         self.number = number
 
 
+def number_of(entry: Entry[T]) -> int:
+    """Return the place of `entry` in the order in which all came."""
+    return entry.number
+
+
 class Tenant(Generic[T]):
     """Somebody who waits, and the flows that he waits in."""
 
@@ -59,7 +64,7 @@ class Tenant(Generic[T]):
 
     def last(self) -> Entry[T]:
         """Return who came last. Somebody must be waiting."""
-        return max((next(reversed(flow.entries)) for flow in self.flows), key=lambda entry: entry.number)
+        return max((next(reversed(flow.entries)) for flow in self.flows), key=number_of)
 
 
 class Flow(Generic[T]):

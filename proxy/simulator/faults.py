@@ -82,6 +82,20 @@ class Faults:
 
     def __init__(self) -> None:
         self.armed: list[Fault] = []
+        self._ever: list[Fault] = []
+
+    def arm(self, fault: Fault) -> Fault:
+        """Add a fault behind the others and return it."""
+        self.armed.append(fault)
+        self._ever.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        """Disarm all, and release what they hold, those that have had their hits included."""
+        for fault in self._ever:
+            fault.release()
+        self.armed.clear()
+        self._ever.clear()
 
     def take(self, request: Request) -> Fault | None:
         """Return the fault that strikes `request`, with the hit counted."""

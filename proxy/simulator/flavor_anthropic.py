@@ -131,11 +131,12 @@ def _event(data: dict[str, Any]) -> bytes:
 def read_messages(body: bytes) -> tuple[Job, Messages]:
     """Read a request to ``/v1/messages``."""
     fields = gojson.decode(body, MESSAGES)
-    for name, missing in (("model", not fields["model"]), ("messages", not fields["messages"])):
-        if missing:
-            raise Refuse(400, f"{name} is required", early=True)
+    if not fields["model"]:
+        raise Refuse(400, "model is required", early=True)
     if fields["max_tokens"] <= 0:
         raise Refuse(400, "max_tokens is required and must be positive", early=True)
+    if not fields["messages"]:
+        raise Refuse(400, "messages is required", early=True)
     messages = [gojson.fill(gojson.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
     texts, images = [f"system: {_blocks(fields['system'])[0]}"], 0
     for message in messages:

@@ -37,7 +37,10 @@ async def status(sim: "Ollama", request: Request, reply: Reply) -> None:
 
 async def recommendations(sim: "Ollama", request: Request, reply: Reply) -> None:
     """Answer ``/api/experimental/model-recommendations``."""
-    models = [{"model": model.name, "description": f"A simulated {model.family}"} for model in sim.store.listed()]
+    models = [
+        {"model": model.name, "description": f"A simulated {model.family}", "context_length": model.context_length}
+        for model in sim.store.listed()
+    ]
     await reply.json({"recommendations": models})
 
 

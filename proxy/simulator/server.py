@@ -145,6 +145,7 @@ class Ollama:
         """Close every open connection, by RST or by FIN, and return how many there were."""
         connections = list(self._connections)
         for connection in connections:
+            connection.cancel()
             connection.reset() if reset else connection.close()
         return len(connections)
 
@@ -201,9 +202,7 @@ class Ollama:
         **options: Any,
     ) -> Fault:
         """Arm a fault and return it; see `Fault` for the kinds' options."""
-        fault = Fault(kind=kind, route=route, when=when, times=times, **options)
-        self._faults.armed.append(fault)
-        return fault
+        return self._faults.arm(Fault(kind=kind, route=route, when=when, times=times, **options))
 
     def script(
         self,
@@ -219,9 +218,7 @@ class Ollama:
 
     def clear(self) -> None:
         """Disarm every fault, and let go of what they hold."""
-        for fault in self._faults.armed:
-            fault.release()
-        self._faults.armed.clear()
+        self._faults.clear()
 
     # -- what connections and handlers call --------------------------------------------------------------------------
 
@@ -351,5 +348,4 @@ def _holds(condition: Callable[[], object]) -> bool:
 
 def _small(request: Request) -> bool:
     """Whether a body that nobody wants is short enough to be read all the same."""
-    length = request.header("content-length")
-    return not length or int(length) <= READ_AHEAD
+    return not request.chunked and int(request.header("content-length") or 0) <= READ_AHEAD

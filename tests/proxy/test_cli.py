@@ -108,3 +108,18 @@ async def test_an_address_in_use_is_said_in_one_line(tmp_path: Path) -> None:
         assert process.returncode == 1
         assert b"in use" in said
         assert b"Traceback" not in said
+
+
+async def test_sighup_loads_the_file_again(tmp_path: Path) -> None:
+    async with Ollama() as sim:
+        file = tmp_path / "proxy.yaml"
+        file.write_text(f"listen: 127.0.0.1:0\nbackends: [{{name: a, url: '{sim.url}'}}]\nmiddleware: [logging]\n")
+        process = await start("serve", cwd=tmp_path)
+        await line_with(process.stderr, "chain")
+        process.send_signal(signal.SIGHUP)
+        assert '"generation":2' in await line_with(process.stdout, "config_loaded")
+        file.write_text("backends: []\n")
+        assert "backends" in await line_with(process.stdout, "config_refused")
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+        assert process.returncode == 0

@@ -62,10 +62,8 @@ class IdentityProvider:
     async def stop(self) -> None:
         """End it; a request to it is then refused."""
         if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
             async with asyncio.timeout(30):
-                await self._process.wait()
+                await self._process.communicate()  # closes its input, and ours once it has ended
             self._process = None
 
     async def log_in(self, name: str, kind: Kind = "jwt") -> str:

@@ -14,7 +14,8 @@ def request(route: str | None = "/api/chat", target: bytes = b"/api/chat") -> Re
 
 def armed(*each: Fault) -> Faults:
     faults = Faults()
-    faults.armed.extend(each)
+    for fault in each:
+        faults.arm(fault)
     return faults
 
 
@@ -45,6 +46,16 @@ def test_slow_accepts_are_for_connections() -> None:
     assert faults.take(request()) is None
     assert faults.take_slow_accept() == 2.0
     assert faults.take_slow_accept() == 0.0
+
+
+def test_clearing_releases_even_those_that_struck_already() -> None:
+    struck, armed_still = Fault(kind="stall"), Fault(kind="stall", times=None)
+    faults = armed(struck, armed_still)
+    faults.take(request())
+    faults.clear()
+    assert struck.released.is_set()
+    assert armed_still.released.is_set()
+    assert faults.take(request()) is None
 
 
 def test_unknown_kinds_are_refused() -> None:

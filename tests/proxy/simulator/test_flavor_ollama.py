@@ -122,7 +122,7 @@ async def test_the_official_client_async(clients: Clients) -> None:
         assert (parts[-1].done_reason, parts[-1].eval_count) == ("length", 5)
         whole = await client.chat("llama3.2", ASK, options={"num_predict": 5})
         assert whole.message.content == "".join(part.message.content or "" for part in parts)
-        texts = [part.response async for part in await client.generate("llama3.2", "hi", stream=True)]
+        texts = [part.response or "" async for part in await client.generate("llama3.2", "hi", stream=True)]
         assert "".join(texts) == (await client.generate("llama3.2", "hi")).response
         thought = await client.chat("qwen3", ASK, think=True)
         assert thought.message.thinking
@@ -151,7 +151,7 @@ async def test_the_official_client_sync() -> None:
             formed = client.chat("llama3.2", ASK, format=schema)
             return len(parts), called.message.tool_calls, formed.message.content or ""
         finally:
-            client.close()
+            client.close()  # type: ignore[no-untyped-call]  # has no annotations
 
     async with Ollama() as sim:
         count, calls, formed = await asyncio.to_thread(talk, sim.url)

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,22 +10,23 @@ from proxy.simulator.inference import Splitter, decompress
 from proxy.simulator.refusals import Refuse
 from tests.proxy.simulator.client import Wire, ask, chat, encode
 
-ROUTES = ("/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+MESSAGES = [{"role": "user", "content": "hi"}]
+BODIES: dict[str, dict[str, Any]] = {
+    "/api/chat": {"messages": MESSAGES, "options": {"num_predict": 3}},
+    "/api/generate": {"prompt": "hi", "options": {"num_predict": 3}},
+    "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": 3, "stream": True},
+    "/v1/completions": {"prompt": "hi", "max_tokens": 3, "stream": True},
+    "/v1/responses": {"input": "hi", "max_output_tokens": 3, "stream": True},
+    "/v1/messages": {"messages": MESSAGES, "max_tokens": 3, "stream": True},
+}
 
 
 def body(route: str, model: str = "llama3.2", **more: Any) -> dict[str, Any]:
     """Return a streaming request to any of the generating routes, for three tokens."""
-    message = [{"role": "user", "content": "hi"}]
-    return {
-        "/api/chat": {"messages": message, "options": {"num_predict": 3}},
-        "/api/generate": {"prompt": "hi", "options": {"num_predict": 3}},
-        "/v1/chat/completions": {"messages": message, "max_tokens": 3, "stream": True},
-        "/v1/completions": {"prompt": "hi", "max_tokens": 3, "stream": True},
-        "/v1/responses": {"input": "hi", "max_output_tokens": 3, "stream": True},
-        "/v1/messages": {"messages": message, "max_tokens": 3, "stream": True},
-    }[route] | {"model": model, **more}
+    return {**BODIES[route], "model": model, **more}
 
 
+ROUTES = tuple(BODIES)
 TERMINATORS = {
     "/api/chat": b'"done":true',
     "/api/generate": b'"done":true',
@@ -165,13 +167,17 @@ async def test_the_queue_is_full() -> None:
         }
 
 
+def arrived(sim: Ollama, number: int) -> bool:
+    return sim.counters.active == number
+
+
 async def test_one_model_serves_one_at_a_time_in_the_order_of_arrival() -> None:
     async with Ollama(num_parallel=1) as sim:
         sim.fault("stall", "/api/chat", after=1, delay=0.05)
         wires = [await Wire.open(sim) for _ in range(4)]
         for number, wire in enumerate(wires, 1):
             await wire.send(encode("POST", "/api/chat", chat(2)))
-            await sim.wait_for(lambda number=number: sim.counters.active == number)
+            await sim.wait_for(partial(arrived, sim, number))
         for wire in wires:
             assert len((await wire.read()).lines()) == 3
             wire.hang_up()

@@ -230,7 +230,7 @@ def test_the_official_client_uploads(tmp_path: Any) -> None:
         async with Ollama() as sim:
             client = ollama.Client(sim.url)
             digest = await asyncio.to_thread(client.create_blob, path)
-            client.close()
+            client.close()  # type: ignore[no-untyped-call]  # has no annotations
             assert (digest, sim.store.blobs[DIGEST]) == (DIGEST, len(BLOB))
 
     asyncio.run(main())

@@ -31,14 +31,14 @@ async def test_requests_are_kept_as_they_came() -> None:
 
 async def test_counters_of_a_stream() -> None:
     async with Ollama() as sim:
-        await ask(sim, "POST", "/api/chat", chat(7))
-        await ask(sim, "POST", "/api/chat", chat(5, stream=False))
+        streamed, whole = chat(7), chat(5, stream=False)
+        answers = [await ask(sim, "POST", "/api/chat", body) for body in (streamed, whole)]
         counters = sim.counters
         assert (counters.requests, counters.connections, counters.loads) == (2, 2, 1)
         assert counters.tokens_generated == counters.tokens_delivered == 12
         assert [request.tokens for request in sim.requests] == [7, 5]
-        assert counters.bytes_in == sum(len(encode("POST", "/api/chat", chat(n, **more))) for n, more in
-                                        ((7, {}), (5, {"stream": False})))  # fmt: skip
+        assert counters.bytes_in == sum(len(encode("POST", "/api/chat", body)) for body in (streamed, whole))
+        assert counters.bytes_out > sum(len(answer.body) for answer in answers)
         await sim.wait_for(lambda: counters.active == counters.connections_open == 0)
 
 
@@ -89,6 +89,16 @@ async def test_dropping_closes_every_connection(reset: bool) -> None:
         else:
             assert await wire.rest() == b""
         await sim.wait_for(lambda: sim.counters.connections_open == 0)
+
+
+async def test_dropping_fails_what_is_in_hand() -> None:
+    async with Ollama(token_delay=60) as sim, await Wire.open(sim) as wire:
+        await wire.send(encode("POST", "/api/chat", chat()))
+        await sim.wait_for(lambda: sim.counters.generating == 1)
+        assert sim.drop(reset=False) == 1
+        assert await wire.rest() == b""
+        await sim.wait_for(lambda: sim.counters.active == 0)
+        assert (sim.last.state, sim.counters.cancelled, sim.counters.generating) == ("failed", 0, 0)
 
 
 async def test_waiting_tells_what_it_saw() -> None:

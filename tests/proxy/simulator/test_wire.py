@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from proxy.simulator import Ollama
+from proxy.simulator import Ollama, Settings
 from tests.proxy.simulator.client import Wire, ask, chat, encode
 
 BOTH_LOOPS = True
@@ -122,8 +122,10 @@ async def test_absolute_targets_are_taken() -> None:
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
 @pytest.mark.parametrize("stage", ["body", "slot", "load", "prompt", "tokens", "whole"])
 async def test_a_client_that_leaves_is_noticed_at_once(reset: bool, stage: str) -> None:
-    slow = {"load": {"load_delay": 60.0}, "prompt": {"prompt_delay": 60.0}}.get(stage, {"token_delay": 0.001})
-    async with Ollama(**slow) as sim, await Wire.open(sim) as wire, await Wire.open(sim) as other:
+    slow = Settings(token_delay=0.001)
+    slow.load_delay = 60.0 if stage == "load" else 0.0
+    slow.prompt_delay = 60.0 if stage == "prompt" else 0.0
+    async with Ollama(settings=slow) as sim, await Wire.open(sim) as wire, await Wire.open(sim) as other:
         request = encode("POST", "/api/chat", chat(100_000, stream=stage != "whole"))
         if stage == "slot":
             await other.send(request)

@@ -1,0 +1,131 @@
+"""`queue`: a request that finds no free slot waits for one, each tenant's in its turn.
+
+What the plugin does is to say how a request waits; the waiting is the scheduler's (``proxy/scheduler.py``).
+"""
+
+import re
+from collections.abc import Awaitable, Mapping
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from middleware.quota.estimate import expect
+from middleware.quota.keys import key_of
+from middleware.quota.options import Estimate
+from proxy.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.errors import Refused
+from proxy.exchange import Exchange
+from proxy.explain import Explanation
+from proxy.routes import Route, RouteClass
+from proxy.services import Scheduler, Terms
+from proxy.units import Duration, Mistake, format_duration, parse_duration
+
+TIMEOUT: Final = b"x-request-timeout"
+"""The header by which a client says when it no longer needs the answer."""
+PRIORITIES: Final[Mapping[str, int]] = {"low": -1, "normal": 0, "high": 1}
+
+_SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+
+
+class Queue:
+    """Lets requests wait for a free slot of a backend, each tenant's in its turn.
+
+    Tenants get slots by turns, counted in tokens; who has none is a tenant of its own, by its identity or its address.
+    Without `slots` at a backend there is nothing to wait for.
+
+    Args:
+        depth: requests that may wait in all. When it is reached, one of the tenant with the most waiters gives way.
+        depth_per_tenant: requests of one tenant that may wait; as many as there is room for where left out.
+        wait: how long a request may wait. A client may shorten it by `X-Request-Timeout`: the time, in seconds or like
+            `500ms`, within which it needs the whole answer.
+        weight: the tenant's share of the slots, compared to the others'.
+        priority: `high`, `normal` (0), `low` or a whole number. Higher ones go first; of ten requests that pass a lower
+            one, the eleventh does not.
+        routes: the route classes that wait; all others get a slot at once or an error.
+        estimate: what a request is expected to take before its real number of tokens is known.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        scheduler: Scheduler,
+        depth: Annotated[int, Field(ge=0)] = 200,
+        depth_per_tenant: Annotated[int, Field(ge=0)] | None = None,
+        wait: Duration = 60.0,
+        weight: Annotated[float, Field(gt=0, le=1000)] = 1.0,
+        priority: Literal["low", "normal", "high"] | Annotated[int, Field(ge=-100, le=100)] = "normal",
+        routes: frozenset[RouteClass] = frozenset({"inference"}),
+        estimate: Estimate = Estimate(),  # noqa: B008 (it is frozen)
+    ) -> None:
+        self.app = app
+        self._scheduler = scheduler
+        self._routes = routes
+        self._estimate = estimate
+        self._terms = Terms(
+            tenant="",
+            cost=0,
+            weight=weight,
+            priority=PRIORITIES[priority] if isinstance(priority, str) else priority,
+            depth=depth,
+            depth_per_tenant=depth_per_tenant,
+            wait=wait,
+        )
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Pass on what does not wait as it is."""
+        if scope["type"] == "http":
+            exchange = Exchange.of(scope)
+            route = exchange.route
+            if route is not None and route.kind in self._routes:
+                return self._queue(exchange, route, scope, receive, send)
+        return self.app(scope, receive, send)
+
+    async def _queue(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        terms = await self._ask(exchange, route)
+        try:
+            await self._scheduler.enter(exchange, terms)
+            await self.app(scope, receive, send)
+        finally:
+            self._scheduler.leave(exchange)
+
+    async def explain(self, exchange: Exchange) -> Explanation:
+        """Say how long the request would wait if every slot was taken now."""
+        route = exchange.route
+        if route is None or route.kind not in self._routes:
+            return Explanation("skip", f"only {' and '.join(sorted(self._routes))} requests wait")
+        terms = await self._ask(exchange, route)
+        outlook = self._scheduler.outlook(exchange, terms)
+        if outlook.refusal is not None:
+            return Explanation("refuse", f"without a free slot: {outlook.refusal.message}")
+        known = "" if outlook.seconds is None else f", in about {outlook.seconds:.3g} s"
+        return Explanation(
+            "wait" if outlook.position > 1 else "pass",
+            f"without a free slot it would be number {outlook.position} in line{known}, and wait up to "
+            f"{format_duration(terms.wait)}; it counts as {terms.cost} tokens of {terms.tenant} "
+            f"(weight {terms.weight:g}, priority {terms.priority})",
+        )
+
+    async def _ask(self, exchange: Exchange, route: Route) -> Terms:
+        """Return how this request waits. Its body is read before: which slots it may have depends on its model."""
+        cost = 0
+        if route.body != "raw":
+            await exchange.body()
+            if route.body == "json":
+                cost = expect(route, exchange.document or {}, self._estimate).total
+        return self._terms._replace(
+            tenant=key_of(("tenant",), exchange),
+            cost=max(1, cost or self._estimate.output),
+            deadline=self._deadline(exchange),
+        )
+
+    def _deadline(self, exchange: Exchange) -> float | None:
+        value = header(exchange.scope["headers"], TIMEOUT)
+        if value is None:
+            return None
+        text = value.decode("latin-1").strip()
+        try:
+            seconds = float(text) if _SECONDS.fullmatch(text) else parse_duration(text)
+        except Mistake as error:
+            raise Refused(400, f"X-Request-Timeout: {error.message}, or seconds like 30") from error
+        return exchange.started_at + seconds

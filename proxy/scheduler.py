@@ -1,0 +1,282 @@
+"""Waiting for slots: the service `Scheduler`.
+
+Whose turn it is says the fair queue (``proxy/fair.py``); here are the tasks that wait, their deadlines, and what is
+said to those who would wait in vain.
+
+A request is only let in where, by what was measured, its turn comes in time; and it is only let out in time, however
+late its timer fires. So no slot goes to a request that nobody waits for any more, and after a burst the queue holds no
+more than can be served within the deadlines of those in it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Final, NamedTuple
+
+from proxy.errors import Refused
+from proxy.exchange import Exchange, Held
+from proxy.fair import FIRST, Ahead, Claim, Entry, FairQueue, Verdict
+from proxy.pace import Pace
+from proxy.services import Clock, Outlook, Scheduler, Slots, Terms
+
+LANES_TIMED: Final = 1000
+"""Lanes whose pace is remembered."""
+LONGEST: Final = 3600
+"""The longest Retry-After, seconds."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What came of all requests so far.
+
+    Attributes:
+        at_once: got a slot without waiting.
+        waited: got one after a while.
+        dropped: got none, by the reason: the error's code, or ``client_gone``.
+    """
+
+    at_once: int = 0
+    waited: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The queue at one moment.
+
+    Attributes:
+        waiting: by tenant.
+        oldest: seconds that who came first has waited.
+    """
+
+    waiting: dict[str, int]
+    oldest: float
+
+
+class _Ticket(NamedTuple):
+    """What is kept of a request for its further attempts and its bill."""
+
+    terms: Terms
+    claim: Claim
+
+
+class _Waiter:
+    """One request that waits. Its future gets the lease, or the exception that ends the wait."""
+
+    __slots__ = ("came", "exchange", "future", "latest")
+
+    def __init__(self, exchange: Exchange, came: float, latest: float) -> None:
+        self.exchange = exchange
+        self.came = came
+        self.latest = latest
+        self.future: asyncio.Future[Held | Exception] = asyncio.get_running_loop().create_future()
+
+
+class FairScheduler(Scheduler):
+    """Lets requests wait for slots, each tenant's in its turn.
+
+    Args:
+        slots: where they are.
+        clock: for deadlines and waits.
+    """
+
+    def __init__(self, slots: Slots, clock: Clock) -> None:
+        self.counts = Counts()
+        self._slots = slots
+        self._clock = clock
+        self._queue: FairQueue[_Waiter] = FairQueue()
+        self._paces: dict[Hashable, Pace] = {}
+        slots.on_free(self._drain)
+
+    def status(self) -> Status:
+        """Return who waits."""
+        first = self._queue.oldest()
+        oldest = self._clock.monotonic() - first.item.came if first is not None else 0.0
+        return Status(self._queue.by_tenant(), oldest)
+
+    async def enter(self, exchange: Exchange, terms: Terms) -> None:
+        """See `Scheduler.enter`."""
+        claim = self._claim(exchange, terms)
+        exchange.ticket = _Ticket(terms, claim)
+        if self._at_once(exchange, claim.lane):
+            self._queue.charge(claim)
+            self.counts.at_once += 1
+            return
+        position, _, refusal = self._outlook(exchange, terms, claim)
+        if refusal is not None:
+            self.counts.dropped[refusal.code] += 1
+            raise refusal
+        if len(self._queue) >= terms.depth:
+            self._make_room(claim)
+        exchange.queue_position = position
+        exchange.lease = await self._wait(exchange, terms, claim)
+
+    async def again(self, exchange: Exchange) -> None:
+        """See `Scheduler.again`."""
+        ticket = exchange.ticket
+        assert isinstance(ticket, _Ticket)  # noqa: S101 (it entered)
+        claim = Claim(ticket.claim.tenant, self._slots.lane(exchange), 0, ticket.claim.weight, FIRST)
+        if not self._at_once(exchange, claim.lane):
+            exchange.lease = await self._wait(exchange, ticket.terms, claim)
+
+    def leave(self, exchange: Exchange) -> None:
+        """See `Scheduler.leave`."""
+        lease, exchange.lease = exchange.lease, None
+        if lease is not None:
+            lease.give_back()
+        ticket, usage = exchange.ticket, exchange.usage
+        if isinstance(ticket, _Ticket) and usage is not None:
+            self._queue.settle(ticket.claim, (usage.tokens_in or 0) + (usage.tokens_out or 0))
+
+    def outlook(self, exchange: Exchange, terms: Terms) -> Outlook:
+        """See `Scheduler.outlook`."""
+        return self._outlook(exchange, terms, self._claim(exchange, terms))
+
+    # Waiting
+
+    def _at_once(self, exchange: Exchange, lane: Hashable) -> bool:
+        """Take a slot without waiting; whoever waits in another lane waits for other slots, and is not passed."""
+        if self._queue.in_lane(lane):
+            return False
+        exchange.lease = self._slots.try_lease(exchange, waiting=1)
+        return exchange.lease is not None
+
+    async def _wait(self, exchange: Exchange, terms: Terms, claim: Claim) -> Held:
+        """Return a lease as soon as it is this request's turn."""
+        came = self._clock.monotonic()
+        waiter = _Waiter(exchange, came, came + self._patience(exchange, terms))
+        if not self._queue.in_lane(claim.lane):
+            self._pace(claim.lane).began(came)
+        exchange.queue_reason = "turn"
+        entry = self._queue.push(waiter, claim)
+        timer = asyncio.get_running_loop().call_later(waiter.latest - came, self._expire, entry)
+        try:
+            self._drain()
+            outcome = await waiter.future
+        except BaseException:
+            self._abandon(entry)
+            raise
+        finally:
+            timer.cancel()
+            exchange.queued += self._clock.monotonic() - came
+        if isinstance(outcome, Exception):
+            raise outcome
+        self.counts.waited += 1
+        return outcome
+
+    def _drain(self) -> None:
+        """Give out what slots there are."""
+        if self._queue:
+            self._queue.drain(self._offer)
+
+    def _offer(self, entry: Entry[_Waiter], waiting: int) -> Verdict:
+        """Try to get a slot for one waiter."""
+        waiter, claim = entry.item, entry.claim
+        exchange, now = waiter.exchange, self._clock.monotonic()
+        if waiter.future.done():
+            return "gone"  # its task has been cancelled, and is about to take it away
+        if now > waiter.latest:
+            self._end(waiter, self._too_late(exchange, claim))
+            return "gone"
+        try:
+            lease = self._slots.try_lease(exchange, waiting=waiting)
+        except Exception as error:  # whatever it is, it is this request's, and no reason not to serve the next one
+            self._end(waiter, error)
+            return "gone"
+        if lease is None:
+            exchange.queue_reason = (exchange.reason or "").removeprefix("waits: ") or None
+            return "full"
+        if claim.priority != FIRST:
+            self._pace(claim.lane).moved(now, claim.cost)
+        waiter.future.set_result(lease)
+        return "taken"
+
+    def _expire(self, entry: Entry[_Waiter]) -> None:
+        """Its time is up."""
+        if self._queue.remove(entry):
+            self._end(entry.item, self._too_late(entry.item.exchange, entry.claim))
+
+    def _abandon(self, entry: Entry[_Waiter]) -> None:
+        """Nobody waits for this any more; it may have got its slot in the same turn of the loop."""
+        waited, future = self._queue.remove(entry), entry.item.future
+        if waited or future.cancelled() or not future.done():
+            self.counts.dropped["client_gone"] += 1
+        elif not isinstance(outcome := future.result(), Exception):
+            outcome.give_back()
+
+    def _end(self, waiter: _Waiter, error: Exception) -> None:
+        if not waiter.future.done():
+            self.counts.dropped[error.code if isinstance(error, Refused) else "error"] += 1
+            waiter.future.set_result(error)
+
+    # Expecting
+
+    def _claim(self, exchange: Exchange, terms: Terms) -> Claim:
+        return Claim(terms.tenant, self._slots.lane(exchange), terms.cost, terms.weight, terms.priority)
+
+    def _patience(self, exchange: Exchange, terms: Terms) -> float:
+        """Return the seconds it may wait. An answer that has to be complete by a time needs some for itself."""
+        if terms.deadline is None:
+            return terms.wait
+        left = terms.deadline - self._clock.monotonic() - (self._slots.service_time(exchange) or 0.0)
+        return min(terms.wait, left)
+
+    def _pace(self, lane: Hashable) -> Pace:
+        pace = self._paces.get(lane)
+        if pace is None:
+            pace = self._paces[lane] = Pace()
+            if len(self._paces) > LANES_TIMED:
+                del self._paces[next(iter(self._paces))]
+        return pace
+
+    def _seconds(self, exchange: Exchange, lane: Hashable, ahead: Ahead) -> float | None:
+        """Return how long it takes until it is the turn of who has `ahead` before it, None where nobody knows."""
+        pace = self._paces.get(lane)
+        measured = pace.seconds(self._clock.monotonic(), ahead.tokens) if pace is not None else None
+        if measured is not None:
+            return measured
+        each, slots = self._slots.service_time(exchange), self._slots.capacity(exchange)
+        return (ahead.requests + 1) * each / slots if each is not None and slots else None
+
+    def _outlook(self, exchange: Exchange, terms: Terms, claim: Claim) -> Outlook:
+        ahead = self._queue.ahead(claim)
+        seconds = self._seconds(exchange, claim.lane, ahead)
+        patience = self._patience(exchange, terms)
+        own = self._queue.of_tenant(claim.tenant)
+        refusal = None
+        if terms.depth_per_tenant is not None and own >= terms.depth_per_tenant:
+            message = f"{own} requests of yours are waiting already, which is as many as may"
+            refusal = _refused(429, message, "tenant_queue_full", (seconds or 0.0) / max(1, own))
+        elif patience <= 0:
+            message = "all backends are busy, and the time that you give this request is too short to wait for one"
+            refusal = _refused(503, message, "queue_too_slow", seconds)
+        elif ahead.requests and seconds is not None and seconds > patience:
+            message = f"it would be your turn in {seconds:.0f} s, but this request may wait only {patience:.3g} s"
+            refusal = _refused(503, message, "queue_too_slow", seconds - patience)
+        elif len(self._queue) >= terms.depth and self._queue.crowding_out(claim) is None:
+            message = f"{len(self._queue)} requests are waiting already, which is as many as may"
+            refusal = _refused(503, message, "queue_full", (seconds or 0.0) / (ahead.requests + 1))
+        return Outlook(ahead.requests + 1, seconds, refusal)
+
+    def _make_room(self, claim: Claim) -> None:
+        """Let the last waiter of the largest tenant give way."""
+        entry = self._queue.crowding_out(claim)
+        if entry is not None and self._queue.remove(entry):
+            message = "the queue is full and most of it is yours, so your last request gave way to another caller's"
+            seconds = self._seconds(entry.item.exchange, entry.claim.lane, self._queue.ahead(entry.claim))
+            self._end(entry.item, _refused(429, message, "queue_share_exceeded", seconds))
+
+    def _too_late(self, exchange: Exchange, claim: Claim) -> Refused:
+        waited = self._clock.monotonic() - exchange.started_at
+        seconds = self._seconds(exchange, claim.lane, self._queue.ahead(claim))
+        refusal = _refused(503, f"no backend was free within {waited:.3g} s", "queue_timeout", seconds)
+        refusal.outcome = "timed_out"
+        return refusal
+
+
+def _refused(status: int, message: str, code: str, seconds: float | None) -> Refused:
+    """Return a refusal after which it is worth trying again in `seconds`."""
+    after = min(LONGEST, max(1, ceil(seconds or 0.0)))
+    return Refused(status, f"{message}; try again in {after} s", code=code, headers={"retry-after": str(after)})

@@ -1,0 +1,150 @@
+"""proxy/reload.py, and `App.reload` under running streams."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from config.load import Loaded, load, load_text
+from proxy.app import App
+from proxy.backend import Backend
+from proxy.reload import Reloader
+from proxy.simulator import Ollama
+from tests.support.backend import eventually
+from tests.support.proxy import Lines, running
+from tests.support.wire import Client, ask, request
+
+CHAT = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+
+def policy(*urls: str, **more: object) -> str:
+    backends = [{"name": f"b{number}", "url": url} for number, url in enumerate(urls, 1)]
+    return yaml.safe_dump({"backends": backends, "middleware": ["logging", "retry"], **more})
+
+
+class Written:
+    """A policy file that a test writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "proxy.yaml"
+
+    def write(self, text: str) -> None:
+        new = self.path.with_suffix(".new")
+        new.write_text(text)
+        os.replace(new, self.path)
+
+    def read(self) -> Loaded:
+        return load(self.path)
+
+
+async def test_a_bad_file_changes_nothing_and_is_explained(tmp_path: Path) -> None:
+    file = Written(tmp_path)
+    file.write(policy("http://127.0.0.1:1"))
+    app = App(file.read(), Lines())
+    before = app.frame.current
+    reloader = Reloader(app, file.read, file.path)
+    file.write("backends: [{name: a, url: nonsense}]\nmiddleware: [retri]\n")
+    result = reloader.reload()
+    assert app.frame.current is before
+    assert len(result.problems) == 2
+    assert all(problem.startswith(f"{file.path}:") for problem in result.problems)
+    assert reloader.last is result
+    file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:1"))
+    result = reloader.reload()
+    assert (result.problems, result.generation, result.restart) == ((), 2, ("listen",))
+
+
+async def test_a_change_of_the_file_is_seen_through_a_swapped_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a mounted config map changes: ``..data`` is replaced by a link to another folder."""
+    monkeypatch.setattr("proxy.reload.LOOK_EVERY", 0.01)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "proxy.yaml").write_text(policy("http://127.0.0.1:1", listen=f"127.0.0.1:{len(name)}"))
+    (tmp_path / "..data").symlink_to("one")
+    (tmp_path / "proxy.yaml").symlink_to("..data/proxy.yaml")
+    path = tmp_path / "proxy.yaml"
+    app = App(load(path), Lines())
+    reloader = Reloader(app, lambda: load(path), path)
+    reloader.start()
+    try:
+        (tmp_path / "new").symlink_to("two")
+        os.replace(tmp_path / "new", tmp_path / "..data")
+        await eventually(lambda: app.frame.current.number == 2)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await eventually(lambda: app.frame.current.number == 3)
+    finally:
+        await reloader.stop()
+        await app.pool.aclose()
+
+
+async def test_backends_that_did_not_change_are_kept_and_others_end_what_they_run() -> None:
+    async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
+        app = proxy.app
+        kept, gone = app.pool.backends
+        stall = two.fault("stall", route="/api/chat", after=2)
+        client = await Client.connect(proxy.address)
+        await client.send(request("POST", "/-/backends/b2/api/chat", CHAT))
+        await client.read_head()
+        app.reload(load_text(policy(one.url)))
+        assert app.pool.backends == [kept]
+        assert gone.active == 1
+        assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).clean
+        stall.release()
+        chunks = 0
+        while await client.read_chunk():
+            chunks += 1
+        assert chunks > 2
+        await client.close()
+        await app.pool.close_retired()
+        await eventually(lambda: two.counters.connections_open == 0)
+        line = await proxy.log.request(2)
+        assert {line["config_generation"] for line in proxy.log.requests} == {1, 2}
+        assert line["outcome"] == "completed"
+
+
+async def test_one_that_changed_is_another() -> None:
+    app = App(load_text(policy("http://127.0.0.1:1", "http://127.0.0.1:2")), Lines())
+    first, second = app.pool.backends
+    app.watch.look = _nothing  # type: ignore[method-assign]
+    app.reload(load_text(policy("http://127.0.0.1:1", "http://127.0.0.1:3")))
+    assert app.pool.backends[0] is first
+    assert app.pool.backends[1] is not second
+    await app.watch.stop()
+    await app.pool.aclose()
+
+
+async def _nothing(backend: Backend) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_hundred_reloads_good_and_bad_under_five_hundred_streams() -> None:
+    """None breaks, and no wrong file is ever in force."""
+    streams = 500
+    async with Ollama(num_parallel=1000, tokens=40, token_delay=0.02) as sim, running(sim.url) as proxy:
+        app = proxy.app
+
+        async def stream() -> None:
+            reply = await ask(proxy.address, "POST", "/api/chat", CHAT)
+            assert reply.clean
+            assert len(reply.chunks) == 41
+
+        tasks = [asyncio.create_task(stream()) for _ in range(streams)]
+        await sim.wait_for(lambda: sim.counters.active > 100, timeout=20)
+        text = {True: policy(sim.url), False: "backends: []\nmiddleware: [nonsense]\n"}
+        reloader = Reloader(app, lambda: load_text(text[good]), None)
+        for number in range(100):
+            good = number % 2 == 0
+            result = reloader.reload()
+            assert bool(result.problems) is not good
+            await asyncio.sleep(0)
+        assert app.frame.current.number == 51
+        await asyncio.gather(*tasks)
+        lines = proxy.log.requests
+        assert {line["outcome"] for line in lines} == {"completed"}
+        assert len(lines) == streams
+        assert len(app.pool.backends) == 1
