@@ -9,7 +9,7 @@ import typer
 from config.load import Loaded, load, load_data
 from config.problems import Invalid
 from config.tree import Data
-from proxy import __version__
+from proxy import __version__, systemd
 from proxy.announce import announce
 from proxy.app import App, check
 from proxy.commands import keys
@@ -82,11 +82,12 @@ def serve(
     try:
         app = App(loaded, sink)
         server = Server(app.frame, server_options(app.settings))
-        reloader = Reloader(app, read, file)
+        reloader = Reloader(app, read, file, renew_tls=server.renew_tls)
 
         def ready(running: Server) -> None:
             reloader.start()
             announce(app, running.addresses)
+            systemd.ready()
 
         server.run(ready)
     except Invalid as error:

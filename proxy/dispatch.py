@@ -18,6 +18,7 @@ from proxy.backend import Backend
 from proxy.errors import (
     BadAnswer,
     ClientGone,
+    ConnectionLost,
     NotRouted,
     Refused,
     Truncated,
@@ -161,7 +162,11 @@ class Dispatch:
         except (httpx.HTTPError, OSError) as error:
             if isinstance(error, TimeoutError):
                 raise self._out_of_time() from error
-            raise translate(error) from error
+            failure = translate(error)
+            if isinstance(failure, Truncated):
+                # Nothing of it has gone out yet: to the caller this answer never began.
+                failure = ConnectionLost(failure.message, sent=True, reused=False)
+            raise failure from error
         layout = format_of(header(headers, b"content-type")) if route.kind in ("inference", "manage") else "other"
         return _Answer(status, headers, chunk, chunks, stream, layout)
 

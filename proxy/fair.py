@@ -196,10 +196,11 @@ class FairQueue(Generic[T]):
         That is the last of the tenant that has the most waiters for its weight; None where that would be the tenant who
         asks for a place.
         """
-        largest = self._crowds.largest()
-        if largest is None or largest[0] <= (self.of_tenant(claim.tenant) + 1) / claim.weight:
+        tenant = self._crowds.largest()
+        if tenant is None or tenant.name == claim.tenant:
             return None
-        return largest[1].last()
+        with_it = (self.of_tenant(claim.tenant) + 1) / claim.weight
+        return tenant.last() if tenant.crowding > with_it else None
 
     # Keeping count
 

@@ -57,6 +57,11 @@ class Tenant(Generic[T]):
         self.waiting = 0
         self.flows: list[Flow[T]] = []
 
+    @property
+    def crowding(self) -> float:
+        """How many wait, for its weight."""
+        return self.waiting / self.weight
+
     def weigh(self) -> None:
         """Spread the weight over the flows."""
         for flow in self.flows:
@@ -245,22 +250,21 @@ class Crowds(Generic[T]):
 
     def note(self, tenant: Tenant[T], number: int, tenants: int) -> None:
         """Note that `tenant`, one of `tenants`, has one more waiter, the one with `number`."""
-        heappush(self._heap, (-tenant.waiting / tenant.weight, number, tenant))
+        heappush(self._heap, (-tenant.crowding, number, tenant))
         if len(self._heap) > 2 * tenants + REMEMBERED:
             # Of each tenant the largest crowd is enough: `largest` finds it smaller by itself.
             latest = {place[2]: place for place in sorted(self._heap, reverse=True) if place[2].waiting}
             self._heap = list(latest.values())
             heapify(self._heap)
 
-    def largest(self) -> tuple[float, Tenant[T]] | None:
-        """Return who has the most waiters for its weight, and how many for each of it; None where nobody waits."""
+    def largest(self) -> Tenant[T] | None:
+        """Return who has the most waiters for its weight; None where nobody waits."""
         while self._heap:
             noted, number, tenant = self._heap[0]
-            crowd = -tenant.waiting / tenant.weight
-            if crowd <= noted:
-                return -crowd, tenant
-            if tenant.waiting:
-                heapreplace(self._heap, (crowd, number, tenant))
-            else:
+            if not tenant.waiting:
                 heappop(self._heap)
+            elif noted < -tenant.crowding:
+                heapreplace(self._heap, (-tenant.crowding, number, tenant))
+            else:
+                return tenant
         return None

@@ -13,7 +13,9 @@ import structlog
 
 from config.load import Loaded
 from config.problems import Invalid
+from proxy import systemd
 from proxy.app import App
+from proxy.listeners import ServerError
 
 log = structlog.get_logger("ollama_proxy.config")
 
@@ -41,13 +43,18 @@ class Reloaded:
 class Reloader:
     """Puts the policy file in force again whenever it is asked to, or it sees that the file changed.
 
+    Each time the server's certificate is read again, too, so that one that was renewed needs no restart.
+
     The file is looked at by its path, through every symbolic link: a mounted config map changes by a link being
     swapped, not by a write.
     """
 
-    def __init__(self, app: App, read: Callable[[], Loaded], file: Path | None) -> None:
+    def __init__(
+        self, app: App, read: Callable[[], Loaded], file: Path | None, *, renew_tls: Callable[[], None] = lambda: None
+    ) -> None:
         self._app = app
         self._read = read
+        self._renew_tls = renew_tls
         self._file = file
         self._stamp = self._look()
         self._task: asyncio.Task[None] | None = None
@@ -78,6 +85,11 @@ class Reloader:
         else:
             self.last = Reloaded(time(), self._app.frame.current.number, restart=restart)
             log.info("config_loaded", generation=self.last.generation, chain=str(self._app.plan), restart=restart)
+            systemd.ready(reloaded=True)
+        try:
+            self._renew_tls()
+        except ServerError as error:
+            log.error("certificate_kept_as_it_was", problem=str(error))
         return self.last
 
     async def _watch(self) -> None:

@@ -24,6 +24,7 @@ from proxy.connections import ConnectionOptions, SharedState
 from proxy.guard import GuardedProtocol
 from proxy.hangup import Hangups
 from proxy.listeners import ServerError, TlsOptions, address, bind, tls_context
+from proxy.systemd import inherited_sockets, stopping
 
 __all__ = ["Server", "ServerError", "ServerOptions", "TlsOptions", "new_event_loop", "serve"]
 
@@ -71,19 +72,29 @@ class Server:
             server_header=False,
         )
         self._listeners: list[asyncio.Server] = []
+        self._context: ssl.SSLContext | None = None
         self._paths: list[tuple[str, int]] = []
         """Our unix sockets with their inodes."""
         self._stop = asyncio.Event()
         self._patience: asyncio.Timeout | None = None
 
     async def start(self) -> None:
-        """Bind, start the application's lifespan, accept connections; raises ServerError."""
-        context = None if self.options.tls is None else tls_context(self.options.tls)
-        sockets = bind(self.options.listen, backlog=self.options.backlog, unix_mode=self.options.unix_mode)
-        self._paths = [
-            (path, os.stat(path).st_ino)
-            for path in (sock.getsockname() for sock in sockets if sock.family == socket.AF_UNIX)
-        ]
+        """Bind, start the application's lifespan, accept connections; raises ServerError.
+
+        Sockets that systemd holds for this process are used in place of `ServerOptions.listen`.
+        """
+        options = self.options
+        context = self._context = None if options.tls is None else tls_context(options.tls)
+        held = inherited_sockets()
+        sockets = held or bind(options.listen, backlog=options.backlog, unix_mode=options.unix_mode)
+        self._paths = (
+            []
+            if held
+            else [
+                (path, os.stat(path).st_ino)
+                for path in (sock.getsockname() for sock in sockets if sock.family == socket.AF_UNIX)
+            ]
+        )
         try:
             self._config.load()
             self._lifespan = LifespanOn(self._config)
@@ -117,6 +128,12 @@ class Server:
             ssl_handshake_timeout=self.options.head_timeout,
             ssl_shutdown_timeout=self.options.write_timeout,
         )
+
+    def renew_tls(self) -> None:
+        """Read the certificate and its key again, for connections that come from now on; raises ServerError."""
+        if self._context is not None and self.options.tls is not None:
+            tls_context(self.options.tls)  # What is wrong with them is wrong before anything is changed.
+            self._context.load_cert_chain(self.options.tls.cert, self.options.tls.key)
 
     def _protocol(self) -> GuardedProtocol:
         return GuardedProtocol(self._config, self._state, self._lifespan.state)
@@ -203,6 +220,7 @@ class Server:
             if ready is not None:
                 ready(self)
             await self._stop.wait()
+            stopping()
             return await self.drain()
         finally:
             for number in signals:

@@ -105,6 +105,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
         self.paused = True
+        self.sim.changed()
 
     def resume_writing(self) -> None:
         """It has caught up."""

@@ -55,6 +55,16 @@ async def test_what_changes_a_host_is_sent_once(method: str, path: str, body: di
         assert (await proxy.log.request())["outcome"] == "upstream_failed"
 
 
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"]
+)
+async def test_an_answer_that_dies_before_its_first_chunk_is_tried_elsewhere(head: bytes) -> None:
+    async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
+        one.script(head, route="/api/chat", times=None)
+        for _ in range(4):
+            assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).clean
+
+
 async def test_busy_is_tried_elsewhere_and_relayed_when_all_are() -> None:
     async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
         one.fault("busy", times=None)

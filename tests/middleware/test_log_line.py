@@ -31,15 +31,17 @@ async def test_a_completed_chat() -> None:
     usage = Usage(tokens_in=26, tokens_out=100, done_reason="stop")
     line = await finished(
         identity="alice", tenant="physics", policy="research", backend="gpu-1", attempts=1, reason="least busy",
-        queued=0.25, chunks=101, bytes_in=31, bytes_out=9000, usage=usage, generation=3,
+        queued=0.25, queue_position=3, queue_reason="slots", chunks=101, bytes_in=31, bytes_out=9000, usage=usage,
+        generation=3,
     )  # fmt: skip
     assert line == {
         "request_id": "test", "identity": "alice", "tenant": "physics", "policy": "research",
         "client_address": "127.0.0.1", "user_agent": "ollama-python/0.6", "method": "POST", "route": "/api/chat",
         "path": None, "model": "llama3:latest", "backend": "gpu-1", "attempts": 1, "reason": "least busy",
         "gave_up": None, "status": 200, "outcome": "completed", "error_code": None, "error": None,
-        "error_plugin": None, "queue_ms": 250.0, "ttft_ms": 500.0, "total_ms": 2500.0, "chunks": 101, "bytes_in": 31,
-        "bytes_out": 9000, "tokens_in": 26, "tokens_out": 100, "tokens_source": "reported", "tokens_per_second": 50.0,
+        "error_plugin": None, "queue_ms": 250.0, "queue_position": 3, "queue_reason": "slots",
+        "ttft_ms": 500.0, "total_ms": 2500.0, "chunks": 101, "bytes_in": 31, "bytes_out": 9000,
+        "tokens_in": 26, "tokens_out": 100, "tokens_source": "reported", "tokens_per_second": 50.0,
         "done_reason": "stop", "config_generation": 3,
     }  # fmt: skip
 

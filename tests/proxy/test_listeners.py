@@ -197,8 +197,9 @@ def test_a_file_that_we_may_not_read_is_named(authority: Authority) -> None:
 
 def test_a_key_of_another_certificate_is_told(authority: Authority) -> None:
     one, two = authority.issue("one"), authority.issue("two")
-    with pytest.raises(ServerError, match=r"2\.key is not the key of .*1\.pem"):
+    with pytest.raises(ServerError) as error:
         tls_context(tls(Pair(cert=one.cert, key=two.key)))
+    assert str(error.value) == f"tls: {two.key} is not the key of {one.cert}"
 
 
 def test_an_encrypted_key_is_told_and_nobody_is_asked(authority: Authority) -> None:

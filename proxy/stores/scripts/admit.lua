@@ -39,7 +39,9 @@ end
 local look = {}
 
 function look.streams(counter)
-  if redis.call('ZREMRANGEBYSCORE', counter.key, '-inf', now) > 0 then
+  -- Looked at first: after any write at all a server without memory would let the script go on.
+  if redis.call('ZCOUNT', counter.key, '-inf', now) > 0 then
+    redis.call('ZREMRANGEBYSCORE', counter.key, '-inf', now)
     redis.call('DEL', counter.total)
   end
   reserved = sum(counter.key, counter.total)

@@ -6,6 +6,7 @@ import ollama
 import pytest
 
 from proxy.simulator import Ollama
+from proxy.simulator.wire import BODY_WINDOW
 from tests.proxy.simulator.client import Wire, ask, encode
 from tests.proxy.simulator.conftest import Clients
 
@@ -184,11 +185,7 @@ async def test_an_upload_that_nobody_takes_makes_the_client_wait() -> None:
         )
         await sim.wait_for(lambda: fault.hits == 1)
         sending = asyncio.create_task(wire.send(b"x" * 20_000_000))
-        await sim.wait_for(lambda: sim.last.body_bytes > 0)
-        taken = -1
-        while taken != sim.last.body_bytes:
-            taken = sim.last.body_bytes
-            await asyncio.sleep(0.05)
+        await sim.wait_for(lambda: sim.last.unread > BODY_WINDOW)
         assert not sending.done()
         sending.cancel()
         assert sim.last.body_bytes < 1_000_000

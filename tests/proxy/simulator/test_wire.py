@@ -187,10 +187,10 @@ async def test_a_reader_that_stops_makes_the_model_wait() -> None:
     async with Ollama() as sim, await Wire.open(sim) as wire:
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a ReadTransport too
         await wire.send(encode("POST", "/api/chat", chat(100_000)))
-        generated = -1
-        while generated != sim.counters.tokens_generated:
-            generated = sim.counters.tokens_generated
-            await asyncio.sleep(0.05)
+        await sim.wait_for(lambda: sim.counters.generating == 1)
+        (connection,) = sim._connections
+        await sim.wait_for(lambda: connection.paused)
+        generated = sim.counters.tokens_generated
         assert 0 < generated < 100_000
         wire.writer.transport.resume_reading()  # type: ignore[attr-defined]  # a ReadTransport too
         await wire.reader.readexactly(1 << 22)
