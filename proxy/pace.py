@@ -26,7 +26,8 @@ class Pace:
 
     def moved(self, now: float, tokens: float) -> None:
         """One that waited got a slot; it will take about `tokens`."""
-        self._seconds += self._fade(now)
+        passed = self._fade(now)
+        self._seconds += passed
         self._requests += 1
         self._tokens += tokens
 

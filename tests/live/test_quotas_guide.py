@@ -20,7 +20,9 @@ from tests.support.wire import ask
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "quotas.md").read_text()
 POLICIES = re.findall(r"^```yaml\n(.*?)^```$", GUIDE, re.M | re.S)
 FIELDS = dict(
-    line.split(": ", 1) for block in re.findall(r"^```http\n(.*?)^```$", GUIDE, re.M | re.S) for line in block.splitlines()
+    line.split(": ", 1)
+    for block in re.findall(r"^```http\n(.*?)^```$", GUIDE, re.M | re.S)
+    for line in block.splitlines()
 )
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -70,7 +72,9 @@ async def test_guests_are_refused_after_ten_in_the_words_it_shows() -> None:
     assert [answer.status for answer in answers] == [200] * 10 + [429]
     shown = re.search(r'\{"error":"(rate_limit: .*?)"\}', GUIDE)
     assert shown is not None
-    pattern = re.escape(shown[1]).replace("60", "10").replace("identity", "address").replace(r"12\.3s", r"[0-9.]+m?[0-9]*s")
+    pattern = (
+        re.escape(shown[1]).replace("60", "10").replace("identity", "address").replace(r"12\.3s", r"[0-9.]+m?[0-9]*s")
+    )
     assert re.search(pattern, answers[-1].body.decode())
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
 

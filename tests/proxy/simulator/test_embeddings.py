@@ -1,8 +1,10 @@
 import base64
+import json
 import struct
 from typing import Any
 
 import pytest
+import zstandard
 
 from proxy.simulator import Ollama
 from tests.proxy.simulator.client import Wire, ask, encode
@@ -63,6 +65,13 @@ async def test_what_openai_s_is_refused(body: Any) -> None:
     async with Ollama() as sim:
         answer = await ask(sim, "POST", "/v1/embeddings", body)
         assert (answer.status, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+async def test_openai_s_may_be_compressed() -> None:
+    async with Ollama() as sim:
+        packed = zstandard.compress(json.dumps({"model": MODEL, "input": "x"}).encode())
+        assert (await ask(sim, "POST", "/v1/embeddings", packed, "Content-Encoding: zstd")).status == 200
+        assert (await ask(sim, "POST", "/api/embed", packed, "Content-Encoding: zstd")).status == 400
 
 
 async def test_embedding_may_fail_and_be_cancelled() -> None:

@@ -1,0 +1,106 @@
+"""rate_limit in the whole proxy: refusals of every flavor, and what a caller who left is charged."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.quotas import Level, Quota, Window
+from proxy.simulator import Ollama
+from proxy.units import Rate
+from tests.support.proxy import Running, running
+from tests.support.wire import Client, ask, request
+
+CHAT: dict[str, Any] = {
+    "model": "llama3.2",
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": 100,
+    "options": {"num_predict": 100},
+}
+ME = "rate_limit/default/identity=@127.0.0.1"
+
+
+def tokens(rate: str) -> Quota:
+    return Quota(ME, tokens=(Window(Rate.parse(rate)),))
+
+
+async def level(proxy: Running, quota: Quota) -> Level:
+    (found,) = await proxy.app.store.look([quota])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/api/chat", lambda document: document["error"]),
+        ("/v1/chat/completions", lambda document: document["error"]["message"]),
+        ("/v1/messages", lambda document: document["error"]["message"]),
+    ],
+)
+async def test_a_refusal_in_the_form_of_each_api(path: str, place: Any) -> None:
+    async with (
+        Ollama() as sim,
+        running(sim.url, middleware=["logging", {"rate_limit": {"requests": "1/day"}}]) as proxy,
+    ):
+        assert (await ask(proxy.address, "POST", path, CHAT)).status == 200
+        answer = await ask(proxy.address, "POST", path, CHAT)
+        line = await proxy.log.request(2)
+        assert [relayed.path for relayed in sim.requests].count(path) == 1
+    assert answer.status == 429
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+    assert place(orjson.loads(answer.body)).startswith("rate_limit: 1 of 1 requests per day are used for this identity")
+    assert (line["outcome"], line["status"]) == ("refused", 429)
+
+
+async def test_reported_tokens_are_what_counts() -> None:
+    options = {"tokens": "100000/day"}
+    async with Ollama() as sim, running(sim.url, middleware=["logging", {"rate_limit": options}]) as proxy:
+        total = 0
+        for number, path in enumerate(("/api/chat", "/v1/chat/completions", "/v1/messages", "/api/embed"), 1):
+            body = {**CHAT, "input": "some words"} if path == "/api/embed" else CHAT
+            assert (await ask(proxy.address, "POST", path, body)).status == 200
+            line = await proxy.log.request(number)
+            total += line["tokens_in"] + (line["tokens_out"] or 0)
+            assert (await level(proxy, tokens("100000/day"))).used == total
+        assert total > 4
+
+
+async def test_a_caller_who_left_is_charged_for_what_was_delivered_and_his_place_is_free() -> None:
+    options = {"tokens": "100000/day", "streams": 1}
+    async with Ollama(token_delay=0.005, tokens=10_000) as sim:
+        async with running(sim.url, middleware=["logging", {"rate_limit": options}]) as proxy:
+            client = await Client.connect(proxy.address)
+            body = {**CHAT, "options": {}}
+            await client.send(request("POST", "/api/chat", body))
+            await client.read_head()
+            for _ in range(5):
+                await client.read_chunk()
+            assert (await ask(proxy.address, "POST", "/api/chat", body)).status == 429
+            client.hang_up()
+            await proxy.log.wait_for(lambda log: any(line["outcome"] == "client_gone" for line in log.requests))
+            (line,) = [line for line in proxy.log.requests if line["outcome"] == "client_gone"]
+            assert line["tokens_source"] == "estimated"
+            found = await level(proxy, tokens("100000/day"))
+            assert 5 < found.used < 200
+            assert found.used > line["tokens_out"] >= 5
+            assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).status == 200
+
+
+async def test_what_no_backend_answered_costs_no_tokens() -> None:
+    options = {"tokens": "100000/day", "streams": 1}
+    async with Ollama() as sim, running(sim.url, middleware=[{"rate_limit": options}, "retry"]) as proxy:
+        sim.fault("reset", route="/api/chat", times=None)
+        assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).status == 502
+        assert (await ask(proxy.address, "POST", "/api/chat", {**CHAT, "model": "nobody-has-it"})).status >= 400
+        assert (await level(proxy, tokens("100000/day"))).used == 0
+
+
+async def test_one_caller_of_100_at_once_gets_what_is_allowed() -> None:
+    options = {"requests": ["60/minute", "33/day"], "streams": 50}
+    async with Ollama(num_parallel=100) as sim, running(sim.url, middleware=[{"rate_limit": options}]) as proxy:
+        answers = await asyncio.gather(*(ask(proxy.address, "POST", "/api/chat", CHAT) for _ in range(100)))
+    statuses = [answer.status for answer in answers]
+    assert statuses.count(200) == 33
+    assert statuses.count(429) == 67

@@ -1,0 +1,129 @@
+"""The parts of the fair queue; what they do together is in test_fair.py."""
+
+import pytest
+
+from proxy.flows import REMEMBERED, Claim, Crowds, Entry, Flow, Level, Line, Sizes, Tenant
+
+
+def make_line() -> Line[int]:
+    return Line("lane", Level(0))
+
+
+def waits(line: Line[int], flow: Flow[int], number: int, cost: int = 10) -> Entry[int]:
+    """Let one wait in `flow`, as the queue does."""
+    entry = Entry(number, Claim(flow.tenant.name, line.lane, cost), flow, number)
+    if not flow.entries:
+        line.open(flow, number)
+        line.weigh(flow, 1.0)
+    flow.entries[entry] = None
+    line.ask(flow, cost)
+    return entry
+
+
+def make_flow(line: Line[int], name: str) -> Flow[int]:
+    flow = line.flows[name] = Flow(Tenant(name), line)
+    return flow
+
+
+def test_the_lowest_turn_is_first_and_of_equals_who_came_first() -> None:
+    line = make_line()
+    a, b, c = (make_flow(line, name) for name in "abc")
+    for number, flow in enumerate((a, b, c)):
+        waits(line, flow, number)
+    assert line.first() is a
+    line.serve(a, 10, 1.0)
+    assert line.first() is b
+    b.turn += 50
+    assert line.first() is c
+
+
+def test_a_line_weighs_what_its_flows_do() -> None:
+    line = make_line()
+    a, b = make_flow(line, "a"), make_flow(line, "b")
+    waits(line, a, 0)
+    entry = waits(line, b, 1)
+    line.weigh(b, 3.0)
+    assert (line.weight, line.cost) == (4.0, 20)
+    line.serve(b, 12, 1.0)
+    assert (b.turn, line.turn) == (4.0, 3.0)
+    del b.entries[entry]
+    line.ask(b, -10)
+    line.close(b)
+    assert (line.weight, line.cost, line.active) == (1.0, 10, 1)
+
+
+def test_a_tenant_spreads_its_weight() -> None:
+    lines = [make_line() for _ in range(4)]
+    tenant: Tenant[int] = Tenant("a")
+    tenant.weight = 2.0
+    for line in lines:
+        flow = Flow(tenant, line)
+        tenant.flows.append(flow)
+        waits(line, flow, 0)
+    tenant.weigh()
+    assert [line.weight for line in lines] == [0.5] * 4
+
+
+def test_the_debts_of_the_latest_are_remembered() -> None:
+    line = make_line()
+    waits(line, make_flow(line, "waits"), 0)
+    for number in range(10 * REMEMBERED):
+        line.serve(make_flow(line, str(number)), 1, 1.0)
+    assert "waits" in line.flows
+    assert str(10 * REMEMBERED - 1) in line.flows
+    assert len(line.flows) <= 2 * REMEMBERED + 1
+
+
+@pytest.mark.parametrize(
+    ("flows", "turn", "tokens"),
+    [
+        ([], 100, 0),
+        ([(10, 1)], 100, 10),
+        ([(1000, 1)], 100, 100),
+        ([(1000, 4)], 100, 400),
+        ([(1000, 0.5), (10, 1), (100, 1)], 100, 160),
+        ([(7, 1)] * 20, 1000, 140),
+        ([(10**30, 1)], 10**25, 10**25),
+        ([(5, 1)], 0, 0),
+    ],
+)
+def test_what_all_flows_get_until_a_turn(flows: list[tuple[int, float]], turn: float, tokens: float) -> None:
+    sizes = Sizes()
+    for cost, share in flows:
+        sizes.add(cost, share)
+    assert sizes.until(turn) == pytest.approx(tokens)
+    for cost, share in flows:
+        sizes.remove(cost, share)
+    assert sizes.until(turn) == 0
+
+
+def test_the_largest_crowd_for_its_weight() -> None:
+    crowds: Crowds[int] = Crowds()
+    a, b = Tenant[int]("a"), Tenant[int]("b")
+    b.weight = 4.0
+    assert crowds.largest() is None
+    for number in range(6):
+        for tenant in (a, b):
+            tenant.waiting += 1
+            crowds.note(tenant, 2 * number + (tenant is b), 2)
+    assert crowds.largest() is a
+    a.waiting = 1
+    assert crowds.largest() is b
+    b.waiting = 0
+    assert crowds.largest() is a
+    a.waiting = 0
+    assert crowds.largest() is None
+
+
+def test_crowds_are_forgotten() -> None:
+    crowds: Crowds[int] = Crowds()
+    stays = Tenant[int]("stays")
+    stays.waiting = 1
+    crowds.note(stays, 0, 1)
+    for number in range(1, 10 * REMEMBERED):
+        gone = Tenant[int](str(number))
+        gone.waiting = 1
+        crowds.note(gone, number, 1)
+        gone.waiting = 0
+    assert len(crowds._heap) <= REMEMBERED + 3
+    assert crowds.largest() is stays
