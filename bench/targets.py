@@ -24,7 +24,7 @@ PATIENCE: Final = 20.0
 """Seconds until a target that does not answer counts as failed."""
 UNBOUNDED: Final[Mapping[str, Mapping[str, object]]] = {
     "auth": {"keys": "keys.yaml"},
-    "rate_limit": {"requests": "1000000000/minute"},
+    "rate_limit": {"requests": "1000000000/minute", "tokens": "1000000000000/minute", "streams": 1_000_000},
     "queue": {"depth": 100_000},
 }
 """Options that replace those of the shipped ``proxy.yaml``: the plugins do all their work, and refuse nobody."""

@@ -11,6 +11,7 @@ BUILTIN: Final = {
     "auth": "middleware.auth:Auth",
     "cors": "middleware.cors:Cors",
     "logging": "middleware.logging:Logging",
+    "metrics": "middleware.metrics:Metrics",
     "parameters": "middleware.parameters:Parameters",
     "queue": "middleware.queue:Queue",
     "rate_limit": "middleware.rate_limit:RateLimit",

@@ -21,6 +21,7 @@ from proxy.services import Clock, LogSink
 LEVELS: Final[Mapping[Outcome, Level]] = {
     "completed": "info",
     "refused": "warning",
+    "cancelled": "warning",
     "client_gone": "info",
     "upstream_failed": "error",
     "upstream_truncated": "error",

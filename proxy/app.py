@@ -13,11 +13,14 @@ from proxy.chain import build
 from proxy.dispatch import Dispatch
 from proxy.endpoint import Endpoint
 from proxy.frame import Frame, Generation
+from proxy.gauges import Gauges, of_backends, of_process, of_queue, of_requests
+from proxy.lag import Lag
+from proxy.metrics import PrometheusMetrics
 from proxy.plan import Plan
 from proxy.plan import plan as make_plan
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler
-from proxy.services import Backends, Clock, LogSink, RetryBudget, Scheduler, Slots, Store
+from proxy.services import Backends, Clock, LogSink, Metrics, RetryBudget, Scheduler, Slots, Store
 from proxy.views import Views
 from proxy.watch import Watch
 from proxy.wiring import make_backends, make_routes, make_store, pool_options
@@ -47,6 +50,7 @@ class App:
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Watch(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
+        self.metrics = PrometheusMetrics(self.pool.knows)
         self.services: Mapping[type, object] = {
             Clock: self.clock,
             Store: self.store,
@@ -55,9 +59,20 @@ class App:
             Scheduler: self.scheduler,
             RetryBudget: RetryBudget(self.clock),
             LogSink: sink,
+            Metrics: self.metrics,
         }
         self.bodies = BodyBudget(each=settings.server.body.each, total=settings.server.body.total)
         self.frame = Frame(self._generation(1, self.plan, settings), bodies=self.bodies, lifespan=self._lifespan)
+        self.metrics.read(
+            Gauges(
+                [
+                    *of_requests(self.frame),
+                    *of_queue(self.scheduler, self.metrics.tenants),
+                    *of_backends(self.pool, self.metrics.models),
+                    *of_process(self.bodies, sink),
+                ]
+            )
+        )
 
     def reload(self, loaded: Loaded) -> tuple[str, ...]:
         """Put another policy file in force for the requests that come from now on.
@@ -88,11 +103,14 @@ class App:
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
+        lag = Lag(self.metrics.lag.observe)
         try:
             await self.store.connect()
             self.watch.start()
+            lag.start()
             yield
         finally:
+            lag.stop()
             await self.watch.stop()
             await self.pool.aclose()
             await self.store.aclose()

@@ -5,7 +5,7 @@ options and a switch in front of them, elsewhere there is none.
 """
 
 import traceback
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FunctionType, MethodType
 
@@ -21,16 +21,44 @@ from proxy.units import Mistake
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of a chain: an instance, and others for some policies; None where a policy turns it off."""
+
+    name: str
+    default: ASGIApp
+    by_policy: Mapping[str | None, ASGIApp | None]
+
+    def instance(self, policy: str | None) -> ASGIApp | None:
+        """Return the instance that a caller with `policy` passes through."""
+        return self.by_policy.get(policy, self.default)
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """A chain that was built.
 
     Attributes:
         app: what the frame calls.
-        parts: every instance under the name of its entry, the innermost app first.
+        steps: the entries, the outermost first, and last the innermost app.
     """
 
     app: ASGIApp
-    parts: tuple[tuple[str, ASGIApp], ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def parts(self) -> Iterator[tuple[str, ASGIApp]]:
+        """Every instance under the name of its entry, the innermost first."""
+        for step in reversed(self.steps):
+            instances = {id(instance): instance for instance in (step.default, *step.by_policy.values())}
+            yield from ((step.name, instance) for instance in instances.values() if instance is not None)
+
+    def path(self, exchange: Exchange) -> Iterator[tuple[str, ASGIApp | None]]:
+        """Yield what a request passes through, the outermost first, None where its policy turns an entry off.
+
+        The policy is looked up when an entry is reached: those above may only then have said which one it is.
+        """
+        for step in self.steps:
+            yield step.name, step.instance(exchange.policy)
 
     def blame(self, error: BaseException) -> str | None:
         """Return the name of the entry that raised `error`: the innermost whose code its traceback passed through.
@@ -38,9 +66,10 @@ class Chain:
         Costs nothing until something is raised. A module that holds several plugins is told apart by `self`.
         """
         blamed = None
+        parts = list(self.parts)
         for frame, _ in traceback.walk_tb(error.__traceback__):
             module = frame.f_globals.get("__name__")
-            owners = [(name, part) for name, part in self.parts if module in _modules(part)]
+            owners = [(name, part) for name, part in parts if module in _modules(part)]
             if len({name for name, _ in owners}) > 1:
                 owners = [(name, part) for name, part in owners if frame.f_locals.get("self") is part]
             if owners:
@@ -74,18 +103,18 @@ def build(plan: Plan, inner: ASGIApp, services: Mapping[type, object]) -> Chain:
     `services` need not hold Policies and EntryName, which the plan knows itself.
     """
     app = inner
-    parts = [(INNERMOST, inner)]
+    steps = [Step(INNERMOST, inner, {})]
     problems: list[Problem] = []
     for link in reversed(plan.links):
         handed = {**services, Policies: Policies(plan.policies), EntryName: EntryName(link.name)}
         try:
-            app, instances = _wrap(link, app, handed)
-            parts += [(link.name, instance) for instance in instances]
+            app, step = _wrap(link, app, handed)
+            steps.append(step)
         except _Failed as failed:
             problems.append(_constructor_problem(plan.loaded, link, failed))
     if problems:
         raise Invalid(problems)
-    return Chain(app, tuple(parts))
+    return Chain(app, tuple(reversed(steps)))
 
 
 class _Failed(Exception):
@@ -93,7 +122,7 @@ class _Failed(Exception):
         self.path, self.cause = path, cause
 
 
-def _wrap(link: Link, app: ASGIApp, services: Mapping[type, object]) -> tuple[ASGIApp, list[ASGIApp]]:
+def _wrap(link: Link, app: ASGIApp, services: Mapping[type, object]) -> tuple[ASGIApp, Step]:
     """Return `app` inside the plugin, behind a switch where policies differ, and the plugin's instances."""
     made: list[tuple[Options, ASGIApp]] = []
 
@@ -108,11 +137,13 @@ def _wrap(link: Link, app: ASGIApp, services: Mapping[type, object]) -> tuple[AS
         return made[-1][1]
 
     default = instance(link.options, link.path)
-    chosen: dict[str | None, ASGIApp] = {}
+    chosen: dict[str | None, ASGIApp | None] = {}
     for policy, options in link.overrides.items():
-        chosen[policy] = app if options is None else instance(options, ("policies", policy, link.name))
-    differs = any(plugin is not default for plugin in chosen.values())
-    return Switch(default, chosen) if differs else default, [plugin for _, plugin in made]
+        chosen[policy] = None if options is None else instance(options, ("policies", policy, link.name))
+    if all(plugin is default for plugin in chosen.values()):
+        return default, Step(link.name, default, {})
+    by_policy = {policy: app if plugin is None else plugin for policy, plugin in chosen.items()}
+    return Switch(default, by_policy), Step(link.name, default, chosen)
 
 
 def _constructor_problem(loaded: Loaded, link: Link, failed: _Failed) -> Problem:

@@ -1,5 +1,6 @@
 """The command line: ``ollama-proxy serve · check · keys · demo``."""
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -85,6 +86,7 @@ def serve(
         reloader = Reloader(app, read, file, renew_tls=server.renew_tls)
 
         def ready(running: Server) -> None:
+            keep_collector_calm()
             reloader.start()
             announce(app, running.addresses)
             systemd.ready()
@@ -124,6 +126,17 @@ def demo(
         _fail(*map(str, error.problems))
     except ServerError as error:
         _fail(str(error))
+
+
+def keep_collector_calm() -> None:
+    """Let the garbage collector look seldom, and never at what was there when serving began.
+
+    Requests leave next to no cycles, so that collecting as often as Python does by default costs a busy proxy one
+    twentieth of its CPU for nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _file(config: Path | None, backends: list[str]) -> Path | None:

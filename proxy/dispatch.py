@@ -7,12 +7,14 @@ stream that breaks ends broken.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
 import httpx
 
+from proxy.answer import Answer
 from proxy.asgi import Header, Receive, Scope, Send, header
 from proxy.backend import Backend
 from proxy.errors import (
@@ -39,9 +41,14 @@ from proxy.transport import translate
 
 ERROR_BODY: Final = 64 * 1024
 """Error answers that another backend might better are held back whole; longer ones do not exist in Ollama."""
+LAST_WORD: Final = 1.0
+"""Seconds that a client may take to read why its stream was cancelled."""
 
 _WORTH_ANOTHER_TRY: Final = frozenset({500, 502, 503, 504})
 _BUSY: Final = b"maximum pending requests exceeded"
+
+
+Read = Callable[[], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
@@ -51,7 +58,7 @@ class _Answer:
     status: int
     headers: list[Header]
     chunk: bytes
-    chunks: AsyncIterator[bytes]
+    read: Read
     stream: httpx.AsyncByteStream
     layout: Format
 
@@ -151,11 +158,11 @@ class Dispatch:
                 stream = cast(httpx.AsyncByteStream, response.stream)
                 try:
                     headers = downstream_headers(response.headers.raw)
-                    chunks = aiter(stream)
-                    chunk = await anext(chunks, b"")
+                    read = _reader(stream)
+                    chunk = await read()
                     status = response.status_code
                     if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
-                        raise await _error_answer(status, headers, chunk, chunks)
+                        raise await _error_answer(status, headers, chunk, read)
                 except BaseException:
                     await stream.aclose()
                     raise
@@ -168,7 +175,7 @@ class Dispatch:
                 failure = ConnectionLost(failure.message, sent=True, reused=False)
             raise failure from error
         layout = format_of(header(headers, b"content-type")) if route.kind in ("inference", "manage") else "other"
-        return _Answer(status, headers, chunk, chunks, stream, layout)
+        return _Answer(status, headers, chunk, read, stream, layout)
 
     async def _relay(self, exchange: Exchange, answer: _Answer, send: Send, deadline: float) -> None:
         """Send the answer on, chunk by chunk, and see that its end is an honest one."""
@@ -177,7 +184,7 @@ class Dispatch:
         must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")
         tail = Tail()
         failure: UpstreamError | None = None
-        chunk, chunks = answer.chunk, answer.chunks
+        chunk, read = answer.chunk, answer.read
         left = int(header(answer.headers, b"content-length") or -1)
         try:
             async with asyncio.timeout_at(deadline):
@@ -188,11 +195,17 @@ class Dispatch:
                     if left == 0:
                         break
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    chunk = await anext(chunks, b"")
+                    chunk = await read()
         except TimeoutError:
             failure = self._out_of_time()
         except (httpx.HTTPError, OSError) as error:
             failure = translate(error)
+        except asyncio.CancelledError:
+            await answer.stream.aclose()  # before anything else, as this is what makes the backend stop
+            ending = tail.read(answer.layout)
+            if exchange.error is not None and must_terminate and ending.boundary and not ending.terminated:
+                await _say(render_record(exchange.flavor, exchange.error), send)
+            raise
         finally:
             ending = tail.read(answer.layout)
             exchange.terminated = ending.terminated and must_terminate
@@ -215,11 +228,21 @@ class Dispatch:
         )
 
 
-async def _error_answer(
-    status: int, headers: list[Header], chunk: bytes, chunks: AsyncIterator[bytes]
-) -> UpstreamAnswer | BadAnswer:
+def _reader(stream: httpx.AsyncByteStream) -> Read:
+    """Return what reads the next chunk, ``b""`` at the end: our transport's own way, or one around any other's."""
+    if isinstance(stream, Answer):
+        return stream.read
+    chunks = aiter(stream)
+
+    async def read() -> bytes:
+        return await anext(chunks, b"")
+
+    return read
+
+
+async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: Read) -> UpstreamAnswer | BadAnswer:
     body = chunk
-    while chunk := await anext(chunks, b""):
+    while chunk := await read():
         body += chunk
         if len(body) > ERROR_BODY:
             return BadAnswer(f"the backend's error answer is longer than {ERROR_BODY} bytes", sent=True, received=True)
@@ -256,6 +279,13 @@ class _Upload(httpx.AsyncByteStream):
                 yield body
             if not message.get("more_body", False):
                 return
+
+
+async def _say(record: bytes, send: Send) -> None:
+    """Send a last word to a client that may have stopped reading."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORD):
+            await send({"type": "http.response.body", "body": record, "more_body": True})
 
 
 def _framing_of(scope: Scope) -> Header:

@@ -5,6 +5,7 @@
     ProxyError                 status, message, code, headers, outcome
     ├── Refused                we said no: a plugin, a limit, a bound
     │   └── NotRouted          Ollama has no such route; said in plain text, as Ollama does
+    ├── Cancelled              an operator ended it, before or in the middle of its answer
     └── UpstreamError          the backend did not answer, or not to the end; sent, received
         ├── ConnectFailed      no connection: nothing was sent
         ├── ConnectionLost     reset or closed before the first byte of the answer
@@ -26,7 +27,7 @@ from proxy.asgi import Header
 
 Flavor = Literal["ollama", "openai", "anthropic", "text"]
 Outcome = Literal[
-    "completed", "refused", "client_gone", "upstream_failed", "upstream_truncated", "timed_out", "shutdown"
+    "completed", "refused", "cancelled", "client_gone", "upstream_failed", "upstream_truncated", "timed_out", "shutdown"
 ]
 Timer = Literal["connect", "load", "first_byte", "idle", "write", "total"]
 
@@ -71,6 +72,15 @@ class Refused(ProxyError):
 
 class NotRouted(Refused):
     """No such path (404), another method (405 with Allow), or one slash too many (301, 307 with Location)."""
+
+
+class Cancelled(ProxyError):
+    """An operator ended the request. 499, which no client takes for a reason to try again by itself."""
+
+    outcome: Outcome = "cancelled"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(499, reason, code="cancelled")
 
 
 class UpstreamError(ProxyError):

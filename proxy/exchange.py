@@ -7,7 +7,8 @@ gives it; the frame puts them on ``http.response.start``, so that no plugin need
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from time import monotonic
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from proxy import jsontext
 from proxy.asgi import Header, Message, Receive, Scope, without
@@ -41,6 +42,25 @@ class Usage:
     tokens_out: int | None = None
     source: Literal["reported", "estimated"] = "reported"
     done_reason: str | None = None
+
+
+class Attempt(NamedTuple):
+    """One request to one backend that is over. Times are seconds of the monotonic clock.
+
+    Attributes:
+        backend: its name.
+        began: when a slot of it was taken.
+        ended: when that was given back.
+        cold: whether it had to load the model first, as far as was known.
+        error: what went wrong: an error's code, for an error answer ``busy``, ``missing`` (it does not have the model)
+            or ``status_500``; ``cancelled`` where the request ended before its answer. None where the answer came whole.
+    """
+
+    backend: str
+    began: float
+    ended: float
+    cold: bool
+    error: str | None
 
 
 class Held(Protocol):
@@ -82,6 +102,7 @@ class Exchange:
         "gave_up",
         "generation",
         "gone",
+        "history",
         "id",
         "identity",
         "lease",
@@ -92,6 +113,7 @@ class Exchange:
         "queue_position",
         "queue_reason",
         "queued",
+        "reading",
         "reason",
         "response_headers",
         "scope",
@@ -100,6 +122,7 @@ class Exchange:
         "tenant",
         "terminated",
         "ticket",
+        "trace_id",
         "tried",
         "usage",
     )
@@ -136,6 +159,8 @@ class Exchange:
         self.error: ProxyError | None = None
         # any plugin
         self.response_headers: list[Header] = []
+        # tracing
+        self.trace_id: str | None = None
         # auth
         self.identity: str | None = None
         self.tenant: str | None = None
@@ -153,12 +178,14 @@ class Exchange:
         self.backend: str | None = None
         self.tried: list[str] = []
         self.attempts = 0
+        self.history: list[Attempt] = []
         self.reason: str | None = None
         self.committed = False
         self.first_byte_at: float | None = None
         self.terminated = False
         self.usage: Usage | None = None
         # body
+        self.reading = 0.0
         self._source = source
         self._bodies = bodies
         self._held = 0
@@ -248,6 +275,7 @@ class Exchange:
             self._hold(declared)
         parts: list[bytes] = []
         size = 0
+        began = monotonic()
         while True:
             message = await self._source()
             if message["type"] == "http.disconnect":
@@ -260,6 +288,7 @@ class Exchange:
                 parts.append(part)
             if not message.get("more_body", False):
                 break
+        self.reading = monotonic() - began
         self._body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._replay = True
         self._parsed = False

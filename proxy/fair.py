@@ -17,7 +17,7 @@ With n waiters in k lines everything takes O(log n) steps; to look at all the li
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from itertools import count
 from math import inf
 from typing import Final, Generic, Literal, NamedTuple
@@ -51,7 +51,7 @@ class FairQueue(Generic[T]):
     """Waiters of any type, and whose turn it is."""
 
     def __init__(self) -> None:
-        self._numbers = count()
+        self._numbers: Iterator[int] = count()
         self._length = 0
         self._levels: dict[float, Level] = {}
         self._lines: dict[tuple[Hashable, float], Line[T]] = {}
@@ -163,9 +163,9 @@ class FairQueue(Generic[T]):
         line = self._lines.get((claim.lane, claim.priority))
         flow = line.flows.get(claim.tenant) if line is not None else None
         if line is not None and flow is not None:
-            more = tokens - claim.cost
-            flow.turn += more / (flow.share or claim.weight)
-            line.turn += more / (line.weight or claim.weight)
+            flow.turn += (tokens - claim.cost) / (flow.share or claim.weight)
+            if flow.entries and tokens < claim.cost:
+                line.put(flow, next(self._numbers))
 
     # What to expect
 

@@ -79,10 +79,10 @@ class Flow(Generic[T]):
         turn: when it goes, compared to the other flows of the line.
         cost: tokens that its waiters ask for.
         share: the part of its tenant's weight that counts in this line; 0 while nobody waits.
-        placed: it has a place in the line's heap.
+        place: the number of its place in the line's heap; other places it may have there do not count.
     """
 
-    __slots__ = ("cost", "entries", "line", "placed", "share", "tenant", "turn")
+    __slots__ = ("cost", "entries", "line", "place", "share", "tenant", "turn")
 
     def __init__(self, tenant: Tenant[T], line: "Line[T]") -> None:
         self.tenant = tenant
@@ -90,7 +90,7 @@ class Flow(Generic[T]):
         self.turn = 0.0
         self.cost = 0
         self.share = 0.0
-        self.placed = False
+        self.place = -1
         self.entries: OrderedDict[Entry[T], None] = OrderedDict()
 
 
@@ -136,32 +136,35 @@ class Line(Generic[T]):
         self.weight = 0.0
         self.sizes = Sizes()
         self.flows: dict[str, Flow[T]] = {}
-        # By turn. There may be flows that nobody waits in any more, and turns that have moved on since.
+        # By turn, then by place. There may be places that count no more, and turns that have moved on since.
         self._heap: list[tuple[float, int, Flow[T]]] = []
 
     def first(self) -> Flow[T]:
         """Return the flow that goes next. Somebody must be waiting."""
         while True:
-            turn, number, flow = self._heap[0]
-            if not flow.entries:
-                flow.placed = False
+            turn, place, flow = self._heap[0]
+            if place != flow.place:
                 heappop(self._heap)
             elif turn < flow.turn:
-                heapreplace(self._heap, (flow.turn, number, flow))
+                heapreplace(self._heap, (flow.turn, place, flow))
             else:
                 return flow
 
-    def open(self, flow: Flow[T], number: int) -> None:
+    def open(self, flow: Flow[T], place: int) -> None:
         """Let `flow` take part, in which somebody waits from now on."""
         flow.turn = max(flow.turn, self.clock)
         self.active += 1
-        if not flow.placed:
-            flow.placed = True
-            heappush(self._heap, (flow.turn, number, flow))
+        self.put(flow, place)
+
+    def put(self, flow: Flow[T], place: int) -> None:
+        """Give `flow` its place by its turn, instead of the one it had."""
+        flow.place = place
+        heappush(self._heap, (flow.turn, place, flow))
 
     def close(self, flow: Flow[T]) -> None:
         """Let `flow` take no more part: nobody waits in it."""
         self.weigh(flow, 0.0)
+        flow.place = -1
         self.active -= 1
         if not self.active:
             self.weight = 0.0  # sums of fractions drift
@@ -185,12 +188,13 @@ class Line(Generic[T]):
     def serve(self, flow: Flow[T], cost: int, weight: float) -> None:
         """Let `flow`, and the line, pay for `cost` tokens; `weight` is for a flow that nobody waits in."""
         self.clock = max(flow.turn, self.clock)
-        flow.turn = self.clock + cost / (flow.share or weight)
-        self.level.clock = max(self.turn, self.level.clock)
-        self.turn = self.level.clock + cost / (self.weight or weight)
         if not flow.entries:
+            flow.turn = self.clock
             self.flows[flow.tenant.name] = self.flows.pop(flow.tenant.name)  # the latest of those without waiters
             self.tidy()
+        flow.turn += cost / (flow.share or weight)
+        self.level.clock = max(self.turn, self.level.clock)
+        self.turn = self.level.clock + cost / (self.weight or weight)
 
     def tidy(self) -> None:
         """Forget flows that nobody waits in, but for the latest."""
@@ -199,9 +203,7 @@ class Line(Generic[T]):
             for name in idle[:-REMEMBERED]:
                 del self.flows[name]
         if len(self._heap) > 2 * self.active + REMEMBERED:
-            for _, _, flow in self._heap:
-                flow.placed = bool(flow.entries)
-            self._heap = [place for place in self._heap if place[2].placed]
+            self._heap = [(turn, place, flow) for turn, place, flow in self._heap if place == flow.place]
             heapify(self._heap)
 
 

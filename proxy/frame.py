@@ -11,14 +11,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from proxy.address import Network, client_address
 from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.body import BodyBudget
-from proxy.errors import ClientGone, ProxyError, Refused, render
+from proxy.errors import Cancelled, ClientGone, ProxyError, Refused, render
 from proxy.exchange import KEY, Exchange
 from proxy.routes import RouteTable
 
@@ -37,6 +37,19 @@ class Generation:
     """Names the plugin that raised an exception."""
 
 
+class Observer(Protocol):
+    """Who is told of every request, in the request's own task: its methods are quick and never raise."""
+
+    def started(self, exchange: Exchange) -> None:
+        """It came; nobody knows yet who sent it."""
+
+    def answered(self, exchange: Exchange) -> None:
+        """Its answer begins."""
+
+    def finished(self, exchange: Exchange) -> None:
+        """It is over, with its outcome."""
+
+
 class Frame:
     """Serves every request through the chain of the generation in force.
 
@@ -44,6 +57,7 @@ class Frame:
         current: the generation that new requests get; assign another to change the configuration.
         bodies: the memory that request bodies may take.
         lifespan: entered when the server starts, left when it stops.
+        observer: told of every request.
     """
 
     def __init__(
@@ -52,11 +66,13 @@ class Frame:
         *,
         bodies: BodyBudget,
         lifespan: Callable[[], AbstractAsyncContextManager[None]] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.current = current
-        self.live: set[Exchange] = set()
+        self.live: dict[Exchange, _Client] = {}
         self._bodies = bodies
         self._lifespan = lifespan
+        self._observer = observer
         self._finishing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +81,7 @@ class Frame:
             await self._serve_lifespan(receive, send)
             return
         current = self.current
-        client = _Client(receive, send)
+        client = _Client(receive, send, self._observer)
         exchange = client.exchange = Exchange(
             scope,
             client.receive,
@@ -77,13 +93,26 @@ class Frame:
             generation=current.number,
         )
         scope[KEY] = exchange
-        self.live.add(exchange)
+        self.live[exchange] = client
+        if self._observer is not None:
+            self._observer.started(exchange)
         try:
             await self._serve(exchange, client, current)
         finally:
             client.unwatch()
-            self.live.discard(exchange)
+            del self.live[exchange]
             self._finish(exchange)
+
+    def cancel(self, request_id: str, reason: str) -> bool:
+        """End a running request; returns whether there was one to end.
+
+        Where its answer has not begun the client gets 499 with `reason`. An answer that has begun breaks off, behind an
+        error record where one can stand, and without the end that would make it look whole.
+        """
+        for exchange, client in self.live.items():
+            if exchange.id == request_id:
+                return client.cancel(Cancelled(reason))
+        return False
 
     async def _serve(self, exchange: Exchange, client: "_Client", current: Generation) -> None:
         try:
@@ -118,12 +147,15 @@ class Frame:
             await client.send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _cancelled(self, exchange: Exchange, client: "_Client") -> None:
-        """Our own watch cancelled the chain, or the server's shutdown did; either way the request ends here."""
+        """Our own watch cancelled the chain, an operator or the server's shutdown did: the request ends here."""
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
         if exchange.gone:
             exchange.outcome = "completed" if exchange.terminated else "client_gone"
+            return
+        if isinstance(exchange.error, Cancelled):
+            await self._answer(exchange, client, exchange.error)
             return
         error = Refused(503, "the proxy is shutting down; try again", code="shutdown", headers={"connection": "close"})
         await self._answer(exchange, client, error)
@@ -140,6 +172,8 @@ class Frame:
                 continue
             if result is not None and inspect.isawaitable(result):
                 pending.append(result)
+        if self._observer is not None:
+            self._observer.finished(exchange)
         if pending:
             # A task of its own: this one may have been cancelled by a client that left.
             task = asyncio.create_task(self._settle(exchange, pending))
@@ -184,13 +218,14 @@ class _Client:
     token is awaited. So, from the end of the request body on, a task waits there and cancels the chain.
     """
 
-    __slots__ = ("_chain", "_receive", "_send", "_watch", "exchange")
+    __slots__ = ("_chain", "_observer", "_receive", "_send", "_watch", "exchange")
 
     exchange: Exchange
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, observer: Observer | None) -> None:
         self._receive = receive
         self._send = send
+        self._observer = observer
         self._chain = asyncio.current_task()
         self._watch: asyncio.Task[None] | None = None
 
@@ -224,6 +259,8 @@ class _Client:
                 *exchange.response_headers,
             ]
             message = {"type": "http.response.start", "status": message["status"], "headers": headers}
+            if self._observer is not None:
+                self._observer.answered(exchange)
         await self._send(message)
 
     async def _watch_for_disconnect(self) -> None:
@@ -233,6 +270,15 @@ class _Client:
             self.exchange.gone = True
             if self._chain is not None:
                 self._chain.cancel()
+
+    def cancel(self, error: Cancelled) -> bool:
+        """End the request with `error` unless it is about to end anyway."""
+        exchange = self.exchange
+        if self._chain is None or exchange.ended or exchange.gone or isinstance(exchange.error, Cancelled):
+            return False
+        exchange.error = error
+        self._chain.cancel()
+        return True
 
     def unwatch(self) -> None:
         if self._watch is not None:

@@ -44,11 +44,12 @@ class Health:
         reason: what put it into that state, for people.
         since: when that was.
         failures: requests that failed in a row.
+        ejections: how many times it was ejected so far.
         ejected_until: when an ejected backend may be given its one request.
     """
 
     __slots__ = ("_back_at", "_bad_probes", "_ejections", "_good_probes", "_trial", "draining", "ejected_until",
-                 "failures", "reason", "rules", "since", "state")  # fmt: skip
+                 "ejections", "failures", "reason", "rules", "since", "state")  # fmt: skip
 
     def __init__(self, rules: Rules, now: float = 0.0) -> None:
         self.rules = rules
@@ -57,6 +58,7 @@ class Health:
         self.since = now
         self.draining = False
         self.failures = 0
+        self.ejections = 0
         self.ejected_until = 0.0
         self._ejections = 0
         self._bad_probes = 0
@@ -113,6 +115,7 @@ class Health:
         """Leave it out for a while; each time in a row twice as long."""
         self.ejected_until = now + min(self.rules.eject_for * 2**self._ejections, self.rules.eject_longest)
         self._ejections += 1
+        self.ejections += 1
         self._become("ejected", f"{self.failures} requests failed in a row, the last: {reason}", now)
 
     # What follows

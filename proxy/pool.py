@@ -10,8 +10,8 @@ from typing import Final
 
 from proxy.affinity import Memory, conversation
 from proxy.backend import TREND, Backend
-from proxy.errors import Refused, UpstreamAnswer, UpstreamError, UpstreamTimeout
-from proxy.exchange import Exchange
+from proxy.errors import ProxyError, Refused, UpstreamAnswer, UpstreamError, UpstreamTimeout
+from proxy.exchange import Attempt, Exchange
 from proxy.lease import Lease
 from proxy.selection import Candidate, Choice, Criterion, Residency, Wait, choose
 
@@ -79,6 +79,10 @@ class Pool:
             self._retired.remove(backend)
             await backend.transport.aclose()
 
+    def knows(self, model: str) -> bool:
+        """Whether a backend lists the model of this canonical key."""
+        return any(backend.has(model) for backend in self.backends)
+
     def named(self, name: str) -> Backend | None:
         """Return the backend called `name`."""
         return self._by_name.get(name)
@@ -98,18 +102,9 @@ class Pool:
         return self._take(exchange, max(0, self.options.spread_after - waiting))
 
     def _take(self, exchange: Exchange, patience: int | None) -> Lease | None:
-        model = exchange.model.key if exchange.model is not None else None
-        kept = model if _needs_memory(exchange) else None
-        talk = None
-        if "affinity" in self.options.prefer and len(self.backends) > 1 and kept is not None:
-            talk = conversation(exchange)
-        choice = choose(
-            self._candidates(exchange, model, kept, talk),
-            tried=exchange.tried,
-            prefer=self.options.prefer,
-            patience=patience,
-            random=random.random,
-        )
+        kept = exchange.model.key if exchange.model is not None and _needs_memory(exchange) else None
+        talk = self._conversation(exchange, kept)
+        choice = self._choose(exchange, kept, talk, patience)
         if choice is None:
             raise Refused(503, "no backend is there for this request", code="no_backend")
         if isinstance(choice, Wait):
@@ -120,6 +115,23 @@ class Pool:
             self._conversations.put(talk, backend.name)
         self._note(exchange, choice)
         return Lease(backend, kept, grace=self.options.grace, freed=lambda _: self.changed())
+
+    def _conversation(self, exchange: Exchange, kept: str | None) -> bytes | None:
+        if "affinity" in self.options.prefer and len(self.backends) > 1 and kept is not None:
+            return conversation(exchange)
+        return None
+
+    def _choose(
+        self, exchange: Exchange, kept: str | None, talk: bytes | None, patience: int | None
+    ) -> Choice | Wait | None:
+        model = exchange.model.key if exchange.model is not None else None
+        return choose(
+            self._candidates(exchange, model, kept, talk),
+            tried=exchange.tried,
+            prefer=self.options.prefer,
+            patience=patience,
+            random=random.random,
+        )
 
     def _candidates(
         self, exchange: Exchange, model: str | None, kept: str | None, talk: bytes | None
@@ -164,6 +176,7 @@ class Pool:
     def finished(self, exchange: Exchange, lease: Lease, error: BaseException | None) -> None:
         """Learn from how a request to a backend ended: with an answer (None), or with `error`."""
         backend, now = lease.backend, monotonic()
+        exchange.history.append(Attempt(backend.name, now - lease.held, now, lease.cold, _word_for(error)))
         health = backend.health
         if isinstance(error, UpstreamError):
             backend.last_error = error.message
@@ -190,7 +203,12 @@ class Pool:
         others = any(other.health.usable(now) for other in self.backends if other is not backend)
         return others and (ejected + 1) / len(self.backends) <= self.options.eject_share
 
-    # What plugins may know
+    # What plugins and people may know
+
+    def prospect(self, exchange: Exchange) -> Choice | Wait | None:
+        """Return where `exchange` would be sent now; nothing is leased or remembered."""
+        kept = exchange.model.key if exchange.model is not None and _needs_memory(exchange) else None
+        return self._choose(exchange, kept, self._conversation(exchange, kept), None)
 
     def untried(self, exchange: Exchange) -> bool:
         """Whether a backend is left that can be used and that `exchange` was not sent to."""
@@ -276,6 +294,18 @@ def _residency(backend: Backend, model: str | None) -> Residency:
     if model is None or model in backend.resident:
         return "loaded"
     return "loading" if backend.loading.get(model) else "cold"
+
+
+def _word_for(error: BaseException | None) -> str | None:
+    """Return what `Attempt.error` says of an attempt that ended with `error`."""
+    match error:
+        case None:
+            return None
+        case UpstreamAnswer():
+            return "busy" if error.busy else "missing" if error.missing else f"status_{error.status}"
+        case ProxyError():
+            return error.code
+    return "cancelled"
 
 
 def is_failure(error: UpstreamError) -> bool:

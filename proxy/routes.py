@@ -116,11 +116,14 @@ OLLAMA: Final = (
 class RouteTable:
     """Looks routes up by method and decoded path.
 
-    `extra` routes come first, so that a configuration can add routes of another version of Ollama or change one.
+    Args:
+        extra: routes that come before all others, so that a configuration can add routes of another version of Ollama
+            or change one.
+        base: the others.
     """
 
-    def __init__(self, extra: Iterable[Route] = ()) -> None:
-        self.routes = (*extra, *OLLAMA)
+    def __init__(self, extra: Iterable[Route] = (), *, base: Iterable[Route] = OLLAMA) -> None:
+        self.routes = (*extra, *base)
         self._fixed: dict[str, dict[str, Match]] = {}
         self._prefixes: dict[str, dict[str, Route]] = {}
         for route in self.routes:
@@ -180,4 +183,4 @@ def flavor_of(path: str) -> Flavor:
         return "anthropic"
     if path.startswith("/v1/"):
         return "openai"
-    return "ollama" if path.startswith("/api/") else "text"
+    return "ollama" if path.startswith(("/api/", "/-/")) else "text"

@@ -75,7 +75,7 @@ class Store(ABC):
             quotas: what the request falls under, each of its own key.
             tokens: what the request is expected to use, counted in every token window until `settle`.
 
-        Raises StoreUnavailable, and then charges nothing for good.
+        Raises StoreUnavailable. Then nothing is held, or not for long, but the request may have been counted.
         """
 
     @abstractmethod
@@ -215,8 +215,27 @@ class RetryBudget:
 class LogSink(Protocol):
     """Where finished log lines go. Never blocks; what it cannot take it drops and counts."""
 
+    dropped: int = 0
+    """Lines lost since the start."""
+
     def write(self, line: bytes) -> None:
         """Take one line without its newline."""
+
+
+class Metrics(ABC):
+    """What became of all requests so far, in numbers."""
+
+    @abstractmethod
+    def count(self, exchange: Exchange) -> None:
+        """Count a request that is over."""
+
+    @abstractmethod
+    async def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """Return all numbers as Prometheus reads them, and the Content-Type of that.
+
+        Args:
+            accept: the Accept header of who asks: it may want OpenMetrics.
+        """
 
 
 SERVICES: Final[tuple[type, ...]] = (
@@ -229,4 +248,5 @@ SERVICES: Final[tuple[type, ...]] = (
     Scheduler,
     RetryBudget,
     LogSink,
+    Metrics,
 )

@@ -17,7 +17,7 @@ KERNEL = frozenset(
     f"proxy.{name}"
     for name in (
         "asgi", "units", "errors", "routes", "models", "jsontext", "multipart", "content", "naming", "body", "exchange",
-        "quotas", "services", "lines", "explain",
+        "quotas", "services", "lines", "explain", "genai",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
@@ -12,15 +13,18 @@ from proxy.services import StoreUnavailable
 
 log = structlog.get_logger("ollama_proxy.store")
 
-PLACES: Final = 32
-"""Calls at once, and so connections."""
+PLACES: Final = 8
+"""Calls at once, and so connections. Each is done in well under a millisecond; more would only wait for our own CPU."""
+GRACE: Final = 0.01
+"""Seconds that a call gets beyond its time: the answer may be there, and only this process late to read it."""
 PROBE_TIMEOUT: Final = 1.0
 """Seconds a probe may take; a new connection through TLS or a Sentinel may need more than a request should wait."""
 PROBE_PAUSE: Final = 0.25
 """Seconds between two probes."""
 
-FAILURES: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
-"""Everything by which redis-py says that it could not do it: connection, time, memory, read-only replica, fail-over."""
+FAILURES: Final = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
+"""Everything by which redis-py says that it could not do it: connection, time, memory, read-only replica, fail-over.
+RuntimeError is uvloop's word for a transport that has been closed."""
 
 Script = Callable[..., Awaitable[Any]]
 """Called with `keys` and `args`; redis-py's AsyncScript."""
@@ -61,21 +65,32 @@ class Link:
             if self._probing is not None:
                 raise StoreUnavailable(f"{self.url} is unreachable")
             try:
-                async with asyncio.timeout(self._within):
+                async with self._bound():
                     return await script(keys=keys, args=args)
             except FAILURES as error:
                 self._lost(error)
                 raise StoreUnavailable(f"{self.url} failed: {type(error).__name__}") from error
+
+    @asynccontextmanager
+    async def _bound(self) -> AsyncIterator[None]:
+        """Raise TimeoutError after `within` seconds and a grace, which begins when the loop is free to count it."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as bound:
+            timer = loop.call_later(self._within, lambda: bound.reschedule(loop.time() + GRACE))
+            try:
+                yield
+            finally:
+                timer.cancel()
 
     def _lost(self, error: Exception) -> None:
         if self._probing is None:
             log.warning("store_lost", store=self.url, error=type(error).__name__, detail=str(error)[:200])
             self._probing = asyncio.create_task(self._until_back())
 
-    async def probe(self) -> None:
-        """Try the server once, with more time than a call has; what fails counts as a failure of a call."""
+    async def connect(self) -> None:
+        """Open every connection, with more time than a call has for it; what fails counts as the failure of a call."""
         try:
-            await self._try()
+            await asyncio.gather(*(self._try() for _ in range(PLACES)))
         except FAILURES as error:
             self._lost(error)
 
@@ -88,7 +103,7 @@ class Link:
             try:
                 await self._try()
                 break
-            except FAILURES:
+            except Exception:  # whatever the client meets on its way back
                 await asyncio.sleep(PROBE_PAUSE * random.uniform(0.8, 1.2))
         self._probing = None
         log.info("store_back", store=self.url)

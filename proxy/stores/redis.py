@@ -63,8 +63,8 @@ class RedisStore(Store):
         return self._limits
 
     async def connect(self) -> None:
-        """Open a connection ahead of the first request, which would have little time for it."""
-        await self._link.probe()
+        """Open the connections ahead of the first requests, which would have little time for it."""
+        await self._link.connect()
 
     async def aclose(self) -> None:
         """Settle what is left, and close the connections."""

@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 
 PREFIX: Final = "ollama-proxy:{quotas}"
 """In front of every key. The braces put all of them on one node of a cluster: one decision touches several keys and
-must be one script. Some 50,000 decisions a second is what such a node can do, more than any fleet of Ollama hosts."""
+must be one script. Such a node can do some 10,000 requests a second, more than any fleet of Ollama hosts."""
 
 EXPECTED: Final = (
     "expected redis://host:6379/0, rediss:// (TLS), unix:///path.sock, redis+sentinel://host:26379,host:26379/name "

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import count
 from types import FrameType
 from typing import Any
 
@@ -285,61 +286,80 @@ def test_the_oldest() -> None:
 # Cost
 
 
-def steps(call: Callable[[], object]) -> int:
-    """Count the functions called, Python's and C's, and the comparisons made of turns (see `Turn`)."""
-    calls = 0
+class Compared:
+    """How often places in line were compared."""
 
-    def count(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    Turn.compared = 0
-    sys.setprofile(count)
-    try:
-        call()
-    finally:
-        sys.setprofile(None)
-    return calls + Turn.compared
+    times = 0
 
 
-class Turn(float):
-    """A number that notes how often it is compared; what is computed from it is one too."""
+class Number(int):
+    """The number of a waiter, which decides between equal turns."""
 
-    compared = 0
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return int(self) == other
+
+    def __lt__(self, other: int) -> bool:
+        Compared.times += 1
+        return int(self) < int(other)
+
+
+class Weight(float):
+    """A weight; a turn that was moved on by it is one too."""
 
     __hash__ = float.__hash__
 
     def __eq__(self, other: object) -> bool:
-        Turn.compared += 1
+        Compared.times += 1
         return float(self) == other
 
     def __lt__(self, other: float) -> bool:
-        Turn.compared += 1
+        Compared.times += 1
         return float(self) < float(other)
 
     def __gt__(self, other: float) -> bool:
-        Turn.compared += 1
+        Compared.times += 1
         return float(self) > float(other)
 
-    def __add__(self, other: float) -> "Turn":
-        return Turn(float(self) + float(other))
+    def __add__(self, other: float) -> "Weight":
+        return Weight(float(self) + float(other))
 
     __radd__ = __add__
 
-    def __truediv__(self, other: float) -> "Turn":
-        return Turn(float(self) / float(other))
+    def __truediv__(self, other: float) -> "Weight":
+        return Weight(float(self) / float(other))
 
-    def __rtruediv__(self, other: float) -> "Turn":
-        return Turn(float(other) / float(self))
+    def __rtruediv__(self, other: float) -> "Weight":
+        return Weight(float(other) / float(self))
+
+
+def steps(call: Callable[[], object]) -> int:
+    """Count the functions called, Python's and C's, and the comparisons made of places in line."""
+    calls = 0
+
+    def called(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    Compared.times = 0
+    sys.setprofile(called)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return calls + Compared.times
 
 
 def costs(waiters: int) -> dict[str, int]:
     """Return the steps of the dearest of fifty calls of each kind while so many wait, two of each tenant."""
     queue: FairQueue[int] = FairQueue()
+    queue._numbers = map(Number, count())
     entries = []
     for number in range(waiters):
-        entries.append(queue.push(number, claim(str(number % (waiters // 2)), cost=1 + number % 7, weight=Turn(1))))
-    new = claim("new", weight=Turn(1))
+        entries.append(queue.push(number, claim(str(number % (waiters // 2)), cost=1 + number % 7, weight=Weight(1))))
+    new = claim("new", weight=Weight(1))
     worst: Counter[str] = Counter()
     for number in range(50):
         calls: dict[str, Callable[[], object]] = {

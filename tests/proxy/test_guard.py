@@ -185,6 +185,19 @@ async def test_an_idle_connection_is_closed() -> None:
         assert await client.rest() == b""
 
 
+async def test_a_connection_that_is_used_again_is_not_idle() -> None:
+    async def slow(seen: Seen, receive: Receive, send: Send) -> None:
+        if seen.target == b"/slow":
+            await asyncio.sleep(6 * SHORT)
+        await reply(send, b"ok")
+
+    async with connected(slow, keep_alive=SHORT) as (_, client, _):
+        await client.send(GET)
+        await client.response()
+        await client.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.response()).body == b"ok"
+
+
 async def test_an_empty_line_between_requests_does_not_keep_a_connection_open() -> None:
     async with connected(keep_alive=60, head_timeout=SHORT) as (_, client, _):
         await client.send(GET)
@@ -493,6 +506,8 @@ async def stuck(*fields: tuple[bytes, bytes], complete: bool = True, **options: 
     async with connected(answer, receive_buffer=4096, **options) as (_, client, server):
         await client.send(GET)
         await happens(done)
+        (connection,) = connections(server)
+        await asyncio.wait({connection._task})
         yield server
 
 
@@ -515,7 +530,6 @@ async def test_the_last_bytes_do_not_hold_up_the_shutdown() -> None:
 async def test_a_client_that_reads_a_little_does_not_keep_a_closing_connection() -> None:
     async with stuck((b"connection", b"close"), write_timeout=0.2) as server:
         (connection,) = connections(server)
-        await asyncio.wait({connection._task})
         connection.resume_writing()
         await happens(server._state.empty)
 

@@ -1,5 +1,6 @@
 """proxy/listeners.py."""
 
+import gc
 import os
 import socket
 import stat
@@ -47,11 +48,8 @@ def test_a_free_port_is_told() -> None:
 @needs_ipv6
 def test_ipv6_is_only_ipv6() -> None:
     with bound("[::]:0") as (sock,):
-        where = address(sock)
-        assert where.startswith("[::]:")
-        port = where.rpartition(":")[2]
-        with bound(f"0.0.0.0:{port}"):
-            pass
+        assert address(sock).startswith("[::]:")
+        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
 def test_a_name_that_stands_for_several_addresses_has_one_port() -> None:
@@ -109,13 +107,10 @@ def test_an_unknown_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_stays_bound_when_one_of_several_cannot_be(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with bound("127.0.0.1:0") as (sock,):
-        port = address(sock).rpartition(":")[2]
     with pytest.raises(ServerError):
-        bind([f"127.0.0.1:{port}", f"unix:{path}", "nonsense"], backlog=1, unix_mode=0o660)
+        bind(["127.0.0.1:0", f"unix:{path}", "nonsense"], backlog=1, unix_mode=0o660)
     assert not path.exists()
-    with bound(f"127.0.0.1:{port}"):
-        pass
+    gc.collect()  # a socket left open would warn here
 
 
 # Unix sockets
@@ -198,7 +193,7 @@ def test_a_file_that_we_may_not_read_is_named(authority: Authority) -> None:
 def test_a_key_of_another_certificate_is_told(authority: Authority) -> None:
     one, two = authority.issue("one"), authority.issue("two")
     with pytest.raises(ServerError) as error:
-        tls_context(tls(Pair(cert=one.cert, key=two.key)))
+        tls_context(tls(replace(one, key=two.key)))
     assert str(error.value) == f"tls: {two.key} is not the key of {one.cert}"
 
 
@@ -212,6 +207,6 @@ def test_files_that_are_no_pem_are_told(authority: Authority, tmp_path: Path) ->
     junk = tmp_path / "junk"
     junk.write_text("junk")
     with pytest.raises(ServerError, match="must be PEM files"):
-        tls_context(tls(Pair(cert=str(junk), key=pair.key)))
+        tls_context(tls(replace(pair, cert=str(junk))))
     with pytest.raises(ServerError, match=r"tls\.client_ca: .* holds no PEM certificate"):
         tls_context(tls(pair, client_ca=junk))

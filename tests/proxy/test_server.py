@@ -342,7 +342,9 @@ async def test_an_application_may_use_its_cancellation_for_last_words() -> None:
         assert (response.status, response.body, response.header(b"connection")) == (503, b"going down", b"close")
 
 
-async def test_an_application_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_application_that_goes_on_is_cancelled_again_and_its_client_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def stubborn(seen: Seen, receive: Receive, send: Send) -> None:
         try:
             await asyncio.Event().wait()
@@ -357,6 +359,7 @@ async def test_an_application_that_does_not_end_is_left_behind(monkeypatch: pyte
         assert await server.drain(0) == 1
         await client.rest()
         assert client.closed
+        assert app.seen[0].cancelled
 
 
 async def test_told_to_stop_twice_it_does_not_wait() -> None:

@@ -61,10 +61,15 @@ class IdentityProvider:
 
     async def stop(self) -> None:
         """End it; a request to it is then refused."""
-        if self._process is not None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
             async with asyncio.timeout(30):
-                await self._process.communicate()  # closes its input, and ours once it has ended
-            self._process = None
+                await process.communicate(b"")  # closes its input, and waits until both of its pipes are closed
+        finally:
+            if process.returncode is None:
+                process.kill()
 
     async def log_in(self, name: str, kind: Kind = "jwt") -> str:
         """Go through the authorization code flow with PKCE, as `name`, and return an access token."""

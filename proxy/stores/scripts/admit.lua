@@ -5,11 +5,12 @@
 -- KEYS  the counters' keys in the same order; "streams" has two
 -- Returns the time in ms and whether the request was let through, then for each counter: used, ms until there is more.
 --
--- kind     key                                                       length, end
--- streams  zset of leases ("lease tokens") by end; sum of tokens    amount < 0: any number of them
--- moving   list of times, newest first: as MovingWindow of `limits`  of the window, s
--- fixed    number: as FixedWindow of `limits`                        end: when it is forgotten, s since 1970
--- tokens   hash of sums by slice                                     of a slice, s; 0: one sum, forgotten at end
+-- kind     key                                                        length, end
+-- streams  zset of leases ("lease tokens") by their end; the sum     any number of them where amount < 0
+--          of their tokens
+-- moving   list of times, newest first, as MovingWindow of `limits`  of the window, s
+-- fixed    number, as FixedWindow of `limits`                        -, when the window ends, s since 1970
+-- tokens   hash of sums by slice                                     of a slice, s; 0: one sum until the window ends
 
 local SLICES = 60
 local now = tonumber(ARGV[1])
@@ -49,11 +50,11 @@ function look.streams(counter)
 end
 
 function look.moving(counter)
-  local low, high, count = 0, counter.amount - 1, 0
+  local low, high, count = 0, math.min(counter.amount, redis.call('LLEN', counter.key)) - 1, 0
   while low <= high do
     local middle = math.floor((low + high) / 2)
     local time = tonumber(redis.call('LINDEX', counter.key, middle))
-    if time and time >= now - counter.length then
+    if time >= now - counter.length then
       count, low = middle + 1, middle + 1
       counter.oldest = time
     else
@@ -72,19 +73,20 @@ function look.tokens(counter)
   local oldest = size > 0 and math.floor(now / size) - SLICES or 0
   local flat = redis.call('HGETALL', counter.key)
   local slices, used = {}, reserved
+  counter.over = {}
   for i = 1, #flat, 2 do
     local number = tonumber(flat[i])
     if number < oldest then
-      redis.call('HDEL', counter.key, flat[i])
+      counter.over[#counter.over + 1] = flat[i]
     else
       used = used + tonumber(flat[i + 1])
       slices[#slices + 1] = { number, tonumber(flat[i + 1]) }
     end
   end
-  table.sort(slices, function(a, b) return a[1] < b[1] end)
   if size == 0 then
     return used, milliseconds(counter.forget - now)
   end
+  table.sort(slices, function(a, b) return a[1] < b[1] end)
   local left, free = used, now
   for _, slice in ipairs(slices) do
     left = left - slice[2]
@@ -113,7 +115,10 @@ function charge.fixed(counter)
   redis.call('EXPIREAT', counter.key, counter.forget)
 end
 
-function charge.tokens()
+function charge.tokens(counter)
+  if #counter.over > 0 then
+    redis.call('HDEL', counter.key, unpack(counter.over))
+  end
 end
 
 local counters, key = {}, 1

@@ -1,6 +1,8 @@
 """proxy/stores/link.py: bounded calls, and the breaker, without a server."""
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -78,6 +80,7 @@ async def test_a_call_returns_what_the_script_does(link: Link, server: Server) -
         RedisClusterException("no nodes"),
         OSError(),
         TimeoutError(),
+        RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed"),
     ],
 )
 async def test_after_a_failure_nothing_is_called_until_a_write_gets_through(
@@ -112,6 +115,25 @@ async def test_a_silent_server_holds_no_call_longer_than_its_time(link: Link, se
     assert await run(link, server) == ["key", 1]
 
 
+async def test_a_loop_that_was_busy_reads_the_answer_before_it_calls_the_server_dead(link: Link) -> None:
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    asked = asyncio.Event()
+
+    async def script(keys: Any, args: Any) -> bytes:
+        asked.set()
+        return await asyncio.get_running_loop().sock_recv(here, 1)
+
+    with here, there:
+        call = asyncio.create_task(link.run(script, [], []))
+        await asked.wait()
+        await asyncio.sleep(0)
+        there.send(b"!")
+        time.sleep(0.1)  # noqa: ASYNC251  # twice the time of a call
+        assert await call == b"!"
+    assert link.up
+
+
 async def test_a_bug_is_no_failure_of_the_server(link: Link, server: Server) -> None:
     server.failure = TypeError("ours")
     with pytest.raises(TypeError):
@@ -119,9 +141,11 @@ async def test_a_bug_is_no_failure_of_the_server(link: Link, server: Server) -> 
     assert link.up
 
 
-async def test_a_probe_that_fails_opens_the_breaker_before_the_first_request(link: Link, server: Server) -> None:
+async def test_a_server_that_is_not_there_at_the_start_is_not_asked_by_the_first_request(
+    link: Link, server: Server
+) -> None:
     server.failure = OSError()
-    await link.probe()
+    await link.connect()
     assert not link.up
     with pytest.raises(StoreUnavailable):
         await run(link, server)
@@ -129,7 +153,7 @@ async def test_a_probe_that_fails_opens_the_breaker_before_the_first_request(lin
 
 async def test_closing_stops_the_probes(link: Link, server: Server) -> None:
     server.failure = OSError()
-    await link.probe()
+    await link.connect()
     await link.aclose()
     probes = server.probes
     for _ in range(5):

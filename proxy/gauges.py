@@ -1,0 +1,155 @@
+"""Numbers that are true of this moment, read when somebody asks for them, so that no request pays for them."""
+
+import platform
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import monotonic
+from typing import Final, get_args
+from urllib.parse import unquote
+
+from prometheus_client import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from proxy import __version__, meters
+from proxy.backend import Backend
+from proxy.body import BodyBudget
+from proxy.frame import Frame
+from proxy.health import State
+from proxy.meters import OTHER, Meter
+from proxy.models import parse as parse_model
+from proxy.pool import Pool
+from proxy.scheduler import FairScheduler
+from proxy.series import Names
+from proxy.services import LogSink
+
+Point = tuple[tuple[str, ...], float]
+"""Label values, and the number."""
+Reading = tuple[Meter, Callable[[], Iterable[Point]]]
+
+_STATES: Final = get_args(State)
+
+
+class Gauges(Collector):
+    """Tells prometheus-client what `readings` say."""
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterator[Metric]:
+        """Read everything."""
+        for meter, read in self._readings:
+            yield _family(meter, read())
+
+
+def _family(meter: Meter, points: Iterable[Point]) -> Metric:
+    make = CounterMetricFamily if meter.kind == "counter" else GaugeMetricFamily
+    family = make(meter.name, meter.help, labels=meter.labels)
+    for labels, value in points:
+        family.add_metric(labels, value)
+    return family
+
+
+def single(read: Callable[[], float]) -> Callable[[], Iterable[Point]]:
+    """Return what reads a number without labels."""
+    return lambda: [((), read())]
+
+
+def of_requests(frame: Frame) -> Sequence[Reading]:
+    """What runs now, and under which configuration."""
+
+    def in_flight() -> Iterable[Point]:
+        routes = [exchange.route for exchange in frame.live]
+        kinds = Counter(route.kind if route is not None else "none" for route in routes)
+        return [((kind,), count) for kind, count in kinds.items()]
+
+    return [(meters.IN_FLIGHT, in_flight), (meters.GENERATION, single(lambda: frame.current.number))]
+
+
+def of_queue(scheduler: FairScheduler, tenants: Names) -> Sequence[Reading]:
+    """Who waits, and what came of those who did."""
+
+    def waiting() -> Iterable[Point]:
+        found: defaultdict[str, int] = defaultdict(int)
+        for key, count in scheduler.status().waiting.items():
+            found[tenants.admit(tenant_of(key))] += count
+        return [((tenant,), count) for tenant, count in found.items()]
+
+    def admitted() -> Iterable[Point]:
+        return [(("at_once",), scheduler.counts.at_once), (("waited",), scheduler.counts.waited)]
+
+    def dropped() -> Iterable[Point]:
+        return [((reason,), count) for reason, count in scheduler.counts.dropped.items()]
+
+    return [
+        (meters.QUEUE_WAITING, waiting),
+        (meters.QUEUE_OLDEST, single(lambda: scheduler.status().oldest)),
+        (meters.QUEUE_ADMITTED, admitted),
+        (meters.QUEUE_DROPPED, dropped),
+    ]
+
+
+def tenant_of(key: str) -> str:
+    """Return the tenant of a key that the queue counts by; "" for callers who have none and stand for themselves."""
+    name = key.removeprefix("tenant=")
+    return "" if name.startswith("@") else unquote(name)
+
+
+def of_backends(pool: Pool, models: Names) -> Sequence[Reading]:
+    """What is known of every backend."""
+
+    def each(read: Callable[[Backend], float | None]) -> Callable[[], Iterable[Point]]:
+        return lambda: [((backend.name,), value) for backend in pool.backends if (value := read(backend)) is not None]
+
+    def info() -> Iterable[Point]:
+        return [((backend.name, (backend.version or "")[:32]), 1) for backend in pool.backends]
+
+    def state() -> Iterable[Point]:
+        return [
+            ((backend.name, state), backend.health.shown == state) for backend in pool.backends for state in _STATES
+        ]
+
+    def resident() -> Iterable[Point]:
+        return _by_model(pool, models, lambda vram: 1)
+
+    def vram() -> Iterable[Point]:
+        return _by_model(pool, models, lambda vram: vram)
+
+    return [
+        (meters.BACKEND_INFO, info),
+        (meters.BACKEND_STATE, state),
+        (meters.BACKEND_SEEN, each(lambda backend: _age(backend.seen_at))),
+        (meters.BACKEND_SLOTS, each(lambda backend: backend.slots)),
+        (meters.BACKEND_ACTIVE, each(lambda backend: backend.active)),
+        (meters.BACKEND_EJECTIONS, each(lambda backend: backend.health.ejections)),
+        (meters.BACKEND_MODELS, each(lambda backend: None if backend.models is None else len(backend.models))),
+        (meters.LOADING, each(lambda backend: sum(map(bool, backend.loading.values())))),
+        (meters.RESIDENT, resident),
+        (meters.VRAM, vram),
+    ]
+
+
+def _by_model(pool: Pool, models: Names, read: Callable[[int], float]) -> Iterable[Point]:
+    """Return a sum for each backend and model in its memory, by what `read` makes of the bytes it takes."""
+    found: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for backend in pool.backends:
+        for key, entry in backend.resident.items():
+            name = parse_model(key.removesuffix("@cloud"))
+            shown = models.admit(name.short) if name is not None else OTHER
+            found[backend.name, shown] += read(entry.vram)
+    return found.items()
+
+
+def _age(then: float | None) -> float | None:
+    return None if then is None else monotonic() - then
+
+
+def of_process(bodies: BodyBudget, sink: LogSink) -> Sequence[Reading]:
+    """What this process holds and has lost."""
+    about = (__version__, platform.python_version())
+    return [
+        (meters.BODY_MEMORY, single(lambda: bodies.held)),
+        (meters.BODY_MEMORY_LIMIT, single(lambda: bodies.total)),
+        (meters.LOG_DROPPED, single(lambda: sink.dropped)),
+        (meters.BUILD, lambda: [(about, 1)]),
+    ]

@@ -1,0 +1,44 @@
+"""What requests to a model are counted as, by OpenTelemetry's conventions for generative AI."""
+
+from prometheus_client import CollectorRegistry
+
+from proxy import meters
+from proxy.exchange import Exchange
+from proxy.genai import PROVIDER, operation_of
+from proxy.series import histogram
+
+
+class Generations:
+    """The ``gen_ai_`` metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._duration = histogram(meters.GENAI_DURATION, registry)
+        self._first_token = histogram(meters.GENAI_FIRST_TOKEN, registry)
+        self._per_token = histogram(meters.GENAI_PER_TOKEN, registry)
+        self._tokens = histogram(meters.GENAI_TOKENS, registry)
+
+    @property
+    def folded(self) -> int:
+        """See `Series.folded`."""
+        return self._duration.folded + self._first_token.folded + self._per_token.folded + self._tokens.folded
+
+    def count(self, exchange: Exchange, model: str, backend: str, seconds: float) -> None:
+        """Count a request of inference that took `seconds`; `model` and `backend` are its labels."""
+        operation = operation_of(exchange.route) or ""
+        error = ""
+        if exchange.outcome != "completed" or exchange.status != 200:
+            error = exchange.error.code if exchange.error is not None else exchange.outcome or "shutdown"
+        self._duration.of(operation, PROVIDER, model, backend, error).observe(seconds)
+        if error:
+            return
+        usage, first = exchange.usage, exchange.first_byte_at
+        tokens = usage.tokens_out if usage is not None and usage.source == "reported" else None
+        if first is not None and exchange.chunks > 1 and exchange.stream:
+            before = first - exchange.started_at
+            self._first_token.of(operation, PROVIDER, model, backend).observe(before)
+            if tokens is not None and tokens > 1:
+                self._per_token.of(operation, PROVIDER, model, backend).observe((seconds - before) / (tokens - 1))
+        if usage is not None and usage.tokens_in is not None:
+            self._tokens.of(operation, PROVIDER, model, "input").observe(usage.tokens_in)
+        if tokens is not None:
+            self._tokens.of(operation, PROVIDER, model, "output").observe(tokens)

@@ -1,0 +1,72 @@
+"""What the ops routes show and steer."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from config.schema import Settings
+from proxy.body import BodyBudget
+from proxy.chain import Chain
+from proxy.frame import Frame
+from proxy.ops.board import Board
+from proxy.plan import Plan
+from proxy.pool import Pool
+from proxy.scheduler import FairScheduler
+from proxy.services import LogSink, Metrics
+
+
+class Loading(Protocol):
+    """What came of loading the policy file; `proxy.reload.Reloaded` is one."""
+
+    @property
+    def generation(self) -> int:
+        """The one in force then."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Why it was refused."""
+
+    @property
+    def restart(self) -> Sequence[str]:
+        """Settings that changed and need a restart."""
+
+
+class Loader(Protocol):
+    """What loads the policy file again; `proxy.reload.Reloader` is one."""
+
+    @property
+    def last(self) -> Loading:
+        """What came of it the last time."""
+
+    def reload(self) -> Loading:
+        """Load it now."""
+
+
+class Engine(Protocol):
+    """A configuration at work; `proxy.app.App` is one.
+
+    Attributes:
+        started_at: when the process began to serve, by the monotonic clock.
+        loaded_at: when the configuration in force was put in force, likewise.
+        reloader: None where there is no file, or nobody looks at it.
+    """
+
+    frame: Frame
+    pool: Pool
+    scheduler: FairScheduler
+    bodies: BodyBudget
+    board: Board
+    chain: Chain
+    plan: Plan
+    settings: Settings
+    sink: LogSink
+    started_at: float
+    loaded_at: float
+    reloader: Loader | None
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests are taken: not before all listens, and not any more once it was told to stop."""
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """What counts, None where nothing does."""

@@ -1,0 +1,193 @@
+"""What happens, told to those who listen, and what happened last.
+
+Nobody listens most of the time: then a request costs the record of its end, and nothing else is made or scheduled.
+While somebody does, each event is written once for all. A listener that does not keep up loses what it missed, not the
+proxy's memory: it is given the whole status again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Literal, NamedTuple
+
+import orjson
+import structlog
+
+from proxy.exchange import Exchange
+from proxy.frame import Observer
+from proxy.health import State
+from proxy.ops.document import Request, Status
+from proxy.ops.requests import request_of
+from proxy.pool import Pool
+
+log = structlog.get_logger("ollama_proxy.ops")
+
+Name = Literal["status", "tick", "started", "answered", "finished", "backend", "config", "bye"]
+
+EVERY: Final = 1.0
+"""Seconds between two ticks."""
+BACKLOG: Final = 512
+"""Events that may wait for one listener."""
+KEPT: Final = 100
+"""Finished requests that are remembered."""
+
+
+def written(name: Name, document: object) -> bytes:
+    """Return one server-sent event."""
+    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(document) + b"\n\n"
+
+
+class Change(NamedTuple):
+    """A backend's new state."""
+
+    name: str
+    before: State
+    state: State
+    reason: str
+
+
+class Listener:
+    """Events that wait for one reader; `missed` says that there were more than could."""
+
+    def __init__(self) -> None:
+        self.missed = False
+        self.closed = False
+        self._waiting: deque[bytes] = deque()
+        self._wake = asyncio.Event()
+
+    def put(self, event: bytes) -> None:
+        """Add one event."""
+        if len(self._waiting) >= BACKLOG:
+            self._waiting.clear()
+            self.missed = True
+        self._waiting.append(event)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let it end behind what waits."""
+        self.closed = True
+        self._wake.set()
+
+    async def take(self) -> bytes:
+        """Wait for events and return all there are; nothing where it was closed or missed some."""
+        await self._wake.wait()
+        self._wake.clear()
+        if self.missed:
+            self._waiting.clear()
+            return b""
+        events = b"".join(self._waiting)
+        self._waiting.clear()
+        return events
+
+
+class Hub(Observer):
+    """Tells listeners what happens.
+
+    Args:
+        pool: whose backends' states are told.
+        report: makes the status; the argument says whether all of it is wanted, or a tick.
+        serving: whether the server takes requests; once it does not, listeners are sent away.
+    """
+
+    def __init__(
+        self, pool: Pool, report: Callable[[bool], Awaitable[Status]], serving: Callable[[], bool] = lambda: True
+    ) -> None:
+        self.recent: deque[Request] = deque(maxlen=KEPT)
+        self._pool = pool
+        self._report = report
+        self._serving = serving
+        self._listeners: set[Listener] = set()
+        self._states: dict[str, State] = {}
+        self._ticking: asyncio.Task[None] | None = None
+        pool.on_free(self._look)
+
+    # What the frame tells
+
+    def started(self, exchange: Exchange) -> None:
+        """See `Observer.started`."""
+        if self._listeners and not _own(exchange):
+            self.tell("started", request_of(exchange, self._pool))
+
+    def answered(self, exchange: Exchange) -> None:
+        """See `Observer.answered`."""
+        if self._listeners and exchange.first_byte_at is not None:
+            self.tell("answered", request_of(exchange, self._pool))
+
+    def finished(self, exchange: Exchange) -> None:
+        """See `Observer.finished`."""
+        if not _own(exchange):
+            request = request_of(exchange, self._pool)
+            self.recent.appendleft(request)
+            if self._listeners:
+                self.tell("finished", request)
+
+    # Telling
+
+    def tell(self, name: Name, document: object) -> None:
+        """Tell all listeners."""
+        if self._listeners:
+            event = written(name, document)
+            for listener in self._listeners:
+                listener.put(event)
+
+    async def listen(self) -> AsyncIterator[bytes]:
+        """Yield events, the whole status first, until the server stops."""
+        listener = Listener()
+        self._listeners.add(listener)
+        if self._ticking is None:
+            self._states = self._states_now()
+            self._ticking = asyncio.create_task(self._tick())
+        try:
+            yield written("status", await self._report(True))
+            while not listener.closed:
+                events = await listener.take()
+                if listener.missed:
+                    listener.missed = False
+                    events = written("status", await self._report(True))
+                if events:
+                    yield events
+        finally:
+            self._listeners.discard(listener)
+            if not self._listeners and self._ticking is not None:
+                self._ticking.cancel()
+                self._ticking = None
+
+    def close(self) -> None:
+        """Send all listeners away."""
+        self.tell("bye", {})
+        for listener in self._listeners:
+            listener.close()
+
+    async def _tick(self) -> None:
+        try:
+            while self._serving():
+                await asyncio.sleep(EVERY)
+                self._look()
+                self.tell("tick", await self._report(False))
+        except Exception:
+            log.exception("ticks_failed")
+        self._ticking = None
+        self.close()
+
+    def _look(self) -> None:
+        """Tell which backends have changed their state."""
+        if not self._listeners:
+            return
+        states = self._states_now()
+        for backend in self._pool.backends:
+            before = self._states.get(backend.name, "up")
+            if states[backend.name] != before:
+                change = Change(backend.name, before, states[backend.name], backend.health.reason)
+                self.tell("backend", change._asdict())
+        self._states = states
+
+    def _states_now(self) -> dict[str, State]:
+        return {backend.name: backend.health.shown for backend in self._pool.backends}
+
+    def __repr__(self) -> str:
+        return f"<Hub {len(self._listeners)} listeners, {len(self.recent)} recent requests>"
+
+
+def _own(exchange: Exchange) -> bool:
+    """Whether it is a request about the proxy itself, such as a look at this page."""
+    return exchange.route is not None and exchange.route.kind == "ops"

@@ -1,0 +1,121 @@
+"""The status document, made of what the parts know."""
+
+from collections.abc import Mapping
+from time import monotonic, time
+
+from proxy import __version__
+from proxy.backend import Backend, Resident
+from proxy.lines import stamp
+from proxy.models import parse as parse_model
+from proxy.ops import document as doc
+from proxy.ops.engine import Engine
+from proxy.ops.requests import rate_of, request_of
+
+
+def readiness(engine: Engine) -> doc.Readiness:
+    """Return whether requests can be served now."""
+    now = monotonic()
+    if not engine.serving:
+        return doc.Readiness(False, "the proxy is starting or shutting down")
+    if not any(backend.health.usable(now) for backend in engine.pool.backends):
+        return doc.Readiness(False, "no backend can be used")
+    return doc.Readiness(True, "a backend can be used")
+
+
+async def report(engine: Engine, *, recent: list[doc.Request] | None) -> doc.Status:
+    """Return the status; without `recent` what rarely changes is left out, as in ticks."""
+    now = monotonic()
+    running = [exchange for exchange in engine.frame.live if exchange.route is None or exchange.route.kind != "ops"]
+    rates: dict[str | None, float] = {}
+    for exchange in running:
+        rates[exchange.backend] = rates.get(exchange.backend, 0.0) + (rate_of(exchange, now) or 0.0)
+    queue = engine.scheduler.status()
+    return doc.Status(
+        at=stamp(time()),
+        version=__version__,
+        uptime=round(now - engine.started_at, 1),
+        ready=readiness(engine),
+        config=_config(engine, now),
+        backends=[
+            _backend(backend, now, rates.get(backend.name, 0.0), whole=recent is not None)
+            for backend in engine.pool.backends
+        ],
+        queue=doc.Queue(
+            waiting=sum(queue.waiting.values()),
+            oldest=round(queue.oldest, 1),
+            tenants=[doc.Tenant(tenant, waiting) for tenant, waiting in sorted(queue.waiting.items(), key=_by_number)],
+        ),
+        requests=[request_of(exchange, engine.pool) for exchange in running],
+        limits=await engine.board.in_use(),
+        bodies=doc.Bodies(engine.bodies.held, engine.bodies.total),
+        log_lines_dropped=engine.sink.dropped,
+        recent=recent,
+    )
+
+
+def _by_number(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
+def _config(engine: Engine, now: float) -> doc.Config:
+    last = engine.reloader.last if engine.reloader is not None else None
+    return doc.Config(
+        file=engine.plan.loaded.file,
+        generation=engine.frame.current.number,
+        age=round(now - engine.loaded_at, 1),
+        chain=str(engine.plan),
+        problems=list(last.problems) if last is not None else [],
+        restart=list(last.restart) if last is not None else [],
+    )
+
+
+def _backend(backend: Backend, now: float, rate: float, *, whole: bool) -> doc.Backend:
+    health = backend.health
+    return doc.Backend(
+        name=backend.name,
+        url=backend.shown,
+        state=health.shown,
+        reason=health.reason,
+        since=round(now - health.since, 1) if health.since else 0.0,
+        version=backend.version,
+        seen=None if backend.seen_at is None else round(now - backend.seen_at, 1),
+        slots=backend.slots,
+        active=backend.active,
+        weight=backend.weight,
+        tokens_per_second=round(rate, 1),
+        first_byte=None if backend.first_byte is None else round(backend.first_byte, 3),
+        last_error=backend.last_error,
+        resident=_resident(backend),
+        models=sorted(map(_short, backend.models)) if whole and backend.models is not None else None,
+    )
+
+
+def _resident(backend: Backend) -> list[doc.Model]:
+    """Return the models in memory and those that are being loaded."""
+    expires = {key: entry.get("expires_at") for entry in backend.running if (key := _key(entry)) is not None}
+    loading = {key: Resident() for key, requests in backend.loading.items() if requests}
+    found = []
+    for key, resident in {**loading, **backend.resident}.items():
+        until = expires.get(key)
+        model = doc.Model(
+            name=_short(key),
+            loading=key not in backend.resident,
+            vram=resident.vram,
+            context_length=resident.context_length,
+            expires=until if isinstance(until, str) else None,
+            active=backend.active_by_model[key],
+        )
+        found.append(model)
+    return sorted(found, key=lambda model: model.name)
+
+
+def _key(entry: Mapping[str, object]) -> str | None:
+    text = entry.get("model") or entry.get("name")
+    name = parse_model(text) if isinstance(text, str) else None
+    return None if name is None else name.key
+
+
+def _short(key: str) -> str:
+    """Return a canonical key as Ollama lists the model."""
+    name = parse_model(key.replace("@cloud", ":cloud"))
+    return key if name is None else name.short

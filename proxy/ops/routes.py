@@ -1,0 +1,176 @@
+"""The routes under ``/-/`` as data: the route table, the handlers and the OpenAPI document are made from it."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from proxy.routes import Body, Route
+
+Kind = Literal["json", "text", "events", "page"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A part of a request's path or query."""
+
+    name: str
+    about: str
+    place: Literal["path", "query"] = "path"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that can be asked or done.
+
+    Attributes:
+        name: of its handler, and in the OpenAPI document.
+        summary: what it does, in a line.
+        about: what else there is to know.
+        answers: what comes back: JSON, plain text, server-sent events, or a page.
+        answer: the name of the JSON answer's schema.
+        changes: it changes something, so that it must be known who asks.
+    """
+
+    name: str
+    route: Route
+    summary: str
+    about: str = ""
+    answers: Kind = "json"
+    answer: str | None = None
+    changes: bool = False
+    parameters: tuple[Parameter, ...] = ()
+
+
+def _get(path: str, *, open: bool = False, query: tuple[str, ...] = ()) -> Route:
+    return Route(path, ("GET", "HEAD") if open else ("GET",), "ops", open=open, query=query)
+
+
+def _post(path: str, *, body: Body = "none", query: tuple[str, ...] = ()) -> Route:
+    return Route(path, ("POST",), "ops", body=body, repeat="never", query=query)
+
+
+_BACKEND: Final = Parameter("backend", "Its name in the policy file.")
+
+OPERATIONS: Final = (
+    Operation(
+        "healthz",
+        _get("/-/healthz", open=True),
+        "Whether the process answers",
+        "200 as long as it does. For liveness probes; open to everybody.",
+        answer="Health",
+    ),
+    Operation(
+        "readyz",
+        _get("/-/readyz", open=True),
+        "Whether requests can be served",
+        "200 while a backend can be used and the proxy is not shutting down, else 503. For readiness probes and load "
+        "balancers; open to everybody.",
+        answer="Readiness",
+    ),
+    Operation("page", _get("/-/", open=True), "The page for people", "It asks for a key.", answers="page"),
+    Operation(
+        "page_moved", _get("/-", open=True), "The page for people", "Leads to the one with a slash.", answers="page"
+    ),
+    Operation(
+        "asset",
+        _get("/-/assets/{file}", open=True),
+        "The parts of the pages",
+        answers="page",
+        parameters=(Parameter("file", "Its name."),),
+    ),
+    Operation("docs", _get("/-/docs", open=True), "This document, to read", answers="page"),
+    Operation(
+        "openapi",
+        _get("/-/openapi.json", open=True),
+        "This document",
+        "OpenAPI 3.1, of the operations under /-/ and of the routes of Ollama that are passed on.",
+        answer="object",
+    ),
+    Operation(
+        "status",
+        _get("/-/status"),
+        "Everything about this moment",
+        "Backends, queue, running and recent requests, limits in use, the configuration in force.",
+        answer="Status",
+    ),
+    Operation(
+        "events",
+        _get("/-/events"),
+        "What happens, while it happens",
+        "Server-sent events, each with JSON as data. `status` comes first, and again for a listener that fell behind; "
+        "`tick` every second: a status without what rarely changes; `started`, `answered` (the first byte came) and "
+        "`finished` for each request; `backend` when one changes its state; `config` when a file was loaded or refused; "
+        "`bye` before the proxy shuts down.",
+        answers="events",
+        answer="Status",
+    ),
+    Operation(
+        "metrics",
+        _get("/-/metrics"),
+        "Numbers for Prometheus",
+        "Text format or OpenMetrics, as the Accept header asks. There are none unless `metrics` is in the chain.",
+        answers="text",
+    ),
+    Operation(
+        "config",
+        _get("/-/config"),
+        "The policy file in force, as it was understood",
+        "Every setting and every option of every plugin, for each policy, defaults included. What came from the "
+        "environment stands there as it is written in the file, and secrets are masked.",
+        answer="Digest",
+    ),
+    Operation(
+        "explain",
+        _post("/-/explain", body="json"),
+        "What would happen to a request",
+        "Asks each plugin in turn; nothing is counted, queued or sent.",
+        answer="Account",
+    ),
+    Operation(
+        "cancel",
+        _post("/-/cancel/{id}"),
+        "End a running request",
+        "Its backend stops at once. Its client gets 499, or, where the answer has begun, an error record and an answer "
+        "that breaks off.",
+        answer="Done",
+        changes=True,
+        parameters=(Parameter("id", "The request's id, as in the log and in X-Request-ID."),),
+    ),
+    Operation(
+        "drain",
+        _post("/-/drain/{backend}"),
+        "Send a backend no new requests",
+        "What it runs goes on. It stays drained over reloads that do not change its entry, until the proxy restarts.",
+        answer="Done",
+        changes=True,
+        parameters=(_BACKEND,),
+    ),
+    Operation(
+        "undrain",
+        _post("/-/undrain/{backend}"),
+        "Send a backend requests again",
+        answer="Done",
+        changes=True,
+        parameters=(_BACKEND,),
+    ),
+    Operation(
+        "unload",
+        _post("/-/unload/{backend}", query=("model",)),
+        "Let a backend forget a model",
+        "Its memory is free as soon as the requests have ended that use it.",
+        answer="Done",
+        changes=True,
+        parameters=(_BACKEND, Parameter("model", "The model's name, as requests have it.", "query")),
+    ),
+    Operation(
+        "reload",
+        _post("/-/reload"),
+        "Load the policy file again",
+        "200 where it is in force now; 422 with every mistake where it was refused, and then nothing has changed.",
+        answer="Reloaded",
+        changes=True,
+    ),
+)
+
+ROUTES: Final = tuple(operation.route for operation in OPERATIONS)
+HEALTH: Final = tuple(operation.route for operation in OPERATIONS if operation.name in ("healthz", "readyz"))
+"""What the main listener answers even where the others have one of their own."""

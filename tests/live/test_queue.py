@@ -1,0 +1,415 @@
+"""The queue seen by clients: fair, in time under overload, and free of who left."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from proxy.asgi import Message
+from proxy.exchange import Exchange
+from proxy.services import Terms
+from proxy.simulator import Ollama
+from tests.support.asgi import make_exchange
+from tests.support.proxy import Running, running
+from tests.support.tenants import BELIEVE, Caller, chat
+from tests.support.wire import Client, ask, request
+
+SOON = 0.25
+"""Seconds within which the place of a client that left is free."""
+SERVICE = 0.05
+"""Seconds that a request takes at the simulated host."""
+
+
+def backend(sim: Ollama, slots: int, name: str = "b1", **more: Any) -> dict[str, Any]:
+    return {"name": name, "url": sim.url, "slots": slots, **more}
+
+
+def chain(**queue: Any) -> list[object]:
+    return ["logging", BELIEVE, {"queue": queue}, "retry"]
+
+
+def waiting(proxy: Running) -> int:
+    return sum(proxy.app.scheduler.status().waiting.values())
+
+
+async def until(proxy: Running, count: int, timeout: float = 10.0) -> None:
+    """Let the loop run until so many wait."""
+    async with asyncio.timeout(timeout):
+        while waiting(proxy) != count:
+            await asyncio.sleep(0)
+
+
+async def stable(measure: Callable[[], Awaitable[str | None]]) -> None:
+    """Measure until nothing is wrong, three times at most: something else may be running on the machine."""
+    wrong = None
+    for _ in range(3):
+        wrong = await measure()
+        if wrong is None:
+            return
+    raise AssertionError(wrong)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+# Fairness
+
+
+async def test_five_tenants_get_the_same_though_one_sends_a_hundred_times_as_much() -> None:
+    """Jain's index of what they are given while all of them want more."""
+    async with Ollama(prompt_delay=SERVICE / 2, num_parallel=4) as sim:
+        async with running(backend(sim, 4), middleware=chain(depth=1000)) as proxy, AsyncExitStack() as stack:
+            callers = [Caller(proxy.address, f"t{number}") for number in range(5)]
+            await stack.enter_async_context(callers[0].busy(200))
+            await until(proxy, 196)
+            for caller in callers[1:]:
+                await stack.enter_async_context(caller.busy(2))
+            before = len(callers[0].answered)
+            while sum(len(caller.answered) for caller in callers) - before < 250:
+                await asyncio.sleep(SERVICE)
+            given = [len(callers[0].answered) - before, *(len(caller.answered) for caller in callers[1:])]
+            assert sum(given) ** 2 / (5 * sum(count**2 for count in given)) >= 0.95, given
+
+
+async def test_weights_are_shares() -> None:
+    policies = {"heavy": {"queue": {"weight": 4}}}
+    async with Ollama(prompt_delay=SERVICE / 2, num_parallel=4) as sim:
+        async with running(backend(sim, 4), middleware=chain(), policies=policies) as proxy, AsyncExitStack() as stack:
+            light, heavy = Caller(proxy.address, "light"), Caller(proxy.address, "heavy", {"Policy": "heavy"})
+            for caller in (light, heavy):
+                await stack.enter_async_context(caller.busy(20))
+            await until(proxy, 36)
+            before = len(light.answered), len(heavy.answered)
+            while len(light.answered) + len(heavy.answered) - sum(before) < 250:
+                await asyncio.sleep(SERVICE)
+            share = (len(heavy.answered) - before[1]) / (len(light.answered) - before[0])
+            assert share == pytest.approx(4.0, rel=0.1)
+
+
+async def test_a_quiet_tenant_hardly_notices_a_loud_one() -> None:
+    """Its p99 is at most twice what it has alone."""
+
+    async def measure() -> str | None:
+        async with Ollama(prompt_delay=2 * SERVICE, num_parallel=8) as sim:
+            async with running(backend(sim, 8), middleware=chain(depth=1000)) as proxy:
+                alone, quiet = ([Caller(proxy.address, f"quiet{number}") for number in range(2)] for _ in range(2))
+                await asyncio.gather(*(caller.again_and_again(20) for caller in alone))
+                async with Caller(proxy.address, "loud").busy(200):
+                    await until(proxy, 192)
+                    await asyncio.gather(*(caller.again_and_again(20) for caller in quiet))
+        solo, beside = (percentile(sum((caller.seconds for caller in group), []), 0.99) for group in (alone, quiet))
+        return None if beside <= 2 * solo else f"{beside:.3f} s beside the loud one, {solo:.3f} s alone"
+
+    await stable(measure)
+
+
+async def test_higher_priorities_go_first() -> None:
+    policies = {name: {"queue": {"priority": name}} for name in ("low", "high")}
+    async with Ollama() as sim:
+        stall = sim.fault("stall", route="/api/chat")
+        async with running(backend(sim, 1), middleware=chain(), policies=policies) as proxy:
+            callers = [Caller(proxy.address, "t0")]
+            callers += [
+                Caller(proxy.address, f"t{n}", {"Policy": name}) for n, name in enumerate(["low", "low", "high"])
+            ]
+            async with asyncio.TaskGroup() as tasks:
+                for number, caller in enumerate(callers):
+                    tasks.create_task(caller.again_and_again(1))
+                    await until(proxy, number)
+                    await sim.wait_for(lambda: sim.counters.active == 1)
+                stall.release()
+            order = sorted(callers, key=lambda caller: caller.answered)
+            assert [caller.headers.get("Policy") for caller in order] == [None, "high", "low", "low"]
+
+
+# Overload
+
+
+async def test_three_times_what_can_be_served() -> None:
+    """Open loop: goodput stays, nobody is served too late, and it is over when the load is."""
+    slots, service = 4, 2 * SERVICE
+    deadline = 3 * service
+
+    async def measure() -> str | None:
+        async with Ollama(prompt_delay=service, num_parallel=slots) as sim:
+            async with running(backend(sim, slots), middleware=chain()) as proxy:
+                async with Caller(proxy.address, "peak").busy(2 * slots) as peak:
+                    await sim.wait_for(lambda: sim.counters.requests >= slots)
+                    while len(peak.answered) < 40:
+                        await asyncio.sleep(service)
+                rate = (len(peak.answered) - slots) / (peak.answered[-1] - peak.answered[slots - 1])
+                await until(proxy, 0)
+                headers = {"X-Request-Timeout": f"{deadline * 1000:.0f}ms"}
+                caller = Caller(proxy.address, "all", headers)
+                requests = int(3 * rate * 3)
+                good = 0
+
+                async def one() -> None:
+                    nonlocal good
+                    client = await Client.connect(proxy.address)
+                    reply = await caller.ask(client)
+                    assert reply.status in (200, 503), reply
+                    good += reply.status == 200 and caller.seconds[-1] <= deadline
+                    client.hang_up()
+
+                began = time.monotonic()
+                async with asyncio.TaskGroup() as tasks:
+                    for number in range(requests):
+                        due = began + number / (3 * rate)
+                        if due > time.monotonic():
+                            await asyncio.sleep(due - time.monotonic())
+                        tasks.create_task(one())
+                    ended = time.monotonic()
+                drained = time.monotonic() - ended
+                await caller.again_and_again(1)
+                lines = [line for line in proxy.log.requests if line["tenant"] == "all"]
+        late = [line["queue_ms"] for line in lines if line["attempts"] and line["queue_ms"] > deadline * 1000]
+        goodput = good / (ended - began + service)
+        if late:
+            return f"served behind their deadline: {late}"
+        if goodput < 0.9 * rate:
+            return f"goodput {goodput:.1f}/s of {rate:.1f}/s"
+        if drained > deadline + service or caller.seconds[-1] > 2 * service:
+            return f"{drained:.3f} s until nobody waited, then {caller.seconds[-1]:.3f} s for a request"
+        return None
+
+    await stable(measure)
+
+
+async def test_who_cannot_be_served_in_time_is_told_when_to_come_back() -> None:
+    async with Ollama(prompt_delay=SERVICE) as sim:
+        async with running(backend(sim, 1), middleware=chain(wait="10s")) as proxy:
+            async with Caller(proxy.address, "a").busy(8) as caller:
+                while len(caller.answered) < 10:
+                    await asyncio.sleep(SERVICE)
+                headers = {"Tenant": "a", "X-Request-Timeout": f"{3 * SERVICE * 1000:.0f}ms"}
+                reply = await ask(proxy.address, "POST", "/v1/chat/completions", chat(), headers)
+        assert reply.status == 503
+        assert int(reply.headers["retry-after"]) >= 1
+        assert b"queue_too_slow" in reply.body
+
+
+async def test_a_wait_that_is_too_long_ends_by_its_name() -> None:
+    async with Ollama() as sim:
+        sim.fault("stall", route="/api/chat")
+        async with running(backend(sim, 1), middleware=chain(wait="50ms")) as proxy:
+            first = await begin(proxy)
+            await sim.wait_for(lambda: sim.counters.active == 1)
+            reply = await ask(proxy.address, "POST", "/api/chat", chat())
+            assert reply.status == 503
+            line = await proxy.log.request()
+            assert (line["error_code"], line["outcome"], line["attempts"]) == ("queue_timeout", "timed_out", 0)
+            assert (line["queue_position"], line["queue_reason"]) == (1, "slots")
+            assert line["queue_ms"] >= 50
+            first.hang_up()
+
+
+async def test_a_full_queue_has_room_for_who_is_not_in_it() -> None:
+    async with Ollama() as sim:
+        sim.fault("stall", route="/api/chat")
+        async with running(backend(sim, 1), middleware=chain(depth=2)) as proxy:
+            clients = []
+            for number in range(3):
+                clients.append(await begin(proxy, {"Tenant": "loud"}))
+                await until(proxy, number)
+                await sim.wait_for(lambda: sim.counters.active == 1)
+            assert (await ask(proxy.address, "POST", "/api/chat", chat(), {"Tenant": "loud"})).status == 503
+            quiet = await begin(proxy, {"Tenant": "quiet"})
+            assert (await clients[-1].read()).status == 429
+            assert proxy.app.scheduler.status().waiting == {"loud": 1, "quiet": 1}
+            for client in (*clients, quiet):
+                client.hang_up()
+
+
+# Who leaves
+
+State = Callable[[Running, Ollama], Awaitable[Client]]
+
+
+async def begin(proxy: Running, headers: dict[str, str] | None = None, **body: Any) -> Client:
+    client = await Client.connect(proxy.address)
+    await client.send(request("POST", "/api/chat", chat(**body), headers))
+    return client
+
+
+async def in_line(proxy: Running, sim: Ollama) -> Client:
+    client = await begin(proxy, stream=True)
+    await until(proxy, 1)
+    return client
+
+
+async def in_line_for_an_answer_in_one_piece(proxy: Running, sim: Ollama) -> Client:
+    client = await begin(proxy)
+    await until(proxy, 1)
+    return client
+
+
+async def in_line_for_a_model(proxy: Running, sim: Ollama) -> Client:
+    sim.fault("stall", route="/api/chat", when=lambda seen: seen.model == "qwen3:latest")
+    await begin(proxy, model="qwen3")
+    await sim.wait_for(lambda: sim.counters.active == 2)
+    client = await begin(proxy, model="qwen3")
+    await until(proxy, 1)
+    return client
+
+
+async def in_line_for_a_further_attempt(proxy: Running, sim: Ollama) -> Client:
+    """Its own slot has gone to the one that waited when its backend failed it."""
+    proxy.app.pool.backends[0].slots = 2
+    fault = sim.fault("reset", route="/api/chat", when=lambda seen: seen.id != sim.requests[0].id, times=1)
+    failing = await begin(proxy, stream=True)
+    while not fault.hits:
+        await asyncio.sleep(0)
+        proxy.app.pool.backends[0].slots = 1
+    await until(proxy, 1)
+    return failing
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+@pytest.mark.parametrize(
+    "state", [in_line, in_line_for_an_answer_in_one_piece, in_line_for_a_model, in_line_for_a_further_attempt]
+)
+async def test_the_place_of_who_leaves_is_free_soon(state: State, reset: bool) -> None:
+    async with Ollama(num_parallel=10) as sim:
+        sim.fault("stall", route="/api/chat", when=lambda seen: seen is sim.requests[0])
+        bounds = {"slots": 1} if state is not in_line_for_a_model else {"slots": 9, "model_slots": {"qwen3": 1}}
+        async with running({"name": "b1", "url": sim.url, **bounds}, middleware=chain(depth=1)) as proxy:
+            first = await begin(proxy)
+            await sim.wait_for(lambda: sim.counters.active == 1)
+            client = await state(proxy, sim)
+            gone = time.monotonic()
+            client.hang_up(reset=reset)
+            await until(proxy, 0)
+            assert time.monotonic() - gone < SOON
+            line = await proxy.log.request()
+            assert line["outcome"] == "client_gone"
+            assert line["queue_ms"] > 0
+            assert proxy.app.scheduler.counts.dropped == {"client_gone": 1}
+            first.hang_up(reset=True)
+            sim.clear()
+
+
+async def test_nothing_is_left_of_hundreds_that_leave() -> None:
+    """Some in the moment in which it is their turn."""
+    async with Ollama(prompt_delay=0.002, num_parallel=2, record=0) as sim:
+        async with running(backend(sim, 2), middleware=chain(depth=10_000), pool={"grace": "1ms"}) as proxy:
+
+            async def one(number: int) -> None:
+                client = await begin(proxy, {"Tenant": str(number % 5)}, stream=bool(number % 2))
+                for _ in range(number % 11):
+                    await asyncio.sleep(0.001)
+                client.hang_up(reset=number % 3 == 0)
+
+            for start in range(0, 800, 100):
+                await asyncio.gather(*(one(number) for number in range(start, start + 100)))
+            await until(proxy, 0)
+            async with asyncio.timeout(10):
+                while proxy.app.frame.live or proxy.app.pool.backends[0].active:
+                    await asyncio.sleep(0.001)
+            assert (await ask(proxy.address, "POST", "/api/chat", chat())).status == 200
+
+
+# Routing
+
+
+async def test_a_model_whose_slots_are_taken_blocks_nobody() -> None:
+    async with Ollama(num_parallel=10) as sim:
+        stall = sim.fault("stall", route="/api/chat", when=lambda seen: seen.model == "qwen3:latest")
+        bounded = backend(sim, 3, model_slots={"qwen3": 1})
+        async with running(bounded, middleware=chain()) as proxy:
+            taken = [await begin(proxy, model="qwen3") for _ in range(6)]
+            await until(proxy, 5)
+            for tenant in ("a", "b"):
+                reply = await ask(proxy.address, "POST", "/api/chat", chat(), {"Tenant": tenant})
+                assert reply.status == 200
+            assert waiting(proxy) == 5
+            stall.release()
+            for client in taken:
+                assert (await client.read()).status == 200
+
+
+async def test_a_further_attempt_goes_before_all_who_wait() -> None:
+    async with Ollama() as one, Ollama() as two:
+        backends = backend(one, 1), backend(two, 1, "b2")
+        async with running(*backends, middleware=chain()) as proxy:
+            stalls = [sim.fault("stall", route="/api/chat") for sim in (one, two)]
+            running_first = [await begin(proxy, {"Tenant": "first"}) for _ in range(2)]
+            for sim in (one, two):
+                await sim.wait_for(lambda sim=sim: sim.counters.active == 1)  # type: ignore[misc]
+            others = []
+            for number in range(3):
+                others.append(await begin(proxy, {"Tenant": f"other{number}"}))
+                await until(proxy, number + 1)
+            await one.stop()  # the one that it runs has to go elsewhere, and that one is full
+            proxy.app.pool.backends[0].health.draining = True
+            async with asyncio.timeout(5):
+                while waiting(proxy) != 4:
+                    await asyncio.sleep(0)
+            for stall in stalls:
+                stall.release()
+            for client in (*running_first, *others):
+                assert (await client.read()).status == 200
+            tenants = [seen.header("tenant") for seen in two.seen("/api/chat")]
+            assert tenants == [b"first", b"first", b"other0", b"other1", b"other2"]
+            retried = next(line for line in proxy.log.requests if line["attempts"] == 2)
+            assert (retried["tenant"], retried["status"]) == ("first", 200)
+            assert retried["queue_ms"] > 0
+
+
+# Size
+
+
+async def test_ten_thousand_waiters_do_not_slow_a_stream() -> None:
+    """The gaps between its chunks; waiters come and go meanwhile."""
+
+    async def measure() -> str | None:
+        async with Ollama(token_delay=0.004, tokens=100_000, num_parallel=10) as sim:
+            async with running(backend(sim, 1), middleware=chain(depth=20_000, wait="10m")) as proxy:
+                client = await begin(proxy, stream=True, tokens=100_000)
+                await client.read_head()
+                idle = await gaps(client, 250)
+                tasks = [asyncio.create_task(wait(proxy, number)) for number in range(10_000)]
+                await until(proxy, 10_000)
+                churning = asyncio.create_task(churn(proxy, tasks))
+                beside = await gaps(client, 250)
+                churning.cancel()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(churning, *tasks, return_exceptions=True)
+                assert waiting(proxy) == 0
+                client.hang_up()
+        p99 = percentile(idle, 0.99), percentile(beside, 0.99)
+        return None if p99[1] <= 2 * p99[0] else f"p99 of the gaps was {p99[0]:.4f} s, then {p99[1]:.4f} s"
+
+    await stable(measure)
+
+
+async def gaps(client: Client, chunks: int) -> list[float]:
+    times = []
+    for _ in range(chunks):
+        await client.read_chunk()
+        times.append(time.monotonic())
+    return [after - before for before, after in zip(times, times[1:], strict=False)]
+
+
+async def wait(proxy: Running, number: int) -> None:
+    """Wait as the queue plugin does, without a connection."""
+    exchange = make_exchange(body=b'{"model":"llama3.2"}')
+    await exchange.body()
+    try:
+        await proxy.app.scheduler.enter(exchange, Terms(f"t{number % 500}", 100, depth=20_000, wait=600.0))
+    finally:
+        proxy.app.scheduler.leave(exchange)
+
+
+async def churn(proxy: Running, tasks: list[asyncio.Task[None]]) -> None:
+    """Let waiters leave and others come, a hundred each a second."""
+    for number in range(len(tasks)):
+        tasks[number].cancel()
+        tasks.append(asyncio.create_task(wait(proxy, number)))
+        await asyncio.sleep(0.01)

@@ -1,0 +1,91 @@
+"""A plugin that believes the caller, and clients of several tenants who keep the proxy busy."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from proxy.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.exchange import Exchange
+from proxy.services import Policies
+from tests.support.wire import Client, Reply, request
+
+
+class Believe:
+    """Takes tenant and policy from the headers of these names."""
+
+    sets_policy: ClassVar = True
+
+    def __init__(self, app: ASGIApp, *, policies: Policies) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        for name in ("tenant", "policy"):
+            value = header(scope["headers"], name.encode())
+            if value is not None:
+                setattr(exchange, name, value.decode())
+        await self.app(scope, receive, send)
+
+
+BELIEVE = "tests.support.tenants:Believe"
+"""Its name in a policy file."""
+
+
+def chat(model: str = "llama3.2", *, tokens: int = 1, stream: bool = False) -> dict[str, Any]:
+    """Return a chat request that generates `tokens`."""
+    messages = [{"role": "user", "content": "hi"}]
+    return {"model": model, "messages": messages, "stream": stream, "options": {"num_predict": tokens}}
+
+
+@dataclass
+class Caller:
+    """Clients of one tenant, each of which asks again as soon as it has its answer.
+
+    Attributes:
+        seconds: how long each answered request took.
+        answered: when each was, by `time.monotonic`.
+    """
+
+    address: tuple[str, int]
+    tenant: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=chat)
+    seconds: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
+
+    async def ask(self, client: Client) -> Reply:
+        """Ask once, and note it."""
+        began = time.monotonic()
+        await client.send(request("POST", "/api/chat", dict(self.body), {"Tenant": self.tenant, **self.headers}))
+        reply = await client.read(timeout=30.0)
+        self.answered.append(time.monotonic())
+        self.seconds.append(self.answered[-1] - began)
+        return reply
+
+    async def again_and_again(self, times: int | None = None) -> None:
+        """Ask on one connection; without end where `times` is None."""
+        client = await Client.connect(self.address)
+        try:
+            while times is None or times > 0:
+                reply = await self.ask(client)
+                assert reply.status == 200, reply
+                times = None if times is None else times - 1
+        finally:
+            client.hang_up()
+
+    @asynccontextmanager
+    async def busy(self, clients: int) -> AsyncIterator["Caller"]:
+        """Keep so many clients asking."""
+        tasks = [asyncio.create_task(self.again_and_again()) for _ in range(clients)]
+        try:
+            yield self
+        finally:
+            failed = [task for task in tasks if task.done()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for task in failed:
+                task.result()
