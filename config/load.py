@@ -28,7 +28,7 @@ class Loaded:
         source: its text.
         root: its values and where they stand, references already replaced.
         settings: None where anything is wrong with them.
-        problems: all mistakes but those in the options of plugins, which `proxy.chain` finds.
+        problems: all mistakes but those in the options of plugins, which `proxy.plan` finds.
     """
 
     file: str
@@ -113,10 +113,8 @@ def load_bytes(
     root, problems = parse(source, file)
     if root is None:
         return _unusable(file, folder, problems)
-    for key, section in (changes or {}).items():
-        root = root.with_child(key, Node.of(section))
-    for name, value in (changes or {}).items():
-        root = root.with_child(name, Node.of(value))
+    for name, section in (changes or {}).items():
+        root = root.with_child(name, Node.of(section))
     problems += resolve(root, file, folder, os.environ if env is None else env)
     return _settle(file, folder, source.decode("utf-8-sig"), root, problems)
 

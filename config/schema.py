@@ -93,6 +93,28 @@ class ExtraRoute(Model):
     query: tuple[str, ...] = ()
     """Query parameters that are passed on."""
 
+    @model_validator(mode="after")
+    def _can_be_repeated(self) -> "ExtraRoute":
+        if self.body == "raw" and self.repeat != "never":
+            raise Mistakes([(("repeat",), Mistake("must be never: a raw body is gone once it was sent"))])
+        return self
+
+
+class Log(Model):
+    """The proxy's own events, such as a backend that went down. The lines of requests are those of `logging`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is logged."""
+    format: Literal["json", "console", "ecs", "otel"] = "json"
+    """How lines look: JSON, for people, or JSON with the names of Elastic's Common Schema or of OpenTelemetry."""
+
+
+class Ops(Model):
+    """The routes under `/-/`: status, metrics, and what an operator can do."""
+
+    listen: Address | None = None
+    """Answer them there and nowhere else, but for `/-/healthz` and `/-/readyz`; beside everything else if left out."""
+
 
 Override = dict[str, Any] | Literal["off"]
 
@@ -126,6 +148,10 @@ class Settings(Model):
     """The proxies in front of this one, whose `X-Forwarded-For` counts."""
     server: Server = Server()
     """Bounds and deadlines towards clients."""
+    log: Log = Log()
+    """The proxy's own events."""
+    ops: Ops = Ops()
+    """The routes under `/-/`."""
     backends: Annotated[tuple[Backend, ...], Field(min_length=1), AfterValidator(distinct)]
     """The Ollama hosts behind the proxy."""
     pool: Pool = Pool()
@@ -149,6 +175,9 @@ class Settings(Model):
         return store
 
     @property
-    def exposed(self) -> tuple[tuple[int, Address], ...]:
-        """The addresses, with their place in `listen`, that others than this machine can reach."""
-        return tuple((index, address) for index, address in enumerate(self.listen) if not address.local)
+    def exposed(self) -> tuple[Path, ...]:
+        """Where addresses stand that others than this machine can reach."""
+        found: list[Path] = [("listen", index) for index, address in enumerate(self.listen) if not address.local]
+        if self.ops.listen is not None and not self.ops.listen.local:
+            found.append(("ops", "listen"))
+        return tuple(found)

@@ -9,6 +9,7 @@ from typing import Final
 BUILTIN: Final = {
     "access": "middleware.access:Access",
     "auth": "middleware.auth:Auth",
+    "capture": "middleware.capture:Capture",
     "cors": "middleware.cors:Cors",
     "logging": "middleware.logging:Logging",
     "metrics": "middleware.metrics:Metrics",
@@ -16,5 +17,6 @@ BUILTIN: Final = {
     "queue": "middleware.queue:Queue",
     "rate_limit": "middleware.rate_limit:RateLimit",
     "retry": "middleware.retry:Retry",
+    "tracing": "middleware.tracing:Tracing",
 }
 """Name in the policy file → ``module:Class``, imported when a policy file names it."""

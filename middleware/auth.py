@@ -30,7 +30,7 @@ from middleware.credentials.jwt_options import JwtOptions
 from middleware.credentials.key_reader import parse_keys
 from middleware.credentials.keys import PREFIX as KEY_PREFIX
 from middleware.credentials.keys import Keys
-from middleware.credentials.ollama_keys import WINDOW, OllamaKeys, SignedRequest
+from middleware.credentials.ollama_keys import WINDOW, OllamaKeys, Replays, SignedRequest
 from middleware.credentials.path_token import take_path_token
 from middleware.credentials.presented import presented
 from middleware.credentials.watched import Watched
@@ -38,7 +38,7 @@ from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
-from proxy.services import Clock, Policies, Store
+from proxy.services import Clock, Keepsakes, Policies, Store
 from proxy.units import ConfigPath, Duration, PolicyName
 
 
@@ -80,6 +80,7 @@ class Auth:
         clock: Clock,
         policies: Policies,
         store: Store | None = None,
+        keepsakes: Keepsakes | None = None,
         keys: ConfigPath | None = None,
         jwt: JwtOptions | list[JwtOptions] | None = None,
         introspection: IntrospectionOptions | None = None,
@@ -94,13 +95,15 @@ class Auth:
             raise ValueError("auth needs at least one method, for example `keys: keys.yaml`")
         if isinstance(ollama_keys, Path):
             ollama_keys = OllamaKeysOptions.model_construct(file=ollama_keys)
+        keepsakes = keepsakes or Keepsakes()
         self.app = app
         self._clock = clock
         self._path_token = path_token
         self._keys = _watched_keys(keys, policies, clock) if keys else None
-        self._jwts = Jwts(issuers, policies=policies, clock=clock) if issuers else None
+        self._jwts = Jwts(issuers, policies=policies, clock=clock, keepsakes=keepsakes) if issuers else None
         self._introspection = Introspection(introspection, policies=policies, clock=clock) if introspection else None
-        self._ollama_keys = OllamaKeys(ollama_keys.window, store) if ollama_keys else None
+        replays = keepsakes.keep((Replays, ollama_keys.file), Replays) if ollama_keys else None
+        self._ollama_keys = OllamaKeys(ollama_keys.window, store, replays) if ollama_keys else None
         self._authorized = _watched_authorized_keys(ollama_keys, policies, clock) if ollama_keys else None
         self._certificates = Certificates(mtls, policies=policies) if mtls else None
         self._addresses = Addresses(addresses) if addresses else None

@@ -1,6 +1,6 @@
 """What the line of a request holds, as a table.
 
-`logging` reads the line from it; the reference page and the JSON Schema of a line are generated from it.
+`logging` reads the line from it; the reference page and the JSON Schema of the log are generated from it.
 """
 
 import re
@@ -22,7 +22,7 @@ class Field:
         name: its key.
         kind: its JSON type, apart from null.
         description: one sentence for the reference.
-        read: takes it from a finished exchange; None for the three that every log line of the proxy has.
+        read: takes it from a finished exchange; None for those that every log line of the proxy has.
     """
 
     name: str
@@ -76,6 +76,7 @@ FIELDS: Final = (
     Field("time", "string", "When the request ended, RFC 3339 in UTC with milliseconds."),
     Field("level", "string", "`debug`, `info`, `warning`, `error` or `critical`, by the outcome."),
     Field("event", "string", "`request`: this is the line of a request."),
+    Field("schema", "integer", "The version of this schema."),
     Field("request_id", "string", "The request's id; the answer carries it as `X-Request-ID`.", lambda x: x.id),
     Field("identity", "string", "Who called, as `auth` found out.", lambda x: _text(x.identity)),
     Field("tenant", "string", "The tenant the caller belongs to.", lambda x: _text(x.tenant)),
@@ -144,6 +145,7 @@ FIELDS: Final = (
         lambda x: x.usage and _text(x.usage.done_reason),
     ),
     Field("config_generation", "integer", "Which configuration the request ran under.", lambda x: x.generation),
+    Field("trace_id", "string", "The trace that `tracing` recorded it in.", lambda x: x.trace_id),
 )
 
 
@@ -160,28 +162,3 @@ def masked(path: str) -> str:
     """
     path = _BEHIND_PATH.sub("", path[:4096])
     return clip(_KEY.sub("***", _PATH_TOKEN.sub(r"\1***", path)), 256)
-
-
-def line_schema() -> dict[str, object]:
-    """Return the JSON Schema of a request's line in `format: json`."""
-    properties: dict[str, object] = {
-        field.name: {
-            "type": field.kind if field.read is None else [field.kind, "null"],
-            "description": field.description,
-        }
-        for field in FIELDS
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "The line ollama-proxy logs for a request",
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def line_reference() -> str:
-    """Return the Markdown table of the fields, for the docs."""
-    rows = [f"| `{field.name}` | {field.kind} | {field.description} |" for field in FIELDS]
-    return "\n".join(["| field | type | what it says |", "|---|---|---|", *rows, ""])

@@ -35,7 +35,8 @@ class Logging:
     """Writes one line per request, when it is over.
 
     Args:
-        format: `json` for machines, `console` for people.
+        format: `json` for machines, `console` for people, `ecs` and `otel` for machines that want the names of
+            Elastic's Common Schema or of OpenTelemetry.
         levels: the level of a line by the request's outcome, where it shall differ from the default.
         sample: route to the share of its completed requests that is logged, for health checks: `{"/": 0.01}`.
             Requests that did not complete are always logged.

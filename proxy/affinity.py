@@ -1,10 +1,7 @@
 """Which backend answered a conversation before: its prompt is still in that one's cache."""
 
 from collections import OrderedDict
-from hashlib import blake2b
 from typing import Any, Final
-
-import orjson
 
 from proxy.asgi import header
 from proxy.exchange import Exchange
@@ -12,53 +9,62 @@ from proxy.exchange import Exchange
 SESSION: Final = b"x-session-id"
 REMEMBERED: Final = 10_000
 """Conversations remembered; beyond it the one that was silent longest is forgotten."""
-BEGINNING: Final = 4096
-"""Bytes of a conversation's beginning that tell it from others."""
+BEGINNING: Final = 1024
+"""Characters of the system prompt and of the first question that tell a conversation from others."""
 
 
-def conversation(exchange: Exchange) -> bytes | None:
-    """Return what names the conversation that `exchange` is part of; None where nothing does.
+def conversation(exchange: Exchange) -> int | None:
+    """Return a number for the conversation that `exchange` is part of; None where it is part of none.
 
-    That is the caller's ``X-Session-Id``, or the model and how the conversation began, which is sent with every turn.
+    A conversation is known by the caller's ``X-Session-Id``, or by the model and how it began, which is sent with every
+    turn. Embeddings are none: nothing of a prompt is kept for them.
     """
-    session = header(exchange.scope["headers"], SESSION)
-    model = exchange.model
-    begin = session or _beginning(exchange.document)
-    if begin is None or model is None:
+    route, model = exchange.route, exchange.model
+    if route is None or route.repeat != "costly" or model is None:
         return None
-    who = f"{model.key}\0{exchange.tenant}\0{exchange.identity}\0".encode(errors="surrogatepass")
-    return blake2b(who + begin, digest_size=16).digest()
+    begin = header(exchange.scope["headers"], SESSION) or _beginning(exchange.document)
+    # The interpreter's own keyed hash: 64 bits nobody outside can aim at, and if two meet they share a backend.
+    return None if begin is None else hash((model.key, exchange.tenant, exchange.identity, begin))
 
 
-def _beginning(document: dict[str, Any] | None) -> bytes | None:
+def _beginning(document: dict[str, Any] | None) -> tuple[str, str] | None:
+    """Return the first words of the system prompt and of the user, in whichever API they are said."""
     if not document:
         return None
-    begin: object = None
-    messages = document.get("messages")
-    if isinstance(messages, list) and messages:
-        firsts = [message for message in messages[:4] if isinstance(message, dict)]
-        first_user = next((n for n, message in enumerate(firsts) if message.get("role") == "user"), len(firsts))
-        begin = [document.get("system"), *firsts[: first_user + 1]]
-    else:
-        begin = document.get("prompt") or document.get("input")
-    try:
-        return orjson.dumps(begin)[:BEGINNING] if begin else None
-    except (TypeError, orjson.JSONEncodeError):
-        return None
+    system = _words(document.get("system") or document.get("instructions"))
+    first = document.get("messages") or document.get("prompt") or document.get("input")
+    if isinstance(first, list):
+        for message in first[:4]:
+            if not isinstance(message, dict):
+                break
+            words = _words(message.get("content"))
+            if message.get("role") == "user":
+                return system, words
+            system += words
+        return (system, "") if system else None
+    words = _words(first)
+    return (system, words) if words else None
 
 
-class Memory:
+def _words(content: object) -> str:
+    """Return the beginning of a text, or of the first text of a message in parts."""
+    if isinstance(content, list):
+        content = next((part["text"] for part in content[:4] if isinstance(part, dict) and part.get("text")), None)
+    return content[:BEGINNING] if isinstance(content, str) else ""
+
+
+class Conversations:
     """Conversation → backend, bounded."""
 
     def __init__(self, size: int = REMEMBERED) -> None:
         self._size = size
-        self._backends: OrderedDict[bytes, str] = OrderedDict()
+        self._backends: OrderedDict[int, str] = OrderedDict()
 
-    def get(self, key: bytes) -> str | None:
+    def get(self, key: int) -> str | None:
         """Return the backend that answered this conversation last."""
         return self._backends.get(key)
 
-    def put(self, key: bytes, backend: str) -> None:
+    def put(self, key: int, backend: str) -> None:
         """Remember that `backend` answers it now."""
         self._backends[key] = backend
         self._backends.move_to_end(key)

@@ -2,32 +2,43 @@
 
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from time import monotonic
 from typing import Final
 
 from config.load import Loaded
 from config.problems import Invalid
 from config.schema import Settings
 from proxy.body import BodyBudget
-from proxy.chain import build
+from proxy.chain import Chain, build
 from proxy.dispatch import Dispatch
 from proxy.endpoint import Endpoint
 from proxy.frame import Frame, Generation
 from proxy.gauges import Gauges, of_backends, of_process, of_queue, of_requests
 from proxy.lag import Lag
+from proxy.logs import configure
 from proxy.metrics import PrometheusMetrics
+from proxy.ops.app import Ops
+from proxy.ops.board import Board
+from proxy.ops.engine import Loader
+from proxy.ops.routes import HEALTH
+from proxy.ops.routes import ROUTES as OPS
 from proxy.plan import Plan
 from proxy.plan import plan as make_plan
 from proxy.pool import Pool
+from proxy.routes import RouteTable
 from proxy.scheduler import FairScheduler
-from proxy.services import Backends, Clock, LogSink, Metrics, RetryBudget, Scheduler, Slots, Store
+from proxy.server import Server, serve
+from proxy.services import Backends, Clock, Keepsakes, LogSink, Metrics, RetryBudget, Scheduler, Slots, Store, Traces
+from proxy.traces import Pipelines
 from proxy.views import Views
 from proxy.watch import Watch
-from proxy.wiring import make_backends, make_routes, make_store, pool_options
+from proxy.wiring import make_backends, make_routes, make_store, pool_options, server_options
 
 PSEUDONYM: Final = f"ollama-proxy-{secrets.token_hex(4)}"
 """How this process calls itself in Via, so that it knows a request that comes back."""
-NEEDS_RESTART: Final = ("listen", "tls", "store")
+NEEDS_RESTART: Final = ("listen", "tls", "store", "ops")
 """Settings that a running process keeps: they are what others know it by."""
 
 
@@ -38,6 +49,11 @@ class App:
         loaded: a policy file, as `config.load` read it.
         sink: where log lines go.
 
+    Attributes:
+        server: that serves `frame`, for those who ask whether it still does.
+        ops_server: that serves nothing but the ops routes; None where the policy file wants none.
+        reloader: that loads the policy file again; None where there is no file.
+
     Raises:
         Invalid: with every mistake in it, those in the options of plugins included.
     """
@@ -45,14 +61,22 @@ class App:
     def __init__(self, loaded: Loaded, sink: LogSink) -> None:
         self.plan, self.settings = check(loaded)
         settings = self.settings
+        self.sink = sink
+        self.started_at = self.loaded_at = monotonic()
+        self.server: Server | None = None
+        self.ops_server: Server | None = None
+        self._ops_listen = settings.ops.listen
+        self.reloader: Loader | None = None
         self.clock = Clock()
-        self.store = make_store(loaded, settings, self.clock)
+        self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Watch(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
         self.metrics = PrometheusMetrics(self.pool.knows)
+        self.traces = Pipelines()
         self.services: Mapping[type, object] = {
             Clock: self.clock,
+            Keepsakes: Keepsakes(),
             Store: self.store,
             Backends: self.pool,
             Slots: self.pool,
@@ -60,9 +84,14 @@ class App:
             RetryBudget: RetryBudget(self.clock),
             LogSink: sink,
             Metrics: self.metrics,
+            Traces: self.traces,
         }
+        self.ops = Ops(self)
         self.bodies = BodyBudget(each=settings.server.body.each, total=settings.server.body.total)
-        self.frame = Frame(self._generation(1, self.plan, settings), bodies=self.bodies, lifespan=self._lifespan)
+        self.chain = self._build(self.plan, settings)
+        main, ops = self._generations(1, self.chain, settings)
+        self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
+        self.ops_frame = Frame(ops, bodies=self.bodies)
         self.metrics.read(
             Gauges(
                 [
@@ -82,37 +111,62 @@ class App:
         """
         plan, settings = check(loaded)
         backends = make_backends(loaded, settings, self.settings, self.pool.backends)
-        generation = self._generation(self.frame.current.number + 1, plan, settings)
+        chain = self._build(plan, settings)
+        main, ops = self._generations(self.frame.current.number + 1, chain, settings)
         before, self.settings, self.plan = self.settings, settings, plan
         self.pool.replace(backends, pool_options(settings))
         self.watch.pace(every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.watch.start()
         self.bodies.each, self.bodies.total = settings.server.body.each, settings.server.body.total
-        self.frame.current = generation
+        self.chain, self.loaded_at = chain, monotonic()
+        self.frame.current, self.ops_frame.current = main, ops
+        self._configure_log()
         return tuple(name for name in NEEDS_RESTART if getattr(before, name) != getattr(settings, name))
 
-    def _generation(self, number: int, plan: Plan, settings: Settings) -> Generation:
+    @property
+    def serving(self) -> bool:
+        """Whether requests are taken: not any more once the server was told to stop."""
+        return self.server is None or self.server.serving
+
+    def _configure_log(self) -> None:
+        configure(self.sink, format=self.settings.log.format, level=self.settings.log.level)
+
+    def _build(self, plan: Plan, settings: Settings) -> Chain:
         """Build the chain of a policy file; raises Invalid."""
         endpoint = Endpoint(
             self.pool,
-            Views(self.pool, oldest=self.watch.oldest),
+            Views(self.pool, self.watch),
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
+            self.ops,
         )
-        chain = build(plan, endpoint, self.services)
-        return Generation(number, chain.app, make_routes(settings), settings.trusted_proxies, chain.blame)
+        return build(plan, endpoint, self.services)
+
+    def _generations(self, number: int, chain: Chain, settings: Settings) -> tuple[Generation, Generation]:
+        """Return what the main listeners serve, and what those of the ops routes do: one chain, other routes."""
+        main = make_routes(settings, OPS if self._ops_listen is None else HEALTH)
+        return (
+            Generation(number, chain.app, main, settings.trusted_proxies, chain.blame),
+            Generation(number, chain.app, RouteTable(OPS, base=()), settings.trusted_proxies, chain.blame),
+        )
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
+        self._configure_log()
         lag = Lag(self.metrics.lag.observe)
         try:
-            await self.store.connect()
-            self.watch.start()
-            lag.start()
-            yield
+            async with AsyncExitStack() as stack:
+                await self.store.connect()
+                self.watch.start()
+                lag.start()
+                if self._ops_listen is not None:
+                    options = replace(server_options(self.settings), listen=[str(self._ops_listen)])
+                    self.ops_server = await stack.enter_async_context(serve(self.ops_frame, options))
+                yield
         finally:
             lag.stop()
             await self.watch.stop()
             await self.pool.aclose()
+            await self.traces.aclose()
             await self.store.aclose()
 
 

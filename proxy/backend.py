@@ -10,25 +10,21 @@ import httpx
 
 from proxy.asgi import Header
 from proxy.health import Health, Rules
+from proxy.memory import Memory, Resident
 from proxy.transport import Transport
+from proxy.trend import Trends, moved
 
-FAILURE_WEIGHT: Final = 0.5
-"""Load that one recent failure counts as: a host that fails fast must not look idle and draw everything to it."""
-TREND: Final = 0.2
-"""How much of a moving average one new value is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """A model in the memory of a backend, as ``/api/ps`` tells it.
-
-    Attributes:
-        vram: bytes.
-        context_length: tokens it was loaded for, None where the backend does not say.
-    """
-
-    vram: int = 0
-    context_length: int | None = None
+FAILURE_HALF_LIFE: Final = 10.0
+"""Seconds in which a failure counts half as much as load. A failed request counts as one that runs, about as long as it
+would have run: a host that fails fast must not look idle and draw everything to it."""
+NOTICEABLE: Final = 0.05
+"""Failures that count less than this count nothing."""
+COMPARED_FOR: Final = 300.0
+"""Seconds after which a measurement is too old to be held against a backend: it is given a chance to be measured."""
+NOISE: Final = 1.25
+"""First bytes that take up to so many times as long as the others' are as fast as them."""
+SLOWEST: Final = 2.0
+"""The most that a slow backend's load is multiplied by, and a fast one's divided."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,12 +38,15 @@ class Backend:
         slots: requests it runs at once; None for no bound. `model_slots` bounds single models (canonical key).
         version: of Ollama; None before it said.
         models: what it lists, by canonical key, as it listed it; None before it was asked.
-        resident: what is in its memory as far as is known, by canonical key: seen, or believed since we sent a request.
-        loading: models that a request of ours is making it load.
-        used_at: when each model was used last, by our requests.
-        seen_at: when it answered last.
-        active: leases out, in all and by model.
-        first_byte: trend of the seconds until a warm model's first byte.
+        changed_at: when something was last changed there through us, so that `models` may not be right any more; None
+            when it was asked since.
+        memory: what is in its memory as far as is known.
+        running: what it listed in ``/api/ps``, as it listed it.
+        asked_at: when it was asked what it answered last; `seen_at` when it answered.
+        active: requests that hold a slot.
+        leases: all requests it has of us.
+        first_byte: trend of the seconds until a warm model's first byte; `first_bytes` the same by model.
+        slowness: by model, how many times as long as on the others its first byte takes, where that is noticeable.
     """
 
     name: str
@@ -62,112 +61,114 @@ class Backend:
     health: Health = field(default_factory=lambda: Health(Rules()))
     version: str | None = None
     models: Mapping[str, Mapping[str, object]] | None = None
-    resident: dict[str, Resident] = field(default_factory=dict)
+    changed_at: float | None = None
+    memory: Memory = field(default_factory=Memory)
     running: Sequence[Mapping[str, object]] = ()
-    """What it listed in ``/api/ps``, as it listed it."""
-    loading: Counter[str] = field(default_factory=Counter)
-    used_at: dict[str, float] = field(default_factory=dict)
+    asked_at: float = 0.0
     seen_at: float | None = None
     active: int = 0
-    active_by_model: Counter[str] = field(default_factory=Counter)
-    arrived: set[str] = field(default_factory=set)
-    """Models that came into memory by requests of ours since it was asked last."""
-    room: int | None = None
-    """Models it can hold at once, as learned from what it threw out; None while it never threw one out."""
+    leases: int = 0
     first_byte: float | None = None
+    first_bytes: Trends = field(default_factory=lambda: Trends(100))
+    slowness: Mapping[str, float] = field(default_factory=dict)
     last_error: str | None = None
+    _failing: float = 0.0
+    _failed_at: float = 0.0
+
+    @property
+    def resident(self) -> Mapping[str, Resident]:
+        """What is in its memory as far as is known, by canonical key."""
+        return self.memory.resident
+
+    @property
+    def loading(self) -> Counter[str]:
+        """Models that requests of ours are making it load, with how many requests wait for each."""
+        return self.memory.loading
+
+    @property
+    def active_by_model(self) -> Counter[str]:
+        """Requests that hold a slot, by model."""
+        return self.memory.users
 
     def has(self, model: str | None) -> bool | None:
         """Whether it lists `model`; None where its list is not known. No model is had by everybody."""
         if model is None:
             return True
-        return None if self.models is None else model in self.models
+        if self.models is None:
+            return None
+        return model in self.models or (None if self.changed_at is not None else False)
 
     def free(self, model: str | None) -> bool:
-        """Whether a slot is free for a request for `model`."""
+        """Whether a slot is free for a request that runs `model`; one that runs none needs no slot."""
+        if model is None:
+            return True
         if self.slots is not None and self.active >= self.slots:
             return False
-        if model is None or model not in self.model_slots:
-            return True
-        return self.active_by_model[model] < self.model_slots[model]
+        bound = self.model_slots.get(model) if self.model_slots else None
+        return bound is None or self.memory.users[model] < bound
 
-    def load(self, now: float) -> float:
-        """What it does for us now, for its weight and the share of it that it gets."""
-        busy = self.active + FAILURE_WEIGHT * self.health.failures
-        return busy / (self.weight * self.health.share(now))
+    def room(self, now: float) -> float:
+        """What it is given now compared to the others: its weight, less while it is coming back."""
+        return self.weight * self.health.share(now)
 
-    def victim(self) -> float:
-        """When the model that a load would throw out was used last; -inf where there is room for one more."""
-        held = {*self.resident, *(model for model, count in self.loading.items() if count)}
-        if self.room is None or len(held) < self.room:
-            return float("-inf")
-        return min((self.used_at.get(model, 0.0) for model in held), default=float("-inf"))
+    def busy(self, now: float) -> float:
+        """The requests that it runs, and those that failed lately."""
+        if not self._failing:
+            return self.active
+        failing: float = self._failing * 0.5 ** ((now - self._failed_at) / FAILURE_HALF_LIFE)
+        if failing < NOTICEABLE:
+            self._failing = 0.0
+        return self.active + failing
 
     # What is learned
 
-    def forget(self, model: str) -> None:
+    def failed(self, now: float) -> None:
+        """It failed a request, or was too busy for it."""
+        self._failing = self.busy(now) - self.active + 1.0
+        self._failed_at = now
+
+    def lacks(self, model: str) -> None:
         """It said that it does not have `model`."""
         if self.models is not None and model in self.models:
             self.models = {key: entry for key, entry in self.models.items() if key != model}
-        self.resident.pop(model, None)
+        self.memory.lost(model)
 
-    def began(self, model: str, now: float) -> None:
-        """A request for `model` was sent."""
-        self.active_by_model[model] += 1
-        self.used_at[model] = now
-        if model not in self.resident:
-            self.loading[model] += 1
+    def waited(self, model: str, seconds: float, now: float) -> None:
+        """The first byte of `model`, which was warm, took `seconds`."""
+        self.first_byte = moved(self.first_byte, seconds)
+        self.first_bytes.note(model, seconds, now)
 
-    def answered(self, model: str) -> None:
-        """The first byte for `model` came: it is in memory, and what had to make room for it is not."""
-        if model in self.resident:
-            return
-        self.resident[model] = Resident()
-        self.arrived.add(model)
-        del self.loading[model]
-        if self.room is not None:
-            while len(self.resident) > self.room:
-                oldest = min(
-                    (other for other in self.resident if other != model),
-                    key=lambda other: self.used_at.get(other, 0.0),
-                    default=None,
-                )
-                if oldest is None:
-                    break
-                del self.resident[oldest]
-
-    def ended(self, model: str) -> None:
-        """A request for `model` is over, answered or not."""
-        self.active_by_model[model] -= 1
-        if self.active_by_model[model] <= 0:
-            del self.active_by_model[model]
-            self.loading.pop(model, None)
-
-    def saw_running(self, running: Mapping[str, Resident]) -> None:
-        """``/api/ps`` says what is in memory now; what went while something else came, made room for it."""
-        gone, came = self.resident.keys() - running.keys(), running.keys() - self.resident.keys() | self.arrived
-        self.arrived = set()
-        if (running and gone and (came & running.keys() or any(self.loading.values()))) or (
-            self.room is not None and len(running) > self.room
-        ):
-            self.room = len(running)
-        kept = {model: Resident() for model in self.resident if model in self.active_by_model}
-        self.resident = {**kept, **running}
-
-    def waited(self, seconds: float) -> None:
-        """A warm model's first byte took `seconds`."""
-        before = self.first_byte
-        self.first_byte = seconds if before is None else before + TREND * (seconds - before)
+    def describe_anew(self, other: "Backend") -> None:
+        """Take over the words of the policy file from `other`, which is the same host; what is known of it stays."""
+        self.shown, self.headers, self.weight = other.shown, other.headers, other.weight
+        self.slots, self.model_slots = other.slots, other.model_slots
 
     def __repr__(self) -> str:
         bound = "" if self.slots is None else f" of {self.slots}"
         return f"<Backend {self.name} {self.health.shown}, {self.active}{bound} active, last error: {self.last_error}>"
 
 
+def compare(backends: Sequence[Backend], now: float) -> None:
+    """Note for every backend how slow it is compared to the others, model by model."""
+    measured = {backend: dict(backend.first_bytes.since(now - COMPARED_FOR)) for backend in backends}
+    times: dict[str, list[float]] = {}
+    for seconds in measured.values():
+        for model, value in seconds.items():
+            times.setdefault(model, []).append(value)
+    for backend, seconds in measured.items():
+        ratios = {model: value * len(times[model]) / (sum(times[model]) or 1.0) for model, value in seconds.items()}
+        backend.slowness = {
+            model: min(SLOWEST, max(1 / SLOWEST, ratio))
+            for model, ratio in ratios.items()
+            if len(times[model]) > 1 and not 1 / NOISE <= ratio <= NOISE
+        }
+
+
 def make_backend(
     name: str,
     url: str,
     *,
+    transport: httpx.AsyncBaseTransport | None = None,
     tls: ssl.SSLContext | None = None,
     server_name: str | None = None,
     uds: str | None = None,
@@ -178,12 +179,15 @@ def make_backend(
     model_slots: Mapping[str, int] | None = None,
     rules: Rules | None = None,
 ) -> Backend:
-    """Return a backend with a transport of its own. `url` has no path; `uds` is the socket that leads there instead."""
+    """Return a backend, with a transport of its own if it is given none.
+
+    `url` has no path; `uds` is the socket that leads there instead.
+    """
     parsed = httpx.URL(url)
     return Backend(
         name,
         parsed,
-        Transport(parsed, tls=tls, server_name=server_name, uds=uds),
+        transport or Transport(parsed, tls=tls, server_name=server_name, uds=uds),
         shown or url,
         parsed.netloc,
         headers,

@@ -46,11 +46,13 @@ class Chain:
     steps: tuple[Step, ...]
 
     @property
-    def parts(self) -> Iterator[tuple[str, ASGIApp]]:
+    def parts(self) -> list[tuple[str, ASGIApp]]:
         """Every instance under the name of its entry, the innermost first."""
+        found: list[tuple[str, ASGIApp]] = []
         for step in reversed(self.steps):
             instances = {id(instance): instance for instance in (step.default, *step.by_policy.values())}
-            yield from ((step.name, instance) for instance in instances.values() if instance is not None)
+            found += [(step.name, instance) for instance in instances.values() if instance is not None]
+        return found
 
     def path(self, exchange: Exchange) -> Iterator[tuple[str, ASGIApp | None]]:
         """Yield what a request passes through, the outermost first, None where its policy turns an entry off.
@@ -66,7 +68,7 @@ class Chain:
         Costs nothing until something is raised. A module that holds several plugins is told apart by `self`.
         """
         blamed = None
-        parts = list(self.parts)
+        parts = self.parts
         for frame, _ in traceback.walk_tb(error.__traceback__):
             module = frame.f_globals.get("__name__")
             owners = [(name, part) for name, part in parts if module in _modules(part)]

@@ -1,21 +1,25 @@
-"""The command line: ``ollama-proxy serve · check · keys · demo``."""
+"""The command line: what serves, what looks at policy files, and what talks to a running proxy."""
 
 import gc
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 from config.load import Loaded, load, load_data
 from config.problems import Invalid
+from config.schema import Log, Settings
 from config.tree import Data
 from proxy import __version__, systemd
 from proxy.announce import announce
 from proxy.app import App, check
-from proxy.commands import keys
+from proxy.commands import diff, doctor, explain, keys, logs, reload, status, top
+from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.demo import run_demo
+from proxy.lines import FORMATS
 from proxy.logs import configure
+from proxy.plan import Plan
 from proxy.reload import Reloader
 from proxy.server import Server, ServerError
 from proxy.wiring import server_options
@@ -31,6 +35,17 @@ main = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 main.add_typer(keys.commands, name="keys")
+for command in (
+    status.status,
+    top.top,
+    logs.logs,
+    reload.reload,
+    reload.cancel,
+    reload.drain,
+    reload.undrain,
+    reload.unload,
+):
+    main.command()(command)
 
 ConfigOption = Annotated[
     Path | None,
@@ -78,8 +93,9 @@ def serve(
 
     file = _file(config, backend or [])
     loaded = read()
-    sink = Writer()
-    configure(sink)
+    log = loaded.settings.log if loaded.settings else Log()
+    sink = Writer(render=FORMATS[log.format])
+    configure(sink, format=log.format, level=log.level)
     try:
         app = App(loaded, sink)
         server = Server(app.frame, server_options(app.settings))
@@ -87,6 +103,7 @@ def serve(
 
         def ready(running: Server) -> None:
             keep_collector_calm()
+            app.server, app.reloader = running, reloader
             reloader.start()
             announce(app, running.addresses)
             systemd.ready()
@@ -101,18 +118,61 @@ def serve(
 
 
 @main.command("check")
-def check_config(config: ConfigOption = None) -> None:
+def check_config(
+    config: ConfigOption = None,
+    compared: Annotated[
+        str | None,
+        typer.Option(
+            "--diff", help="Show what it would change: another policy file, or `running` for the proxy at --url."
+        ),
+    ] = None,
+    url: UrlOption = URL,
+    key: KeyOption = None,
+    ca: CaOption = None,
+) -> None:
     """Check a policy file and show what it comes to; exits with 1 where it has a mistake, and lists them all."""
     loaded = _load(_file(config, []), [], [], False)
-    try:
-        plan, settings = check(loaded)
-    except Invalid as error:
-        _fail(*map(str, error.problems))
+    plan, settings = _checked(loaded)
     typer.echo(f"{loaded.file} is fine")
-    typer.echo(f"listens on   {', '.join(map(str, settings.listen))}")
-    for entry in settings.backends:
-        typer.echo(f"backend      {entry.name} at {entry.url.shown}")
-    typer.echo(f"chain        {plan}")
+    if compared == "running":
+        before = Remote(url, key, ca).get("/-/config")
+        diff.show_diff(before, diff.document_of(plan, settings), diff.callers_of(None, plan))
+    elif compared is not None:
+        other = _checked(load(compared))
+        diff.show_diff(diff.document_of(*other), diff.document_of(plan, settings), diff.callers_of(other[0], plan))
+    else:
+        typer.echo(f"listens on   {', '.join(map(str, settings.listen))}")
+        for entry in settings.backends:
+            typer.echo(f"backend      {entry.name} at {entry.url.shown}")
+        typer.echo(f"chain        {plan}")
+
+
+@main.command("doctor")
+def look_after(config: ConfigOption = None) -> None:
+    """Look at this machine and the backends of a policy file; exits with 1 where something is wrong."""
+    doctor.doctor(_load(_file(config, []), [], [], False))
+
+
+@main.command("explain")
+def explain_request(
+    method: explain.MethodArgument,
+    path: explain.PathArgument,
+    who: explain.AsOption = None,
+    claims: explain.ClaimsOption = None,
+    model: explain.ModelOption = None,
+    body: explain.BodyOption = None,
+    address: explain.AddressOption = None,
+    config: ConfigOption = None,
+    url: explain.RunningOption = None,
+    key: KeyOption = None,
+    ca: CaOption = None,
+) -> None:
+    """Say what each plugin would decide about a request, and why; nothing is counted or sent. 1 where it is refused."""
+    request = explain.request_of(method, path, who, claims, model, body, address)
+    if url is not None:
+        explain.ask_running(url, key, ca, request)
+    else:
+        explain.ask_file(_load(_file(config, []), [], [], False), request)
 
 
 @main.command()
@@ -147,6 +207,13 @@ def _file(config: Path | None, backends: list[str]) -> Path | None:
     return config if config is not None or backends or not here.exists() else here
 
 
+def _checked(loaded: Loaded) -> tuple[Plan, Settings]:
+    try:
+        return check(loaded)
+    except Invalid as error:
+        _fail(*map(str, error.problems))
+
+
 def _load(config: Path | None, backends: list[str], listen: list[str], anonymous: bool) -> Loaded:
     """Read the policy file, or make one up from the flags."""
     changes: dict[str, Data] = {}
@@ -163,7 +230,7 @@ def _load(config: Path | None, backends: list[str], listen: list[str], anonymous
     return load_data({**made_up, **changes})
 
 
-def _fail(*messages: str) -> None:
+def _fail(*messages: str) -> NoReturn:
     for message in messages:
         typer.secho(message, fg=typer.colors.RED if sys.stderr.isatty() else None, err=True)
     raise typer.Exit(1)

@@ -74,7 +74,9 @@ class SharedState(ServerState):
         self._logged += 1
         left_out, self._unlogged = self._unlogged, 0
         address = client[0] if client else "unix"
-        _log.warning("request_refused", status=refused.status, reason=refused.code, client=address, left_out=left_out)
+        _log.warning(
+            "request_refused", status=refused.status, reason=refused.code, client_address=address, left_out=left_out
+        )
 
 
 def _worth_logging(record: logging.LogRecord) -> bool:

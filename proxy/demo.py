@@ -1,4 +1,7 @@
-"""The demonstration: two simulated Ollama hosts, the proxy in front with the shipped policy file, lines to paste."""
+"""The demonstration: two simulated Ollama hosts, the proxy in front with the shipped policy file, lines to paste.
+
+All that is printed can be pasted into a shell as it stands.
+"""
 
 import asyncio
 import signal
@@ -6,6 +9,7 @@ import sys
 import tempfile
 import time
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -21,40 +25,45 @@ from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from proxy.writer import Writer
 
-_LINES: Final = """
-  Two simulated Ollama hosts run at {hosts}, the proxy in front of them at {proxy}.
-  It works by {config}, with a key made for this run.
+_HEAD: Final = """
+# Two simulated Ollama hosts run at {hosts}, the proxy in front of them at {proxy}.
+# It works by {config}, with a key made for this run. To try, paste into another terminal:
 
-  To try in another terminal, from this folder:
-
-  curl -s {proxy}/api/chat -H "Authorization: Bearer {key}" \\
-    -d '{{"model": "llama3.2", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
-
-  {python} - <<'END'
-  import ollama
-  client = ollama.Client("{proxy}", headers={{"Authorization": "Bearer {key}"}})
-  for part in client.generate("llama3.2", "Why is the sky blue?", stream=True):
-      print(part.response, end="", flush=True)
-  END
-
-  {python} - <<'END'
-  import openai
-  client = openai.OpenAI(base_url="{proxy}/v1", api_key="{key}")
-  question = [{{"role": "user", "content": "Why is the sky blue?"}}]
-  for part in client.chat.completions.create(model="llama3.2", messages=question, stream=True):
-      print(part.choices[0].delta.content or "", end="", flush=True)
-  END
-
-  {python} - <<'END'
-  import anthropic
-  client = anthropic.Anthropic(base_url="{proxy}", api_key="{key}")
-  question = [{{"role": "user", "content": "Why is the sky blue?"}}]
-  with client.messages.stream(model="llama3.2", max_tokens=64, messages=question) as stream:
-      for text in stream.text_stream:
-          print(text, end="", flush=True)
-  END
-
-  The log follows, one JSON line per request. Ctrl-C ends everything.
+curl -s {proxy}/api/chat -H "Authorization: Bearer {key}" \\
+  -d '{{"model": "llama3.2", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
+"""
+_CLIENTS: Final = {
+    "ollama": """
+{python} - <<'END'
+import ollama
+client = ollama.Client("{proxy}", headers={{"Authorization": "Bearer {key}"}})
+for part in client.generate("llama3.2", "Why is the sky blue?", stream=True):
+    print(part.response, end="", flush=True)
+END
+""",
+    "openai": """
+{python} - <<'END'
+import openai
+client = openai.OpenAI(base_url="{proxy}/v1", api_key="{key}")
+question = [{{"role": "user", "content": "Why is the sky blue?"}}]
+for part in client.chat.completions.create(model="llama3.2", messages=question, stream=True):
+    print(part.choices[0].delta.content or "", end="", flush=True)
+END
+""",
+    "anthropic": """
+{python} - <<'END'
+import anthropic
+client = anthropic.Anthropic(base_url="{proxy}", api_key="{key}")
+question = [{{"role": "user", "content": "Why is the sky blue?"}}]
+with client.messages.stream(model="llama3.2", max_tokens=64, messages=question) as stream:
+    for text in stream.text_stream:
+        print(text, end="", flush=True)
+END
+""",
+}
+"""By the package that must be installed."""
+_TAIL: Final = """
+# The log follows, one JSON line per request. Ctrl-C ends everything.
 """
 
 
@@ -98,6 +107,7 @@ async def _run(listen: str, folder: Path) -> None:
 
 
 def _say(hosts: list[str], proxy: str, config: Path, key: str) -> None:
-    python = ".venv/bin/python" if Path(".venv/bin/python").exists() else sys.executable
-    text = _LINES.format(hosts=" and ".join(hosts), proxy=proxy, config=config.name, key=key, python=python)
-    print(text, file=sys.stderr, flush=True)
+    clients = [lines for package, lines in _CLIENTS.items() if find_spec(package) is not None]
+    text = "".join([_HEAD, *clients, _TAIL])
+    values = {"hosts": " and ".join(hosts), "proxy": proxy, "config": config.name, "key": key, "python": sys.executable}
+    print(text.format_map(values), file=sys.stderr, flush=True)

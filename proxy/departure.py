@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.asgi import Scope
+from proxy.errors import ProxyError
 
 REASON: Final = "gone"
 REGISTER: Final = "when_gone"
@@ -27,12 +28,12 @@ def when_gone(scope: Scope, callback: Callable[[], None]) -> bool:
     return True
 
 
-def gone_because(scope: Scope) -> str | None:
+def gone_because(scope: Scope) -> ProxyError | None:
     """Return why the server itself hung up on this request, None where it was the client that left.
 
-    ``write_timeout``: the client stopped reading. ``pipeline_overflow``: it sent too much behind the request.
-    ``shutdown``: the time to drain is up; the request is cancelled. Otherwise the code of what was wrong with its body:
-    ``malformed_request``, ``body_timeout``, ``bad_chunk_overhead``. Known when ``http.disconnect`` is.
+    Its code is ``write_timeout``: the client stopped reading; ``pipeline_overflow``: it sent too much behind the
+    request; ``shutdown``: the time to drain is up, and the request is cancelled; or that of what was wrong with its
+    body: ``malformed_request``, ``body_timeout``, ``bad_chunk_overhead``. Known when ``http.disconnect`` is.
     """
-    reason: str | None = scope.get("state", {}).get(REASON)
+    reason: ProxyError | None = scope.get("state", {}).get(REASON)
     return reason

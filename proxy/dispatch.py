@@ -7,7 +7,7 @@ stream that breaks ends broken.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast
@@ -15,13 +15,15 @@ from typing import Final, cast
 import httpx
 
 from proxy.answer import Answer
-from proxy.asgi import Header, Receive, Scope, Send, header
+from proxy.asgi import Header, Receive, Scope, Send, header, without
 from proxy.backend import Backend
+from proxy.departure import gone_because
 from proxy.errors import (
     BadAnswer,
     ClientGone,
     ConnectionLost,
     NotRouted,
+    ProxyError,
     Refused,
     Truncated,
     UpstreamAnswer,
@@ -36,15 +38,18 @@ from proxy.pool import Pool, Timeouts
 from proxy.routes import Match, NoMatch, Route
 from proxy.sending import send as send_once_more
 from proxy.services import Scheduler
-from proxy.tail import Format, Tail, format_of
+from proxy.tail import Ending, Format, Tail, format_of
 from proxy.transport import translate
 
 ERROR_BODY: Final = 64 * 1024
 """Error answers that another backend might better are held back whole; longer ones do not exist in Ollama."""
 LAST_WORD: Final = 1.0
-"""Seconds that a client may take to read why its stream was cancelled."""
+"""Seconds that a client may take to read why its stream breaks off."""
 
 _WORTH_ANOTHER_TRY: Final = frozenset({500, 502, 503, 504})
+_BODILESS: Final = frozenset({204, 304})
+"""What a length says in these is no length of theirs (RFC 9110, section 8.6), and uvicorn would wait for a body."""
+_LENGTH: Final = frozenset({b"content-length"})
 _BUSY: Final = b"maximum pending requests exceeded"
 
 
@@ -92,7 +97,7 @@ class Dispatch:
         exchange = Exchange.of(scope)
         match = exchange.match
         if isinstance(match, NoMatch):
-            raise _not_routed(match, scope)
+            raise not_routed(match, scope)
         if via_names(scope["headers"], self._via):
             raise Refused(508, "this request came from this proxy: a backend or a proxy behind it points back here")
         body: httpx.AsyncByteStream
@@ -103,13 +108,14 @@ class Dispatch:
             content = await _read(exchange, receive)
             body = httpx.ByteStream(content)
             framing = (b"content-length", b"%d" % len(content)) if content or scope["method"] == "POST" else None
-        deadline = asyncio.get_running_loop().time() + self._total - (time.monotonic() - exchange.started_at)
+        deadline = self._deadline(exchange, match.route)
         with await self._lease(exchange) as lease:
+            _note(exchange, lease)
             request = self._request(exchange, match, lease, framing, body)
             try:
                 answer = await self._open(exchange, lease.backend, request, match.route, deadline)
                 try:
-                    lease.first_byte()
+                    lease.first_byte(served=answer.status < 400, streamed=exchange.stream)
                     await self._relay(exchange, answer, send, deadline)
                 finally:
                     await answer.stream.aclose()
@@ -131,25 +137,42 @@ class Dispatch:
         held, exchange.lease = exchange.lease, None
         return cast(Lease, held)
 
+    def _deadline(self, exchange: Exchange, route: Route) -> float | None:
+        """Return when the answer has to be complete; a pull or an upload takes as long as it takes."""
+        if route.kind == "manage":
+            return None
+        return asyncio.get_running_loop().time() + self._total - (time.monotonic() - exchange.started_at)
+
+    def _timeouts(self, exchange: Exchange, lease: Lease) -> Mapping[str, float]:
+        if lease.cold:
+            return self._cold  # a load that was given up would only be begun again elsewhere
+        if exchange.hurry is not None and exchange.hurry < self._warm["first_byte"] and self._pool.untried(exchange):
+            return {**self._warm, "first_byte": exchange.hurry}
+        return self._warm
+
     def _request(
         self, exchange: Exchange, match: Match, lease: Lease, framing: Header | None, body: httpx.AsyncByteStream
     ) -> httpx.Request:
         scope, backend = exchange.scope, lease.backend
         headers = upstream_headers(
-            scope, host=backend.host, via=self._via, client=exchange.client, request_id=exchange.id
+            scope,
+            host=backend.host,
+            via=self._via,
+            client=exchange.client,
+            request_id=exchange.id,
+            added=backend.headers,
         )
-        headers.extend(backend.headers)
         if framing is not None:
             headers.append(framing)
         extensions = {
             "target": match.target,
-            "timeout": self._cold if lease.cold else self._warm,
+            "timeout": self._timeouts(exchange, lease),
             "fresh": match.route.repeat == "never",
         }
         return httpx.Request(scope["method"], backend.url, headers=headers, stream=body, extensions=extensions)
 
     async def _open(
-        self, exchange: Exchange, backend: Backend, request: httpx.Request, route: Route, deadline: float
+        self, exchange: Exchange, backend: Backend, request: httpx.Request, route: Route, deadline: float | None
     ) -> _Answer:
         """Send `request` and wait for the first chunk; an error answer that may be better elsewhere is raised."""
         try:
@@ -161,6 +184,8 @@ class Dispatch:
                     read = _reader(stream)
                     chunk = await read()
                     status = response.status_code
+                    if status in _BODILESS:
+                        headers = without(headers, _LENGTH)
                     if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
                         raise await _error_answer(status, headers, chunk, read)
                 except BaseException:
@@ -173,18 +198,21 @@ class Dispatch:
             if isinstance(failure, Truncated):
                 # Nothing of it has gone out yet: to the caller this answer never began.
                 failure = ConnectionLost(failure.message, sent=True, reused=False)
+            elif isinstance(failure, UpstreamTimeout) and failure.timer == "idle":
+                failure = UpstreamTimeout(failure.message, timer="first_byte", sent=True)
             raise failure from error
         layout = format_of(header(headers, b"content-type")) if route.kind in ("inference", "manage") else "other"
         return _Answer(status, headers, chunk, read, stream, layout)
 
-    async def _relay(self, exchange: Exchange, answer: _Answer, send: Send, deadline: float) -> None:
+    async def _relay(self, exchange: Exchange, answer: _Answer, send: Send, deadline: float | None) -> None:
         """Send the answer on, chunk by chunk, and see that its end is an honest one."""
         exchange.committed = True  # The commit point.
         exchange.first_byte_at = time.monotonic()
         must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")
-        tail = Tail()
+        tail = Tail(answer.layout)
         failure: UpstreamError | None = None
         chunk, read = answer.chunk, answer.read
+        last = b""  # a chunk that is known to be the last one and goes out together with the end
         left = int(header(answer.headers, b"content-length") or -1)
         try:
             async with asyncio.timeout_at(deadline):
@@ -193,6 +221,7 @@ class Dispatch:
                     tail.add(chunk)
                     left -= len(chunk)
                     if left == 0:
+                        last = chunk
                         break
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     chunk = await read()
@@ -202,23 +231,22 @@ class Dispatch:
             failure = translate(error)
         except asyncio.CancelledError:
             await answer.stream.aclose()  # before anything else, as this is what makes the backend stop
-            ending = tail.read(answer.layout)
-            if exchange.error is not None and must_terminate and ending.boundary and not ending.terminated:
-                await _say(render_record(exchange.flavor, exchange.error), send)
+            if must_terminate and not exchange.gone and (why := exchange.error or gone_because(exchange.scope)):
+                await _say(why, tail.read(), exchange, send)
             raise
         finally:
-            ending = tail.read(answer.layout)
+            ending = tail.read()
             exchange.terminated = ending.terminated and must_terminate
             exchange.usage = ending.usage or _estimate(exchange, must_terminate)
         if must_terminate and not ending.terminated and failure is None:
             failure = Truncated("the backend ended the stream without its terminator", clean=True)
-        if failure is not None and not exchange.terminated:
+        if failure is not None and (left > 0 or not exchange.terminated):
+            await answer.stream.aclose()
             broken = failure if isinstance(failure, Truncated) else Truncated.after(failure)
-            if must_terminate and ending.boundary:
-                record = render_record(exchange.flavor, broken)
-                await send({"type": "http.response.body", "body": record, "more_body": True})
+            if must_terminate:
+                await _say(broken, ending, exchange, send)
             raise broken
-        await send({"type": "http.response.body", "body": chunk, "more_body": False})
+        await send({"type": "http.response.body", "body": last, "more_body": False})
         if ending.error is not None:
             exchange.reason = f"{exchange.reason}; the backend ended with an error"
 
@@ -240,12 +268,20 @@ def _reader(stream: httpx.AsyncByteStream) -> Read:
     return read
 
 
+def _note(exchange: Exchange, lease: Lease) -> None:
+    exchange.backend = lease.backend.name
+    exchange.tried.append(lease.backend.name)
+    exchange.attempts += 1
+    exchange.reason = lease.reason
+
+
 async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: Read) -> UpstreamAnswer | BadAnswer:
-    body = chunk
-    while chunk := await read():
+    body = b""
+    while chunk:
         body += chunk
         if len(body) > ERROR_BODY:
             return BadAnswer(f"the backend's error answer is longer than {ERROR_BODY} bytes", sent=True, received=True)
+        chunk = await read()
     return UpstreamAnswer(status, headers, body, busy=status == 503 and _BUSY in body, missing=status == 404)
 
 
@@ -281,11 +317,13 @@ class _Upload(httpx.AsyncByteStream):
                 return
 
 
-async def _say(record: bytes, send: Send) -> None:
-    """Send a last word to a client that may have stopped reading."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LAST_WORD):
-            await send({"type": "http.response.body", "body": record, "more_body": True})
+async def _say(error: ProxyError, ending: Ending, exchange: Exchange, send: Send) -> None:
+    """Send `error` as the last record of a stream that lacks its end, to a client that may have stopped reading."""
+    if ending.boundary and not ending.terminated:
+        record = render_record(exchange.flavor, error)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD):
+                await send({"type": "http.response.body", "body": record, "more_body": True})
 
 
 def _framing_of(scope: Scope) -> Header:
@@ -298,7 +336,8 @@ def _estimate(exchange: Exchange, streamed: bool) -> Usage | None:
     return Usage(tokens_out=exchange.chunks, source="estimated") if streamed and exchange.chunks else None
 
 
-def _not_routed(found: NoMatch, scope: Scope) -> NotRouted:
+def not_routed(found: NoMatch, scope: Scope) -> NotRouted:
+    """Return the error for a request that has no route: 404, 405, or where it is found without its last slash."""
     if found.location is not None:
         # Relative, so that whatever prefix the caller used stays in front.
         location = {"location": "../" + found.location.rpartition("/")[2]}

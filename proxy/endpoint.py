@@ -1,31 +1,34 @@
 """The end of the chain: who answers a request that every plugin let through."""
 
-from proxy.asgi import Receive, Scope, Send, header
-from proxy.dispatch import Dispatch
-from proxy.errors import Refused
+from proxy.asgi import ASGIApp, Receive, Scope, Send
+from proxy.dispatch import Dispatch, not_routed
+from proxy.errors import ProxyError
 from proxy.exchange import Exchange
+from proxy.explain import Explanation
 from proxy.manage import Manage
 from proxy.pool import Pool
+from proxy.routes import ALL, NoMatch
+from proxy.selection import Choice
 from proxy.views import Views
-
-BACKEND = b"x-ollama-backend"
-"""The header that names a backend, for clients that can send headers but not change their URL."""
 
 
 class Endpoint:
-    """Passes each request to the views, to what needs one certain backend, or to dispatch."""
+    """Passes each request to the ops routes, to the views, to what needs one certain backend, or to dispatch."""
 
-    def __init__(self, pool: Pool, views: Views, dispatch: Dispatch) -> None:
+    def __init__(self, pool: Pool, views: Views, dispatch: Dispatch, ops: ASGIApp) -> None:
         self._pool = pool
+        self._ops = ops
         self._views = views
         self._dispatch = dispatch
         self._manage = Manage(pool, dispatch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; raises Refused for a backend that there is not."""
+        """Answer."""
         exchange = Exchange.of(scope)
+        if exchange.route is not None and exchange.route.kind == "ops":
+            await self._ops(scope, receive, send)
+            return
         if len(self._pool.backends) > 1 or exchange.pinned is not None:
-            self._pin(exchange)
             if self._views.answers(exchange):
                 await self._views.answer(exchange, send)
                 return
@@ -34,10 +37,29 @@ class Endpoint:
                 return
         await self._dispatch(scope, receive, send)
 
-    def _pin(self, exchange: Exchange) -> None:
-        named = header(exchange.scope["headers"], BACKEND)
-        if exchange.pinned is None and named is not None:
-            exchange.pinned = named.decode("latin-1")
-        if exchange.pinned is not None and exchange.pinned != "all" and self._pool.named(exchange.pinned) is None:
-            names = ", ".join(backend.name for backend in self._pool.backends)
-            raise Refused(404, f"there is no backend of that name; there are {names}", code="unknown_backend")
+    async def explain(self, exchange: Exchange) -> Explanation:
+        """Say who would answer the request; see `proxy.explain.Explains`."""
+        try:
+            if exchange.route is not None and exchange.route.body != "raw":
+                await exchange.body()  # which backend depends on the model
+            return self._prospect(exchange)
+        except ProxyError as error:
+            return Explanation("refuse", error.message)
+
+    def _prospect(self, exchange: Exchange) -> Explanation:
+        if isinstance(exchange.match, NoMatch):
+            raise not_routed(exchange.match, exchange.scope)
+        if exchange.match.route.kind == "ops":
+            return Explanation("pass", "the proxy itself answers")
+        if len(self._pool.backends) > 1 or exchange.pinned is not None:
+            if self._views.answers(exchange):
+                return Explanation("pass", "the proxy answers from what it knows of all backends")
+            if self._manage.concerns(exchange):
+                self._manage.check(exchange)
+                if exchange.pinned == ALL:
+                    return Explanation("pass", "it goes to every backend")
+        choice = self._pool.would(exchange)
+        if not isinstance(choice, Choice):
+            return Explanation("wait", "every backend that could serve it runs as many requests as it can")
+        exchange.backend, exchange.reason = choice.name, choice.reason
+        return Explanation("pass", f"it goes to {choice.name} ({choice.reason})")

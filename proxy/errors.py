@@ -6,6 +6,7 @@
     ├── Refused                we said no: a plugin, a limit, a bound
     │   └── NotRouted          Ollama has no such route; said in plain text, as Ollama does
     ├── Cancelled              an operator ended it, before or in the middle of its answer
+    ├── ShuttingDown           the time to drain is up, before or in the middle of its answer
     └── UpstreamError          the backend did not answer, or not to the end; sent, received
         ├── ConnectFailed      no connection: nothing was sent
         ├── ConnectionLost     reset or closed before the first byte of the answer
@@ -81,6 +82,15 @@ class Cancelled(ProxyError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(499, reason, code="cancelled")
+
+
+class ShuttingDown(ProxyError):
+    """The proxy stops, and the request has had its time to finish."""
+
+    outcome: Outcome = "shutdown"
+
+    def __init__(self) -> None:
+        super().__init__(503, "the proxy is shutting down; try again", code="shutdown", headers={"connection": "close"})
 
 
 class UpstreamError(ProxyError):

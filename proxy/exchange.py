@@ -11,18 +11,16 @@ from time import monotonic
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from proxy import jsontext
-from proxy.asgi import Header, Message, Receive, Scope, without
+from proxy.asgi import Header, Message, Receive, Scope, header, without
 from proxy.body import BodyBudget
 from proxy.content import ENCODING, decoded
 from proxy.errors import ClientGone, Flavor, Outcome, ProxyError, Refused
 from proxy.models import ModelName
 from proxy.models import parse as parse_model
 from proxy.naming import names_in
-from proxy.routes import Match, NoMatch, Route, RouteTable, flavor_of, pinned_in
+from proxy.routes import ALL, BACKEND, Match, NoMatch, Route, RouteTable, flavor_of, pinned_in
 
 KEY: Final = "ollama_proxy.exchange"
-
-_ENCODING: Final = frozenset({ENCODING})
 
 Finisher = Callable[["Exchange"], Awaitable[None] | None]
 
@@ -53,7 +51,7 @@ class Attempt(NamedTuple):
         ended: when that was given back.
         cold: whether it had to load the model first, as far as was known.
         error: what went wrong: an error's code, for an error answer ``busy``, ``missing`` (it does not have the model)
-            or ``status_500``; ``cancelled`` where the request ended before its answer. None where the answer came whole.
+            or ``status_500``; ``cancelled`` where the request ended before its answer. None where it came whole.
     """
 
     backend: str
@@ -86,6 +84,7 @@ class Exchange:
         "_routes",
         "_source",
         "_strict",
+        "asked",
         "attempts",
         "backend",
         "bytes_in",
@@ -103,10 +102,12 @@ class Exchange:
         "generation",
         "gone",
         "history",
+        "hurry",
         "id",
         "identity",
         "lease",
         "match",
+        "need",
         "outcome",
         "pinned",
         "policy",
@@ -171,9 +172,13 @@ class Exchange:
         self.queue_position: int | None = None
         self.queue_reason: str | None = None
         self.ticket: object | None = None
-        self.lease: Held | None = None
+        self.lease: Held | None = None  # dispatch takes it from here
         # retry
+        self.asked: ModelName | None = None  # the model the client asked for, where another one stands in for it
+        self.hurry: float | None = None  # seconds until the first byte, while another backend is left to try
         self.gave_up: str | None = None
+        # pool
+        self.need: object = None  # what it needs of a backend, see proxy/need.py
         # dispatch
         self.backend: str | None = None
         self.tried: list[str] = []
@@ -223,7 +228,11 @@ class Exchange:
         if pinned is not None:
             self.pinned, prefix = pinned
             self._move(prefix)
+        elif self.pinned is None and (named := header(scope["headers"], BACKEND)) is not None:
+            self.pinned = named.decode("latin-1")
         self.match = self._routes.match(scope["method"], scope["path"], scope["query_string"])
+        if self.pinned == ALL and self.route is not None and self.route.kind not in ("manage", "account"):
+            self.pinned = None
         self._parsed = False
         self.flavor = flavor_of(scope["path"])
 
@@ -268,9 +277,11 @@ class Exchange:
 
     async def body(self) -> bytes:
         """Read the whole body, once; raises Refused (413, 503) beyond its bounds and ClientGone."""
+        if self._body is None and self.route is not None and self.route.open:
+            self._body = b""  # it means nothing there, and no stranger's takes up memory
         if self._body is not None:
             return self._body
-        declared = _content_length(self.scope)
+        declared = int(header(self.scope["headers"], b"content-length") or 0)
         if declared:
             self._hold(declared)
         parts: list[bytes] = []
@@ -280,23 +291,21 @@ class Exchange:
             message = await self._source()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            part = message.get("body", b"")
-            if part:
-                size += len(part)
-                if size > self._held:
-                    self._hold(size - self._held)
-                parts.append(part)
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._held:
+                self._hold(size - self._held)
             if not message.get("more_body", False):
                 break
         self.reading = monotonic() - began
-        self._body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._body = b"".join(parts)
         self._replay = True
         self._parsed = False
         return self._body
 
     def put_body(self, body: bytes) -> None:
         """Set the body that the rest of the chain sees, in place of what the client sent; it goes out unencoded."""
-        self.scope["headers"] = without(self.scope["headers"], _ENCODING)
+        self.scope["headers"] = without(self.scope["headers"], frozenset({ENCODING}))
         self._body = body
         self._plain = self._document = None
         self._replay = True
@@ -388,10 +397,3 @@ class Exchange:
             f"<Exchange {self.id} {self.scope['method']} {self.scope['path']} by {self.identity or 'nobody'} "
             f"at {self.backend or 'no backend'} status={self.status} chunks={self.chunks} outcome={self.outcome}>"
         )
-
-
-def _content_length(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value)
-    return 0

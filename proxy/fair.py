@@ -5,9 +5,9 @@ that where one of them has to wait all of them have to, and nobody else has.
 
 - **Between the tenants of a line** it is deficit round robin: each is given tokens by its weight. The rounds are
   numbers here instead of walks around a ring. The *turn* of a flow (a tenant in a line) is the round in which it has
-  paid for what it was given, by the estimated cost and later by the true one. The lowest turn goes next, and being
-  served moves it on by cost / weight. Whoever comes (back) starts at the line's clock, the turn of who went last:
-  absence earns nothing, and a debt is kept.
+  paid for what it was given. The lowest turn goes next, and being served moves it on by cost / weight, where the cost
+  is what is expected of the request, corrected by what the tenant's latest ones really took. Whoever comes (back)
+  starts at the line's clock, the turn of who went last: absence earns nothing, and a debt is kept.
 - **Between the lines** it is the same. A line weighs what its tenants weigh in it, and a tenant that waits in several
   lines has a part of its weight in each: asking for many models brings nobody more.
 - **Between priorities** the higher goes first, except that a priority which was passed over `PATIENCE` times has one
@@ -39,7 +39,7 @@ class Ahead(NamedTuple):
     """What goes before a request that comes now, unless others come that may pass it.
 
     Attributes:
-        tokens: its estimated cost.
+        tokens: what is expected of it.
         requests: how many they are, about.
     """
 
@@ -119,12 +119,12 @@ class FairQueue(Generic[T]):
         firsts = (next(iter(flow.entries)) for tenant in self._tenants.values() for flow in tenant.flows)
         return min(firsts, key=number_of, default=None)
 
-    def drain(self, offer: Callable[[Entry[T], int], Verdict]) -> None:
-        """Offer waiters in the order of their turns, until everybody who is left has to wait.
+    def drain(self, offer: Callable[[Entry[T], int], Verdict], lane: Hashable | None = None) -> None:
+        """Offer waiters, those of `lane` or all, in the order of their turns, until who is left has to wait.
 
         `offer` is given the waiter and how many wait in its lane, it included. It must neither add nor remove any.
         """
-        full: set[Hashable] = set()
+        full: set[Hashable] = set() if lane is None else self._lanes.keys() - {lane}
         while self._drain_one(offer, full):
             pass
 
@@ -158,14 +158,13 @@ class FairQueue(Generic[T]):
         flow = self._flow(claim, self._tenants.get(claim.tenant) or Tenant(claim.tenant))
         flow.line.serve(flow, claim.cost, claim.weight)
 
-    def settle(self, claim: Claim, tokens: int) -> None:
-        """Let a request that went pay for the `tokens` it really took, rather than for what was expected."""
+    def learn(self, claim: Claim, tokens: int) -> None:
+        """Learn that a request that went took so many `tokens`: the next ones like it pay accordingly."""
         line = self._lines.get((claim.lane, claim.priority))
-        flow = line.flows.get(claim.tenant) if line is not None else None
-        if line is not None and flow is not None:
-            flow.turn += (tokens - claim.cost) / (flow.share or claim.weight)
-            if flow.entries and tokens < claim.cost:
-                line.put(flow, next(self._numbers))
+        if line is not None:
+            line.learned.note(claim.cost, tokens)
+            if claim.tenant in line.flows:
+                line.flows[claim.tenant].learned.note(claim.cost, tokens)
 
     # What to expect
 
@@ -185,7 +184,7 @@ class FairQueue(Generic[T]):
         if flow is None or not flow.entries:
             flows += 1
         if flow is not None:
-            own, debt = flow.cost, max(0.0, flow.turn - line_.clock)
+            own, debt = flow.cost, max(0.0, flow.turn - line_.clock) / line_.learned.ratio
         mean = line_.cost / line_.waiting
         before = line_.sizes.until(debt + (own + min(claim.cost, mean)) * flows / claim.weight)
         return Ahead(tokens + before, requests + min(line_.waiting, round(before / mean)))

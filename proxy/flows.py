@@ -8,7 +8,11 @@ from typing import Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 REMEMBERED: Final = 512
-"""Flows of a line, and lines, whose debts are remembered while nobody waits in them; the latest."""
+"""Flows of a line, and lines, that are remembered while nobody waits in them: what they owe and what was learned."""
+FORGOTTEN: Final = 0.1
+"""How much of what was learned of requests counts no more with one more request."""
+LEAST: Final = 0.05
+"""What is paid at least for a token that was expected: a slot was held for it."""
 
 
 class Claim(NamedTuple):
@@ -72,6 +76,29 @@ class Tenant(Generic[T]):
         return max((next(reversed(flow.entries)) for flow in self.flows), key=number_of)
 
 
+class Learned:
+    """What requests took, compared to what was expected of them, both in tokens; the latest requests count most."""
+
+    __slots__ = ("_expected", "_used")
+
+    def __init__(self) -> None:
+        self._expected = 0.0
+        self._used = 0.0
+
+    def note(self, expected: int, used: int) -> None:
+        """Note one more request."""
+        self._expected += expected - FORGOTTEN * self._expected
+        self._used += used - FORGOTTEN * self._used
+
+    def __bool__(self) -> bool:
+        return self._expected > 0
+
+    @property
+    def ratio(self) -> float:
+        """Tokens taken for each that was expected, above 0; 1 before anything was learned."""
+        return max(self._used / self._expected, LEAST) if self else 1.0
+
+
 class Flow(Generic[T]):
     """One tenant in one line; its waiters in the order they came.
 
@@ -80,9 +107,10 @@ class Flow(Generic[T]):
         cost: tokens that its waiters ask for.
         share: the part of its tenant's weight that counts in this line; 0 while nobody waits.
         place: the number of its place in the line's heap; other places it may have there do not count.
+        learned: of its own requests.
     """
 
-    __slots__ = ("cost", "entries", "line", "place", "share", "tenant", "turn")
+    __slots__ = ("cost", "entries", "learned", "line", "place", "share", "tenant", "turn")
 
     def __init__(self, tenant: Tenant[T], line: "Line[T]") -> None:
         self.tenant = tenant
@@ -91,6 +119,7 @@ class Flow(Generic[T]):
         self.cost = 0
         self.share = 0.0
         self.place = -1
+        self.learned = Learned()
         self.entries: OrderedDict[Entry[T], None] = OrderedDict()
 
 
@@ -120,10 +149,12 @@ class Line(Generic[T]):
         active: flows that somebody waits in.
         cost: tokens that its waiters ask for.
         weight: the shares of its flows.
-        flows: by tenant, also some that nobody waits in now, for their debts.
+        learned: of all its requests.
+        flows: by tenant, also some that nobody waits in now.
     """
 
-    __slots__ = ("_heap", "active", "clock", "cost", "flows", "lane", "level", "sizes", "turn", "waiting", "weight")
+    __slots__ = ("_heap", "active", "clock", "cost", "flows", "lane", "learned", "level", "sizes", "turn", "waiting",
+                 "weight")  # fmt: skip
 
     def __init__(self, lane: Hashable, level: Level) -> None:
         self.lane = lane
@@ -135,6 +166,7 @@ class Line(Generic[T]):
         self.cost = 0
         self.weight = 0.0
         self.sizes = Sizes()
+        self.learned = Learned()
         self.flows: dict[str, Flow[T]] = {}
         # By turn, then by place. There may be places that count no more, and turns that have moved on since.
         self._heap: list[tuple[float, int, Flow[T]]] = []
@@ -154,10 +186,6 @@ class Line(Generic[T]):
         """Let `flow` take part, in which somebody waits from now on."""
         flow.turn = max(flow.turn, self.clock)
         self.active += 1
-        self.put(flow, place)
-
-    def put(self, flow: Flow[T], place: int) -> None:
-        """Give `flow` its place by its turn, instead of the one it had."""
         flow.place = place
         heappush(self._heap, (flow.turn, place, flow))
 
@@ -186,15 +214,20 @@ class Line(Generic[T]):
         self.sizes.add(flow.cost, flow.share)
 
     def serve(self, flow: Flow[T], cost: int, weight: float) -> None:
-        """Let `flow`, and the line, pay for `cost` tokens; `weight` is for a flow that nobody waits in."""
+        """Let `flow`, and the line, pay for a request.
+
+        The cost is what is expected of it, corrected by what was learned of the tenant's, or of all where it is new;
+        `weight` is for a flow that nobody waits in.
+        """
+        paid = cost * (flow.learned or self.learned).ratio
         self.clock = max(flow.turn, self.clock)
         if not flow.entries:
             flow.turn = self.clock
             self.flows[flow.tenant.name] = self.flows.pop(flow.tenant.name)  # the latest of those without waiters
             self.tidy()
-        flow.turn += cost / (flow.share or weight)
+        flow.turn += paid / (flow.share or weight)
         self.level.clock = max(self.turn, self.level.clock)
-        self.turn = self.level.clock + cost / (self.weight or weight)
+        self.turn = self.level.clock + paid / (self.weight or weight)
 
     def tidy(self) -> None:
         """Forget flows that nobody waits in, but for the latest."""

@@ -18,7 +18,8 @@ import structlog
 from proxy.address import Network, client_address
 from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.body import BodyBudget
-from proxy.errors import Cancelled, ClientGone, ProxyError, Refused, render
+from proxy.departure import gone_because, when_gone
+from proxy.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, render
 from proxy.exchange import KEY, Exchange
 from proxy.routes import RouteTable
 
@@ -94,6 +95,7 @@ class Frame:
         )
         scope[KEY] = exchange
         self.live[exchange] = client
+        client.watch()
         if self._observer is not None:
             self._observer.started(exchange)
         try:
@@ -128,7 +130,7 @@ class Frame:
                     error.by = current.blame(error)
                 await self._answer(exchange, client, error)
             except ClientGone:
-                exchange.outcome = "client_gone"
+                _left_behind(exchange)
             except Exception as error:
                 bug = _bug(exchange)
                 bug.by = current.blame(error)
@@ -152,14 +154,9 @@ class Frame:
         if task is not None:
             task.uncancel()
         if exchange.gone:
-            exchange.outcome = "completed" if exchange.terminated else "client_gone"
-            return
-        if isinstance(exchange.error, Cancelled):
-            await self._answer(exchange, client, exchange.error)
-            return
-        error = Refused(503, "the proxy is shutting down; try again", code="shutdown", headers={"connection": "close"})
-        await self._answer(exchange, client, error)
-        exchange.outcome = "shutdown"
+            _left_behind(exchange)
+        else:
+            await self._answer(exchange, client, exchange.error or ShuttingDown())
 
     def _finish(self, exchange: Exchange) -> None:
         exchange.ended_at = time.monotonic()
@@ -215,10 +212,11 @@ class _Client:
     """The caller: what it sends, what it is sent, and whether it is still there.
 
     ASGI tells of a disconnect only to who waits in `receive`; nobody does while a place in the queue, a connection or a
-    token is awaited. So, from the end of the request body on, a task waits there and cancels the chain.
+    token is awaited. Our own server calls back. Under any other a task waits in `receive`, from the end of the request
+    body on. Either way the chain is cancelled.
     """
 
-    __slots__ = ("_chain", "_observer", "_receive", "_send", "_watch", "exchange")
+    __slots__ = ("_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "exchange")
 
     exchange: Exchange
 
@@ -227,7 +225,12 @@ class _Client:
         self._send = send
         self._observer = observer
         self._chain = asyncio.current_task()
+        self._called_back = False
         self._watch: asyncio.Task[None] | None = None
+
+    def watch(self) -> None:
+        """Cancel the chain from now on when the client leaves; `exchange` is set."""
+        self._called_back = when_gone(self.exchange.scope, self._left)
 
     async def receive(self) -> Message:
         if self._watch is not None:
@@ -238,7 +241,7 @@ class _Client:
             self.exchange.gone = True
             return message
         self.exchange.bytes_in += len(message.get("body", b""))
-        if not message.get("more_body", False):
+        if not (self._called_back or message.get("more_body", False)):
             self._watch = asyncio.create_task(self._watch_for_disconnect())
         return message
 
@@ -266,10 +269,12 @@ class _Client:
     async def _watch_for_disconnect(self) -> None:
         while (await self._receive())["type"] == "http.request":
             pass
-        if not self.exchange.ended:
+        self._left()
+
+    def _left(self) -> None:
+        if self._chain is not None and not self.exchange.ended:
             self.exchange.gone = True
-            if self._chain is not None:
-                self._chain.cancel()
+            self._chain.cancel()
 
     def cancel(self, error: Cancelled) -> bool:
         """End the request with `error` unless it is about to end anyway."""
@@ -281,8 +286,16 @@ class _Client:
         return True
 
     def unwatch(self) -> None:
+        """The chain has ended: there is nothing left to cancel."""
+        self._chain = None
         if self._watch is not None:
             self._watch.cancel()
+
+
+def _left_behind(exchange: Exchange) -> None:
+    """Note how a request ended whose client is gone."""
+    exchange.outcome = "completed" if exchange.terminated else "client_gone"
+    exchange.error = exchange.error or gone_because(exchange.scope)
 
 
 _LENGTH: Final = b"content-length"

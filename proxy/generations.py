@@ -25,9 +25,7 @@ class Generations:
     def count(self, exchange: Exchange, model: str, backend: str, seconds: float) -> None:
         """Count a request of inference that took `seconds`; `model` and `backend` are its labels."""
         operation = operation_of(exchange.route) or ""
-        error = ""
-        if exchange.outcome != "completed" or exchange.status != 200:
-            error = exchange.error.code if exchange.error is not None else exchange.outcome or "shutdown"
+        error = error_of(exchange)
         self._duration.of(operation, PROVIDER, model, backend, error).observe(seconds)
         if error:
             return
@@ -42,3 +40,10 @@ class Generations:
             self._tokens.of(operation, PROVIDER, model, "input").observe(usage.tokens_in)
         if tokens is not None:
             self._tokens.of(operation, PROVIDER, model, "output").observe(tokens)
+
+
+def error_of(exchange: Exchange) -> str:
+    """Return ``error.type``: the error's code, or how the request ended; empty where it has its answer."""
+    if exchange.outcome == "completed":
+        return "" if exchange.status == 200 else f"status_{exchange.status}"
+    return exchange.error.code if exchange.error is not None else exchange.outcome or "shutdown"

@@ -30,7 +30,7 @@ from proxy.asgi import Header
 from proxy.connections import SharedState, uvicorn_log
 from proxy.deadline import Deadline
 from proxy.departure import REASON, REGISTER
-from proxy.errors import Refused
+from proxy.errors import ProxyError, Refused, ShuttingDown
 from proxy.framing import EMPTY_LINE, GOVERNED, check_beginning, check_fields, check_size, pieces, read_request_line
 from proxy.hangup import HeardFlow
 from proxy.http10 import without_chunks
@@ -124,7 +124,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def cut(self) -> None:
         """End the running request: the time to drain is up."""
         if self._task is not None and self._running():
-            self._say_why("shutdown")
+            self._say_why(ShuttingDown())
             self._task.cancel("shutdown")
         else:
             self.transport.abort()
@@ -140,7 +140,7 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._phase is _ANSWER:
             self._kept += data
             if len(self._kept) > KEPT_BYTES:
-                self._say_why("pipeline_overflow")
+                self._say_why(Refused(400, "too much came behind the request", code="pipeline_overflow"))
                 self.transport.abort()
 
     def _read_head(self, data: bytes) -> None:
@@ -184,11 +184,9 @@ class GuardedProtocol(HttpToolsProtocol):
         except Refused as refused:
             self._refuse(refused)
             return
-        self._refusal = None
-        self._governed = []
+        self._refusal, self._governed, self._body_moved = None, [], False
         if not self._parse(head):
             return
-        self._body_moved = False
         if rest:
             self.data_received(rest)
         if self._waiting_app is not None and not self.transport.is_closing():
@@ -323,7 +321,7 @@ class GuardedProtocol(HttpToolsProtocol):
         answered = self._phase is _BODY and self.cycle.response_started
         if self._running():
             # Its body turned out bad: the application learns that nobody is there.
-            self._say_why(refused.code)
+            self._say_why(refused)
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self.flow.resume_writing()
@@ -348,7 +346,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return not (self.cycle.response_complete or self.cycle.disconnected)
         return False
 
-    def _say_why(self, reason: str) -> None:
+    def _say_why(self, reason: ProxyError) -> None:
         if self._running():
             self.cycle.scope["state"][REASON] = reason
 
@@ -398,5 +396,5 @@ class GuardedProtocol(HttpToolsProtocol):
             self._writing.start(self.options.write_timeout, self._write_late)
 
     def _write_late(self) -> None:
-        self._say_why("write_timeout")
+        self._say_why(Refused(408, "the client left its answer unread for too long", code="write_timeout"))
         self.transport.abort()

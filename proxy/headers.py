@@ -46,14 +46,17 @@ _WITHHELD: Final = frozenset(
         b"expect",
         # Would let the caller choose what another proxy further on believes the request to be.
         b"x-original-url",
+        b"x-original-uri",
         b"x-rewrite-url",
+        b"x-forwarded-path",
+        b"x-forwarded-prefix",
         b"x-http-method-override",
         b"x-http-method",
         b"x-method-override",
     }
 )
 _NOT_SENT: Final = _HOP_BY_HOP | _OURS | _WITHHELD
-_NOT_RETURNED: Final = _HOP_BY_HOP | {b"date"}
+_NOT_RETURNED: Final = _HOP_BY_HOP | {b"date", b"x-request-id"}
 
 
 def via_names(headers: Sequence[Header], pseudonym: bytes) -> bool:
@@ -61,10 +64,17 @@ def via_names(headers: Sequence[Header], pseudonym: bytes) -> bool:
     return any(name == b"via" and pseudonym in value for name, value in headers)
 
 
-def upstream_headers(scope: Scope, *, host: bytes, via: bytes, client: str, request_id: str) -> list[Header]:
-    """Return what a backend is sent of the caller's headers, and what we add. The body's framing is not among them."""
+def upstream_headers(
+    scope: Scope, *, host: bytes, via: bytes, client: str, request_id: str, added: Sequence[Header] = ()
+) -> list[Header]:
+    """Return what a backend is sent of the caller's headers, and what we add. The body's framing is not among them.
+
+    `added` are the backend's own, in lower case: no caller can set one of them.
+    """
     received: list[Header] = scope["headers"]
     dropped = _named_by_connection(received, _NOT_SENT)
+    if added:
+        dropped = dropped.union(name for name, _ in added)
     headers: list[Header] = [(b"host", host)]
     forwarded_host = b""
     seen_via = b""
@@ -83,6 +93,7 @@ def upstream_headers(scope: Scope, *, host: bytes, via: bytes, client: str, requ
     if forwarded_host:
         headers.append((b"x-forwarded-host", forwarded_host))
     headers.append((b"x-request-id", request_id.encode()))
+    headers.extend(added)
     return headers
 
 

@@ -4,15 +4,18 @@
 
                      request or probe fails                  probes fail, `down_after` in a row
         UP ◀──────────────────────────────▶ SUSPECT ───────────────────────────────────────────▶ DOWN
-         ▲        one of either succeeds       │                                                   │
-         │                                     │ requests fail, `eject_after` in a row             │ `up_after`
-         │  its one request succeeds           ▼                                                   │ good probes
-         ├───────────────────────────────── EJECTED, for a time that doubles with every failure    │
+         ▲   a request succeeds, or a probe        │                                               │
+         │   some time after the last failure      │ requests fail, `eject_after` in a row         │ `up_after`
+         │                                         ▼                                               │ good probes
+         ├───────────────────────────────────── EJECTED, for a time that doubles with every failure│
+         │  its one request succeeds                                                               │
          └─────────────────────────────────────────────────────────────────────────────────────────┘
 
     DRAINING is the operator's word: no new requests, whatever the rest of this says.
 
-A backend that comes back gets its full share only after a while (`ramp`), so that it is not knocked over again.
+A suspect is used only behind those that are up, so it is a probe that has to clear it; each further failure in a row
+makes that take twice as long. A backend that comes back gets its full share only after a while (`ramp`), so that it is
+not knocked over again.
 """
 
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ State = Literal["up", "suspect", "down", "ejected", "draining"]
 
 RAMP_START: Final = 0.1
 """The share of its work that a backend gets at first when it comes back."""
+SUSPICION: Final = 1.0
+"""Seconds from a failed request until a probe may clear its backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,8 @@ class Health:
         ejected_until: when an ejected backend may be given its one request.
     """
 
-    __slots__ = ("_back_at", "_bad_probes", "_ejections", "_good_probes", "_trial", "draining", "ejected_until",
-                 "ejections", "failures", "reason", "rules", "since", "state")  # fmt: skip
+    __slots__ = ("_back_at", "_bad_probes", "_cleared_at", "_good_probes", "_in_a_row", "_trial", "draining",
+                 "ejected_until", "ejections", "failures", "reason", "rules", "since", "state")  # fmt: skip
 
     def __init__(self, rules: Rules, now: float = 0.0) -> None:
         self.rules = rules
@@ -60,9 +65,10 @@ class Health:
         self.failures = 0
         self.ejections = 0
         self.ejected_until = 0.0
-        self._ejections = 0
+        self._in_a_row = 0  # ejections
         self._bad_probes = 0
         self._good_probes = 0
+        self._cleared_at = float("-inf")  # when a probe may clear a suspect
         self._back_at = float("-inf")
         self._trial = False
 
@@ -74,7 +80,7 @@ class Health:
         self._good_probes += 1
         if self.state == "down" and self._good_probes >= self.rules.up_after:
             self._return(now, "answers again")
-        elif self.state == "suspect" and self.failures == 0:
+        elif self.state == "suspect" and now >= self._cleared_at:
             self._become("up", "answers", now)
         elif self.state == "up":
             self.reason = "answers"
@@ -88,34 +94,40 @@ class Health:
         elif self.state == "up":
             self._become("suspect", reason, now)
 
-    def request_succeeded(self, now: float) -> None:
-        """A request got its answer."""
-        self.failures = 0
-        self._trial = False
+    def request_succeeded(self, now: float, began: float) -> None:
+        """A request that `began` then got its answer. One from before an ejection says nothing about what follows."""
         if self.state in ("ejected", "down"):
-            self._ejections = max(0, self._ejections - 1)
-            self._return(now, "serves again")
-        elif self.state == "suspect":
+            if began >= self.since:
+                self._in_a_row = max(0, self._in_a_row - 1)
+                self._return(now, "serves again")
+            return
+        self.failures = 0
+        if self.state == "suspect":
             self._become("up", "serves again", now)
         elif now - self.since > self.rules.eject_longest:
-            self._ejections = 0
+            self._in_a_row = 0
 
-    def request_failed(self, now: float, reason: str) -> bool:
-        """A request failed; returns whether that is one too many, so that `eject` is due if the pool can spare it."""
+    def request_failed(self, now: float, reason: str, *, trial: bool = False) -> bool:
+        """A request failed; returns whether that is one too many, so that `eject` is due if the pool can spare it.
+
+        `trial` says that it was the one which an ejected backend is given.
+        """
         self.failures += 1
-        if self.state == "ejected" and self._trial:
-            self._trial = False
-            self.eject(now, reason)
+        if self.state == "ejected":
+            if trial:
+                self.eject(now, reason)
             return False
+        self._cleared_at = now + min(SUSPICION * 2 ** min(self.failures - 1, 30), self.rules.eject_for)
         if self.state == "up":
             self._become("suspect", reason, now)
-        return self.state in ("up", "suspect") and self.failures >= self.rules.eject_after
+        return self.state == "suspect" and self.failures >= self.rules.eject_after
 
     def eject(self, now: float, reason: str) -> None:
         """Leave it out for a while; each time in a row twice as long."""
-        self.ejected_until = now + min(self.rules.eject_for * 2**self._ejections, self.rules.eject_longest)
-        self._ejections += 1
+        self.ejected_until = now + min(self.rules.eject_for * 2 ** min(self._in_a_row, 30), self.rules.eject_longest)
+        self._in_a_row += 1
         self.ejections += 1
+        self._trial = False
         self._become("ejected", f"{self.failures} requests failed in a row, the last: {reason}", now)
 
     # What follows
@@ -126,13 +138,15 @@ class Health:
             return False
         return self.state != "ejected" or (now >= self.ejected_until and not self._trial)
 
-    def try_it(self, now: float) -> None:
-        """Note that it is given a request; of an ejected backend that is the one which decides."""
-        if self.state == "ejected" and now >= self.ejected_until:
+    def try_it(self, now: float) -> bool:
+        """Note that it is given a request; returns whether that is the one on trial, which `end_trial` must follow."""
+        if self.state == "ejected" and now >= self.ejected_until and not self._trial:
             self._trial = True
+            return True
+        return False
 
-    def give_up_trial(self) -> None:
-        """Note that the request which was to decide ended without an answer either way: the client left."""
+    def end_trial(self) -> None:
+        """The request on trial has its answer, or ended without one because the client left: another one may go."""
         self._trial = False
 
     def share(self, now: float) -> float:
@@ -149,6 +163,7 @@ class Health:
     def _return(self, now: float, reason: str) -> None:
         self.failures = 0
         self._bad_probes = 0
+        self._trial = False
         self._back_at = now
         self._become("up", reason, now)
 

@@ -22,6 +22,8 @@ BLOB: Final = 64 * 1024
 """From this length on, bytes, a string that can only be encoded data is left out of the document."""
 BLOB_HEAD: Final = 128
 """So much of it stays, bytes: enough for ``data:image/png;base64,`` and a file's first bytes."""
+CUT: Final = "\u2026"
+"""Stands where the rest was: no name, number or word of a policy ends so, and none is mistaken for the whole."""
 VALUES: Final = 500_000
 """Beyond so many, a body costs seconds and a hundred times its size in memory to read. Texts have commas too."""
 
@@ -57,12 +59,12 @@ _OBJECTS: Final = ("options", "reasoning", "thinking")
 def parse(raw: bytes) -> dict[str, Any]:
     """Return the JSON object in `raw` if it can be read in one way only.
 
-    Strings of 64 KiB and more without a quote, a backslash or a space (images) are there with their first 128 bytes.
+    Strings of 64 KiB and more without a quote, a backslash or a space (images) are there with their first 128 bytes
+    and `CUT`.
 
     Raises:
-        Refused: 400. Not one JSON object in plain UTF-8; nested beyond about a thousand levels; half a million values
-            and more; a number beyond a double; a key that stands twice in its object; a control key in another
-            spelling.
+        Refused: 400. Not one JSON object in plain UTF-8; nested beyond 254 levels; half a million values and more; a
+            number beyond a double; a key that stands twice in its object; a control key in another spelling.
     """
     text, document = _read(raw)
     _check_spelling(document)
@@ -130,24 +132,18 @@ def members(text: str, at: int) -> dict[str, Span]:
     """Return the members of the object whose brace stands at `at` in the valid JSON `text`.
 
     In a text that was read as Latin-1 so that positions count bytes, only the keys in ASCII are what they say.
-
-    Raises:
-        Refused: 400, nested too deep for the scanner.
     """
     found: dict[str, Span] = {}
     position = _next(text, at + 1)
-    try:
-        while text[position] != "}":
-            key_at = position
-            key, position = _SCANNER.raw_decode(text, position)
-            start = _next(text, _next(text, position) + 1)
-            end = _SCANNER.raw_decode(text, start)[1]
-            found[key] = Span(key_at, start, end)
-            position = _next(text, end)
-            if text[position] == ",":
-                position = _next(text, position + 1)
-    except RecursionError:
-        raise _too_deep() from None
+    while text[position] != "}":
+        key_at = position
+        key, position = _SCANNER.raw_decode(text, position)
+        start = _next(text, _next(text, position) + 1)
+        end = _SCANNER.raw_decode(text, start)[1]
+        found[key] = Span(key_at, start, end)
+        position = _next(text, end)
+        if text[position] == ",":
+            position = _next(text, position + 1)
     return found
 
 
@@ -164,7 +160,8 @@ def _read(raw: bytes) -> tuple[bytes, dict[str, Any]]:
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        where = f" at byte {_origin(error.pos, cuts)}"
+        before = error.doc[: error.pos].encode()  # it counts characters
+        where = f" at byte {_origin(len(before), cuts)}"
         raise Refused(400, f"the request body is not plain JSON: {error.msg.partition(': line')[0]}{where}") from None
     if document.__class__ is not dict:
         raise Refused(400, "the request body must be a JSON object")
@@ -174,9 +171,10 @@ def _read(raw: bytes) -> tuple[bytes, dict[str, Any]]:
 def _shorten(raw: bytes) -> tuple[bytes, list[Cut]]:
     """Leave most of each long word out of `raw`: what is valid stays so and keeps its structure.
 
-    Between two neighbouring quotes stands either the inside of a string, or what separates two strings. The latter can
-    hold no ``A`` in valid JSON, and without a backslash the second quote is a real one. So what goes is always inside
-    a string; were it not, the body would not be JSON for Ollama either.
+    Between two neighbouring quotes stands either the inside of a string, or what separates two strings; the latter
+    begins, in JSON, with white space or a sign of structure. So what begins otherwise is inside a string, or not even
+    the body's first value is JSON for Ollama. (How it goes on proves nothing: Ollama reads no further than that value,
+    and would find its end in there.) Without a backslash the second quote is a real one.
     """
     if len(raw) < BLOB:
         return raw, []
@@ -190,16 +188,16 @@ def _shorten(raw: bytes) -> tuple[bytes, list[Cut]]:
             start, quote = at + BLOB_HEAD, raw.find(b'"', at + BLOB)
             if quote < 0:
                 break
-            if raw.find(b"\\", at, quote) < 0 and _is_word(raw[start:quote]):
-                pieces.append(raw[kept:start])
-                cuts.append((start - left_out, left_out := left_out + quote - start))
+            if raw[at] not in _BETWEEN_STRINGS and raw.find(b"\\", at, quote) < 0 and _is_word(raw[start:quote]):
+                pieces += (raw[kept:start], _CUT)
+                cuts.append((start - left_out, left_out := left_out + quote - start - len(_CUT)))
                 kept = quote
         at = quote + 1
     return (b"".join([*pieces, raw[kept:]]), cuts) if cuts else (raw, cuts)
 
 
 def _is_word(data: bytes) -> bool:
-    return b"A" in data and b" " not in data and data.isascii()
+    return b" " not in data and data.isascii()
 
 
 def _origin(position: int, cuts: Iterable[Cut]) -> int:
@@ -222,15 +220,12 @@ def _is_canonical(document: dict[str, Any], text: bytes) -> bool:
     """Whether orjson writes `document` as `text`; then no key of it stood twice."""
     try:
         return orjson.dumps(document) == text
-    except orjson.JSONEncodeError:  # nested deeper than it writes
-        return False
+    except orjson.JSONEncodeError:  # nested deeper than it writes, and than Python reads by recursion
+        raise Refused(400, "the request body is nested too deeply") from None
 
 
 def _check_duplicates(text: bytes) -> None:
-    try:
-        _DUPLICATES.decode(text.decode())
-    except RecursionError:
-        raise _too_deep() from None
+    _DUPLICATES.decode(text.decode())
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
@@ -267,9 +262,7 @@ def _shown(key: str) -> str:
     return key[:64].encode("ascii", "backslashreplace").decode()
 
 
-def _too_deep() -> Refused:
-    return Refused(400, "the request body is nested too deeply")
-
-
+_CUT: Final = CUT.encode()
+_BETWEEN_STRINGS: Final = b" \t\r\n,:]}"
 _SCANNER: Final = json.JSONDecoder()
 _DUPLICATES: Final = json.JSONDecoder(object_pairs_hook=_unique)

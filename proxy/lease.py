@@ -7,51 +7,91 @@ from types import TracebackType
 from typing import Self
 
 from proxy.backend import Backend
-from proxy.errors import ClientGone
+from proxy.errors import ClientGone, UpstreamTimeout
+from proxy.need import NOTHING, Need
 
 
 class Lease:
-    """One slot of one backend. Leave it exactly once: as a context manager, or by `give_back` where it was not used.
+    """One request's place at one backend. Leave it exactly once: as a context manager, or by `give_back` if unused.
+
+    Args:
+        backend: where.
+        need: what for. Only what runs a model takes a slot; anything else is counted, so that the backend is not closed
+            under it.
+        reason: why this backend.
+        grace: seconds a slot is held back when we hung up before the first byte: the runner notices only at its next
+            token.
+        freed: called when the slot is free again.
 
     Attributes:
-        model: canonical key of the model that the backend needs in its memory for this; None where it needs none.
-        cold: it had to be loaded first, as far as was known; decides which timer the first byte gets.
+        model: canonical key of the model that is run for it, None where none is.
+        served: what came is what was asked for, or nothing came yet.
+        waited: seconds until its first byte, where that says how fast the backend is.
+        cold: the model has to be loaded first, as far as is known; decides which timer the first byte gets.
+        trial: it is the one request that an ejected backend is given.
+        began: when it was taken, seconds of the monotonic clock.
     """
 
-    __slots__ = ("_answered", "_freed", "_grace", "_left", "_started", "backend", "cold", "model")
+    __slots__ = ("_answered", "_freed", "_grace", "_left", "backend", "began", "cold", "model", "reason", "served",
+                 "trial", "waited")  # fmt: skip
 
-    def __init__(self, backend: Backend, model: str | None, *, grace: float, freed: Callable[["Lease"], None]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        need: Need = NOTHING,
+        *,
+        reason: str | None = None,
+        grace: float = 0.0,
+        freed: Callable[["Lease"], None],
+    ) -> None:
+        now = monotonic()
         self.backend = backend
-        self.model = model
-        self.cold = model is not None and model not in backend.resident
+        self.reason = reason
+        self.began = now
+        self.trial = backend.health.try_it(now)
+        self.cold = False
+        self.model = need.model if need.runs else None
         self._grace = grace
         self._freed = freed
-        self._started = monotonic()
         self._answered = False
         self._left = False
-        backend.active += 1
-        backend.health.try_it(self._started)
-        if model is not None:
-            backend.began(model, self._started)
-
-    def first_byte(self) -> None:
-        """Note that the answer has begun."""
-        self._answered = True
+        self.served = True
+        self.waited: float | None = None
+        backend.leases += 1
         if self.model is not None:
-            if not self.cold:
-                self.backend.waited(monotonic() - self._started)
-            self.backend.answered(self.model)
+            backend.active += 1
+            self.cold = backend.memory.state(self.model, need.setup) != "loaded"
+            backend.memory.began(self.model, need.setup, now)
+
+    def first_byte(self, *, served: bool = True, streamed: bool = True) -> None:
+        """Note that the answer has begun.
+
+        Args:
+            served: it is what was asked for, not an error.
+            streamed: it comes as it is made, so that the time to its first byte says something.
+        """
+        backend, model = self.backend, self.model
+        self._answered = True
+        self.served = served
+        if self.trial:
+            backend.health.end_trial()  # it answers, and this answer may go on for an hour
+        if served and model is not None:
+            if streamed:
+                now = monotonic()
+                self.waited = now - self.began
+                if not self.cold:
+                    backend.waited(model, self.waited, now)
+            backend.memory.answered(model)
 
     @property
     def held(self) -> float:
         """Seconds since it was taken."""
-        return monotonic() - self._started
+        return monotonic() - self.began
 
     def give_back(self) -> None:
         """Give up a lease that was never used."""
         if not self._left:
             self._left = True
-            self.backend.health.give_up_trial()
             self._free()
 
     def __enter__(self) -> Self:
@@ -63,17 +103,27 @@ class Lease:
         if self._left:
             return
         self._left = True
-        if isinstance(error, asyncio.CancelledError | ClientGone) and not self._answered and self._grace > 0:
-            # The runner notices a vanished client only at its next token: its slot is not free before.
+        if self._grace > 0 and self.model is not None and not self._answered and _hung_up(error):
             asyncio.get_running_loop().call_later(self._grace, self._free)
         else:
             self._free()
 
     def _free(self) -> None:
+        backend = self.backend
+        if self.trial and not self._answered:
+            backend.health.end_trial()
         if self.model is not None:
-            self.backend.ended(self.model)
-        self.backend.active -= 1
+            backend.active -= 1
+            backend.memory.ended(self.model, monotonic())
+        backend.leases -= 1
         self._freed(self)
 
     def __repr__(self) -> str:
         return f"<Lease of {self.backend.name} for {self.model}{' (left)' if self._left else ''}>"
+
+
+def _hung_up(error: BaseException | None) -> bool:
+    """Whether it was us who ended the request, so that the backend does not know of it yet."""
+    if isinstance(error, UpstreamTimeout):
+        return error.sent
+    return isinstance(error, asyncio.CancelledError | ClientGone)

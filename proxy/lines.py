@@ -16,12 +16,15 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from proxy.dialects import ECS, OTEL, Dialect
 from proxy.services import LogSink
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
-FormatName = Literal["json", "console"]
+FormatName = Literal["json", "console", "ecs", "otel"]
 Render = Callable[[Mapping[str, object]], bytes]
 
+SCHEMA: Final = 1
+"""The version of what lines hold. It grows when a field goes, or changes its name, its type or its meaning."""
 MAX_LINE: Final = 32 * 1024
 """Bytes; a longer line is written again with its texts clipped."""
 MAX_TEXT: Final = 512
@@ -77,7 +80,7 @@ def console_line(event: Mapping[str, object]) -> bytes:
     parts += [
         f"{key}={_word(value)}"
         for key, value in event.items()
-        if value is not None and key not in ("time", "level", "event", "exception")
+        if value is not None and key not in ("time", "level", "event", "schema", "exception")
     ]
     lines = [" ".join(parts)]
     exception = event.get("exception")
@@ -86,7 +89,16 @@ def console_line(event: Mapping[str, object]) -> bytes:
     return clip("\n".join(lines), MAX_LINE).encode()
 
 
-FORMATS: Final[Mapping[FormatName, Render]] = {"json": json_line, "console": console_line}
+def _in(dialect: Dialect) -> Render:
+    return lambda event: json_line(dialect.translate(event))
+
+
+FORMATS: Final[Mapping[FormatName, Render]] = {
+    "json": json_line,
+    "console": console_line,
+    "ecs": _in(ECS),
+    "otel": _in(OTEL),
+}
 
 
 def make_logger(
@@ -114,7 +126,7 @@ def pipeline(format: FormatName, *, now: Callable[[], float]) -> list[Processor]
     render = FORMATS[format]
 
     def head(logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
-        return {"time": stamp(now()), "level": level, "event": event.pop("event", None), **event}
+        return {"time": stamp(now()), "level": level, "event": event.pop("event", None), "schema": SCHEMA, **event}
 
     def finish(logger: WrappedLogger, level: str, event: EventDict) -> bytes:
         return render(event)

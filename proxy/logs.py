@@ -34,7 +34,7 @@ def configure(sink: LogSink, *, format: FormatName = "json", level: Level = "inf
     root = logging.getLogger()
     root.handlers[:] = [_Bridge()]
     root.setLevel(level.upper())
-    for name in ("httpx", "httpcore"):  # they log whole URLs at INFO
+    for name in ("httpx", "httpcore", "uvicorn.error"):  # at INFO: whole URLs, and what `serve` says itself
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
 

@@ -5,7 +5,9 @@ stock CLI; the header ``X-Ollama-Backend: gpu-1`` says it without. ``all`` is a 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final, cast
 
 import httpx
@@ -14,14 +16,17 @@ import orjson
 from proxy.asgi import Header, Receive, Scope, Send
 from proxy.backend import Backend
 from proxy.dispatch import Dispatch
-from proxy.errors import ProxyError, Refused, UpstreamError, render_record
+from proxy.errors import JSON, Refused, UpstreamError
 from proxy.exchange import Exchange
-from proxy.pool import Pool
+from proxy.pool import Pool, Timeouts
+from proxy.routes import ALL
 from proxy.transport import translate
 
-ALL: Final = "all"
 NDJSON: Final = b"application/x-ndjson"
 LONGEST_LINE: Final = 1 << 20
+
+Line = dict[str, object]
+Lines = asyncio.Queue[tuple[Backend, Line | None]]
 
 
 class Manage:
@@ -38,68 +43,90 @@ class Manage:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it to the backend that was named."""
         exchange = Exchange.of(scope)
+        self.check(exchange)
         if exchange.pinned == ALL:
             await self._everywhere(exchange, send)
-            return
+        else:
+            await self._dispatch(scope, receive, send)
+
+    def check(self, exchange: Exchange) -> None:
+        """Raise Refused (409) where it is not clear which backend is meant."""
         if exchange.pinned is None:
-            raise _which_one(self._pool, scope["path"])
-        await self._dispatch(scope, receive, send)
+            raise _which_one(self._pool, exchange.scope["path"])
+        if exchange.pinned == ALL and (exchange.route is None or exchange.route.path != "/api/pull"):
+            raise Refused(409, "only a pull can be for all backends; name one of them", code="backend_required")
 
     async def _everywhere(self, exchange: Exchange, send: Send) -> None:
         """Pull on every backend at once; their progress is one stream, and it succeeds when all of them have."""
-        if exchange.route is None or exchange.route.path != "/api/pull":
-            raise Refused(409, "only a pull can be for all backends; name one of them", code="backend_required")
         body = await exchange.body()
-        lines: asyncio.Queue[tuple[Backend, dict[str, object] | None]] = asyncio.Queue(maxsize=64)
+        backends = tuple(self._pool.backends)
+        lines: Lines = asyncio.Queue(maxsize=64)
+        exchange.backend, exchange.attempts, exchange.committed = ALL, len(backends), True
         async with asyncio.TaskGroup() as group:
-            for backend in self._pool.backends:
-                group.create_task(_pull(backend, body, lines, self._pool.timeouts.idle))
-            await self._merge(exchange, lines, send)
+            for backend in backends:
+                group.create_task(self._pull(backend, body, lines))
+            merged = _merged(lines, len(backends))
+            if exchange.stream:
+                await _relay(exchange, merged, send)
+            else:
+                await _answer(exchange, merged, send)
 
-    async def _merge(
-        self, exchange: Exchange, lines: "asyncio.Queue[tuple[Backend, dict[str, object] | None]]", send: Send
-    ) -> None:
-        failed: list[str] = []
-        left = len(self._pool.backends)
-        headers: list[Header] = [(b"content-type", NDJSON)]
-        exchange.backend = ALL
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        while left:
-            backend, line = await lines.get()
-            if line is None:
-                left -= 1
-                self._pool.refresh(backend)
-                continue
-            if "error" in line:
-                failed.append(f"{backend.name}: {line['error']}")
-            elif line.get("status") != "success":
-                record = orjson.dumps({**line, "backend": backend.name}) + b"\n"
-                await send({"type": "http.response.body", "body": record, "more_body": True})
-        if failed:
-            last = render_record("ollama", ProxyError(502, "; ".join(failed), code="pull_failed"))
-        else:
-            last = orjson.dumps({"status": "success"}) + b"\n"
-        exchange.terminated = True
-        await send({"type": "http.response.body", "body": last, "more_body": False})
+    async def _pull(self, backend: Backend, body: bytes, lines: Lines) -> None:
+        """Put each line of one backend's progress into `lines`, an error as a line of its own, and None behind all."""
+        finished = False
+        with self._pool.hold(backend):
+            try:
+                async with aclosing(_progress(backend, body, self._pool.timeouts)) as progress:
+                    async for line in progress:
+                        finished = "error" in line or line.get("status") == "success"
+                        await lines.put((backend, line))
+                if not finished:
+                    await lines.put((backend, {"error": "the progress ended before the pull did"}))
+            except UpstreamError as error:
+                await lines.put((backend, {"error": error.message}))
+            finally:
+                self._pool.touch(backend)
+        await lines.put((backend, None))
 
 
-async def _pull(
-    backend: Backend, body: bytes, lines: "asyncio.Queue[tuple[Backend, dict[str, object] | None]]", idle: float
-) -> None:
-    """Put each line of one backend's progress into `lines`, an error as a line of its own, and None behind the last."""
-    finished = False
-    try:
-        async for line in _progress(backend, body, idle):
-            finished = "error" in line or line.get("status") == "success"
-            await lines.put((backend, line))
-        if not finished:
-            await lines.put((backend, {"error": "the progress ended before the pull did"}))
-    except UpstreamError as error:
-        await lines.put((backend, {"error": error.message}))
-    await lines.put((backend, None))
+async def _merged(lines: Lines, left: int) -> AsyncGenerator[Line, None]:
+    """Yield the progress of `left` backends as one; the last line says that it succeeded everywhere, or where not."""
+    failed: list[str] = []
+    while left:
+        backend, line = await lines.get()
+        if line is None:
+            left -= 1
+        elif "error" in line:
+            failed.append(f"{backend.name}: {line['error']}")
+        elif line.get("status") != "success":
+            yield {**line, "backend": backend.name}
+    yield {"error": "; ".join(failed)} if failed else {"status": "success"}
 
 
-async def _progress(backend: Backend, body: bytes, idle: float) -> AsyncIterator[dict[str, object]]:
+async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
+    headers: list[Header] = [(b"content-type", NDJSON)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    async with aclosing(merged):
+        async for line in merged:
+            exchange.first_byte_at = exchange.first_byte_at or time.monotonic()
+            last = "error" in line or line.get("status") == "success"
+            exchange.terminated = last
+            await send({"type": "http.response.body", "body": orjson.dumps(line) + b"\n", "more_body": not last})
+
+
+async def _answer(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
+    """Answer what wants no progress with the last line, as Ollama does."""
+    async with aclosing(merged):
+        async for line in merged:
+            last = line
+    body = orjson.dumps(last)
+    headers: list[Header] = [(b"content-type", JSON), (b"content-length", b"%d" % len(body))]
+    exchange.first_byte_at = time.monotonic()
+    await send({"type": "http.response.start", "status": 500 if "error" in last else 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _progress(backend: Backend, body: bytes, timeouts: Timeouts) -> AsyncGenerator[Line, None]:
     request = httpx.Request(
         "POST",
         backend.url,
@@ -107,7 +134,12 @@ async def _progress(backend: Backend, body: bytes, idle: float) -> AsyncIterator
         stream=httpx.ByteStream(body),
         extensions={
             "target": b"/api/pull",
-            "timeout": {"connect": 5.0, "first_byte": idle, "read": idle},
+            "timeout": {
+                "connect": timeouts.connect,
+                "first_byte": timeouts.first_byte,
+                "read": timeouts.idle,
+                "write": timeouts.write,
+            },
             "fresh": True,
         },
     )

@@ -23,6 +23,7 @@ Source = Literal["local", "cloud"]
 # What Go's strings.TrimSpace trims: Python's own strip() also takes the separators U+001C to U+001F.
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
+_LONGEST: Final = 1024
 _WORD: Final = re.compile(r"[A-Za-z0-9_][-_.A-Za-z0-9]{0,79}")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][-_A-Za-z0-9]{0,79}")
 _HOST: Final = re.compile(r"[A-Za-z0-9_][-_.:A-Za-z0-9]{0,349}")
@@ -69,11 +70,13 @@ class ModelName:
         return self.full.removeprefix(f"{HOST}/").removeprefix(f"{NAMESPACE}/")
 
 
-@lru_cache(maxsize=4096)
 def parse(text: str) -> ModelName | None:
     """Return the model that Ollama would take `text` for, or None where Ollama would refuse it as a name."""
-    if len(text) > 1024:
-        return None
+    return _parse(text) if len(text) <= _LONGEST else None  # before the cache: it keeps what it is asked about
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> ModelName | None:
     base, source = _split_source(text.strip(_SPACE))
     if source and _split_source(base)[1]:
         return None

@@ -175,9 +175,9 @@ class _Planner:
             return
         if any(place.plugin and place.plugin.sets_policy for place in places.values()):
             return
-        for index, _ in settings.exposed:
+        for path in settings.exposed:
             self._complain(
-                ("listen", index),
+                path,
                 Mistake(
                     "can be reached from other machines, and nothing in the middleware list asks who is calling",
                     "add auth, listen on 127.0.0.1, or set allow_anonymous_network: true",

@@ -2,21 +2,27 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import ceil
 from time import monotonic
 from typing import Final
 
-from proxy.affinity import Memory, conversation
-from proxy.backend import TREND, Backend
-from proxy.errors import ProxyError, Refused, UpstreamAnswer, UpstreamError, UpstreamTimeout
+from proxy.affinity import Conversations
+from proxy.backend import Backend
+from proxy.errors import Refused, UpstreamAnswer, UpstreamError
 from proxy.exchange import Attempt, Exchange
+from proxy.health import Rules
 from proxy.lease import Lease
-from proxy.selection import Candidate, Choice, Criterion, Residency, Wait, choose
+from proxy.need import Need, need_of
+from proxy.selection import Choice, Criterion, Wait, choose
+from proxy.signs import is_failure, word_for
+from proxy.snapshot import snapshot
+from proxy.trend import Trends
 
-MODELS_TIMED: Final = 1000
-"""Models whose service time is remembered."""
+LOAD_TIME: Final = 10.0
+"""Seconds that loading a model takes, as long as nobody has measured it."""
+_BY_LOAD: Final[Sequence[Criterion]] = ("least_busy",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +42,15 @@ class PoolOptions:
     """How the backends are used together.
 
     Attributes:
+        rules: when a backend changes its state.
         prefer: what decides between backends that could serve a request, the most important first.
         spread_after: requests that may wait for a model where it is warm before it is loaded on another backend too.
         grace: seconds a slot is held back when its client left before the first token.
         eject_share: the share of backends that may be ejected at once.
     """
 
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    rules: Rules = field(default_factory=Rules)
     prefer: Sequence[Criterion] = ("resident", "affinity", "least_busy")
     spread_after: int = 4
     grace: float = 0.5
@@ -58,25 +66,39 @@ class Pool:
         self.timeouts = self.options.timeouts
         self._by_name = {backend.name: backend for backend in self.backends}
         self._retired: list[Backend] = []
-        self._conversations = Memory()
+        self._conversations = Conversations()
         self._listeners: list[Callable[[], None]] = []
         self._telling = False
         self._stale: Callable[[Backend], None] = lambda _: None
-        self._seconds: dict[str, float] = {}
+        self._services = Trends()
+        self._loads = Trends()
 
     def replace(self, backends: Sequence[Backend], options: PoolOptions) -> None:
-        """Use `backends` from now on. Those that are no longer there finish what they run, then they are closed."""
-        gone = [backend for backend in self.backends if backend not in backends]
-        self.backends = list(backends)
+        """Use `backends` from now on. Those that are no longer there finish what they run, then they are closed.
+
+        One that has the transport of one that is there is the same host in other words: what is known of it stays, and
+        so does what it runs.
+        """
+        there = {backend.transport: backend for backend in self.backends}
+        drained = {backend.name for backend in self.backends if backend.health.draining}
+        before, self.backends = self.backends, []
+        for described in backends:
+            backend = there.get(described.transport, described)
+            if backend is not described:
+                backend.describe_anew(described)
+            backend.health.rules = options.rules
+            backend.health.draining = backend.name in drained  # the operator's word, whatever the file says of the rest
+            self.backends.append(backend)
         self._by_name = {backend.name: backend for backend in self.backends}
         self.options, self.timeouts = options, options.timeouts
-        self._retired += gone
+        self._retired += [backend for backend in before if backend not in self.backends]
         self.changed()
 
     async def close_retired(self) -> None:
         """Close the backends that `replace` took out and that run nothing any more."""
-        for backend in [backend for backend in self._retired if not backend.active]:
-            self._retired.remove(backend)
+        idle = [backend for backend in self._retired if not backend.leases]
+        self._retired = [backend for backend in self._retired if backend.leases]
+        for backend in idle:
             await backend.transport.aclose()
 
     def knows(self, model: str) -> bool:
@@ -96,73 +118,29 @@ class Pool:
     def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Lease | None:
         """Lease the best backend that has a slot now, or return None where waiting is better than what there is.
 
-        `waiting` says how many requests wait for the same model, this one included. Raises Refused (503) where there
-        is no backend at all.
+        `waiting` says how many requests wait for the same model, this one included. Raises Refused where there is no
+        backend at all.
         """
-        return self._take(exchange, max(0, self.options.spread_after - waiting))
+        return self._take(exchange, waiting)
 
-    def _take(self, exchange: Exchange, patience: int | None) -> Lease | None:
-        kept = exchange.model.key if exchange.model is not None and _needs_memory(exchange) else None
-        talk = self._conversation(exchange, kept)
-        choice = self._choose(exchange, kept, talk, patience)
-        if choice is None:
-            raise Refused(503, "no backend is there for this request", code="no_backend")
+    def hold(self, backend: Backend) -> Lease:
+        """Lease `backend` for something that takes no slot."""
+        return Lease(backend, freed=self._freed)
+
+    def would(self, exchange: Exchange, *, waiting: int | None = None) -> Choice | Wait:
+        """Return what `try_lease` would decide, or `lease` without `waiting`; nothing is leased."""
+        return self._choose(exchange, need_of(exchange), waiting)
+
+    def _take(self, exchange: Exchange, waiting: int | None) -> Lease | None:
+        need = need_of(exchange)
+        choice = self._choose(exchange, need, waiting)
         if isinstance(choice, Wait):
             exchange.reason = f"waits: {choice.reason}"
             return None
-        backend = self._by_name[choice.name]
-        if talk is not None:
-            self._conversations.put(talk, backend.name)
-        self._note(exchange, choice)
-        return Lease(backend, kept, grace=self.options.grace, freed=lambda _: self.changed())
-
-    def _conversation(self, exchange: Exchange, kept: str | None) -> bytes | None:
-        if "affinity" in self.options.prefer and len(self.backends) > 1 and kept is not None:
-            return conversation(exchange)
-        return None
-
-    def _choose(
-        self, exchange: Exchange, kept: str | None, talk: bytes | None, patience: int | None
-    ) -> Choice | Wait | None:
-        model = exchange.model.key if exchange.model is not None else None
-        return choose(
-            self._candidates(exchange, model, kept, talk),
-            tried=exchange.tried,
-            prefer=self.options.prefer,
-            patience=patience,
-            random=random.random,
-        )
-
-    def _candidates(
-        self, exchange: Exchange, model: str | None, kept: str | None, talk: bytes | None
-    ) -> list[Candidate]:
-        now = monotonic()
-        friend = self._conversations.get(talk) if talk is not None else None
-        speeds = [backend.first_byte for backend in self.backends if backend.first_byte]
-        mean = sum(speeds) / len(speeds) if speeds else 1.0
-        pinned = exchange.pinned
-        return [
-            Candidate(
-                name=backend.name,
-                load=backend.load(now),
-                free=backend.free(kept),
-                usable=backend.health.usable(now) or pinned is not None,
-                suspect=backend.health.state == "suspect",
-                has_model=True if pinned is not None else backend.has(model),
-                residency=_residency(backend, kept),
-                affinity=backend.name == friend,
-                speed=min(2.0, max(0.5, (backend.first_byte or mean) / mean)),
-                victim=backend.victim() if kept is not None else float("-inf"),
-            )
-            for backend in self.backends
-            if pinned is None or backend.name == pinned
-        ]
-
-    def _note(self, exchange: Exchange, choice: Choice) -> None:
-        exchange.backend = choice.name
-        exchange.tried.append(choice.name)
-        exchange.attempts += 1
-        exchange.reason = "pinned" if exchange.pinned is not None else choice.reason
+        if need.talk is not None:
+            self._conversations.put(need.talk, choice.name)
+        options = self.options
+        return Lease(self._by_name[choice.name], need, reason=choice.reason, grace=options.grace, freed=self._freed)
 
     def _refuse(self, exchange: Exchange) -> Lease:
         seconds = ceil(min(60.0, self.service_time(exchange) or 1.0))
@@ -173,29 +151,73 @@ class Pool:
             headers={"retry-after": str(max(1, seconds))},
         )
 
+    def _choose(self, exchange: Exchange, need: Need, waiting: int | None) -> Choice | Wait:
+        if exchange.pinned is not None:
+            return self._pinned(exchange, need, exchange.pinned)
+        friend = self._conversations.get(need.talk) if need.talk is not None else None
+        choice = choose(
+            snapshot(self.backends, need, friend, monotonic()),
+            tried=exchange.tried,
+            prefer=self.options.prefer if need.runs else _BY_LOAD,
+            patience=None if waiting is None else self._patience(exchange, need, waiting),
+            random=random.random,
+        )
+        if choice is None:
+            raise Refused(503, "no backend is there for this request", code="no_backend")
+        return choice
+
+    def _pinned(self, exchange: Exchange, need: Need, name: str) -> Choice | Wait:
+        """Return the backend that the request names, whatever its state."""
+        backend = self._by_name.get(name)
+        if backend is None:
+            names = ", ".join(self._by_name)
+            raise Refused(404, f"there is no backend of that name; there are {names}", code="unknown_backend")
+        if backend.health.draining and need.runs:
+            raise Refused(503, f"{name} is being drained and takes no new requests", code="draining")
+        return Choice(name, "pinned") if backend.free(need.model if need.runs else None) else Wait("slots")
+
+    def _patience(self, exchange: Exchange, need: Need, waiting: int) -> int:
+        """Return how many more may wait; nobody waits longer for a warm backend than a load takes."""
+        worth = self._loads.get(need.model or "") or LOAD_TIME
+        if monotonic() - exchange.started_at >= worth:
+            return 0
+        return max(0, self.options.spread_after - waiting)
+
+    # What is learned
+
     def finished(self, exchange: Exchange, lease: Lease, error: BaseException | None) -> None:
         """Learn from how a request to a backend ended: with an answer (None), or with `error`."""
         backend, now = lease.backend, monotonic()
-        exchange.history.append(Attempt(backend.name, now - lease.held, now, lease.cold, _word_for(error)))
-        health = backend.health
-        if isinstance(error, UpstreamError):
-            backend.last_error = error.message
+        exchange.history.append(Attempt(backend.name, lease.began, now, lease.cold, word_for(error)))
         if error is None:
-            health.request_succeeded(now)
-            self._served(exchange, lease.held)
+            backend.health.request_succeeded(now, lease.began)
+            if lease.served and lease.model is not None:
+                self._services.note(lease.model, lease.held, now)
+                if lease.cold and lease.waited is not None:
+                    self._loads.note(lease.model, lease.waited, now)
         elif isinstance(error, UpstreamError) and is_failure(error):
-            if health.request_failed(now, error.message) and self._can_spare(backend, now):
-                health.eject(now, error.message)
-            self._stale(backend)
-        elif isinstance(error, UpstreamAnswer) and not error.busy:
-            health.request_succeeded(now)
-            if error.missing and exchange.model is not None:
-                backend.forget(exchange.model.key)
+            self._failed(backend, error, now, trial=lease.trial)
+        elif isinstance(error, UpstreamAnswer) and error.busy:
+            backend.failed(now)  # as load only: it has enough to do
+        elif isinstance(error, UpstreamAnswer):
+            backend.health.request_succeeded(now, lease.began)
+            model = need_of(exchange).model
+            if error.missing and model is not None:
+                backend.lacks(model)
                 self._stale(backend)
-        else:
-            health.give_up_trial()
         if exchange.route is not None and exchange.route.kind == "manage":
-            self._stale(backend)
+            self.touch(backend)
+
+    def _failed(self, backend: Backend, error: UpstreamError, now: float, *, trial: bool) -> None:
+        health = backend.health
+        ejections = health.ejections
+        backend.last_error = error.message
+        backend.failed(now)
+        if health.request_failed(now, error.message, trial=trial) and self._can_spare(backend, now):
+            health.eject(now, error.message)
+        if health.ejections > ejections:
+            asyncio.get_running_loop().call_later(health.ejected_until - now, self.changed)
+        self._stale(backend)
 
     def _can_spare(self, backend: Backend, now: float) -> bool:
         """Whether others are left: the last usable backend is never ejected, however it fails."""
@@ -203,54 +225,47 @@ class Pool:
         others = any(other.health.usable(now) for other in self.backends if other is not backend)
         return others and (ejected + 1) / len(self.backends) <= self.options.eject_share
 
-    # What plugins and people may know
+    def touch(self, backend: Backend) -> None:
+        """Say that something may have been changed at `backend`: what it listed may not be so any more."""
+        backend.changed_at = monotonic()
+        self._stale(backend)
 
-    def prospect(self, exchange: Exchange) -> Choice | Wait | None:
-        """Return where `exchange` would be sent now; nothing is leased or remembered."""
-        kept = exchange.model.key if exchange.model is not None and _needs_memory(exchange) else None
-        return self._choose(exchange, kept, self._conversation(exchange, kept), None)
+    # What plugins may know
 
     def untried(self, exchange: Exchange) -> bool:
         """Whether a backend is left that can be used and that `exchange` was not sent to."""
-        now = monotonic()
-        model = exchange.model.key if exchange.model is not None else None
-        return any(
-            backend.health.usable(now) and backend.has(model) is not False
-            for backend in self.backends
-            if backend.name not in exchange.tried and exchange.pinned in (None, backend.name)
-        )
+        return any(backend.name not in exchange.tried for backend in self._serving(exchange))
+
+    def serves(self, exchange: Exchange) -> bool:
+        """Whether a backend can be used that has, or may have, what `exchange` asks for."""
+        return any(True for _ in self._serving(exchange))
 
     def lane(self, exchange: Exchange) -> Hashable:
         """Return what makes requests interchangeable: where `try_lease` has nothing for one, it has nothing for any."""
-        model = exchange.model.key if exchange.model is not None and _needs_memory(exchange) else None
-        return model, exchange.pinned, tuple(exchange.tried)
+        need = need_of(exchange)
+        return need.model, need.setup, exchange.pinned, tuple(exchange.tried)
 
     def capacity(self, exchange: Exchange) -> int | None:
         """Return how many requests like this one can run at once; None for no bound."""
-        now, total = monotonic(), 0
-        model = exchange.model.key if exchange.model is not None else None
-        for backend in self.backends:
-            if exchange.pinned not in (None, backend.name) or backend.has(model) is False:
-                continue
-            if not backend.health.usable(now):
-                continue
-            bounds = [bound for bound in (backend.slots, backend.model_slots.get(model or "")) if bound is not None]
-            if not bounds:
+        need, total = need_of(exchange), 0
+        for backend in self._serving(exchange):
+            bounds = [
+                bound for bound in (backend.slots, backend.model_slots.get(need.model or "")) if bound is not None
+            ]
+            if not bounds or not need.runs:
                 return None
             total += min(bounds)
         return total
 
     def service_time(self, exchange: Exchange) -> float | None:
         """Return the trend of the seconds that requests like this one hold a slot; None before the first one ended."""
-        model = exchange.model.key if exchange.model is not None else ""
-        return self._seconds.get(model)
+        return self._services.get(need_of(exchange).model or "")
 
-    def _served(self, exchange: Exchange, seconds: float) -> None:
-        model = exchange.model.key if exchange.model is not None else ""
-        before = self._seconds.get(model, seconds)
-        self._seconds[model] = before + TREND * (seconds - before)
-        if len(self._seconds) > MODELS_TIMED:
-            del self._seconds[next(iter(self._seconds))]
+    def _serving(self, exchange: Exchange) -> Iterator[Backend]:
+        now, model, pinned = monotonic(), need_of(exchange).model, exchange.pinned
+        for backend in self.backends:
+            if pinned in (None, backend.name) and backend.health.usable(now) and backend.has(model) is not False:
+                yield backend
 
     def on_free(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever a request that had to wait may find a place now; not more than once a turn."""
@@ -260,15 +275,15 @@ class Pool:
         """Call `callback` with a backend of which something is known no longer."""
         self._stale = callback
 
-    def refresh(self, backend: Backend) -> None:
-        """Say that what is known of `backend` may not be so any more."""
-        self._stale(backend)
-
     def changed(self) -> None:
         """Say that a slot was given back, a backend came up, or a list of models changed."""
         if self._listeners and not self._telling:
             self._telling = True
             asyncio.get_running_loop().call_soon(self._tell)
+
+    def _freed(self, lease: Lease) -> None:
+        if lease.model is not None:
+            self.changed()
 
     def _tell(self) -> None:
         self._telling = False
@@ -282,38 +297,3 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.backends}>"
-
-
-def _needs_memory(exchange: Exchange) -> bool:
-    """Whether the backend must have the model in its memory for this; cloud models run elsewhere."""
-    route, model = exchange.route, exchange.model
-    return route is not None and route.kind == "inference" and model is not None and not model.cloud
-
-
-def _residency(backend: Backend, model: str | None) -> Residency:
-    if model is None or model in backend.resident:
-        return "loaded"
-    return "loading" if backend.loading.get(model) else "cold"
-
-
-def _word_for(error: BaseException | None) -> str | None:
-    """Return what `Attempt.error` says of an attempt that ended with `error`."""
-    match error:
-        case None:
-            return None
-        case UpstreamAnswer():
-            return "busy" if error.busy else "missing" if error.missing else f"status_{error.status}"
-        case ProxyError():
-            return error.code
-    return "cancelled"
-
-
-def is_failure(error: UpstreamError) -> bool:
-    """Whether `error` is a sign that its backend is sick.
-
-    Being full is not (503, maximum pending requests), a model it does not have is not, and a request that took as long
-    as one may take in all is not.
-    """
-    if isinstance(error, UpstreamAnswer):
-        return error.status >= 500 and not error.busy
-    return not (isinstance(error, UpstreamTimeout) and error.timer == "total")

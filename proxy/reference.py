@@ -1,7 +1,8 @@
 """What editors and readers are told about the policy file, made from the same models and signatures that check it.
 
 `policy_schema` is ``config/schema.json``; `configuration_page` and `plugins_page` are the pages of the same names under
-``docs/reference``. ``scripts/generate`` writes all three, and a test fails while one of them is not current.
+``docs/reference``. What is logged and measured is described beside its tables. ``scripts/generate`` writes all of them,
+and a test fails while one is not current.
 """
 
 import json
@@ -12,6 +13,8 @@ from typing import Any, Final
 from config.describe import Schema, describe
 from config.schema import Settings
 from middleware import BUILTIN
+from proxy.log_reference import log_page, log_schema
+from proxy.meters import metrics_page
 from proxy.plugins import Plugin, find
 
 _REFERENCE: Final = r"\$\{|^file:"
@@ -207,7 +210,14 @@ def _plural(kind: str) -> str:
 def generated(root: Path) -> dict[Path, str]:
     """Return every generated file under the project folder `root` with what it must contain."""
     return {
-        root / "config/schema.json": json.dumps(policy_schema(), indent=1, ensure_ascii=False) + "\n",
+        root / "config/schema.json": _json(policy_schema()),
         root / "docs/reference/configuration.md": configuration_page(),
+        root / "docs/reference/log.md": log_page(),
+        root / "docs/reference/log.schema.json": _json(log_schema()),
+        root / "docs/reference/metrics.md": metrics_page(),
         root / "docs/reference/plugins.md": plugins_page(),
     }
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

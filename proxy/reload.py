@@ -81,10 +81,14 @@ class Reloader:
         except Invalid as error:
             problems = tuple(map(str, error.problems))
             self.last = Reloaded(time(), self._app.frame.current.number, problems)
-            log.error("config_refused", generation=self.last.generation, problems=problems)
+            self._app.metrics.reloaded(loaded=False)
+            log.error("config_refused", config_generation=self.last.generation, problems=problems)
         else:
             self.last = Reloaded(time(), self._app.frame.current.number, restart=restart)
-            log.info("config_loaded", generation=self.last.generation, chain=str(self._app.plan), restart=restart)
+            self._app.metrics.reloaded(loaded=True)
+            log.info(
+                "config_loaded", config_generation=self.last.generation, chain=str(self._app.plan), restart=restart
+            )
             systemd.ready(reloaded=True)
         try:
             self._renew_tls()

@@ -167,6 +167,10 @@ def _with_query(match: Match, query: bytes) -> Match:
 
 PINNED: Final = "/-/backends/"
 """In front of a path: the backend that is meant, as in ``/-/backends/gpu-1/api/pull``."""
+BACKEND: Final = b"x-ollama-backend"
+"""The header that names a backend, for clients that can send headers but not change their URL."""
+ALL: Final = "all"
+"""The name that means every backend, to what changes them; to anything else it means none in particular."""
 
 
 def pinned_in(path: str) -> tuple[str, str] | None:

@@ -110,6 +110,8 @@ class FairScheduler(Scheduler):
             raise refusal
         if len(self._queue) >= terms.depth:
             self._make_room(claim)
+        if not self._queue.in_lane(claim.lane):
+            self._pace(claim.lane).began(self._clock.monotonic())
         exchange.queue_position = position
         exchange.lease = await self._wait(exchange, terms, claim)
 
@@ -128,7 +130,7 @@ class FairScheduler(Scheduler):
             lease.give_back()
         ticket, usage = exchange.ticket, exchange.usage
         if isinstance(ticket, _Ticket) and usage is not None:
-            self._queue.settle(ticket.claim, (usage.tokens_in or 0) + (usage.tokens_out or 0))
+            self._queue.learn(ticket.claim, (usage.tokens_in or 0) + (usage.tokens_out or 0))
 
     def outlook(self, exchange: Exchange, terms: Terms) -> Outlook:
         """See `Scheduler.outlook`."""
@@ -147,13 +149,11 @@ class FairScheduler(Scheduler):
         """Return a lease as soon as it is this request's turn."""
         came = self._clock.monotonic()
         waiter = _Waiter(exchange, came, came + self._patience(exchange, terms))
-        if not self._queue.in_lane(claim.lane):
-            self._pace(claim.lane).began(came)
         exchange.queue_reason = "turn"
         entry = self._queue.push(waiter, claim)
         timer = asyncio.get_running_loop().call_later(waiter.latest - came, self._expire, entry)
         try:
-            self._drain()
+            self._drain(claim.lane)
             outcome = await waiter.future
         except BaseException:
             self._abandon(entry)
@@ -166,10 +166,10 @@ class FairScheduler(Scheduler):
         self.counts.waited += 1
         return outcome
 
-    def _drain(self) -> None:
-        """Give out what slots there are."""
+    def _drain(self, lane: Hashable | None = None) -> None:
+        """Give out what slots there are, in one lane or in all."""
         if self._queue:
-            self._queue.drain(self._offer)
+            self._queue.drain(self._offer, lane)
 
     def _offer(self, entry: Entry[_Waiter], waiting: int) -> Verdict:
         """Try to get a slot for one waiter."""
@@ -178,7 +178,7 @@ class FairScheduler(Scheduler):
         if waiter.future.done():
             return "gone"  # its task has been cancelled, and is about to take it away
         if now > waiter.latest:
-            self._end(waiter, self._too_late(exchange, claim))
+            self._end(waiter, self._too_late(entry))
             return "gone"
         try:
             lease = self._slots.try_lease(exchange, waiting=waiting)
@@ -196,7 +196,7 @@ class FairScheduler(Scheduler):
     def _expire(self, entry: Entry[_Waiter]) -> None:
         """Its time is up."""
         if self._queue.remove(entry):
-            self._end(entry.item, self._too_late(entry.item.exchange, entry.claim))
+            self._end(entry.item, self._too_late(entry))
 
     def _abandon(self, entry: Entry[_Waiter]) -> None:
         """Nobody waits for this any more; it may have got its slot in the same turn of the loop."""
@@ -268,9 +268,10 @@ class FairScheduler(Scheduler):
             seconds = self._seconds(entry.item.exchange, entry.claim.lane, self._queue.ahead(entry.claim))
             self._end(entry.item, _refused(429, message, "queue_share_exceeded", seconds))
 
-    def _too_late(self, exchange: Exchange, claim: Claim) -> Refused:
-        waited = self._clock.monotonic() - exchange.started_at
-        seconds = self._seconds(exchange, claim.lane, self._queue.ahead(claim))
+    def _too_late(self, entry: Entry[_Waiter]) -> Refused:
+        waiter, claim = entry.item, entry.claim
+        seconds = self._seconds(waiter.exchange, claim.lane, self._queue.ahead(claim))
+        waited = self._clock.monotonic() - waiter.came
         refusal = _refused(503, f"no backend was free within {waited:.3g} s", "queue_timeout", seconds)
         refusal.outcome = "timed_out"
         return refusal

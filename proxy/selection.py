@@ -5,12 +5,13 @@ decides (``pool.prefer``); a backend that is much busier than the others loses w
 nothing ever piles up (bounded load). What is left is decided by load, and ties fall at random.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import Final, Literal, NamedTuple
+
+from proxy.memory import Residency
 
 Criterion = Literal["resident", "affinity", "least_busy"]
-Residency = Literal["loaded", "loading", "cold"]
 
 BOUND: Final = 1.25
 SLACK: Final = 4.0
@@ -18,44 +19,43 @@ SLACK: Final = 4.0
 model elsewhere costs more than waiting behind a few requests."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(NamedTuple):
     """What selection knows of one backend, for one request.
 
     Attributes:
         load: requests it runs, and failed lately, for its weight.
+        step: what one more request adds to that.
         free: whether it has a slot for this request now.
-        usable: not down, ejected or drained.
+        usable: not down or ejected.
         suspect: something failed lately.
         has_model: None where its list is not known.
         residency: whether the model is in its memory, as far as is known.
         affinity: it answered this conversation before.
-        speed: how long its first bytes take, relative to the others; 1 is the mean.
+        slowness: how many times as long as elsewhere its first byte takes.
         victim: when the model that a load would evict there was used last; -inf where there is room.
     """
 
     name: str
     load: float = 0.0
+    step: float = 1.0
     free: bool = True
     usable: bool = True
     suspect: bool = False
     has_model: bool | None = True
     residency: Residency = "cold"
     affinity: bool = False
-    speed: float = 1.0
-    victim: float = float("-inf")
+    slowness: float = 1.0
+    victim: float = -inf
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A backend, and why it is this one."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Nobody now, and why: waiting is better."""
 
     reason: str
@@ -89,67 +89,82 @@ def choose(
     free = [candidate for candidate in able if candidate.free]
     if not free:
         return Wait("slots")
-    if patience is not None and patience > 0 and "resident" in prefer and _warm_elsewhere(able, free):
-        return Wait("warm")
     if last_hope:
         return Choice(min(free, key=lambda candidate: (candidate.load, random())).name, "last_hope")
-    bound = BOUND * sum(candidate.load for candidate in able) / len(able) + SLACK
-    best = min(free, key=lambda candidate: (*_rank(candidate, prefer, bound), random()))
-    return Choice(best.name, "only" if len(able) == 1 else _reason(best, prefer, bound))
+    if patience and "resident" in prefer and _warm_elsewhere(able, free):
+        return Wait("warm")
+    if len(able) == 1:
+        return Choice(able[0].name, "only")
+    bound = BOUND * sum([candidate.load for candidate in able]) / len(able) + SLACK
+    group: Sequence[Candidate] = [candidate for candidate in free if not candidate.suspect] or free
+    reason = None
+    for criterion in prefer:
+        best, why = _BEST[criterion](group, bound)
+        # How warm the model is matters to people even where it decides nothing.
+        if len(best) < len(group) or criterion == "resident":
+            reason = why if reason is None or (len(best) < len(group) and criterion != "least_busy") else reason
+        group = best
+    chosen = group[0] if len(group) == 1 else min(group, key=lambda candidate: (_cost(candidate), random()))
+    return Choice(chosen.name, reason or "least_busy")
 
 
-def _able(candidates: Sequence[Candidate], tried: Sequence[str]) -> tuple[list[Candidate], bool]:
-    """Return who may be asked: those with the model first, then those that can be used, then those not tried.
+def _able(candidates: Sequence[Candidate], tried: Sequence[str]) -> tuple[Sequence[Candidate], bool]:
+    """Return who may be asked, and whether they are a last hope that only beats a certain refusal.
 
-    The flag says that none of them can be used: the last hope beats a certain refusal.
+    First those that can be used, have the model and were not tried; then those whose list is not known; then those that
+    were tried already. Where none of these can be used it is better to try one that has the model than to let one say
+    that there is no such model which simply does not have it. A model that nobody lists is asked of anybody.
     """
-    known = [candidate for candidate in candidates if candidate.usable and candidate.has_model is not False]
-    usable = known or [candidate for candidate in candidates if candidate.usable]
-    sure = [candidate for candidate in usable if candidate.has_model]
-    fresh = _fresh(sure, tried) or _fresh(usable, tried) or usable
-    if fresh:
-        return [candidate for candidate in fresh if not candidate.suspect] or fresh, False
-    hopes = [candidate for candidate in candidates if candidate.has_model is not False] or list(candidates)
-    return _fresh(hopes, tried) or hopes, True
-
-
-def _fresh(candidates: Sequence[Candidate], tried: Sequence[str]) -> list[Candidate]:
-    return [candidate for candidate in candidates if candidate.name not in tried]
+    sure = [one for one in candidates if one.usable and one.has_model and one.name not in tried]
+    if sure:
+        return sure, False
+    fresh = [one for one in candidates if one.usable and one.has_model is None and one.name not in tried]
+    again = fresh or [one for one in candidates if one.usable and one.has_model is not False]
+    if again:
+        return again, False
+    having = [one for one in candidates if one.has_model is not False]
+    usable = [] if having else [one for one in candidates if one.usable]
+    hopes = having or usable or candidates
+    return [one for one in hopes if one.name not in tried] or hopes, not usable
 
 
 def _warm_elsewhere(able: Sequence[Candidate], free: Sequence[Candidate]) -> bool:
-    return all(candidate.residency == "cold" for candidate in free) and any(
-        candidate.residency != "cold" for candidate in able
+    return all(one.residency == "cold" for one in free) and any(
+        one.residency != "cold" and not one.suspect for one in able
     )
 
 
-def _rank(candidate: Candidate, prefer: Sequence[Criterion], bound: float) -> tuple[float, ...]:
-    """Return what to compare candidates by; smaller is better."""
-    bounded = candidate.load <= bound
-    rank: list[float] = []
-    for criterion in prefer:
-        if criterion == "resident":
-            # A load that must be made is made where it costs the others least.
-            warmth = ("loaded", "loading", "cold").index(candidate.residency) if bounded else 3
-            rank += [warmth, candidate.victim if warmth > 1 else 0.0]
-        elif criterion == "affinity":
-            rank.append(0.0 if candidate.affinity and bounded else 1.0)
-        else:
-            rank.append(candidate.load * candidate.speed)
-    return (*rank, candidate.load * candidate.speed)
+def _cost(candidate: Candidate) -> float:
+    return (candidate.load + candidate.step) * candidate.slowness
 
 
-def _reason(best: Candidate, prefer: Sequence[Criterion], bound: float) -> str:
-    if best.load > bound:
-        return "least_busy"
-    cold = False
-    for criterion in prefer:
-        if criterion == "resident":
-            if best.residency != "cold":
-                return "resident" if best.residency == "loaded" else "loading"
-            cold = True
-        elif criterion == "affinity" and best.affinity:
-            return "affinity"
-        elif criterion == "least_busy":
-            break
-    return "cold" if cold else "least_busy"
+def _warmest(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
+    loaded = [one for one in group if one.residency == "loaded" and one.load <= bound]
+    if loaded:
+        return loaded, "resident"
+    loading = [one for one in group if one.residency == "loading" and one.load <= bound]
+    if loading:
+        return loading, "loading"
+    cold = [one for one in group if one.residency == "cold" and one.load <= bound]
+    if not cold:
+        return group, "least_busy"
+    # A load that must be made is made where it costs the others least.
+    least = min([one.victim for one in cold])
+    return [one for one in cold if one.victim == least], "cold"
+
+
+def _friends(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
+    return [one for one in group if one.affinity and one.load <= bound] or group, "affinity"
+
+
+def _least_busy(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
+    least = min(map(_cost, group))
+    return [one for one in group if _cost(one) == least], "least_busy"
+
+
+_BEST: Final[Mapping[Criterion, Callable[[Sequence[Candidate], float], tuple[Sequence[Candidate], str]]]] = {
+    "resident": _warmest,
+    "affinity": _friends,
+    "least_busy": _least_busy,
+}
+"""For each criterion: those of a group that meet it best, and what that is called."""

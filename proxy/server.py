@@ -149,7 +149,7 @@ class Server:
         Args:
             timeout: seconds that requests may take to finish; `ServerOptions.shutdown_timeout` where None.
 
-        A request that is cut is cancelled, and `proxy.guard.gone_because` says ``shutdown``. What of its answer is
+        A request that is cut is cancelled, and `proxy.departure.gone_because` says ``shutdown``. What of its answer is
         missing stays missing: the client sees a connection that broke off, never a clean end.
         """
         self.serving = False

@@ -7,13 +7,19 @@ protocols is made by ``proxy/app.py``; plugins know only these names.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from weakref import WeakValueDictionary
 
 from limits.aio.storage import Storage as LimitsStorage
 
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Held
 from proxy.quotas import Admission, Lease, Level, Quota
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -34,6 +40,26 @@ class Policies(frozenset[str]):
 
 class EntryName(str):
     """The name under which the plugin stands in the policy file; what its counters and messages are called by."""
+
+
+class Keepsakes:
+    """What plugins learned while they ran, and find again when a new policy file is put in force.
+
+    An object is kept for as long as a plugin holds it; the old chain holds its own until the new one is built.
+    """
+
+    def __init__(self) -> None:
+        self._kept: WeakValueDictionary[Hashable, object] = WeakValueDictionary()
+
+    def keep(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the object of that key, or what `make` returns where nobody holds one.
+
+        What is kept must depend on nothing that the key does not say.
+        """
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = make()
+        return cast(T, found)
 
 
 class StoreUnavailable(Exception):
@@ -174,7 +200,7 @@ class Scheduler(ABC):
 
     @abstractmethod
     def leave(self, exchange: Exchange) -> None:
-        """End what `enter` began: give back a lease that nobody used, and count what the request really took."""
+        """End what `enter` began: give back a lease that nobody used, and learn what the request really took."""
 
     @abstractmethod
     def outlook(self, exchange: Exchange, terms: Terms) -> Outlook:
@@ -238,10 +264,38 @@ class Metrics(ABC):
         """
 
 
+class Collector(NamedTuple):
+    """Where spans are sent, and which.
+
+    Attributes:
+        endpoint: URL, without credentials.
+        headers: sent along; they may be secret.
+        service: what the proxy is called there.
+        sample: the share of traces that is recorded, up to 1.
+    """
+
+    endpoint: str
+    headers: tuple[tuple[str, str], ...]
+    service: str
+    sample: float
+
+    def __repr__(self) -> str:
+        return f"<Collector at {self.endpoint}>"
+
+
+class Traces(ABC):
+    """Sends spans away in the background."""
+
+    @abstractmethod
+    def tracer(self, collector: Collector) -> "Tracer":
+        """Return what makes spans for `collector`: a tracer of OpenTelemetry, whose packages must be there."""
+
+
 SERVICES: Final[tuple[type, ...]] = (
     Clock,
     Policies,
     EntryName,
+    Keepsakes,
     Store,
     Backends,
     Slots,
@@ -249,4 +303,5 @@ SERVICES: Final[tuple[type, ...]] = (
     RetryBudget,
     LogSink,
     Metrics,
+    Traces,
 )

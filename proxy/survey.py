@@ -1,6 +1,7 @@
 """Asking a backend who it is: its version and its models."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,17 +52,25 @@ async def survey(backend: Backend, *, timeout: float = 2.0) -> Found:
     return Found(text if isinstance(text, str) else None, tuple(name for name in names if isinstance(name, str)))
 
 
-async def ask(backend: Backend, target: bytes, *, timeout: float = 2.0) -> dict[str, Any]:
-    """GET one JSON object; raises UpstreamError."""
+async def ask(
+    backend: Backend, target: bytes, *, timeout: float = 2.0, document: Mapping[str, object] | None = None
+) -> dict[str, Any]:
+    """GET one JSON object, or POST `document` for one; raises UpstreamError."""
+    body = b"" if document is None else orjson.dumps(document)
+    framing = [] if document is None else [(b"content-length", b"%d" % len(body))]
     request = httpx.Request(
-        "GET",
+        "GET" if document is None else "POST",
         backend.url,
-        headers=[(b"host", backend.host), *backend.headers],
-        stream=httpx.ByteStream(b""),
-        extensions={"target": target, "timeout": dict.fromkeys(("connect", "first_byte", "read", "write"), timeout)},
+        headers=[(b"host", backend.host), *framing, *backend.headers],
+        stream=httpx.ByteStream(body),
+        extensions={
+            "target": target,
+            "timeout": dict.fromkeys(("connect", "first_byte", "read", "write"), timeout),
+            "fresh": document is not None,
+        },
     )
     try:
-        response = await send(backend.transport, request, repeat=True)
+        response = await send(backend.transport, request, repeat=document is None)
         body = b""
         try:
             async for chunk in response.aiter_raw():
@@ -77,9 +86,9 @@ async def ask(backend: Backend, target: bytes, *, timeout: float = 2.0) -> dict[
     if response.status_code != 200:
         raise BadAnswer(f"{target.decode()} answered {response.status_code}")
     try:
-        document = orjson.loads(body)
+        answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadAnswer(f"{target.decode()} did not answer JSON") from error
-    if not isinstance(document, dict):
+    if not isinstance(answer, dict):
         raise BadAnswer(f"{target.decode()} did not answer a JSON object")
-    return document
+    return answer

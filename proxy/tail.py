@@ -19,9 +19,15 @@ RECORDS: Final = 8
 """Records kept: the terminator, the usage before it, and what may share a flush with them."""
 LONGEST_RECORD: Final = 8 * 2**20
 """Ollama's Go client reads no longer line. Of a longer one only the end is kept."""
+LONGEST_JSON: Final = 256 * 1024
+"""The same for an answer that is no stream: to parse embeddings of many megabytes would hold up every other request."""
+COUNTS_WITHIN: Final = 4096
+"""Bytes from the end within which a record that was not kept whole has its counts."""
 
 _NEWLINE: Final = 10
-_LAST_COUNTS: Final = re.compile(rb'"(prompt_eval_count|eval_count|prompt_tokens)":\s*(\d{1,12})')
+_LAST_COUNTS: Final = re.compile(
+    rb'"(?:(prompt_eval_count|prompt_tokens|input_tokens)|(eval_count|completion_tokens|output_tokens))":\s*(\d{1,12})'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +58,16 @@ def format_of(content_type: bytes | None) -> Format:
 
 
 class Tail:
-    """Remembers the last records of one answer."""
+    """Remembers the last records of one answer that is laid out as `layout` says."""
 
-    __slots__ = ("_kept", "_open", "_open_size", "_records")
+    __slots__ = ("_kept", "_layout", "_open", "_open_size", "_records")
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Format) -> None:
+        self._layout = layout
         self._records: deque[bytes] = deque(maxlen=RECORDS)
         self._open: list[bytes] = []
         self._open_size = 0
-        self._kept = LONGEST_RECORD
+        self._kept = LONGEST_RECORD if layout in ("ndjson", "sse") else LONGEST_JSON
 
     def add(self, chunk: bytes) -> None:
         """Take one chunk, in order. Usually it is a record, newline included, and is just kept."""
@@ -82,8 +89,9 @@ class Tail:
         self._open = [end]
         self._open_size = len(end)
 
-    def read(self, layout: Format) -> Ending:
+    def read(self) -> Ending:
         """Return what the records say. Never raises, whatever the backend sent."""
+        layout = self._layout
         rest = b"".join(self._open)
         text = b"".join(self._records) + rest
         if layout == "ndjson":
@@ -101,9 +109,9 @@ def _read_ndjson(text: bytes, *, boundary: bool) -> Ending:
             continue
         record = _object(line)
         if record is None:
-            # Cut at its front, because it was too long to keep: its counts stand at its end.
-            done = b'"done":true' in line[-4096:] and line.endswith(b"}")
-            return Ending(terminated=done, boundary=boundary, usage=_last_counts(line) if done else None)
+            # Cut at its front, because it was too long to keep. Only the object that ends a generation has counts.
+            usage = _last_counts(line) if line.endswith(b"}") else None
+            return Ending(terminated=usage is not None, boundary=boundary, usage=usage)
         error = record.get("error")
         terminated = record.get("done") is True or record.get("status") == "success" or "error" in record
         return Ending(
@@ -139,7 +147,7 @@ def _read_sse(text: bytes, *, boundary: bool) -> Ending:
 def _read_json(text: bytes) -> Ending:
     record = _object(text)
     if record is None:
-        return Ending(terminated=True, boundary=False, usage=_last_counts(text[-512:]))
+        return Ending(terminated=True, boundary=False, usage=_last_counts(text))
     usage = _ollama_usage(record) or _sse_usage(record)
     return Ending(terminated=True, boundary=False, usage=usage)
 
@@ -197,10 +205,13 @@ def _first(*values: int | None) -> int | None:
 
 
 def _last_counts(text: bytes) -> Usage | None:
-    found = {name: int(value) for name, value in _LAST_COUNTS.findall(text)}
-    tokens_in = _first(found.get(b"prompt_eval_count"), found.get(b"prompt_tokens"))
-    tokens_out = found.get(b"eval_count")
-    return Usage(tokens_in, tokens_out) if found else None
+    tokens_in = tokens_out = None
+    for of_prompt, _, count in _LAST_COUNTS.findall(text[-COUNTS_WITHIN:]):
+        if of_prompt:
+            tokens_in = int(count)
+        else:
+            tokens_out = int(count)
+    return None if tokens_in is None and tokens_out is None else Usage(tokens_in, tokens_out)
 
 
 def _count(record: dict[str, Any], name: str) -> int | None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticSerializationUnexpectedValue, core_schema
 
 __all__ = [
     "ConfigFile",
@@ -195,7 +195,14 @@ class Rate:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _scalar(cls.parse, str)
+        return _scalar(cls.parse, cls._shown)
+
+    @staticmethod
+    def _shown(value: object) -> str:
+        """Write a rate; where it is one of several choices, leave what is none to the others."""
+        if not isinstance(value, Rate):
+            raise PydanticSerializationUnexpectedValue("not a rate")
+        return value.text
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

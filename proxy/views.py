@@ -4,6 +4,7 @@ They are made from what `Watch` saw, so that asking for them asks no backend. Wh
 above, by ``access``.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from time import monotonic
@@ -17,6 +18,7 @@ from proxy.errors import JSON, TEXT
 from proxy.exchange import Exchange
 from proxy.models import parse as parse_model
 from proxy.pool import Pool
+from proxy.watch import Watch
 
 RUNNING: Final = b"Ollama is running"
 
@@ -24,20 +26,23 @@ RUNNING: Final = b"Ollama is running"
 class Views:
     """Answers the read routes that are about all backends.
 
+    What a backend said counts for `Watch.oldest` seconds, and for longer where no backend said anything since.
+
     Args:
         pool: whose backends are shown.
-        oldest: seconds after which what a backend said is left out, unless no backend said anything since.
+        watch: that asks a backend again which was changed through us, before its lists are shown.
     """
 
-    def __init__(self, pool: Pool, *, oldest: float) -> None:
+    def __init__(self, pool: Pool, watch: Watch) -> None:
         self._pool = pool
-        self._oldest = oldest
+        self._watch = watch
         self._views: Mapping[str, Callable[[list[Backend]], object]] = {
             "/api/tags": _tags,
             "/api/ps": _running,
             "/api/version": _version,
             "/v1/models": _openai_models,
         }
+        self._rendered: dict[str, tuple[object, bytes]] = {}
 
     def answers(self, exchange: Exchange) -> bool:
         """Whether this is a question about all backends that we can answer: there are several, and one was seen."""
@@ -48,7 +53,9 @@ class Views:
             return True
         if not self._seen():
             return False
-        return route.path in self._views or (route.path == "/v1/models/{model}" and self._one(exchange) is not None)
+        if route.path == "/v1/models/{model}":
+            return not self._changed() and self._one(exchange) is not None  # else a backend knows better
+        return route.path in self._views
 
     async def answer(self, exchange: Exchange, send: Send) -> None:
         """Answer what `answers` said yes to."""
@@ -56,21 +63,38 @@ class Views:
         path = route.path if route is not None else ""
         if path == "/":
             await _respond(send, RUNNING, TEXT)
-        elif path in self._views:
-            await _respond(send, orjson.dumps(self._views[path](self._seen())), JSON)
+            return
+        if path in self._views:
+            await asyncio.gather(*map(self._watch.look, self._changed()))
+            await _respond(send, self._render(path), JSON)
         else:
             await _respond(send, orjson.dumps(self._one(exchange)), JSON)
+
+    def _changed(self) -> list[Backend]:
+        """Return the backends that were changed through us since: who did that has to find it done, as with one."""
+        return [backend for backend in self._pool.backends if backend.changed_at is not None]
+
+    def _render(self, path: str) -> bytes:
+        """Return a list as JSON; it is made once for everybody until somebody says something new."""
+        backends = self._seen()
+        said = tuple((backend, backend.asked_at) for backend in backends)
+        before = self._rendered.get(path)
+        if before is None or before[0] != said:
+            before = self._rendered[path] = said, orjson.dumps(self._views[path](backends))
+        return before[1]
 
     def _seen(self) -> list[Backend]:
         """Return the backends whose word still counts, in the order of the policy file."""
         seen = [backend for backend in self._pool.backends if backend.seen_at is not None]
-        now = monotonic()
-        fresh = [backend for backend in seen if now - (backend.seen_at or 0.0) <= self._oldest]
-        return [backend for backend in fresh if backend.health.usable(now)] or fresh or seen
+        then = monotonic() - self._watch.oldest
+        fresh = [backend for backend in seen if (backend.seen_at or 0.0) >= then]
+        return [backend for backend in fresh if backend.health.shown in ("up", "suspect")] or fresh or seen
 
     def _one(self, exchange: Exchange) -> dict[str, object] | None:
         model = exchange.model
-        entry = _merged(self._seen()).get(model.key) if model is not None else None
+        if model is None:
+            return None
+        entry = _merged(self._seen(), (model.key,)).get(model.key)
         return None if entry is None else _openai(entry)
 
 
@@ -80,12 +104,16 @@ async def _respond(send: Send, body: bytes, kind: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _merged(backends: Iterable[Backend]) -> dict[str, Mapping[str, object]]:
-    """Return every model once, by key; of several the entry that was modified last."""
+def _merged(backends: Iterable[Backend], keys: Iterable[str] | None = None) -> dict[str, Mapping[str, object]]:
+    """Return every model once, or those of `keys`, by key; of several entries the one that was modified last."""
     found: dict[str, Mapping[str, object]] = {}
     for backend in backends:
-        for key, entry in (backend.models or {}).items():
-            if key not in found or _moment(entry, "modified_at") > _moment(found[key], "modified_at"):
+        models = backend.models or {}
+        for key in models if keys is None else keys:
+            entry = models.get(key)
+            if entry is not None and (
+                key not in found or _moment(entry, "modified_at") > _moment(found[key], "modified_at")
+            ):
                 found[key] = entry
     return found
 

@@ -3,14 +3,16 @@
 import asyncio
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
 import structlog
 
-from proxy.backend import Backend, Resident
+from proxy.backend import Backend, compare
 from proxy.errors import BadAnswer, UpstreamError
 from proxy.health import State
+from proxy.memory import Resident
 from proxy.models import parse as parse_model
 from proxy.pool import Pool
 from proxy.survey import ask
@@ -21,6 +23,8 @@ JITTER: Final = 0.2
 """The part of the interval by which a question may come sooner or later, so that questions do not fall together."""
 SOONER: Final = 5
 """How many times as often a backend is asked that is suspect: one that died is known to be down within the interval."""
+SOONEST: Final = 1.0
+"""Seconds between two questions, whatever happens: a sick host is not made sicker by asking how it is."""
 
 
 class Watch:
@@ -50,6 +54,8 @@ class Watch:
         """Begin to watch the backends that the pool has now; new ones are asked at once, those that went no more."""
         for backend in self._tasks.keys() - set(self._pool.backends):
             self._tasks.pop(backend).cancel()
+            self._wake.pop(backend, None)
+            self._shown.pop(backend, None)
         for backend in self._pool.backends:
             if backend not in self._tasks:
                 self._tasks[backend] = asyncio.create_task(self._watch(backend))
@@ -66,7 +72,7 @@ class Watch:
         self._tasks.clear()
 
     def refresh(self, backend: Backend) -> None:
-        """Ask `backend` now: something it did says that what is known of it is not so any more."""
+        """Ask `backend` soon: something it did says that what is known of it is not so any more."""
         if backend in self._wake:
             self._wake[backend].set()
 
@@ -74,38 +80,44 @@ class Watch:
         wake = self._wake[backend] = asyncio.Event()
         while True:
             wake.clear()
-            await self.look(backend)
-            await self._pool.close_retired()
-            pause = self._every / (SOONER if backend.health.state == "suspect" else 1)
+            asked_at = monotonic()
             try:
+                await self.look(backend)
+                await self._pool.close_retired()
+            except Exception:
+                log.exception("watch_failed", backend=backend.name)  # a bug of ours, and no reason to look away
+            pause = self._every / (SOONER if backend.health.state == "suspect" else 1)
+            with suppress(TimeoutError):
                 async with asyncio.timeout(pause * random.uniform(1 - JITTER, 1 + JITTER)):
                     await wake.wait()
-            except TimeoutError:
-                continue
-            # A burst of failures asks once, not once each.
-            await asyncio.sleep(min(0.05, self._every / 10))
+            await asyncio.sleep(asked_at + min(SOONEST, self._every / SOONER) - monotonic())
 
     async def look(self, backend: Backend) -> None:
         """Ask `backend` once and note what it says, or that it says nothing."""
+        asked_at = monotonic()
         try:
             async with asyncio.timeout(self._timeout):
                 version = await ask(backend, b"/api/version", timeout=self._timeout)
                 tags = await ask(backend, b"/api/tags", timeout=self._timeout)
                 running = await self._running(backend)
         except TimeoutError:
-            backend.health.probe_failed(monotonic(), f"no answer within {self._timeout:g} s")
+            self._did_not_answer(backend, f"no answer within {self._timeout:g} s")
         except UpstreamError as error:
-            backend.health.probe_failed(monotonic(), error.message)
+            self._did_not_answer(backend, error.message)
         else:
-            backend.version = version["version"] if isinstance(version.get("version"), str) else None
-            backend.models = _by_key(tags)
-            if running is not None:
-                backend.running = tuple(_entries(running))
-                backend.saw_running({key: _resident(entry) for key, entry in _by_key(running).items()})
+            if asked_at >= backend.asked_at:  # else somebody else asked later and was answered sooner
+                backend.asked_at = asked_at
+                _learn(backend, version, tags, running)
             backend.seen_at = monotonic()
             backend.health.probe_succeeded(backend.seen_at)
+        compare(self._pool.backends, monotonic())
         self._tell(backend)
         self._pool.changed()
+
+    def _did_not_answer(self, backend: Backend, reason: str) -> None:
+        backend.health.probe_failed(monotonic(), reason)
+        if backend.health.state == "down":
+            backend.memory.clear()
 
     async def _running(self, backend: Backend) -> dict[str, Any] | None:
         try:
@@ -119,6 +131,18 @@ class Watch:
         if state != before:
             level = log.info if state in ("up", "draining") else log.warning
             level("backend_state", backend=backend.name, before=before, state=state, reason=backend.health.reason)
+
+
+def _learn(
+    backend: Backend, version: Mapping[str, Any], tags: Mapping[str, Any], running: Mapping[str, Any] | None
+) -> None:
+    backend.version = version["version"] if isinstance(version.get("version"), str) else None
+    backend.models = _by_key(tags)
+    if backend.changed_at is not None and backend.changed_at < backend.asked_at:
+        backend.changed_at = None
+    if running is not None:
+        backend.running = tuple(_entries(running))
+        backend.memory.saw({key: _resident(entry) for key, entry in _by_key(running).items()})
 
 
 def _entries(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
 """From settings to the parts they describe; pure mapping, one function a part."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import httpx
 
 from config.backends import Backend as BackendSettings
 from config.load import Loaded
@@ -19,9 +21,9 @@ from proxy.transport import tls_context
 from proxy.units import Mistake
 
 
-def make_routes(settings: Settings) -> RouteTable:
-    """Ollama's routes and those that the settings add."""
-    return RouteTable(
+def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
+    """The `ops` routes, those that the settings add, and Ollama's."""
+    added = (
         Route(
             extra.path,
             extra.methods,
@@ -35,6 +37,7 @@ def make_routes(settings: Settings) -> RouteTable:
         )
         for extra in settings.routes
     )
+    return RouteTable((*ops, *added))
 
 
 def make_store(loaded: Loaded, settings: Settings, clock: Clock) -> Store:
@@ -51,10 +54,11 @@ def make_backends(
     """The backends with their transports; nothing is connected yet. Raises Invalid for TLS files that are none.
 
     Where the settings `before` described one of the `running` backends in the same words, that one is taken over, with
-    its connections and with all that is known of it.
+    its connections and with all that is known of it. One of the same name at the same place gets its transport; by that
+    `Pool.replace` knows it for the same host.
     """
     kept: dict[str, tuple[BackendSettings, Backend]] = {}
-    if before is not None and before.pool == settings.pool:
+    if before is not None:
         kept = {entry.name: (entry, backend) for entry, backend in zip(before.backends, running, strict=True)}
     backends: list[Backend] = []
     problems: list[Problem] = []
@@ -63,8 +67,9 @@ def make_backends(
         if backend is not None and known == entry:
             backends.append(backend)
             continue
+        same = known is not None and (known.url, known.tls) == (entry.url, entry.tls)
         try:
-            backends.append(_backend(settings, entry))
+            backends.append(_backend(settings, entry, backend.transport if backend is not None and same else None))
         except ValueError as error:
             problems.append(loaded.problem(("backends", index, "tls"), Mistake(str(error))))
     if problems:
@@ -99,6 +104,7 @@ def pool_options(settings: Settings) -> PoolOptions:
             write=timeouts.write,
             total=timeouts.total,
         ),
+        rules=_rules(settings),
         prefer=pool.prefer,
         spread_after=pool.spread_after,
         grace=pool.grace,
@@ -106,14 +112,28 @@ def pool_options(settings: Settings) -> PoolOptions:
     )
 
 
-def _backend(settings: Settings, entry: BackendSettings) -> Backend:
-    tls, health, eject = entry.tls, settings.pool.health, settings.pool.eject
+def _rules(settings: Settings) -> Rules:
+    health, eject = settings.pool.health, settings.pool.eject
+    return Rules(
+        down_after=health.down_after,
+        up_after=health.up_after,
+        eject_after=eject.after,
+        eject_for=eject.for_,
+        eject_longest=eject.longest,
+        ramp=eject.ramp,
+    )
+
+
+def _backend(settings: Settings, entry: BackendSettings, transport: httpx.AsyncBaseTransport | None) -> Backend:
+    """Make a backend, with `transport` where it is at a place that is known."""
+    tls = entry.tls if transport is None else None
     named = {parse_model(name): bound for name, bound in entry.model_slots.items()}
     return make_backend(
         entry.name,
         entry.url.origin,
         uds=entry.url.uds,
         shown=entry.url.shown,
+        transport=transport,
         tls=tls_context(ca=_text(tls.ca), cert=_text(tls.cert), key=_text(tls.key), verify=tls.verify) if tls else None,
         server_name=tls.server_name if tls else None,
         headers=[
@@ -123,14 +143,7 @@ def _backend(settings: Settings, entry: BackendSettings) -> Backend:
         weight=entry.weight,
         slots=entry.slots,
         model_slots={model.key: bound for model, bound in named.items() if model is not None},
-        rules=Rules(
-            down_after=health.down_after,
-            up_after=health.up_after,
-            eject_after=eject.after,
-            eject_for=eject.for_,
-            eject_longest=eject.longest,
-            ramp=eject.ramp,
-        ),
+        rules=_rules(settings),
     )
 
 

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.lines import Render, json_line, stamp
+from proxy.lines import SCHEMA, Render, json_line, stamp
 from proxy.services import LogSink
 
 LINGER: Final = 0.025
@@ -148,6 +148,7 @@ class Writer(LogSink):
                 "time": stamp(time.time()),
                 "level": "warning",
                 "event": "log_lines_dropped",
+                "schema": SCHEMA,
                 "logger": "ollama_proxy.writer",
                 "lines": untold,
             }

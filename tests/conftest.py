@@ -1,12 +1,15 @@
 """Fixtures for the whole suite."""
 
 import asyncio
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+import structlog
 from hypothesis import settings
 
+from proxy.logs import _Bridge
 from proxy.server import new_event_loop
 
 # How long one example takes says more about the machine than about the code.
@@ -22,6 +25,17 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     if getattr(getattr(item, "module", None), "BOTH_LOOPS", False):
         factories["uvloop"] = new_event_loop
     return factories
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what `proxy.logs.configure` does to the whole process, so that no test depends on the ones before it."""
+    yield
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, _Bridge)]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture

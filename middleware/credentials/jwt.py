@@ -21,7 +21,7 @@ from middleware.credentials.cache import TokenCache, token_digest
 from middleware.credentials.caller import Caller, unauthorized
 from middleware.credentials.claims import ClaimMap
 from middleware.credentials.jwt_options import JwtOptions, algorithms_of, keys_of
-from proxy.services import Clock
+from proxy.services import Clock, Keepsakes
 
 REMEMBER: Final = 60.0
 """Seconds a verified token is taken on the word of its digest."""
@@ -58,9 +58,9 @@ class Registry(JWSRegistry):
 class Issuer:
     """Verifies the tokens of one issuer."""
 
-    def __init__(self, options: JwtOptions, *, policies: frozenset[str], clock: Clock) -> None:
+    def __init__(self, options: JwtOptions, *, policies: frozenset[str], clock: Clock, keepsakes: Keepsakes) -> None:
         self.name = options.issuer
-        self.keys = keys_of(options, clock)
+        self.keys = keys_of(options, clock, keepsakes)
         self.map = ClaimMap(options, policies)
         self.leeway = options.leeway
         self._algorithms = algorithms_of(options)
@@ -114,12 +114,14 @@ class Issuer:
 class Jwts:
     """Verifies tokens of any of several issuers."""
 
-    def __init__(self, options: Iterable[JwtOptions], *, policies: frozenset[str], clock: Clock) -> None:
+    def __init__(
+        self, options: Iterable[JwtOptions], *, policies: frozenset[str], clock: Clock, keepsakes: Keepsakes
+    ) -> None:
         self._issuers: dict[str, Issuer] = {}
         for option in options:
             if option.issuer in self._issuers:
                 raise ValueError("an issuer stands under jwt twice")
-            self._issuers[option.issuer] = Issuer(option, policies=policies, clock=clock)
+            self._issuers[option.issuer] = Issuer(option, policies=policies, clock=clock, keepsakes=keepsakes)
         self._clock = clock
         self._verified: TokenCache[Caller] = TokenCache(REMEMBERED)
 

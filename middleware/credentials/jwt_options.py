@@ -6,7 +6,7 @@ from middleware.credentials.claims import ClaimOptions
 from middleware.credentials.fetch import Fetcher, check_url, tls_context
 from middleware.credentials.key_sources import FixedKeys, KeySource, RemoteKeys
 from middleware.credentials.public_keys import import_text
-from proxy.services import Clock
+from proxy.services import Clock, Keepsakes
 from proxy.units import ConfigFile, Duration, Secret
 
 Asymmetric = Literal[
@@ -60,8 +60,11 @@ def algorithms_of(options: JwtOptions) -> list[str]:
     return algorithms
 
 
-def keys_of(options: JwtOptions, clock: Clock) -> KeySource:
-    """Return where the issuer's keys come from; raises ValueError, OSError. Nothing is fetched yet."""
+def keys_of(options: JwtOptions, clock: Clock, keepsakes: Keepsakes) -> KeySource:
+    """Return where the issuer's keys come from; raises ValueError, OSError. Nothing is fetched yet.
+
+    Keys that were fetched outlive a reload that leaves their source as it was: the provider may be down just then.
+    """
     if sum(given is not None for given in (options.jwks_url, options.key, options.secret)) > 1:
         raise ValueError("give one of jwks_url, key and secret; none of them for discovery")
     if options.secret is not None:
@@ -71,11 +74,17 @@ def keys_of(options: JwtOptions, clock: Clock) -> KeySource:
         return FixedKeys(import_text(options.key))
     check_url(options.jwks_url or options.issuer, plain_http=options.plain_http)
     fetcher = Fetcher(timeout=options.timeout, tls=tls_context(options.ca), plain_http=options.plain_http)
-    return RemoteKeys(
-        issuer=options.issuer,
-        url=options.jwks_url,
-        fetcher=fetcher,
-        clock=clock,
-        cool_down=options.cool_down,
-        keep=options.keep,
-    )
+    place = (options.issuer, options.jwks_url, options.plain_http, options.ca and options.ca.read_bytes())
+    times = (options.timeout, options.cool_down, options.keep)
+
+    def remote() -> RemoteKeys:
+        return RemoteKeys(
+            issuer=options.issuer,
+            url=options.jwks_url,
+            fetcher=fetcher,
+            clock=clock,
+            cool_down=options.cool_down,
+            keep=options.keep,
+        )
+
+    return keepsakes.keep((RemoteKeys, *place, *times), remote)

@@ -53,17 +53,16 @@ class SignedRequest:
 class Replays:
     """Which signatures were used, for as long as their time stamps are taken; in buckets, one for each second."""
 
-    def __init__(self, window: float) -> None:
-        self._window = window
+    def __init__(self) -> None:
         self._seen: dict[int, set[bytes]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def first(self, stamp: int, signed: bytes, now: float) -> bool:
+    def first(self, stamp: int, signed: bytes, now: float, window: float) -> bool:
         """Note the digest of a signed text; False where it was noted before. Raises Refused (503): no room."""
-        for old in [second for second in self._seen if second < now - self._window]:
+        for old in [second for second in self._seen if second < now - window]:
             self._count -= len(self._seen.pop(old))
         if self._count >= MOST_SEEN:
             raise unavailable("too many signed requests; try again later", retry_after=1.0)
@@ -80,12 +79,17 @@ class OllamaKeys:
 
     With a store that proxies share, a signature is taken once by all of them together; while that store cannot be
     reached, once by each.
+
+    Args:
+        window: seconds that a client's clock may be off.
+        store: where proxies tell each other; one in memory tells nobody.
+        replays: those of the policy file before this one.
     """
 
-    def __init__(self, window: float = WINDOW, store: Store | None = None) -> None:
+    def __init__(self, window: float = WINDOW, store: Store | None = None, replays: Replays | None = None) -> None:
         self._window = window
-        self._replays = Replays(window)
-        self._store = store if store is not None and store.local is not store else None
+        self._replays = Replays() if replays is None else replays
+        self._store = store if store is not None and store.url != store.local.url else None
         self._once = (Window(Rate(1, 2 * window, "1/window")),)
 
     async def caller(self, credential: str, request: SignedRequest, keys: AuthorizedKeys, now: float) -> Caller:
@@ -109,7 +113,7 @@ class OllamaKeys:
         if key.expires is not None and now >= key.expires:
             raise unauthorized("the key has expired")
         signed = blake2b(key.blob + request.text, digest_size=16).digest()
-        if not self._replays.first(stamp, signed, now) or not await self._first_anywhere(signed):
+        if not self._replays.first(stamp, signed, now, self._window) or not await self._first_anywhere(signed):
             raise unauthorized("the signature was used before; sign each request anew")
         return key.caller
 

@@ -5,31 +5,34 @@ scope before anything else sees the path: nothing inside `auth`, and no log line
 No route of Ollama starts with ``/k/``, so that is done even where path tokens are switched off.
 """
 
+import re
 from typing import Final
 from urllib.parse import quote
 
 from proxy.exchange import Exchange
+from proxy.routes import NoMatch
 
 PREFIX: Final = "/k/"
-_HIDDEN: Final = "/k/***"
+_ANYWHERE: Final = re.compile(r"(.*?/k)(?:/|%2f).*", re.DOTALL | re.IGNORECASE)
 
 
 def take_path_token(exchange: Exchange, *, enabled: bool) -> str | None:
     """Take the key out of the path and route what remains; returns it, or None where there is none.
 
-    Switched off, the key is blotted out and the path stays one that no route has.
+    A path that leads nowhere may hold a key all the same: behind another prefix, twice, or in pieces because it had a
+    slash in it. From its first ``/k/`` on it is blotted out.
     """
     scope = exchange.scope
     path: str = scope["path"]
-    if not path.startswith(PREFIX):
-        return None
-    token, slash, rest = path[len(PREFIX) :].partition("/")
-    root_path = scope.get("root_path", "")
-    if enabled:
+    token = None
+    if enabled and path.startswith(PREFIX):
+        token, _, rest = path[len(PREFIX) :].partition("/")
+        root_path = scope.get("root_path", "")
         scope["path"] = f"{PREFIX}{token}/{rest}"
         exchange.reroute(PREFIX + token)
         scope["root_path"] = root_path
-    else:
-        scope["path"] = f"{_HIDDEN}{slash}{rest}"
-    scope["raw_path"] = quote(scope["path"]).encode()
-    return token if enabled else None
+        scope["raw_path"] = quote(scope["path"]).encode()
+    if exchange.route is None and exchange.match == NoMatch() and (found := _ANYWHERE.match(path)):
+        scope["path"] = f"{found[1]}/***"
+        scope["raw_path"] = quote(scope["path"]).encode()
+    return token

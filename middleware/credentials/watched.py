@@ -40,11 +40,14 @@ class Watched(Generic[T]):
         self.path = path
         self._parse = parse
         self._clock = clock
-        self._stamp = self._look()
-        self._value = parse(b"" if self._stamp is None else path.read_bytes())
+        stamp = self._look()
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            text = b""
+            _log.warning("auth_file_missing", file=str(path))
+        self._known = stamp, parse(text)
         self._next_look = clock.monotonic() + LOOK_EVERY
-        if self._stamp is None:
-            _log.warning("auth_file_missing", path=str(path))
 
     async def current(self) -> T:
         """Return the value; one caller a second looks at the file and, where it changed, waits for the new one."""
@@ -52,25 +55,26 @@ class Watched(Generic[T]):
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
             stamp = self._look()
-            if stamp != self._stamp:
+            if stamp != self._known[0]:
                 await asyncio.to_thread(self._reload, stamp)
-        return self._value
+        return self._known[1]
 
     def _reload(self, stamp: Stamp | None) -> None:
+        value = self._known[1]
         try:
             value = self._parse(self.path.read_bytes())
         except (BadFile, OSError) as error:
-            _log.error("auth_file_kept_as_it_was", path=str(self.path), problem=str(error))
+            _log.error("auth_file_kept_as_it_was", file=str(self.path), problem=str(error))
         else:
-            self._value = value
-            _log.info("auth_file_loaded", path=str(self.path))
-        self._stamp = stamp
+            _log.info("auth_file_loaded", file=str(self.path))
+        # As one: of two threads with a long file the one that began first may end last, and the next look must see it.
+        self._known = stamp, value
 
     def _look(self) -> Stamp | None:
         try:
             status = os.stat(self.path)
-        except FileNotFoundError:
+        except OSError:
             return None
         if status.st_mode & stat.S_IWOTH:
-            _log.warning("auth_file_writable_by_everybody", path=str(self.path))
+            _log.warning("auth_file_writable_by_everybody", file=str(self.path))
         return status.st_mtime_ns, status.st_size, status.st_ino

@@ -34,7 +34,10 @@ class Expected(NamedTuple):
 
 def expect(route: Route, document: Mapping[str, Any], estimate: Estimate) -> Expected:
     """Return what a request to `route` with the JSON body `document` will use."""
-    size = len(orjson.dumps(document))
+    try:
+        size = len(orjson.dumps(document))
+    except orjson.JSONEncodeError:  # nested deeper than it writes; no policy that reads bodies lets it come so far
+        size = 0
     images = list(_images(document)) if size > SMALL else []
     prompt = (size - sum(map(len, images))) // BYTES_PER_TOKEN + IMAGE_TOKENS * len(images)
     output = estimate.output if route.stream is not None else 0  # the other routes only read: embeddings

@@ -232,6 +232,17 @@ class Status:
 
 
 @dataclass(slots=True)
+class Change:
+    """A backend changed its state."""
+
+    __pydantic_config__: ClassVar = _DESCRIBED
+    name: str
+    before: State
+    state: State
+    reason: str
+
+
+@dataclass(slots=True)
 class Reloaded:
     """What came of loading the policy file again."""
 

@@ -64,9 +64,9 @@ class Engine(Protocol):
     reloader: Loader | None
 
     @property
-    def serving(self) -> bool:
-        """Whether requests are taken: not before all listens, and not any more once it was told to stop."""
+    def metrics(self) -> Metrics:
+        """What counts requests."""
 
     @property
-    def metrics(self) -> Metrics | None:
-        """What counts, None where nothing does."""
+    def serving(self) -> bool:
+        """Whether requests are taken: not before all listens, and not any more once it was told to stop."""

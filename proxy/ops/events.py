@@ -7,8 +7,8 @@ proxy's memory: it is given the whole status again.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, Literal, NamedTuple
+from collections.abc import AsyncGenerator
+from typing import Final, Literal
 
 import orjson
 import structlog
@@ -16,9 +16,10 @@ import structlog
 from proxy.exchange import Exchange
 from proxy.frame import Observer
 from proxy.health import State
-from proxy.ops.document import Request, Status
+from proxy.ops.document import Change, Reloaded, Request, Status
+from proxy.ops.engine import Engine, Loading
+from proxy.ops.report import report
 from proxy.ops.requests import request_of
-from proxy.pool import Pool
 
 log = structlog.get_logger("ollama_proxy.ops")
 
@@ -35,15 +36,6 @@ KEPT: Final = 100
 def written(name: Name, document: object) -> bytes:
     """Return one server-sent event."""
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(document) + b"\n\n"
-
-
-class Change(NamedTuple):
-    """A backend's new state."""
-
-    name: str
-    before: State
-    state: State
-    reason: str
 
 
 class Listener:
@@ -81,25 +73,21 @@ class Listener:
 
 
 class Hub(Observer):
-    """Tells listeners what happens.
+    """Tells listeners what happens to `engine`, and sends them away once it takes no requests any more.
 
-    Args:
-        pool: whose backends' states are told.
-        report: makes the status; the argument says whether all of it is wanted, or a tick.
-        serving: whether the server takes requests; once it does not, listeners are sent away.
+    Attributes:
+        recent: requests that ended last, the latest first.
     """
 
-    def __init__(
-        self, pool: Pool, report: Callable[[bool], Awaitable[Status]], serving: Callable[[], bool] = lambda: True
-    ) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.recent: deque[Request] = deque(maxlen=KEPT)
-        self._pool = pool
-        self._report = report
-        self._serving = serving
+        self._engine = engine
+        self._pool = engine.pool
         self._listeners: set[Listener] = set()
         self._states: dict[str, State] = {}
+        self._loading: Loading | None = None
         self._ticking: asyncio.Task[None] | None = None
-        pool.on_free(self._look)
+        engine.pool.on_free(self.look)
 
     # What the frame tells
 
@@ -130,20 +118,20 @@ class Hub(Observer):
             for listener in self._listeners:
                 listener.put(event)
 
-    async def listen(self) -> AsyncIterator[bytes]:
+    async def listen(self) -> AsyncGenerator[bytes, None]:
         """Yield events, the whole status first, until the server stops."""
         listener = Listener()
         self._listeners.add(listener)
         if self._ticking is None:
-            self._states = self._states_now()
+            self._states, self._loading = self._states_now(), self._loading_now()
             self._ticking = asyncio.create_task(self._tick())
         try:
-            yield written("status", await self._report(True))
+            yield written("status", await self._status())
             while not listener.closed:
                 events = await listener.take()
                 if listener.missed:
                     listener.missed = False
-                    events = written("status", await self._report(True))
+                    events = written("status", await self._status())
                 if events:
                     yield events
         finally:
@@ -160,29 +148,37 @@ class Hub(Observer):
 
     async def _tick(self) -> None:
         try:
-            while self._serving():
+            while self._engine.serving:
                 await asyncio.sleep(EVERY)
-                self._look()
-                self.tell("tick", await self._report(False))
+                self.look()
+                self.tell("tick", await report(self._engine, recent=None))
         except Exception:
             log.exception("ticks_failed")
         self._ticking = None
         self.close()
 
-    def _look(self) -> None:
-        """Tell which backends have changed their state."""
+    async def _status(self) -> Status:
+        return await report(self._engine, recent=list(self.recent))
+
+    def look(self) -> None:
+        """Tell what has changed: states of backends, the policy file."""
         if not self._listeners:
             return
-        states = self._states_now()
+        states, loading = self._states_now(), self._loading_now()
         for backend in self._pool.backends:
-            before = self._states.get(backend.name, "up")
-            if states[backend.name] != before:
-                change = Change(backend.name, before, states[backend.name], backend.health.reason)
-                self.tell("backend", change._asdict())
-        self._states = states
+            before, state = self._states.get(backend.name, "up"), states[backend.name]
+            if state != before:
+                self.tell("backend", Change(backend.name, before, state, backend.health.reason))
+        if loading is not None and loading is not self._loading:
+            self.tell("config", Reloaded(loading.generation, list(loading.problems), list(loading.restart)))
+        self._states, self._loading = states, loading
 
     def _states_now(self) -> dict[str, State]:
         return {backend.name: backend.health.shown for backend in self._pool.backends}
+
+    def _loading_now(self) -> Loading | None:
+        reloader = self._engine.reloader
+        return None if reloader is None else reloader.last
 
     def __repr__(self) -> str:
         return f"<Hub {len(self._listeners)} listeners, {len(self.recent)} recent requests>"

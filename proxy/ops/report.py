@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from time import monotonic, time
 
 from proxy import __version__
-from proxy.backend import Backend, Resident
+from proxy.backend import Backend
 from proxy.lines import stamp
+from proxy.memory import Resident
 from proxy.models import parse as parse_model
 from proxy.ops import document as doc
 from proxy.ops.engine import Engine

@@ -18,6 +18,15 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Also:
+    """Another answer than 200, apart from those that any route may give."""
+
+    status: int
+    about: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One thing that can be asked or done.
 
@@ -27,6 +36,7 @@ class Operation:
         about: what else there is to know.
         answers: what comes back: JSON, plain text, server-sent events, or a page.
         answer: the name of the JSON answer's schema.
+        also: other answers.
         changes: it changes something, so that it must be known who asks.
     """
 
@@ -36,6 +46,7 @@ class Operation:
     about: str = ""
     answers: Kind = "json"
     answer: str | None = None
+    also: tuple[Also, ...] = ()
     changes: bool = False
     parameters: tuple[Parameter, ...] = ()
 
@@ -48,6 +59,7 @@ def _post(path: str, *, body: Body = "none", query: tuple[str, ...] = ()) -> Rou
     return Route(path, ("POST",), "ops", body=body, repeat="never", query=query)
 
 
+_UNKNOWN: Final = Also(404, "There is none of that name.", "Error")
 _BACKEND: Final = Parameter("backend", "Its name in the policy file.")
 
 OPERATIONS: Final = (
@@ -65,6 +77,7 @@ OPERATIONS: Final = (
         "200 while a backend can be used and the proxy is not shutting down, else 503. For readiness probes and load "
         "balancers; open to everybody.",
         answer="Readiness",
+        also=(Also(503, "They cannot.", "Readiness"),),
     ),
     Operation("page", _get("/-/", open=True), "The page for people", "It asks for a key.", answers="page"),
     Operation(
@@ -97,9 +110,9 @@ OPERATIONS: Final = (
         _get("/-/events"),
         "What happens, while it happens",
         "Server-sent events, each with JSON as data. `status` comes first, and again for a listener that fell behind; "
-        "`tick` every second: a status without what rarely changes; `started`, `answered` (the first byte came) and "
-        "`finished` for each request; `backend` when one changes its state; `config` when a file was loaded or refused; "
-        "`bye` before the proxy shuts down.",
+        "`tick` every second: a status without what rarely changes; `started`, `answered` (its first byte came) and "
+        "`finished` for each request; `backend` when one changes its state; `config` when a file was loaded or "
+        "refused; `bye` before the proxy shuts down.",
         answers="events",
         answer="Status",
     ),
@@ -107,7 +120,7 @@ OPERATIONS: Final = (
         "metrics",
         _get("/-/metrics"),
         "Numbers for Prometheus",
-        "Text format or OpenMetrics, as the Accept header asks. There are none unless `metrics` is in the chain.",
+        "Text format or OpenMetrics, as the Accept header asks. Requests are counted where `metrics` is in the chain.",
         answers="text",
     ),
     Operation(
@@ -132,6 +145,7 @@ OPERATIONS: Final = (
         "Its backend stops at once. Its client gets 499, or, where the answer has begun, an error record and an answer "
         "that breaks off.",
         answer="Done",
+        also=(_UNKNOWN,),
         changes=True,
         parameters=(Parameter("id", "The request's id, as in the log and in X-Request-ID."),),
     ),
@@ -141,6 +155,7 @@ OPERATIONS: Final = (
         "Send a backend no new requests",
         "What it runs goes on. It stays drained over reloads that do not change its entry, until the proxy restarts.",
         answer="Done",
+        also=(_UNKNOWN,),
         changes=True,
         parameters=(_BACKEND,),
     ),
@@ -149,6 +164,7 @@ OPERATIONS: Final = (
         _post("/-/undrain/{backend}"),
         "Send a backend requests again",
         answer="Done",
+        also=(_UNKNOWN,),
         changes=True,
         parameters=(_BACKEND,),
     ),
@@ -158,6 +174,7 @@ OPERATIONS: Final = (
         "Let a backend forget a model",
         "Its memory is free as soon as the requests have ended that use it.",
         answer="Done",
+        also=(_UNKNOWN, Also(502, "The backend did not do it.", "Error")),
         changes=True,
         parameters=(_BACKEND, Parameter("model", "The model's name, as requests have it.", "query")),
     ),
@@ -167,6 +184,7 @@ OPERATIONS: Final = (
         "Load the policy file again",
         "200 where it is in force now; 422 with every mistake where it was refused, and then nothing has changed.",
         answer="Reloaded",
+        also=(Also(409, "There is no file.", "Error"), Also(422, "The file was refused.", "Reloaded")),
         changes=True,
     ),
 )

@@ -16,6 +16,7 @@ class MemoryStore(Store):
     """One process's counters.
 
     Nothing in here ever waits, so what a method finds is still true when it charges; that is what makes a decision one.
+    Days and months are the calendar's; all other windows run by the clock that nobody sets.
     """
 
     url = "memory"
@@ -47,11 +48,11 @@ class MemoryStore(Store):
         full = tuple([level for level in levels if level.full])
         if full:
             return Admission(levels, full)
-        now = self._clock.time()
+        today = self._clock.time()
         lease = None
         for quota in quotas:
             for window in quota.requests:
-                await self._strategy(window).hit(window, quota.key, window.place(now)[0])
+                await self._strategy(window).hit(window, quota.key, window.place(today)[0])
             if quota.leased:
                 lease = lease or Lease(str(next(self._ids)), tuple(quotas), tokens)
                 running = self._running.get(quota.key)
@@ -64,7 +65,7 @@ class MemoryStore(Store):
 
     def settle(self, lease: Lease, tokens: int) -> None:
         """See `Store.settle`; done at once."""
-        now = self._clock.time()
+        today, now = self._clock.time(), self._clock.monotonic()
         for quota in lease.quotas:
             running = self._running.get(quota.key)
             if running is not None and lease.id in running.leases:
@@ -73,31 +74,31 @@ class MemoryStore(Store):
                 if not running.leases:
                     del self._running[quota.key]
             for window in quota.tokens if tokens else ():
-                place, ends = window.place(now)
+                place, ends = window.place(today)
                 key = f"{quota.key}/{place}"
                 spent = self._tokens.get(key, now) or self._tokens.put(key, _Tokens(), now)
-                spent.add(tokens, window, now, ends)
+                spent.add(tokens, window, now, ends - today if ends else window.rate.per + window.slice)
 
     async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
         """See `Store.look`; never unavailable."""
-        now = self._clock.time()
+        today, now = self._clock.time(), self._clock.monotonic()
         levels = []
         for number, quota in enumerate(quotas):
             running = self._running.get(quota.key) if quota.leased else None
             if quota.streams is not None:
                 levels.append(Level(number, "streams", quota.streams, len(running.leases) if running else 0, 0.0))
             for window in quota.requests:
-                place, ends = window.place(now)
+                place, ends = window.place(today)
                 resets, left = await self._strategy(window).get_window_stats(window, quota.key, place)
                 used = window.amount - left
-                resets_in = (ends or resets) - now if used or ends else 0.0
+                resets_in = (ends or resets) - today if used or ends else 0.0
                 levels.append(Level(number, "requests", window.amount, used, resets_in, window))
             for window in quota.tokens:
-                place, ends = window.place(now)
+                place, ends = window.place(today)
                 reserved = running.tokens if running else 0
                 spent = self._tokens.get(f"{quota.key}/{place}", now)
                 used, resets_in = spent.level(window, now, reserved) if spent else (reserved, 0.0)
-                levels.append(Level(number, "tokens", window.amount, used, ends - now if ends else resets_in, window))
+                levels.append(Level(number, "tokens", window.amount, used, ends - today if ends else resets_in, window))
         return tuple(levels)
 
     def _strategy(self, window: Window) -> MovingWindowRateLimiter | FixedWindowRateLimiter:
@@ -128,15 +129,15 @@ class _Tokens:
         self.total = 0
         self.expires = 0.0
 
-    def add(self, tokens: int, window: Window, now: float, ends: float | None) -> None:
-        """Count `tokens` in the slice of now."""
+    def add(self, tokens: int, window: Window, now: float, lasts: float) -> None:
+        """Count `tokens` in the slice of now; the window, or what counts of it, lasts so many seconds more."""
         number = int(now / window.slice) if window.slice else 0
         if self.slices and self.slices[-1][0] >= number:
             self.slices[-1][1] += tokens
         else:
             self.slices.append([number, tokens])
         self.total += tokens
-        self.expires = ends or now + window.rate.per + window.slice
+        self.expires = now + lasts
 
     def level(self, window: Window, now: float, reserved: int) -> tuple[int, float]:
         """Return what is in use together with what is `reserved`, and in how many seconds there is more room."""

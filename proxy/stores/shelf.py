@@ -1,7 +1,10 @@
 """A dictionary that forgets."""
 
 from collections import OrderedDict
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
+
+MOST: Final = 100_000
+"""Values; one of a moving window takes about a kilobyte."""
 
 
 class Expiring(Protocol):
@@ -17,7 +20,8 @@ class Shelf(Generic[T]):
     """Values by key, each gone after its time.
 
     Whenever a key is added, two that were there before are looked at, in turn, and dropped where their time is over. So
-    what is forgotten leaves memory at least as fast as new keys come, and no moment pays for all of them.
+    what is forgotten leaves memory at least as fast as new keys come, and no moment pays for all of them. Beyond `MOST`
+    the one looked at longest ago goes before its time: a key may hold what a client made up, the name of a model.
     """
 
     def __init__(self) -> None:
@@ -33,7 +37,7 @@ class Shelf(Generic[T]):
         self._values.pop(key, None)
         for _ in range(min(2, len(self._values))):
             other, old = self._values.popitem(last=False)
-            if old.expires >= now:
+            if old.expires >= now and len(self._values) < MOST - 1:
                 self._values[other] = old
         self._values[key] = value
         return value

@@ -28,8 +28,9 @@ def test_one_address_or_several() -> None:
 
 
 def test_what_others_can_reach_is_known() -> None:
-    exposed = settings("listen: ['127.0.0.1:1', '0.0.0.0:1', 'unix:/x', 'h.example.com:1']").exposed
-    assert [(index, str(address)) for index, address in exposed] == [(1, "0.0.0.0:1"), (3, "h.example.com:1")]
+    text = "listen: ['127.0.0.1:1', '0.0.0.0:1', 'unix:/x', 'h.example.com:1']\nops: {listen: '0.0.0.0:2'}"
+    assert settings(text).exposed == (("listen", 1), ("listen", 3), ("ops", "listen"))
+    assert settings("ops: {listen: '127.0.0.1:2'}").exposed == ()
 
 
 def test_every_field_is_documented() -> None:
@@ -53,6 +54,8 @@ def test_routes_of_another_ollama() -> None:
 
 def test_what_one_section_says_of_itself() -> None:
     assert problems("server: {body: {each: 2MB, total: 1MB}}") == ["2:23: server.body.each: is larger than total"]
+    raw = "routes: [{path: /x, methods: [POST], kind: manage, body: raw, repeat: safe}]"
+    assert problems(raw) == ["2:71: routes[0].repeat: must be never: a raw body is gone once it was sent"]
     assert problems("store: s3cret://x") == ["2:8: store: expected memory, or a URL like redis://host:6379/0"]
     assert problems("policies: {'a b': {}}") == [
         "2:19: policies['a b']: a policy's name is made of letters, digits, dot, dash and underscore"

@@ -54,6 +54,10 @@ def form(*heads: str) -> str:
     return "".join(f"--b\r\n{head}\r\n\r\nqwen3\r\n" for head in heads) + FILE
 
 
+LONG_NAME = "llama3.2-" + "x" * 60 + ":" + "x" * 58 + "A" * 2**16 + "://registry.ollama.ai/library/qwen3"
+"""What is long enough for an image begins here with an allowed name; Ollama reads what stands behind its ``://``."""
+
+
 def named(name: str, *more: str) -> str:
     return "\r\n".join([f'Content-Disposition: form-data; name="{name}"', *more])
 
@@ -72,6 +76,8 @@ def named(name: str, *more: str) -> str:
         ("POST", "/api/chat", '{"model":"gpt-oss:120b-cloud"}', {}),
         ("POST", "/api/chat", '{"model":"llama3.2:cloud"}', {}),
         ("POST", "/api/chat", '{"model":"\\u0071wen3"}', {}),
+        pytest.param("POST", "/api/chat", f'{{"model":"{LONG_NAME}"}}', {}, id="a name as long as an image"),
+        pytest.param("POST", "/api/pull", f'{{"name":"{LONG_NAME}"}}', {}, id="such a name to pull"),
         # by a body that two readers read differently
         ("POST", "/api/chat", '{"model":"llama3.2","model":"qwen3"}', {}),
         ("POST", "/api/chat", '{"model":"qwen3","model":null}', {}),
@@ -107,6 +113,8 @@ def named(name: str, *more: str) -> str:
         ("POST", "/v1/audio/transcriptions", "model=qwen3", {"content-type": "application/x-www-form-urlencoded"}),
         # by another route
         ("POST", "/api/me", "{}", {}),
+        ("POST", "/-/backends/b1/api/chat", '{"model":"qwen3"}', {}),
+        ("POST", "/-/backends/all/api/pull", '{"model":"qwen3"}', {}),
         ("POST", "/api//chat", '{"model":"qwen3"}', {}),
         ("POST", "/api/%63hat", '{"model":"qwen3"}', {}),
     ],
@@ -138,6 +146,16 @@ async def test_whatever_gets_through_is_an_allowed_model_for_the_backend(place: 
         else:
             assert answer.status_code in (400, 403), body
     assert passed > 20
+
+
+@pytest.mark.parametrize("space", [" ", "\t"])
+async def test_no_parameter_is_hidden_behind_what_looks_like_an_image(place: Place, space: str) -> None:
+    gap = space * 127  # behind which a word may begin
+    body = f'{{"model":"llama3.2","prompt":"x","keep_alive":{gap}-1}}{"A" * 2**16}"5m"}}'
+    assert gojson.decode(body.encode(), {"keep_alive": gojson.ANY}) == {"keep_alive": -1}
+    answer = await place.client.post("/api/generate", content=body)
+    assert answer.status_code == 400
+    assert not place.relayed()
 
 
 async def test_lists_show_only_what_may_be_used(place: Place) -> None:

@@ -19,20 +19,28 @@ CUTS: list[Any] = ["reset", "close", "truncate", "end", "stall"]
 
 
 @pytest.mark.parametrize("kind", CUTS)
-@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages"])
-async def test_a_cut_stream_never_ends_cleanly(kind: Any, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "last_word"),
+    [
+        ("/api/chat", b'{"error":"'),
+        ("/api/generate", b'{"error":"'),
+        ("/api/pull", b'{"error":"'),
+        ("/v1/chat/completions", b'data: {"error":{'),
+        ("/v1/completions", b'data: {"error":{'),
+        ("/v1/responses", b'data: {"error":{'),
+        ("/v1/messages", b"event: error\ndata: {"),
+    ],
+)
+async def test_a_cut_stream_never_ends_cleanly(kind: Any, path: str, last_word: bytes) -> None:
     async with Ollama() as sim, running(sim.url, pool=IDLE) as proxy:
         sim.fault(kind, route=path, after=4)
-        reply = await ask(proxy.address, "POST", path, {**CHAT, "max_tokens": 30})
+        body = {**CHAT, "prompt": "hi", "input": "hi", "max_tokens": 30}
+        reply = await ask(proxy.address, "POST", path, body)
         assert reply.status == 200
         assert not reply.clean
-        last = reply.chunks[-1]
-        if path == "/api/chat":
-            assert "error" in orjson.loads(last)
-        elif path == "/v1/messages":
-            assert last.startswith(b"event: error\ndata: {")
-        else:
-            assert last.startswith(b'data: {"error":{')
+        assert len(reply.chunks) == 5
+        assert reply.chunks[-1].startswith(last_word)
+        orjson.loads(reply.chunks[-1][reply.chunks[-1].index(b"{") :])
         line = await proxy.log.request()
         assert line["outcome"] == "upstream_truncated"
         if kind == "stall":

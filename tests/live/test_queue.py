@@ -2,20 +2,20 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from itertools import chain as chained
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
 
-from proxy.asgi import Message
-from proxy.exchange import Exchange
 from proxy.services import Terms
 from proxy.simulator import Ollama
 from tests.support.asgi import make_exchange
 from tests.support.proxy import Running, running
-from tests.support.tenants import BELIEVE, Caller, chat
+from tests.support.tenants import BELIEVE, Answers, Caller, chat
 from tests.support.wire import Client, ask, request
 
 SOON = 0.25
@@ -36,11 +36,16 @@ def waiting(proxy: Running) -> int:
     return sum(proxy.app.scheduler.status().waiting.values())
 
 
-async def until(proxy: Running, count: int, timeout: float = 10.0) -> None:
-    """Let the loop run until so many wait."""
+async def until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Let the loop run until it is so; for what tells nobody that it has changed."""
     async with asyncio.timeout(timeout):
-        while waiting(proxy) != count:
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
+
+
+async def queued(proxy: Running, count: int) -> None:
+    """Let the loop run until so many wait."""
+    await until(lambda: waiting(proxy) == count)
 
 
 async def stable(measure: Callable[[], Awaitable[str | None]]) -> None:
@@ -64,14 +69,14 @@ async def test_five_tenants_get_the_same_though_one_sends_a_hundred_times_as_muc
     """Jain's index of what they are given while all of them want more."""
     async with Ollama(prompt_delay=SERVICE / 2, num_parallel=4) as sim:
         async with running(backend(sim, 4), middleware=chain(depth=1000)) as proxy, AsyncExitStack() as stack:
-            callers = [Caller(proxy.address, f"t{number}") for number in range(5)]
+            answers = Answers()
+            callers = [Caller(proxy.address, f"t{number}", answers=answers) for number in range(5)]
             await stack.enter_async_context(callers[0].busy(200))
-            await until(proxy, 196)
+            await queued(proxy, 196)
             for caller in callers[1:]:
                 await stack.enter_async_context(caller.busy(2))
             before = len(callers[0].answered)
-            while sum(len(caller.answered) for caller in callers) - before < 250:
-                await asyncio.sleep(SERVICE)
+            await answers.more(250)
             given = [len(callers[0].answered) - before, *(len(caller.answered) for caller in callers[1:])]
             assert sum(given) ** 2 / (5 * sum(count**2 for count in given)) >= 0.95, given
 
@@ -80,29 +85,34 @@ async def test_weights_are_shares() -> None:
     policies = {"heavy": {"queue": {"weight": 4}}}
     async with Ollama(prompt_delay=SERVICE / 2, num_parallel=4) as sim:
         async with running(backend(sim, 4), middleware=chain(), policies=policies) as proxy, AsyncExitStack() as stack:
-            light, heavy = Caller(proxy.address, "light"), Caller(proxy.address, "heavy", {"Policy": "heavy"})
+            answers = Answers()
+            light = Caller(proxy.address, "light", answers=answers)
+            heavy = Caller(proxy.address, "heavy", {"Policy": "heavy"}, answers=answers)
             for caller in (light, heavy):
                 await stack.enter_async_context(caller.busy(20))
-            await until(proxy, 36)
+            await answers.more(30)
             before = len(light.answered), len(heavy.answered)
-            while len(light.answered) + len(heavy.answered) - sum(before) < 250:
-                await asyncio.sleep(SERVICE)
+            await answers.more(250)
             share = (len(heavy.answered) - before[1]) / (len(light.answered) - before[0])
             assert share == pytest.approx(4.0, rel=0.1)
 
 
 async def test_a_quiet_tenant_hardly_notices_a_loud_one() -> None:
-    """Its p99 is at most twice what it has alone."""
+    """Its p99 is at most twice what it has alone. The loud one's requests are of all lengths, as real ones are."""
 
     async def measure() -> str | None:
-        async with Ollama(prompt_delay=2 * SERVICE, num_parallel=8) as sim:
-            async with running(backend(sim, 8), middleware=chain(depth=1000)) as proxy:
-                alone, quiet = ([Caller(proxy.address, f"quiet{number}") for number in range(2)] for _ in range(2))
-                await asyncio.gather(*(caller.again_and_again(20) for caller in alone))
-                async with Caller(proxy.address, "loud").busy(200):
-                    await until(proxy, 192)
-                    await asyncio.gather(*(caller.again_and_again(20) for caller in quiet))
-        solo, beside = (percentile(sum((caller.seconds for caller in group), []), 0.99) for group in (alone, quiet))
+        async with Ollama(token_delay=SERVICE / 5, num_parallel=8) as sim, AsyncExitStack() as stack:
+            proxy = await stack.enter_async_context(running(backend(sim, 8), middleware=chain(depth=1000)))
+            body = chat(tokens=10)
+            alone, quiet = ([Caller(proxy.address, f"q{number}", body=body) for number in range(2)] for _ in range(2))
+            await asyncio.gather(*(caller.again_and_again(20) for caller in alone))
+            lengths = [*range(1, 21)] * 10
+            Random(1).shuffle(lengths)
+            for tokens in lengths:
+                await stack.enter_async_context(Caller(proxy.address, "loud", body=chat(tokens=tokens)).busy(1))
+            await queued(proxy, 192)
+            await asyncio.gather(*(caller.again_and_again(20) for caller in quiet))
+        solo, beside = (percentile(list(chained(*(c.seconds for c in group))), 0.99) for group in (alone, quiet))
         return None if beside <= 2 * solo else f"{beside:.3f} s beside the loud one, {solo:.3f} s alone"
 
     await stable(measure)
@@ -120,7 +130,7 @@ async def test_higher_priorities_go_first() -> None:
             async with asyncio.TaskGroup() as tasks:
                 for number, caller in enumerate(callers):
                     tasks.create_task(caller.again_and_again(1))
-                    await until(proxy, number)
+                    await queued(proxy, number)
                     await sim.wait_for(lambda: sim.counters.active == 1)
                 stall.release()
             order = sorted(callers, key=lambda caller: caller.answered)
@@ -138,12 +148,9 @@ async def test_three_times_what_can_be_served() -> None:
     async def measure() -> str | None:
         async with Ollama(prompt_delay=service, num_parallel=slots) as sim:
             async with running(backend(sim, slots), middleware=chain()) as proxy:
-                async with Caller(proxy.address, "peak").busy(2 * slots) as peak:
-                    await sim.wait_for(lambda: sim.counters.requests >= slots)
-                    while len(peak.answered) < 40:
-                        await asyncio.sleep(service)
+                peak = Caller(proxy.address, "peak")
+                await asyncio.gather(*(peak.again_and_again(5) for _ in range(2 * slots)))
                 rate = (len(peak.answered) - slots) / (peak.answered[-1] - peak.answered[slots - 1])
-                await until(proxy, 0)
                 headers = {"X-Request-Timeout": f"{deadline * 1000:.0f}ms"}
                 caller = Caller(proxy.address, "all", headers)
                 requests = int(3 * rate * 3)
@@ -185,8 +192,7 @@ async def test_who_cannot_be_served_in_time_is_told_when_to_come_back() -> None:
     async with Ollama(prompt_delay=SERVICE) as sim:
         async with running(backend(sim, 1), middleware=chain(wait="10s")) as proxy:
             async with Caller(proxy.address, "a").busy(8) as caller:
-                while len(caller.answered) < 10:
-                    await asyncio.sleep(SERVICE)
+                await caller.answers.more(10)
                 headers = {"Tenant": "a", "X-Request-Timeout": f"{3 * SERVICE * 1000:.0f}ms"}
                 reply = await ask(proxy.address, "POST", "/v1/chat/completions", chat(), headers)
         assert reply.status == 503
@@ -216,7 +222,7 @@ async def test_a_full_queue_has_room_for_who_is_not_in_it() -> None:
             clients = []
             for number in range(3):
                 clients.append(await begin(proxy, {"Tenant": "loud"}))
-                await until(proxy, number)
+                await queued(proxy, number)
                 await sim.wait_for(lambda: sim.counters.active == 1)
             assert (await ask(proxy.address, "POST", "/api/chat", chat(), {"Tenant": "loud"})).status == 503
             quiet = await begin(proxy, {"Tenant": "quiet"})
@@ -239,35 +245,31 @@ async def begin(proxy: Running, headers: dict[str, str] | None = None, **body: A
 
 async def in_line(proxy: Running, sim: Ollama) -> Client:
     client = await begin(proxy, stream=True)
-    await until(proxy, 1)
+    await queued(proxy, 1)
     return client
 
 
 async def in_line_for_an_answer_in_one_piece(proxy: Running, sim: Ollama) -> Client:
     client = await begin(proxy)
-    await until(proxy, 1)
+    await queued(proxy, 1)
     return client
 
 
 async def in_line_for_a_model(proxy: Running, sim: Ollama) -> Client:
-    sim.fault("stall", route="/api/chat", when=lambda seen: seen.model == "qwen3:latest")
-    await begin(proxy, model="qwen3")
-    await sim.wait_for(lambda: sim.counters.active == 2)
+    """One slot is free, but not for this model."""
     client = await begin(proxy, model="qwen3")
-    await until(proxy, 1)
-    return client
+    await sim.wait_for(lambda: sim.counters.active == 2)
+    waits = await begin(proxy, model="qwen3")
+    await queued(proxy, 1)
+    client.hang_up()
+    return waits
 
 
 async def in_line_for_a_further_attempt(proxy: Running, sim: Ollama) -> Client:
-    """Its own slot has gone to the one that waited when its backend failed it."""
-    proxy.app.pool.backends[0].slots = 2
-    fault = sim.fault("reset", route="/api/chat", when=lambda seen: seen.id != sim.requests[0].id, times=1)
-    failing = await begin(proxy, stream=True)
-    while not fault.hits:
-        await asyncio.sleep(0)
-        proxy.app.pool.backends[0].slots = 1
-    await until(proxy, 1)
-    return failing
+    """The other host failed it, and this one is full."""
+    client = await begin(proxy, {"Tenant": "unlucky"}, stream=True)
+    await queued(proxy, 1)
+    return client
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
@@ -275,23 +277,25 @@ async def in_line_for_a_further_attempt(proxy: Running, sim: Ollama) -> Client:
     "state", [in_line, in_line_for_an_answer_in_one_piece, in_line_for_a_model, in_line_for_a_further_attempt]
 )
 async def test_the_place_of_who_leaves_is_free_soon(state: State, reset: bool) -> None:
-    async with Ollama(num_parallel=10) as sim:
-        sim.fault("stall", route="/api/chat", when=lambda seen: seen is sim.requests[0])
-        bounds = {"slots": 1} if state is not in_line_for_a_model else {"slots": 9, "model_slots": {"qwen3": 1}}
-        async with running({"name": "b1", "url": sim.url, **bounds}, middleware=chain(depth=1)) as proxy:
+    async with Ollama(num_parallel=10) as sim, Ollama() as other:
+        sim.fault("stall", times=None)
+        other.fault("reset", times=None)
+        backends = [backend(sim, 3, model_slots={"llama3.2": 1, "qwen3": 1})]
+        if state is in_line_for_a_further_attempt:
+            backends.append(backend(other, 1, "b2"))
+        async with running(*backends, middleware=chain(), pool={"grace": "0s"}) as proxy:
             first = await begin(proxy)
             await sim.wait_for(lambda: sim.counters.active == 1)
             client = await state(proxy, sim)
             gone = time.monotonic()
             client.hang_up(reset=reset)
-            await until(proxy, 0)
+            await queued(proxy, 0)
             assert time.monotonic() - gone < SOON
-            line = await proxy.log.request()
+            await proxy.log.wait_for(lambda log: any(line["queue_ms"] for line in log.requests))
+            line = next(line for line in proxy.log.requests if line["queue_ms"])
             assert line["outcome"] == "client_gone"
-            assert line["queue_ms"] > 0
             assert proxy.app.scheduler.counts.dropped == {"client_gone": 1}
-            first.hang_up(reset=True)
-            sim.clear()
+            first.hang_up()
 
 
 async def test_nothing_is_left_of_hundreds_that_leave() -> None:
@@ -307,10 +311,9 @@ async def test_nothing_is_left_of_hundreds_that_leave() -> None:
 
             for start in range(0, 800, 100):
                 await asyncio.gather(*(one(number) for number in range(start, start + 100)))
-            await until(proxy, 0)
-            async with asyncio.timeout(10):
-                while proxy.app.frame.live or proxy.app.pool.backends[0].active:
-                    await asyncio.sleep(0.001)
+            await queued(proxy, 0)
+            await sim.wait_for(lambda: sim.counters.active == 0)
+            await until(lambda: not proxy.app.frame.live and not proxy.app.pool.backends[0].active)
             assert (await ask(proxy.address, "POST", "/api/chat", chat())).status == 200
 
 
@@ -319,45 +322,43 @@ async def test_nothing_is_left_of_hundreds_that_leave() -> None:
 
 async def test_a_model_whose_slots_are_taken_blocks_nobody() -> None:
     async with Ollama(num_parallel=10) as sim:
-        stall = sim.fault("stall", route="/api/chat", when=lambda seen: seen.model == "qwen3:latest")
-        bounded = backend(sim, 3, model_slots={"qwen3": 1})
-        async with running(bounded, middleware=chain()) as proxy:
-            taken = [await begin(proxy, model="qwen3") for _ in range(6)]
-            await until(proxy, 5)
+        stall = sim.fault("stall", times=1)
+        async with running(backend(sim, 3, model_slots={"qwen3": 1}), middleware=chain()) as proxy:
+            taken = [await begin(proxy, model="qwen3")]
+            await sim.wait_for(lambda: sim.counters.active == 1)
+            taken += [await begin(proxy, model="qwen3") for _ in range(5)]
+            await queued(proxy, 5)
             for tenant in ("a", "b"):
-                reply = await ask(proxy.address, "POST", "/api/chat", chat(), {"Tenant": tenant})
-                assert reply.status == 200
+                assert (await ask(proxy.address, "POST", "/api/chat", chat(), {"Tenant": tenant})).status == 200
             assert waiting(proxy) == 5
             stall.release()
             for client in taken:
                 assert (await client.read()).status == 200
+                client.hang_up()
 
 
 async def test_a_further_attempt_goes_before_all_who_wait() -> None:
     async with Ollama() as one, Ollama() as two:
-        backends = backend(one, 1), backend(two, 1, "b2")
-        async with running(*backends, middleware=chain()) as proxy:
-            stalls = [sim.fault("stall", route="/api/chat") for sim in (one, two)]
-            running_first = [await begin(proxy, {"Tenant": "first"}) for _ in range(2)]
-            for sim in (one, two):
-                await sim.wait_for(lambda sim=sim: sim.counters.active == 1)  # type: ignore[misc]
-            others = []
-            for number in range(3):
-                others.append(await begin(proxy, {"Tenant": f"other{number}"}))
-                await until(proxy, number + 1)
-            await one.stop()  # the one that it runs has to go elsewhere, and that one is full
-            proxy.app.pool.backends[0].health.draining = True
-            async with asyncio.timeout(5):
-                while waiting(proxy) != 4:
-                    await asyncio.sleep(0)
-            for stall in stalls:
-                stall.release()
-            for client in (*running_first, *others):
+        stalls = {sim: sim.fault("stall", times=None) for sim in (one, two)}
+        async with running(backend(one, 1), backend(two, 1, "b2"), middleware=chain()) as proxy:
+            clients = []
+            for tenant in ("first", "second", "third", "fourth", "fifth"):
+                clients.append(await begin(proxy, {"Tenant": tenant}))
+                await until(lambda: one.counters.active + two.counters.active + waiting(proxy) == len(clients))
+            hosts = {host.requests[0].header("tenant"): host for host in (one, two)}
+            failing, full = hosts[b"second"], hosts[b"first"]
+            proxy.app.pool.backends[(one, two).index(failing)].health.draining = True
+            failing.drop(reset=True)
+            await queued(proxy, 4)
+            full.clear()
+            stalls[full].release()
+            for client in clients:
                 assert (await client.read()).status == 200
-            tenants = [seen.header("tenant") for seen in two.seen("/api/chat")]
-            assert tenants == [b"first", b"first", b"other0", b"other1", b"other2"]
+                client.hang_up()
+            tenants = [seen.header("tenant") for seen in full.seen("/api/chat")]
+            assert tenants == [b"first", b"second", b"third", b"fourth", b"fifth"]
             retried = next(line for line in proxy.log.requests if line["attempts"] == 2)
-            assert (retried["tenant"], retried["status"]) == ("first", 200)
+            assert retried["tenant"] == "second"
             assert retried["queue_ms"] > 0
 
 
@@ -374,7 +375,7 @@ async def test_ten_thousand_waiters_do_not_slow_a_stream() -> None:
                 await client.read_head()
                 idle = await gaps(client, 250)
                 tasks = [asyncio.create_task(wait(proxy, number)) for number in range(10_000)]
-                await until(proxy, 10_000)
+                await queued(proxy, 10_000)
                 churning = asyncio.create_task(churn(proxy, tasks))
                 beside = await gaps(client, 250)
                 churning.cancel()
@@ -394,7 +395,7 @@ async def gaps(client: Client, chunks: int) -> list[float]:
     for _ in range(chunks):
         await client.read_chunk()
         times.append(time.monotonic())
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in pairwise(times)]
 
 
 async def wait(proxy: Running, number: int) -> None:

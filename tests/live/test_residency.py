@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.backend import Backend, Resident, make_backend
+from proxy.backend import Backend, make_backend
 from proxy.exchange import Exchange
 from proxy.lease import Lease
+from proxy.memory import Resident
 from proxy.pool import Pool, PoolOptions
 from tests.support.asgi import make_exchange
 
@@ -106,7 +107,7 @@ async def replay(seed: int) -> list[Host]:
 
 
 def look(backend: Backend, host: Host) -> None:
-    backend.saw_running({f"registry.ollama.ai/library/{model}:latest": Resident() for model in host.held})
+    backend.memory.saw({f"registry.ollama.ai/library/{model}:latest": Resident() for model in host.held})
 
 
 async def chat(model: str) -> Exchange:

@@ -19,7 +19,7 @@ from middleware.credentials.keys import new_key
 from proxy.errors import render
 from proxy.exchange import Exchange
 from proxy.explain import Explains
-from proxy.services import Policies
+from proxy.services import Keepsakes, Policies
 from tests.conftest import Need
 from tests.support.asgi import call, make_exchange, ok
 from tests.support.clock import ManualClock
@@ -195,16 +195,22 @@ class Everything:
         )
         listed = team.file.parent / "authorized_keys"
         listed.write_text(f'tenant="physics",policy="research" {key.line}\n')
-        self.auth = Auth(
+        self.keepsakes = Keepsakes()
+        self.auth = self.loaded()
+
+    def loaded(self) -> Auth:
+        """Return the plugin as a policy file makes it that is loaded (again)."""
+        return Auth(
             ok,
-            clock=team.clock,
+            clock=self.team.clock,
             policies=POLICIES,
-            keys=team.file,
+            keepsakes=self.keepsakes,
+            keys=self.team.file,
             jwt=JwtOptions(issuer=self.issuer, audience="ollama", jwks_url=f"{self.issuer}/keys"),
             introspection=IntrospectionOptions(
                 url=f"{self.issuer}/introspect", client_id="proxy", client_secret=SecretStr("secret")
             ),
-            ollama_keys=listed,
+            ollama_keys=self.team.file.parent / "authorized_keys",
             path_token=True,
             mtls=CertificateOptions(),
             addresses=[ADDRESS],
@@ -289,6 +295,22 @@ async def test_a_signature_is_taken_once(everything: Everything) -> None:
     headers = [("Authorization", everything.signature())]
     assert (await everything.asked(headers=headers))[0] == 200
     assert (await everything.asked(headers=headers))[0] == 401
+
+
+async def test_after_a_reload_no_signature_is_taken_again(everything: Everything) -> None:
+    headers = [("Authorization", everything.signature())]
+    assert (await everything.asked(headers=headers))[0] == 200
+    everything.auth = everything.loaded()
+    assert (await everything.asked(headers=headers))[0] == 401
+
+
+async def test_a_reload_while_the_provider_is_down_shuts_nobody_out(everything: Everything) -> None:
+    it = everything
+    assert await it.asked(headers=bearer(it.jwt(sub="dave"))) == (200, "dave", None)
+    it.provider.answers.clear()
+    it.auth = it.loaded()
+    assert await it.asked(headers=bearer(it.jwt(sub="dave", jti="another"))) == (200, "dave", None)
+    assert it.provider.asked["/keys"] == 1
 
 
 async def test_a_key_that_leaves_the_file_is_refused(everything: Everything) -> None:

@@ -124,9 +124,10 @@ async def test_the_body_is_not_read_for_a_limit_on_requests(store: MemoryStore) 
     assert exchange._body is None
 
 
-async def test_a_body_on_which_a_limit_depends_must_be_readable(store: MemoryStore) -> None:
+@pytest.mark.parametrize("body", [b"{not json", b'{"x":' + b"[" * 300 + b"]" * 300 + b"}"])
+async def test_a_body_on_which_a_limit_depends_must_be_readable(store: MemoryStore, body: bytes) -> None:
     plugin = RateLimit(ok, store=store, tokens=Rate.parse("10/day"))
-    answer = await call(plugin, make_exchange(body=b"{not json"))
+    answer = await call(plugin, make_exchange(body=body))
     assert answer.error is not None
     assert answer.error.status == 400
 

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+import structlog
 
 from config.load import load_text
 from config.problems import Invalid
 from proxy.app import App, check
 from proxy.routes import Match
+from proxy.simulator import Ollama
 from proxy.wiring import make_routes, server_options
-from tests.support.proxy import Lines
+from tests.support.proxy import Lines, running
 
 FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
@@ -67,3 +69,15 @@ def test_tls_files_that_are_no_certificates_are_named(tmp_path: Path) -> None:
         App(load_text(text, folder=tmp_path), Lines())
     assert "backends[0].tls" in str(invalid.value)
     assert "ca.pem" in str(invalid.value)
+
+
+async def test_the_log_is_as_the_file_says_and_follows_a_reload() -> None:
+    async with Ollama() as one, running(one.url, log={"level": "debug", "format": "ecs"}) as proxy:
+        log = structlog.get_logger("ollama_proxy.test")
+        log.debug("heard")
+        assert proxy.log.events[-1]["event.action"] == "heard"
+        proxy.app.reload(load_text(f"backends: [{{name: a, url: '{one.url}'}}]\n"))
+        log.debug("unheard")
+        log.info("heard_again")
+        assert proxy.log.events[-1]["event"] == "heard_again"
+        assert b"unheard" not in b"".join(proxy.log.raw)

@@ -1,148 +1,118 @@
 """proxy/backend.py."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from proxy.backend import Backend, Resident, make_backend
-from proxy.health import Health, Rules
+from proxy.backend import Backend, compare, make_backend
+from proxy.health import Rules
 
 
-def backend(**more: object) -> Backend:
-    return make_backend("a", "http://127.0.0.1:1", **more)  # type: ignore[arg-type]
-
-
-def test_who_it_is() -> None:
-    assert make_backend("a", "http://127.0.0.1:11434").host == b"127.0.0.1:11434"
-    assert make_backend("a", "http://[::1]:11434").host == b"[::1]:11434"
-    assert make_backend("a", "https://gpu.example.com").host == b"gpu.example.com"
-    assert make_backend("a", "http://127.0.0.1:1", shown="${URL}").shown == "${URL}"
-    assert "a up, 0 of 4 active" in repr(backend(slots=4))
+def backend(name: str = "a", **more: object) -> Backend:
+    return make_backend(name, "http://127.0.0.1:1", **more)  # type: ignore[arg-type]
 
 
 def test_what_it_has() -> None:
     one = backend()
     assert one.has("m") is None
     assert one.has(None) is True
+    one.models = {"m": {}}
+    assert (one.has("m"), one.has("n")) == (True, False)
+
+
+def test_what_was_changed_there_it_may_have() -> None:
+    one = backend()
+    one.models = {"m": {}}
+    one.changed_at = 1.0
+    assert (one.has("m"), one.has("n")) == (True, None)
+
+
+def test_what_it_lacks_it_does_not_have() -> None:
+    one = backend()
     one.models = {"m": {}, "n": {}}
-    assert (one.has("m"), one.has("x")) == (True, False)
-    one.resident["m"] = Resident()
-    one.forget("m")
-    assert one.has("m") is False
+    one.memory.began("m", (), 0.0)
+    one.memory.answered("m")
+    one.lacks("m")
+    one.lacks("m")
+    assert (one.has("m"), one.has("n")) == (False, True)
     assert not one.resident
 
 
-def test_slots_of_the_backend_and_of_a_model() -> None:
+def test_slots_bound_what_runs() -> None:
     one = backend(slots=2, model_slots={"big": 1})
     assert one.free("big")
-    one.began("big", 0.0)
+    one.memory.began("big", (), 0.0)
     one.active = 1
     assert not one.free("big")
     assert one.free("small")
     one.active = 2
     assert not one.free("small")
-    assert not one.free(None)
+    assert one.free(None)
+    assert (one.active_by_model["big"], one.loading["big"]) == (1, 1)
 
 
-def test_load_counts_weight_recent_failures_and_the_ramp() -> None:
-    one = backend(weight=2.0)
-    one.active = 4
-    assert one.load(0.0) == 2.0
-    one.health.failures = 4
-    assert one.load(0.0) == 3.0
-    back = make_backend("b", "http://127.0.0.1:1", rules=Rules(down_after=1, ramp=10.0))
-    back.active = 1
+def test_failures_count_as_load_for_a_while() -> None:
+    one = backend()
+    one.active = 2
+    assert one.busy(100.0) == 2
+    one.failed(100.0)
+    assert one.busy(100.0) == 3
+    one.failed(100.0)
+    assert one.busy(100.0) == 4
+    assert one.busy(110.0) == pytest.approx(3)
+    one.failed(110.0)
+    assert one.busy(110.0) == pytest.approx(4)
+    assert one.busy(10_000.0) == 2
+
+
+def test_it_gets_work_by_its_weight_and_less_while_it_comes_back() -> None:
+    assert backend(weight=2.0).room(0.0) == 2.0
+    back = backend(weight=2.0, rules=Rules(down_after=1, ramp=10.0))
     back.health.probe_failed(0.0, "refused")
     back.health.probe_succeeded(100.0)
-    assert back.load(100.0) == pytest.approx(10.0)
-    assert back.load(110.0) == 1.0
+    assert back.room(100.0) == pytest.approx(0.2)
+    assert back.room(110.0) == 2.0
 
 
-def test_a_model_is_loading_until_its_first_byte() -> None:
-    one = backend()
-    one.began("m", 1.0)
-    assert one.loading["m"] == 1
-    one.answered("m")
-    assert "m" in one.resident
-    assert not one.loading["m"]
-    one.ended("m")
-    assert not one.active_by_model
-    one.began("m", 2.0)
-    assert not one.loading["m"]
+def test_who_is_slow_is_told_model_by_model() -> None:
+    fast, slow, other = backend("fast"), backend("slow"), backend("other")
+    for one, seconds in ((fast, 0.1), (slow, 0.9), (other, 0.5)):
+        one.waited("m", seconds, 0.0)
+    other.waited("n", 9.0, 0.0)
+    compare([fast, slow, other], 1.0)
+    assert fast.slowness == {"m": 0.5}
+    assert slow.slowness == {"m": pytest.approx(1.8)}
+    assert other.slowness == {}  # the mean, and a model that nobody else runs
+    assert other.first_byte == pytest.approx(2.2)
 
 
-def test_a_load_that_was_given_up_is_none() -> None:
-    one = backend()
-    one.began("m", 1.0)
-    one.began("m", 1.0)
-    one.ended("m")
-    assert one.loading["m"]
-    one.ended("m")
-    assert not one.loading["m"]
+def test_noise_and_what_is_long_past_are_held_against_nobody() -> None:
+    one, two = backend("one"), backend("two")
+    one.waited("m", 0.10, 0.0)
+    two.waited("m", 0.12, 0.0)
+    compare([one, two], 1.0)
+    assert (one.slowness, two.slowness) == ({}, {})
+    two.waited("m", 5.0, 0.0)
+    compare([one, two], 1.0)
+    assert two.slowness == {"m": pytest.approx(2 * 1.096 / 1.196)}
+    one.waited("m", 0.1, 400.0)
+    compare([one, two], 400.0)
+    assert (one.slowness, two.slowness) == ({}, {})
+    one.waited("z", 0.0, 400.0)
+    two.waited("z", 0.0, 400.0)
+    compare([one, two], 400.0)  # nothing to divide by
+    compare([], 400.0)
 
 
-def test_its_room_is_learned_from_what_it_throws_out() -> None:
-    one = backend()
-    for at, model in enumerate(["a", "b"]):
-        one.began(model, at)
-        one.answered(model)
-        one.ended(model)
-    one.saw_running({"a": Resident(), "b": Resident()})
-    assert one.victim() == float("-inf")
-    one.began("c", 5.0)
-    one.answered("c")
-    one.ended("c")
-    one.saw_running({"b": Resident(), "c": Resident()})
-    assert one.room == 2
-    assert one.victim() == 1.0
-    one.began("d", 6.0)
-    one.answered("d")
-    assert set(one.resident) == {"c", "d"}
+def test_the_same_host_in_other_words() -> None:
+    one = backend(slots=2)
+    one.active = 1
+    one.describe_anew(backend(slots=4, weight=3.0, model_slots={"m": 1}, shown="gpu", headers=[(b"a", b"b")]))
+    assert (one.slots, one.weight, one.model_slots, one.shown, one.headers) == (
+        4, 3.0, {"m": 1}, "gpu", [(b"a", b"b")],
+    )  # fmt: skip
+    assert one.active == 1
 
 
-def test_a_model_that_only_expired_says_nothing_about_room() -> None:
-    one = backend()
-    one.saw_running({"a": Resident(), "b": Resident()})
-    one.saw_running({"b": Resident()})
-    assert one.room is None
-    one.saw_running({})
-    assert one.room is None
-
-
-def test_what_we_use_now_is_resident_whatever_a_slow_answer_says() -> None:
-    one = backend()
-    one.began("m", 1.0)
-    one.answered("m")
-    one.saw_running({})
-    assert "m" in one.resident
-    one.ended("m")
-    one.saw_running({})
-    assert "m" not in one.resident
-
-
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["began", "answered", "ended"])), max_size=60))
-def test_counts_come_back_to_nothing(steps: list[tuple[str, str]]) -> None:
-    one, open_requests = backend(), dict.fromkeys("abcd", 0)
-    for at, (model, step) in enumerate(steps):
-        if step == "began":
-            one.began(model, at)
-            open_requests[model] += 1
-        elif open_requests[model]:
-            if step == "answered":
-                one.answered(model)
-            else:
-                one.ended(model)
-                open_requests[model] -= 1
-    for model, count in open_requests.items():
-        for _ in range(count):
-            one.ended(model)
-    assert not one.active_by_model
-    assert not +one.loading
-
-
-def test_the_trend_follows() -> None:
-    one = backend()
-    one.waited(1.0)
-    one.waited(2.0)
-    assert one.first_byte == pytest.approx(1.2)
-    assert isinstance(one.health, Health)
+def test_it_says_how_it_is() -> None:
+    one = backend(slots=2)
+    one.last_error = "refused"
+    assert repr(one) == "<Backend a up, 0 of 2 active, last error: refused>"

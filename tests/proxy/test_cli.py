@@ -117,7 +117,7 @@ async def test_sighup_loads_the_file_again(tmp_path: Path) -> None:
         process = await start("serve", cwd=tmp_path)
         await line_with(process.stderr, "chain")
         process.send_signal(signal.SIGHUP)
-        assert '"generation":2' in await line_with(process.stdout, "config_loaded")
+        assert '"config_generation":2' in await line_with(process.stdout, "config_loaded")
         file.write_text("backends: []\n")
         assert "backends" in await line_with(process.stdout, "config_refused")
         process.send_signal(signal.SIGTERM)

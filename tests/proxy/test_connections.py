@@ -23,8 +23,8 @@ async def test_refusals_are_logged_a_few_per_second(monkeypatch: pytest.MonkeyPa
         state.log_refusal(REFUSED, None)
         state.log_refusal(REFUSED, None)
     assert len(logs) == LOGGED_PER_SECOND + 2
-    assert logs[0]["client"] == "192.0.2.1"
-    assert (logs[-2]["left_out"], logs[-2]["client"]) == (7, "unix")
+    assert logs[0]["client_address"] == "192.0.2.1"
+    assert (logs[-2]["left_out"], logs[-2]["client_address"]) == (7, "unix")
     assert logs[-1]["left_out"] == 0
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.asgi import Scope
 from proxy.departure import gone_because, when_gone
+from proxy.errors import Refused
 
 
 @pytest.mark.parametrize("scope", [{"type": "http"}, {"type": "http", "state": {}}])
@@ -16,10 +17,11 @@ def test_another_server_tells_nothing(scope: Scope) -> None:
 
 def test_our_server_is_asked() -> None:
     registered: list[Callable[[], None]] = []
-    scope: Scope = {"type": "http", "state": {"when_gone": registered.append, "gone": "write_timeout"}}
+    reason = Refused(408, "the client read nothing", code="write_timeout")
+    scope: Scope = {"type": "http", "state": {"when_gone": registered.append, "gone": reason}}
 
     def callback() -> None: ...
 
     assert when_gone(scope, callback)
     assert registered == [callback]
-    assert gone_because(scope) == "write_timeout"
+    assert gone_because(scope) is reason

@@ -1,8 +1,11 @@
 """proxy/endpoint.py."""
 
+import asyncio
+
 import pytest
 
 from proxy.simulator import Ollama
+from tests.support.backend import eventually
 from tests.support.proxy import running
 from tests.support.wire import ask
 
@@ -21,6 +24,27 @@ async def test_a_backend_can_be_named(by_header: bool) -> None:
             assert sim.counters.requests == before + 3
             assert sim.last.target == b"/api/chat"
         assert {line["route"] for line in proxy.log.requests} == {"/api/chat"}
+
+
+@pytest.mark.parametrize("by_header", [False, True])
+async def test_the_queue_waits_for_the_backend_that_is_named(by_header: bool) -> None:
+    async with Ollama() as one, Ollama() as two:
+        hosts = [{"name": f"b{n}", "url": sim.url, "slots": 1} for n, sim in enumerate((one, two), 1)]
+        async with running(*hosts, middleware=["logging", "queue", "retry"]) as proxy:
+            assert (await ask(proxy.address, "POST", "/-/backends/b1/api/chat", CHAT)).clean  # it is warm there
+            held = two.fault("stall", route="/api/chat")
+            path = "/api/chat" if by_header else "/-/backends/b2/api/chat"
+            headers = {"X-Ollama-Backend": "b2"} if by_header else {}
+            chats = [asyncio.create_task(ask(proxy.address, "POST", path, CHAT, headers)) for _ in range(2)]
+            await eventually(lambda: held.hits == 1 and proxy.app.scheduler.status().waiting != {})
+            assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).clean
+            assert len(one.seen("/api/chat")) == 2
+            held.release()
+            assert all(reply.clean for reply in await asyncio.gather(*chats))
+            assert len(two.seen("/api/chat")) == 2
+            reply = await ask(proxy.address, "POST", "/api/chat", CHAT, {"X-Ollama-Backend": "nope"})
+            assert reply.status == 404
+            assert b"there are b1, b2" in reply.body
 
 
 async def test_a_backend_that_there_is_not() -> None:

@@ -1,5 +1,6 @@
 """proxy/errors.py."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -9,15 +10,16 @@ from proxy import errors
 from proxy.asgi import header
 from proxy.errors import (
     BadAnswer,
+    Cancelled,
     ConnectFailed,
     ConnectionLost,
     Flavor,
     NotRouted,
     ProxyError,
     Refused,
+    ShuttingDown,
     Truncated,
     UpstreamAnswer,
-    UpstreamError,
     UpstreamTimeout,
     render,
     render_record,
@@ -33,6 +35,8 @@ FLAVORS: list[Flavor] = ["ollama", "openai", "anthropic", "text"]
         (Refused(403, "no", code="model_not_allowed"), 403, "model_not_allowed", "refused"),
         (Refused(418, "no"), 418, "refused", "refused"),
         (NotRouted(404, "404 page not found"), 404, "not_found", "refused"),
+        (Cancelled("no"), 499, "cancelled", "cancelled"),
+        (ShuttingDown(), 503, "shutdown", "shutdown"),
         (ConnectFailed("x"), 502, "upstream_unreachable", "upstream_failed"),
         (ConnectionLost("x", sent=True, reused=False), 502, "upstream_connection_lost", "upstream_failed"),
         (BadAnswer("x"), 502, "upstream_bad_answer", "upstream_failed"),
@@ -50,8 +54,13 @@ def test_each_error_says_what_it_is(error: ProxyError, status: int, code: str, o
 
 def test_the_tree_is_the_one_that_is_drawn() -> None:
     drawn = {line.split("── ")[1].split()[0] for line in (errors.__doc__ or "").splitlines() if "── " in line}
-    real: list[type[ProxyError]] = [Refused, *Refused.__subclasses__(), UpstreamError, *UpstreamError.__subclasses__()]
-    assert drawn == {error.__name__ for error in real}
+    assert drawn == {error.__name__ for error in below(ProxyError)}
+
+
+def below(error: type[ProxyError]) -> Iterator[type[ProxyError]]:
+    for kind in error.__subclasses__():
+        yield kind
+        yield from below(kind)
 
 
 def test_what_may_have_arrived() -> None:

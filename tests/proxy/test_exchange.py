@@ -110,6 +110,14 @@ async def test_an_unread_body_is_passed_on_as_it_comes() -> None:
     assert await exchange.receive() == {"type": "http.request", "body": b"b", "more_body": False}
 
 
+async def test_where_everybody_is_answered_no_body_is_read() -> None:
+    budget = BodyBudget()
+    exchange = make_exchange("GET", "/", body=CHAT, headers=[("content-length", str(len(CHAT)))], bodies=budget)
+    assert await exchange.body() == b""
+    assert budget.held == 0
+    assert await exchange.receive() == {"type": "http.request", "body": CHAT, "more_body": False}
+
+
 async def test_a_read_body_is_handed_out_again() -> None:
     exchange = make_exchange(body=[CHAT[:5], CHAT[5:]])
     whole: Message = {"type": "http.request", "body": CHAT, "more_body": False}

@@ -130,12 +130,29 @@ def test_what_went_without_waiting_is_paid_for() -> None:
     assert [one.tenant for one in served(queue, 4)] == ["b", "a", "b", "a"]
 
 
-@pytest.mark.parametrize(("tokens", "after"), [(50, "bbbbba"), (10, "baba"), (0, "baab")])
-def test_the_true_cost_is_what_counts_in_the_end(tokens: int, after: str) -> None:
-    queue = filled(*[claim("a"), claim("b")] * 10)
-    assert [one.tenant for one in served(queue, 1)] == ["a"]
-    queue.settle(claim("a"), tokens)
-    assert "".join(one.tenant for one in served(queue, len(after))) == after
+@pytest.mark.parametrize(("took", "shares"), [(10, [1, 1]), (40, [1, 4]), (1, [10, 1]), (0, [20, 1])])
+def test_what_the_latest_requests_took_is_what_the_next_ones_pay(took: int, shares: list[int]) -> None:
+    """Shares are counted in requests here: `a` and `b` are both expected to take ten tokens each, and `b` does."""
+    queue: FairQueue[Claim] = FairQueue()
+    for tenant, tokens in (("a", took), ("b", 10)):
+        queue.charge(claim(tenant))
+        for _ in range(3):
+            queue.learn(claim(tenant), tokens)
+    for one in (claim("a"), claim("b")):
+        for _ in range(1200):
+            queue.push(one, one)
+    given = Counter(one.tenant for one in served(queue, 1100))
+    assert given["a"] / given["b"] == pytest.approx(shares[0] / shares[1], rel=0.05)
+
+
+def test_of_a_new_tenant_what_the_others_took_is_expected() -> None:
+    queue: FairQueue[Claim] = FairQueue()
+    queue.charge(claim("a", cost=100))  # pays all of it
+    queue.learn(claim("a", cost=100), 10)
+    for one in (claim("b", cost=100), claim("a", cost=100)):
+        for _ in range(30):
+            queue.push(one, one)
+    assert "".join(one.tenant for one in served(queue, 16)) == "bbbbbbbbbb" + "bababa"
 
 
 # Order
@@ -177,6 +194,14 @@ def test_one_lane_that_is_full_blocks_nobody() -> None:
     queue.drain(slots)
     assert [one.lane for one in slots.taken] == ["x", "x"]
     assert slots.offers == 3  # a lane is asked for once
+
+
+def test_one_lane_can_be_looked_at_alone() -> None:
+    queue = filled(*[claim("a", "x")] * 2, *[claim("a", "y")] * 2)
+    slots = Slots(3)
+    queue.drain(slots, "y")
+    assert [one.lane for one in slots.taken] == ["y", "y"]
+    assert slots.offers == 2
 
 
 def test_who_is_gone_is_passed_over_and_pays_nothing() -> None:
@@ -459,7 +484,7 @@ class Anything(RuleBasedStateMachine):
     )
     def run(self, tenant: str, lane: str, cost: int, more: int) -> None:
         self.queue.charge(claim(tenant, lane, cost))
-        self.queue.settle(claim(tenant, lane, cost), max(0, cost + more))
+        self.queue.learn(claim(tenant, lane, cost), max(0, cost + more))
 
     @rule(tenant=st.sampled_from("abcd"), lane=st.sampled_from("xyz"), priority=st.sampled_from([0, 5]))
     def look(self, tenant: str, lane: str, priority: float) -> None:

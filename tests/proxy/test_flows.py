@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.flows import REMEMBERED, Claim, Crowds, Entry, Flow, Level, Line, Sizes, Tenant
+from proxy.flows import LEAST, REMEMBERED, Claim, Crowds, Entry, Flow, Learned, Level, Line, Sizes, Tenant
 
 
 def make_line() -> Line[int]:
@@ -62,6 +62,33 @@ def test_a_tenant_spreads_its_weight() -> None:
         waits(line, flow, 0)
     tenant.weigh()
     assert [line.weight for line in lines] == [0.5] * 4
+
+
+def test_what_is_learned() -> None:
+    learned = Learned()
+    assert not learned
+    assert learned.ratio == 1.0
+    for _ in range(50):
+        learned.note(1000, 100)
+    assert learned
+    assert learned.ratio == pytest.approx(0.1)
+    for _ in range(100):
+        learned.note(10, 20)
+    assert learned.ratio == pytest.approx(2, rel=0.1)
+    for _ in range(1000):
+        learned.note(10, 0)
+    assert learned.ratio == LEAST
+
+
+def test_what_is_paid_is_what_was_taken_however_it_changes() -> None:
+    """Whoever says much and takes little cannot take much for little afterwards."""
+    learned, paid, taken = Learned(), 0.0, 0
+    for number in range(1000):
+        expected, took = ((16_000, 10), (1_000, 10_000))[number % 2]
+        paid += expected * learned.ratio
+        learned.note(expected, took)
+        taken += took
+    assert paid == pytest.approx(taken, rel=0.2)
 
 
 def test_the_debts_of_the_latest_are_remembered() -> None:

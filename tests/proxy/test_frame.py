@@ -1,7 +1,7 @@
 """proxy/frame.py."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -196,6 +196,46 @@ async def test_the_client_leaving_cancels_whatever_is_awaited() -> None:
     assert not task.cancelled()
     assert watcher.finished[0].outcome == "client_gone"
     assert not server.sent
+
+
+async def test_a_server_that_calls_back_needs_no_task_to_wait() -> None:
+    """In every state of a request: here before its body was asked for. Why the server hung up is noted."""
+    waiting = asyncio.Event()
+    left: list[Callable[[], None]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    server = Server(b"{}")
+    server.scope["state"] = {"when_gone": left.append}
+    frame, watcher = make(app)
+    task = asyncio.create_task(frame(server.scope, server.receive, server.send))
+    await waiting.wait()
+    server.scope["state"]["gone"] = Refused(408, "the client read nothing", code="write_timeout")
+    left[0]()
+    await task
+    (exchange,) = watcher.finished
+    assert exchange.outcome == "client_gone"
+    assert exchange.error is not None
+    assert exchange.error.code == "write_timeout"
+    assert not server.sent
+
+
+async def test_a_client_that_goes_behind_the_end_of_a_request_changes_nothing() -> None:
+    left: list[Callable[[], None]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        raise Truncated("the backend died")
+
+    server = Server()
+    server.scope["state"] = {"when_gone": left.append}
+    exchange = await serve(app, server)
+    left[0]()  # the server closes a connection whose answer lacks its end
+    await asyncio.sleep(0)
+    assert not exchange.gone
+    assert exchange.outcome == "upstream_truncated"
 
 
 async def test_leaving_right_behind_the_terminator_is_completion() -> None:

@@ -8,12 +8,16 @@ from proxy.routes import OLLAMA, Route
 WELL_KNOWN = {"chat", "text_completion", "embeddings"}
 
 
-@pytest.mark.parametrize("route", [route for route in OLLAMA if route.kind == "inference"], ids=lambda route: route.path)
+@pytest.mark.parametrize(
+    "route", [route for route in OLLAMA if route.kind == "inference"], ids=lambda route: route.path
+)
 def test_every_route_that_runs_a_model_is_an_operation(route: Route) -> None:
     assert operation_of(route) in WELL_KNOWN | {"transcription"}
 
 
-@pytest.mark.parametrize("route", [route for route in OLLAMA if route.kind != "inference"], ids=lambda route: route.path)
+@pytest.mark.parametrize(
+    "route", [route for route in OLLAMA if route.kind != "inference"], ids=lambda route: route.path
+)
 def test_no_other_route_is(route: Route) -> None:
     assert operation_of(route) is None
 

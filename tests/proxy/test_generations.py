@@ -58,7 +58,7 @@ async def test_time_per_token_needs_tokens_that_were_counted(usage: Usage | None
     [
         ({"outcome": "upstream_truncated", "error": Truncated("broke off")}, "upstream_truncated"),
         ({"outcome": "client_gone"}, "client_gone"),
-        ({"status": 400}, "completed"),
+        ({"status": 400}, "status_400"),
         ({"outcome": None}, "shutdown"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy.asgi import Receive, Send
-from proxy.departure import gone_because, when_gone
+from proxy.departure import when_gone
 from proxy.guard import KEPT_BYTES, GuardedProtocol
 from proxy.server import Server, ServerOptions, serve
 from tests.support.raw import PATIENCE, Handler, Raw, Recorder, Seen, read_body, reply, wait_for_disconnect
@@ -213,7 +213,7 @@ async def test_a_body_that_stops_is_timed_out(start: bytes) -> None:
         assert (await client.response()).status == 408
         seen = await app.next()
         await happens(seen.gone)
-        assert gone_because(seen.scope) == "body_timeout"
+        assert seen.dropped == "body_timeout"
         assert not seen.complete
 
 
@@ -288,7 +288,7 @@ async def test_a_bad_chunk_in_the_middle_ends_the_request() -> None:
         assert (await client.response()).status == 400
         assert await client.rest() == b""
         await happens(seen.gone)
-        assert gone_because(seen.scope) == "malformed_request"
+        assert seen.dropped == "malformed_request"
         assert len(app.seen) == 1
 
 
@@ -349,7 +349,7 @@ async def test_what_stands_between_chunks_is_bounded(filler: bytes) -> None:
         await client.send(filler)
         assert (await client.response()).status == 400
         await happens(seen.gone)
-        assert gone_because(seen.scope) == "bad_chunk_overhead"
+        assert seen.dropped == "bad_chunk_overhead"
 
 
 async def test_chunks_of_one_byte_are_not_too_much_between_chunks() -> None:
@@ -386,7 +386,7 @@ async def test_receive_tells_of_a_client_that_goes(leave: Callable[[Raw], None],
         seen = await app.next()
         leave(client)
         await happens(seen.gone)
-        assert gone_because(seen.scope) is None
+        assert seen.dropped is None
     assert len(app.seen) == 1, "what stood behind it is not executed"
 
 
@@ -457,7 +457,7 @@ async def test_a_stream_that_is_stuck_learns_of_a_client_that_goes(leave: Callab
         await paused(connection, "writing")
         leave(client)
         await happens(seen.gone)
-        assert gone_because(seen.scope) is None
+        assert seen.dropped is None
 
 
 # Clients that do not read
@@ -469,7 +469,7 @@ async def test_a_client_that_does_not_read_is_dropped() -> None:
         seen = await app.next()
         (connection,) = connections(server)
         await happens(seen.gone)
-        assert gone_because(seen.scope) == "write_timeout"
+        assert seen.dropped == "write_timeout"
         assert connection.transport.get_write_buffer_size() <= 65_536 + 1100
 
 
@@ -567,7 +567,7 @@ async def test_too_much_behind_a_request_ends_it() -> None:
         seen = await app.next()
         await client.send(b"a" * (KEPT_BYTES + 1))
         await happens(seen.gone)
-        assert gone_because(seen.scope) == "pipeline_overflow"
+        assert seen.dropped == "pipeline_overflow"
 
 
 async def test_too_much_at_once_behind_a_request_ends_it() -> None:
@@ -804,7 +804,7 @@ async def test_a_refusal_is_logged_without_what_the_client_sent() -> None:
             "log_level": "warning",
             "status": 400,
             "reason": "bad_target",
-            "client": "127.0.0.1",
+            "client_address": "127.0.0.1",
             "left_out": 0,
         }
     ]

@@ -20,10 +20,9 @@ def after(*steps: str, rules: Rules = RULES) -> Health:
                 health.probe_failed(now, "refused")
             case "r":
                 health.try_it(now)
-                health.request_succeeded(now)
+                health.request_succeeded(now, now)
             case "R":
-                health.try_it(now)
-                if health.request_failed(now, "reset"):
+                if health.request_failed(now, "reset", trial=health.try_it(now)):
                     health.eject(now, "reset")
             case _:
                 now += float(step)
@@ -44,9 +43,15 @@ def after(*steps: str, rules: Rules = RULES) -> Health:
         (["P", "P", "P", "r"], "up", "serves again"),
         (["R"], "suspect", "reset"),
         (["R", "p"], "suspect", "reset"),
+        (["R", "1", "p"], "up", "answers"),
+        (["R", "R", "1", "p"], "suspect", "reset"),
+        (["R", "R", "2", "p"], "up", "answers"),
+        (["R", "1", "p", "R", "1", "p"], "suspect", "reset"),
+        (["R", "1", "p", "R", "2", "p"], "up", "answers"),
         (["R", "r"], "up", "serves again"),
         (["R"] * 4, "ejected", "4 requests failed in a row, the last: reset"),
         (["R", "R", "R", "r", "R"], "suspect", "reset"),
+        (["R", "1", "p", "R", "2", "p", "R", "4", "p", "R"], "ejected", "4 requests failed in a row, the last: reset"),
         (["R"] * 4 + ["p", "p", "p"], "ejected", "4 requests failed in a row, the last: reset"),
         (["R"] * 4 + ["31", "r"], "up", "serves again"),
         (["R"] * 4 + ["P", "P", "P"], "down", "refused"),
@@ -60,23 +65,49 @@ def test_states(steps: list[str], state: str, reason: str) -> None:
 def test_an_ejected_backend_gets_exactly_one_request_when_its_time_is_up() -> None:
     health = after(*["R"] * 4)
     assert not health.usable(29.9)
+    assert not health.try_it(29.9)
     assert health.usable(30.0)
-    health.try_it(30.0)
+    assert health.try_it(30.0)
     assert not health.usable(30.0)
-    health.give_up_trial()
+    assert not health.try_it(30.0)
+    health.end_trial()
     assert health.usable(30.0)
-    health.try_it(30.0)
-    health.request_succeeded(31.0)
+    assert health.try_it(30.0)
+    health.request_succeeded(31.0, 30.0)
     assert health.usable(31.0)
+
+
+def test_what_began_before_an_ejection_says_nothing_about_it() -> None:
+    health = after("10", *["R"] * 4)
+    assert health.try_it(40.0)
+    health.request_succeeded(41.0, 9.0)
+    assert health.state == "ejected"
+    assert not health.request_failed(41.0, "reset")
+    assert (health.ejected_until, health.ejections) == (40.0, 1)
+    assert not health.usable(41.0)  # the one on trial is still out
+    health.request_succeeded(42.0, 40.0)
+    assert health.state == "up"
 
 
 def test_every_ejection_in_a_row_is_twice_as_long_up_to_a_bound() -> None:
     health = after(*["R"] * 4)
     assert health.ejected_until == 30.0
     for now, until in [(30.0, 90.0), (90.0, 190.0), (190.0, 290.0)]:
-        health.try_it(now)
-        assert not health.request_failed(now, "reset")
+        assert not health.request_failed(now, "reset", trial=health.try_it(now))
         assert (health.state, health.ejected_until) == ("ejected", until)
+    for _ in range(2000):
+        health.eject(300.0, "reset")
+    assert health.ejected_until == 400.0
+
+
+def test_a_suspect_is_under_suspicion_no_longer_than_it_would_be_ejected() -> None:
+    health = Health(Rules(eject_after=10_000, eject_for=30.0))
+    for _ in range(5000):
+        health.request_failed(0.0, "reset")
+    health.probe_succeeded(29.9)
+    assert health.state == "suspect"
+    health.probe_succeeded(30.0)
+    assert health.state == "up"
 
 
 def test_who_comes_back_gets_its_share_step_by_step() -> None:

@@ -4,29 +4,38 @@ import asyncio
 
 import pytest
 
-from proxy.backend import Resident, make_backend
-from proxy.errors import ClientGone, ConnectFailed
+from proxy.backend import Backend, make_backend
+from proxy.errors import ClientGone, ConnectFailed, UpstreamTimeout
+from proxy.health import Rules
 from proxy.lease import Lease
+from proxy.memory import Resident
+from proxy.need import NOTHING, Need
+
+RUNS_M = Need("m", True)
 
 
-def take(grace: float = 0.0, model: str | None = "m", resident: bool = False) -> tuple[Lease, list[Lease]]:
-    backend = make_backend("a", "http://127.0.0.1:1")
-    if resident:
-        backend.resident["m"] = Resident()
+def take(need: Need = RUNS_M, *, grace: float = 0.0, backend: Backend | None = None) -> tuple[Lease, list[Lease]]:
     freed: list[Lease] = []
-    return Lease(backend, model, grace=grace, freed=freed.append), freed
+    backend = backend or make_backend("a", "http://127.0.0.1:1")
+    return Lease(backend, need, grace=grace, freed=freed.append), freed
+
+
+def warm() -> Backend:
+    backend = make_backend("a", "http://127.0.0.1:1")
+    backend.memory.saw({"m": Resident(1, 4096)})
+    return backend
 
 
 def test_it_counts_until_it_is_left_and_only_once() -> None:
     lease, freed = take()
-    assert lease.backend.active == 1
+    assert (lease.backend.active, lease.backend.leases) == (1, 1)
     assert "for m" in repr(lease)
     with lease:
         pass
     with lease:
         pass
     lease.give_back()
-    assert lease.backend.active == 0
+    assert (lease.backend.active, lease.backend.leases) == (0, 0)
     assert freed == [lease]
     assert "(left)" in repr(lease)
 
@@ -36,7 +45,19 @@ def test_one_that_was_never_used_is_given_back() -> None:
     lease.give_back()
     lease.give_back()
     assert (lease.backend.active, len(freed)) == (0, 1)
-    assert not lease.backend.loading["m"]
+    assert not lease.backend.loading
+
+
+@pytest.mark.parametrize("need", [NOTHING, Need("m", runs=False)])
+def test_what_runs_no_model_takes_no_slot(need: Need) -> None:
+    lease, freed = take(need)
+    assert (lease.backend.active, lease.backend.leases) == (0, 1)
+    assert not lease.cold
+    with lease:
+        lease.first_byte()
+    assert not lease.backend.resident
+    assert lease.backend.leases == 0
+    assert freed == [lease]
 
 
 def test_whether_it_was_cold_and_what_its_first_byte_says() -> None:
@@ -44,37 +65,88 @@ def test_whether_it_was_cold_and_what_its_first_byte_says() -> None:
     assert cold.cold
     cold.first_byte()
     assert "m" in cold.backend.resident
+    assert cold.waited is not None
     assert cold.backend.first_byte is None
-    warm, _ = take(resident=True)
-    assert not warm.cold
-    warm.first_byte()
-    assert warm.backend.first_byte is not None
-    none, _ = take(model=None)
-    assert not none.cold
-    none.first_byte()
-    assert none.held >= 0
+    lease, _ = take(backend=warm())
+    assert not lease.cold
+    lease.first_byte()
+    assert lease.backend.first_byte == lease.waited
+    assert lease.held >= 0
+    other, _ = take(Need("m", True, (("num_ctx", 32768),)), backend=warm())
+    assert other.cold
 
 
-@pytest.mark.parametrize("error", [asyncio.CancelledError, ClientGone])
-async def test_after_a_client_left_without_a_byte_the_slot_is_held_back(error: type[BaseException]) -> None:
+def test_an_error_and_an_answer_in_one_piece_say_nothing_about_the_first_byte() -> None:
+    refused, _ = take()
+    refused.first_byte(served=False)
+    assert not refused.backend.resident
+    whole, _ = take(backend=warm())
+    whole.first_byte(streamed=False)
+    assert whole.backend.first_byte is None
+    assert (refused.waited, whole.waited) == (None, None)
+    assert (refused.served, whole.served) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), ClientGone(), UpstreamTimeout("slow", timer="first_byte", sent=True)], ids=repr
+)
+async def test_when_we_hang_up_before_a_byte_the_slot_is_held_back(error: BaseException) -> None:
     done = asyncio.Event()
     backend = make_backend("a", "http://127.0.0.1:1")
-    lease = Lease(backend, "m", grace=0.01, freed=lambda _: done.set())
-    with pytest.raises(error), lease:
+    lease = Lease(backend, RUNS_M, grace=0.01, freed=lambda _: done.set())
+    with pytest.raises(type(error)), lease:
         raise error
-    assert backend.active == 1
+    assert (backend.active, backend.leases) == (1, 1)
+    lease.give_back()
     async with asyncio.timeout(5):
         await done.wait()
-    assert backend.active == 0
+    assert (backend.active, backend.leases) == (0, 0)
 
 
-async def test_behind_the_first_byte_and_after_a_failure_it_is_not() -> None:
+@pytest.mark.parametrize("error", [ConnectFailed("refused"), UpstreamTimeout("slow", timer="connect")], ids=repr)
+async def test_when_the_backend_knows_of_nothing_it_is_not(error: BaseException) -> None:
+    lease, _ = take(grace=60.0)
+    with pytest.raises(type(error)), lease:
+        raise error
+    assert lease.backend.active == 0
+
+
+async def test_behind_the_first_byte_it_is_not() -> None:
     lease, _ = take(grace=60.0)
     lease.first_byte()
     with pytest.raises(asyncio.CancelledError), lease:
         raise asyncio.CancelledError
     assert lease.backend.active == 0
-    lease, _ = take(grace=60.0)
-    with pytest.raises(ConnectFailed), lease:
-        raise ConnectFailed("refused")
-    assert lease.backend.active == 0
+    lease, _ = take(NOTHING, grace=60.0)
+    with pytest.raises(asyncio.CancelledError), lease:
+        raise asyncio.CancelledError
+    assert lease.backend.leases == 0
+
+
+def ejected() -> Backend:
+    backend = make_backend("a", "http://127.0.0.1:1", rules=Rules(eject_for=0.0))
+    backend.health.eject(0.0, "reset")
+    return backend
+
+
+def test_the_one_on_trial_ends_its_trial_whatever_becomes_of_it() -> None:
+    backend = ejected()
+    trial, _ = take(backend=backend)
+    other, _ = take(backend=backend)
+    assert (trial.trial, other.trial) == (True, False)
+    other.give_back()
+    assert not backend.health.usable(1.0)
+    trial.give_back()
+    assert backend.health.usable(1.0)
+
+
+def test_a_trial_is_over_with_its_first_byte() -> None:
+    backend = ejected()
+    trial, _ = take(backend=backend)
+    trial.first_byte()
+    assert backend.health.usable(1.0)
+    second, _ = take(backend=backend)
+    assert second.trial
+    with trial:
+        pass
+    assert not backend.health.usable(1.0)  # the second is still out

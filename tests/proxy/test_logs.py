@@ -29,9 +29,15 @@ def lines() -> Iterator[Lines]:
 def test_an_event_has_time_level_event_logger_and_what_is_known(lines: Lines) -> None:
     log.info("backend_up", backend="gpu-1")
     (event,) = lines.events
-    assert list(event) == ["time", "level", "event", "logger", "backend"]
+    assert list(event) == ["time", "level", "event", "schema", "logger", "backend"]
     del event["time"]
-    assert event == {"level": "info", "event": "backend_up", "logger": "ollama_proxy.test", "backend": "gpu-1"}
+    assert event == {
+        "level": "info",
+        "event": "backend_up",
+        "schema": 1,
+        "logger": "ollama_proxy.test",
+        "backend": "gpu-1",
+    }
 
 
 def test_a_logger_made_and_used_before_follows_a_later_configure(lines: Lines) -> None:

@@ -1,12 +1,14 @@
 """proxy/manage.py."""
 
+import asyncio
+
 import ollama
 import orjson
 import pytest
 
 from proxy.simulator import Ollama
 from tests.support.proxy import running
-from tests.support.wire import ask
+from tests.support.wire import Client, ask, request
 
 PULL = {"model": "phi4"}
 
@@ -78,6 +80,69 @@ async def test_a_pull_for_all_fails_when_one_does() -> None:
         await two.stop()
         reply = await ask(proxy.address, "POST", "/-/backends/all/api/pull", PULL)
         assert "b2" in orjson.loads(reply.body.splitlines()[-1])["error"]
+
+
+async def test_a_pull_for_all_without_progress_is_one_answer() -> None:
+    async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
+        client = ollama.AsyncClient(f"{proxy.url}/-/backends/all")
+        assert (await client.pull("phi4")).status == "success"
+        await client._client.aclose()
+        two.fault("status", status=500, message="disk full", route="/api/pull")
+        reply = await ask(proxy.address, "POST", "/-/backends/all/api/pull", {**PULL, "stream": False})
+        assert reply.status == 500
+        assert reply.headers["content-type"] == "application/json; charset=utf-8"
+        assert orjson.loads(reply.body)["error"] == "b2: disk full"
+        assert (await proxy.log.request(2))["backend"] == "all"
+
+
+async def test_the_stock_client_pulls_everywhere_and_asks_everything_else_anywhere() -> None:
+    async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
+        client = ollama.AsyncClient(f"{proxy.url}/-/backends/all")
+        assert (await client.list()).models
+        assert (await client.show("llama3.2")).details
+        assert (await client.generate("llama3.2", "hi")).response
+        assert (await ask(proxy.address, "HEAD", "/-/backends/all/")).status == 200
+        await client._client.aclose()
+
+
+async def test_a_pull_for_all_goes_on_while_its_backend_is_taken_out() -> None:
+    async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
+        pool = proxy.app.pool
+        held = two.fault("stall", route="/api/pull", after=1)
+        pull = asyncio.create_task(ask(proxy.address, "POST", "/-/backends/all/api/pull", PULL))
+        await two.wait_for(lambda: held.hits == 1)
+        _, gone = pool.backends
+        pool.replace(pool.backends[:1], pool.options)
+        await pool.close_retired()
+        held.release()
+        assert orjson.loads((await pull).body.splitlines()[-1]) == {"status": "success"}
+        assert gone.leases == 0
+
+
+async def test_who_leaves_during_a_pull_for_all_stops_it_everywhere() -> None:
+    async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
+        held = [sim.fault("stall", route="/api/pull", after=1) for sim in (one, two)]
+        client = await Client.connect(proxy.address)
+        await client.send(request("POST", "/-/backends/all/api/pull", PULL))
+        for sim, fault in zip((one, two), held, strict=True):
+            await sim.wait_for(lambda fault=fault: fault.hits)  # type: ignore[misc]
+        client.hang_up()
+        for sim in (one, two):
+            await sim.wait_for(lambda sim=sim: sim.counters.connections_open == 0)  # type: ignore[misc]
+        await proxy.log.request()
+        assert [backend.leases for backend in proxy.app.pool.backends] == [0, 0]
+
+
+async def test_full_slots_are_in_nobodys_way_who_runs_no_model() -> None:
+    async with Ollama() as sim, running({"name": "b1", "url": sim.url, "slots": 1}) as proxy:
+        held = sim.fault("stall", route="/api/chat")
+        chat = asyncio.create_task(ask(proxy.address, "POST", "/api/chat", {"model": "llama3.2"}))
+        await sim.wait_for(lambda: held.hits == 1)
+        assert (await ask(proxy.address, "POST", "/api/pull", PULL)).clean
+        assert (await ask(proxy.address, "POST", "/api/show", PULL)).status == 200
+        assert (await ask(proxy.address, "POST", "/api/chat", {"model": "llama3.2"})).status == 503
+        held.release()
+        assert (await chat).clean
 
 
 async def test_only_a_pull_can_be_for_all() -> None:

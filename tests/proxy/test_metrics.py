@@ -125,7 +125,9 @@ async def test_a_model_is_told_apart_where_a_backend_has_it(known: bool, changes
 
 
 async def test_one_model_by_many_names_is_one() -> None:
-    numbers = await counted(*[await finished(model=name) for name in ("llama3.2", "LLAMA3.2:latest", "library/llama3.2")])
+    numbers = await counted(
+        *[await finished(model=name) for name in ("llama3.2", "LLAMA3.2:latest", "library/llama3.2")]
+    )
     assert numbers.labels("ollama_proxy_requests_total", "model") == {"llama3.2:latest"}
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from proxy import models
 from proxy.models import ModelName, parse
 from proxy.simulator import names
 
@@ -57,6 +58,12 @@ def test_what_is_no_name(text: str) -> None:
 
 
 PIECES = ["llama3", "a", ":", "/", "//", "://", "x", ".", "8B", "cloud", "-cloud", "local", "Local", " "]
+
+
+def test_what_is_too_long_for_a_name_is_not_kept_in_memory() -> None:
+    before = models._parse.cache_info().currsize
+    assert parse("a" * 10**6) is None
+    assert models._parse.cache_info().currsize == before
 
 
 @given(st.text("aZ09_.-:/ @~é", max_size=12) | st.lists(st.sampled_from(PIECES), max_size=8).map("".join))

@@ -1,25 +1,21 @@
 """proxy/pool.py."""
 
 import asyncio
+from time import monotonic
+from typing import Any
 
 import pytest
 
-from proxy.backend import Backend, Resident, make_backend
-from proxy.errors import (
-    BadAnswer,
-    ConnectFailed,
-    ConnectionLost,
-    Refused,
-    Truncated,
-    UpstreamAnswer,
-    UpstreamError,
-    UpstreamTimeout,
-)
+from proxy.backend import Backend, make_backend
+from proxy.errors import BadAnswer, ConnectFailed, ConnectionLost, Refused, UpstreamAnswer
 from proxy.exchange import Exchange
 from proxy.health import Rules
 from proxy.lease import Lease
-from proxy.pool import Pool, PoolOptions, is_failure
+from proxy.memory import Resident
+from proxy.pool import LOAD_TIME, Pool, PoolOptions
+from proxy.selection import Choice, Wait
 from tests.support.asgi import make_exchange
+from tests.support.backend import eventually
 
 MODEL = "registry.ollama.ai/library/m:latest"
 
@@ -35,13 +31,19 @@ def pool(*weights: float, slots: int | None = None, **options: float) -> Pool:
     )
 
 
-async def chat(model: str = "m") -> Exchange:
-    exchange = make_exchange(body=b'{"model":"%s","messages":[]}' % model.encode())
+async def chat(model: str = "m", options: str = "{}", path: str = "/api/chat", **more: Any) -> Exchange:
+    exchange = make_exchange("POST", path, body=f'{{"model":"{model}","options":{options}}}'.encode(), **more)
     await exchange.body()
     return exchange
 
 
+def loaded(*backends: Backend, context: int | None = None) -> None:
+    for backend in backends:
+        backend.memory.saw({MODEL: Resident(1, context)})
+
+
 def end(pool: Pool, exchange: Exchange, lease: Lease, error: BaseException | None = None) -> Backend:
+    exchange.tried.append(lease.backend.name)
     with lease:
         pool.finished(exchange, lease, error)
     return lease.backend
@@ -56,23 +58,22 @@ def answer(status: int, *, busy: bool = False, missing: bool = False) -> Upstrea
     return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
 
 
-async def test_the_exchange_notes_where_it_went() -> None:
+async def test_none_is_taken_twice_while_another_is_left() -> None:
     two = pool(1, 1)
     exchange = await chat()
-    with two.lease(exchange):
-        assert two.untried(exchange)
-    with two.lease(exchange):
-        assert not two.untried(exchange)
-    assert sorted(exchange.tried) == ["b1", "b2"]
-    assert exchange.attempts == 2
-    assert exchange.backend == exchange.tried[-1]
-    assert exchange.reason == "only"
+    first = end(two, exchange, two.lease(exchange))
+    assert two.untried(exchange)
+    assert two.serves(exchange)
+    lease = two.lease(exchange)
+    assert lease.reason == "only"
+    assert end(two, exchange, lease) is not first
+    assert not two.untried(exchange)
+    assert two.serves(exchange)
 
 
 async def test_load_is_spread_by_weight() -> None:
     two = pool(1, 3)
-    for backend in two.backends:
-        backend.resident[MODEL] = Resident()
+    loaded(*two.backends)
     held = [two.lease(await chat()) for _ in range(8)]
     assert [backend.active for backend in two.backends] == [2, 6]
     for lease in held:
@@ -81,11 +82,40 @@ async def test_load_is_spread_by_weight() -> None:
 
 async def test_who_has_the_model_in_memory_gets_the_request() -> None:
     two = pool(1, 1)
-    two.backends[1].resident[MODEL] = Resident()
+    loaded(two.backends[1])
     for _ in range(5):
         exchange = await chat()
-        assert end(two, exchange, two.lease(exchange)).name == "b2"
-        assert exchange.reason == "resident"
+        lease = two.lease(exchange)
+        assert lease.reason == "resident"
+        assert end(two, exchange, lease).name == "b2"
+
+
+async def test_a_model_in_another_setup_is_as_good_as_not_there() -> None:
+    two = pool(1, 1)
+    loaded(two.backends[0], context=4096)
+    loaded(two.backends[1], context=32768)
+    for options, name, reason in (
+        ('{"num_ctx":4096}', "b1", "resident"),
+        ('{"num_ctx":32768}', "b2", "resident"),
+        ("{}", "b1", "resident"),
+    ):
+        exchange = await chat(options=options)
+        lease = two.lease(exchange)
+        assert (lease.backend.name, lease.reason, lease.cold) == (name, reason, False)
+        lease.first_byte()
+        end(two, exchange, lease)
+    lease = two.lease(await chat(options='{"num_ctx":8192}'))
+    assert (lease.reason, lease.cold) == ("cold", True)
+    lease.give_back()
+
+
+async def test_who_is_busy_draws_nothing_though_it_answers_at_once() -> None:
+    two = pool(1, 1)
+    loaded(*two.backends)
+    full = await one(two, answer(503, busy=True))
+    assert full.health.state == "up"
+    assert full.last_error is None
+    assert {(await one(two)).name for _ in range(10)} == {other.name for other in two.backends if other is not full}
 
 
 async def test_a_burst_waits_for_one_load() -> None:
@@ -98,9 +128,26 @@ async def test_a_burst_waits_for_one_load() -> None:
     waits = await chat()
     assert two.try_lease(waits, waiting=1) is None
     assert waits.reason == "waits: warm"
+    assert two.would(waits, waiting=1) == Wait("warm")
     spread = two.try_lease(waits, waiting=2)
     assert spread is not None
     assert spread.backend is not first.backend
+
+
+async def test_nobody_waits_longer_for_a_warm_backend_than_a_load_takes() -> None:
+    two = pool(1, 1, slots=1)
+    loaded(two.backends[0])
+    two.lease(await chat())
+    now = monotonic()
+    assert two.try_lease(await chat(started_at=now), waiting=1) is None
+    late = await chat(started_at=now - LOAD_TIME)
+    assert isinstance(two.would(late, waiting=1), Choice)
+    lease = two.try_lease(late, waiting=1)
+    assert lease is not None
+    lease.first_byte()
+    end(two, late, lease)  # now it is known how long that takes: next to nothing
+    two.backends[1].memory.clear()
+    assert isinstance(two.would(await chat(started_at=now - 1.0), waiting=1), Choice)
 
 
 async def test_full_backends_refuse_who_cannot_wait() -> None:
@@ -113,10 +160,27 @@ async def test_full_backends_refuse_who_cannot_wait() -> None:
     assert refused.value.headers["retry-after"] == "1"
 
 
+async def test_what_runs_no_model_needs_no_slot() -> None:
+    single = pool(1, slots=1)
+    single.lease(await chat())
+    for exchange in (
+        await chat(path="/api/show"),
+        await chat(path="/api/pull"),
+        await chat("gpt-oss:120b-cloud"),
+        make_exchange("GET", "/api/version"),
+    ):
+        with single.lease(exchange) as lease:
+            assert single.backends[0].active == 1
+            assert lease.reason == "only"
+        assert single.capacity(exchange) is None
+    with single.hold(single.backends[0]):
+        assert single.backends[0].leases == 2
+    assert single.backends[0].leases == 1
+
+
 async def test_a_conversation_returns_to_its_backend() -> None:
     two = pool(1, 1)
-    for backend in two.backends:
-        backend.resident[MODEL] = Resident()
+    loaded(*two.backends)
 
     async def turn(text: bytes) -> str:
         exchange = make_exchange(body=b'{"model":"m","messages":[{"role":"user","content":"%s"}]}' % text)
@@ -129,13 +193,46 @@ async def test_a_conversation_returns_to_its_backend() -> None:
 
 
 async def test_a_pinned_request_goes_where_it_says_whatever_its_state() -> None:
-    two = pool(1, 1)
+    two = pool(1, 1, slots=1)
     for _ in range(3):
         two.backends[0].health.probe_failed(0.0, "refused")
     exchange = await chat()
     exchange.pinned = "b1"
-    assert end(two, exchange, two.lease(exchange)).name == "b1"
-    assert exchange.reason == "pinned"
+    lease = two.lease(exchange)
+    assert (lease.backend.name, lease.reason) == ("b1", "pinned")
+    assert two.try_lease(exchange, waiting=9) is None
+    assert not two.untried(exchange)
+    end(two, exchange, lease)
+    assert two.untried(exchange) is False
+    exchange.pinned = "b2"
+    assert two.untried(exchange) is True
+
+
+async def test_a_backend_that_there_is_not() -> None:
+    exchange = await chat()
+    exchange.pinned = "b9"
+    with pytest.raises(Refused, match="there are b1, b2") as refused:
+        pool(1, 1).lease(exchange)
+    assert (refused.value.status, refused.value.code) == (404, "unknown_backend")
+
+
+async def test_draining_is_the_operators_word() -> None:
+    two = pool(1, 1)
+    drained, other = two.backends
+    drained.health.draining = True
+    loaded(drained)
+    assert {(await one(two)) for _ in range(5)} == {other}
+    other.health.draining = True
+    with pytest.raises(Refused) as refused:
+        two.lease(await chat())
+    assert (refused.value.status, refused.value.code) == (503, "no_backend")
+    exchange = await chat()
+    exchange.pinned = "b1"
+    with pytest.raises(Refused, match="drained"):
+        two.lease(exchange)
+    pull = await chat(path="/api/pull")
+    pull.pinned = "b1"
+    two.lease(pull).give_back()
 
 
 async def test_a_backend_that_refuses_connections_is_passed_over() -> None:
@@ -161,6 +258,35 @@ async def test_who_fails_again_and_again_is_ejected_but_never_the_last() -> None
         await fail(good.name)
     assert good.health.state == "suspect"
     assert (await one(two)) is good
+
+
+async def test_of_an_ejected_backend_one_request_decides() -> None:
+    two = pool(1, 1)
+    told: list[int] = []
+    two.on_free(lambda: told.append(1))
+    bad, good = two.backends
+    bad.health.rules = Rules(eject_after=1, eject_for=0.01)
+    before = await chat()
+    before.pinned = "b1"
+    old = two.lease(before)
+    failing = await chat()
+    failing.pinned = "b1"
+    end(two, failing, two.lease(failing), BadAnswer("junk"))
+    assert bad.health.state == "ejected"
+    await eventually(lambda: len(told) >= 2)  # when the slot was given back, and when its time was up
+    good.active = 100
+    trial = two.lease(await chat())
+    assert trial.backend is bad
+    assert two.lease(await chat()).backend is good
+    end(two, before, old)  # began before the ejection
+    assert bad.health.state == "ejected"
+    assert two.lease(await chat()).backend is good
+    end(two, await chat(), trial, BadAnswer("junk"))
+    assert bad.health.ejections == 2
+    await eventually(lambda: bad.health.usable(monotonic()))
+    second = await chat()
+    end(two, second, two.lease(second))
+    assert bad.health.state == "up"
 
 
 async def test_at_most_a_share_is_ejected() -> None:
@@ -192,26 +318,6 @@ async def test_a_model_it_does_not_have_is_forgotten_and_its_list_asked_for() ->
     assert {(await one(two)).name for _ in range(5)} == {other.name for other in two.backends if other is not missed}
 
 
-@pytest.mark.parametrize(
-    ("error", "failure"),
-    [
-        (ConnectFailed("refused"), True),
-        (ConnectionLost("reset", sent=True, reused=False), True),
-        (BadAnswer("junk"), True),
-        (Truncated("cut"), True),
-        (UpstreamTimeout("slow", timer="first_byte"), True),
-        (UpstreamTimeout("slow", timer="load"), True),
-        (UpstreamTimeout("slow", timer="total"), False),
-        (answer(500), True),
-        (answer(503), True),
-        (answer(503, busy=True), False),
-        (answer(404, missing=True), False),
-    ],
-)
-def test_what_is_a_sign_of_sickness(error: UpstreamError, failure: bool) -> None:
-    assert is_failure(error) is failure
-
-
 async def test_who_waits_is_told_once_a_turn() -> None:
     two = pool(1, 1)
     told: list[int] = []
@@ -231,10 +337,74 @@ async def test_what_the_queue_may_know() -> None:
     two.backends[1].models = {MODEL: {}}
     assert two.capacity(exchange) == 3
     assert two.service_time(exchange) is None
+    refused = two.lease(exchange)
+    refused.first_byte(served=False)
+    end(two, exchange, refused)
+    assert two.service_time(exchange) is None
     await one(two)
     assert two.service_time(exchange) is not None
-    assert two.lane(await chat("m")) == two.lane(await chat("M:latest"))
-    assert two.lane(await chat("m")) != two.lane(await chat("n"))
     assert pool(1).capacity(exchange) is None
     assert two.named("b1") is two.backends[0]
     assert two.named("x") is None
+    assert two.knows(MODEL)
+    assert not two.knows("x")
+
+
+async def test_lanes() -> None:
+    """Requests of one lane can be served by the same backends."""
+    two = pool(1, 1)
+    lane = two.lane(await chat("m"))
+    assert lane == two.lane(await chat("M:latest"))
+    others = [
+        await chat("n"),
+        await chat("m", '{"num_ctx":8192}'),
+        await chat("a:cloud"),
+        await chat("b:cloud"),
+        await chat("m"),
+        await chat("m"),
+    ]
+    others[-1].tried.append("b1")
+    others[-2].pinned = "b1"
+    assert len({lane, *map(two.lane, others)}) == 7
+
+
+# A new policy file
+
+
+async def test_a_backend_that_went_finishes_what_it_runs() -> None:
+    two = pool(1, 1)
+    gone, stays = two.backends
+    lease = two.hold(gone)
+    added = make_backend("b3", "http://127.0.0.1:3")
+    two.replace([stays, added], PoolOptions())
+    assert two.backends == [stays, added]
+    assert two.named("b1") is None
+    await two.close_retired()
+    assert not gone.transport._gone  # type: ignore[attr-defined]
+    lease.give_back()
+    await asyncio.gather(*(two.close_retired() for _ in range(3)))
+    assert gone.transport._gone  # type: ignore[attr-defined]
+    await two.aclose()
+
+
+async def test_the_same_host_in_other_words_keeps_what_is_known_of_it() -> None:
+    two = pool(1, 1)
+    kept, other = two.backends
+    loaded(kept)
+    lease = two.lease(await chat())
+    changed = make_backend("b1", "http://127.0.0.1:1", transport=kept.transport, slots=7)
+    two.replace([changed, other], PoolOptions(rules=Rules(eject_after=9)))
+    assert two.backends == [kept, other]
+    assert (kept.slots, kept.active) == (7, 1)
+    assert MODEL in kept.resident
+    assert {backend.health.rules.eject_after for backend in two.backends} == {9}
+    lease.give_back()
+    assert kept.active == 0
+
+
+async def test_a_drained_backend_stays_drained_wherever_it_moves() -> None:
+    two = pool(1, 1)
+    two.backends[0].health.draining = True
+    two.replace([make_backend("b1", "http://127.0.0.1:9"), two.backends[1]], PoolOptions())
+    assert [backend.health.draining for backend in two.backends] == [True, False]
+    assert "b1 draining" in repr(two)

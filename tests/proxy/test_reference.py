@@ -42,7 +42,10 @@ def test_the_shipped_policy_file_names_its_schema_and_has_no_mistake() -> None:
     assert list(VALIDATOR.iter_errors(tree(text))) == []
     found, problems = plan(load(file, env={}))
     assert problems == ()
-    assert str(found) == "logging → auth → rate_limit(guests, research, operators off) → retry → dispatch"
+    assert str(found) == (
+        "logging → metrics → auth → access(guests, operators) → parameters(research) → "
+        "rate_limit(guests, research, operators off) → queue(research) → retry → dispatch"
+    )
 
 
 def test_the_lines_that_are_commented_out_work_as_well(tmp_path: Path) -> None:
@@ -55,7 +58,10 @@ def test_the_lines_that_are_commented_out_work_as_well(tmp_path: Path) -> None:
     loaded = load(tmp_path / "proxy.yaml", env={"GPU2_TOKEN": "x"})
     found, problems = plan(loaded)
     assert [str(problem) for problem in problems] == []
-    assert str(found) == "logging → cors → auth → rate_limit(guests, research, operators off) → retry → dispatch"
+    assert str(found) == (
+        "logging → metrics → cors → auth → access(guests, operators) → parameters(research) → "
+        "rate_limit(guests, research, operators off) → queue(research) → retry → dispatch"
+    )
     assert loaded.settings is not None
     assert (len(loaded.settings.backends), len(loaded.settings.trusted_proxies)) == (2, 1)
     assert list(VALIDATOR.iter_errors(tree(text))) == []
@@ -128,7 +134,7 @@ def test_the_reference_says_what_may_be_written() -> None:
     assert row in page
     assert "| `trusted_proxies` | list of networks |" in page
     assert '| `listen` | address or list of addresses | `["127.0.0.1:11435"]` |' in page
-    assert "| `format` | `json`, `console` | `json` |" in plugins_page()
+    assert "| `format` | `json`, `console`, `ecs`, `otel` | `json` |" in plugins_page()
 
 
 def test_no_machine_and_no_secret_is_in_it() -> None:

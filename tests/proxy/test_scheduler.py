@@ -143,6 +143,15 @@ async def test_a_lane_that_is_full_blocks_no_other() -> None:
         assert h.waiting == {"a": 3}
 
 
+async def test_who_comes_asks_for_its_own_lane_only() -> None:
+    async with house(0) as h:
+        for model in ("m", "n", "m"):
+            await h.one("a", model)
+        h.slots.asked.clear()
+        await h.one("a", "m")
+        assert [waiting for _, waiting in h.slots.asked] == [3]
+
+
 async def test_the_slots_are_told_how_many_wait_for_the_model() -> None:
     async with house(0) as h:
         for _ in range(3):
@@ -186,17 +195,20 @@ async def test_a_lease_that_nobody_used_is_given_back() -> None:
         assert len(h.slots.held) == 1
 
 
-async def test_tokens_are_billed_as_they_were_used() -> None:
-    """`a` took a hundred times what was expected, so that `b` goes ten times before it."""
+async def test_what_a_request_took_is_learned() -> None:
+    """`a` took four times what was expected, so that its next ones count four times, as does the first of `b`."""
     async with house() as h:
-        first = await (await h.one("a"))
-        for tenant in "aabbbb":
+        for tenant, tokens in (("a", 40), ("b", 10)):
+            first = await (await h.one(tenant))
+            first.usage = Usage(tokens_in=tokens - 5, tokens_out=5)
+            h.finish(first)
+        await h.one("c")
+        for tenant in "aaabbbbb":
             await h.one(tenant)
-        first.usage = Usage(tokens_in=10, tokens_out=30)
-        for _ in range(5):
+        for _ in range(8):
             h.finish(h.order[-1])
             await turn()
-        assert h.tenants == "abbbba"
+        assert h.tenants == "abc" + "ababbbba"
 
 
 # Leaving

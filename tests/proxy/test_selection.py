@@ -42,7 +42,14 @@ FULL: dict[str, Any] = {"free": False}
         ([c("a", **DOWN), c("b", 9)], ["b"], Choice("b", "only")),
         ([c("a", 1, **DOWN), c("b", **DOWN)], [], Choice("b", "last_hope")),
         ([c("a", 1, **DOWN), c("b", **DOWN)], ["b"], Choice("a", "last_hope")),
-        ([c("a", suspect=True), c("b", 9)], [], Choice("b", "only")),
+        # … and one that is down but has the model before one that has not: "no such model" would be a lie
+        ([c("a", **DOWN), c("b", has_model=False)], [], Choice("a", "last_hope")),
+        ([c("a", **DOWN), c("b", has_model=None)], [], Choice("b", "only")),
+        ([c("a", has_model=False, **DOWN), c("b", has_model=False)], [], Choice("b", "only")),
+        ([c("a", has_model=False, **DOWN)], [], Choice("a", "last_hope")),
+        # suspects behind those that are up
+        ([c("a", suspect=True, **WARM), c("b", 9)], [], Choice("b", "cold")),
+        ([c("a", suspect=True), c("b", 9, **FULL)], [], Choice("a", "cold")),
         ([c("a", suspect=True), c("b", 9, suspect=True)], [], Choice("a", "cold")),
         # tried ones only when no other is left
         ([c("a"), c("b", 9)], ["a"], Choice("b", "only")),
@@ -56,14 +63,20 @@ FULL: dict[str, Any] = {"free": False}
         ([c("a"), c("b", 12, **WARM)], [], Choice("a", "cold")),
         ([c("a"), c("b", 10, **WARM)], [], Choice("b", "resident")),
         # affinity within what residency leaves open
-        ([c("a", 1, affinity=True, **WARM), c("b", **WARM)], [], Choice("a", "resident")),
+        ([c("a", 1, affinity=True, **WARM), c("b", **WARM)], [], Choice("a", "affinity")),
+        ([c("a", 1, affinity=True, **WARM), c("b", 1, affinity=True, **WARM)], [], Choice("a", "resident")),
+        ([c("a", affinity=True, **WARM), c("b")], [], Choice("a", "resident")),
         ([c("a", 1, affinity=True), c("b", **WARM)], [], Choice("b", "resident")),
         # cold: where the least is lost
         ([c("a", victim=10.0), c("b", 1, victim=5.0)], [], Choice("b", "cold")),
         ([c("a", victim=10.0), c("b", 1)], [], Choice("b", "cold")),
         ([c("a", 1, victim=5.0), c("b", victim=5.0)], [], Choice("b", "cold")),
         # latency
-        ([c("a", 1, speed=2.0, **WARM), c("b", 1, speed=0.5, **WARM)], [], Choice("b", "resident")),
+        ([c("a", slowness=2.0, **WARM), c("b", slowness=0.5, **WARM)], [], Choice("b", "resident")),
+        ([c("a", 1, slowness=0.5, **WARM), c("b", **WARM)], [], Choice("a", "resident")),
+        # what one more request would come to: the heavy one takes it more easily
+        ([c("a", step=1.0), c("b", step=0.25)], [], Choice("b", "cold")),
+        ([c("a", step=10.0), c("b", 5)], [], Choice("b", "cold")),
     ],
 )
 def test_choice(candidates: list[Candidate], tried: list[str], expected: object) -> None:
@@ -80,6 +93,9 @@ def test_choice(candidates: list[Candidate], tried: list[str], expected: object)
         ([c("a", **WARM), c("b", **WARM, **FULL)], 4, Choice("a", "resident")),
         ([c("a"), c("b", **FULL)], 4, Choice("a", "cold")),
         ([c("a", **FULL), c("b", **WARM, **FULL)], 0, Wait("slots")),
+        ([c("a"), c("b", suspect=True, **WARM, **FULL)], 4, Choice("a", "cold")),
+        ([c("a", **DOWN), c("b", **DOWN, **WARM, **FULL)], 4, Choice("a", "last_hope")),
+        ([c("a", **DOWN, **FULL)], 4, Wait("slots")),
     ],
 )
 def test_whether_to_wait(candidates: list[Candidate], patience: int | None, expected: object) -> None:
@@ -118,7 +134,8 @@ candidate = st.builds(
     has_model=st.sampled_from([True, False, None]),
     residency=st.sampled_from(["loaded", "loading", "cold"]),
     affinity=st.booleans(),
-    speed=st.floats(0.5, 2),
+    step=st.floats(0.01, 10),
+    slowness=st.floats(0.5, 2),
     victim=st.floats(0, 1000),
 )
 
@@ -135,7 +152,7 @@ def test_what_always_holds(candidates: list[Candidate], data: st.DataObject) -> 
     (chosen,) = (one for one in candidates if one.name == made.name)
     assert chosen.free
     if not chosen.usable:
-        assert not any(one.usable for one in candidates)
+        assert not any(one.usable and one.has_model is not False for one in candidates)
     others = [one for one in candidates if one.usable and one.has_model and one.name not in tried]
     assert chosen.name not in tried or not others
     assert chosen.has_model is not False or not any(one.usable and one.has_model for one in candidates)

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from proxy.asgi import Receive, Scope, Send
-from proxy.departure import gone_because
 from proxy.guard import GuardedProtocol
 from proxy.server import Server, ServerError, ServerOptions, TlsOptions, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
@@ -320,7 +319,7 @@ async def test_what_does_not_finish_in_time_ends_honestly(begun: bool, caplog: p
             await client.until(b"one\r\n")
         assert await server.drain(0.01) == 1
         assert seen.cancelled
-        assert gone_because(seen.scope) == "shutdown"
+        assert seen.dropped == "shutdown"
         rest = await client.rest()
         assert rest == b"" if begun else rest.startswith(b"HTTP/1.1 500 ")
     assert caplog.records == []
@@ -342,7 +341,7 @@ async def test_an_application_may_use_its_cancellation_for_last_words() -> None:
         assert (response.status, response.body, response.header(b"connection")) == (503, b"going down", b"close")
 
 
-async def test_an_application_that_goes_on_is_cancelled_again_and_its_client_left(
+async def test_an_application_that_goes_on_is_cancelled_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def stubborn(seen: Seen, receive: Receive, send: Send) -> None:

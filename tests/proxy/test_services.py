@@ -1,9 +1,12 @@
-"""The retry budget: a bounded share of all requests, whatever fails."""
+"""The retry budget: a bounded share of all requests, whatever fails. And what outlives a reload."""
+
+import gc
+import weakref
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.services import RetryBudget
+from proxy.services import Keepsakes, RetryBudget
 from tests.support.clock import ManualClock
 
 
@@ -59,3 +62,21 @@ def test_never_more_than_was_earned(steps: list[float | None], ratio: float) -> 
             clock.advance(step)
             passed += step
     assert spent <= 2 + ratio * requests + 0.2 * passed + 1e-6
+
+
+class Learned:
+    pass
+
+
+def test_an_object_is_found_again_while_somebody_holds_it() -> None:
+    keepsakes = Keepsakes()
+    held = keepsakes.keep("a", Learned)
+    assert keepsakes.keep("a", Learned) is held
+    assert keepsakes.keep("b", Learned) is not held
+
+
+def test_an_object_that_nobody_holds_is_gone() -> None:
+    keepsakes = Keepsakes()
+    gone = weakref.ref(keepsakes.keep("a", Learned))
+    gc.collect()
+    assert gone() is None

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.exchange import Usage
-from proxy.tail import Ending, Format, Tail, format_of
+from proxy.tail import LONGEST_JSON, LONGEST_RECORD, Ending, Format, Tail, format_of
 
 
 def read(layout: Format, *chunks: bytes) -> Ending:
-    tail = Tail()
+    tail = Tail(layout)
     for chunk in chunks:
         tail.add(chunk)
-    return tail.read(layout)
+    return tail.read()
 
 
 def line(**record: Any) -> bytes:
@@ -109,21 +109,42 @@ def test_never_raises(chunks: list[bytes], layout: Format) -> None:
 
 
 def test_a_long_stream_takes_no_memory() -> None:
-    tail = Tail()
+    tail = Tail("ndjson")
     for _ in range(10_000):
         tail.add(TOKEN)
     assert sum(map(len, tail._records)) == 8 * len(TOKEN)
 
 
-def test_a_record_beyond_reason_keeps_its_end() -> None:
-    tail = Tail()
+BEYOND_REASON: list[tuple[Format, bytes, bytes, Ending]] = [
+    (
+        "ndjson",
+        b'{"done":true,"context":[',
+        b'1],"prompt_eval_count":7,"eval_count":3}\n',
+        Ending(True, True, Usage(7, 3)),
+    ),
+    ("ndjson", b'{"done":true,"context":[', b'1],"prompt_eval_count":7', Ending(False, False, None)),
+    ("ndjson", b'{"response":[', b"1]}\n", Ending(False, True, None)),
+    ("json", b'{"embeddings":[', b'1],"total_duration":9,"prompt_eval_count":7}', Ending(True, False, Usage(7, None))),
+    (
+        "json",
+        b'{"choices":[',
+        b'1],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}\n',
+        Ending(True, False, Usage(7, 3)),
+    ),
+    ("json", b'{"content":[', b'1],"usage":{"input_tokens":7,"output_tokens":3}}', Ending(True, False, Usage(7, 3))),
+    ("other", b"", b"", Ending(True, False, None)),
+]
+
+
+@pytest.mark.parametrize(("layout", "start", "end", "ending"), BEYOND_REASON)
+def test_a_record_beyond_reason_keeps_its_end(layout: Format, start: bytes, end: bytes, ending: Ending) -> None:
+    tail = Tail(layout)
     piece = b"1," * 32_768
-    tail.add(b'{"model":"m","context":[')
-    for _ in range(300):
-        tail.add(piece)
-    assert tail._open_size <= 8 * 2**20 + len(piece)
-    tail.add(b'1],"done":true,"prompt_eval_count":7,"eval_count":3}\n')
-    assert tail.read("ndjson") == Ending(True, True, Usage(7, 3))
+    for chunk in (start, *[piece] * 300, end):
+        if chunk:
+            tail.add(chunk)
+        assert tail._open_size <= (LONGEST_RECORD if layout == "ndjson" else LONGEST_JSON) + len(piece)
+    assert tail.read() == ending
 
 
 def test_text_that_looks_like_counts_is_not_taken_for_them() -> None:

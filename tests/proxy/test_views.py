@@ -1,5 +1,6 @@
 """proxy/views.py: many hosts look like one Ollama, to its own client and in its own shape."""
 
+import gc
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 import pytest
 
 from proxy.simulator import Ollama
+from proxy.views import Views
 from tests.support.proxy import Running, running
 from tests.support.wire import ask
 
@@ -94,6 +96,55 @@ async def test_a_model_that_nobody_has_is_asked_of_a_backend() -> None:
         reply = await ask(proxy.address, "GET", "/v1/models/nope")
         assert reply.status == 404
         assert b"nope" in reply.body
+
+
+async def test_who_changes_something_finds_it_changed() -> None:
+    async with Ollama("llama3.2") as one, Ollama("phi4") as two, running(one.url, two.url) as proxy:
+        await looked(proxy)
+        assert (await ask(proxy.address, "POST", "/-/backends/b2/api/pull", {"model": "qwen3"})).clean
+        tags = await get(proxy, "/api/tags")
+        assert "qwen3:latest" in {entry["name"] for entry in tags["models"]}
+        deletion = await ask(proxy.address, "DELETE", "/-/backends/b2/api/delete", {"model": "qwen3"})
+        assert deletion.status == 200
+        assert (await ask(proxy.address, "GET", "/v1/models/qwen3")).status == 404
+        tags = await get(proxy, "/api/tags")
+        assert "qwen3:latest" not in {entry["name"] for entry in tags["models"]}
+        asked = len(two.seen("/api/tags"))
+        await get(proxy, "/api/tags")
+        assert len(two.seen("/api/tags")) == asked
+
+
+async def test_a_model_that_was_just_pulled_is_used_where_it_is() -> None:
+    async with Ollama("llama3.2") as one, Ollama("phi4") as two, running(one.url, two.url) as proxy:
+        await looked(proxy)
+        assert (await ask(proxy.address, "POST", "/-/backends/b2/api/pull", {"model": "qwen3"})).clean
+        for path in ("/api/show", "/api/generate"):
+            assert (await ask(proxy.address, "POST", path, {"model": "qwen3"})).status == 200
+        assert not one.seen("/api/show")
+        assert not one.seen("/api/generate")
+
+
+async def test_lists_are_made_once_until_somebody_says_something_new() -> None:
+    async with Ollama("llama3.2") as one, Ollama("phi4") as two, running(one.url, two.url) as proxy:
+        await looked(proxy)
+        (views,) = [held for held in gc.get_objects() if isinstance(held, Views) and held._pool is proxy.app.pool]
+        await get(proxy, "/api/tags")
+        first = views._rendered["/api/tags"]
+        await get(proxy, "/api/tags")
+        assert views._rendered["/api/tags"] is first
+        await looked(proxy)
+        await get(proxy, "/api/tags")
+        assert views._rendered["/api/tags"] is not first
+
+
+async def test_hosts_that_are_drained_or_ejected_are_left_out_while_others_are_there() -> None:
+    async with Ollama("llama3.2") as one, Ollama("phi4") as two, running(one.url, two.url) as proxy:
+        await looked(proxy)
+        first, second = proxy.app.pool.backends
+        first.health.draining = True
+        assert [entry["name"] for entry in (await get(proxy, "/api/tags"))["models"]] == ["phi4:latest"]
+        second.health.eject(0.0, "reset")
+        assert len((await get(proxy, "/api/tags"))["models"]) == 2
 
 
 async def test_show_goes_to_a_host_that_has_the_model() -> None:

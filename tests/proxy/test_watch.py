@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import pytest
 
 from proxy.backend import Backend, make_backend
 from proxy.health import Rules
-from proxy.pool import Pool
+from proxy.memory import Resident
+from proxy.pool import Pool, PoolOptions
 from proxy.simulator import Ollama
 from proxy.watch import Watch
 from tests.support.backend import eventually
@@ -87,9 +89,87 @@ async def test_a_refresh_asks_at_once_and_a_burst_only_once() -> None:
         watch.start()
         await sim.wait_for(lambda: len(sim.seen("/api/ps")) == 1)
         for _ in range(100):
-            pool.refresh(pool.backends[0])
+            watch.refresh(pool.backends[0])
         await sim.wait_for(lambda: len(sim.seen("/api/ps")) == 2)
         assert len(sim.seen("/api/ps")) == 2
+
+
+async def test_a_sick_host_is_not_made_sicker_by_questions() -> None:
+    async with Ollama() as sim, watching(sim, every=0.5) as (pool, watch):
+        watch.start()
+        await sim.wait_for(lambda: len(sim.seen("/api/ps")) == 1)
+        began = monotonic()
+        while len(sim.seen("/api/ps")) < 4:
+            watch.refresh(pool.backends[0])
+            await asyncio.sleep(0.001)  # failures that come all the time
+        assert monotonic() - began >= 0.3
+
+
+async def test_what_was_changed_through_us_is_asked_for() -> None:
+    async with Ollama("llama3.2") as sim, watching(sim, every=60.0) as (pool, watch):
+        watch.start()
+        backend = pool.backends[0]
+        await eventually(lambda: backend.models is not None)
+        qwen = "registry.ollama.ai/library/qwen3:latest"
+        assert backend.has(qwen) is False
+        pool.touch(backend)
+        assert backend.has(qwen) is None
+        await eventually(lambda: backend.changed_at is None)
+        assert backend.has(qwen) is False
+
+
+async def test_an_answer_that_is_overtaken_says_nothing() -> None:
+    async with Ollama("llama3.2") as sim, watching(sim) as (pool, watch):
+        backend = pool.backends[0]
+        slow = sim.fault("stall", route="/api/ps")
+        early = asyncio.create_task(watch.look(backend))
+        await sim.wait_for(lambda: sim.counters.active == 1)
+        await watch.look(backend)
+        asked_at = backend.asked_at
+        backend.models = {}  # whatever the second look has found
+        slow.release()
+        await early
+        assert (backend.models, backend.asked_at) == ({}, asked_at)
+
+
+async def test_what_was_in_memory_went_with_the_host() -> None:
+    async with Ollama() as sim, watching(sim) as (pool, watch):
+        backend = pool.backends[0]
+        backend.memory.saw({LLAMA: Resident()})
+        await sim.stop()
+        await watch.look(backend)
+        assert backend.resident
+        await watch.look(backend)
+        assert not backend.resident
+
+
+async def test_backends_that_went_are_asked_no_more_and_new_ones_at_once() -> None:
+    async with Ollama() as old, Ollama() as new, watching(old, every=60.0) as (pool, watch):
+        watch.start()
+        await old.wait_for(lambda: len(old.seen("/api/ps")) == 1)
+        (gone,) = pool.backends
+        pool.replace([make_backend("b2", new.url)], PoolOptions())
+        watch.start()
+        await new.wait_for(lambda: len(new.seen("/api/ps")) == 1)
+        watch.refresh(gone)
+        assert set(watch._wake) == set(watch._tasks) == set(pool.backends)
+        await eventually(lambda: bool(gone.transport._gone))  # type: ignore[attr-defined]
+
+
+async def test_a_bug_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Ollama() as sim, watching(sim) as (pool, watch):
+        failed = asyncio.Event()
+
+        async def broken() -> None:
+            if not failed.is_set():
+                failed.set()
+                raise RuntimeError
+
+        monkeypatch.setattr(pool, "close_retired", broken)
+        watch.start()
+        await failed.wait()
+        before = len(sim.seen("/api/ps"))
+        await sim.wait_for(lambda: len(sim.seen("/api/ps")) > before)
 
 
 async def test_whoever_waits_for_a_backend_hears_of_it() -> None:

@@ -4,7 +4,7 @@ from proxy.services import Clock
 
 
 class ManualClock(Clock):
-    """Both clocks of `Clock`, moved together by `advance`."""
+    """Both clocks of `Clock`, moved together by `advance`; `set` moves one."""
 
     def __init__(self, time: float = 1_800_000_000.0) -> None:
         self._time = time
@@ -15,6 +15,10 @@ class ManualClock(Clock):
 
     def time(self) -> float:
         return self._time
+
+    def set(self, time: float) -> None:
+        """Step like a machine's clock that somebody sets: the other one takes no notice."""
+        self._time = time
 
     def advance(self, seconds: float) -> None:
         self._time += seconds

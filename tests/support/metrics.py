@@ -44,9 +44,7 @@ class Numbers:
 
     def __call__(self, name: str, **labels: str) -> float | None:
         found = [
-            sample.value
-            for sample in self.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
+            sample.value for sample in self.samples if sample.name == name and labels.items() <= sample.labels.items()
         ]
         return sum(found) if found else None
 

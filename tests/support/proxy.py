@@ -17,6 +17,7 @@ from proxy.server import Server, serve
 from proxy.services import LogSink
 from proxy.watch import Watch
 from proxy.wiring import server_options
+from tests.support.log_schema import check_line
 
 
 class Lines(LogSink):
@@ -104,3 +105,5 @@ async def running(
         app.watch = _Blind(app.pool)
     async with serve(app.frame, server_options(app.settings)) as server:
         yield Running(app, server, lines)
+    for line in lines.raw:
+        check_line(line)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from proxy.asgi import Header, Message, Receive, Scope, Send
+from proxy.departure import gone_because
 
 PATIENCE = 10.0
 """Seconds after which a test has failed that waits for something to happen."""
@@ -24,6 +25,12 @@ class Seen:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the application was told that the client has gone."""
     cancelled: bool = False
+
+    @property
+    def dropped(self) -> str | None:
+        """The code of why the server hung up; None where the client did."""
+        reason = gone_because(self.scope)
+        return None if reason is None else reason.code
 
     @property
     def target(self) -> bytes:

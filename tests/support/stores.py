@@ -196,52 +196,62 @@ RATES = (windows("5/minute", "12/day"), windows("300/minute", "700/day"), 3)
 
 @dataclass
 class Model:
-    """The quota of `RATES`, by brute force: every hit and every settlement is kept for ever."""
+    """The quota of `RATES`, by brute force: every hit and every settlement is kept for ever, with its day and time.
 
-    now: float = START + 12 * 3600 - 300  # midnight is near
-    hits: list[float] = field(default_factory=list)
-    spent: list[tuple[float, int]] = field(default_factory=list)
+    `time` is the clock by which the store's moving windows run.
+    """
+
+    clock: ManualClock
+    time: Callable[[], float]
+    hits: list[tuple[int, float]] = field(default_factory=list)
+    spent: list[tuple[int, float, int]] = field(default_factory=list)
     running: list[int] = field(default_factory=list)
 
+    @property
+    def day(self) -> int:
+        return int(self.clock.time() // 86400)
+
     def used(self) -> list[int]:
-        reserved = sum(self.running)
-        slice_now = floor(self.now / (60 / SLICES))
+        reserved, now, day = sum(self.running), self.time(), self.day
+        oldest = floor(now / (60 / SLICES)) - SLICES
         return [
             len(self.running),
-            sum(hit >= self.now - 60 for hit in self.hits),
-            sum(hit // 86400 == self.now // 86400 for hit in self.hits),
-            reserved + sum(tokens for at, tokens in self.spent if floor(at / (60 / SLICES)) >= slice_now - SLICES),
-            reserved + sum(tokens for at, tokens in self.spent if at // 86400 == self.now // 86400),
+            sum(at >= now - 60 for _, at in self.hits),
+            sum(hit == day for hit, _ in self.hits),
+            reserved + sum(tokens for _, at, tokens in self.spent if floor(at / (60 / SLICES)) >= oldest),
+            reserved + sum(tokens for spent, _, tokens in self.spent if spent == day),
         ]
 
 
 async def check_against_model(
-    opened: Callable[[ManualClock], Awaitable[Store]], steps: list[Step], key: str = "q"
+    opened: Callable[[ManualClock], Awaitable[Store]], steps: list[Step], *, monotonic: bool = False
 ) -> None:
-    """Take `steps` with a store and with the model, which must agree after each."""
-    model = Model()
-    clock = ManualClock(model.now)
+    """Take `steps` with a store and with the model, which must agree after each.
+
+    `monotonic` says by which clock the store's moving windows run.
+    """
+    clock = ManualClock(START + 12 * 3600 - 300)  # midnight is near
+    model = Model(clock, clock.monotonic if monotonic else clock.time)
     store = await opened(clock)
-    quota = Quota(key, *RATES)
+    quota = Quota("q", *RATES)
     amounts = [3, 5, 12, 300, 700]
     leases: list[Lease] = []
     try:
         for action, value in steps:
             if action == "wait":
                 clock.advance(value)
-                model.now = clock.time()
             elif action == "settle":
                 if leases:
                     await settle(store, leases.pop(0), int(value))
                     model.running.pop(0)
-                    model.spent.append((model.now, int(value)))
+                    model.spent.append((model.day, model.time(), int(value)))
             else:
                 full = [used >= amount for used, amount in zip(model.used(), amounts, strict=True)]
                 admission = await store.admit([quota], int(value))
                 assert bool(admission.full) == any(full)
                 if admission.lease is not None:
                     leases.append(admission.lease)
-                    model.hits.append(model.now)
+                    model.hits.append((model.day, model.time()))
                     model.running.append(int(value))
                     assert [level.used for level in admission.levels] == model.used()
             assert await used(store, quota) == model.used()

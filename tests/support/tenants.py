@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, ClassVar
 
 from proxy.asgi import ASGIApp, Receive, Scope, Send, header
@@ -40,11 +41,32 @@ def chat(model: str = "llama3.2", *, tokens: int = 1, stream: bool = False) -> d
     return {"model": model, "messages": messages, "stream": stream, "options": {"num_predict": tokens}}
 
 
+class Answers:
+    """Counts answers, and lets a test wait for more of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._changed = asyncio.Event()
+
+    def note(self) -> None:
+        self.count += 1
+        self._changed.set()
+
+    async def more(self, count: int, timeout: float = 30.0) -> None:
+        """Wait until there are `count` more."""
+        enough = self.count + count
+        async with asyncio.timeout(timeout):
+            while self.count < enough:
+                self._changed.clear()
+                await self._changed.wait()
+
+
 @dataclass
 class Caller:
     """Clients of one tenant, each of which asks again as soon as it has its answer.
 
     Attributes:
+        answers: counts the answers of all callers that share it.
         seconds: how long each answered request took.
         answered: when each was, by `time.monotonic`.
     """
@@ -53,6 +75,7 @@ class Caller:
     tenant: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=chat)
+    answers: Answers = field(default_factory=Answers)
     seconds: list[float] = field(default_factory=list)
     answered: list[float] = field(default_factory=list)
 
@@ -63,16 +86,16 @@ class Caller:
         reply = await client.read(timeout=30.0)
         self.answered.append(time.monotonic())
         self.seconds.append(self.answered[-1] - began)
+        self.answers.note()
         return reply
 
     async def again_and_again(self, times: int | None = None) -> None:
-        """Ask on one connection; without end where `times` is None."""
+        """Ask on one connection so many times; without end where `times` is None."""
         client = await Client.connect(self.address)
         try:
-            while times is None or times > 0:
+            for _ in count() if times is None else range(times):
                 reply = await self.ask(client)
                 assert reply.status == 200, reply
-                times = None if times is None else times - 1
         finally:
             client.hang_up()
 

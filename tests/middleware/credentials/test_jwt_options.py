@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -7,6 +8,8 @@ from pydantic import SecretStr
 from middleware.credentials.jwt import Jwts
 from middleware.credentials.jwt_options import JwtOptions, algorithms_of, keys_of
 from middleware.credentials.key_sources import FixedKeys, RemoteKeys
+from proxy.services import Keepsakes
+from tests.support.certificates import Authority
 from tests.support.clock import ManualClock
 from tests.support.tokens import jwk, rsa_key
 
@@ -24,12 +27,33 @@ def test_algorithms_are_asymmetric_unless_there_is_a_secret() -> None:
     assert algorithms_of(options(algorithms=("ES384",))) == ["ES384"]
 
 
+def test_fetched_keys_are_kept_while_their_source_stays_the_same() -> None:
+    clock, keepsakes = ManualClock(), Keepsakes()
+    keys = keys_of(options(), clock, keepsakes)
+    assert keys_of(options(audience=["other", "more"], policy="role", leeway="1s"), clock, keepsakes) is keys
+    for change in (
+        {"issuer": "https://other.example.com"},
+        {"jwks_url": "https://login.example.com/k"},
+        {"keep": "1s"},
+    ):
+        assert keys_of(options(**change), clock, keepsakes) is not keys
+
+
+def test_a_new_ca_is_another_source(tmp_path: Path) -> None:
+    clock, keepsakes = ManualClock(), Keepsakes()
+    ca = str(Authority(tmp_path).cert)
+    keys = keys_of(options(ca=ca), clock, keepsakes)
+    assert keys_of(options(ca=ca), clock, keepsakes) is keys
+    Authority(tmp_path)  # writes the file anew
+    assert keys_of(options(ca=ca), clock, keepsakes) is not keys
+
+
 def test_where_keys_come_from() -> None:
     clock = ManualClock()
-    assert isinstance(keys_of(options(), clock), RemoteKeys)
-    assert isinstance(keys_of(options(jwks_url="https://login.example.com/keys"), clock), RemoteKeys)
-    assert isinstance(keys_of(options(secret=SecretStr(SECRET)), clock), FixedKeys)
-    assert isinstance(keys_of(options(key=orjson.dumps(jwk(rsa_key())).decode()), clock), FixedKeys)
+    assert isinstance(keys_of(options(), clock, Keepsakes()), RemoteKeys)
+    assert isinstance(keys_of(options(jwks_url="https://login.example.com/keys"), clock, Keepsakes()), RemoteKeys)
+    assert isinstance(keys_of(options(secret=SecretStr(SECRET)), clock, Keepsakes()), FixedKeys)
+    assert isinstance(keys_of(options(key=orjson.dumps(jwk(rsa_key())).decode()), clock, Keepsakes()), FixedKeys)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +79,7 @@ def test_where_keys_come_from() -> None:
 def test_mistakes_in_the_options(changes: dict[str, Any], problem: str) -> None:
     settings = options(**changes)
     with pytest.raises(ValueError, match=problem) as mistake:
-        Jwts([settings], policies=POLICIES, clock=ManualClock())
+        Jwts([settings], policies=POLICIES, clock=ManualClock(), keepsakes=Keepsakes())
     assert SECRET not in str(mistake.value)
 
 

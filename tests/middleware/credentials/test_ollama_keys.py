@@ -144,6 +144,7 @@ class Shared(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__(ManualClock())
+        self.url = "redis://somewhere"
         self.local = MemoryStore(ManualClock())
         self.down = False
 
@@ -173,18 +174,18 @@ async def test_while_the_store_is_down_each_proxy_remembers_for_itself(world: Wo
 
 
 def test_old_signatures_are_forgotten() -> None:
-    replays = Replays(WINDOW)
+    replays = Replays()
     for second in range(1000):
-        assert replays.first(second, b"%d" % second, float(second))
+        assert replays.first(second, b"%d" % second, float(second), WINDOW)
     assert len(replays) == WINDOW + 1
 
 
 def test_a_full_memory_lets_nothing_through_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ollama_keys, "MOST_SEEN", 2)
-    replays = Replays(WINDOW)
-    assert replays.first(0, b"a", 0.0)
-    assert replays.first(0, b"b", 0.0)
+    replays = Replays()
+    assert replays.first(0, b"a", 0.0, WINDOW)
+    assert replays.first(0, b"b", 0.0, WINDOW)
     with pytest.raises(Refused) as refused:
-        replays.first(0, b"c", 0.0)
+        replays.first(0, b"c", 0.0, WINDOW)
     assert refused.value.status == 503
-    assert replays.first(61, b"d", 61.0)
+    assert replays.first(61, b"d", 61.0, WINDOW)

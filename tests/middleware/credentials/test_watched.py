@@ -1,5 +1,7 @@
 # ruff: noqa: ASYNC240  (a few bytes in a temporary folder)
+import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,40 @@ async def test_a_file_that_disappears_changes_nothing_until_it_is_back(file: Pat
     file.write_text("back")
     clock.advance(LOOK_EVERY)
     assert await watched.current() == "back"
+
+
+async def test_a_folder_that_cannot_be_entered_changes_nothing(file: Path) -> None:
+    clock = ManualClock()
+    watched = Watched(file, parse, clock=clock)
+    folder = file.parent
+    folder.rename(folder.with_name("elsewhere"))
+    folder.write_text("now a file, so that looking fails by another error than that of a missing one")
+    clock.advance(LOOK_EVERY)
+    assert await watched.current() == "one"
+
+
+async def test_a_slow_reading_that_ends_last_does_not_bring_back_a_revoked_key(file: Path) -> None:
+    clock = ManualClock()
+    reading, go_on = threading.Event(), threading.Event()
+
+    def parse_slowly(text: bytes) -> str:
+        if text == b"alice, bob":
+            reading.set()
+            assert go_on.wait(10)
+        return text.decode()
+
+    watched = Watched(file, parse_slowly, clock=clock)
+    file.write_text("alice, bob")
+    clock.advance(LOOK_EVERY)
+    slow = asyncio.create_task(watched.current())
+    await asyncio.to_thread(reading.wait, 10)
+    file.write_text("alice")
+    clock.advance(LOOK_EVERY)
+    assert await watched.current() == "alice"
+    go_on.set()
+    await slow
+    clock.advance(LOOK_EVERY)
+    assert await watched.current() == "alice"
 
 
 async def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:

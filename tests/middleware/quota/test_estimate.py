@@ -72,6 +72,11 @@ def test_a_picture_counts_as_one_not_by_its_bytes(path: str, document: dict[str,
     assert IMAGE_TOKENS < expected.prompt < IMAGE_TOKENS + 50
 
 
+def test_a_document_nested_out_of_reach_is_no_crash() -> None:
+    document = orjson.loads(b'{"x":' + b"[" * 1000 + b"]" * 1000 + b"}")
+    assert expect(route_of("/api/chat"), document, Estimate(output=1000)) == Expected(0, 1000)
+
+
 def test_a_reservation_is_bounded() -> None:
     expected = expect(route_of("/api/chat"), {"options": {"num_predict": 10**12}}, Estimate(max=5000))
     assert expected.total == 5000

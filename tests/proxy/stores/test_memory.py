@@ -9,7 +9,7 @@ from proxy.quotas import Quota
 from proxy.services import Store
 from proxy.stores.memory import MemoryStore
 from tests.support.clock import ManualClock
-from tests.support.stores import START, STEPS, Step, StoreContract, check_against_model, settle, windows
+from tests.support.stores import START, STEPS, Step, StoreContract, check_against_model, settle, used, windows
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_any_sequence_of_requests_counts_like_the_model(steps: list[Step]) -> No
     async def opened(clock: ManualClock) -> Store:
         return MemoryStore(clock)
 
-    asyncio.run(check_against_model(opened, steps))
+    asyncio.run(check_against_model(opened, steps, monotonic=True))
 
 
 async def test_callers_who_are_gone_do_not_stay_in_memory(store: MemoryStore, clock: ManualClock) -> None:
@@ -40,6 +40,20 @@ async def test_callers_who_are_gone_do_not_stay_in_memory(store: MemoryStore, cl
         await settle(store, (await store.admit([quota], 10)).lease, 10)
         clock.advance(61)
     assert repr(store) == "<MemoryStore 1 request and 2 token counters, 0 leases>"
+
+
+@pytest.mark.parametrize("hours", [-48, -1, 1, 48])
+async def test_a_clock_that_is_set_moves_the_day_and_nothing_else(
+    store: MemoryStore, clock: ManualClock, hours: int
+) -> None:
+    quota = Quota("q", windows("1/minute", "9/day"), windows("10/minute", "90/day"))
+    await settle(store, (await store.admit([quota], 5)).lease, 20)
+    clock.set(clock.time() + hours * 3600)
+    same_day = abs(hours) == 1
+    assert await used(store, quota) == [1, int(same_day), 20, 20 * same_day]
+    assert [round(level.resets_in) for level in (await store.admit([quota])).full] == [60, 61]
+    clock.advance(61.01)
+    assert not (await store.admit([quota])).full
 
 
 async def test_it_stands_in_for_itself(store: MemoryStore) -> None:

@@ -1,5 +1,8 @@
 """proxy/stores/shelf.py."""
 
+import pytest
+
+from proxy.stores import shelf as module
 from proxy.stores.shelf import Shelf
 
 
@@ -28,6 +31,16 @@ def test_each_new_key_clears_two_old_ones_away() -> None:
     assert len(shelf) == 150
     assert shelf.get("1", 60) is None
     assert shelf.get("2", 60) is not None
+
+
+def test_keys_that_somebody_makes_up_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 10)
+    shelf: Shelf[Thing] = Shelf()
+    for number in range(1000):
+        shelf.put(str(number), Thing(1000), 0)
+        assert len(shelf) <= 10
+        assert shelf.get(str(number), 0) is not None
+    assert len(shelf) == 10
 
 
 def test_putting_a_key_again_replaces_its_value() -> None:

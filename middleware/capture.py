@@ -1,0 +1,97 @@
+"""`capture`: logs what was asked and answered, for callers whose policy wants it.
+
+The words are not in the line of the request but in an event of their own, ``content``, with the same ``request_id``: so
+they can be sent elsewhere, shown to fewer people and kept for a shorter time.
+"""
+
+from collections.abc import Awaitable, Sequence
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from middleware.dialogue import Listener, prompt_of
+from middleware.redaction import Kind, Redaction
+from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
+from proxy.exchange import Exchange
+from proxy.lines import FormatName, make_logger
+from proxy.services import Clock, LogSink
+from proxy.units import Size
+
+Bound = Annotated[Size, Field(gt=0, le=8 * 1024)]
+
+MARGIN: Final = 1024
+"""Characters gathered beyond a bound, so that what is masked is seen before it is cut in two."""
+
+
+class Capture:
+    """Logs prompts and answers, shortened and with secrets masked. As it stands it logs nothing: policies turn it on.
+
+    Put it below `auth`, and turn it on with `policies: {audited: {capture: {prompt: 2KiB, answer: 2KiB}}}`. Only
+    requests of inference are logged. Keeping the answer means to look at each of its chunks, which no other plugin
+    does; it costs a few microseconds a chunk, for those callers only, until there is enough.
+
+    Args:
+        prompt: how much of what was asked is logged, counted from its end.
+        answer: how much of the answer is logged, counted from its beginning.
+        redact: what is masked: `keys` (whatever looks like a credential), `emails`, `numbers` (cards, accounts,
+            phones), `addresses` (IP).
+        shapes: further text that is masked, by its form: `#` stands for a digit, `?` for a letter, as in `EMP-####`.
+        format: like that of `logging`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        sink: LogSink,
+        clock: Clock,
+        prompt: Bound | None = None,
+        answer: Bound | None = None,
+        redact: frozenset[Kind] = frozenset({"keys", "emails", "numbers", "addresses"}),
+        shapes: Sequence[str] = (),
+        format: FormatName = "json",
+    ) -> None:
+        self.app = app
+        self._prompt = prompt
+        self._answer = answer
+        self._redact = Redaction(redact, shapes)
+        self._log = make_logger(sink, format, now=clock.time)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Pass on as it is what is not logged."""
+        if scope["type"] == "http" and (self._prompt or self._answer):
+            exchange = Exchange.of(scope)
+            if exchange.route is not None and exchange.route.kind == "inference":
+                listener = Listener(self._answer + MARGIN) if self._answer else None
+                exchange.on_finish(lambda exchange: self._write(exchange, listener))
+                if listener is not None:
+                    send = _overheard(send, listener)
+        return self.app(scope, receive, send)
+
+    def _write(self, exchange: Exchange, listener: Listener | None) -> None:
+        prompt = answer = None
+        if self._prompt:
+            prompt = self._redact.last(prompt_of(exchange.document or {}, self._prompt + MARGIN), self._prompt)
+        if self._answer and listener is not None:
+            answer = self._redact.first(listener.words(), self._answer)
+        self._log.info(
+            "content",
+            logger="ollama_proxy.capture",
+            request_id=exchange.id,
+            identity=exchange.identity,
+            tenant=exchange.tenant,
+            policy=exchange.policy,
+            model=exchange.model.short if exchange.model is not None else None,
+            outcome=exchange.outcome,
+            prompt=prompt,
+            answer=answer,
+        )
+
+
+def _overheard(send: Send, listener: Listener) -> Send:
+    async def overhear(message: Message) -> None:
+        if not listener.full and message["type"] == "http.response.body":
+            listener.hear(message.get("body", b""))
+        await send(message)
+
+    return overhear

@@ -1,0 +1,164 @@
+"""``ollama-proxy check --diff``: what a policy file would change."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from rich.console import Console
+from rich.text import Text
+
+from config.schema import Settings
+from middleware.credentials.key_file import read_keys
+from middleware.credentials.keys import KeyEntry
+from middleware.credentials.watched import BadFile
+from proxy.app import NEEDS_RESTART
+from proxy.ops.digest import digest, flat
+from proxy.plan import Plan
+
+LIMITING: Final = ("access", "parameters", "rate_limit", "queue")
+"""Plugins whose options are told for each caller whose own they are."""
+
+Document = Mapping[str, Any]
+Change = tuple[str, Any, Any]
+"""Name, before, after; None where there was, or will be, nothing."""
+Callers = Mapping[str, tuple[str | None, str | None]]
+"""Name → policy before and after."""
+ABSENT: Final = object()
+NAMED: Final = 3
+"""Callers that are named where many have the same policy."""
+
+
+def document_of(plan: Plan, settings: Settings) -> dict[str, Any]:
+    """Return a policy file as ``GET /-/config`` does, for comparing."""
+    return asdict(digest(plan, settings))
+
+
+def show_diff(before: Document, after: Document, callers: Callers) -> None:
+    """Print what differs between two policy files, as they were understood, and for whom."""
+    console = Console(highlight=False, soft_wrap=True)
+    parts = {
+        "plugins": list(plugins(before, after)),
+        "policies": list(policies(before, after)),
+        "settings": list(changes(before["settings"], after["settings"])),
+        "in effect for": list(effects(before, after, callers)),
+    }
+    for title, found in parts.items():
+        if found:
+            console.print(Text(title, style="bold"))
+        for change in found:
+            console.print(_line(*change))
+    restart = sorted({name.partition(".")[0] for name, _, _ in parts["settings"]} & set(NEEDS_RESTART))
+    if restart:
+        console.print(Text(f"only after a restart: {', '.join(restart)}", style="yellow"))
+    if not any(parts.values()):
+        console.print("nothing changes; what is secret, and what ${…} stands for, is not compared")
+
+
+def plugins(before: Document, after: Document) -> Iterator[Change]:
+    """Yield what changes in the chain and in the options that hold for everybody."""
+    old, new = _entries(before), _entries(after)
+    order = [[name for name in entries if name in old and name in new] for entries in (old, new)]
+    if order[0] != order[1]:
+        yield "order", " → ".join(order[0]), " → ".join(order[1])
+    for name in {**old, **new}:
+        if name not in old:
+            yield name, ABSENT, new[name]["use"]
+        elif name not in new:
+            yield name, old[name]["use"], ABSENT
+        elif old[name]["use"] != new[name]["use"]:
+            yield name, old[name]["use"], new[name]["use"]
+        else:
+            yield from changes(old[name]["options"], new[name]["options"], f"{name}.")
+
+
+def policies(before: Document, after: Document) -> Iterator[Change]:
+    """Yield what changes for whole policies: those that come or go, and what they make of each plugin."""
+    old, new = _entries(before), _entries(after)
+    known = [set(document["policies"]) for document in (before, after)]
+    for policy in sorted(known[0] | known[1]):
+        if policy not in known[0] or policy not in known[1]:
+            yield policy, policy if policy in known[0] else ABSENT, policy if policy in known[1] else ABSENT
+            continue
+        for name in [name for name in old if name in new]:
+            yield from changes(_under(old[name], policy), _under(new[name], policy), f"{policy}: {name}.")
+
+
+def effects(before: Document, after: Document, callers: Callers) -> Iterator[Change]:
+    """Yield what changes of what limits callers; those whose policies are the same are told together."""
+    old, new = _entries(before), _entries(after)
+    together: dict[tuple[str | None, str | None], list[str]] = {}
+    for caller, policies_ in sorted(callers.items()):
+        together.setdefault(policies_, []).append(caller)
+    for (was, will_be), names in together.items():
+        whose = _names(names)
+        if was != will_be:
+            yield f"{whose}: policy", was, will_be
+        for name in [name for name in old if name in new and old[name]["use"] in LIMITING]:
+            yield from changes(_under(old[name], was), _under(new[name], will_be), f"{whose}: {name}.")
+
+
+def _names(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def changes(before: Document, after: Document, prefix: str = "") -> Iterator[Change]:
+    """Yield the values that differ, by dotted name."""
+    old, new = flat(before), flat(after)
+    for name in {**old, **new}:
+        if old.get(name, ABSENT) != new.get(name, ABSENT):
+            yield f"{prefix}{name}", old.get(name, ABSENT), new.get(name, ABSENT)
+
+
+def callers_of(before: Plan | None, after: Plan) -> Callers:
+    """Return the callers of both policy files with their policies; without `before` they have had the same one."""
+    ours = policies_of(after)
+    theirs = ours if before is None else policies_of(before)
+    return {name: (theirs[name], policy) for name, policy in ours.items() if name in theirs}
+
+
+def policies_of(plan: Plan) -> dict[str, str | None]:
+    """Return the names in the key files of a policy file with their policies; none where a file cannot be read."""
+    found: dict[str, str | None] = {}
+    for link in plan.links:
+        if link.plugin.use != "auth":
+            continue
+        options = link.options.arguments()
+        if options.get("anonymous"):
+            found["callers without a key"] = options["anonymous"]
+        try:
+            entries = read_keys(options["keys"]) if options.get("keys") else []
+        except (BadFile, OSError):
+            continue
+        found |= {key.name: key.policy for key in entries if isinstance(key, KeyEntry) and not key.disabled}
+    return found
+
+
+def _entries(document: Document) -> dict[str, Document]:
+    return {entry["name"]: entry for entry in document["middleware"]}
+
+
+def _under(entry: Document, policy: str | None) -> Document:
+    """Return an entry's options for a caller with `policy`."""
+    if policy is None or policy not in entry["policies"]:
+        options: Document = entry["options"]
+        return options
+    return entry["policies"][policy] or {"": "off"}
+
+
+def _line(name: str, old: Any, new: Any) -> Text:
+    if old is ABSENT:
+        return Text(f"  + {name}: {_shown(new)}", style="green")
+    if new is ABSENT:
+        return Text(f"  - {name}: {_shown(old)}", style="red")
+    return Text.assemble((f"  ~ {name}: ", "yellow"), _shown(old), " → ", _shown(new))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_shown(inner)}' for key, inner in value.items())}}}"
+    return {None: "-", True: "true", False: "false"}.get(value, str(value))

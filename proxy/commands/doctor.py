@@ -1,0 +1,120 @@
+"""``ollama-proxy doctor``: what is wrong, or soon will be, with a host and the backends of its policy file."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Final
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.text import Text
+
+from config.load import Loaded
+from config.problems import Invalid
+from proxy.app import check
+from proxy.backend import Backend
+from proxy.commands.findings import (
+    Finding,
+    check_certificates,
+    check_clock,
+    check_files,
+    check_secrets,
+    check_slots,
+    check_version,
+    num_parallel,
+)
+from proxy.commands.remote import fail
+from proxy.quotas import Quota
+from proxy.sending import send
+from proxy.services import Clock, Store, StoreUnavailable
+from proxy.survey import survey
+from proxy.wiring import make_backends, make_store
+
+SIGNS: Final = {"ok": ("✓", "green"), "note": ("·", "blue"), "warn": ("!", "yellow"), "bad": ("✗", "bold red")}
+PATIENCE: Final = 5.0
+"""Seconds that a backend may take."""
+
+
+def doctor(loaded: Loaded) -> None:
+    """Look at this machine and at the backends of a policy file, and say what is wrong."""
+    try:
+        plan, settings = check(loaded)
+        backends, store = make_backends(loaded, settings), make_store(loaded, settings, Clock())
+    except Invalid as error:
+        fail(*map(str, error.problems))
+    console = Console()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("looking at the backends", total=len(backends))
+        remote = asyncio.run(_look(backends, store, lambda: progress.advance(task)))
+    findings = [
+        Finding("ok", "policy file", f"{loaded.file} is fine"),
+        check_files(),
+        *check_secrets(plan, settings),
+        *check_certificates(settings),
+        *remote,
+    ]
+    for finding in findings:
+        sign, style = SIGNS[finding.level]
+        console.print(Text.assemble((f"{sign} ", style), (f"{finding.about}: ", "bold"), finding.text))
+    if any(finding.level == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+async def _look(backends: list[Backend], store: Store, done: Callable[[], None]) -> list[Finding]:
+    """Ask all backends and the store at once."""
+    try:
+        found = await asyncio.gather(*(_backend(backend, done) for backend in backends), _store(store))
+        return list(chain.from_iterable(found))
+    finally:
+        await store.aclose()
+        for backend in backends:
+            await backend.transport.aclose()
+
+
+async def _backend(backend: Backend, done: Callable[[], None]) -> list[Finding]:
+    about = f"backend {backend.name}"
+    found = await survey(backend, timeout=PATIENCE)
+    date = None if found.error else await _date(backend)
+    done()
+    if found.error is not None:
+        return [Finding("bad", about, f"{backend.shown}: {found.error}")]
+
+    def findings() -> Iterator[Finding]:
+        yield from check_version(about, found.version)
+        if not found.models:
+            yield Finding("warn", about, "has no models")
+        local = backend.url.host in ("localhost", "127.0.0.1", "::1")
+        yield check_slots(about, backend.slots, num_parallel() if local else None)
+        yield from check_clock(about, date, datetime.now(UTC))
+
+    return list(findings())
+
+
+async def _date(backend: Backend) -> str | None:
+    request = httpx.Request(
+        "GET",
+        backend.url,
+        headers=[(b"host", backend.host), *backend.headers],
+        stream=httpx.ByteStream(b""),
+        extensions={"target": b"/api/version", "timeout": dict.fromkeys(("connect", "first_byte", "read"), PATIENCE)},
+    )
+    try:
+        response = await send(backend.transport, request, repeat=True)
+        await response.aclose()
+    except (httpx.HTTPError, OSError):
+        return None
+    return response.headers.get("date")
+
+
+async def _store(store: Store) -> list[Finding]:
+    if store.url == "memory":
+        return [Finding("ok", "store", "counters in this process; they are lost when it ends")]
+    try:
+        await store.connect()
+        await store.look([Quota("doctor", streams=1)])
+    except StoreUnavailable as error:
+        return [Finding("bad", "store", f"{store.url}: {error}")]
+    return [Finding("ok", "store", f"{store.url} answers")]

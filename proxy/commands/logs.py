@@ -1,0 +1,176 @@
+"""``ollama-proxy logs``: the JSON lines of a log, for people, and only those that matter."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Final, TextIO
+
+import orjson
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from proxy.commands.remote import fail
+from proxy.commands.shapes import STATES, seconds
+from proxy.lines import console_line
+from proxy.models import parse as parse_model
+from proxy.units import Mistake, parse_duration
+
+LOOK_EVERY: Final = 0.25
+"""Seconds between two looks at a file that is followed."""
+
+Line = Mapping[str, Any]
+Wanted = Callable[[Line], bool]
+
+
+def logs(
+    file: Annotated[Path | None, typer.Argument(help="The log; standard input where left out.")] = None,
+    identity: Annotated[str | None, typer.Option(help="Only requests of this caller.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only requests for this model; * stands for anything.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Only requests that this backend served.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Only requests that ended so: completed, refused, …")] = None,
+    since: Annotated[str | None, typer.Option(help="Only lines since then: 10m, 2h, or 2026-01-31T12:00:00Z.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more lines.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the lines as they are.")] = False,
+) -> None:
+    """Show a log for people; with filters only the requests that fit. What is no JSON passes as it is."""
+    wanted = _filters(identity, model, backend, outcome, since)
+    console = Console(soft_wrap=True, highlight=False)
+    try:
+        for text in _read(file, follow):
+            line = _parsed(text)
+            if line is None:
+                if not wanted:
+                    console.print(Text(_printable(text)))
+            elif all(fits(line) for fits in wanted):
+                console.out(text) if json else console.print(pretty(line))
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        fail(f"{file}: {error.strerror}")
+
+
+def pretty(line: Line) -> Text:
+    """Return a line for people; that of a request in the order in which one reads it."""
+    if line.get("event") != "request":
+        return Text(console_line(line).decode())
+    outcome = str(line.get("outcome"))
+    reason = f" ({line['reason']})" if line.get("reason") else ""
+    parts = [
+        _word(line.get("identity") or line.get("client_address")),
+        f"{line.get('method')} {_word(line.get('route') or line.get('path'))}",
+        _word(line.get("model")),
+        f"{_word(line.get('backend'))}{reason}",
+        *_times(line),
+        *_tokens(line),
+    ]
+    text = Text(f"{str(line.get('time'))[11:23]} ", style="dim")
+    text.append(f"{outcome} {line.get('status') or '-'} ", style=STATES.get(outcome, "bold"))
+    text.append("  ".join(part for part in parts if part != "-"), style="default not dim")
+    if line.get("error"):
+        by = f" by {line['error_plugin']}" if line.get("error_plugin") else ""
+        text.append(f"  {line.get('error_code')}{by}: {_printable(str(line['error']))}", style="yellow not dim")
+    text.append(f"  {line.get('request_id')}", style="dim")
+    return text
+
+
+def _times(line: Line) -> Iterator[str]:
+    if line.get("queue_ms"):
+        yield f"queued {seconds(line['queue_ms'] / 1000)}"
+    if line.get("ttft_ms") is not None:
+        yield f"first {seconds(line['ttft_ms'] / 1000)}"
+    if line.get("total_ms") is not None:
+        yield f"took {seconds(line['total_ms'] / 1000)}"
+
+
+def _tokens(line: Line) -> Iterator[str]:
+    if line.get("tokens_out") is not None:
+        rate = f", {line['tokens_per_second']}/s" if line.get("tokens_per_second") else ""
+        yield f"{line.get('tokens_in') or 0}+{line['tokens_out']} tokens{rate}"
+
+
+def _word(value: object) -> str:
+    return "-" if value is None else _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text.rstrip("\n"))
+
+
+def _filters(
+    identity: str | None, model: str | None, backend: str | None, outcome: str | None, since: str | None
+) -> list[Wanted]:
+    """Return what a line must fulfil."""
+    found: list[Wanted] = []
+    for name, value in (("identity", identity), ("backend", backend), ("outcome", outcome)):
+        if value is not None:
+            found.append(lambda line, name=name, value=value: line.get(name) == value)
+    if model is not None:
+        name_ = parse_model(model)
+        patterns = {model.lower(), name_.short if name_ is not None else model}
+        found.append(lambda line: any(fnmatchcase(str(line.get("model")).lower(), pattern) for pattern in patterns))
+    if since is not None:
+        earliest = _moment(since)
+        found.append(lambda line: str(line.get("time", "")) >= earliest)
+    return found
+
+
+def _moment(text: str) -> str:
+    """Return a point of time, or that long ago, as it would stand in a log line."""
+    try:
+        moment = datetime.fromtimestamp(time.time() - parse_duration(text), UTC)
+    except Mistake:
+        try:
+            moment = datetime.fromisoformat(text).astimezone(UTC)
+        except ValueError:
+            raise typer.BadParameter("expected 10m, 2h, or 2026-01-31T12:00:00Z", param_hint="--since") from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:23] + "Z"
+
+
+def _parsed(text: str) -> Line | None:
+    try:
+        line = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def _read(file: Path | None, follow: bool) -> Iterator[str]:
+    if file is None:
+        yield from sys.stdin
+        return
+    with open(file, encoding="utf-8", errors="backslashreplace") as stream:
+        yield from _lines(stream)
+        while follow:
+            time.sleep(LOOK_EVERY)
+            yield from _lines(stream)
+            if _replaced(file, stream):
+                break
+    if follow:
+        yield from _read(file, follow)
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Yield the whole lines there are; what of the last one is there yet is left for the next time."""
+    while True:
+        start = stream.tell()
+        line = stream.readline()
+        if not line.endswith("\n"):
+            stream.seek(start)
+            return
+        yield line.rstrip("\n")
+
+
+def _replaced(file: Path, stream: TextIO) -> bool:
+    """Whether the file was rotated away, or cut."""
+    try:
+        status, ours = os.stat(file), os.fstat(stream.fileno())
+    except FileNotFoundError:
+        return False
+    return status.st_ino != ours.st_ino or status.st_size < stream.tell()

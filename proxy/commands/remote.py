@@ -1,0 +1,117 @@
+"""Talking to a running proxy: the options that say where it is, and calls that end the command where they fail."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import httpx
+import orjson
+import typer
+
+URL: Final = "http://127.0.0.1:11435"
+
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="OLLAMA_PROXY_URL",
+        help="Where the proxy listens, or its ops listener: http://host:port, https://…, unix:/path.",
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        envvar="OLLAMA_PROXY_KEY",
+        help="A key whose policy allows the route class ops. Better in the environment: others see arguments.",
+        show_default=False,
+    ),
+]
+CaOption = Annotated[
+    Path | None,
+    typer.Option("--ca", envvar="OLLAMA_PROXY_CA", help="The CA of the proxy's certificate, PEM.", metavar="FILE"),
+]
+
+
+def fail(*messages: str) -> NoReturn:
+    """Say what went wrong, on stderr, and end with 1."""
+    for message in messages:
+        typer.secho(message, fg=typer.colors.RED, err=True)
+    raise typer.Exit(1)
+
+
+class Remote:
+    """A running proxy.
+
+    Args:
+        url: where it is.
+        key: what to show it.
+        ca: that signed its certificate.
+    """
+
+    def __init__(self, url: str, key: str | None, ca: Path | None) -> None:
+        self.url = url
+        socket = url.removeprefix("unix:") if url.startswith("unix:") else None
+        try:
+            self._http = httpx.Client(
+                base_url="http://localhost" if socket else url,
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=httpx.Timeout(30.0, connect=5.0),
+                transport=httpx.HTTPTransport(uds=socket, verify=str(ca) if ca else True),
+                trust_env=False,
+            )
+        except (OSError, ValueError, httpx.InvalidURL) as error:
+            fail(f"{url}: {error}")
+
+    def get(self, path: str) -> Any:
+        """Return a JSON document; ends the command where there is none."""
+        return self._answer(self._request("GET", path))
+
+    def post(self, path: str, document: Mapping[str, Any] | None = None) -> Any:
+        """Do something and return what is said of it; ends the command where it fails."""
+        return self._answer(self._request("POST", path, document))
+
+    def try_post(self, path: str) -> tuple[int, Any]:
+        """Do something and return status and document, whatever they are."""
+        response = self._request("POST", path)
+        return response.status_code, _document(response)
+
+    def _request(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> httpx.Response:
+        with self._reachable():
+            return self._http.request(method, path, content=None if document is None else orjson.dumps(document))
+
+    def _answer(self, response: httpx.Response) -> Any:
+        document = _document(response)
+        if response.status_code != 200:
+            said = document.get("error") if isinstance(document, dict) else None
+            fail(
+                f"{self.url} answered {response.status_code}: {said or response.text[:300] or 'nothing'}",
+                *self._hint(response),
+            )
+        if document is None:
+            fail(f"{self.url} is no ollama-proxy: it did not answer JSON")
+        return document
+
+    def _hint(self, response: httpx.Response) -> list[str]:
+        if response.status_code == 401:
+            return ["set OLLAMA_PROXY_KEY to a key whose policy allows the route class ops"]
+        if response.status_code == 403:
+            return ["the key's policy needs `access: {routes: [..., ops]}`"]
+        if response.status_code == 404:
+            return ["is it an ollama-proxy, and are its ops routes on a listener of their own?"]
+        return []
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            fail(f"{self.url} cannot be reached: {error}")
+
+
+def _document(response: httpx.Response) -> Any:
+    try:
+        return orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,65 @@
+"""How the commands write numbers and tables."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+STATES: Final = {
+    "up": "green",
+    "suspect": "yellow",
+    "down": "bold red",
+    "ejected": "red",
+    "draining": "blue",
+    "answering": "green",
+    "queued": "yellow",
+    "loading": "yellow",
+    "completed": "green",
+    "refused": "yellow",
+    "cancelled": "yellow",
+    "upstream_failed": "red",
+    "upstream_truncated": "red",
+    "timed_out": "red",
+}
+
+
+def seconds(value: float | None) -> str:
+    """Return a time as short as it is still worth something: ``850 ms``, ``4.2 s``, ``3 m 20 s``, ``5 h 10 m``."""
+    if value is None:
+        return "-"
+    if value < 0.9995:
+        return f"{value * 1000:.0f} ms"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(int(value), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} m" if hours < 48 else f"{hours // 24} days"
+
+
+def size(value: int) -> str:
+    """Return bytes in the largest unit of which there is one."""
+    for unit, bytes_ in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= bytes_:
+            return f"{value / bytes_:.1f} {unit}"
+    return f"{value} B"
+
+
+def state(word: str | None) -> Text:
+    """Return a state or an outcome in its color; the word says it without."""
+    return Text(word or "-", style=STATES.get(word or "", ""))
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()
+) -> Table:
+    """Return a table; the columns in `right` are numbers. Texts are taken as they are, without markup."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return made

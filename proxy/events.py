@@ -1,0 +1,117 @@
+"""The events of the proxy itself, as a table: what it logs besides the line of each request.
+
+A field has one name, one type and one meaning in all lines, the request's included, so that a store of logs needs one
+mapping. A test holds this table against every call of a logger in the code; the reference page and the JSON Schema are
+made from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["string", "integer", "number", "array"]
+"""A JSON type; an array is one of strings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happens.
+
+    Attributes:
+        name: its stable name.
+        about: one sentence on when it is logged.
+        fields: what is known of it, besides what all events have.
+    """
+
+    name: str
+    about: str
+    fields: tuple[str, ...] = ()
+
+
+COMMON: Final[Mapping[str, tuple[Kind, str]]] = {
+    "time": ("string", "When it happened, RFC 3339 in UTC with milliseconds."),
+    "level": ("string", "`debug`, `info`, `warning`, `error` or `critical`."),
+    "event": ("string", "What happened."),
+    "schema": ("integer", "The version of this schema."),
+    "logger": ("string", "The part of the proxy that says so."),
+}
+"""What every event has."""
+
+FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
+    "answer": ("string", "What was answered, from its beginning, with secrets masked."),
+    "backend": ("string", "The backend's name."),
+    "before": ("string", "The state it was in."),
+    "by": ("string", "Who asked for it."),
+    "chain": ("string", "The plugins, outermost first."),
+    "client_address": ("string", "The caller's address."),
+    "config_generation": ("integer", "Which configuration is in force now, counted from 1."),
+    "delay_s": ("number", "Seconds until the next attempt."),
+    "detail": ("string", "The error in its own words, shortened."),
+    "error": ("string", "What went wrong."),
+    "exception": ("string", "The traceback, shortened at its beginning."),
+    "file": ("string", "The file's path."),
+    "identity": ("string", "Who called."),
+    "issuer": ("string", "Who issues the tokens."),
+    "keys": ("integer", "How many keys it has."),
+    "left_out": ("integer", "How many events like this one were not logged since the last one, there being so many."),
+    "lines": ("integer", "How many lines are missing."),
+    "message": ("string", "What a library says."),
+    "model": ("string", "The model, by its short canonical name."),
+    "outcome": ("string", "How the request ended."),
+    "phase": ("string", "`startup` or `shutdown`."),
+    "plugin": ("string", "The plugin's name in the policy file."),
+    "policy": ("string", "The policy that applied."),
+    "problem": ("string", "What is wrong, for people."),
+    "problems": ("array", "Every mistake, with its place."),
+    "prompt": ("string", "What was asked, up to its end, with secrets masked."),
+    "reason": ("string", "Why."),
+    "request_id": ("string", "The request's id; its line has the same."),
+    "restart": ("array", "Settings that changed, and are in force only after a restart."),
+    "source": ("string", "Where the key comes from."),
+    "state": ("string", "The state it is in now."),
+    "status": ("integer", "The status of the answer."),
+    "store": ("string", "Where the store is, without credentials."),
+    "tenant": ("string", "The tenant the caller belongs to."),
+    "url": ("string", "Where it is asked for."),
+}
+"""What events may have."""
+
+EVENTS: Final = (
+    Event("message", "A library that the proxy uses logged something.", ("message",)),
+    Event("request_refused", "A request was refused before it was one: its head breaks HTTP/1.1 or a bound.",
+          ("status", "reason", "client_address", "left_out")),
+    Event("plugin_failed", "A plugin failed by a bug; the request was refused with 500.", ("request_id", "plugin")),
+    Event("finisher_failed", "What was to be done at the end of a request failed.", ("request_id",)),
+    Event("content", "A request is over whose words were to be kept, by the plugin `capture`.",
+          ("request_id", "identity", "tenant", "policy", "model", "outcome", "prompt", "answer")),
+    Event("retry", "A failed attempt is tried again.", ("request_id", "backend", "error", "delay_s")),
+    Event("backend_state", "A backend changed its state.", ("backend", "before", "state", "reason")),
+    Event("watch_failed", "Asking a backend how it is failed by a bug.", ("backend",)),
+    Event("config_loaded", "A policy file was put in force.", ("config_generation", "chain", "restart")),
+    Event("config_refused", "A policy file has mistakes; the one before stays in force.",
+          ("config_generation", "problems")),
+    Event("certificate_kept_as_it_was", "The TLS certificate could not be read again.", ("problem",)),
+    Event("auth_file_loaded", "A file of keys was read again.", ("file",)),
+    Event("auth_file_kept_as_it_was", "A file of keys has a mistake; what was read before counts.",
+          ("file", "problem")),
+    Event("auth_file_missing", "A file of keys is not there; nobody is let in by it.", ("file",)),
+    Event("auth_file_writable_by_everybody", "A file of keys could be changed by anybody on this machine.", ("file",)),
+    Event("key_refused", "A key does not count: its entry has a mistake.", ("problem",)),
+    Event("key_set_loaded", "The keys of an issuer of tokens were fetched.", ("issuer", "keys")),
+    Event("key_set_unavailable", "The keys of an issuer of tokens could not be fetched.", ("issuer", "problem")),
+    Event("key_set_entry_ignored", "A key of an issuer is of a kind that is not used.", ("source", "problem")),
+    Event("introspection_unavailable", "A provider of opaque tokens could not be asked.", ("url", "problem")),
+    Event("signatures_remembered_by_this_process_only", "The store is away, so a signature that another process saw "
+          "would be accepted here once more.", ("problem",)),
+    Event("store_lost", "The store does not answer; each limit does what it was told to do then.",
+          ("store", "error", "detail")),
+    Event("store_back", "The store answers again.", ("store",)),
+    Event("request_cancelled", "An operator ended a request.", ("request_id", "by")),
+    Event("backend_drained", "An operator takes a backend out of use.", ("backend", "by")),
+    Event("backend_undrained", "An operator takes a backend into use again.", ("backend", "by")),
+    Event("model_unloaded", "An operator unloaded a model.", ("backend", "model", "by")),
+    Event("reload_asked", "An operator asked for the policy file to be read again.", ("by",)),
+    Event("ticks_failed", "The live view of the ops page failed."),
+    Event("lifespan_failed", "The proxy could not start or stop.", ("phase",)),
+    Event("log_lines_dropped", "Lines are missing before this one: nobody took them in time.", ("lines",)),
+)  # fmt: skip

@@ -1,0 +1,67 @@
+"""What a request needs of a backend. It is found out once, however often a backend is looked for."""
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from proxy.affinity import conversation
+from proxy.exchange import Exchange
+from proxy.models import ModelName
+
+RUNNER_OPTIONS: Final = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
+"""Options of the runner, not of the answer: where one differs, Ollama loads the model anew."""
+
+Setup = tuple[tuple[str, float], ...]
+"""The runner options that a request names, in the order above; empty where it leaves them all to the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a request needs.
+
+    Attributes:
+        model: canonical key of the model that its backend must have; None where any backend will do.
+        runs: the backend runs that model for it, so that it takes a slot and memory. Cloud models run elsewhere.
+        setup: how the model must be set up.
+        talk: the conversation that it is part of; None where it is part of none.
+    """
+
+    model: str | None = None
+    runs: bool = False
+    setup: Setup = ()
+    talk: int | None = None
+
+
+NOTHING: Final = Need()
+
+
+class _Noted(NamedTuple):
+    """What was found out, and from what."""
+
+    model: ModelName | None
+    document: dict[str, Any] | None
+    need: Need
+
+
+def need_of(exchange: Exchange) -> Need:
+    """Return what `exchange` needs, as its route and its body say by now."""
+    model, document, noted = exchange.model, exchange.document, exchange.need
+    if not isinstance(noted, _Noted) or noted.model is not model or noted.document is not document:
+        noted = exchange.need = _Noted(model, document, _need(exchange, model, document))
+    return noted.need
+
+
+def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] | None) -> Need:
+    route = exchange.route
+    # What changes a host names models that it need not have.
+    if route is None or model is None or route.kind not in ("inference", "read"):
+        return NOTHING
+    if route.kind == "read" or model.cloud:
+        return Need(model.key)
+    return Need(model.key, True, _setup(document), conversation(exchange))
+
+
+def _setup(document: dict[str, Any] | None) -> Setup:
+    options = document.get("options") if document else None
+    if not options or not isinstance(options, dict):
+        return ()
+    return tuple((name, options[name]) for name in RUNNER_OPTIONS if isinstance(options.get(name), int | float))

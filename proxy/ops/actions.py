@@ -1,0 +1,94 @@
+"""What an operator can do: end requests, drain backends, unload models, load the policy file again.
+
+Each action is logged with who did it.
+"""
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from proxy.backend import Backend
+from proxy.errors import Refused, UpstreamError
+from proxy.exchange import Exchange
+from proxy.models import parse as parse_model
+from proxy.ops.answers import json
+from proxy.ops.document import Done, Reloaded
+from proxy.ops.engine import Engine
+from proxy.ops.events import Hub
+from proxy.survey import ask
+
+log = structlog.get_logger("ollama_proxy.ops")
+
+UNLOADING: float = 10.0
+"""Seconds that a backend may take to say that it unloads a model."""
+
+
+class Actions:
+    """The operations that change something; who may was decided before."""
+
+    def __init__(self, engine: Engine, hub: Hub) -> None:
+        self._engine = engine
+        self._hub = hub
+
+    async def cancel(self, request: Request) -> Response:
+        """End a running request."""
+        name = request.path_params["id"]
+        by = _who(request)
+        if not self._engine.frame.cancel(name, "an operator cancelled this request"):
+            raise Refused(404, "no request of that id is running", code="unknown_request")
+        log.warning("request_cancelled", request_id=name, by=by)
+        return json(Done(f"cancelled {name}"))
+
+    async def drain(self, request: Request) -> Response:
+        """Send a backend no new requests."""
+        return self._set_draining(request, True)
+
+    async def undrain(self, request: Request) -> Response:
+        """Send a backend requests again."""
+        return self._set_draining(request, False)
+
+    def _set_draining(self, request: Request, draining: bool) -> Response:
+        backend = self._backend(request)
+        backend.health.draining = draining
+        self._engine.pool.changed()
+        log.warning("backend_drained" if draining else "backend_undrained", backend=backend.name, by=_who(request))
+        left = f", which still runs {backend.active} requests" if draining and backend.active else ""
+        return json(Done(f"{'drained' if draining else 'undrained'} {backend.name}{left}"))
+
+    async def unload(self, request: Request) -> Response:
+        """Let a backend forget a model, by a prompt without text that is kept for no time."""
+        backend = self._backend(request)
+        model = parse_model(request.query_params.get("model", ""))
+        if model is None:
+            raise Refused(400, "name the model: ?model=llama3.2")
+        try:
+            await ask(backend, b"/api/generate", timeout=UNLOADING, document={"model": model.full, "keep_alive": 0})
+        except UpstreamError as error:
+            raise Refused(502, f"{backend.name} did not unload it: {error.message}", code="unload_failed") from error
+        self._engine.pool.touch(backend)
+        log.warning("model_unloaded", backend=backend.name, model=model.short, by=_who(request))
+        return json(Done(f"unloaded {model.short} from {backend.name}"))
+
+    async def reload(self, request: Request) -> Response:
+        """Load the policy file again."""
+        reloader = self._engine.reloader
+        if reloader is None:
+            raise Refused(409, "this proxy was started without a policy file", code="no_file")
+        log.warning("reload_asked", by=_who(request))
+        result = reloader.reload()
+        self._hub.look()
+        document = Reloaded(result.generation, list(result.problems), list(result.restart))
+        return json(document, 422 if result.problems else 200)
+
+    def _backend(self, request: Request) -> Backend:
+        name = request.path_params["backend"]
+        backend = self._engine.pool.named(name)
+        if backend is None:
+            names = ", ".join(backend.name for backend in self._engine.pool.backends)
+            raise Refused(404, f"there is no backend of that name; there are {names}", code="unknown_backend")
+        return backend
+
+
+def _who(request: Request) -> str:
+    exchange = Exchange.of(request.scope)
+    return exchange.identity or exchange.client

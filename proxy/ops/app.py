@@ -1,0 +1,134 @@
+"""The application behind the routes under ``/-/``.
+
+`Endpoint` calls it at the end of the chain. Errors are raised like everywhere else, and rendered by the frame.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from importlib.resources import files
+from typing import Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route, Router
+
+from proxy.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.errors import Refused
+from proxy.exchange import Exchange
+from proxy.ops.actions import Actions
+from proxy.ops.answers import HEADERS, asset, json
+from proxy.ops.digest import digest
+from proxy.ops.document import Health
+from proxy.ops.engine import Engine
+from proxy.ops.events import Hub
+from proxy.ops.explaining import account, read_supposed
+from proxy.ops.openapi import openapi
+from proxy.ops.permission import check_change
+from proxy.ops.report import readiness, report
+from proxy.ops.routes import OPERATIONS, Operation
+
+ASSETS: Final = {path.name: path.read_bytes() for path in (files("proxy.ops") / "assets").iterdir() if path.is_file()}
+
+Handler = Callable[[Request], Awaitable[ASGIApp]]
+
+
+class Ops:
+    """Shows and steers an engine.
+
+    Attributes:
+        hub: tells what happens; the frame's observer.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.hub = Hub(engine)
+        self.actions = Actions(engine, self.hub)
+        self._router = Router([_route(operation, self.handler(operation)) for operation in OPERATIONS])
+
+    def handler(self, operation: Operation) -> Handler:
+        """Return what answers `operation`: the method of its name."""
+        found: Handler = getattr(self.actions if operation.changes else self, operation.name)
+        return found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; raises Refused."""
+        Exchange.of(scope).response_headers += HEADERS
+        await self._router(scope, receive, send)
+
+    # For machines
+
+    async def healthz(self, request: Request) -> Response:
+        """Say that the process answers."""
+        return json(Health())
+
+    async def readyz(self, request: Request) -> Response:
+        """Say whether requests can be served."""
+        ready = readiness(self._engine)
+        return json(ready, 200 if ready.ready else 503)
+
+    async def status(self, request: Request) -> Response:
+        """Tell everything about this moment."""
+        return json(await report(self._engine, recent=list(self.hub.recent)))
+
+    async def events(self, request: Request) -> ASGIApp:
+        """Tell what happens until the client leaves; the frame cancels this then."""
+
+        async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            async with aclosing(self.hub.listen()) as events:
+                async for event in events:
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        return stream
+
+    async def metrics(self, request: Request) -> Response:
+        """Tell all numbers."""
+        accept = (header(request.scope["headers"], b"accept") or b"").decode("latin-1")
+        body, kind = await self._engine.metrics.exposition(accept)
+        return Response(body, headers={"content-type": kind})
+
+    async def config(self, request: Request) -> Response:
+        """Show the policy file in force."""
+        return json(digest(self._engine.plan, self._engine.settings))
+
+    async def explain(self, request: Request) -> Response:
+        """Say what would happen to a request."""
+        document = await Exchange.of(request.scope).json()
+        engine = self._engine
+        return json(await account(engine.chain, engine.frame.current.routes, read_supposed(document)))
+
+    async def openapi(self, request: Request) -> Response:
+        """Describe all this, and what is passed on to Ollama."""
+        return Response(orjson.dumps(openapi(self._engine.frame.current.routes)), media_type="application/json")
+
+    # For people
+
+    async def page(self, request: Request) -> Response:
+        """Show the page."""
+        return asset("page.html", ASSETS["page.html"])
+
+    async def page_moved(self, request: Request) -> Response:
+        """Lead to the page; relative, so that whatever prefix the caller used stays in front."""
+        return RedirectResponse("-/", 307)
+
+    async def docs(self, request: Request) -> Response:
+        """Show the API to people."""
+        return asset("docs.html", ASSETS["docs.html"])
+
+    async def asset(self, request: Request) -> Response:
+        """Send a part of a page."""
+        name = request.path_params["file"]
+        if name not in ASSETS:
+            raise Refused(404, "there is no such file")
+        return asset(name, ASSETS[name])
+
+
+def _route(operation: Operation, handle: Handler) -> Route:
+    async def guarded(request: Request) -> ASGIApp:
+        check_change(Exchange.of(request.scope))
+        return await handle(request)
+
+    return Route(operation.route.path, guarded if operation.changes else handle, methods=list(operation.route.methods))

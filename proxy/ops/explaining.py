@@ -1,0 +1,164 @@
+"""A request that nobody sent, taken through the chain by asking each plugin what it would do."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Final
+
+import orjson
+
+from middleware.credentials.keys import PREFIX
+from proxy.asgi import Header, Message, Scope
+from proxy.body import BodyBudget
+from proxy.chain import Chain
+from proxy.errors import ProxyError, Refused
+from proxy.exchange import KEY, Exchange
+from proxy.explain import Explains
+from proxy.ops.document import Account, Step
+from proxy.routes import Route, RouteTable
+
+CALLER: Final = "127.0.0.1"
+_TOKENS: Final = (PREFIX, "eyJ")
+"""What API keys begin with, and JWTs; everything else is a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Supposed:
+    """A request to be explained.
+
+    Attributes:
+        path: with its query, where it has one.
+        caller: an API key, a JWT, or the name or id of a key; None for a caller without credentials.
+        claims: those of a token, in place of one.
+        model: put into the body, or in place of the model there.
+        address: where it would come from.
+    """
+
+    method: str
+    path: str
+    caller: str | None = field(default=None, repr=False)
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    model: str | None = None
+    body: bytes = field(default=b"", repr=False)
+    headers: Sequence[Header] = field(default=(), repr=False)
+    address: str = CALLER
+
+
+def read_supposed(document: Mapping[str, Any]) -> Supposed:
+    """Return the request that the body of ``POST /-/explain`` describes; raises Refused (400)."""
+    texts: dict[str, str | None] = {}
+    for name in ("method", "path", "as", "model", "address"):
+        value = texts[name] = document.get(name)
+        if not (isinstance(value, str) or (value is None and name not in ("method", "path"))):
+            raise Refused(400, f"{name} must be text")
+    claims, body = document.get("claims") or {}, document.get("body")
+    if not isinstance(claims, dict):
+        raise Refused(400, "claims must be an object")
+    unknown = document.keys() - {"method", "path", "as", "model", "address", "claims", "body"}
+    if unknown:
+        raise Refused(400, f"unknown member '{min(unknown)[:64]}'")
+    return Supposed(
+        method=texts["method"] or "",
+        path=texts["path"] or "",
+        caller=texts["as"],
+        claims=claims,
+        model=texts["model"],
+        body=b"" if body is None else orjson.dumps(body),
+        address=texts["address"] or CALLER,
+    )
+
+
+async def account(chain: Chain, routes: RouteTable, supposed: Supposed) -> Account:
+    """Ask the plugins that the request would reach, in order, until one refuses it; nothing is counted or sent.
+
+    Raises Refused (400) where there is no such request.
+    """
+    exchange = await _exchange(routes, supposed)
+    steps: list[Step] = []
+    for name, instance in chain.path(exchange):
+        step = await _ask(name, instance, exchange)
+        steps.append(step)
+        if step.verdict == "refuse":
+            break
+    exchange.finishers()
+    route, model = exchange.route, exchange.model
+    return Account(
+        route=None if route is None else route.path,
+        kind=None if route is None else route.kind,
+        model=None if model is None else model.short,
+        identity=exchange.identity,
+        tenant=exchange.tenant,
+        policy=exchange.policy,
+        backend=exchange.backend,
+        steps=steps,
+    )
+
+
+async def _ask(name: str, instance: object, exchange: Exchange) -> Step:
+    if instance is None:
+        return Step(name, "off", f"policy '{exchange.policy}' turns it off")
+    if not isinstance(instance, Explains):
+        return Step(name, "silent", "it does not say; taken as if it passed the request on")
+    try:
+        explanation = await instance.explain(exchange)
+    except ProxyError as error:
+        return Step(name, "refuse", error.message)
+    return Step(name, explanation.verdict, explanation.text)
+
+
+async def _exchange(routes: RouteTable, supposed: Supposed) -> Exchange:
+    """Return the exchange that the frame would make."""
+    messages: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop()
+
+    path, _, query = supposed.path.partition("?")
+    headers: list[Header] = [(b"host", b"localhost"), *supposed.headers]
+    scope: Scope = {
+        "type": "http",
+        "method": supposed.method,
+        "scheme": "http",
+        "path": path,
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": headers,
+        "client": (supposed.address, 0),
+        "state": {},
+    }
+    exchange = Exchange(
+        scope,
+        receive,
+        id=secrets.token_hex(8),
+        routes=routes,
+        client=supposed.address,
+        started_at=monotonic(),
+        bodies=BodyBudget(),
+    )
+    scope[KEY] = exchange
+    exchange.claims = supposed.claims
+    if supposed.caller is not None and supposed.caller.startswith(_TOKENS):
+        headers.append((b"authorization", b"Bearer " + supposed.caller.encode()))
+    else:
+        exchange.identity = supposed.caller
+    body = _body(exchange.route, supposed)
+    messages.append({"type": "http.request", "body": body, "more_body": False})
+    if body:
+        headers.append((b"content-length", b"%d" % len(body)))
+    else:
+        await exchange.body()
+    return exchange
+
+
+def _body(route: Route | None, supposed: Supposed) -> bytes:
+    """Return the body with the model in it that was asked for; raises Refused (400)."""
+    if supposed.model is None or route is None or route.body != "json" or not route.models:
+        return supposed.body
+    try:
+        document = orjson.loads(supposed.body or b"{}")
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise Refused(400, "a model can only be put into a body that is a JSON object")
+    return orjson.dumps({**document, route.models[0]: supposed.model})

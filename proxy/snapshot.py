@@ -1,0 +1,44 @@
+"""How the backends look to selection, for one request."""
+
+from collections.abc import Iterable
+from math import inf
+
+from proxy.backend import Backend
+from proxy.need import Need
+from proxy.selection import Candidate
+
+
+def snapshot(backends: Iterable[Backend], need: Need, friend: str | None, now: float) -> list[Candidate]:
+    """Return the candidates for a request: all backends but those that the operator drains.
+
+    Args:
+        backends: all.
+        need: what the request needs.
+        friend: the backend that answered its conversation before.
+        now: seconds of the monotonic clock.
+    """
+    model, setup = need.model, need.setup
+    runs = model if need.runs else None
+    candidates: list[Candidate] = []
+    for backend in backends:
+        health, memory = backend.health, backend.memory
+        if health.draining:
+            continue
+        room = backend.room(now)
+        residency = memory.state(runs, setup) if runs is not None else "cold"
+        candidates.append(
+            Candidate(
+                backend.name,
+                backend.busy(now) / room,
+                1.0 / room,
+                backend.free(runs),
+                health.usable(now),
+                health.state == "suspect",
+                backend.has(model),
+                residency,
+                backend.name == friend,
+                backend.slowness.get(runs, 1.0) if runs is not None else 1.0,
+                memory.victim(runs) if runs is not None and residency == "cold" else -inf,
+            )
+        )
+    return candidates

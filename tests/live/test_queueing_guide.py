@@ -1,0 +1,38 @@
+"""The guide about queueing says what is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from config.load import load_text
+from proxy import scheduler
+from proxy.app import check
+from proxy.fair import PATIENCE
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "guides" / "queueing.md").read_text()
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", GUIDE, re.M | re.S)
+REST = """
+middleware: [{use: "tests.support.tenants:Believe"}, queue]
+"""
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_every_policy_file_in_it_is_right(text: str, tmp_path: Path) -> None:
+    (tmp_path / "keys.yaml").write_text("keys: []\n")
+    if "backends:" not in text:
+        text = f'backends: [{{name: gpu-1, url: "http://127.0.0.1:11434"}}]{REST}{text}'
+    check(load_text(text, folder=tmp_path))
+
+
+def test_every_refusal_is_in_it() -> None:
+    source = Path(scheduler.__file__).read_text()
+    raised = set(re.findall(r'_refused\((\d+), .*?"(\w+)"', source))
+    assert raised == set(re.findall(r"^\| (\d+) \| `(\w+)` \|", GUIDE, re.M))
+    assert len(raised) == 5
+
+
+def test_how_many_pass_a_lower_priority() -> None:
+    assert PATIENCE == 10
+    assert "when ten requests have passed a lower priority, the eleventh" in GUIDE

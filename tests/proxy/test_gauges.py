@@ -1,0 +1,110 @@
+"""What is read at the moment somebody asks."""
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from proxy.backend import Backend, Resident, make_backend
+from proxy.body import BodyBudget
+from proxy.gauges import Gauges, Reading, of_backends, of_process, of_queue, of_requests, tenant_of
+from proxy.meters import OTHER
+from proxy.pool import Pool
+from proxy.scheduler import Counts, FairScheduler, Status
+from proxy.series import Names
+from tests.support.asgi import make_exchange
+from tests.support.logs import Lines
+from tests.support.metrics import Numbers
+
+LLAMA = "registry.ollama.ai/library/llama3.2:latest"
+
+
+def read(readings: Iterable[Reading]) -> Numbers:
+    return Numbers(Gauges(list(readings)))
+
+
+def backend(**changes: Any) -> Backend:
+    made = make_backend("b1", "http://127.0.0.1:1", slots=4)
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_a_backend_that_was_never_seen() -> None:
+    numbers = read(of_backends(Pool([make_backend("b1", "http://127.0.0.1:1")]), Names(10)))
+    assert numbers("ollama_proxy_backend_info", backend="b1", version="") == 1
+    assert numbers("ollama_proxy_backend_state", backend="b1", state="up") == 1
+    for unknown in ("slots", "seen_age_seconds", "models"):
+        assert numbers(f"ollama_proxy_backend_{unknown}") is None
+
+
+def test_a_backend_at_work() -> None:
+    one = backend(
+        version="0.33.0",
+        seen_at=0.0,
+        active=3,
+        models={LLAMA: {}, "x": {}},
+        resident={LLAMA: Resident(vram=2_000), "registry.ollama.ai/library/gpt-oss:120b@cloud": Resident()},
+    )
+    one.loading[LLAMA] = 2
+    one.health.eject(0.0, "failed")
+    numbers = read(of_backends(Pool([one]), Names(10)))
+    assert numbers("ollama_proxy_backend_info", version="0.33.0") == 1
+    assert numbers("ollama_proxy_backend_slots", backend="b1") == 4
+    assert numbers("ollama_proxy_backend_active", backend="b1") == 3
+    assert numbers("ollama_proxy_backend_models", backend="b1") == 2
+    assert numbers("ollama_proxy_backend_models_loading", backend="b1") == 1
+    assert numbers("ollama_proxy_backend_ejections_total", backend="b1") == 1
+    assert (numbers("ollama_proxy_backend_seen_age_seconds") or 0) > 0
+    states = {state: numbers("ollama_proxy_backend_state", state=state) for state in ("up", "ejected", "draining")}
+    assert states == {"up": 0, "ejected": 1, "draining": 0}
+    assert numbers("ollama_proxy_model_vram_bytes", backend="b1", model="llama3.2:latest") == 2_000
+    assert numbers("ollama_proxy_model_resident", backend="b1", model="gpt-oss:120b") == 1
+
+
+def test_a_backend_that_claims_more_models_than_are_told_apart() -> None:
+    resident = {f"registry.ollama.ai/library/m{number}:latest": Resident(vram=1) for number in range(1000)}
+    numbers = read(of_backends(Pool([backend(resident=resident | {"nonsense / key": Resident(vram=1)})]), Names(10)))
+    assert len(numbers.labels("ollama_proxy_model_resident", "model")) == 11
+    assert numbers("ollama_proxy_model_vram_bytes", model=OTHER) == 991
+    assert numbers("ollama_proxy_model_resident", model=OTHER) == 991
+
+
+@pytest.mark.parametrize(
+    ("key", "tenant"),
+    [("tenant=physics", "physics"), ("tenant=a%2Cb", "a,b"), ("tenant=@alice", ""), ("tenant=@@10.0.0.1", "")],
+)
+def test_the_queue_counts_by_keys(key: str, tenant: str) -> None:
+    assert tenant_of(key) == tenant
+
+
+def test_the_queue() -> None:
+    waiting = {"tenant=physics": 2, "tenant=@alice": 1, "tenant=@@::/64": 3, "tenant=late": 1}
+    counts = Counts(at_once=5, waited=3)
+    counts.dropped["queue_full"] += 2
+    scheduler = cast(FairScheduler, SimpleNamespace(status=lambda: Status(waiting, 1.5), counts=counts))
+    numbers = read(of_queue(scheduler, Names(2)))
+    assert numbers("ollama_proxy_queue_waiting", tenant="physics") == 2
+    assert numbers("ollama_proxy_queue_waiting", tenant="") == 4
+    assert numbers("ollama_proxy_queue_waiting", tenant=OTHER) == 1
+    assert numbers("ollama_proxy_queue_oldest_seconds") == 1.5
+    assert numbers("ollama_proxy_queue_admitted_total", how="at_once") == 5
+    assert numbers("ollama_proxy_queue_admitted_total", how="waited") == 3
+    assert numbers("ollama_proxy_queue_dropped_total", reason="queue_full") == 2
+
+
+def test_requests_and_process() -> None:
+    live = [make_exchange("POST", "/api/chat"), make_exchange("POST", "/api/chat"), make_exchange("GET", "/nothing")]
+    frame = cast(Any, SimpleNamespace(live=live, current=SimpleNamespace(number=3)))
+    bodies, sink = BodyBudget(each=10, total=100), Lines()
+    bodies.hold(7)
+    sink.dropped = 2
+    numbers = read([*of_requests(frame), *of_process(bodies, sink)])
+    assert numbers("ollama_proxy_requests_in_flight", **{"class": "inference"}) == 2
+    assert numbers("ollama_proxy_requests_in_flight", **{"class": "none"}) == 1
+    assert numbers("ollama_proxy_config_generation") == 3
+    assert numbers("ollama_proxy_body_memory_bytes") == 7
+    assert numbers("ollama_proxy_body_memory_limit_bytes") == 100
+    assert numbers("ollama_proxy_log_lines_dropped_total") == 2
+    assert numbers("ollama_proxy_build_info") == 1

@@ -1,0 +1,58 @@
+"""proxy/need.py."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.need import NOTHING, need_of
+from tests.support.asgi import make_exchange
+
+M = "registry.ollama.ai/library/m:latest"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "model", "runs", "setup"),
+    [
+        ("/api/chat", {"model": "M"}, M, True, ()),
+        ("/v1/chat/completions", {"model": "m"}, M, True, ()),
+        ("/api/embed", {"model": "m", "options": {"num_ctx": 8192}}, M, True, (("num_ctx", 8192),)),
+        (
+            "/api/chat",
+            {"model": "m", "options": {"use_mmap": False, "num_ctx": 4096, "temperature": 1}},
+            M,
+            True,
+            (("num_ctx", 4096), ("use_mmap", False)),
+        ),
+        ("/api/chat", {"model": "m", "options": {"num_ctx": "8192"}}, M, True, ()),
+        ("/api/chat", {"model": "m", "options": {"num_ctx": None}}, M, True, ()),
+        ("/api/chat", {"model": "m", "options": [1]}, M, True, ()),
+        ("/api/chat", {"model": "gpt-oss:120b-cloud"}, "registry.ollama.ai/library/gpt-oss:120b@cloud", False, ()),
+        ("/api/show", {"model": "m"}, M, False, ()),
+        ("/api/pull", {"model": "m"}, None, False, ()),
+        ("/api/copy", {"source": "m", "destination": "n"}, None, False, ()),
+        ("/api/chat", {}, None, False, ()),
+        ("/nothing", {"model": "m"}, None, False, ()),
+    ],
+)
+async def test_what_a_request_needs(path: str, body: dict[str, Any], model: str | None, runs: bool, setup: Any) -> None:
+    exchange = make_exchange("POST", path, body=orjson.dumps(body))
+    await exchange.body()
+    need = need_of(exchange)
+    assert (need.model, need.runs, need.setup) == (model, runs, setup)
+
+
+async def test_it_is_found_out_once_and_again_when_the_body_changes() -> None:
+    exchange = make_exchange(body=b'{"model":"m"}')
+    assert need_of(exchange) is NOTHING
+    await exchange.body()
+    need = need_of(exchange)
+    assert need.model == M
+    assert need_of(exchange) is need
+    await exchange.json()
+    exchange.edit({"model": "n"})
+    assert need_of(exchange).model == "registry.ollama.ai/library/n:latest"
+
+
+async def test_the_path_names_a_model_too() -> None:
+    assert need_of(make_exchange("GET", "/v1/models/m")).model == M

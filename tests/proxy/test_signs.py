@@ -1,0 +1,47 @@
+"""proxy/signs.py."""
+
+import asyncio
+
+import pytest
+
+from proxy.errors import (
+    BadAnswer,
+    ConnectFailed,
+    ConnectionLost,
+    Truncated,
+    UpstreamAnswer,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from proxy.signs import is_failure, word_for
+
+
+def answer(status: int, *, busy: bool = False, missing: bool = False) -> UpstreamAnswer:
+    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
+
+
+@pytest.mark.parametrize(
+    ("error", "failure", "word"),
+    [
+        (ConnectFailed("refused"), True, "upstream_unreachable"),
+        (ConnectionLost("reset", sent=True, reused=False), True, "upstream_connection_lost"),
+        (BadAnswer("junk"), True, "upstream_bad_answer"),
+        (Truncated("cut"), True, "upstream_truncated"),
+        (UpstreamTimeout("slow", timer="first_byte"), True, "first_byte_timeout"),
+        (UpstreamTimeout("slow", timer="load"), True, "load_timeout"),
+        (UpstreamTimeout("slow", timer="total"), False, "total_timeout"),
+        (answer(500), True, "status_500"),
+        (answer(503), True, "status_503"),
+        (answer(503, busy=True), False, "busy"),
+        (answer(404, missing=True), False, "missing"),
+    ],
+    ids=str,
+)
+def test_what_is_a_sign_of_sickness(error: UpstreamError, failure: bool, word: str) -> None:
+    assert is_failure(error) is failure
+    assert word_for(error) == word
+
+
+def test_words_for_what_is_no_error_of_a_backend() -> None:
+    assert word_for(None) is None
+    assert word_for(asyncio.CancelledError()) == "cancelled"

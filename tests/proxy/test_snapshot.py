@@ -1,0 +1,49 @@
+"""proxy/snapshot.py."""
+
+from math import inf
+
+from proxy.backend import Backend, make_backend
+from proxy.health import Rules
+from proxy.memory import Resident
+from proxy.need import NOTHING, Need
+from proxy.snapshot import snapshot
+
+RUNS = Need("m", True)
+
+
+def backend(name: str = "a", **more: object) -> Backend:
+    return make_backend(name, "http://127.0.0.1:1", rules=Rules(down_after=1), **more)  # type: ignore[arg-type]
+
+
+def test_what_selection_is_told() -> None:
+    busy, down, drained = backend("busy", slots=1, weight=2.0), backend("down"), backend("drained")
+    busy.models = {"m": {}}
+    busy.memory.saw({"m": Resident()})
+    busy.memory.began("m", (), 1.0)
+    busy.active = 1
+    busy.slowness = {"m": 2.0}
+    down.models = {}
+    down.health.probe_failed(0.0, "refused")
+    drained.health.draining = True
+    one, other = snapshot([busy, down, drained], RUNS, "down", 1.0)
+    assert one == ("busy", 0.5, 0.5, False, True, False, True, "loaded", False, 2.0, -inf)
+    assert (other.name, other.usable, other.has_model, other.residency) == ("down", False, False, "cold")
+    assert other.affinity
+
+
+def test_what_runs_nothing_asks_for_no_slot_and_no_memory() -> None:
+    full = backend(slots=1)
+    full.active = 1
+    (one,) = snapshot([full], NOTHING, None, 0.0)
+    assert (one.free, one.has_model, one.victim) == (True, True, -inf)
+
+
+def test_a_load_knows_its_victim() -> None:
+    one = backend()
+    for at, model in enumerate(("x", "y"), 1):
+        one.memory.began(model, (), at)
+        one.memory.answered(model)
+        one.memory.ended(model, at)
+        one.memory.saw({model: Resident()})
+    (candidate,) = snapshot([one], RUNS, None, 5.0)
+    assert (candidate.residency, candidate.victim) == ("cold", 2.0)

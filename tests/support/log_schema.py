@@ -1,0 +1,30 @@
+"""Holds lines of the log against their JSON Schema."""
+
+from typing import Any, Final
+
+import orjson
+from jsonschema import Draft202012Validator
+
+from proxy.log_reference import log_schema
+
+_SCHEMAS: Final[dict[str, Any]] = {
+    schema["properties"]["event"].get("const", ""): schema for schema in log_schema()["oneOf"]
+}
+_VALIDATORS: Final = {event: Draft202012Validator(schema) for event, schema in _SCHEMAS.items()}
+_SEEN: Final[set[tuple[object, ...]]] = set()
+"""What lines looked like that were good: the schema tells lines apart by names and types alone."""
+
+
+def check_line(line: bytes) -> None:
+    """Fail where a line of `format: json` is not what the schema says; lines of other formats pass."""
+    if not line.startswith(b'{"time":'):
+        return
+    event: dict[str, Any] = orjson.loads(line)
+    shape = (event["event"], *((name, type(value)) for name, value in event.items()))
+    if shape in _SEEN:
+        return
+    validator = _VALIDATORS.get(str(event["event"]), _VALIDATORS[""])
+    errors = [f"{'.'.join(map(str, error.path))}: {error.message}" for error in validator.iter_errors(event)]
+    assert not errors, f"{line.decode()} is not what docs/reference/log.schema.json says: {errors}"
+    if not any(isinstance(value, list) for value in event.values()):  # whose items would have types, too
+        _SEEN.add(shape)
