@@ -171,6 +171,9 @@ class Frame:
                 pending.append(result)
         if self._observer is not None:
             self._observer.finished(exchange)
+        if exchange.error is not None:
+            # It names the frames it passed through, and they the exchange: a cycle that would keep the request's body.
+            exchange.error.__traceback__ = exchange.error.__cause__ = exchange.error.__context__ = None
         if pending:
             # A task of its own: this one may have been cancelled by a client that left.
             task = asyncio.create_task(self._settle(exchange, pending))

@@ -1,6 +1,8 @@
 """proxy/frame.py."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -322,6 +324,30 @@ async def test_finishers_run_once_last_first_and_none_stops_another() -> None:
     assert order == ["last", "first", "async"]
     with pytest.raises(RuntimeError):
         exchange.on_finish(later)
+
+
+async def test_an_error_leaves_no_cycle_behind() -> None:
+    class Body:
+        pass
+
+    seen: list[weakref.ref[Body]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body = Body()
+        seen.append(weakref.ref(body))
+        try:
+            raise OSError("below")
+        except OSError as error:
+            raise Refused(429, "too many") from error
+
+    gc.collect()
+    gc.disable()
+    try:
+        exchange = await serve(app, Server(b"{}"))
+        assert exchange.error is not None
+        assert seen[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_the_body_gives_its_memory_back() -> None:
