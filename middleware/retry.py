@@ -1,110 +1,38 @@
 """`retry`: what failed before its first byte is tried again, where that can do no harm.
 
 A retry is another run of the app below, before the commit point: no response is ever held back for it. What may be
-repeated is decided by `verdict`, a pure function of the route and the failure:
-
-============================================  ===================  ===================  ======================
-the backend                                   safe                 costly               never
-============================================  ===================  ===================  ======================
-got nothing of the request                    anywhere             anywhere             anywhere
-closed the connection without an answer       anywhere             anywhere once,       no
-                                                                   then elsewhere
-is full (503, maximum pending requests)       anywhere             anywhere             no
-answered 502, 503 or 504                      anywhere             anywhere             no
-answered 500, or 404 for a model it had       elsewhere            elsewhere            no
-answered junk                                 elsewhere            elsewhere            no
-was too slow (load, first byte, write)        elsewhere            elsewhere            no
-let the time for the whole request run out    no                   no                   no
-broke off an answer that had begun            no                   no                   no
-============================================  ===================  ===================  ======================
-
-*Safe* are GET, HEAD, show and embed; *costly* are generate and chat, which cost time; *never* are pull, push, create,
-copy and delete. *Anywhere* means: at once on a backend that was not tried yet, else after a back-off; *elsewhere* only
-the former. A blob is never repeated: its bytes are gone.
+repeated, and where, is a table of its own (``middleware/retrying/verdicts.py``). When nothing is left for the model
+that was asked for, another one may stand in for it; and embeddings may be asked of two backends at once.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Sequence
-from enum import Enum
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Annotated, Final
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
+from middleware.retrying.fallback import Fallbacks, StandIn, stand_in, withdraw
+from middleware.retrying.hedge import hedged
+from middleware.retrying.verdicts import Verdict, most_telling, verdict
 from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.errors import (
-    BadAnswer,
-    ConnectFailed,
-    ConnectionLost,
-    Truncated,
-    UpstreamAnswer,
-    UpstreamError,
-    UpstreamTimeout,
-)
+from proxy.errors import UpstreamError
 from proxy.exchange import Exchange
-from proxy.routes import Repeat, Route
+from proxy.explain import Explanation
+from proxy.routes import Route
 from proxy.services import Backends, RetryBudget
 from proxy.units import Duration, Percent
 
 log = structlog.get_logger("ollama_proxy.retry")
 
-
-class Verdict(Enum):
-    """Where a failed request may go next."""
-
-    NO = "no"
-    ELSEWHERE = "elsewhere"
-    ANYWHERE = "anywhere"
-
-
-_GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
-_SLOW: Final = frozenset({"load", "first_byte", "write"})
-
-
-def verdict(repeat: Repeat, errors: Sequence[UpstreamError]) -> Verdict:
-    """Return where a request whose route says `repeat` may go after `errors`, the latest last; the table is above."""
-    error = errors[-1]
-    if isinstance(error, Truncated) or (isinstance(error, UpstreamTimeout) and error.timer == "total"):
-        return Verdict.NO
-    if not error.sent and not error.received:
-        return Verdict.ANYWHERE
-    if repeat == "never":
-        return Verdict.NO
-    match error:
-        case ConnectionLost():
-            # A prompt may be what kills the backend. The one that died of it twice is spared the third time.
-            lost = sum(isinstance(earlier, ConnectionLost) for earlier in errors)
-            return Verdict.ELSEWHERE if repeat == "costly" and lost > 1 else Verdict.ANYWHERE
-        case UpstreamAnswer():
-            if error.busy or error.status in _GATEWAY_ERRORS:
-                return Verdict.ANYWHERE
-            return Verdict.ELSEWHERE if error.missing or error.status == 500 else Verdict.NO
-        case UpstreamTimeout():
-            return Verdict.ELSEWHERE if error.timer in _SLOW else Verdict.NO
-        case BadAnswer():
-            return Verdict.ELSEWHERE
-    return Verdict.NO
-
-
-def most_telling(errors: Sequence[UpstreamError]) -> UpstreamError:
-    """Return the error that tells the caller most; of equals the latest.
-
-    A backend's own words come first, "I do not have this model" last: another one was believed to have it.
-    """
-    return max(reversed(errors), key=_weight)
-
-
-def _weight(error: UpstreamError) -> int:
-    if isinstance(error, UpstreamAnswer):
-        return 0 if error.missing else 2 if error.busy else 4
-    return 1 if isinstance(error, ConnectFailed) else 3
+_FROZEN: Final = ConfigDict(extra="forbid", frozen=True)
 
 
 class Backoff(BaseModel):
     """How long to wait where no other backend is left: a random time up to `base`, doubled with every retry."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = _FROZEN
 
     base: Annotated[Duration, Field(description="The longest wait before the first retry.")] = 0.2
     max: Annotated[Duration, Field(description="The longest wait before any retry.")] = 5.0
@@ -114,13 +42,27 @@ class Backoff(BaseModel):
         return random.uniform(0, min(self.max, self.base * 2 ** (retries - 1)))
 
 
+class Hedge(BaseModel):
+    """When to ask a second backend."""
+
+    model_config = _FROZEN
+
+    after: Annotated[Duration, Field(gt=0, description="How long the first backend may take to answer.")]
+
+
 class Retry:
     """Tries a request again that failed before its first byte, on another backend where there is one.
 
     Args:
-        attempts: how many times a request is tried in all, the first time included.
+        attempts: how many times a request is tried for a model in all, the first time included.
         budget: retries allowed, as a share of all requests of this process, so that a dead pool is not hammered.
         backoff: how long to wait where no other backend is left; `{base: 200ms, max: 5s}`.
+        first_byte: how long one try may take to its first byte while another backend is left to try; as long as
+            `pool.timeouts.first_byte` where left out. A model that has yet to be loaded gets its time.
+        fallback: models to use when nothing is left for the one that was asked for, the best first, by model:
+            `{"llama3.3:70b": ["llama3.1:8b"]}`. The answer's header `X-Ollama-Proxy-Model` names the one that is used.
+            `access` above has only checked the model that was asked for.
+        hedge: ask a second backend for embeddings that take long, and use what comes first; `{after: 200ms}`.
     """
 
     def __init__(
@@ -132,6 +74,9 @@ class Retry:
         attempts: Annotated[int, Field(ge=1, le=10)] = 3,
         budget: Percent = 0.2,
         backoff: Backoff = Backoff(),  # noqa: B008 (it is frozen)
+        first_byte: Annotated[Duration, Field(gt=0)] | None = None,
+        fallback: Mapping[str, list[str]] | None = None,
+        hedge: Hedge | None = None,
     ) -> None:
         self.app = app
         self._backends = backends
@@ -139,36 +84,63 @@ class Retry:
         self._attempts = attempts
         self._budget = budget
         self._backoff = backoff
+        self._first_byte = first_byte
+        self._fallbacks = Fallbacks(fallback or {})
+        self._hedge = hedge
+        self._idle = attempts == 1 and not fallback and hedge is None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass on what cannot be repeated as it is; everything else runs in the loop below."""
         if scope["type"] == "http":
             exchange = Exchange.of(scope)
             route = exchange.route
-            if route is not None and route.body != "raw" and self._attempts > 1:
+            if route is not None and route.body != "raw" and not self._idle:
                 return self._repeat(exchange, route, scope, receive, send)
         return self.app(scope, receive, send)
 
     async def _repeat(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         await exchange.body()  # Read by the exchange, it can be handed out again.
         self._retries.earn(self._budget)
+        exchange.hurry = self._first_byte
+        others = self._fallbacks.of(exchange)
+        if not self._backends.serves(exchange):
+            await self._fall_back(exchange, others)
         errors: list[UpstreamError] = []
+        earlier: list[UpstreamError] = []
         try:
             while True:
                 try:
-                    return await self.app(scope, receive, send)
+                    return await self._try(exchange, route, scope, receive, send)
                 except UpstreamError as error:
                     if exchange.committed or exchange.status is not None:
                         raise
                     errors.append(error)
                 delay = self._next(exchange, route, errors)
                 if delay is None:
-                    raise most_telling(errors)
-                if delay > 0:
+                    if not await self._has_substitute(exchange, route, errors, others):
+                        withdraw(exchange)
+                        raise most_telling(earlier + errors)
+                    earlier += errors
+                    errors.clear()
+                elif delay > 0:
                     await asyncio.sleep(delay)
                 exchange.rewind()
         finally:
-            errors.clear()  # Their tracebacks name this frame: the request's body would stay until the next collection.
+            # Their tracebacks name this frame: the request's body would stay until the next collection.
+            errors.clear()
+            earlier.clear()
+
+    def _try(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if self._hedge is None or route.kind != "inference" or route.repeat != "safe":
+            return self.app(scope, receive, send)
+        return hedged(
+            self.app,
+            scope,
+            receive,
+            send,
+            after=self._hedge.after,
+            again=lambda: self._backends.untried(exchange) and self._retries.spend(),
+        )
 
     def _next(self, exchange: Exchange, route: Route, errors: list[UpstreamError]) -> float | None:
         """Return the seconds to wait before the next attempt, or None where this was the last, and note why."""
@@ -186,3 +158,43 @@ class Retry:
             log.info("retry", request_id=exchange.id, backend=error.backend, error=error.message, delay_s=delay)
             return delay
         return None
+
+    async def _has_substitute(
+        self, exchange: Exchange, route: Route, errors: list[UpstreamError], others: Iterator[StandIn]
+    ) -> bool:
+        """Let another model stand in after `errors`, where that may help and the budget has a retry left."""
+        if exchange.gave_up == "budget_spent" or verdict(route.repeat, errors) is Verdict.NO:
+            return False
+        return await self._fall_back(exchange, others, paid=False)
+
+    async def _fall_back(self, exchange: Exchange, others: Iterator[StandIn], *, paid: bool = True) -> bool:
+        """Let the next model stand in that a backend has; returns whether there was one."""
+        for other in others:
+            if not self._backends.serves(exchange, other[1]):
+                continue
+            if not paid and not self._retries.spend():
+                exchange.gave_up = "budget_spent"
+                return False
+            asked = exchange.model
+            if not await stand_in(exchange, other):
+                return False
+            exchange.gave_up = None
+            log.info("fallback", request_id=exchange.id, asked=asked and asked.short, model=other[0])
+            return True
+        return False
+
+    async def explain(self, exchange: Exchange) -> Explanation:
+        """Say what would be tried; another model that would stand in at once does so for the plugins below."""
+        route = exchange.route
+        if route is None or route.body == "raw" or self._idle:
+            return Explanation("skip", "it is sent once, whatever happens")
+        await exchange.body()
+        asked, others = exchange.model, self._fallbacks.of(exchange)
+        if asked is not None and not self._backends.serves(exchange) and await self._fall_back(exchange, others):
+            other = exchange.model or asked
+            return Explanation("change", f"no backend has {asked.short} now: {other.short} stands in for it")
+        if route.repeat == "never":
+            return Explanation("pass", "sent again only if no byte of it has reached a backend")
+        names = [name for name, _ in self._fallbacks.of(exchange)]
+        after = f", then {', '.join(names)} in its place" if names else ""
+        return Explanation("pass", f"tried up to {self._attempts} times before its first byte{after}")

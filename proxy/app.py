@@ -32,6 +32,7 @@ from proxy.scheduler import FairScheduler
 from proxy.server import Server, serve
 from proxy.services import Backends, Clock, Keepsakes, LogSink, Metrics, RetryBudget, Scheduler, Slots, Store, Traces
 from proxy.traces import Pipelines
+from proxy.units import Mistake
 from proxy.views import Views
 from proxy.watch import Watch
 from proxy.wiring import make_backends, make_routes, make_store, pool_options, server_options
@@ -110,6 +111,7 @@ class App:
         their state. Returns the settings that changed but need a restart. Raises Invalid, and then nothing changed.
         """
         plan, settings = check(loaded)
+        self._keep_closed(loaded, plan, settings)
         backends = make_backends(loaded, settings, self.settings, self.pool.backends)
         chain = self._build(plan, settings)
         main, ops = self._generations(self.frame.current.number + 1, chain, settings)
@@ -127,6 +129,16 @@ class App:
     def serving(self) -> bool:
         """Whether requests are taken: not any more once the server was told to stop."""
         return self.server is None or self.server.serving
+
+    def _keep_closed(self, loaded: Loaded, plan: Plan, settings: Settings) -> None:
+        """Raise Invalid where strangers could use what listens already, whatever the new file says of `listen`."""
+        exposed = self.server.exposed if self.server is not None else ()
+        if exposed and plan.anonymous and not settings.allow_anonymous_network:
+            mistake = Mistake(
+                f"nothing in it asks who is calling, and others can reach {exposed[0]}, which listens until a restart",
+                "add auth, restart, or set allow_anonymous_network: true",
+            )
+            raise Invalid([loaded.problem(("middleware",), mistake)])
 
     def _configure_log(self) -> None:
         configure(self.sink, format=self.settings.log.format, level=self.settings.log.level)

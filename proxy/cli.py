@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -14,11 +15,12 @@ from config.tree import Data
 from proxy import __version__, systemd
 from proxy.announce import announce
 from proxy.app import App, check
-from proxy.commands import diff, doctor, explain, keys, logs, reload, status, top
+from proxy.commands import act, diff, doctor, explain, keys, logs, reload, status, top
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.demo import run_demo
 from proxy.lines import FORMATS
 from proxy.logs import configure
+from proxy.ownership import intruders
 from proxy.plan import Plan
 from proxy.reload import Reloader
 from proxy.server import Server, ServerError
@@ -35,17 +37,6 @@ main = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 main.add_typer(keys.commands, name="keys")
-for command in (
-    status.status,
-    top.top,
-    logs.logs,
-    reload.reload,
-    reload.cancel,
-    reload.drain,
-    reload.undrain,
-    reload.unload,
-):
-    main.command()(command)
 
 ConfigOption = Annotated[
     Path | None,
@@ -91,6 +82,8 @@ def serve(
     def read() -> Loaded:
         return _load(file, backend or [], listen or [], allow_anonymous_network)
 
+    if mixed := list(intruders()):
+        _fail(*mixed)
     file = _file(config, backend or [])
     loaded = read()
     log = loaded.settings.log if loaded.settings else Log()
@@ -98,7 +91,8 @@ def serve(
     configure(sink, format=log.format, level=log.level)
     try:
         app = App(loaded, sink)
-        server = Server(app.frame, server_options(app.settings))
+        closed = app.plan.anonymous and not app.settings.allow_anonymous_network
+        server = Server(app.frame, replace(server_options(app.settings), local_only=closed))
         reloader = Reloader(app, read, file, renew_tls=server.renew_tls)
 
         def ready(running: Server) -> None:
@@ -131,7 +125,10 @@ def check_config(
     ca: CaOption = None,
 ) -> None:
     """Check a policy file and show what it comes to; exits with 1 where it has a mistake, and lists them all."""
-    loaded = _load(_file(config, []), [], [], False)
+    file = _file(config, [])
+    if file is None:
+        _fail("there is no proxy.yaml in this folder; name the policy file with -c")
+    loaded = _load(file, [], [], False)
     plan, settings = _checked(loaded)
     typer.echo(f"{loaded.file} is fine")
     if compared == "running":
@@ -234,6 +231,11 @@ def _fail(*messages: str) -> NoReturn:
     for message in messages:
         typer.secho(message, fg=typer.colors.RED if sys.stderr.isatty() else None, err=True)
     raise typer.Exit(1)
+
+
+_RUNNING: Final = "A running proxy"
+for _command in (status.status, top.top, reload.reload, act.cancel, act.drain, act.undrain, act.unload, logs.logs):
+    main.command(rich_help_panel=_RUNNING)(_command)
 
 
 if __name__ == "__main__":

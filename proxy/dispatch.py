@@ -237,7 +237,7 @@ class Dispatch:
         finally:
             ending = tail.read()
             exchange.terminated = ending.terminated and must_terminate
-            exchange.usage = ending.usage or _estimate(exchange, must_terminate)
+            exchange.usage = _usage(ending, exchange) if must_terminate else ending.usage
         if must_terminate and not ending.terminated and failure is None:
             failure = Truncated("the backend ended the stream without its terminator", clean=True)
         if failure is not None and (left > 0 or not exchange.terminated):
@@ -331,9 +331,18 @@ def _framing_of(scope: Scope) -> Header:
     return (b"transfer-encoding", b"chunked") if length is None else (b"content-length", length)
 
 
-def _estimate(exchange: Exchange, streamed: bool) -> Usage | None:
-    """One chunk of a stream is about one token; better than nothing where the report did not come."""
-    return Usage(tokens_out=exchange.chunks, source="estimated") if streamed and exchange.chunks else None
+def _usage(ending: Ending, exchange: Exchange) -> Usage | None:
+    """Return what a stream used.
+
+    What a backend says before the end is none of its last word (Ollama writes zeros then), and OpenAI's streams have no
+    counts unless the client asks for them. One chunk is about one token: better than nothing.
+    """
+    reported = ending.usage
+    if reported is not None and reported.tokens_out is not None and ending.terminated:
+        return reported
+    if not exchange.chunks or exchange.route is None or exchange.route.kind != "inference":
+        return None
+    return Usage(None, exchange.chunks, "estimated", reported.done_reason if reported else None)
 
 
 def not_routed(found: NoMatch, scope: Scope) -> NotRouted:

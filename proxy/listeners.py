@@ -10,6 +10,7 @@ import ssl
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -134,6 +135,11 @@ def address(sock: socket.socket) -> str:
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
     return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
+
+
+def is_local(sock: socket.socket) -> bool:
+    """Whether only this machine can reach what listens on `sock`."""
+    return sock.family == socket.AF_UNIX or ip_address(sock.getsockname()[0]).is_loopback
 
 
 _NO_SUCH_ADDRESS: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}

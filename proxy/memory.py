@@ -61,16 +61,20 @@ class Memory:
             return "loaded" if self._is_set_up(model, resident, setup) else "cold"
         return "loading" if model in self.loading and self._setups.get(model, ()) == setup else "cold"
 
-    def victim(self, model: str) -> float:
-        """Return when that was used last which loading `model` would throw out; -inf for nothing, inf if it is in use.
+    def victim(self, model: str) -> str | None:
+        """Return what loading `model` would throw out, None where there is room.
 
-        The model itself is thrown out where it is there already, in another setup.
+        That is the model itself where it is there already, in another setup.
         """
         if model in self.resident:
-            return self._idle_since(model)
+            return model
         if not self._full or self._fits(model):
-            return -inf
-        return min(map(self._idle_since, self.resident), default=inf)
+            return None
+        return min(self.resident, key=self.idle_since, default=None)
+
+    def idle_since(self, model: str) -> float:
+        """Return when `model` was used last: inf while it is in use, 0 where no request of ours ever used it."""
+        return inf if model in self.users else self._used_at.get(model, 0.0)
 
     # What requests of ours do
 
@@ -92,7 +96,7 @@ class Memory:
         if model in self.resident:
             return
         while self._full and self.resident and not self._fits(model):
-            oldest = min(self.resident, key=self._idle_since)
+            oldest = min(self.resident, key=self.idle_since)
             if oldest in self.users:
                 break
             del self.resident[oldest]
@@ -149,9 +153,6 @@ class Memory:
         if setup == spelled_out:
             return not before  # it is what the host has as its default
         return before is None and not setup
-
-    def _idle_since(self, model: str) -> float:
-        return inf if model in self.users else self._used_at.get(model, 0.0)
 
     def _fits(self, model: str) -> bool:
         """Whether there is room for `model` beside what is there and what is on its way."""

@@ -46,6 +46,11 @@ class Plan:
     links: tuple[Link, ...]
     policies: frozenset[str]
 
+    @property
+    def anonymous(self) -> bool:
+        """Whether nothing in it asks who is calling."""
+        return not any(link.plugin.sets_policy for link in self.links)
+
     def __str__(self) -> str:
         return " → ".join([*map(str, self.links), INNERMOST])
 

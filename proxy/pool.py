@@ -14,6 +14,7 @@ from proxy.errors import Refused, UpstreamAnswer, UpstreamError
 from proxy.exchange import Attempt, Exchange
 from proxy.health import Rules
 from proxy.lease import Lease
+from proxy.models import ModelName
 from proxy.need import Need, need_of
 from proxy.selection import Choice, Criterion, Wait, choose
 from proxy.signs import is_failure, word_for
@@ -236,9 +237,9 @@ class Pool:
         """Whether a backend is left that can be used and that `exchange` was not sent to."""
         return any(backend.name not in exchange.tried for backend in self._serving(exchange))
 
-    def serves(self, exchange: Exchange) -> bool:
-        """Whether a backend can be used that has, or may have, what `exchange` asks for."""
-        return any(True for _ in self._serving(exchange))
+    def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
+        """Whether a backend can be used that has, or may have, what `exchange` asks for, or `model` in its place."""
+        return any(True for _ in self._serving(exchange, model))
 
     def lane(self, exchange: Exchange) -> Hashable:
         """Return what makes requests interchangeable: where `try_lease` has nothing for one, it has nothing for any."""
@@ -261,8 +262,9 @@ class Pool:
         """Return the trend of the seconds that requests like this one hold a slot; None before the first one ended."""
         return self._services.get(need_of(exchange).model or "")
 
-    def _serving(self, exchange: Exchange) -> Iterator[Backend]:
-        now, model, pinned = monotonic(), need_of(exchange).model, exchange.pinned
+    def _serving(self, exchange: Exchange, other: ModelName | None = None) -> Iterator[Backend]:
+        now, pinned = monotonic(), exchange.pinned
+        model = need_of(exchange).model if other is None else other.key
         for backend in self.backends:
             if pinned in (None, backend.name) and backend.health.usable(now) and backend.has(model) is not False:
                 yield backend

@@ -100,7 +100,10 @@ class Reloader:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if self._look() != self._stamp:
-                self.reload()
+                try:
+                    self.reload()
+                except Exception:  # a bug of ours or of a plugin: the next change must be seen all the same
+                    log.exception("reload_failed")
 
     def _look(self) -> Stamp | None:
         if self._file is None:

@@ -32,7 +32,8 @@ class Candidate(NamedTuple):
         residency: whether the model is in its memory, as far as is known.
         affinity: it answered this conversation before.
         slowness: how many times as long as elsewhere its first byte takes.
-        victim: when the model that a load would evict there was used last; -inf where there is room.
+        loss: what loading the model there would cost others: when the model that it throws out was used last; 0 for one
+            that is in memory elsewhere too, -inf where there is room.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Candidate(NamedTuple):
     residency: Residency = "cold"
     affinity: bool = False
     slowness: float = 1.0
-    victim: float = -inf
+    loss: float = -inf
 
 
 class Choice(NamedTuple):
@@ -149,8 +150,8 @@ def _warmest(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candida
     if not cold:
         return group, "least_busy"
     # A load that must be made is made where it costs the others least.
-    least = min([one.victim for one in cold])
-    return [one for one in cold if one.victim == least], "cold"
+    least = min([one.loss for one in cold])
+    return [one for one in cold if one.loss == least], "cold"
 
 
 def _friends(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:

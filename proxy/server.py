@@ -23,7 +23,7 @@ from proxy.asgi import ASGIApp
 from proxy.connections import ConnectionOptions, SharedState
 from proxy.guard import GuardedProtocol
 from proxy.hangup import Hangups
-from proxy.listeners import ServerError, TlsOptions, address, bind, tls_context
+from proxy.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
 from proxy.systemd import inherited_sockets, stopping
 
 __all__ = ["Server", "ServerError", "ServerOptions", "TlsOptions", "new_event_loop", "serve"]
@@ -41,6 +41,7 @@ class ServerOptions(ConnectionOptions):
             IPv6 address is IPv6 only: list ``0.0.0.0`` beside ``[::]``.
         tls: TLS on every listener but unix sockets.
         unix_mode: permissions of unix sockets.
+        local_only: refuse to start where others than this machine could reach a listener, whoever opened it.
         shutdown_timeout: that running requests may take to finish once the server is told to stop.
         backlog: connections that may wait in the kernel to be accepted.
     """
@@ -48,6 +49,7 @@ class ServerOptions(ConnectionOptions):
     listen: Sequence[str] = ("127.0.0.1:11435",)
     tls: TlsOptions | None = None
     unix_mode: int = 0o660
+    local_only: bool = False
     shutdown_timeout: float = 30.0
     backlog: int = 2048
 
@@ -59,6 +61,8 @@ class Server:
         self.options = options
         self.addresses: tuple[str, ...] = ()
         """What is listened on, in the notation of `ServerOptions.listen`, with real ports."""
+        self.exposed: tuple[str, ...] = ()
+        """Those of them that others than this machine can reach."""
         self.serving = False
         self._config = Config(
             cast("ASGIApplication", app),
@@ -95,7 +99,13 @@ class Server:
                 for path in (sock.getsockname() for sock in sockets if sock.family == socket.AF_UNIX)
             ]
         )
+        self.exposed = tuple(address(sock) for sock in sockets if not is_local(sock))
         try:
+            if options.local_only and self.exposed:
+                raise ServerError(
+                    f"others can reach {self.exposed[0]}, and nothing in the middleware list asks who is calling; "
+                    "add auth, listen on 127.0.0.1, or set allow_anonymous_network: true"
+                )
             self._config.load()
             self._lifespan = LifespanOn(self._config)
             await self._lifespan.startup()

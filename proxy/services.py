@@ -14,6 +14,7 @@ from limits.aio.storage import Storage as LimitsStorage
 
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Held
+from proxy.models import ModelName
 from proxy.quotas import Admission, Lease, Level, Quota
 
 if TYPE_CHECKING:
@@ -119,6 +120,9 @@ class Backends(Protocol):
 
     def untried(self, exchange: Exchange) -> bool:
         """Whether a usable backend is left that this request was not sent to."""
+
+    def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
+        """Whether a usable backend has, or may have, what this request asks for, or `model` in its place."""
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """How the backends look to selection, for one request."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import inf
 
 from proxy.backend import Backend
@@ -8,7 +8,7 @@ from proxy.need import Need
 from proxy.selection import Candidate
 
 
-def snapshot(backends: Iterable[Backend], need: Need, friend: str | None, now: float) -> list[Candidate]:
+def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: float) -> list[Candidate]:
     """Return the candidates for a request: all backends but those that the operator drains.
 
     Args:
@@ -38,7 +38,19 @@ def snapshot(backends: Iterable[Backend], need: Need, friend: str | None, now: f
                 residency,
                 backend.name == friend,
                 backend.slowness.get(runs, 1.0) if runs is not None else 1.0,
-                memory.victim(runs) if runs is not None and residency == "cold" else -inf,
+                _loss(backend, runs, backends) if runs is not None and residency == "cold" else -inf,
             )
         )
     return candidates
+
+
+def _loss(backend: Backend, model: str, backends: Sequence[Backend]) -> float:
+    """Return `Candidate.loss` of a backend where `model` is cold."""
+    victim = backend.memory.victim(model)
+    if victim is None:
+        return -inf
+    since = backend.memory.idle_since(victim)
+    if since == inf or victim == model:  # in use; or in another setup, of which there is no other copy
+        return since
+    elsewhere = any(victim in other.memory.resident for other in backends if other is not backend)
+    return 0.0 if elsewhere else since

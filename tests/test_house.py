@@ -1,6 +1,7 @@
 """The house test: which way imports go, that every source file has its test, and that generated files are current."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,6 +80,47 @@ def on_top(module: str) -> bool:
 def test_no_import_leads_back() -> None:
     graph = {module: set(imports(path)) - {"proxy"} for module, path in MODULES.items() if SIMULATOR not in module}
     TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+WRITERS = {
+    "frame": {"proxy.frame"},
+    "tracing": {"middleware.tracing"},
+    "auth": {"middleware.auth", "proxy.ops.explaining"},  # which supposes a caller
+    "queue": {"proxy.scheduler", "proxy.dispatch"},  # which takes the lease
+    "retry": {"middleware.retry"},
+    "pool": {"proxy.need"},
+    "dispatch": {"proxy.dispatch", "proxy.manage", "proxy.endpoint", "proxy.pool"},  # who answers, and who chose
+    "body": set(),
+}
+"""By the sections of `Exchange`. Whoever else writes there is one too many."""
+
+
+def test_every_field_of_an_exchange_has_its_writer() -> None:
+    section, sections = "", {}
+    for line in MODULES["proxy.exchange"].read_text().split("def __init__")[1].split("\n    @")[0].splitlines():
+        if named := re.fullmatch(r" {8}# (\w+)", line):
+            section = named[1]
+        elif field := re.match(r" {8}self\.(\w+)[ :]", line):
+            sections[field[1]] = section
+    assert sections.keys() > {"status", "identity", "backend", "usage"}
+    for module, path in MODULES.items():
+        for name in written_to_exchanges(path) & sections.keys():
+            assert module in WRITERS[sections[name]], f"{module} writes {name}, which belongs to {sections[name]}"
+
+
+def written_to_exchanges(path: Path) -> set[str]:
+    """The fields that a file assigns of anything called exchange."""
+    targets: list[ast.expr] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Assign):
+            targets += [part for target in node.targets for part in getattr(target, "elts", [target])]
+        elif isinstance(node, ast.AnnAssign | ast.AugAssign):
+            targets.append(node.target)
+    return {
+        target.attr
+        for target in targets
+        if isinstance(target, ast.Attribute) and ast.unparse(target.value).rpartition(".")[2] == "exchange"
+    }
 
 
 def test_the_kernel_named_in_the_docs_is_the_kernel() -> None:

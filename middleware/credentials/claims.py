@@ -18,7 +18,7 @@ from proxy.units import PolicyName
 Path = tuple[str, ...]
 
 _SEGMENT: Final = re.compile(r'"([^"]+)"|((?:[^."\\]|\\.)+)')
-_IDENTITY: Final = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
+_NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # scope-token of RFC 6749, section 3.3
 _SCOPE_CLAIMS: Final = frozenset({("scope",), ("scp",)})
 
@@ -94,11 +94,13 @@ class ClaimMap:
     def caller(self, claims: Mapping[str, Any]) -> Caller:
         """Return who the claims speak of; raises Refused (401 no identity, 403 no scope or no policy)."""
         identities = list(values(claims, self._identity))
-        if len(identities) != 1 or not _IDENTITY.fullmatch(identities[0]):
+        tenant = next(values(claims, self._tenant), None) if self._tenant else None
+        if len(identities) != 1 or not _NAME.fullmatch(identities[0]):
             raise unauthorized(f"the credential does not have one usable {self._identity_name}")
+        if tenant is not None and not _NAME.fullmatch(tenant):
+            raise unauthorized("the credential does not have a usable tenant")
         if not self._scopes <= set(scopes_of(claims)):
             raise insufficient_scope(self._scopes_text)
-        tenant = next(values(claims, self._tenant), None) if self._tenant else None
         return Caller(self._prefix + identities[0], tenant, self._policy_of(claims), claims)
 
     def _policy_of(self, claims: Mapping[str, Any]) -> str | None:

@@ -54,10 +54,12 @@ def expect(route: Route, document: Mapping[str, Any], estimate: Estimate) -> Exp
 def used(exchange: Exchange, expected: Expected) -> int:
     """Return the tokens that a finished request counts for.
 
-    What the backend reported; of an answer that broke off or whose reader left, the prompt's estimate and a token for
-    each chunk that was delivered. Nothing, where no answer came or none but an error.
+    What the backend reported; of an answer without a report, one that broke off or whose reader left, the prompt's
+    estimate and a token for each chunk that was delivered. Nothing, where no answer came or none but an error.
     """
     usage = exchange.usage
+    if usage is None and exchange.gone and exchange.attempts:
+        return expected.prompt  # a backend was at it
     if usage is None or exchange.status is None or exchange.status >= 400:
         return 0
     prompt = expected.prompt if usage.tokens_in is None and usage.source == "estimated" else usage.tokens_in

@@ -106,7 +106,8 @@ async def _date(backend: Backend) -> str | None:
         await response.aclose()
     except (httpx.HTTPError, OSError):
         return None
-    return response.headers.get("date")
+    date: str | None = response.headers.get("date")
+    return date
 
 
 async def _store(store: Store) -> list[Finding]:

@@ -101,10 +101,8 @@ def show(found: Mapping[str, Any]) -> None:
     width = max(len(step["name"]) for step in found["steps"])
     for step in found["steps"]:
         sign, style = SIGNS[step["verdict"]]
-        text = Text.assemble(
-            (f"{sign} ", style), (f"{step['name']:<{width}}  ", "bold"), (f"{step['verdict']:<7} ", style)
-        )
-        console.print(text.append(step["text"]))
+        name, verdict = f"{step['name']:<{width}}  ", f"{step['verdict']:<7} "
+        console.print(Text.assemble((f"{sign} ", style), (name, "bold"), (verdict, style), step["text"]))
     if found["steps"][-1]["verdict"] == "refuse":
         raise typer.Exit(1)
 

@@ -51,9 +51,8 @@ def check_files(soft: int | None = None) -> Finding:
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY or soft >= FILES:
         return Finding("ok", "open files", f"up to {'any number' if soft == resource.RLIM_INFINITY else soft}")
-    return Finding(
-        "warn", "open files", f"only {soft}, for some {soft // 2} streams; raise it (ulimit -n, LimitNOFILE=)"
-    )
+    text = f"only {soft}, for some {soft // 2} streams; raise it (ulimit -n, LimitNOFILE=)"
+    return Finding("warn", "open files", text)
 
 
 def check_version(about: str, version: str | None) -> Iterator[Finding]:
@@ -168,6 +167,7 @@ def check_certificates(settings: Settings) -> Iterator[Finding]:
     if settings.tls is not None:
         yield from check_certificate("TLS certificate", settings.tls.cert, now)
     for entry in settings.backends:
-        for what, path in (("CA", entry.tls and entry.tls.ca), ("certificate", entry.tls and entry.tls.cert)):
-            if path is not None:
-                yield from check_certificate(f"{what} for {entry.name}", path, now)
+        if entry.tls is not None and entry.tls.ca is not None:
+            yield from check_certificate(f"CA for {entry.name}", entry.tls.ca, now)
+        if entry.tls is not None and entry.tls.cert is not None:
+            yield from check_certificate(f"certificate for {entry.name}", entry.tls.cert, now)

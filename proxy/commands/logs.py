@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
 
@@ -107,10 +108,8 @@ def _filters(
     identity: str | None, model: str | None, backend: str | None, outcome: str | None, since: str | None
 ) -> list[Wanted]:
     """Return what a line must fulfil."""
-    found: list[Wanted] = []
-    for name, value in (("identity", identity), ("backend", backend), ("outcome", outcome)):
-        if value is not None:
-            found.append(lambda line, name=name, value=value: line.get(name) == value)
+    exact = {"identity": identity, "backend": backend, "outcome": outcome}
+    found: list[Wanted] = [partial(_says, name, value) for name, value in exact.items() if value is not None]
     if model is not None:
         name_ = parse_model(model)
         patterns = {model.lower(), name_.short if name_ is not None else model}
@@ -119,6 +118,10 @@ def _filters(
         earliest = _moment(since)
         found.append(lambda line: str(line.get("time", "")) >= earliest)
     return found
+
+
+def _says(name: str, value: str, line: Line) -> bool:
+    return line.get(name) == value
 
 
 def _moment(text: str) -> str:

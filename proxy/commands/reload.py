@@ -1,59 +1,15 @@
-"""``ollama-proxy reload`` and what else changes a running proxy: cancel, drain, undrain, unload."""
-
-from pathlib import Path
-from typing import Annotated
-from urllib.parse import quote
+"""``ollama-proxy reload``: a new policy file for a running proxy."""
 
 import typer
 
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption, fail
 
-BackendArgument = Annotated[str, typer.Argument(help="The backend's name in the policy file.")]
-
 
 def reload(url: UrlOption = URL, key: KeyOption = None, ca: CaOption = None) -> None:
     """Let a running proxy load its policy file again; exits with 1 where it refuses it, and then nothing changed."""
-    status, document = Remote(url, key, ca).try_post("/-/reload")
-    if status not in (200, 422) or not isinstance(document, dict):
-        said = document.get("error") if isinstance(document, dict) else None
-        fail(f"{url} answered {status}: {said or 'nothing'}")
+    document = Remote(url, key, ca).post("/-/reload")
     if document["problems"]:
         fail(f"refused; policy file {document['generation']} is still in force", *document["problems"])
     typer.echo(f"policy file {document['generation']} is in force")
     if document["restart"]:
         typer.echo(f"only after a restart: {', '.join(document['restart'])}")
-
-
-def cancel(
-    request: Annotated[str, typer.Argument(help="The request's id, as `status`, the log and X-Request-ID have it.")],
-    url: UrlOption = URL,
-    key: KeyOption = None,
-    ca: CaOption = None,
-) -> None:
-    """End a running request: its backend stops, its client is told."""
-    _do(url, key, ca, f"/-/cancel/{quote(request, safe='')}")
-
-
-def drain(backend: BackendArgument, url: UrlOption = URL, key: KeyOption = None, ca: CaOption = None) -> None:
-    """Send a backend no new requests; what it runs goes on."""
-    _do(url, key, ca, f"/-/drain/{quote(backend, safe='')}")
-
-
-def undrain(backend: BackendArgument, url: UrlOption = URL, key: KeyOption = None, ca: CaOption = None) -> None:
-    """Send a backend requests again."""
-    _do(url, key, ca, f"/-/undrain/{quote(backend, safe='')}")
-
-
-def unload(
-    backend: BackendArgument,
-    model: Annotated[str, typer.Argument(help="The model's name.")],
-    url: UrlOption = URL,
-    key: KeyOption = None,
-    ca: CaOption = None,
-) -> None:
-    """Let a backend forget a model."""
-    _do(url, key, ca, f"/-/unload/{quote(backend, safe='')}?model={quote(model, safe='')}")
-
-
-def _do(url: str, key: str | None, ca: Path | None, path: str) -> None:
-    typer.echo(Remote(url, key, ca).post(path)["done"])

@@ -1,7 +1,6 @@
 """Talking to a running proxy: the options that say where it is, and calls that end the command where they fail."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -10,6 +9,12 @@ import orjson
 import typer
 
 URL: Final = "http://127.0.0.1:11435"
+_HINTS: Final = {
+    401: ("set OLLAMA_PROXY_KEY to a key whose policy allows the route class ops",),
+    403: ("the policy of the key needs access: {routes: [..., ops]}",),
+    404: ("is it an ollama-proxy, and are its ops routes on a listener of their own?",),
+}
+"""What to do about an answer."""
 
 UrlOption = Annotated[
     str,
@@ -41,6 +46,14 @@ def fail(*messages: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+class Failed(Exception):
+    """A call that came to nothing, and why."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__(*messages)
+        self.messages = messages
+
+
 class Remote:
     """A running proxy.
 
@@ -66,48 +79,37 @@ class Remote:
 
     def get(self, path: str) -> Any:
         """Return a JSON document; ends the command where there is none."""
-        return self._answer(self._request("GET", path))
+        try:
+            return self.look(path)
+        except Failed as error:
+            fail(*error.messages)
 
     def post(self, path: str, document: Mapping[str, Any] | None = None) -> Any:
         """Do something and return what is said of it; ends the command where it fails."""
-        return self._answer(self._request("POST", path, document))
+        try:
+            return self._answer(self._request("POST", path, document))
+        except Failed as error:
+            fail(*error.messages)
 
-    def try_post(self, path: str) -> tuple[int, Any]:
-        """Do something and return status and document, whatever they are."""
-        response = self._request("POST", path)
-        return response.status_code, _document(response)
+    def look(self, path: str) -> Any:
+        """Return a JSON document; raises Failed."""
+        return self._answer(self._request("GET", path))
 
     def _request(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> httpx.Response:
-        with self._reachable():
+        try:
             return self._http.request(method, path, content=None if document is None else orjson.dumps(document))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Failed(f"{self.url} cannot be reached: {error}") from error
 
     def _answer(self, response: httpx.Response) -> Any:
         document = _document(response)
-        if response.status_code != 200:
+        if response.status_code not in (200, 422):
             said = document.get("error") if isinstance(document, dict) else None
-            fail(
-                f"{self.url} answered {response.status_code}: {said or response.text[:300] or 'nothing'}",
-                *self._hint(response),
-            )
+            text = f"{self.url} answered {response.status_code}: {said or response.text[:300] or 'nothing'}"
+            raise Failed(text, *_HINTS.get(response.status_code, ()))
         if document is None:
-            fail(f"{self.url} is no ollama-proxy: it did not answer JSON")
+            raise Failed(f"{self.url} is no ollama-proxy: it did not answer JSON")
         return document
-
-    def _hint(self, response: httpx.Response) -> list[str]:
-        if response.status_code == 401:
-            return ["set OLLAMA_PROXY_KEY to a key whose policy allows the route class ops"]
-        if response.status_code == 403:
-            return ["the key's policy needs `access: {routes: [..., ops]}`"]
-        if response.status_code == 404:
-            return ["is it an ollama-proxy, and are its ops routes on a listener of their own?"]
-        return []
-
-    @contextmanager
-    def _reachable(self) -> Iterator[None]:
-        try:
-            yield
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            fail(f"{self.url} cannot be reached: {error}")
 
 
 def _document(response: httpx.Response) -> Any:

@@ -1,6 +1,7 @@
 """``ollama-proxy top``: what a running proxy does, while it does it."""
 
 import time
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import typer
@@ -8,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
+from proxy.commands.remote import URL, CaOption, Failed, KeyOption, Remote, UrlOption
 from proxy.commands.status import view
 
 BARS: Final = "▁▂▃▄▅▆▇█"
@@ -24,44 +25,53 @@ def top(
 ) -> None:
     """Show what a running proxy does, until Ctrl-C: backends, queue, running requests, limits."""
     remote = Remote(url, key, ca)
-    picture = Picture()
+    picture = Picture(remote.get("/-/status"))
     console = Console()
-    looks = 0
-    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
-        while True:
-            live.update(picture.show(remote.get("/-/status"), height=console.height), refresh=True)
-            looks += 1
-            if looks == count:
-                break
+    looks = 1
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        live.update(picture.show(height=console.height), refresh=True)
+        while looks != count:
+            time.sleep(every)
             try:
-                time.sleep(every)
-            except KeyboardInterrupt:
-                break
+                picture.take(remote.look("/-/status"))
+            except Failed as error:
+                picture.lost = error.messages[0]
+            live.update(picture.show(height=console.height), refresh=True)
+            looks += 1
 
 
 class Picture:
-    """One screen after another; remembers what its graphs need."""
+    """One screen after another; remembers what its graphs need, and shows the last one while the proxy is away."""
 
-    def __init__(self) -> None:
-        self.tokens: list[float] = []
-        self.running: list[float] = []
+    def __init__(self, status: dict[str, Any]) -> None:
+        self.lost: str | None = None
+        self._tokens: list[float] = []
+        self._running: list[float] = []
+        self.take(status)
 
-    def show(self, status: dict[str, Any], *, height: int) -> RenderableType:
-        """Return the screen for `status`, with as many recent requests as there is room for."""
-        self.tokens = [*self.tokens, sum(backend["tokens_per_second"] for backend in status["backends"])][-KEPT:]
-        self.running = [*self.running, float(len(status["requests"]))][-KEPT:]
+    def take(self, status: dict[str, Any]) -> None:
+        """Take the next status."""
+        self.lost = None
+        self._status = status
+        self._tokens = [*self._tokens, sum(backend["tokens_per_second"] for backend in status["backends"])][-KEPT:]
+        self._running = [*self._running, float(len(status["requests"]))][-KEPT:]
+
+    def show(self, *, height: int) -> RenderableType:
+        """Return the screen, with as many recent requests as there is room for."""
+        status = self._status
         graphs = Text.assemble(
             ("tokens/s ", "dim"),
-            f"{self.tokens[-1]:8.1f} ",
-            (graph(self.tokens), "cyan"),
+            f"{self._tokens[-1]:8.1f} ",
+            (graph(self._tokens), "cyan"),
             "\n",
             ("running  ", "dim"),
-            f"{self.running[-1]:8.0f} ",
-            (graph(self.running), "cyan"),
+            f"{self._running[-1]:8.0f} ",
+            (graph(self._running), "cyan"),
         )
         used = 16 + len(status["backends"]) + len(status["requests"]) + len(status["limits"])
         head, *rest = view(status, recent=max(0, height - used))
-        return Group(head, graphs, *rest)
+        lost = [Text(f"{self.lost}; trying again", style="bold red")] if self.lost else []
+        return Group(head, *lost, graphs, *rest)
 
 
 def graph(values: list[float]) -> str:

@@ -52,7 +52,7 @@ def read_supposed(document: Mapping[str, Any]) -> Supposed:
         value = texts[name] = document.get(name)
         if not (isinstance(value, str) or (value is None and name not in ("method", "path"))):
             raise Refused(400, f"{name} must be text")
-    claims, body = document.get("claims") or {}, document.get("body")
+    claims, body = document.get("claims", {}), document.get("body")
     if not isinstance(claims, dict):
         raise Refused(400, "claims must be an object")
     unknown = document.keys() - {"method", "path", "as", "model", "address", "claims", "body"}

@@ -6,52 +6,11 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter
 
 from proxy import __version__
-from proxy.errors import Flavor
 from proxy.ops import digest, document
+from proxy.ops.passed_on import errors, passed_on
 from proxy.ops.routes import OPERATIONS, Operation
-from proxy.routes import Route, RouteTable
+from proxy.routes import RouteTable
 
-OLLAMA: Final = {
-    "/": "Whether Ollama runs",
-    "/api/version": "Its version",
-    "/api/tags": "The models there are",
-    "/api/ps": "The models in memory",
-    "/api/status": "What the host can do",
-    "/api/experimental/model-recommendations": "Models to try",
-    "/api/show": "One model's details",
-    "/v1/models": "The models there are",
-    "/v1/models/{model}": "One model",
-    "/api/generate": "Complete a prompt",
-    "/api/chat": "Answer a conversation",
-    "/api/embed": "Embed texts",
-    "/api/embeddings": "Embed a text (the older form)",
-    "/v1/chat/completions": "Answer a conversation",
-    "/v1/completions": "Complete a prompt",
-    "/v1/responses": "Answer a conversation (Responses API)",
-    "/v1/messages": "Answer a conversation (Anthropic's API)",
-    "/v1/embeddings": "Embed texts",
-    "/v1/audio/transcriptions": "Write down speech",
-    "/api/pull": "Get a model from a registry",
-    "/api/push": "Put a model into a registry",
-    "/api/create": "Make a model from another",
-    "/api/copy": "Give a model another name",
-    "/api/delete": "Delete a model",
-    "/api/blobs/{digest}": "A file of a model",
-    "/api/me": "The account that the host is signed in with",
-    "/api/signout": "Sign the host out of its account",
-    "/api/user/keys/{key}": "Remove a key of the account",
-    "/api/experimental/web_search": "Search the web on the account",
-    "/api/experimental/web_fetch": "Fetch a page on the account",
-}
-"""What each route of Ollama is for."""
-
-_STREAMS: Final[dict[Flavor, str]] = {
-    "ollama": "application/x-ndjson",
-    "openai": "text/event-stream",
-    "anthropic": "text/event-stream",
-    "text": "text/plain",
-}
-_BODIES: Final = {"json": "application/json", "multipart": "multipart/form-data", "raw": "application/octet-stream"}
 _MEDIA: Final = {"json": "application/json", "text": "text/plain", "events": "text/event-stream", "page": "text/html"}
 _SUPPOSED: Final = {
     "type": "object",
@@ -78,7 +37,7 @@ def openapi(routes: RouteTable) -> dict[str, Any]:
     for route in routes.routes:
         if route.kind != "ops":
             for method in route.methods:
-                paths.setdefault(route.path, {}).setdefault(method.lower(), _passed_on(route, method))
+                paths.setdefault(route.path, {}).setdefault(method.lower(), passed_on(route, method))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -117,7 +76,7 @@ def _ops(operation: Operation, method: str) -> dict[str, Any]:
         "operationId": operation.name if method != "HEAD" else f"{operation.name}_head",
         "tags": ["ops"],
         "summary": operation.summary,
-        "responses": {"200": ok, **_also(operation), **_errors("ollama", open=operation.route.open)},
+        "responses": {"200": ok, **_also(operation), **errors("ollama", open=operation.route.open)},
     }
     if operation.about:
         found["description"] = operation.about
@@ -146,58 +105,6 @@ def _also(operation: Operation) -> dict[str, Any]:
             "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{also.answer}"}}},
         }
         for also in operation.also
-    }
-
-
-def _passed_on(route: Route, method: str) -> dict[str, Any]:
-    ok: dict[str, Any] = {"description": "Ollama's answer, unchanged."}
-    if method != "HEAD":
-        ok["content"] = {"application/json" if route.flavor != "text" else "text/plain": {}}
-        if route.stream is not None:
-            ok["content"][_STREAMS[route.flavor]] = {}
-    found: dict[str, Any] = {
-        "tags": [route.kind],
-        "summary": OLLAMA.get(route.path, "A route of another version of Ollama"),
-        "responses": {"200": ok, **_errors(route.flavor, open=route.open)},
-    }
-    if route.stream is not None:
-        found["description"] = (
-            "Streams unless `stream` is false." if route.stream else "Streams where `stream` is true."
-        )
-    _, brace, rest = route.path.partition("{")
-    names = [("path", rest.rstrip("}"))] if brace else []
-    names += [("query", name) for name in route.query]
-    parameters = [
-        {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}} for place, name in names
-    ]
-    if parameters:
-        found["parameters"] = parameters
-    if route.body != "none" and method not in ("GET", "HEAD"):
-        schema: dict[str, Any] = {"type": "string", "format": "binary"}
-        if route.body != "raw":
-            properties: dict[str, Any] = {name: {"type": "string"} for name in route.models}
-            if route.stream is not None:
-                properties["stream"] = {"type": "boolean", "default": route.stream}
-            schema = {"type": "object", "properties": properties}
-        found["requestBody"] = {"content": {_BODIES[route.body]: {"schema": schema}}}
-    if route.open:
-        found["security"] = []
-    return found
-
-
-def _errors(flavor: Flavor, *, open: bool) -> dict[str, Any]:
-    """Return the answers that any route may give instead, in the words of its API."""
-    schema = {"ollama": "Error", "openai": "OpenAIError", "anthropic": "AnthropicError"}.get(flavor)
-    media: dict[str, Any] = (
-        {"text/plain": {"schema": {"type": "string"}}}
-        if schema is None
-        else {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    )
-    known = (
-        {} if open else {"401": "No key, or one that is not valid.", "403": "The caller's policy does not allow it."}
-    )
-    return {
-        status: {"description": text, "content": media} for status, text in {**known, "default": "An error."}.items()
     }
 
 

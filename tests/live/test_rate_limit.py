@@ -1,6 +1,7 @@
 """rate_limit in the whole proxy: refusals of every flavor, and what a caller who left is charged."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -9,7 +10,9 @@ import pytest
 from proxy.quotas import Level, Quota, Window
 from proxy.simulator import Ollama
 from proxy.units import Rate
+from tests.support.backend import eventually
 from tests.support.proxy import Running, running
+from tests.support.redis import redis_server
 from tests.support.wire import Client, ask, request
 
 CHAT: dict[str, Any] = {
@@ -88,6 +91,65 @@ async def test_a_caller_who_left_is_charged_for_what_was_delivered_and_his_place
             assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).status == 200
 
 
+STREAMS = ("/api/chat", "/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses")
+STREAMED = {**CHAT, "stream": True, "prompt": "hi", "input": "hi", "max_output_tokens": 100}
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("path", STREAMS)
+async def test_no_stream_is_free(path: str, asked: bool) -> None:
+    """OpenAI's streams tell no counts unless they are asked to."""
+    body = {**STREAMED, "stream_options": {"include_usage": asked}}
+    async with (
+        Ollama() as sim,
+        running(sim.url, middleware=["logging", {"rate_limit": {"tokens": "9000/day"}}]) as proxy,
+    ):
+        assert (await ask(proxy.address, "POST", path, body)).clean
+        line = await proxy.log.request()
+        found = await level(proxy, tokens("9000/day"))
+    told = asked or not path.endswith("completions")
+    assert line["tokens_source"] == ("reported" if told else "estimated")
+    assert 100 <= line["tokens_out"] <= 102
+    assert found.used >= 100
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_no_stream_is_free_for_who_leaves_before_its_end(path: str) -> None:
+    body = {**STREAMED, "stream_options": {"include_usage": True}}
+    async with (
+        Ollama() as sim,
+        running(sim.url, middleware=["logging", {"rate_limit": {"tokens": "9000/day"}}]) as proxy,
+    ):
+        sim.fault("stall", route=path, after=50)
+        client = await Client.connect(proxy.address)
+        await client.send(request("POST", path, body))
+        await client.read_head()
+        for _ in range(50):
+            await client.read_chunk()
+        client.hang_up()
+        line = await proxy.log.request()
+        found = await level(proxy, tokens("9000/day"))
+    assert (line["outcome"], line["tokens_source"], line["tokens_out"]) == ("client_gone", "estimated", 50)
+    assert 50 < found.used < 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_leaves_before_the_first_byte_pays_for_the_prompt(stream: bool) -> None:
+    async with (
+        Ollama() as sim,
+        running(sim.url, middleware=["logging", {"rate_limit": {"tokens": "9000/day"}}]) as proxy,
+    ):
+        stalled = sim.fault("stall", route="/api/chat")
+        client = await Client.connect(proxy.address)
+        await client.send(request("POST", "/api/chat", {**CHAT, "stream": stream}))
+        await eventually(lambda: stalled.hits == 1)
+        client.hang_up()
+        line = await proxy.log.request()
+        found = await level(proxy, tokens("9000/day"))
+    assert line["outcome"] == "client_gone"
+    assert 10 < found.used < 100
+
+
 async def test_what_no_backend_answered_costs_no_tokens() -> None:
     options = {"tokens": "100000/day", "streams": 1}
     async with Ollama() as sim, running(sim.url, middleware=[{"rate_limit": options}, "retry"]) as proxy:
@@ -95,6 +157,46 @@ async def test_what_no_backend_answered_costs_no_tokens() -> None:
         assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).status == 502
         assert (await ask(proxy.address, "POST", "/api/chat", {**CHAT, "model": "nobody-has-it"})).status >= 400
         assert (await level(proxy, tokens("100000/day"))).used == 0
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The ``store`` of a policy file."""
+    if request.param == "memory":
+        yield "memory"
+    else:
+        with redis_server() as server:
+            yield server.url
+
+
+async def test_exactly_so_many_streams_run_and_every_end_of_one_frees_its_place(store: str) -> None:
+    quota = Quota(ME, streams=5)
+    async with (
+        Ollama(num_parallel=100) as sim,
+        running(sim.url, middleware=["logging", {"rate_limit": {"streams": 5}}], store=store) as proxy,
+    ):
+        for _ in range(3):
+            stalled = sim.fault("stall", route="/api/chat", after=2, times=None)
+            clients = [await Client.connect(proxy.address) for _ in range(60)]
+            await asyncio.gather(*(client.send(request("POST", "/api/chat", CHAT)) for client in clients))
+            heads = await asyncio.gather(*(client.read_head() for client in clients))
+            inside = [client for client, head in zip(clients, heads, strict=True) if head.status == 200]
+            assert len(inside) == 5
+            assert (await level(proxy, quota)).used == 5
+            inside[0].hang_up()
+            inside[1].hang_up(reset=True)
+            await inside[2].read_chunk()
+            inside[2].hang_up(reset=True)
+            stalled.release()
+            for client in inside[3:]:
+                while await client.read_chunk():
+                    pass
+            for client in clients:
+                await client.close()
+            async with asyncio.timeout(5):
+                while (await level(proxy, quota)).used:  # noqa: ASYNC110  (only a look tells)
+                    await asyncio.sleep(0)
+            sim.clear()
 
 
 async def test_one_caller_of_100_at_once_gets_what_is_allowed() -> None:

@@ -5,15 +5,14 @@ pool knows of it only what its own requests and a look every few seconds tell.
 """
 
 import heapq
-import itertools
 import random
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.backend import Backend, make_backend
+from proxy.backend import make_backend
 from proxy.exchange import Exchange
 from proxy.lease import Lease
 from proxy.memory import Resident
@@ -47,44 +46,62 @@ def trace(seed: int) -> Iterator[Event]:
 
 @dataclass
 class Host:
-    """What a host really holds."""
+    """What a host really holds. It throws out what nobody uses now before what somebody does, as Ollama's scheduler."""
 
     room: int
-    held: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    held: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """How many use each model now; the one that was used last stands last."""
     reloads: int = 0
     served: int = 0
 
-    def serve(self, model: str) -> None:
+    def begin(self, model: str) -> None:
         self.served += 1
         if model not in self.held:
             self.reloads += 1
             while len(self.held) >= self.room:
-                self.held.popitem(last=False)
-        self.held[model] = None
+                idle = (held for held, users in self.held.items() if not users)
+                del self.held[next(idle, next(iter(self.held)))]
+        self.held[model] = self.held.get(model, 0) + 1
         self.held.move_to_end(model)
+
+    def end(self, model: str) -> None:
+        if self.held.get(model):
+            self.held[model] -= 1
+            self.held.move_to_end(model)
+
+
+def serve(hosts: Sequence[Host], seed: int, place: Callable[[int, Event], int]) -> None:
+    """Let `hosts` serve the trace, each request at the one that `place` says."""
+    running: list[tuple[float, int, int, str]] = []
+    for number, event in enumerate(trace(seed)):
+        while running and running[0][0] <= event.at:
+            _, _, at, model = heapq.heappop(running)
+            hosts[at].end(model)
+        at = place(number, event)
+        hosts[at].begin(event.model)
+        heapq.heappush(running, (event.at + event.takes, number, at, event.model))
 
 
 def reloads_of_one(seed: int) -> int:
-    host = Host(room=6)
-    for event in trace(seed):
-        host.serve(event.model)
+    host = Host(room=3 * HELD)
+    serve([host], seed, lambda number, event: 0)
     return host.reloads
 
 
 def reloads_of_round_robin(seed: int) -> int:
     hosts = [Host(HELD) for _ in range(3)]
-    for host, event in zip(itertools.cycle(hosts), trace(seed), strict=False):
-        host.serve(event.model)
+    serve(hosts, seed, lambda number, event: number % 3)
     return sum(host.reloads for host in hosts)
 
 
 async def replay(seed: int) -> list[Host]:
     """Send the trace through a pool; a request holds its lease for as long as it takes."""
+    random.seed(seed)  # ties
     hosts = {f"b{number}": Host(HELD) for number in range(3)}
     backends = [make_backend(name, f"http://127.0.0.1:{number}") for number, name in enumerate(hosts, 1)]
     pool = Pool(backends, PoolOptions(grace=0.0))
     for backend in backends:
-        backend.models = {f"registry.ollama.ai/library/{model}:latest": {} for model in MODELS}
+        backend.models = {key(model): {} for model in MODELS}
     running: list[tuple[float, int, Exchange, Lease]] = []
     next_look = 0.0
     for number, event in enumerate(trace(seed)):
@@ -92,13 +109,15 @@ async def replay(seed: int) -> list[Host]:
             _, _, exchange, lease = heapq.heappop(running)
             with lease:
                 pool.finished(exchange, lease, None)
+            assert exchange.model is not None
+            hosts[lease.backend.name].end(exchange.model.model)
         if event.at >= next_look:
             next_look = event.at + 5.0
             for backend in backends:
-                look(backend, hosts[backend.name])
+                backend.memory.saw({key(model): Resident() for model in hosts[backend.name].held})
         exchange = await chat(event.model)
         lease = pool.lease(exchange)
-        hosts[lease.backend.name].serve(event.model)
+        hosts[lease.backend.name].begin(event.model)
         lease.first_byte()
         heapq.heappush(running, (event.at + event.takes, number, exchange, lease))
     for _, _, _, lease in running:
@@ -106,8 +125,8 @@ async def replay(seed: int) -> list[Host]:
     return list(hosts.values())
 
 
-def look(backend: Backend, host: Host) -> None:
-    backend.memory.saw({f"registry.ollama.ai/library/{model}:latest": Resident() for model in host.held})
+def key(model: str) -> str:
+    return f"registry.ollama.ai/library/{model}:latest"
 
 
 async def chat(model: str) -> Exchange:

@@ -61,6 +61,13 @@ def test_check_shows_what_a_file_comes_to(tmp_path: Path) -> None:
     assert "logging → dispatch" in result.stdout
 
 
+def test_check_wants_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(main, ["check"])
+    assert result.exit_code == 1
+    assert "name the policy file with -c" in result.output
+
+
 def test_check_lists_every_mistake(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text("lisen: x\nbackends: [{name: a}]\n")

@@ -86,7 +86,7 @@ def test_what_began_before_an_ejection_says_nothing_about_it() -> None:
     assert (health.ejected_until, health.ejections) == (40.0, 1)
     assert not health.usable(41.0)  # the one on trial is still out
     health.request_succeeded(42.0, 40.0)
-    assert health.state == "up"
+    assert health.shown == "up"
 
 
 def test_every_ejection_in_a_row_is_twice_as_long_up_to_a_bound() -> None:
@@ -107,7 +107,7 @@ def test_a_suspect_is_under_suspicion_no_longer_than_it_would_be_ejected() -> No
     health.probe_succeeded(29.9)
     assert health.state == "suspect"
     health.probe_succeeded(30.0)
-    assert health.state == "up"
+    assert health.shown == "up"
 
 
 def test_who_comes_back_gets_its_share_step_by_step() -> None:

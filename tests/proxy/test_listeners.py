@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.listeners import ServerError, TlsOptions, address, bind, tls_context
+from proxy.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
 from tests.support.certificates import Authority, Pair
 
 
@@ -56,6 +56,15 @@ def test_a_name_that_stands_for_several_addresses_has_one_port() -> None:
     with bound("localhost:0") as sockets:
         assert len({address(sock).rpartition(":")[2] for sock in sockets}) == 1
         assert {address(sock).rpartition(":")[0] for sock in sockets} <= {"127.0.0.1", "[::1]"}
+
+
+@pytest.mark.parametrize(
+    ("listen", "local"), [("127.0.0.1:0", True), ("127.9.9.9:0", True), ("localhost:0", True), ("0.0.0.0:0", False)]
+)
+def test_who_can_reach_a_socket_is_known(listen: str, local: bool, tmp_path: Path) -> None:
+    with bound(listen, f"unix:{tmp_path}/s") as sockets:
+        assert {is_local(sock) for sock in sockets[:-1]} == {local}
+        assert is_local(sockets[-1])
 
 
 def test_no_host_is_every_interface() -> None:

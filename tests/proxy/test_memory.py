@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.memory import Memory, Resident, Residency
+from proxy.memory import Memory, Residency, Resident
 from proxy.need import Setup
 
 LONG: Setup = (("num_ctx", 32768),)
@@ -17,6 +17,12 @@ def use(memory: Memory, model: str, at: float, setup: Setup = ()) -> None:
     memory.began(model, setup, at)
     memory.answered(model)
     memory.ended(model, at)
+
+
+def idle(memory: Memory, model: str) -> float:
+    """When that was used last which loading `model` would throw out; -inf for nothing."""
+    victim = memory.victim(model)
+    return -inf if victim is None else memory.idle_since(victim)
 
 
 def held(*models: str) -> dict[str, Resident]:
@@ -101,15 +107,15 @@ def test_its_room_is_learned_from_what_it_throws_out() -> None:
     for at, model in enumerate(["a", "b"], 1):
         use(memory, model, at)
     memory.saw(held("a", "b"))
-    assert memory.victim("c") == -inf
+    assert idle(memory, "c") == -inf
     use(memory, "c", 5.0)
     assert set(memory.resident) == {"a", "b", "c"}
     memory.saw(held("b", "c"))
-    assert memory.victim("d") == 2.0
+    assert idle(memory, "d") == 2.0
     use(memory, "d", 6.0)
     assert set(memory.resident) == {"c", "d"}
     memory.saw(held("d"))  # one expired: there is room for one
-    assert memory.victim("e") == -inf
+    assert idle(memory, "e") == -inf
 
 
 def test_a_model_that_only_expired_says_nothing_about_room() -> None:
@@ -117,7 +123,7 @@ def test_a_model_that_only_expired_says_nothing_about_room() -> None:
     memory.saw(held("a", "b"))
     memory.saw(held("b"))
     memory.saw({})
-    assert memory.victim("c") == -inf
+    assert idle(memory, "c") == -inf
 
 
 def test_room_is_counted_in_bytes_where_they_are_known() -> None:
@@ -129,11 +135,11 @@ def test_room_is_counted_in_bytes_where_they_are_known() -> None:
     memory.answered("big")
     memory.saw({"big": Resident(40)})
     memory.ended("big", 2.0)
-    assert memory.victim("small") == 2.0  # two models it did hold at once, 48 bytes it did not
+    assert idle(memory, "small") == 2.0  # two models it did hold at once, 48 bytes it did not
     memory.saw({"big": Resident(40), "small": Resident(8)})
-    assert memory.victim("other") == 0.0  # 56 would be more than ever
+    assert idle(memory, "other") == 0.0  # 56 would be more than ever
     memory.saw({"small": Resident(8)})
-    assert memory.victim("other") == -inf
+    assert idle(memory, "other") == -inf
 
 
 def test_what_is_in_use_is_thrown_out_last() -> None:
@@ -144,23 +150,23 @@ def test_what_is_in_use_is_thrown_out_last() -> None:
     use(memory, "c", 3.0)
     memory.saw(held("b", "c"))
     memory.began("b", (), 4.0)
-    assert memory.victim("d") == 3.0
+    assert idle(memory, "d") == 3.0
     memory.began("c", (), 4.0)
-    assert memory.victim("d") == inf
+    assert idle(memory, "d") == inf
     memory.began("d", (), 5.0)
     memory.answered("d")  # so it does hold three
     assert set(memory.resident) == {"b", "c", "d"}
     memory.ended("b", 9.0)
     memory.saw(held("b", "c", "d"))
-    assert memory.victim("e") == 9.0
+    assert idle(memory, "e") == 9.0
 
 
 def test_loading_it_in_another_setup_throws_itself_out() -> None:
     memory = Memory()
     use(memory, "m", 7.0)
-    assert memory.victim("m") == 7.0
+    assert idle(memory, "m") == 7.0
     memory.began("m", (), 8.0)
-    assert memory.victim("m") == inf
+    assert idle(memory, "m") == inf
 
 
 def test_what_we_use_now_is_there_whatever_a_slow_answer_says() -> None:
@@ -181,10 +187,10 @@ def test_a_host_that_was_gone_has_nothing_in_memory() -> None:
     memory.began("b", (), 2.0)
     memory.answered("b")
     memory.saw(held("b"))
-    assert memory.victim("c") != -inf
+    assert memory.victim("c") == "b"
     memory.clear()
     assert not memory.resident
-    assert memory.victim("c") == -inf
+    assert idle(memory, "c") == -inf
     memory.ended("b", 3.0)
     memory.lost("b")
 

@@ -47,6 +47,8 @@ def test_a_plan_reads_from_the_outside_in() -> None:
     chain = complete(CHAIN)
     assert str(chain) == f"first → who → limit(guests, staff off) → {TAG}(staff) → dispatch"
     assert chain.policies == {"guests", "staff", "plain"}
+    assert not chain.anonymous
+    assert complete(f"middleware: [{{use: '{TAG}', tags: [a]}}]").anonymous
 
 
 def test_a_policy_changes_only_the_options_it_names() -> None:

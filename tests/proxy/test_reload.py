@@ -12,7 +12,9 @@ from config.load import Loaded, load, load_text
 from proxy.app import App
 from proxy.backend import Backend
 from proxy.reload import Reloader
+from proxy.server import serve
 from proxy.simulator import Ollama
+from proxy.wiring import server_options
 from tests.support.backend import eventually
 from tests.support.proxy import Lines, running
 from tests.support.wire import Client, ask, request
@@ -57,6 +59,22 @@ async def test_a_bad_file_changes_nothing_and_is_explained(tmp_path: Path) -> No
     assert (result.problems, result.generation, result.restart) == ((), 2, ("listen",))
 
 
+async def test_no_reload_opens_to_strangers_what_listens_already(tmp_path: Path) -> None:
+    """Another `listen` needs a restart, so that a file without `auth` may not go by what it says of it."""
+    file = Written(tmp_path)
+    asks = {"middleware": [{"use": "tests.support.plugins:Identify", "name": "who"}], "policies": {"guests": {}}}
+    file.write(policy("http://127.0.0.1:1", listen="0.0.0.0:0", **asks))
+    app = App(file.read(), Lines())
+    reloader = Reloader(app, file.read, file.path)
+    async with serve(app.frame, server_options(app.settings)) as app.server:
+        file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:0"))
+        (problem,) = reloader.reload().problems
+        assert f"others can reach {app.server.addresses[0]}" in problem
+        assert "middleware" in problem
+        file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:0", allow_anonymous_network=True))
+        assert not reloader.reload().problems
+
+
 async def test_a_change_of_the_file_is_seen_through_a_swapped_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +95,30 @@ async def test_a_change_of_the_file_is_seen_through_a_swapped_link(
         await eventually(lambda: app.frame.current.number == 2)
         os.kill(os.getpid(), signal.SIGHUP)
         await eventually(lambda: app.frame.current.number == 3)
+    finally:
+        await reloader.stop()
+        await app.pool.aclose()
+
+
+async def test_a_reload_that_breaks_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.reload.LOOK_EVERY", 0.01)
+    file = Written(tmp_path)
+    file.write(policy("http://127.0.0.1:1"))
+    bugs = [RuntimeError("a bug")]
+
+    def read() -> Loaded:
+        if bugs:
+            raise bugs.pop()
+        return file.read()
+
+    app = App(file.read(), Lines())
+    reloader = Reloader(app, read, file.path)
+    reloader.start()
+    try:
+        file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:1"))
+        await eventually(lambda: not bugs)
+        file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:22"))
+        await eventually(lambda: app.frame.current.number == 2)
     finally:
         await reloader.stop()
         await app.pool.aclose()

@@ -68,9 +68,9 @@ FULL: dict[str, Any] = {"free": False}
         ([c("a", affinity=True, **WARM), c("b")], [], Choice("a", "resident")),
         ([c("a", 1, affinity=True), c("b", **WARM)], [], Choice("b", "resident")),
         # cold: where the least is lost
-        ([c("a", victim=10.0), c("b", 1, victim=5.0)], [], Choice("b", "cold")),
-        ([c("a", victim=10.0), c("b", 1)], [], Choice("b", "cold")),
-        ([c("a", 1, victim=5.0), c("b", victim=5.0)], [], Choice("b", "cold")),
+        ([c("a", loss=10.0), c("b", 1, loss=5.0)], [], Choice("b", "cold")),
+        ([c("a", loss=10.0), c("b", 1)], [], Choice("b", "cold")),
+        ([c("a", 1, loss=5.0), c("b", loss=5.0)], [], Choice("b", "cold")),
         # latency
         ([c("a", slowness=2.0, **WARM), c("b", slowness=0.5, **WARM)], [], Choice("b", "resident")),
         ([c("a", 1, slowness=0.5, **WARM), c("b", **WARM)], [], Choice("a", "resident")),
@@ -136,7 +136,7 @@ candidate = st.builds(
     affinity=st.booleans(),
     step=st.floats(0.01, 10),
     slowness=st.floats(0.5, 2),
-    victim=st.floats(0, 1000),
+    loss=st.floats(0, 1000),
 )
 
 

@@ -100,6 +100,15 @@ async def test_an_address_in_use_is_told_before_the_application_starts() -> None
             await Server(app, options(listen=server.addresses)).start()
 
 
+async def test_what_is_for_this_machine_only_is_not_served_to_others() -> None:
+    async with serve(Recorder(), options(local_only=True)) as server:
+        assert server.exposed == ()
+    with pytest.raises(ServerError, match=r"others can reach 0\.0\.0\.0:\d+, and nothing .* add auth"):
+        await Server(Recorder(), options(listen=["0.0.0.0:0"], local_only=True)).start()
+    async with serve(Recorder(), options(listen=["127.0.0.1:0", "0.0.0.0:0"])) as server:
+        assert server.exposed == server.addresses[1:]
+
+
 async def test_an_application_that_does_not_start_leaves_nothing_bound(tmp_path: Path) -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

@@ -35,15 +35,30 @@ def test_what_runs_nothing_asks_for_no_slot_and_no_memory() -> None:
     full = backend(slots=1)
     full.active = 1
     (one,) = snapshot([full], NOTHING, None, 0.0)
-    assert (one.free, one.has_model, one.victim) == (True, True, -inf)
+    assert (one.free, one.has_model, one.loss) == (True, True, -inf)
 
 
-def test_a_load_knows_its_victim() -> None:
-    one = backend()
-    for at, model in enumerate(("x", "y"), 1):
+def full(name: str, *models: str) -> Backend:
+    """A backend that holds the last of `models` and threw out the others."""
+    one = backend(name)
+    for at, model in enumerate(models, 1):
         one.memory.began(model, (), at)
         one.memory.answered(model)
         one.memory.ended(model, at)
         one.memory.saw({model: Resident()})
-    (candidate,) = snapshot([one], RUNS, None, 5.0)
-    assert (candidate.residency, candidate.victim) == ("cold", 2.0)
+    return one
+
+
+def test_what_a_load_costs() -> None:
+    one, two, three, roomy = (
+        full("one", "x", "y"),
+        full("two", "x", "z"),
+        full("three", "v", "w", "z"),
+        backend("roomy"),
+    )
+    candidates = snapshot([one, two, three, roomy], RUNS, None, 5.0)
+    assert [candidate.loss for candidate in candidates] == [2.0, 0.0, 0.0, -inf]  # z is there twice
+    two.memory.began("z", (), 6.0)
+    assert [candidate.loss for candidate in snapshot([one, two], RUNS, None, 7.0)] == [2.0, inf]
+    warm = full("warm", "x", "m")
+    assert snapshot([warm, one], RUNS, None, 5.0)[0].loss == -inf

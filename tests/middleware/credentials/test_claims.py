@@ -124,10 +124,13 @@ def test_identity_tenant_and_claims() -> None:
     assert (caller.identity, caller.tenant, caller.claims) == ("corp/42", "a", CLAIMS)
 
 
-@pytest.mark.parametrize("identity", ["a\nb", "\x1b[31m", "x" * 257])
-def test_an_identity_that_would_spoil_a_log_is_none(identity: str) -> None:
+@pytest.mark.parametrize("claim", ["sub", "org"])
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "x" * 257])
+def test_a_name_that_would_spoil_a_log_is_none(claim: str, name: str) -> None:
+    mapped = ClaimMap(ClaimOptions(tenant="org"), POLICIES)
+    assert mapped.caller({"sub": "alice", "org": "physics"}).tenant == "physics"
     with pytest.raises(Refused):
-        ClaimMap(ClaimOptions(), POLICIES).caller({"sub": identity})
+        mapped.caller({"sub": "alice", "org": "physics", claim: name})
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,10 @@ def test_what_a_finished_request_counts_for(usage: Usage | None, status: int | N
     exchange = make_exchange()
     exchange.usage, exchange.status = usage, status
     assert used(exchange, Expected(100, 200)) == counts
+
+
+@pytest.mark.parametrize(("attempts", "counts"), [(0, 0), (1, 100)])
+def test_who_leaves_before_the_answer_pays_for_the_prompt_that_a_backend_read(attempts: int, counts: int) -> None:
+    exchange = make_exchange()
+    exchange.gone, exchange.attempts = True, attempts
+    assert used(exchange, Expected(100, 200)) == counts

@@ -1,0 +1,1 @@
+"""What `retry` decides by, and how it asks two backends at once."""

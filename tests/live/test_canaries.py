@@ -1,0 +1,268 @@
+"""Secrets that go through the whole chain at debug level appear in no line, metric, trace, error, status or page."""
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import pytest
+import yaml
+from joserfc.jwk import OctKey
+
+from config.load import Loaded, load_text
+from config.problems import Invalid
+from middleware.credentials.key_file import add_key
+from middleware.credentials.keys import new_key
+from proxy.app import check
+from proxy.reload import Reloader
+from proxy.simulator import Ollama
+from tests.support.collector import Collector, Span, collecting
+from tests.support.proxy import Running, running
+from tests.support.tokens import signed
+from tests.support.wire import Client, ask, request
+
+CANARIES = {
+    "header": "canary-header-5f1c",
+    "cookie": "canary-cookie-8a2e",
+    "query": "canary-query-19bd",
+    "user info": "canary-userinfo-77aa",
+    "prompt": "canary-prompt-c3d4",
+    "unread body": "canary-unread-e5f6",
+    "broken body": "canary-broken-0a1b",
+    "password in a path": "canary-path-2c3d-which-is-as-long-as-a-key",
+    "unknown key": "op_" + "canaryKeyId0" + "_" + "canary" * 6,
+    "fragment of a head": "canary-head-4e5f",
+    "environment": "canary-environment-6a7b",
+    "policy file": "canary-policy-file-8c9d",
+    "redis": "canary-redis-0e1f",
+    "jwt secret": "canary-jwt-secret-" + "x" * 32,
+    "jwt claim": "canary-claim-3a4b",
+    "collector": "canary-collector-5c6d",
+    "baggage": "canary-baggage-7e8f",
+}
+CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": CANARIES["prompt"]}]}
+SECRETS = {"UPSTREAM_TOKEN": CANARIES["environment"], "REDIS_PASSWORD": CANARIES["redis"],
+           "JWT_SECRET": CANARIES["jwt secret"], "OTLP_TOKEN": CANARIES["collector"]}  # fmt: skip
+
+
+class Place:
+    """A proxy with everything on, and what it has said so far."""
+
+    def __init__(self, proxy: Running, collector: Collector, host: Ollama, key: str) -> None:
+        self.proxy, self.collector, self.host, self.key = proxy, collector, host, key
+        self.answers: list[bytes] = []
+        self.tokens: list[str] = []
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> int:
+        """Make a request and keep what the proxy itself said; returns the status."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        reply = await ask(self.proxy.address, method, path, body, named)
+        said = str(reply.headers).encode()
+        # What the model says is the caller's, and so is what a caller may see of the proxy itself.
+        self.answers.append(said if reply.status == 200 and path.startswith(("/api/", "/v1/")) else said + reply.body)
+        return reply.status
+
+    async def send(self, raw: bytes) -> None:
+        """Send what is no request."""
+        client = await Client.connect(self.proxy.address)
+        try:
+            await client.send(raw)
+            self.answers.append(await client.reader.read(65536))
+        finally:
+            await client.close()
+
+    async def everything(self) -> dict[str, bytes]:
+        """All that was said, by where."""
+        metrics, _ = await self.proxy.app.metrics.exposition()
+        return {
+            "log": b"\n".join(self.proxy.log.raw),
+            "metrics": metrics,
+            "traces": b"\n".join(self.collector.raw),
+            "answers": b"\n".join(self.answers),
+            "prints": repr(self.proxy.app.pool).encode() + repr(self.proxy.app.traces).encode(),
+        }
+
+
+@asynccontextmanager
+async def placed(folder: Path) -> AsyncIterator[Place]:
+    key, entry = new_key("alice", now=time.time(), tenant="physics", policy="audited")
+    add_key(folder / "keys.yaml", entry)
+    async with collecting() as collector, Ollama() as host:
+        chain = [
+            "logging",
+            "metrics",
+            {"tracing": {"endpoint": collector.url, "headers": {"x-key": "${OTLP_TOKEN}"}}},
+            {"cors": {"origins": ["https://chat.example.com"]}},
+            {
+                "auth": {
+                    "keys": "keys.yaml",
+                    "path_token": True,
+                    "jwt": {"issuer": "https://login.example.com", "audience": "ollama", "secret": "${JWT_SECRET}"},
+                }
+            },
+            {"access": {"routes": ["read", "inference", "manage", "ops"]}},
+            {"parameters": {"num_ctx": {"max": 8192}}},
+            "capture",
+            {"rate_limit": {"requests": "1000/minute", "by": "identity", "on_store_failure": "local"}},
+            {"queue": {"wait": "5s"}},
+            {"retry": {"attempts": 2}},
+        ]
+        backends: list[dict[str, Any]] = [
+            {
+                "name": "b1",
+                "url": host.url,
+                "slots": 4,
+                "headers": {
+                    "Authorization": "Bearer ${UPSTREAM_TOKEN}",
+                    "X-Plain": CANARIES["policy file"],
+                },
+            },
+            {"name": "b2", "url": "http://127.0.0.1:1"},
+        ]
+        async with running(
+            *backends,
+            middleware=chain,
+            folder=folder,
+            watched=True,
+            policies={"audited": {"capture": {"prompt": "2KiB", "answer": "2KiB"}}},
+            store="redis://limits:${REDIS_PASSWORD}@127.0.0.1:1/0",
+            log={"level": "debug"},
+        ) as proxy:
+            yield Place(proxy, collector, host, key)
+
+
+@pytest.fixture
+def secrets_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("proxy.traces.EVERY", 0.02)
+
+
+async def use_it(place: Place) -> list[int]:
+    """Make every kind of request that carries a secret; returns the statuses."""
+    bearer = f"Bearer {place.key}"
+    strange = {
+        "x_secret": CANARIES["header"],
+        "cookie": f"session={CANARIES['cookie']}",
+        "baggage": f"user={CANARIES['baggage']}",
+        "tracestate": "acme=1",
+        "referer": f"https://x.example/?token={CANARIES['query']}",
+        "x_api_key": "ollama",
+    }
+    claims = {"iss": "https://login.example.com", "aud": "ollama", "sub": "bob", "exp": int(time.time()) + 60,
+              "email": CANARIES["jwt claim"]}  # fmt: skip
+    token = signed(OctKey.import_key(CANARIES["jwt secret"]), claims, "HS256", kid=...)
+    place.tokens += [place.key, token, token[:-4] + "AAAA"]
+    query = f"?key={CANARIES['query']}"
+    statuses = [
+        await place.ask(
+            "POST", f"/api/generate{query}", {"model": "llama3.2", "prompt": "hi"}, authorization=bearer, **strange
+        ),
+        await place.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True}, authorization=f"Bearer {token}"),
+        await place.ask("POST", f"/k/{place.key}/api/embed", {"model": "llama3.2", "input": CANARIES["prompt"]}),
+        await place.ask("POST", "/api/chat", {**CHAT, "model": "nobody-has-this"}, authorization=f"Bearer {token}"),
+        # refused by auth, before the body is read
+        await place.ask("POST", "/api/chat", {"model": CANARIES["unread body"]}, **strange),
+        await place.ask("POST", "/api/chat", CHAT, authorization=f"Bearer {CANARIES['unknown key']}"),
+        await place.ask("POST", f"/k/{CANARIES['unknown key']}/api/chat", CHAT),
+        await place.ask("POST", "/api/chat", CHAT, authorization=f"Bearer {token[:-4]}AAAA"),
+        await place.ask("POST", "/api/chat", CHAT, authorization=f"Basic {CANARIES['header']}"),
+        # refused for what the body is
+        await place.ask("POST", "/api/chat", b'{"model":"' + CANARIES["broken body"].encode(), authorization=bearer),
+        await place.ask("POST", "/api/chat", {"model": 7, "x": CANARIES["broken body"]}, authorization=bearer),
+        # no such route
+        await place.ask("GET", f"/{CANARIES['password in a path']}/x{query}", authorization=bearer),
+        await place.ask("GET", f"/k/{quote(place.key)}/nothing/{CANARIES['password in a path']}"),
+        # what the proxy tells of itself
+        *[
+            await place.ask("GET", path, authorization=bearer)
+            for path in ("/-/status", "/-/metrics", "/-/config", "/-/healthz", "/-/readyz", "/-/", "/api/version")
+        ],
+    ]
+    place.host.fault("status", route="/api/chat", status=500)
+    statuses.append(await place.ask("POST", "/api/chat", CHAT, authorization=f"Bearer {token}"))
+    place.host.fault("reset", route="/api/chat", times=None)
+    statuses.append(await place.ask("POST", "/api/chat", CHAT, authorization=f"Bearer {token}"))
+    place.host.clear()
+    head = f"Host: {CANARIES['user info']}:{CANARIES['user info']}@x\r\nX-A: {CANARIES['fragment of a head']}\r\n"
+    await place.send(f"GET /api/tags HTTP/1.1\r\n{head}\r\n".encode())
+    await place.send(f"GET http://{CANARIES['user info']}@h/ HTTP/1.1\r\n{head}\r\n".encode())
+    await place.send(f"GET /{CANARIES['query']}\x01 HTTP/1.1\r\n{head}\r\n".encode())
+    await place.send(f"POST /api/chat HTTP/1.1\r\nContent-Length: {CANARIES['fragment of a head']}\r\n\r\n".encode())
+    # A client that leaves in the middle.
+    stall = place.host.fault("stall", route="/api/generate", after=1)
+    client = await Client.connect(place.proxy.address)
+    body = {"model": "llama3.2", "prompt": CANARIES["prompt"]}
+    await client.send(
+        request("POST", "/api/generate", body, {"authorization": f"Bearer {token}", "x-s": CANARIES["header"]})
+    )
+    await client.read_head()
+    client.hang_up()
+    stall.release()
+    return statuses
+
+
+def left(span: Span) -> bool:
+    return span.attributes.get("ollama_proxy.outcome") == "client_gone"
+
+
+def reload_badly(place: Place, folder: Path) -> None:
+    """Load files with mistakes, all of them in values that hold a secret."""
+    good = {"name": "b1", "url": "http://127.0.0.1:1"}
+    secret = CANARIES["policy file"]
+    jwt = {"issuer": "https://login.example.com", "audience": "ollama", "secret": secret}
+    tracing = {"endpoint": f"http://u:{CANARIES['collector']}@c/", "headers": {"x": CANARIES["collector"]}}
+    files: list[dict[str, Any]] = [
+        {"store": f"postgres://u:{CANARIES['redis']}@h/0", "backends": [good]},
+        {"backends": [{**good, "url": f"http://u:{CANARIES['user info']}@h/"}]},
+        {"backends": [{**good, "headers": {"Authorization": f"a\n{secret}"}}]},
+        {"backends": [{**good, "headers": {"X": [secret]}}]},
+        {"backends": [{**good, "url": "${UPSTREAM_TOKEN}"}]},
+        {"backends": [good], "middleware": [{"auth": {"jwt": jwt}}]},
+        {"backends": [good], "middleware": [{"tracing": tracing}]},
+    ]
+    for file in files:
+        loaded = load_text(yaml.safe_dump(file), folder=folder)
+        assert Reloader(place.proxy.app, partial(_same, loaded), None).reload().problems, file
+
+
+def _same(loaded: Loaded) -> Loaded:
+    return loaded
+
+
+@pytest.mark.usefixtures("secrets_in_the_environment")
+async def test_no_secret_is_said_anywhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async with placed(tmp_path) as place:
+        logging.getLogger("httpx").debug("request to %s", "nowhere")
+        statuses = await use_it(place)
+        reload_badly(place, tmp_path)
+        await place.proxy.log.wait_for(lambda lines: any(line["outcome"] == "client_gone" for line in lines.requests))
+        await place.collector.wait_for(lambda collector: any(left(span) for span in collector.spans))
+        said = await place.everything()
+    said["prints"] += "".join(capfd.readouterr()).encode()
+    assert statuses[:3] == [200, 200, 200]
+    assert {401, 400, 404} <= set(statuses)
+    events = {orjson.loads(line)["event"] for line in said["log"].split(b"\n")}
+    assert {"request", "request_refused", "config_refused", "store_lost", "content", "retry"} <= events
+    assert b'"level":"debug"' in said["log"]
+    assert CANARIES["prompt"].encode() in said["log"]  # where it belongs; so the search below would find it elsewhere
+    for name, secret in {**CANARIES, **{f"token {number}": token for number, token in enumerate(place.tokens)}}.items():
+        for where, text in said.items():
+            if (name, where) == ("prompt", "log"):
+                # The words of who is audited are in `content`, which is what it is for, and nowhere else.
+                text = b"\n".join(line for line in text.split(b"\n") if b'"event":"content"' not in line)
+            assert secret.encode() not in text, f"{name} is in {where}"
+
+
+@pytest.mark.usefixtures("secrets_in_the_environment")
+def test_a_file_that_does_not_load_says_nothing_either(tmp_path: Path) -> None:
+    text = "backends: [{name: b1, url: '${UPSTREAM_TOKEN}'}]\nmiddleware: [{auth: {jwt: {secret: '${JWT_SECRET}'}}}]\n"
+    with pytest.raises(Invalid) as invalid:
+        check(load_text(text, folder=tmp_path))
+    shown = "\n".join(map(str, invalid.value.problems))
+    assert not any(secret in shown for secret in SECRETS.values())

@@ -1,0 +1,52 @@
+"""The policy file that ships: it works as it stands, and without any one of its plugins."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from config.load import load_text
+from middleware.credentials.key_file import add_key
+from middleware.credentials.keys import new_key
+from proxy.app import App
+from proxy.plan import plan
+from proxy.server import serve
+from proxy.simulator import Ollama
+from proxy.wiring import server_options
+from tests.support.proxy import Lines
+from tests.support.wire import ask
+
+SHIPPED = (Path(__file__).parents[2] / "proxy.yaml").read_text("utf-8")
+PLUGINS = re.findall(r"^  - (\w+)", SHIPPED.split("\nmiddleware:")[1].split("\npolicies:")[0], re.M)
+
+
+def without(plugin: str | None) -> str:
+    """Return the file less one plugin, in the list and in the policies. Without `auth` nobody has a policy."""
+    text = SHIPPED if plugin is None else re.sub(rf"^  - {plugin}\b.*\n(?: {{6}}.*\n)*", "", SHIPPED, flags=re.M)
+    return text.split("\npolicies:")[0] if plugin == "auth" else re.sub(rf"^    {plugin}:.*\n", "", text, flags=re.M)
+
+
+@pytest.mark.parametrize("plugin", [None, *PLUGINS])
+async def test_it_works_as_it_stands_and_without_any_one_plugin(plugin: str | None, tmp_path: Path) -> None:
+    key, entry = new_key("alice", now=0.0)
+    add_key(tmp_path / "keys.yaml", entry)
+    async with Ollama(tokens=3) as sim:
+        text = without(plugin).replace("http://127.0.0.1:11434", sim.url).replace("127.0.0.1:11435", "127.0.0.1:0")
+        app = App(load_text(text, folder=tmp_path), Lines())
+        assert {link.name for link in app.plan.links} == {*PLUGINS} - {plugin}
+        async with serve(app.frame, server_options(app.settings)) as server:
+            host, _, port = server.addresses[0].rpartition(":")
+            chat = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
+            answer = await ask((host, int(port)), "POST", "/api/chat", chat, {"Authorization": f"Bearer {key}"})
+            assert answer.status == 200, answer.body
+            assert answer.clean
+            stranger = await ask((host, int(port)), "POST", "/api/chat", chat)
+            assert stranger.status == (200 if plugin == "auth" else 401)
+
+
+@pytest.mark.parametrize("plugin", sorted({*PLUGINS} & {*re.findall(r"^    (\w+):", SHIPPED, re.M)}))
+def test_a_policy_that_still_names_it_is_told(plugin: str) -> None:
+    text = re.sub(rf"^  - {plugin}\b.*\n(?: {{6}}.*\n)*", "", SHIPPED, flags=re.M)
+    _, problems = plan(load_text(text))
+    assert problems
+    assert all(f"there is no {plugin!r} in the middleware list" in str(problem) for problem in problems)

@@ -1,0 +1,18 @@
+"""proxy/ops/engine.py."""
+
+from config.load import load_text
+from proxy.app import App
+from proxy.ops.engine import Engine, Loader
+from proxy.reload import Reloader
+from tests.support.proxy import Lines
+
+
+def test_an_app_is_an_engine_and_a_reloader_loads_it() -> None:
+    app = App(load_text("backends: [{name: a, url: 'http://127.0.0.1:1'}]"), Lines())
+    engine: Engine = app
+    loader: Loader = Reloader(app, lambda: load_text(""), None)
+    engine.reloader = loader
+    assert engine.serving
+    for name in Engine.__annotations__:
+        assert hasattr(app, name), name
+    assert loader.last.generation == 1

@@ -1,0 +1,84 @@
+"""proxy/ops/requests.py."""
+
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from proxy.backend import make_backend
+from proxy.errors import Refused
+from proxy.exchange import Exchange, Usage
+from proxy.ops.requests import phase_of, rate_of, request_of
+from proxy.pool import Pool
+from tests.support.asgi import make_exchange
+
+BODY = b'{"model":"llama3.2","messages":[]}'
+
+
+async def asked(**changes: Any) -> Exchange:
+    exchange = make_exchange(body=BODY, headers=[("content-length", str(len(BODY)))])
+    await exchange.body()
+    for name, value in changes.items():
+        setattr(exchange, name, value)
+    return exchange
+
+
+@pytest.mark.parametrize(
+    ("changes", "phase"),
+    [
+        ({}, "starting"),
+        ({"ticket": object()}, "queued"),
+        ({"ticket": object(), "lease": object()}, "starting"),
+        ({"backend": "b1"}, "waiting"),
+        ({"backend": "gone"}, "waiting"),
+        ({"backend": "b2"}, "loading"),
+        ({"backend": "b1", "first_byte_at": 1.0}, "answering"),
+        ({"backend": "b1", "first_byte_at": 1.0, "ended_at": 2.0}, "finished"),
+    ],
+)
+async def test_how_far_a_request_has_got(changes: dict[str, Any], phase: str) -> None:
+    exchange = await asked(**changes)
+    assert exchange.model is not None
+    pool = Pool([make_backend(name, "http://127.0.0.1:1") for name in ("b1", "b2")])
+    pool.backends[1].loading[exchange.model.key] = 1
+    assert phase_of(exchange, pool) == phase
+    assert request_of(exchange, pool).state == phase
+
+
+@pytest.mark.parametrize(
+    ("changes", "rate"),
+    [
+        ({"chunks": 10}, None),
+        ({"first_byte_at": 100.0, "chunks": 1}, None),
+        ({"first_byte_at": 100.0, "chunks": 20}, 2.0),
+        ({"first_byte_at": 100.0, "chunks": 20, "ended_at": 105.0, "usage": Usage(3, 50)}, 10.0),
+        ({"first_byte_at": 104.0, "chunks": 1, "ended_at": 105.0, "usage": Usage(3, 50), "queued": 90.0}, 10.0),
+        ({"first_byte_at": 100.0, "chunks": 20, "ended_at": 105.0, "usage": Usage()}, None),
+        ({"first_byte_at": 110.0, "chunks": 20}, None),
+    ],
+)
+async def test_tokens_per_second(changes: dict[str, Any], rate: float | None) -> None:
+    exchange = await asked(started_at=5.0 + 5.0, **changes)
+    if "queued" in changes:
+        exchange.started_at = 10.0
+    assert rate_of(exchange, 110.0) == rate
+
+
+async def test_what_is_known_is_told_and_no_path_is() -> None:
+    exchange = make_exchange("GET", "/k/op_secret/api/tags")
+    exchange.identity = "x" * 1000
+    exchange.error = Refused(401, "y" * 10_000)
+    exchange.ended_at = monotonic() + 2
+    told = request_of(exchange, Pool([]))
+    assert "secret" not in repr(told)
+    assert told.route is None
+    assert len(told.identity or "") == 256
+    assert len(told.error or "") == 512
+    assert (told.error_code, told.status) == ("invalid_api_key", None)
+    assert told.seconds > 1.9
+    assert told.started.endswith("Z")
+
+
+async def test_of_one_that_waits_the_time_goes_on() -> None:
+    exchange = await asked(ticket=object(), started_at=monotonic() - 7)
+    assert request_of(exchange, Pool([])).queued >= 7
