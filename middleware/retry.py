@@ -7,19 +7,20 @@ that was asked for, another one may stand in for it; and embeddings may be asked
 
 import asyncio
 import random
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Annotated, Final
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from middleware.retrying.fallback import Fallbacks, StandIn, stand_in, withdraw
+from middleware.retrying.fallback import Fallbacks, stand_in, withdraw
 from middleware.retrying.hedge import hedged
 from middleware.retrying.verdicts import Verdict, most_telling, verdict
 from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.errors import UpstreamError
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
+from proxy.models import ModelName
 from proxy.routes import Route
 from proxy.services import Backends, RetryBudget
 from proxy.units import Duration, Percent
@@ -102,11 +103,11 @@ class Retry:
         await exchange.body()  # Read by the exchange, it can be handed out again.
         self._retries.earn(self._budget)
         exchange.hurry = self._first_byte
-        others = self._fallbacks.of(exchange)
-        if not self._backends.serves(exchange):
+        others = list(self._fallbacks.of(exchange))
+        if others and not self._backends.serves(exchange):
             await self._fall_back(exchange, others)
         errors: list[UpstreamError] = []
-        earlier: list[UpstreamError] = []
+        first = 0  # of those that are about the model tried now
         try:
             while True:
                 try:
@@ -115,20 +116,18 @@ class Retry:
                     if exchange.committed or exchange.status is not None:
                         raise
                     errors.append(error)
-                delay = self._next(exchange, route, errors)
+                delay = self._next(exchange, route, errors[first:])
                 if delay is None:
-                    if not await self._has_substitute(exchange, route, errors, others):
+                    hopeless = exchange.gave_up in ("not_repeatable", "budget_spent")
+                    if hopeless or not await self._fall_back(exchange, others, paid=False):
                         withdraw(exchange)
-                        raise most_telling(earlier + errors)
-                    earlier += errors
-                    errors.clear()
+                        raise most_telling(errors)
+                    first = len(errors)
                 elif delay > 0:
                     await asyncio.sleep(delay)
                 exchange.rewind()
         finally:
-            # Their tracebacks name this frame: the request's body would stay until the next collection.
-            errors.clear()
-            earlier.clear()
+            errors.clear()  # Their tracebacks name this frame: the request's body would stay until the next collection.
 
     def _try(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if self._hedge is None or route.kind != "inference" or route.repeat != "safe":
@@ -159,27 +158,18 @@ class Retry:
             return delay
         return None
 
-    async def _has_substitute(
-        self, exchange: Exchange, route: Route, errors: list[UpstreamError], others: Iterator[StandIn]
-    ) -> bool:
-        """Let another model stand in after `errors`, where that may help and the budget has a retry left."""
-        if exchange.gave_up == "budget_spent" or verdict(route.repeat, errors) is Verdict.NO:
-            return False
-        return await self._fall_back(exchange, others, paid=False)
-
-    async def _fall_back(self, exchange: Exchange, others: Iterator[StandIn], *, paid: bool = True) -> bool:
-        """Let the next model stand in that a backend has; returns whether there was one."""
-        for other in others:
-            if not self._backends.serves(exchange, other[1]):
+    async def _fall_back(self, exchange: Exchange, others: list[ModelName], *, paid: bool = True) -> bool:
+        """Let the next of `others` stand in that a backend has; returns whether there was one, and a retry for it."""
+        while others:
+            other = others.pop(0)
+            if not self._backends.serves(exchange, other):
                 continue
             if not paid and not self._retries.spend():
                 exchange.gave_up = "budget_spent"
                 return False
-            asked = exchange.model
             if not await stand_in(exchange, other):
                 return False
             exchange.gave_up = None
-            log.info("fallback", request_id=exchange.id, asked=asked and asked.short, model=other[0])
             return True
         return False
 
@@ -189,12 +179,14 @@ class Retry:
         if route is None or route.body == "raw" or self._idle:
             return Explanation("skip", "it is sent once, whatever happens")
         await exchange.body()
-        asked, others = exchange.model, self._fallbacks.of(exchange)
-        if asked is not None and not self._backends.serves(exchange) and await self._fall_back(exchange, others):
-            other = exchange.model or asked
-            return Explanation("change", f"no backend has {asked.short} now: {other.short} stands in for it")
+        asked, others = exchange.model, list(self._fallbacks.of(exchange))
+        names = ", ".join(other.short for other in others)
+        if asked is not None and others and not self._backends.serves(exchange):
+            if await self._fall_back(exchange, others) and exchange.model is not None:
+                return Explanation(
+                    "change", f"no backend has {asked.short} now: {exchange.model.short} stands in for it"
+                )
         if route.repeat == "never":
             return Explanation("pass", "sent again only if no byte of it has reached a backend")
-        names = [name for name, _ in self._fallbacks.of(exchange)]
-        after = f", then {', '.join(names)} in its place" if names else ""
+        after = f", then {names} in its place" if names else ""
         return Explanation("pass", f"tried up to {self._attempts} times before its first byte{after}")

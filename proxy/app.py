@@ -15,7 +15,7 @@ from proxy.chain import Chain, build
 from proxy.dispatch import Dispatch
 from proxy.endpoint import Endpoint
 from proxy.frame import Frame, Generation
-from proxy.gauges import Gauges, of_backends, of_process, of_queue, of_requests
+from proxy.gauges import of_backends, of_process, of_queue, of_requests
 from proxy.lag import Lag
 from proxy.logs import configure
 from proxy.metrics import PrometheusMetrics
@@ -94,14 +94,12 @@ class App:
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
         self.metrics.read(
-            Gauges(
-                [
-                    *of_requests(self.frame),
-                    *of_queue(self.scheduler, self.metrics.tenants),
-                    *of_backends(self.pool, self.metrics.models),
-                    *of_process(self.bodies, sink),
-                ]
-            )
+            [
+                *of_requests(self.frame),
+                *of_queue(self.scheduler, self.metrics.tenants),
+                *of_backends(self.pool, self.metrics.models),
+                *of_process(self.bodies, sink),
+            ]
         )
 
     def reload(self, loaded: Loaded) -> tuple[str, ...]:
@@ -164,7 +162,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
         self._configure_log()
-        lag = Lag(self.metrics.lag.observe)
+        lag = Lag(self.metrics.lagged)
         try:
             async with AsyncExitStack() as stack:
                 await self.store.connect()

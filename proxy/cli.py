@@ -132,7 +132,8 @@ def check_config(
     plan, settings = _checked(loaded)
     typer.echo(f"{loaded.file} is fine")
     if compared == "running":
-        before = Remote(url, key, ca).get("/-/config")
+        with Remote(url, key, ca) as remote:
+            before = remote.get("/-/config")
         diff.show_diff(before, diff.document_of(plan, settings), diff.callers_of(None, plan))
     elif compared is not None:
         other = _checked(load(compared))

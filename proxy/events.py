@@ -38,6 +38,7 @@ COMMON: Final[Mapping[str, tuple[Kind, str]]] = {
 """What every event has."""
 
 FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
+    "asked": ("string", "The model that was asked for."),
     "answer": ("string", "What was answered, from its beginning, with secrets masked."),
     "backend": ("string", "The backend's name."),
     "before": ("string", "The state it was in."),
@@ -85,11 +86,13 @@ EVENTS: Final = (
     Event("content", "A request is over whose words were to be kept, by the plugin `capture`.",
           ("request_id", "identity", "tenant", "policy", "model", "outcome", "prompt", "answer")),
     Event("retry", "A failed attempt is tried again.", ("request_id", "backend", "error", "delay_s")),
+    Event("fallback", "Another model stands in for the one that was asked for.", ("request_id", "asked", "model")),
     Event("backend_state", "A backend changed its state.", ("backend", "before", "state", "reason")),
     Event("watch_failed", "Asking a backend how it is failed by a bug.", ("backend",)),
     Event("config_loaded", "A policy file was put in force.", ("config_generation", "chain", "restart")),
     Event("config_refused", "A policy file has mistakes; the one before stays in force.",
           ("config_generation", "problems")),
+    Event("reload_failed", "Loading the policy file again failed by a bug; the one before stays in force.", ()),
     Event("certificate_kept_as_it_was", "The TLS certificate could not be read again.", ("problem",)),
     Event("auth_file_loaded", "A file of keys was read again.", ("file",)),
     Event("auth_file_kept_as_it_was", "A file of keys has a mistake; what was read before counts.",

@@ -2,52 +2,25 @@
 
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Final, get_args
 from urllib.parse import unquote
 
-from prometheus_client import Metric
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
-
 from proxy import __version__, meters
 from proxy.backend import Backend
 from proxy.body import BodyBudget
+from proxy.exposition import Point, Reading
 from proxy.frame import Frame
 from proxy.health import State
-from proxy.meters import OTHER, Meter
+from proxy.meters import OTHER
 from proxy.models import parse as parse_model
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler
 from proxy.series import Names
 from proxy.services import LogSink
 
-Point = tuple[tuple[str, ...], float]
-"""Label values, and the number."""
-Reading = tuple[Meter, Callable[[], Iterable[Point]]]
-
 _STATES: Final = get_args(State)
-
-
-class Gauges(Collector):
-    """Tells prometheus-client what `readings` say."""
-
-    def __init__(self, readings: Sequence[Reading]) -> None:
-        self._readings = readings
-
-    def collect(self) -> Iterator[Metric]:
-        """Read everything."""
-        for meter, read in self._readings:
-            yield _family(meter, read())
-
-
-def _family(meter: Meter, points: Iterable[Point]) -> Metric:
-    make = CounterMetricFamily if meter.kind == "counter" else GaugeMetricFamily
-    family = make(meter.name, meter.help, labels=meter.labels)
-    for labels, value in points:
-        family.add_metric(labels, value)
-    return family
 
 
 def single(read: Callable[[], float]) -> Callable[[], Iterable[Point]]:

@@ -1,7 +1,5 @@
 """What requests to a model are counted as, by OpenTelemetry's conventions for generative AI."""
 
-from prometheus_client import CollectorRegistry
-
 from proxy import meters
 from proxy.exchange import Exchange
 from proxy.genai import PROVIDER, operation_of
@@ -11,16 +9,12 @@ from proxy.series import histogram
 class Generations:
     """The ``gen_ai_`` metrics."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._duration = histogram(meters.GENAI_DURATION, registry)
-        self._first_token = histogram(meters.GENAI_FIRST_TOKEN, registry)
-        self._per_token = histogram(meters.GENAI_PER_TOKEN, registry)
-        self._tokens = histogram(meters.GENAI_TOKENS, registry)
-
-    @property
-    def folded(self) -> int:
-        """See `Series.folded`."""
-        return self._duration.folded + self._first_token.folded + self._per_token.folded + self._tokens.folded
+    def __init__(self) -> None:
+        self._duration = histogram(meters.GENAI_DURATION)
+        self._first_token = histogram(meters.GENAI_FIRST_TOKEN)
+        self._per_token = histogram(meters.GENAI_PER_TOKEN)
+        self._tokens = histogram(meters.GENAI_TOKENS)
+        self.series = (self._duration, self._first_token, self._per_token, self._tokens)
 
     def count(self, exchange: Exchange, model: str, backend: str, seconds: float) -> None:
         """Count a request of inference that took `seconds`; `model` and `backend` are its labels."""

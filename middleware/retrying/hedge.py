@@ -14,10 +14,7 @@ from proxy.exchange import KEY, Exchange
 async def hedged(
     app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, after: float, again: Callable[[], bool]
 ) -> None:
-    """Answer by `app`, and by a second run of it where nothing has come after so many seconds.
-
-    Args:
-        again: asked once, then; says whether there may be a second run.
+    """Answer by `app`, and by a second run of it where nothing has come `after` so many seconds and `again` says yes.
 
     Raises what `app` raises: the winner's error where its answer broke off, and where nobody answered the first run's.
     """

@@ -43,4 +43,5 @@ def unload(
 
 
 def _do(url: str, key: str | None, ca: Path | None, path: str) -> None:
-    typer.echo(Remote(url, key, ca).post(path)["done"])
+    with Remote(url, key, ca) as remote:
+        typer.echo(remote.post(path)["done"])

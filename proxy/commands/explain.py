@@ -68,7 +68,8 @@ def request_of(
 
 def ask_running(url: str, key: str | None, ca: Path | None, request: Mapping[str, Any]) -> None:
     """Let a running proxy explain, and show it."""
-    show(Remote(url, key, ca).post("/-/explain", request))
+    with Remote(url, key, ca) as remote:
+        show(remote.post("/-/explain", request))
 
 
 def ask_file(loaded: Loaded, request: Mapping[str, Any]) -> None:

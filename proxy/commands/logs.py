@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from proxy.commands.remote import fail
-from proxy.commands.shapes import STATES, seconds
+from proxy.commands.shapes import STATES, printable, seconds
 from proxy.lines import console_line
 from proxy.models import parse as parse_model
 from proxy.units import Mistake, parse_duration
@@ -46,7 +46,7 @@ def logs(
             line = _parsed(text)
             if line is None:
                 if not wanted:
-                    console.print(Text(_printable(text)))
+                    console.print(Text(printable(text.rstrip("\n"))))
             elif all(fits(line) for fits in wanted):
                 console.out(text) if json else console.print(pretty(line))
     except KeyboardInterrupt:
@@ -76,7 +76,7 @@ def pretty(line: Line) -> Text:
     text.append("  ".join(part for part in parts if part != "-"), style="default not dim")
     if line.get("error"):
         by = f" by {line['error_plugin']}" if line.get("error_plugin") else ""
-        text.append(f"  {line.get('error_code')}{by}: {_printable(str(line['error']))}", style="yellow not dim")
+        text.append(f"  {line.get('error_code')}{by}: {printable(str(line['error']))}", style="yellow not dim")
     text.append(f"  {line.get('request_id')}", style="dim")
     return text
 
@@ -97,11 +97,7 @@ def _tokens(line: Line) -> Iterator[str]:
 
 
 def _word(value: object) -> str:
-    return "-" if value is None else _printable(str(value))
-
-
-def _printable(text: str) -> str:
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text.rstrip("\n"))
+    return "-" if value is None else printable(str(value))
 
 
 def _filters(

@@ -7,7 +7,8 @@ from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption, f
 
 def reload(url: UrlOption = URL, key: KeyOption = None, ca: CaOption = None) -> None:
     """Let a running proxy load its policy file again; exits with 1 where it refuses it, and then nothing changed."""
-    document = Remote(url, key, ca).post("/-/reload")
+    with Remote(url, key, ca) as remote:
+        document = remote.post("/-/reload")
     if document["problems"]:
         fail(f"refused; policy file {document['generation']} is still in force", *document["problems"])
     typer.echo(f"policy file {document['generation']} is in force")

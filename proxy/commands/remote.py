@@ -1,8 +1,9 @@
 """Talking to a running proxy: the options that say where it is, and calls that end the command where they fail."""
 
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, Self
 
 import httpx
 import orjson
@@ -55,7 +56,7 @@ class Failed(Exception):
 
 
 class Remote:
-    """A running proxy.
+    """A running proxy, to be talked to within a `with` block.
 
     Args:
         url: where it is.
@@ -71,11 +72,17 @@ class Remote:
                 base_url="http://localhost" if socket else url,
                 headers={"Authorization": f"Bearer {key}"} if key else {},
                 timeout=httpx.Timeout(30.0, connect=5.0),
-                transport=httpx.HTTPTransport(uds=socket, verify=str(ca) if ca else True),
+                transport=httpx.HTTPTransport(uds=socket, verify=ssl.create_default_context(cafile=ca)),
                 trust_env=False,
             )
         except (OSError, ValueError, httpx.InvalidURL) as error:
             fail(f"{url}: {error}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._http.close()
 
     def get(self, path: str) -> Any:
         """Return a JSON document; ends the command where there is none."""

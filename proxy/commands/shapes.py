@@ -25,6 +25,11 @@ STATES: Final = {
 }
 
 
+def printable(text: str) -> str:
+    """Return `text` without anything that a terminal would obey; names of models are written by strangers."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def seconds(value: float | None) -> str:
     """Return a time as short as it is still worth something: ``850 ms``, ``4.2 s``, ``3 m 20 s``, ``5 h 10 m``."""
     if value is None:
@@ -61,5 +66,5 @@ def table(
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     return made

@@ -21,7 +21,8 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print the whole document for programs.")] = False,
 ) -> None:
     """Show what a running proxy does now; exits with 1 where it cannot serve."""
-    document = Remote(url, key, ca).get("/-/status")
+    with Remote(url, key, ca) as remote:
+        document = remote.get("/-/status")
     if json:
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     else:

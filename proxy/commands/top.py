@@ -24,12 +24,15 @@ def top(
     count: Annotated[int, typer.Option(min=0, help="End after so many looks; 0 for never.")] = 0,
 ) -> None:
     """Show what a running proxy does, until Ctrl-C: backends, queue, running requests, limits."""
-    remote = Remote(url, key, ca)
-    picture = Picture(remote.get("/-/status"))
     console = Console()
-    looks = 1
-    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live, suppress(KeyboardInterrupt):
+    with (
+        Remote(url, key, ca) as remote,
+        Live(console=console, screen=console.is_terminal, auto_refresh=False) as live,
+        suppress(KeyboardInterrupt),
+    ):
+        picture = Picture(remote.get("/-/status"))
         live.update(picture.show(height=console.height), refresh=True)
+        looks = 1
         while looks != count:
             time.sleep(every)
             try:

@@ -69,7 +69,7 @@ async def test_every_flavor_with_the_whole_chain(path: str, tmp_path: Path) -> N
     """All built-in plugins on: the simulator's own stream, direct and through the proxy, is the same bytes."""
     key, entry = new_key("alice", now=0.0)
     add_key(tmp_path / "keys.yaml", entry)
-    body = {**CHAT, "stream": True, "max_tokens": 12, "input": "hi"}
+    body = {**CHAT, "stream": True, "max_tokens": 12, "input": "hi", "stream_options": {"include_usage": True}}
     chain = ["logging", {"auth": {"keys": "keys.yaml"}}, *CHAIN[1:]]
     async with Ollama() as sim, running(sim.url, middleware=chain, folder=tmp_path) as proxy:
         headers = {"Authorization": f"Bearer {key}"}

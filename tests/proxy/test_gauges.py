@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.backend import Backend, Resident, make_backend
+from proxy.backend import Backend, make_backend
 from proxy.body import BodyBudget
 from proxy.gauges import Gauges, Reading, of_backends, of_process, of_queue, of_requests, tenant_of
+from proxy.memory import Resident
 from proxy.meters import OTHER
 from proxy.pool import Pool
 from proxy.scheduler import Counts, FairScheduler, Status
@@ -26,6 +27,7 @@ def read(readings: Iterable[Reading]) -> Numbers:
 
 def backend(**changes: Any) -> Backend:
     made = make_backend("b1", "http://127.0.0.1:1", slots=4)
+    made.memory.saw(changes.pop("resident", {}))
     for name, value in changes.items():
         setattr(made, name, value)
     return made

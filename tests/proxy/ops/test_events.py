@@ -63,7 +63,12 @@ async def test_everything_first_then_ticks_without_what_rarely_changes() -> None
 async def test_nothing_is_made_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Ollama() as sim, running(sim.url) as proxy:
         made: list[str] = []
-        monkeypatch.setattr(events, "written", lambda name, document: made.append(name) or b"")
+
+        def written(name: str, document: object) -> bytes:
+            made.append(name)
+            return b""
+
+        monkeypatch.setattr(events, "written", written)
         await ask(proxy.address, "POST", "/api/chat", CHAT)
         proxy.app.pool.changed()
         stream = listen(proxy)

@@ -138,15 +138,9 @@ def test_a_description_that_is_none_is_refused(document: dict[str, Any]) -> None
 
 
 def test_a_description_is_read() -> None:
-    document = {
-        "method": "POST",
-        "path": "/api/chat?x=1",
-        "as": "a",
-        "model": "m",
-        "body": {"b": 1},
-        "claims": {"c": 1},
-    }
-    found = read_supposed(document)
+    found = read_supposed(
+        {"method": "POST", "path": "/api/chat?x=1", "as": "a", "model": "m", "body": {"b": 1}, "claims": {"c": 1}}
+    )
     assert (found.method, found.path, found.caller, found.model) == ("POST", "/api/chat?x=1", "a", "m")
     assert (found.body, found.claims, found.address) == (b'{"b":1}', {"c": 1}, "127.0.0.1")
     assert "caller" not in repr(found)

@@ -21,7 +21,8 @@ LOCAL = {"Host": "localhost"}
 
 @pytest.fixture(scope="module")
 def api() -> dict[str, Any]:
-    return orjson.loads(orjson.dumps(openapi(RouteTable((*ROUTES, EXTRA)))))
+    found: dict[str, Any] = orjson.loads(orjson.dumps(openapi(RouteTable((*ROUTES, EXTRA)))))
+    return found
 
 
 def test_it_is_openapi_3_1(api: dict[str, Any]) -> None:
