@@ -167,9 +167,11 @@ class Retry:
             if not paid and not self._retries.spend():
                 exchange.gave_up = "budget_spent"
                 return False
+            asked = exchange.model
             if not await stand_in(exchange, other):
                 return False
             exchange.gave_up = None
+            log.info("fallback", request_id=exchange.id, model_asked=asked and asked.short, model=other.short)
             return True
         return False
 
@@ -181,12 +183,12 @@ class Retry:
         await exchange.body()
         asked, others = exchange.model, list(self._fallbacks.of(exchange))
         names = ", ".join(other.short for other in others)
-        if asked is not None and others and not self._backends.serves(exchange):
-            if await self._fall_back(exchange, others) and exchange.model is not None:
-                return Explanation(
-                    "change", f"no backend has {asked.short} now: {exchange.model.short} stands in for it"
-                )
+        absent = asked is not None and bool(others) and not self._backends.serves(exchange)
+        if asked is not None and absent and await self._fall_back(exchange, others):
+            other = exchange.model or asked
+            return Explanation("change", f"no backend has {asked.short} now: {other.short} stands in for it")
         if route.repeat == "never":
             return Explanation("pass", "sent again only if no byte of it has reached a backend")
+        names = ", ".join(other.short for other in others)
         after = f", then {names} in its place" if names else ""
         return Explanation("pass", f"tried up to {self._attempts} times before its first byte{after}")

@@ -64,7 +64,7 @@ def finish(tracer: Tracer, span: Span, exchange: Exchange) -> None:
             span.set_status(StatusCode.ERROR, exchange.error.message if exchange.error is not None else None)
         within = set_span_in_context(span, Context())
         if exchange.queued:
-            left = exchange.history[0].began if exchange.history else ended_at
+            left = min((attempt.began for attempt in exchange.history), default=ended_at)
             waited: Attributes = {
                 "ollama_proxy.queue.position": exchange.queue_position,
                 "ollama_proxy.queue.reason": exchange.queue_reason,
@@ -73,9 +73,16 @@ def finish(tracer: Tracer, span: Span, exchange: Exchange) -> None:
                 "queue", within, attributes=_present(waited), start_time=moment(left - exchange.queued)
             )
             queue.end(moment(left))
+        answered = _answered(exchange)
         for attempt in exchange.history:
-            _attempt(tracer, within, exchange, attempt, moment, last=attempt is exchange.history[-1])
+            _attempt(tracer, within, exchange, attempt, moment, answered=attempt is answered)
     span.end(moment(ended_at))
+
+
+def _answered(exchange: Exchange) -> Attempt | None:
+    """Return the attempt whose answer the client got; where none came whole, the last, which may have begun one."""
+    whole = (attempt for attempt in reversed(exchange.history) if attempt.error is None)
+    return next(whole, exchange.history[-1] if exchange.history else None)
 
 
 def _attempt(
@@ -85,7 +92,7 @@ def _attempt(
     attempt: Attempt,
     moment: Callable[[float], int],
     *,
-    last: bool,
+    answered: bool,
 ) -> None:
     operation, model = operation_of(exchange.route), exchange.model
     name = f"{operation} {model.short}" if operation and model else exchange.scope["method"]
@@ -97,7 +104,7 @@ def _attempt(
             "gen_ai.request.model": model.short if model else None,
             "gen_ai.request.stream": exchange.stream,
         }
-        if last:
+        if answered:
             attributes |= _of_answer(exchange, attempt)
     attributes["error.type"] = attempt.error
     span = tracer.start_span(
@@ -105,7 +112,7 @@ def _attempt(
     )
     if attempt.error is not None and attempt.error != "cancelled":
         span.set_status(StatusCode.ERROR)
-    if last and exchange.first_byte_at is not None:
+    if answered and exchange.first_byte_at is not None:
         span.add_event("first_token", timestamp=moment(exchange.first_byte_at))
     span.end(moment(attempt.ended))
 

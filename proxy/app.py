@@ -95,7 +95,7 @@ class App:
         self.ops_frame = Frame(ops, bodies=self.bodies)
         self.metrics.read(
             [
-                *of_requests(self.frame),
+                *of_requests(self.frame, self.ops_frame),
                 *of_queue(self.scheduler, self.metrics.tenants),
                 *of_backends(self.pool, self.metrics.models),
                 *of_process(self.bodies, sink),

@@ -34,6 +34,7 @@ from proxy.errors import (
 from proxy.exchange import Exchange, Usage
 from proxy.headers import downstream_headers, upstream_headers, via_names
 from proxy.lease import Lease
+from proxy.need import need_of
 from proxy.pool import Pool, Timeouts
 from proxy.routes import Match, NoMatch, Route
 from proxy.sending import send as send_once_more
@@ -132,10 +133,14 @@ class Dispatch:
         """Return the lease that the queue got for this request; one of now for those that do not queue."""
         if self._scheduler is None or exchange.ticket is None:
             return self._pool.lease(exchange)
-        if exchange.lease is None:
+        lease, exchange.lease = cast(Lease | None, exchange.lease), None
+        if lease is not None and lease.need != need_of(exchange):
+            lease.give_back()  # another model stands in for the one that it was got for
+            lease = None
+        if lease is None:
             await self._scheduler.again(exchange)
-        held, exchange.lease = exchange.lease, None
-        return cast(Lease, held)
+            lease, exchange.lease = cast(Lease, exchange.lease), None
+        return lease
 
     def _deadline(self, exchange: Exchange, route: Route) -> float | None:
         """Return when the answer has to be complete; a pull or an upload takes as long as it takes."""

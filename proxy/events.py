@@ -38,7 +38,6 @@ COMMON: Final[Mapping[str, tuple[Kind, str]]] = {
 """What every event has."""
 
 FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
-    "asked": ("string", "The model that was asked for."),
     "answer": ("string", "What was answered, from its beginning, with secrets masked."),
     "backend": ("string", "The backend's name."),
     "before": ("string", "The state it was in."),
@@ -58,6 +57,7 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "lines": ("integer", "How many lines are missing."),
     "message": ("string", "What a library says."),
     "model": ("string", "The model, by its short canonical name."),
+    "model_asked": ("string", "The model that was asked for, where another stands in for it."),
     "outcome": ("string", "How the request ended."),
     "phase": ("string", "`startup` or `shutdown`."),
     "plugin": ("string", "The plugin's name in the policy file."),
@@ -86,7 +86,8 @@ EVENTS: Final = (
     Event("content", "A request is over whose words were to be kept, by the plugin `capture`.",
           ("request_id", "identity", "tenant", "policy", "model", "outcome", "prompt", "answer")),
     Event("retry", "A failed attempt is tried again.", ("request_id", "backend", "error", "delay_s")),
-    Event("fallback", "Another model stands in for the one that was asked for.", ("request_id", "asked", "model")),
+    Event("fallback", "Another model stands in for the one that was asked for.",
+          ("request_id", "model_asked", "model")),
     Event("backend_state", "A backend changed its state.", ("backend", "before", "state", "reason")),
     Event("watch_failed", "Asking a backend how it is failed by a bug.", ("backend",)),
     Event("config_loaded", "A policy file was put in force.", ("config_generation", "chain", "restart")),

@@ -18,7 +18,7 @@ from proxy.errors import ClientGone, Flavor, Outcome, ProxyError, Refused
 from proxy.models import ModelName
 from proxy.models import parse as parse_model
 from proxy.naming import names_in
-from proxy.routes import ALL, BACKEND, Match, NoMatch, Route, RouteTable, flavor_of, pinned_in
+from proxy.routes import ALL, Match, NoMatch, Route, RouteTable, flavor_of, pinned_in
 
 KEY: Final = "ollama_proxy.exchange"
 
@@ -224,12 +224,10 @@ class Exchange:
         """
         scope = self.scope
         self._move(prefix)
-        pinned = pinned_in(scope["path"])
-        if pinned is not None:
-            self.pinned, prefix = pinned
-            self._move(prefix)
-        elif self.pinned is None and (named := header(scope["headers"], BACKEND)) is not None:
-            self.pinned = named.decode("latin-1")
+        pinned, prefix = pinned_in(scope["path"], scope["headers"])
+        self._move(prefix)
+        if prefix or self.pinned is None:
+            self.pinned = pinned
         self.match = self._routes.match(scope["method"], scope["path"], scope["query_string"])
         if self.pinned == ALL and self.route is not None and self.route.kind not in ("manage", "account"):
             self.pinned = None
@@ -368,6 +366,8 @@ class Exchange:
         return wanted if isinstance(wanted, bool) else route.stream
 
     def _hold(self, more: int) -> None:
+        if self._finishers is None:  # who looks back at a body must not hold memory that nobody gives back
+            raise Refused(413, "the request is over")
         self._bodies.hold(more, already=self._held)
         self._held += more
 

@@ -28,15 +28,15 @@ def single(read: Callable[[], float]) -> Callable[[], Iterable[Point]]:
     return lambda: [((), read())]
 
 
-def of_requests(frame: Frame) -> Sequence[Reading]:
-    """What runs now, and under which configuration."""
+def of_requests(*frames: Frame) -> Sequence[Reading]:
+    """What runs now, and under which configuration; all frames have the same."""
 
     def in_flight() -> Iterable[Point]:
-        routes = [exchange.route for exchange in frame.live]
+        routes = [exchange.route for frame in frames for exchange in frame.live]
         kinds = Counter(route.kind if route is not None else "none" for route in routes)
         return [((kind,), count) for kind, count in kinds.items()]
 
-    return [(meters.IN_FLIGHT, in_flight), (meters.GENERATION, single(lambda: frame.current.number))]
+    return [(meters.IN_FLIGHT, in_flight), (meters.GENERATION, single(lambda: frames[0].current.number))]
 
 
 def of_queue(scheduler: FairScheduler, tenants: Names) -> Sequence[Reading]:

@@ -7,23 +7,18 @@ choice, and everything it accepts is forwarded byte for byte.
 
 Speed comes from two facts. A text that orjson writes again byte for byte cannot hold a key twice, so most bodies need
 no second look. And images are megabytes of base64 in a single string, in which no policy has any interest: they are
-left out before anything is parsed (`_shorten`).
+left out before anything is parsed (`proxy.blobs`).
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.blobs import origin, shorten
 from proxy.errors import Refused
 
-BLOB: Final = 64 * 1024
-"""From this length on, bytes, a string that can only be encoded data is left out of the document."""
-BLOB_HEAD: Final = 128
-"""So much of it stays, bytes: enough for ``data:image/png;base64,`` and a file's first bytes."""
-CUT: Final = "\u2026"
-"""Stands where the rest was: no name, number or word of a policy ends so, and none is mistaken for the whole."""
 VALUES: Final = 500_000
 """Beyond so many, a body costs seconds and a hundred times its size in memory to read. Texts have commas too."""
 
@@ -60,7 +55,7 @@ def parse(raw: bytes) -> dict[str, Any]:
     """Return the JSON object in `raw` if it can be read in one way only.
 
     Strings of 64 KiB and more without a quote, a backslash or a space (images) are there with their first 128 bytes
-    and `CUT`.
+    and ``…``.
 
     Raises:
         Refused: 400. Not one JSON object in plain UTF-8; nested beyond 254 levels; half a million values and more; a
@@ -99,14 +94,14 @@ def edit(raw: bytes, patch: Mapping[str, Any]) -> bytes:
         patch: a merge patch (RFC 7396) without deletions: an object goes into the object that is there, everything
             else replaces what is there; what is not there becomes the first member. Its keys are ASCII.
     """
-    text, cuts = _shorten(raw)
+    text, cuts = shorten(raw)
     latin = text.decode("latin-1")  # one character per byte: positions in it are positions in `text`
     whole = memoryview(raw)
     out: list[bytes | memoryview] = []
     done = 0
     for start, end, replacement in sorted(_splices(latin, latin.index("{"), patch)):
-        out += (whole[done : _origin(start, cuts)], replacement)
-        done = _origin(end, cuts)
+        out += (whole[done : origin(start, cuts)], replacement)
+        done = origin(end, cuts)
     out.append(whole[done:])
     return b"".join(out)
 
@@ -147,67 +142,21 @@ def members(text: str, at: int) -> dict[str, Span]:
     return found
 
 
-Cut = tuple[int, int]
-"""A position in the shortened text, and the bytes left out of the original up to there."""
-
-
 def _read(raw: bytes) -> tuple[bytes, dict[str, Any]]:
     if not raw:
         raise Refused(400, "missing request body")
-    text, cuts = _shorten(raw)
+    text, cuts = shorten(raw)
     if len(text) > 2 * VALUES and text.count(b",") > VALUES:
         raise Refused(400, "the request body holds too many values")
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         before = error.doc[: error.pos].encode()  # it counts characters
-        where = f" at byte {_origin(len(before), cuts)}"
+        where = f" at byte {origin(len(before), cuts)}"
         raise Refused(400, f"the request body is not plain JSON: {error.msg.partition(': line')[0]}{where}") from None
     if document.__class__ is not dict:
         raise Refused(400, "the request body must be a JSON object")
     return text, document
-
-
-def _shorten(raw: bytes) -> tuple[bytes, list[Cut]]:
-    """Leave most of each long word out of `raw`: what is valid stays so and keeps its structure.
-
-    Between two neighbouring quotes stands either the inside of a string, or what separates two strings; the latter
-    begins, in JSON, with white space or a sign of structure. So what begins otherwise is inside a string, or not even
-    the body's first value is JSON for Ollama. (How it goes on proves nothing: Ollama reads no further than that value,
-    and would find its end in there.) Without a backslash the second quote is a real one.
-    """
-    if len(raw) < BLOB:
-        return raw, []
-    pieces: list[bytes] = []
-    cuts: list[Cut] = []
-    at = kept = left_out = 0
-    while at + BLOB <= len(raw):
-        # Searched from the far end: text with quotes in it is passed in strides.
-        quote = raw.rfind(b'"', at, at + BLOB)
-        if quote < 0:
-            start, quote = at + BLOB_HEAD, raw.find(b'"', at + BLOB)
-            if quote < 0:
-                break
-            if raw[at] not in _BETWEEN_STRINGS and raw.find(b"\\", at, quote) < 0 and _is_word(raw[start:quote]):
-                pieces += (raw[kept:start], _CUT)
-                cuts.append((start - left_out, left_out := left_out + quote - start - len(_CUT)))
-                kept = quote
-        at = quote + 1
-    return (b"".join([*pieces, raw[kept:]]), cuts) if cuts else (raw, cuts)
-
-
-def _is_word(data: bytes) -> bool:
-    return b" " not in data and data.isascii()
-
-
-def _origin(position: int, cuts: Iterable[Cut]) -> int:
-    """Return where the shortened text's `position` is in the original."""
-    shift = 0
-    for at, left_out in cuts:
-        if position < at:
-            break
-        shift = left_out
-    return position + shift
 
 
 def _check_spelling(document: dict[str, Any]) -> None:
@@ -262,7 +211,5 @@ def _shown(key: str) -> str:
     return key[:64].encode("ascii", "backslashreplace").decode()
 
 
-_CUT: Final = CUT.encode()
-_BETWEEN_STRINGS: Final = b" \t\r\n,:]}"
 _SCANNER: Final = json.JSONDecoder()
 _DUPLICATES: Final = json.JSONDecoder(object_pairs_hook=_unique)

@@ -24,6 +24,7 @@ class Lease:
         freed: called when the slot is free again.
 
     Attributes:
+        need: what it was taken for.
         model: canonical key of the model that is run for it, None where none is.
         served: what came is what was asked for, or nothing came yet.
         waited: seconds until its first byte, where that says how fast the backend is.
@@ -32,8 +33,8 @@ class Lease:
         began: when it was taken, seconds of the monotonic clock.
     """
 
-    __slots__ = ("_answered", "_freed", "_grace", "_left", "backend", "began", "cold", "model", "reason", "served",
-                 "trial", "waited")  # fmt: skip
+    __slots__ = ("_answered", "_freed", "_grace", "_left", "backend", "began", "cold", "model", "need", "reason",
+                 "served", "trial", "waited")  # fmt: skip
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Lease:
         self.began = now
         self.trial = backend.health.try_it(now)
         self.cold = False
+        self.need = need
         self.model = need.model if need.runs else None
         self._grace = grace
         self._freed = freed

@@ -7,6 +7,7 @@ Nothing is done while a request runs: what became of it is known when it is over
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from operator import attrgetter
 from time import time
 from typing import Final
 
@@ -24,6 +25,7 @@ from proxy.meters import OTHER
 from proxy.series import Count, Names, Series, Spread, counter, histogram
 from proxy.services import Metrics
 
+_BEGAN: Final = attrgetter("began")
 _STATUS: Final = {number: f"{number}xx" for number in range(1, 6)}
 
 
@@ -146,7 +148,7 @@ class PrometheusMetrics(Metrics):
         return name
 
     def _count_attempts(self, exchange: Exchange) -> None:
-        attempts = exchange.history
+        attempts = sorted(exchange.history, key=_BEGAN)
         if len(attempts) == 1:
             before = attempts[0].began - exchange.started_at
             self._overhead.of().observe(max(0.0, before - exchange.reading - exchange.queued))
@@ -159,8 +161,9 @@ class PrometheusMetrics(Metrics):
         if exchange.gave_up is not None:
             self._given_up.of(exchange.gave_up).add()
         if exchange.outcome == "client_gone":
-            last = attempts[-1]
-            self._wasted_seconds.of(last.backend).add(last.ended - last.began)
+            for attempt in attempts:
+                if attempt.error == "cancelled":
+                    self._wasted_seconds.of(attempt.backend).add(attempt.ended - attempt.began)
 
     def _count_tokens(self, usage: Usage, model: str, tenant: str, *, wasted: bool) -> None:
         if usage.tokens_in:

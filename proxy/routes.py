@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import parse_qsl, quote, urlencode
 
+from proxy.asgi import Header, header
 from proxy.errors import Flavor
 
 RouteClass = Literal["read", "inference", "manage", "account", "ops"]
@@ -173,12 +174,14 @@ ALL: Final = "all"
 """The name that means every backend, to what changes them; to anything else it means none in particular."""
 
 
-def pinned_in(path: str) -> tuple[str, str] | None:
-    """Return the backend that `path` names and the prefix that names it; None where it names none."""
-    if not path.startswith(PINNED):
-        return None
-    name, slash, _ = path.removeprefix(PINNED).partition("/")
-    return (name, PINNED + name) if name and slash else None
+def pinned_in(path: str, headers: Iterable[Header]) -> tuple[str | None, str]:
+    """Return the backend that a request names, None where it names none, and the prefix of `path` that does so."""
+    if path.startswith(PINNED):
+        name, slash, _ = path.removeprefix(PINNED).partition("/")
+        if name and slash:
+            return name, PINNED + name
+    named = header(headers, BACKEND)
+    return (None if named is None else named.decode("latin-1")), ""
 
 
 def flavor_of(path: str) -> Flavor:

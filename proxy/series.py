@@ -65,7 +65,7 @@ class Spread:
         return tuple(self._counts), self._sum
 
 
-T = TypeVar("T", Count, Spread)
+T = TypeVar("T", bound=Count | Spread)
 
 
 class Series(Generic[T]):

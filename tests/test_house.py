@@ -18,8 +18,8 @@ PACKAGES = ("proxy", "middleware", "config")
 KERNEL = frozenset(
     f"proxy.{name}"
     for name in (
-        "asgi", "units", "errors", "routes", "models", "jsontext", "multipart", "content", "naming", "body", "exchange",
-        "quotas", "services", "dialects", "lines", "explain", "genai",
+        "asgi", "units", "errors", "routes", "models", "blobs", "jsontext", "multipart", "content", "naming", "body",
+        "exchange", "quotas", "services", "dialects", "lines", "explain", "genai",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"
@@ -87,9 +87,10 @@ WRITERS = {
     "tracing": {"middleware.tracing"},
     "auth": {"middleware.auth", "proxy.ops.explaining"},  # which supposes a caller
     "queue": {"proxy.scheduler", "proxy.dispatch"},  # which takes the lease
-    "retry": {"middleware.retry"},
+    "retry": {"middleware.retry", "middleware.retrying.fallback"},
     "pool": {"proxy.need"},
-    "dispatch": {"proxy.dispatch", "proxy.manage", "proxy.endpoint", "proxy.pool"},  # who answers, and who chose
+    "dispatch": {"proxy.dispatch", "proxy.manage", "proxy.endpoint", "proxy.pool", "middleware.retrying.hedge"},
+    # who answers, who chose, and who says which of two answers counts
     "body": set(),
 }
 """By the sections of `Exchange`. Whoever else writes there is one too many."""

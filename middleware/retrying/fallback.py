@@ -36,10 +36,7 @@ async def stand_in(exchange: Exchange, other: ModelName) -> bool:
         return False  # it could be read in two ways, so that nobody can tell what a change of it does
     exchange.asked = exchange.asked or exchange.model
     exchange.edit({"model": other.short})
-    exchange.tried = []
-    lease, exchange.lease = exchange.lease, None
-    if lease is not None:
-        lease.give_back()
+    exchange.tried.clear()
     withdraw(exchange)
     exchange.response_headers.append((HEADER, other.short.encode()))
     return True
@@ -47,7 +44,7 @@ async def stand_in(exchange: Exchange, other: ModelName) -> bool:
 
 def withdraw(exchange: Exchange) -> None:
     """Announce no other model, as none answers."""
-    exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] != HEADER]
+    exchange.response_headers[:] = [pair for pair in exchange.response_headers if pair[0] != HEADER]
 
 
 def _parsed(name: str) -> ModelName:

@@ -142,7 +142,7 @@ def _parsed(text: str) -> Line | None:
 
 def _read(file: Path | None, follow: bool) -> Iterator[str]:
     if file is None:
-        yield from sys.stdin
+        yield from (line.rstrip("\n") for line in sys.stdin)
         return
     with open(file, encoding="utf-8", errors="backslashreplace") as stream:
         yield from _lines(stream)

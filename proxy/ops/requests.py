@@ -1,14 +1,17 @@
 """One request as a document: what the exchange knows of it now."""
 
 from time import monotonic, time
+from typing import Final
 
 from proxy.exchange import Exchange
 from proxy.lines import clip, stamp
 from proxy.ops.document import Phase, Request
 from proxy.pool import Pool
 
-LONGEST: int = 256
+LONGEST: Final = 256
 """Characters of a text that a client or a backend wrote."""
+MEASURABLE: Final = 0.2
+"""Seconds of an answer before its speed means something."""
 
 
 def request_of(exchange: Exchange, pool: Pool) -> Request:
@@ -65,17 +68,21 @@ def phase_of(exchange: Exchange, pool: Pool) -> Phase:
 
 
 def rate_of(exchange: Exchange, now: float) -> float | None:
-    """Return tokens per second since the first byte; of an answer in one piece, since it left the queue."""
+    """Return tokens per second since the first byte; of an answer in one piece, since it left the queue.
+
+    While it runs they are its chunks but the first, which may hold what the others do not, once there is something to
+    measure.
+    """
     began, ended, usage = exchange.first_byte_at, exchange.ended_at, exchange.usage
     if began is None:
         return None
-    tokens = usage.tokens_out if ended is not None and usage is not None else exchange.chunks
+    if ended is None:
+        seconds = now - began
+        return round((exchange.chunks - 1) / seconds, 1) if seconds >= MEASURABLE and exchange.chunks > 1 else None
     if exchange.chunks < 2:
-        if ended is None:
-            return None
         began = exchange.started_at + exchange.queued
-    seconds = (ended or now) - began
-    return round(tokens / seconds, 1) if tokens and seconds > 0 else None
+    tokens = exchange.chunks if usage is None else usage.tokens_out
+    return round(tokens / (ended - began), 1) if tokens and ended > began else None
 
 
 def _clipped(text: str | None) -> str | None:

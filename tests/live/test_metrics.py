@@ -150,7 +150,7 @@ async def test_a_hundred_thousand_models_users_and_paths() -> None:
     assert late == early
     # Each counter and each histogram has its bound; here one counter is at the number of tenants, times two outcomes.
     assert late < 4 * TENANTS + SPREAD * 20 + SETS
-    numbers = Numbers(service.registry)
+    numbers = Numbers(service.now())
     assert numbers("ollama_proxy_requests_total") == count
     assert len(numbers.labels("ollama_proxy_requests_total", "model")) <= MODELS + 2
     assert len(numbers.labels("ollama_proxy_requests_total", "tenant")) == TENANTS + 1

@@ -34,6 +34,7 @@ def parameters(**rules: Any) -> Parameters:
 
 async def pass_through(plugin: Parameters, path: str, body: bytes, headers: Sequence[tuple[str, str]] = ()) -> Exchange:
     exchange = make_exchange("POST", path, body=body, headers=headers)
+    await exchange.body()
     answer = await call(plugin, exchange)
     if answer.error is not None:
         raise answer.error
@@ -44,6 +45,7 @@ async def change(plugin: Parameters, path: str, document: dict[str, Any]) -> Any
     """Return what becomes of the body, None where it stays the same object."""
     body = orjson.dumps(document)
     exchange = make_exchange("POST", path, body=body)
+    await exchange.body()
     answer = await call(plugin, exchange)
     if answer.error is not None:
         raise answer.error

@@ -6,94 +6,31 @@ from typing import Any
 
 import pytest
 
-from middleware.retry import Backoff, Retry, Verdict, most_telling, verdict
+from middleware.retry import Backoff, Hedge, Retry
 from proxy.asgi import Receive, Scope, Send
 from proxy.errors import (
-    BadAnswer,
     ClientGone,
     ConnectFailed,
     ConnectionLost,
     Refused,
-    Timer,
-    Truncated,
     UpstreamAnswer,
     UpstreamError,
     UpstreamTimeout,
 )
 from proxy.exchange import Exchange
-from proxy.routes import Repeat
+from proxy.explain import Explanation
+from proxy.models import ModelName
 from proxy.services import Backends, RetryBudget
 from tests.support.asgi import Answer, call, make_exchange, ok
 from tests.support.clock import ManualClock
-
-NO, ELSEWHERE, ANYWHERE = Verdict.NO, Verdict.ELSEWHERE, Verdict.ANYWHERE
 
 
 def answered(status: int, *, busy: bool = False, missing: bool = False) -> UpstreamAnswer:
     return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
 
 
-def late(timer: Timer, *, sent: bool = True) -> UpstreamTimeout:
-    return UpstreamTimeout("late", timer=timer, sent=sent)
-
-
 def lost(*, sent: bool = True, reused: bool = False) -> ConnectionLost:
     return ConnectionLost("lost", sent=sent, reused=reused)
-
-
-@pytest.mark.parametrize(
-    ("error", "safe", "costly", "never"),
-    [
-        (ConnectFailed("refused"), ANYWHERE, ANYWHERE, ANYWHERE),
-        (late("connect", sent=False), ANYWHERE, ANYWHERE, ANYWHERE),
-        (lost(sent=False), ANYWHERE, ANYWHERE, ANYWHERE),
-        (lost(), ANYWHERE, ANYWHERE, NO),
-        (lost(reused=True), ANYWHERE, ANYWHERE, NO),
-        (answered(503, busy=True), ANYWHERE, ANYWHERE, NO),
-        (answered(502), ANYWHERE, ANYWHERE, NO),
-        (answered(503), ANYWHERE, ANYWHERE, NO),
-        (answered(504), ANYWHERE, ANYWHERE, NO),
-        (answered(500), ELSEWHERE, ELSEWHERE, NO),
-        (answered(404, missing=True), ELSEWHERE, ELSEWHERE, NO),
-        (answered(404), NO, NO, NO),
-        (answered(400), NO, NO, NO),
-        (BadAnswer("junk", sent=True, received=True), ELSEWHERE, ELSEWHERE, NO),
-        (late("load"), ELSEWHERE, ELSEWHERE, NO),
-        (late("first_byte"), ELSEWHERE, ELSEWHERE, NO),
-        (late("write"), ELSEWHERE, ELSEWHERE, NO),
-        (late("idle"), NO, NO, NO),
-        (late("total"), NO, NO, NO),
-        (late("total", sent=False), NO, NO, NO),
-        (Truncated("cut"), NO, NO, NO),
-        (UpstreamError("odd", sent=True), NO, NO, NO),
-    ],
-    ids=str,
-)
-def test_verdict(error: UpstreamError, safe: Verdict, costly: Verdict, never: Verdict) -> None:
-    kinds: tuple[Repeat, ...] = ("safe", "costly", "never")
-    assert tuple(verdict(repeat, [error]) for repeat in kinds) == (safe, costly, never)
-
-
-def test_a_prompt_that_may_have_killed_its_backend_twice_goes_only_elsewhere() -> None:
-    assert verdict("costly", [lost(), lost()]) is ELSEWHERE
-    assert verdict("safe", [lost(), lost()]) is ANYWHERE
-    assert verdict("costly", [ConnectFailed("x"), lost()]) is ANYWHERE
-
-
-@pytest.mark.parametrize(
-    ("errors", "index"),
-    [
-        ([ConnectFailed("a"), ConnectFailed("b")], 1),
-        ([answered(500), ConnectFailed("b")], 0),
-        ([answered(503, busy=True), lost()], 1),
-        ([answered(503, busy=True), ConnectFailed("b")], 0),
-        ([answered(404, missing=True), ConnectFailed("b")], 1),
-        ([late("first_byte"), ConnectFailed("b")], 0),
-        ([answered(404, missing=True), answered(404, missing=True)], 1),
-    ],
-)
-def test_most_telling(errors: list[UpstreamError], index: int) -> None:
-    assert most_telling(errors) is errors[index]
 
 
 def test_backoff_is_full_jitter_under_a_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,13 +47,18 @@ def test_backoff_is_full_jitter_under_a_ceiling(monkeypatch: pytest.MonkeyPatch)
 
 
 class Hosts(Backends):
-    """So many backends that were not tried yet."""
+    """So many backends, all with the same models; all there are if they are left out."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, models: Sequence[str] | None = None) -> None:
         self.count = count
+        self.models = models
 
     def untried(self, exchange: Exchange) -> bool:
-        return exchange.attempts < self.count
+        return len(exchange.tried) < self.count
+
+    def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
+        model = model or exchange.model
+        return self.models is None or (model is not None and model.short in self.models)
 
 
 class Script:
@@ -129,15 +71,16 @@ class Script:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
         exchange.attempts += 1
+        exchange.tried.append(f"b{exchange.attempts}")
         self.bodies.append((await receive())["body"])
         if self.errors:
             raise self.errors.pop(0)
         await ok(scope, receive, send)
 
 
-def make(app: Any, hosts: int = 3, **options: Any) -> Retry:
+def make(app: Any, hosts: int = 3, models: Sequence[str] | None = None, **options: Any) -> Retry:
     retries = options.pop("retries", None) or RetryBudget(ManualClock(), reserve=2.0, floor=0.0)
-    return Retry(app, backends=Hosts(hosts), retries=retries, **options)
+    return Retry(app, backends=Hosts(hosts, models), retries=retries, **options)
 
 
 async def ask(plugin: Retry, path: str = "/api/chat", body: bytes = b'{"model":"m"}') -> tuple[Answer, Exchange]:
@@ -287,3 +230,158 @@ async def test_other_scopes_pass() -> None:
 
     await make(inner)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]  # neither is used
     assert seen == ["lifespan"]
+
+
+# Another model
+
+FALLBACK: dict[str, Any] = {"fallback": {"m": ["n", "o:7b"]}}
+
+
+async def test_another_model_stands_in_when_every_attempt_failed() -> None:
+    script = Script(*[answered(500)] * 3)
+    body = b'{ "model" : "m", "messages": [] , "x":1.0 }'
+    answer, exchange = await ask(make(script, **FALLBACK, retries=RetryBudget(ManualClock())), body=body)
+    assert answer.status == 200
+    assert script.bodies == [body] * 3 + [body.replace(b'"m"', b'"n:latest"')]
+    assert answer.header("x-ollama-proxy-model") == "n:latest"
+    assert exchange.asked is not None
+    assert exchange.asked.short == "m:latest"
+    assert exchange.model is not None
+    assert exchange.model.short == "n:latest"
+    assert exchange.gave_up is None
+    assert len(exchange.tried) == 1
+
+
+async def test_each_model_has_its_own_attempts_and_the_last_word_is_the_most_telling() -> None:
+    script = Script(answered(500), *[ConnectFailed("x")] * 9)
+    answer, exchange = await ask(make(script, 1, attempts=1, **FALLBACK, retries=RetryBudget(ManualClock())))
+    assert [body.decode() for body in script.bodies] == [f'{{"model":"{name}"}}' for name in ("m", "n:latest", "o:7b")]
+    assert isinstance(answer.error, UpstreamAnswer)
+    assert exchange.gave_up == "attempts_spent"
+    assert answer.header("x-ollama-proxy-model") is None
+    assert exchange.response_headers == []
+
+
+async def test_a_model_that_nobody_has_is_not_tried_first() -> None:
+    script = Script()
+    answer, _ = await ask(make(script, models=["o:7b"], **FALLBACK))
+    assert answer.status == 200
+    assert script.bodies == [b'{"model":"o:7b"}']
+    assert answer.header("x-ollama-proxy-model") == "o:7b"
+
+
+async def test_where_nobody_has_any_of_them_the_backend_says_so_itself() -> None:
+    script = Script(answered(404, missing=True))
+    answer, exchange = await ask(make(script, 1, models=[], **FALLBACK))
+    assert script.bodies == [b'{"model":"m"}']
+    assert isinstance(answer.error, UpstreamAnswer)
+    assert exchange.asked is None
+
+
+@pytest.mark.parametrize(
+    ("error", "path", "body"),
+    [
+        (UpstreamTimeout("late", timer="total", sent=True), "/api/chat", b'{"model":"m"}'),
+        (answered(500), "/api/chat", b'{"model":"other"}'),
+        (answered(500), "/api/show", b'{"model":"m"}'),
+        (answered(500), "/api/chat", b'{"model":"m","model":"m"}'),
+        (answered(500), "/v1/audio/transcriptions", b"form"),
+    ],
+)
+async def test_when_no_other_model_stands_in(error: UpstreamError, path: str, body: bytes) -> None:
+    script = Script(error)
+    answer, exchange = await ask(make(script, 1, **FALLBACK), path, body)
+    assert answer.error is error
+    assert script.bodies == [body]
+    assert exchange.response_headers == []
+
+
+async def test_another_model_is_paid_for_like_any_retry() -> None:
+    retries = RetryBudget(ManualClock(), reserve=0.0, floor=0.0)
+    script = Script(answered(500))
+    _, exchange = await ask(make(script, 1, **FALLBACK, retries=retries, budget=0.0))
+    assert exchange.gave_up == "budget_spent"
+    assert len(script.bodies) == 1
+
+
+def test_names_that_are_none() -> None:
+    with pytest.raises(ValueError, match="'a b' is not the name of a model"):
+        make(ok, fallback={"m": ["a b"]})
+    with pytest.raises(ValueError, match="'/' is not"):
+        make(ok, fallback={"/": ["m"]})
+
+
+async def test_a_single_attempt_still_has_other_models() -> None:
+    answer, _ = await ask(make(Script(answered(500)), 1, attempts=1, **FALLBACK))
+    assert answer.header("x-ollama-proxy-model") == "n:latest"
+
+
+# One attempt's time, and two at once
+
+
+@pytest.mark.parametrize("first_byte", [None, 30.0])
+async def test_how_long_one_attempt_may_take_is_said_to_dispatch(first_byte: float | None) -> None:
+    _, exchange = await ask(make(ok, first_byte=first_byte))
+    assert exchange.hurry == first_byte
+
+
+@pytest.mark.parametrize(
+    ("path", "hosts", "runs"), [("/api/embed", 2, 2), ("/api/embed", 1, 1), ("/api/chat", 2, 1), ("/api/show", 2, 1)]
+)
+async def test_only_embeddings_are_hedged_and_only_elsewhere(path: str, hosts: int, runs: int) -> None:
+    started: list[Exchange] = []
+    both = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        exchange.tried.append(f"b{len(started)}")
+        started.append(exchange)
+        if len(started) < runs:
+            await both.wait()
+        both.set()
+        await ok(scope, receive, send)
+
+    answer, _ = await ask(make(slow, hosts, hedge=Hedge.model_validate({"after": "10ms"})), path)
+    assert answer.body == b"ok"
+    assert len(started) == runs
+
+
+async def test_a_hedge_is_paid_for_like_any_retry() -> None:
+    retries = RetryBudget(ManualClock(), reserve=1.0, floor=0.0)
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if "b1" not in Exchange.of(scope).tried:
+            Exchange.of(scope).tried.append("b1")
+            await asyncio.sleep(0.05)
+        await ok(scope, receive, send)
+
+    plugin = make(slow, 2, hedge=Hedge.model_validate({"after": "10ms"}), retries=retries, budget=0.0)
+    assert (await ask(plugin, "/api/embed"))[0].status == 200
+    assert not retries.spend()
+    assert (await ask(plugin, "/api/embed"))[0].status == 200
+
+
+# What it says about itself
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "expected"),
+    [
+        ({"attempts": 1}, "/api/chat", Explanation("skip", "it is sent once, whatever happens")),
+        ({}, "/api/blobs/sha256:0", Explanation("skip", "it is sent once, whatever happens")),
+        ({}, "/api/chat", Explanation("pass", "tried up to 3 times before its first byte")),
+        ({}, "/api/pull", Explanation("pass", "sent again only if no byte of it has reached a backend")),
+        (
+            FALLBACK,
+            "/api/chat",
+            Explanation("pass", "tried up to 3 times before its first byte, then n:latest, o:7b in its place"),
+        ),
+        (
+            {**FALLBACK, "models": ["o:7b"]},
+            "/api/chat",
+            Explanation("change", "no backend has m:latest now: o:7b stands in for it"),
+        ),
+    ],
+)
+async def test_explain(options: dict[str, Any], path: str, expected: Explanation) -> None:
+    assert await make(ok, **options).explain(make_exchange("POST", path, body=b'{"model":"m"}')) == expected

@@ -105,3 +105,14 @@ async def test_decompressed_bytes_are_held_and_given_back() -> None:
     assert budget.held == len(ZSTD) + len(JSON)
     exchange.finishers()
     assert budget.held == 0
+
+
+async def test_looking_back_at_a_bomb_holds_nothing() -> None:
+    budget = BodyBudget(each=1000)
+    bomb = zstandard.compress(b" " * 10_000)
+    exchange = make_exchange(path=FIVE[0], body=bomb, headers=[("content-encoding", "zstd")], bodies=budget)
+    with pytest.raises(Refused):
+        await exchange.json()
+    exchange.finishers()
+    assert exchange.model is None  # what a log line asks
+    assert budget.held == 0

@@ -8,7 +8,8 @@ import pytest
 
 from proxy.backend import Backend, make_backend
 from proxy.body import BodyBudget
-from proxy.gauges import Gauges, Reading, of_backends, of_process, of_queue, of_requests, tenant_of
+from proxy.exposition import Moment, Reading
+from proxy.gauges import of_backends, of_process, of_queue, of_requests, tenant_of
 from proxy.memory import Resident
 from proxy.meters import OTHER
 from proxy.pool import Pool
@@ -22,7 +23,7 @@ LLAMA = "registry.ollama.ai/library/llama3.2:latest"
 
 
 def read(readings: Iterable[Reading]) -> Numbers:
-    return Numbers(Gauges(list(readings)))
+    return Numbers(Moment(readings))
 
 
 def backend(**changes: Any) -> Backend:

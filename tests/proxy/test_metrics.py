@@ -4,12 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from prometheus_client.metrics_core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from proxy.errors import ConnectFailed, Refused
 from proxy.exchange import Exchange, Usage
-from proxy.meters import MODELS, OTHER, TENANTS
+from proxy.exposition import Point
+from proxy.meters import METERS, MODELS, OTHER, PROCESS, TENANTS, Meter
 from proxy.metrics import PrometheusMetrics
 from tests.support.asgi import make_exchange
 from tests.support.metrics import Numbers, attempt, finished
@@ -23,7 +22,7 @@ async def counted(*exchanges: Exchange, known: bool = True) -> Numbers:
     service = metrics(known=known)
     for exchange in exchanges:
         service.count(exchange)
-    return Numbers(service.registry)
+    return Numbers(service.now())
 
 
 async def test_a_chat_that_completed() -> None:
@@ -135,7 +134,7 @@ async def test_more_models_and_tenants_than_are_told_apart() -> None:
     service = metrics()
     for number in range(max(MODELS, TENANTS) + 50):
         service.count(await finished(model=f"m{number}", tenant=f"t{number}"))
-    numbers = Numbers(service.registry)
+    numbers = Numbers(service.now())
     assert len(numbers.labels("ollama_proxy_requests_total", "model")) == MODELS + 1
     assert len(numbers.labels("ollama_proxy_requests_total", "tenant")) == TENANTS + 1
     assert service.folded > 0  # the histograms have fewer sets than there are models
@@ -172,18 +171,27 @@ async def test_exposition(accept: str, kind: str, last: bytes) -> None:
     assert b"_created" not in body
 
 
-async def test_gauges_are_read_in_the_loop_and_not_in_the_thread_that_writes() -> None:
-    class Gauge(Collector):
-        def collect(self) -> Any:
-            asyncio.get_running_loop()
-            yield GaugeMetricFamily("here", "Here.", value=1)
+async def test_everything_is_read_in_the_loop_and_not_in_the_thread_that_writes() -> None:
+    def read() -> list[Point]:
+        asyncio.get_running_loop()
+        return [((), 1)]
 
     service = metrics()
-    service.read(Gauge())
+    service.read([(Meter("here", "gauge", "Here."), read)])
     body, _ = await service.exposition()
     assert b"here 1.0" in body
 
 
-def test_two_services_do_not_share_anything() -> None:
-    metrics()
-    metrics()
+def test_lag() -> None:
+    service = metrics()
+    service.lagged(0.02)
+    assert Numbers(service.now())("ollama_proxy_event_loop_lag_seconds_sum") == 0.02
+
+
+def test_every_metric_that_is_counted_is_told() -> None:
+    told = {family.name for family in metrics().now().collect()}
+    counted = {meter.name.removesuffix("_total") for meter in METERS}
+    assert told <= counted | {meter.name.removesuffix("_total") for meter in PROCESS}
+    assert {name for name in told if name.startswith("gen_ai_")} == {
+        name for name in counted if name.startswith("gen_ai_")
+    }

@@ -1,9 +1,9 @@
 """proxy/series.py."""
 
-from prometheus_client import CollectorRegistry
+import pytest
 
 from proxy.meters import OTHER, SETS, SPREAD, Meter
-from proxy.series import Names, counter, histogram
+from proxy.series import Names, Spread, counter, histogram
 
 COUNTER = Meter("things_total", "counter", "Things.", ("class", "model"))
 
@@ -13,36 +13,54 @@ def test_the_first_names_are_told_apart_and_stay_so() -> None:
     assert [names.admit(name) for name in ("a", "b", "c", "a", "c")] == ["a", "b", OTHER, "a", OTHER]
 
 
-def test_the_same_values_are_the_same_child() -> None:
-    series = counter(COUNTER, CollectorRegistry())
+def test_the_same_values_are_the_same_number() -> None:
+    series = counter(COUNTER)
     assert series.of("read", "m") is series.of("read", "m")
     assert series.of("read", "m") is not series.of("read", "n")
 
 
 def test_label_sets_beyond_the_limit_are_folded() -> None:
-    registry = CollectorRegistry()
-    series = counter(COUNTER, registry)
+    series = counter(COUNTER)
     for number in range(SETS + 100):
-        series.of("read", f"m{number}").inc()
-    series.of("manage", "m").inc()
-    series.of("read", "m0").inc()
-    assert registry.get_sample_value("things_total", {"class": "read", "model": OTHER}) == 100
-    assert registry.get_sample_value("things_total", {"class": "manage", "model": OTHER}) == 1
-    assert registry.get_sample_value("things_total", {"class": "read", "model": "m0"}) == 2
+        series.of("read", f"m{number}").add()
+    series.of("manage", "m").add()
+    series.of("read", "m0").add()
+    read = dict(series.read())
+    assert read["read", OTHER] == 100
+    assert read["manage", OTHER] == 1
+    assert read["read", "m0"] == 2
     assert series.folded == 101
-    assert sum(1 for family in registry.collect() for _ in family.samples) == SETS + 2
+    assert len(read) == SETS + 2
 
 
 def test_a_histogram_has_fewer_sets() -> None:
-    registry = CollectorRegistry()
-    series = histogram(Meter("seconds", "histogram", "S.", ("model",), (1.0, 2.0)), registry)
+    series = histogram(Meter("seconds", "histogram", "S.", ("model",), (1.0, 2.0)))
     for number in range(SPREAD + 1):
         series.of(f"m{number}").observe(1.5)
-    assert registry.get_sample_value("seconds_bucket", {"model": OTHER, "le": "2.0"}) == 1
-    assert registry.get_sample_value("seconds_bucket", {"model": "m0", "le": "1.0"}) == 0
+    read = dict(series.read())
+    assert len(read) == SPREAD + 1
+    assert read[OTHER,] == read["m0",] == ((0, 1, 0), 1.5)
 
 
-def test_without_labels() -> None:
-    registry = CollectorRegistry()
-    counter(Meter("things_total", "counter", "Things."), registry).of().inc(3)
-    assert registry.get_sample_value("things_total") == 3
+@pytest.mark.parametrize(
+    ("value", "counts"),
+    [(-1.0, (1, 0, 0)), (0.0, (1, 0, 0)), (1.0, (1, 0, 0)), (1.1, (0, 1, 0)), (2.0, (0, 1, 0)), (9.0, (0, 0, 1))],
+)
+def test_a_bound_belongs_to_its_bucket(value: float, counts: tuple[int, ...]) -> None:
+    spread = Spread((1.0, 2.0))
+    spread.observe(value)
+    assert spread.read() == (counts, value)
+
+
+def test_what_was_read_stays_as_it_was() -> None:
+    series = histogram(Meter("seconds", "histogram", "S.", (), (1.0,)))
+    before = list(series.read())
+    series.of().observe(0.5)
+    assert before == [((), ((0, 0), 0.0))]
+
+
+def test_without_labels_there_is_a_number_from_the_start() -> None:
+    series = counter(Meter("things_total", "counter", "Things."))
+    assert list(series.read()) == [((), 0.0)]
+    series.of().add(3)
+    assert list(series.read()) == [((), 3.0)]

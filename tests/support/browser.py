@@ -57,7 +57,7 @@ class Browser:
         return await self.command("POST", "execute/sync", {"script": script, "args": list(arguments)})
 
     async def until(self, expression: str, *arguments: object, timeout: float = 10.0) -> Any:
-        """Wait until an expression over ``a`` (the arguments) is true in the page, and return it; asked at each frame."""
+        """Wait until an expression over ``a``, the arguments, is true in the page, and return it."""
         script = (
             "const a = [...arguments], done = a.pop();"
             f"const look = () => {{ let found; try {{ found = {expression}; }} catch {{ found = null; }}"
@@ -104,9 +104,13 @@ class Browser:
         )
         await self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
-    async def screenshot(self) -> bytes:
-        """Return the whole page, also what is below the fold, as PNG."""
-        found = await self.devtools("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    async def screenshot(self, *, most: int | None = None) -> bytes:
+        """Return the whole page as PNG, also what is below the fold, as far as `most` pixels down."""
+        clip: dict[str, Any] = {}
+        if most is not None:
+            width, height = await self.run("return [innerWidth, document.documentElement.scrollHeight]")
+            clip["clip"] = {"x": 0, "y": 0, "width": width, "height": min(most, height), "scale": 1}
+        found = await self.devtools("Page.captureScreenshot", format="png", captureBeyondViewport=True, **clip)
         return base64.b64decode(found["data"])
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
 from proxy.exchange import Attempt, Exchange, Usage
@@ -39,7 +38,7 @@ def attempt(backend: str = "b1", error: str | None = None, began: float = 10.25,
 class Numbers:
     """The samples of a collector by name; labels given narrow them down, and what is left is summed."""
 
-    def __init__(self, collector: Collector | CollectorRegistry) -> None:
+    def __init__(self, collector: Collector) -> None:
         self.samples = [sample for family in collector.collect() for sample in family.samples]
 
     def __call__(self, name: str, **labels: str) -> float | None:

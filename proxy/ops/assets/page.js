@@ -5,6 +5,7 @@ import { graph, list, make, row, say, set, text } from "./dom.js";
 
 const POINTS = 120; // of a graph, one a second
 const KEPT = 100; // recent requests
+const SHOWN = 20; // of them, until all are wanted
 
 const at = (id) => document.getElementById(id);
 const main = at("main");
@@ -12,6 +13,7 @@ const main = at("main");
 let status = null;
 const running = new Map();
 let recent = [];
+let all = false;
 let shutdown = false;
 
 // Graphs: the last values by name.
@@ -111,13 +113,15 @@ function show() {
   list(at("tiles"), tiles(requests), (tile) => tile.name, buildTile);
   list(at("backends"), status.backends, (backend) => backend.name, buildBackend);
   list(at("requests"), requests, (request) => request.id, buildRequest);
-  list(at("recent"), recent, (request) => request.id, buildRecent);
+  list(at("recent"), all ? recent : recent.slice(0, SHOWN), (request) => request.id, buildRecent);
   list(at("queue"), status.queue.tenants, (tenant) => tenant.tenant, buildTenant);
   list(at("limits"), status.limits, (limit) => `${limit.limit} ${limit.whom} ${limit.unit} ${limit.window}`, buildLimit);
   say(at("running-count"), String(requests.length));
   say(at("queue-count"), status.queue.waiting ? `${status.queue.waiting}, for up to ${text.seconds(status.queue.oldest)}` : "");
   at("requests-empty").hidden = requests.length > 0;
   at("recent-empty").hidden = recent.length > 0;
+  at("recent-all").hidden = all || recent.length <= SHOWN;
+  say(at("recent-all"), `Show all ${recent.length}`);
   at("queue-empty").hidden = status.queue.waiting > 0;
   at("limits-empty").hidden = status.limits.length > 0;
   say(at("about"), `ollama-proxy ${status.version}, up for ${text.seconds(status.uptime)} · ${config.file} · ${config.chain}`);
@@ -186,6 +190,7 @@ function buildBackend({ name }) {
     const since = backend.since ? `, for ${text.seconds(backend.since)}` : "";
     const error = backend.last_error && backend.state !== "up" ? `; last error: ${backend.last_error}` : "";
     say(why, `${backend.reason}${since}${error}`);
+    why.hidden = backend.state === "up" && !backend.since;
     const count = Math.min(backend.slots ?? 0, 32);
     list(slots, Array.from({ length: count }, (_, index) => index), (index) => index, () => Object.assign(make("i"), { show() {} }));
     [...slots.children].forEach((slot, index) => slot.classList.toggle("taken", index < backend.active));
@@ -211,7 +216,7 @@ function buildModel(backend, { name }) {
   const unload = make("button", { type: "button", class: "link", "aria-label": `Unload ${name} from ${backend}` }, "unload");
   const path = `unload/${encodeURIComponent(backend)}?model=${encodeURIComponent(name)}`;
   unload.addEventListener("click", () => confirm(`Let ${backend} forget ${name}? The next request for it loads it again.`, "Unload", path));
-  const element = make("li", {}, make("span", { class: "name" }, name), detail, unload);
+  const element = make("li", {}, make("span", {}, make("span", { class: "name" }, name), " ", detail), unload);
   element.show = (model) => {
     const facts = model.loading ? ["loading"] : [text.bytes(model.vram)];
     if (model.context_length) facts.push(`${text.number(model.context_length)} ctx`);
@@ -327,6 +332,10 @@ at("login").querySelector("form").addEventListener("submit", (event) => {
   key.set(at("key").value.trim());
   at("key").value = "";
   events.resume();
+});
+at("recent-all").addEventListener("click", () => {
+  all = true;
+  draw();
 });
 at("sign-out").addEventListener("click", () => {
   key.clear();

@@ -21,11 +21,11 @@ async def test_a_request_is_cancelled() -> None:
 
 async def test_a_backend_is_drained_and_undrained() -> None:
     async with Ollama() as sim, running(sim.url) as proxy:
-        health = proxy.app.pool.backends[0].health
-        assert (await invoke(proxy, "drain", "b1")).stdout == "drained b1\n"
-        assert health.draining
-        assert (await invoke(proxy, "undrain", "b1")).stdout == "undrained b1\n"
-        assert not health.draining
+        states = []
+        for command in ("drain", "undrain"):
+            assert (await invoke(proxy, command, "b1")).stdout == f"{command}ed b1\n"
+            states.append(proxy.app.pool.backends[0].health.shown)
+        assert states == ["draining", "up"]
         assert (await invoke(proxy, "drain", "b2")).exit_code == 1
 
 

@@ -65,7 +65,10 @@ def test_policies_that_come_go_and_change() -> None:
 
 
 def test_effects_are_told_together_for_those_of_one_policy() -> None:
-    chain = "middleware: [{{rate_limit: {{requests: {}/minute}}}}]\npolicies: {{p: {{rate_limit: {{requests: 7/minute}}}}}}\n"
+    chain = (
+        "middleware: [{{auth: {{keys: keys.yaml}}}}, {{rate_limit: {{requests: {}/minute}}}}]\n"
+        "policies: {{p: {{rate_limit: {{requests: 7/minute}}}}}}\n"
+    )
     before, after = document(chain.format(5)), document(chain.format(6))
     callers: dict[str, tuple[str | None, str | None]] = dict.fromkeys("edcba", (None, None))
     found = list(effects(before, after, {**callers, "x": ("p", "p"), "y": (None, "p")}))
@@ -77,7 +80,11 @@ def test_effects_are_told_together_for_those_of_one_policy() -> None:
 
 
 def test_callers_are_those_of_both_files(tmp_path: Path) -> None:
-    text = HOST + "middleware: [{{auth: {{keys: {}, anonymous: p}}}}]\npolicies: {{p: {{}}, q: {{}}}}\n"
+    text = (
+        "backends: [{{name: a, url: 'http://127.0.0.1:1'}}]\n"
+        "middleware: [{{auth: {{keys: {}, anonymous: p}}}}]\n"
+        "policies: {{p: {{}}, q: {{}}}}\n"
+    )
     for file, keys in (("old", [("ann", "p"), ("bob", "p"), ("cat", None)]), ("new", [("ann", "q"), ("bob", "p")])):
         for name, policy in keys:
             run("keys", "new", name, "--file", str(tmp_path / file), *(["--policy", policy] if policy else []))

@@ -11,7 +11,7 @@ from proxy.simulator import Ollama
 from tests.support.cli import run, run_beside
 from tests.support.proxy import running
 
-ACCESS = {"access": {"models": ["llama*"]}}
+ACCESS = {"access": {"models": ["llama*"], "routes": ["inference", "ops"]}}
 
 
 @pytest.fixture

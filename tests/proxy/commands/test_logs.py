@@ -54,8 +54,10 @@ ROOT = Path(__file__).parents[3]
     [
         (
             {},
-            "12:00:00.123 completed 200 ann  POST /api/chat  llama3.2:latest  b1 (loaded)  "
-            "queued 1.5 s  first 250 ms  took 1 m 1 s  5+7 tokens, 3.5/s  r1",
+            (
+                "12:00:00.123 completed 200 ann  POST /api/chat  llama3.2:latest  b1 (loaded)  "
+                "queued 1.5 s  first 250 ms  took 1 m 1 s  5+7 tokens, 3.5/s  r1"
+            ),
         ),
         (
             {
@@ -74,8 +76,10 @@ ROOT = Path(__file__).parents[3]
                 "error_code": "unknown_route",
                 "error_plugin": "access",
             },
-            "12:00:00.123 refused - 192.0.2.1  POST /x\\x1b[31m\\u202e  took 1 m 1 s  "
-            "unknown_route by access: no such\\nroute  r1",
+            (
+                "12:00:00.123 refused - 192.0.2.1  POST /x\\x1b[31m\\u202e  took 1 m 1 s  "
+                "unknown_route by access: no such\\nroute  r1"
+            ),
         ),
     ],
 )
@@ -149,6 +153,11 @@ def test_a_file_is_replaced_when_it_is_another_or_was_cut(tmp_path: Path) -> Non
         assert _replaced(file, stream)
 
 
+def append(file: Path, line: dict[str, Any]) -> None:
+    with open(file, "a") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
 async def test_following_goes_on_in_the_file_that_comes_next(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_text(json.dumps(REQUEST) + "\n")
@@ -163,8 +172,7 @@ async def test_following_goes_on_in_the_file_that_comes_next(tmp_path: Path) -> 
     try:
         async with asyncio.timeout(30):
             assert json.loads(await process.stdout.readline()) == REQUEST
-            with open(file, "a") as stream:
-                stream.write(json.dumps(EVENT) + "\n")
+            append(file, EVENT)
             assert json.loads(await process.stdout.readline()) == EVENT
             file.rename(tmp_path / "log.1")
             file.write_text(json.dumps(OTHER) + "\n")

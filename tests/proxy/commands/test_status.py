@@ -34,7 +34,7 @@ async def test_it_shows_what_the_proxy_does() -> None:
             await client.send(request("POST", "/api/chat", CHAT))
             if client is clients[0]:
                 await client.read_head()
-        await eventually(lambda: proxy.app.scheduler.status().waiting)
+        await eventually(lambda: bool(proxy.app.scheduler.status().waiting))
         result = await invoke(proxy, "status")
         assert result.exit_code == 0, result.output
         for text in (

@@ -50,7 +50,8 @@ async def test_how_far_a_request_has_got(changes: dict[str, Any], phase: str) ->
     [
         ({"chunks": 10}, None),
         ({"first_byte_at": 100.0, "chunks": 1}, None),
-        ({"first_byte_at": 100.0, "chunks": 20}, 2.0),
+        ({"first_byte_at": 100.0, "chunks": 21}, 2.0),
+        ({"first_byte_at": 109.9, "chunks": 21}, None),
         ({"first_byte_at": 100.0, "chunks": 20, "ended_at": 105.0, "usage": Usage(3, 50)}, 10.0),
         ({"first_byte_at": 104.0, "chunks": 1, "ended_at": 105.0, "usage": Usage(3, 50), "queued": 90.0}, 10.0),
         ({"first_byte_at": 100.0, "chunks": 20, "ended_at": 105.0, "usage": Usage()}, None),

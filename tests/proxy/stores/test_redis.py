@@ -92,12 +92,13 @@ async def test_the_strategies_of_limits_count_in_the_same_places(pair: tuple[Red
     assert not (await store.admit([quota])).full
     for strategy, window, name in ((strategies[0], moving, place), (strategies[1], fixed, day)):
         assert (await strategy.get_window_stats(window, "q", name)).remaining == 2
+    assert await strategies[0].hit(moving, "q", place)
     assert await strategies[1].hit(fixed, "q", day)
+    assert await used(store, quota) == [2, 2]
     assert not (await store.admit([quota])).full
-    assert await used(store, quota) == [2, 3]
     refused = await store.admit([quota])
-    assert [level.window for level in refused.full] == [fixed]
-    assert await strategies[0].test(moving, "q", place)
+    assert [(level.window, level.used) for level in refused.full] == [(moving, 3), (fixed, 3)]
+    assert not await strategies[0].hit(moving, "q", place)
     assert not await strategies[1].test(fixed, "q", day)
     assert ends is not None
     assert (await strategies[1].get_window_stats(fixed, "q", day)).reset_time == pytest.approx(ends, abs=2)

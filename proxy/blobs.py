@@ -1,0 +1,64 @@
+"""Images in a JSON text, left out before it is parsed: megabytes of base64 that no policy has any interest in.
+
+What is left must read for a policy as the whole reads for Ollama, whatever a client made it of. So only the inside of a
+string may go, and it must show that something is gone: the first part of a name may be another name.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+BLOB: Final = 64 * 1024
+"""From this length on, bytes, a string that can only be encoded data is left out of the document."""
+BLOB_HEAD: Final = 128
+"""So much of it stays, bytes: enough for ``data:image/png;base64,`` and a file's first bytes."""
+CUT: Final = "\u2026"
+"""Stands where the rest was: no name, number or word of a policy ends so, and none is mistaken for the whole."""
+
+_CUT: Final = CUT.encode()
+_BETWEEN_STRINGS: Final = b" \t\r\n,:]}"
+
+Cut = tuple[int, int]
+"""A position in the shortened text, and the bytes left out of the original up to there."""
+
+
+def shorten(raw: bytes) -> tuple[bytes, list[Cut]]:
+    """Leave most of each long word out of `raw`; return what is left, and where something is missing.
+
+    What is valid stays so and keeps its structure.
+    Between two neighbouring quotes stands either the inside of a string, or what separates two strings; the latter
+    begins, in JSON, with white space or a sign of structure. So what begins otherwise is inside a string, or not even
+    the body's first value is JSON for Ollama. (How it goes on proves nothing: Ollama reads no further than that value,
+    and would find its end in there.) Without a backslash the second quote is a real one.
+    """
+    if len(raw) < BLOB:
+        return raw, []
+    pieces: list[bytes] = []
+    cuts: list[Cut] = []
+    at = kept = left_out = 0
+    while at + BLOB <= len(raw):
+        # Searched from the far end: text with quotes in it is passed in strides.
+        quote = raw.rfind(b'"', at, at + BLOB)
+        if quote < 0:
+            start, quote = at + BLOB_HEAD, raw.find(b'"', at + BLOB)
+            if quote < 0:
+                break
+            if raw[at] not in _BETWEEN_STRINGS and raw.find(b"\\", at, quote) < 0 and _is_word(raw[start:quote]):
+                pieces += (raw[kept:start], _CUT)
+                cuts.append((start - left_out, left_out := left_out + quote - start - len(_CUT)))
+                kept = quote
+        at = quote + 1
+    return (b"".join([*pieces, raw[kept:]]), cuts) if cuts else (raw, cuts)
+
+
+def _is_word(data: bytes) -> bool:
+    return b" " not in data and data.isascii()
+
+
+def origin(position: int, cuts: Iterable[Cut]) -> int:
+    """Return where the shortened text's `position` is in the original."""
+    shift = 0
+    for at, left_out in cuts:
+        if position < at:
+            break
+        shift = left_out
+    return position + shift
