@@ -50,7 +50,7 @@ class Access:
         routes: Sequence[str] = ("read", "inference"),
         models: Sequence[str] = ("*",),
         cloud: bool = False,
-        blocked_fields: Sequence[str] = ("remote_host", "insecure"),
+        blocked_fields: Sequence[str] = ("remote_host", "insecure", "modelfile"),
     ) -> None:
         self._app = app
         self._routes = frozenset(routes)

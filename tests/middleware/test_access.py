@@ -352,6 +352,7 @@ async def test_what_passes_is_a_name_that_ollama_takes_for_the_same(text: str) -
     [
         ({}, b'{"model":"a","from":"b","remote_host":"https://evil.example"}', False),
         ({}, b'{"model":"a","insecure":true}', False),
+        ({}, b'{"model":"a","modelfile":"FROM b"}', False),
         ({}, b'{"model":"a","insecure":false,"remote_host":"","from":"b"}', True),
         ({}, b'{"model":"a","remote_host":null}', True),
         ({"blocked_fields": []}, b'{"model":"a","remote_host":"https://h"}', True),

@@ -15,7 +15,9 @@ set(main, "aria-busy", "false");
 function show(api) {
   say(document.getElementById("about"), `${api.info.description} Version ${api.info.version}.`);
   const operations = Object.entries(api.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, operation]) => ({ path, method: method.toUpperCase(), ...operation })),
+    Object.entries(methods)
+      .filter(([method]) => method !== "head" || !methods.get) // the same without its body
+      .map(([method, operation]) => ({ path, method: method.toUpperCase(), ...operation })),
   );
   for (const tag of api.tags) {
     const heading = make("h2", { id: tag.name }, tag.name, " ", make("span", { class: "count" }, tag.description));

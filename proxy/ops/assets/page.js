@@ -147,7 +147,7 @@ function tiles(requests) {
     { name: "running", title: "Running requests", value: String(requests.length), graph: true },
     { name: "queue", title: "Waiting", value: String(status.queue.waiting), graph: true },
     { name: "memory", title: "Request bodies in memory", value: text.bytes(status.bodies.held), detail: ` of ${text.bytes(status.bodies.total)}`, graph: true },
-    { name: "up", title: "Backends up", value: String(up), detail: ` of ${status.backends.length}` },
+    { name: "up", title: "Backends up", value: String(up), detail: ` of ${status.backends.length}`, ill: up < status.backends.length },
   ];
 }
 
@@ -158,6 +158,7 @@ function buildTile(tile) {
   const element = make("div", { class: "tile" }, make("dt", {}, tile.title), make("dd", {}, value, detail), ...(curve ? [curve] : []));
   element.show = (now) => {
     say(value, now.value);
+    value.classList.toggle("ill", now.ill ?? false);
     say(detail, now.detail ?? "");
     curve?.show(history.get(now.name) ?? []);
   };
@@ -188,7 +189,8 @@ function buildBackend({ name }) {
     set(drain, "aria-label", `${draining ? "Undrain" : "Drain"} ${name}`);
     say(url, `${backend.url} · ${backend.version ? `Ollama ${backend.version}` : "version unknown"}`);
     const since = backend.since ? `, for ${text.seconds(backend.since)}` : "";
-    const error = backend.last_error && backend.state !== "up" ? `; last error: ${backend.last_error}` : "";
+    const news = backend.last_error && !backend.reason.includes(backend.last_error);
+    const error = news && backend.state !== "up" ? `; last error: ${backend.last_error}` : "";
     say(why, `${backend.reason}${since}${error}`);
     why.hidden = backend.state === "up" && !backend.since;
     const count = Math.min(backend.slots ?? 0, 32);
@@ -265,8 +267,8 @@ function buildRecent(first) {
 }
 
 function buildBar() {
-  const [name, value, meter] = [make("span"), make("span"), make("meter", { min: 0, max: 1 })];
-  const element = make("li", {}, make("div", { class: "line" }, name, value), meter);
+  const [name, value, meter] = [make("span"), make("span", { class: "value" }), make("meter", { min: 0, max: 1 })];
+  const element = make("li", {}, make("div", { class: "line" }, make("span", {}, name), value), meter);
   return { element, name, value, meter };
 }
 
@@ -283,9 +285,12 @@ function buildTenant({ tenant }) {
 
 function buildLimit() {
   const { element, name, value, meter } = buildBar();
+  const entry = make("span", { class: "quiet" });
+  name.after(entry);
   Object.entries({ low: 0.7, high: 0.95, optimum: 0 }).forEach(([bound, share]) => set(meter, bound, share));
   element.show = (limit) => {
-    say(name, `${limit.whom} · ${limit.limit}`);
+    say(name, limit.whom.replaceAll(/(^|,)\w+=/g, "$1").replaceAll(",", " · "));
+    say(entry, ` ${limit.limit}`);
     const per = limit.window === null ? "running" : `per ${limit.window}`;
     const resets = limit.resets_in ? `, more in ${text.seconds(limit.resets_in)}` : "";
     const what = limit.window === null ? "requests" : limit.unit;
