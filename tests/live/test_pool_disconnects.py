@@ -1,8 +1,8 @@
-"""A client that leaves gives its place to the next one, whatever it was waiting for: a slot, a load, another backend."""
+"""A client that leaves gives its place to the next one, whatever it waits for: a slot, a load, another backend."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,8 +22,13 @@ CHAIN: list[Any] = ["logging", {"queue": {"wait": "30s"}}, SLOW_RETRY]
 State = Callable[[Running, Ollama, Ollama], Awaitable[Client]]
 
 
+clients: list[Client] = []
+"""Those that stay."""
+
+
 async def begin(proxy: Running, body: dict[str, Any] = CHAT, path: str = "/api/chat") -> Client:
     client = await Client.connect(proxy.address)
+    clients.append(client)
     await client.send(request("POST", path, body))
     return client
 
@@ -47,7 +52,7 @@ async def while_another_loads_its_model(proxy: Running, one: Ollama, two: Ollama
     first = await while_its_model_is_loaded(proxy, one, two)
     client = await begin(proxy)
     await eventually(lambda: bool(proxy.app.scheduler.status().waiting))
-    first.hang_up()
+    leave(first)
     await eventually(lambda: one.counters.loading + two.counters.loading == 1 and not queued(proxy))
     return client
 
@@ -59,7 +64,7 @@ async def in_line_for_a_backend_that_is_warm(proxy: Running, one: Ollama, two: O
     await one.wait_for(lambda: one.counters.active == 1)
     client = await begin(proxy)
     await eventually(lambda: bool(queued(proxy)))
-    first.hang_up()  # and the second one takes its place, at once
+    leave(first)  # and the second one takes its place, at once
     await one.wait_for(lambda: one.counters.active == 0)
     return client
 
@@ -70,7 +75,7 @@ async def in_line_for_a_backend_that_it_names(proxy: Running, one: Ollama, two: 
     await one.wait_for(lambda: held.hits == 1)
     client = await begin(proxy, path="/-/backends/b1/api/chat")
     await eventually(lambda: bool(queued(proxy)))
-    first.hang_up()
+    leave(first)
     await one.wait_for(lambda: held.hits == 2)
     return client
 
@@ -79,17 +84,12 @@ async def in_line_for_another_attempt(proxy: Running, one: Ollama, two: Ollama) 
     """Its first backend failed it, the other one is full."""
     assert (await ask(proxy.address, "POST", "/-/backends/b1/api/chat", CHAT)).clean
     two.fault("stall", route="/api/chat", times=None)
-    await begin_and_hold(proxy, two)
+    await begin(proxy, path="/-/backends/b2/api/chat")
+    await two.wait_for(lambda: two.counters.active == 1)
     one.fault("status", status=500, route="/api/chat", times=None)
     client = await begin(proxy)
     await eventually(lambda: bool(queued(proxy)))
     return client
-
-
-async def begin_and_hold(proxy: Running, two: Ollama) -> None:
-    held = await begin(proxy, path="/-/backends/b2/api/chat")
-    await two.wait_for(lambda: two.counters.active == 1)
-    proxy.app.frame.held = held  # type: ignore[attr-defined]
 
 
 async def backing_off(proxy: Running, one: Ollama, two: Ollama) -> Client:
@@ -120,14 +120,23 @@ async def on_trial(proxy: Running, one: Ollama, two: Ollama) -> Client:
     return client
 
 
+def leave(client: Client) -> None:
+    client.hang_up()
+    clients.remove(client)
+
+
 def queued(proxy: Running) -> dict[str, int]:
     return proxy.app.scheduler.status().waiting
 
 
 def busy(proxy: Running) -> bool:
-    backends = proxy.app.pool.backends
-    held = getattr(proxy.app.frame, "held", None) is not None
-    return bool(queued(proxy)) or sum(backend.leases for backend in backends) > held
+    return bool(queued(proxy)) or sum(backend.leases for backend in proxy.app.pool.backends) > len(clients)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_stays() -> Iterator[None]:
+    yield
+    clients.clear()
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
@@ -151,11 +160,14 @@ async def test_its_place_is_free_soon(state: State, reset: bool) -> None:
         pool = {"grace": "0s", "timeouts": {"connect": "30s"}}
         async with running(*hosts, middleware=CHAIN, pool=pool) as proxy:
             client = await state(proxy, one, two)
+            clients.remove(client)
             gone = time.monotonic()
             client.hang_up(reset=reset)
             await eventually(lambda: not busy(proxy))
             assert time.monotonic() - gone < SOON
             assert all(backend.health.usable(time.monotonic()) for backend in proxy.app.pool.backends[:1])
+            for other in clients:
+                other.hang_up()
             for sim in (one, two):
                 sim.clear()
 
@@ -189,6 +201,7 @@ async def test_of_a_thousand_that_leave_nothing_is_left() -> None:
 
             for start in range(0, 1000, 100):
                 await asyncio.gather(*(one_of_them(number) for number in range(start, start + 100)))
+            clients.clear()
             await eventually(lambda: not proxy.app.frame.live and not busy(proxy))
             for backend in proxy.app.pool.backends:
                 assert (backend.active, backend.leases) == (0, 0)
