@@ -13,8 +13,10 @@ from typing import Any, Final
 from config.describe import Schema, describe
 from config.schema import Settings
 from middleware import BUILTIN
+from proxy.commands.reference import commands_page
 from proxy.log_reference import log_page, log_schema
 from proxy.meters import metrics_page
+from proxy.ops.reference import ops_api_page
 from proxy.plugins import Plugin, find
 
 _REFERENCE: Final = r"\$\{|^file:"
@@ -211,10 +213,12 @@ def generated(root: Path) -> dict[Path, str]:
     """Return every generated file under the project folder `root` with what it must contain."""
     return {
         root / "config/schema.json": _json(policy_schema()),
+        root / "docs/reference/commands.md": commands_page(),
         root / "docs/reference/configuration.md": configuration_page(),
         root / "docs/reference/log.md": log_page(),
         root / "docs/reference/log.schema.json": _json(log_schema()),
         root / "docs/reference/metrics.md": metrics_page(),
+        root / "docs/reference/ops-api.md": ops_api_page(),
         root / "docs/reference/plugins.md": plugins_page(),
     }
 

@@ -10,18 +10,22 @@ import secrets
 from collections.abc import Awaitable, Coroutine, Sequence
 from importlib.resources import files
 from itertools import count
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from limits.aio.storage.redis import RedisStorage
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from proxy.quotas import Admission, Lease, Level, Quota, Unit, Window
+from proxy.quotas import Admission, Lease, Level, Quota
 from proxy.services import Clock, Store, StoreUnavailable
+from proxy.stores.calls import Arguments, ending, lease_keys, member, question
 from proxy.stores.leases import Keeper
 from proxy.stores.link import Link
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis_url import PREFIX, open_storage, shown
+
+WITHIN: Final = 0.08
+"""Seconds a call may take: with what `Link` adds for a busy loop no request is held up for more than 100 ms."""
 
 T = TypeVar("T")
 
@@ -40,7 +44,9 @@ class RedisStore(Store):
     Raises ValueError where `url` cannot be read.
     """
 
-    def __init__(self, url: str, clock: Clock, *, within: float = 0.1, ttl: int = 30, server_time: bool = True) -> None:
+    def __init__(
+        self, url: str, clock: Clock, *, within: float = WITHIN, ttl: int = 30, server_time: bool = True
+    ) -> None:
         self.url = shown(url)
         self.local = MemoryStore(clock)
         self._clock = clock
@@ -115,7 +121,7 @@ class RedisStore(Store):
     # What the server is asked
 
     async def _decide(self, quotas: Sequence[Quota], lease: Lease | None) -> tuple[tuple[Level, ...], bool]:
-        plan = _plan(quotas, self._clock.time())
+        plan = question(quotas, self._clock.time())
         tokens = lease.tokens if lease else 0
         answer = await self._link.run(
             self._scripts["admit"],
@@ -146,30 +152,14 @@ class RedisStore(Store):
                     del self._settling[quota.key]
 
     async def _end(self, lease: Lease, tokens: int, again: bool) -> None:
-        now = self._clock.time()
-        keys: list[str] = []
-        args: list[str | int | float] = []
-        for quota in lease.quotas:
-            if quota.leased:
-                keys += _lease_keys(quota)
-                args.append(len(quota.tokens))
-                for window in quota.tokens:
-                    place, ends = window.place(now)
-                    keys.append(f"{PREFIX}:{quota.key}/tokens/{place}")
-                    args += [window.slice, int(ends or 0)]
-        head: list[str | int | float] = [
-            self._now(),
-            _member(lease),
-            lease.tokens,
-            tokens,
-            "again" if again else "first",
-        ]
+        keys, args = ending(lease, self._clock.time())
+        head: Arguments = [self._now(), member(lease), lease.tokens, tokens, "again" if again else "first"]
         await self._link.run(self._scripts["settle"], keys, [*head, *args])
 
     async def _renew(self, leases: Sequence[Lease]) -> None:
         held = [(lease, quota) for lease in leases for quota in lease.quotas if quota.leased]
-        keys = [key for _, quota in held for key in _lease_keys(quota)]
-        members = [_member(lease) for lease, _ in held]
+        keys = [key for _, quota in held for key in lease_keys(quota)]
+        members = [member(lease) for lease, _ in held]
         await self._link.run(self._scripts["renew"], keys, [self._now(), self._ttl, *members])
 
     async def _write(self) -> None:
@@ -204,55 +194,3 @@ class RedisStore(Store):
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.url} {'up' if self._link.up else 'unreachable'} {self._keeper}>"
-
-
-class _Counter(NamedTuple):
-    """One counter of a plan: what its `Level` will say, whatever the server answers."""
-
-    quota: int
-    unit: Unit
-    amount: int
-    window: Window | None = None
-
-
-class _Plan(NamedTuple):
-    """Quotas as the scripts take them, and what their counters are."""
-
-    keys: list[str]
-    args: list[str | int | float]
-    counters: list[_Counter]
-
-
-def _plan(quotas: Sequence[Quota], now: float) -> _Plan:
-    keys: list[str] = []
-    args: list[str | int | float] = []
-    counters: list[_Counter] = []
-    for number, quota in enumerate(quotas):
-        if quota.leased:
-            amount = -1 if quota.streams is None else quota.streams
-            keys += _lease_keys(quota)
-            args += ["streams", amount, 0, 0]
-            counters.append(_Counter(number, "streams", amount))
-        for window in quota.requests:
-            place, ends = window.place(now)
-            keys.append(f"{PREFIX}:{window.key_for(quota.key, place)}")
-            args += (
-                ["moving", window.amount, window.rate.per, 0]
-                if ends is None
-                else ["fixed", window.amount, 0, int(ends)]
-            )
-            counters.append(_Counter(number, "requests", window.amount, window))
-        for window in quota.tokens:
-            place, ends = window.place(now)
-            keys.append(f"{PREFIX}:{quota.key}/tokens/{place}")
-            args += ["tokens", window.amount, window.slice, int(ends or 0)]
-            counters.append(_Counter(number, "tokens", window.amount, window))
-    return _Plan(keys, args, counters)
-
-
-def _lease_keys(quota: Quota) -> list[str]:
-    return [f"{PREFIX}:{quota.key}/leases", f"{PREFIX}:{quota.key}/reserved"]
-
-
-def _member(lease: Lease) -> str:
-    return f"{lease.id} {lease.tokens}"

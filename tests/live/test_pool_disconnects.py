@@ -58,6 +58,7 @@ async def while_another_loads_its_model(proxy: Running, one: Ollama, two: Ollama
 
 
 async def in_line_for_a_backend_that_is_warm(proxy: Running, one: Ollama, two: Ollama) -> Client:
+    one.settings.load_delay = 0.5  # as long as that it is worth waiting
     assert (await ask(proxy.address, "POST", "/-/backends/b1/api/chat", CHAT)).clean
     one.fault("stall", route="/api/chat")
     first = await begin(proxy)
@@ -82,6 +83,7 @@ async def in_line_for_a_backend_that_it_names(proxy: Running, one: Ollama, two: 
 
 async def in_line_for_another_attempt(proxy: Running, one: Ollama, two: Ollama) -> Client:
     """Its first backend failed it, the other one is full."""
+    one.settings.load_delay = 0.5
     assert (await ask(proxy.address, "POST", "/-/backends/b1/api/chat", CHAT)).clean
     two.fault("stall", route="/api/chat", times=None)
     await begin(proxy, path="/-/backends/b2/api/chat")

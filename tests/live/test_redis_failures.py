@@ -13,18 +13,24 @@ import pytest
 
 from middleware.rate_limit import RateLimit
 from proxy.services import Clock
+from proxy.simulator import Ollama
 from proxy.stores.redis import RedisStore
+from tests.support import wire
 from tests.support.asgi import ok
 from tests.support.backend import eventually
 from tests.support.limits import Backend, ask, caller, rates
+from tests.support.proxy import Running, running
 from tests.support.redis import RedisServer, redis_server
 
 Rule = Literal["open", "closed", "local"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 AMOUNT = 100
 SHARE = 0.2
+ADDRESSES = {"open": "10.1.0.", "closed": "10.2.0.", "local": "10.3.0."}
+"""Where callers of each rule call from, but for the last number."""
+NETWORKS = [{"network": f"{address}0/24", "policy": rule} for rule, address in ADDRESSES.items()]
 BOUND = 0.1
-"""Seconds that a store may take for a decision."""
+"""Seconds that a decision may take, whatever the store does."""
 SLACK = 1.0
 """Seconds that this machine may be late."""
 
@@ -37,7 +43,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
-    opened = RedisStore(server.url, Clock(), within=BOUND)
+    opened = RedisStore(server.url, Clock())
     await opened.connect()
     yield opened
     await opened.aclose()
@@ -111,6 +117,11 @@ def each_by_its_rule(statuses: dict[str, list[int]]) -> bool:
         and statuses["closed"][-50:] == [503] * 50
         and statuses["local"][-50:] == [429] * 50
     )
+
+
+async def asked(proxy: Running, method: str, path: str, address: str) -> int:
+    body = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]} if method == "POST" else None
+    return (await wire.ask(proxy.address, method, path, body, {"X-Forwarded-For": address})).status
 
 
 async def kill(server: RedisServer) -> None:
@@ -202,8 +213,35 @@ async def test_what_runs_while_redis_is_away_is_settled_when_it_is_back(server: 
     assert [level.used for level in await store.look([quota])] == [0, 0]
 
 
-async def test_health_does_not_depend_on_it(server: RedisServer) -> None:
-    """Nothing that starts or stops the proxy waits for a Redis that is not there."""
+@pytest.mark.parametrize("failure", [kill, freeze], ids=lambda one: one.__name__)
+async def test_health_stays_up_and_each_rule_holds_in_the_whole_proxy(
+    server: RedisServer, failure: Callable[[RedisServer], "asyncio.Future[None]"]
+) -> None:
+    limits = [{"name": rule, "requests": "2/day", "on_store_failure": rule} for rule in RULES]
+    policies = {rule: {"rate_limit": {"limits": [limit]}} for rule, limit in zip(RULES, limits, strict=True)}
+    chain = ["logging", {"auth": {"addresses": NETWORKS}}, {"rate_limit": {"limits": limits[:1]}}]
+    async with (
+        Ollama() as sim,
+        running(
+            sim.url, middleware=chain, policies=policies, store=server.url, trusted_proxies=["127.0.0.0/8"]
+        ) as proxy,
+    ):
+        seen: dict[str, list[int]] = {}
+        for phase in ("before", "after"):
+            for rule, address in ADDRESSES.items():
+                told = [await asked(proxy, "POST", "/api/chat", f"{address}{phase == 'after':d}") for _ in range(4)]
+                seen[f"{rule} {phase}"] = told
+            assert await asked(proxy, "GET", "/-/healthz", "10.0.0.1") == 200
+            assert await asked(proxy, "HEAD", "/", "10.0.0.1") == 200
+            if phase == "before":
+                await failure(server)
+    assert [seen[f"{rule} before"] for rule in RULES] == [[200, 200, 429, 429]] * 3
+    assert seen["open after"] == [200] * 4
+    assert seen["closed after"] == [503] * 4
+    assert seen["local after"] == [200, 429, 429, 429]
+
+
+async def test_nothing_that_starts_or_stops_waits_for_it(server: RedisServer) -> None:
     server.kill()
     store = RedisStore(server.url, Clock())
     async with asyncio.timeout(5):

@@ -107,8 +107,10 @@ def test_planning_constructs_nothing() -> None:
             f"middleware: ['{IDENTIFY}', retry]\npolicies: {{a: {{rety: off}}, b: {{retry: {{x: 1}}}}}}\n",
             [
                 "3:16: policies.a.rety: there is no 'rety' in the middleware list (did you mean 'retry'?)",
-                "3:40: policies.b.retry.x: unknown key 'x' "
-                "(known here: attempts, backoff, budget, fallback, first_byte, hedge)",
+                (
+                    "3:40: policies.b.retry.x: unknown key 'x' "
+                    "(known here: attempts, backoff, budget, fallback, first_byte, hedge)"
+                ),
             ],
         ),
         (

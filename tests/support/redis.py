@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +38,7 @@ class RedisServer:
 
     def arguments(self) -> list[str]:
         fixed = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        return [*fixed, *self._options]
+        return [*fixed, "--dir", tempfile.gettempdir(), *self._options]  # where a replica puts what it was sent
 
     def start(self) -> None:
         """Start it, and return when it answers."""

@@ -1,0 +1,86 @@
+"""Keys and arguments of the scripts in ``scripts/``, whose heads say what they mean."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from proxy.quotas import Lease, Quota, Unit, Window
+from proxy.stores.redis_url import PREFIX
+
+Arguments = list[str | int | float]
+
+
+class Counter(NamedTuple):
+    """One counter that is asked about: what its `Level` will say, whatever the server answers.
+
+    `amount` is -1 for leases that are not limited in number, only in tokens.
+    """
+
+    quota: int
+    unit: Unit
+    amount: int
+    window: Window | None = None
+
+
+class Question(NamedTuple):
+    """Quotas as ``admit`` takes them, and their counters in that order."""
+
+    keys: list[str]
+    args: Arguments
+    counters: list[Counter]
+
+
+def question(quotas: Sequence[Quota], now: float) -> Question:
+    """Return what ``admit`` is asked at `now` (seconds since 1970), behind its fixed arguments."""
+    keys: list[str] = []
+    args: Arguments = []
+    counters: list[Counter] = []
+    for number, quota in enumerate(quotas):
+        if quota.leased:
+            amount = -1 if quota.streams is None else quota.streams
+            keys += lease_keys(quota)
+            args += ["streams", amount, 0, 0]
+            counters.append(Counter(number, "streams", amount))
+        for window in quota.requests:
+            place, ends = window.place(now)
+            keys.append(f"{PREFIX}:{window.key_for(quota.key, place)}")
+            args += (
+                ["moving", window.amount, window.rate.per, 0]
+                if ends is None
+                else ["fixed", window.amount, 0, int(ends)]
+            )
+            counters.append(Counter(number, "requests", window.amount, window))
+        for window in quota.tokens:
+            place, ends = window.place(now)
+            keys.append(_tokens_key(quota, place))
+            args += ["tokens", window.amount, window.slice, int(ends or 0)]
+            counters.append(Counter(number, "tokens", window.amount, window))
+    return Question(keys, args, counters)
+
+
+def ending(lease: Lease, now: float) -> tuple[list[str], Arguments]:
+    """Return the keys and arguments of ``settle``, behind its fixed ones, at `now` (seconds since 1970)."""
+    keys: list[str] = []
+    args: Arguments = []
+    for quota in lease.quotas:
+        if quota.leased:
+            keys += lease_keys(quota)
+            args.append(len(quota.tokens))
+            for window in quota.tokens:
+                place, ends = window.place(now)
+                keys.append(_tokens_key(quota, place))
+                args += [window.slice, int(ends or 0)]
+    return keys, args
+
+
+def lease_keys(quota: Quota) -> list[str]:
+    """Return where the leases of `quota` are, and where the sum of their tokens is."""
+    return [f"{PREFIX}:{quota.key}/leases", f"{PREFIX}:{quota.key}/reserved"]
+
+
+def member(lease: Lease) -> str:
+    """Return what `lease` is among the leases: its tokens can be read from it."""
+    return f"{lease.id} {lease.tokens}"
+
+
+def _tokens_key(quota: Quota, place: str) -> str:
+    return f"{PREFIX}:{quota.key}/tokens/{place}"
