@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -77,7 +78,7 @@ class Checker:
         value, errors = self._validate(model, data)
         if errors and _retype(data, node, errors):
             value, errors = self._validate(model, data)
-        schema = describe.describe(model)
+        schema = _schema(model)
         flaws = list(_merged(flaw for error in errors for flaw in _flaws(error, node, schema)))
         seen = {flaw.path for flaw in flaws}
         ignored = [path for path in describe.unread(schema, node) if path not in seen]
@@ -91,6 +92,12 @@ class Checker:
             return model.model_validate_json(json.dumps(data), strict=True, context=self.context), []
         except ValidationError as error:
             return None, error.errors(include_url=False)
+
+
+@lru_cache(maxsize=128)
+def _schema(model: type[BaseModel]) -> describe.Schema:
+    """Describe a model once: to do so takes longer than to check it, and a reload happens while streams run."""
+    return describe.describe(model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,13 +101,13 @@ class Retry:
 
     async def _repeat(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         await exchange.body()  # Read by the exchange, it can be handed out again.
-        self._retries.earn(self._budget)
         exchange.hurry = self._first_byte
         others = list(self._fallbacks.of(exchange))
         if others and not self._backends.serves(exchange):
             await self._fall_back(exchange, others)
         errors: list[UpstreamError] = []
         first = 0  # of those that are about the model tried now
+        self._retries.earn(self._budget)
         try:
             while True:
                 try:
@@ -127,6 +127,7 @@ class Retry:
                     await asyncio.sleep(delay)
                 exchange.rewind()
         finally:
+            self._retries.done()
             errors.clear()  # Their tracebacks name this frame: the request's body would stay until the next collection.
 
     def _try(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

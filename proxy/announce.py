@@ -28,4 +28,13 @@ async def _announce(app: App, addresses: Sequence[str], out: TextIO) -> None:
     for backend, answer in zip(backends, found, strict=True):
         lines.append(f"  backend {backend.name} at {backend.shown}: {answer}")
     lines.append(f"  chain   {app.plan}")
+    if page := _page(app, scheme, addresses):
+        lines.append(f"  page    {page}")
     print("\n".join(lines), file=out, flush=True)
+
+
+def _page(app: App, scheme: str, addresses: Sequence[str]) -> str | None:
+    """Return where the ops page is, None where a browser cannot get there."""
+    listening = app.ops_server.addresses if app.ops_server is not None else addresses
+    ports = [address for address in listening if not address.startswith("unix:")]
+    return f"{scheme}://{ports[0]}/-/" if ports else None

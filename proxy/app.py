@@ -130,7 +130,8 @@ class App:
 
     def _keep_closed(self, loaded: Loaded, plan: Plan, settings: Settings) -> None:
         """Raise Invalid where strangers could use what listens already, whatever the new file says of `listen`."""
-        exposed = self.server.exposed if self.server is not None else ()
+        servers = [server for server in (self.server, self.ops_server) if server is not None]
+        exposed = [address for server in servers for address in server.exposed]
         if exposed and plan.anonymous and not settings.allow_anonymous_network:
             mistake = Mistake(
                 f"nothing in it asks who is calling, and others can reach {exposed[0]}, which listens until a restart",

@@ -31,6 +31,8 @@ _HEAD: Final = """
 
 curl -s {proxy}/api/chat -H "Authorization: Bearer {key}" \\
   -d '{{"model": "llama3.2", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
+
+# To watch, open {proxy}/-/ and sign in with {watcher}
 """
 _CLIENTS: Final = {
     "ollama": """
@@ -86,8 +88,11 @@ async def _run(listen: str, folder: Path) -> None:
     config = shipped_config()
     copy = folder / config.name
     copy.write_bytes(config.read_bytes())
-    key, entry = new_key("demo", now=time.time())
-    add_key(folder / "keys.yaml", entry)
+    keys = []
+    for name, policy in (("demo", None), ("watcher", "operators")):
+        key, entry = new_key(name, now=time.time(), policy=policy)
+        add_key(folder / "keys.yaml", entry)
+        keys.append(key)
     sink = Writer()
     configure(sink)
     async with Ollama(token_delay=0.05, load_delay=0.3) as one, Ollama(token_delay=0.05, load_delay=0.3) as two:
@@ -99,15 +104,22 @@ async def _run(listen: str, folder: Path) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         try:
             async with serve(app.frame, server_options(app.settings)) as server:
-                _say(hosts, f"http://{server.addresses[0]}", config, key)
+                _say(hosts, f"http://{server.addresses[0]}", config, *keys)
                 announce(app, server.addresses)
                 await stop.wait()
         finally:
             sink.close()
 
 
-def _say(hosts: list[str], proxy: str, config: Path, key: str) -> None:
+def _say(hosts: list[str], proxy: str, config: Path, key: str, watcher: str) -> None:
     clients = [lines for package, lines in _CLIENTS.items() if find_spec(package) is not None]
     text = "".join([_HEAD, *clients, _TAIL])
-    values = {"hosts": " and ".join(hosts), "proxy": proxy, "config": config.name, "key": key, "python": sys.executable}
+    values = {
+        "hosts": " and ".join(hosts),
+        "proxy": proxy,
+        "config": config.name,
+        "key": key,
+        "watcher": watcher,
+        "python": sys.executable,
+    }
     print(text.format_map(values), file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from importlib.metadata import entry_points
 from operator import or_
 from types import GenericAlias, NoneType, SimpleNamespace, UnionType
@@ -88,8 +88,12 @@ class Plugin:
         return self.make(app, **handed, **options.arguments())
 
 
+@lru_cache(maxsize=256)
 def find(use: str) -> Plugin:
-    """Return the plugin called `use`: built in, of an entry point, or ``package.module:Class``; raises Mistake."""
+    """Return the plugin called `use`: built in, of an entry point, or ``package.module:Class``; raises Mistake.
+
+    What was found once stays: Python does not import a module again either.
+    """
     if use in BUILTIN:
         make = _imported(BUILTIN[use])
     elif ":" in use:

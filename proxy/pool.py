@@ -234,8 +234,15 @@ class Pool:
     # What plugins may know
 
     def untried(self, exchange: Exchange) -> bool:
-        """Whether a backend is left that can be used and that `exchange` was not sent to."""
-        return any(backend.name not in exchange.tried for backend in self._serving(exchange))
+        """Whether a backend is left that `exchange` was not sent to: one that can be used, or at least is not down."""
+        if exchange.pinned is not None:
+            return exchange.pinned not in exchange.tried
+        model = need_of(exchange).model
+        return any(
+            backend.health.shown not in ("down", "draining") and backend.has(model) is not False
+            for backend in self.backends
+            if backend.name not in exchange.tried
+        )
 
     def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
         """Whether a backend can be used that has, or may have, what `exchange` asks for, or `model` in its place."""

@@ -27,6 +27,7 @@ class Candidate(NamedTuple):
         step: what one more request adds to that.
         free: whether it has a slot for this request now.
         usable: not down or ejected.
+        alive: not down.
         suspect: something failed lately.
         has_model: None where its list is not known.
         residency: whether the model is in its memory, as far as is known.
@@ -41,6 +42,7 @@ class Candidate(NamedTuple):
     step: float = 1.0
     free: bool = True
     usable: bool = True
+    alive: bool = True
     suspect: bool = False
     has_model: bool | None = True
     residency: Residency = "cold"
@@ -91,7 +93,7 @@ def choose(
     if not free:
         return Wait("slots")
     if last_hope:
-        return Choice(min(free, key=lambda candidate: (candidate.load, random())).name, "last_hope")
+        return Choice(min(free, key=lambda one: (not one.alive, one.load, random())).name, "last_hope")
     if patience and "resident" in prefer and _warm_elsewhere(able, free):
         return Wait("warm")
     if len(able) == 1:
@@ -112,21 +114,26 @@ def choose(
 def _able(candidates: Sequence[Candidate], tried: Sequence[str]) -> tuple[Sequence[Candidate], bool]:
     """Return who may be asked, and whether they are a last hope that only beats a certain refusal.
 
-    First those that can be used, have the model and were not tried; then those whose list is not known; then those that
-    were tried already. Where none of these can be used it is better to try one that has the model than to let one say
-    that there is no such model which simply does not have it. A model that nobody lists is asked of anybody.
+    First those that can be used, have the model and were not tried; then those whose list is not known. One that failed
+    is tried again only after those that are ejected. Where nobody can be used it is better to try one that has the
+    model than to let one say that there is no such model which simply does not have it. A model that nobody lists is
+    asked of anybody.
     """
     sure = [one for one in candidates if one.usable and one.has_model and one.name not in tried]
     if sure:
         return sure, False
-    fresh = [one for one in candidates if one.usable and one.has_model is None and one.name not in tried]
-    again = fresh or [one for one in candidates if one.usable and one.has_model is not False]
-    if again:
-        return again, False
     having = [one for one in candidates if one.has_model is not False]
-    usable = [] if having else [one for one in candidates if one.usable]
-    hopes = having or usable or candidates
-    return [one for one in hopes if one.name not in tried] or hopes, not usable
+    fresh = [one for one in having if one.usable and one.name not in tried]
+    if fresh:
+        return fresh, False
+    ejected = [one for one in having if one.alive and one.name not in tried] if tried else []
+    if ejected:
+        return ejected, True
+    usable = [one for one in having or candidates if one.usable]
+    if usable:
+        return [one for one in usable if one.name not in tried] or usable, False
+    hopes = having or candidates
+    return [one for one in hopes if one.name not in tried] or hopes, True
 
 
 def _warm_elsewhere(able: Sequence[Candidate], free: Sequence[Candidate]) -> bool:

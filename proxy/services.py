@@ -119,7 +119,7 @@ class Backends(Protocol):
     """What a plugin may know of the pool."""
 
     def untried(self, exchange: Exchange) -> bool:
-        """Whether a usable backend is left that this request was not sent to."""
+        """Whether a backend is left that this request was not sent to and that may answer it."""
 
     def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
         """Whether a usable backend has, or may have, what this request asks for, or `model` in its place."""
@@ -215,20 +215,27 @@ class RetryBudget:
     """Keeps retries a bounded share of all requests of this process, whatever fails.
 
     Every request earns a share of a retry and every retry costs one; at most `ceiling` are saved up. A `reserve`, there
-    from the start and filled again by `floor` retries a second, lets a quiet proxy retry at all.
+    from the start and filled again by `floor` retries a second, lets a quiet proxy retry at all. When a host dies,
+    everything that it was running has to go elsewhere at once: up to one retry for each request that runs may be owed.
     """
 
-    def __init__(self, clock: Clock, *, ceiling: float = 100.0, reserve: float = 10.0, floor: float = 0.1) -> None:
+    def __init__(self, clock: Clock, *, ceiling: float = 100.0, reserve: float = 10.0, floor: float = 1.0) -> None:
         self._clock = clock
         self._ceiling = ceiling
         self._reserve = reserve
         self._floor = floor
-        self._saved = reserve
+        self._saved = reserve  # negative: owed
+        self._running = 0
         self._at = clock.monotonic()
 
     def earn(self, share: float) -> None:
-        """Count one request that may be retried."""
+        """Count one request that may be retried, and runs until `done`."""
+        self._running += 1
         self._saved = min(self._ceiling, self._saved + share)
+
+    def done(self) -> None:
+        """Count one request less that runs."""
+        self._running -= 1
 
     def spend(self) -> bool:
         """Take one retry out of the budget; False where none is left."""
@@ -236,7 +243,7 @@ class RetryBudget:
         if self._saved < self._reserve:
             self._saved = min(self._reserve, self._saved + (now - self._at) * self._floor)
         self._at = now
-        if self._saved < 1.0:
+        if self._saved + self._running < 1.0:
             return False
         self._saved -= 1.0
         return True

@@ -33,6 +33,7 @@ def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: f
                 1.0 / room,
                 backend.free(runs),
                 health.usable(now),
+                health.state != "down",
                 health.state == "suspect",
                 backend.has(model),
                 residency,

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from proxy.lines import SCHEMA, Render, json_line, stamp
@@ -132,13 +133,15 @@ class Writer(LogSink):
             for count, piece in _pieces(lines, self._room):
                 self._put_piece(piece)
                 done += count
-            self._tell()
         except OSError:
             pass  # the reader is gone, the disk is full, or time is up: what is lost is counted below
         with self._lock:
             self._lose(len(lines) - done)
             self._held_lines -= len(lines)
             self._held_bytes -= sum(map(len, lines)) + len(lines)
+        if done == len(lines):
+            with suppress(OSError):  # told the next time
+                self._tell()
 
     def _tell(self) -> None:
         """Say how many lines are missing, now that lines flow again."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from rich.console import Console
 from rich.text import Text
 
 from config.schema import Settings
@@ -12,6 +11,7 @@ from middleware.credentials.key_file import read_keys
 from middleware.credentials.keys import KeyEntry
 from middleware.credentials.watched import BadFile
 from proxy.app import NEEDS_RESTART
+from proxy.commands.shapes import console
 from proxy.ops.digest import digest, flat
 from proxy.plan import Plan
 
@@ -35,7 +35,7 @@ def document_of(plan: Plan, settings: Settings) -> dict[str, Any]:
 
 def show_diff(before: Document, after: Document, callers: Callers) -> None:
     """Print what differs between two policy files, as they were understood, and for whom."""
-    console = Console(highlight=False, soft_wrap=True)
+    screen = console()
     parts = {
         "plugins": list(plugins(before, after)),
         "policies": list(policies(before, after)),
@@ -44,14 +44,14 @@ def show_diff(before: Document, after: Document, callers: Callers) -> None:
     }
     for title, found in parts.items():
         if found:
-            console.print(Text(title, style="bold"))
+            screen.print(Text(title, style="bold"))
         for change in found:
-            console.print(_line(*change))
+            screen.print(_line(*change))
     restart = sorted({name.partition(".")[0] for name, _, _ in parts["settings"]} & set(NEEDS_RESTART))
     if restart:
-        console.print(Text(f"only after a restart: {', '.join(restart)}", style="yellow"))
+        screen.print(Text(f"only after a restart: {', '.join(restart)}", style="yellow"))
     if not any(parts.values()):
-        console.print("nothing changes; what is secret, and what ${…} stands for, is not compared")
+        screen.print("nothing changes; what is secret, and what ${…} stands for, is not compared")
 
 
 def plugins(before: Document, after: Document) -> Iterator[Change]:

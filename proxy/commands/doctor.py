@@ -27,6 +27,7 @@ from proxy.commands.findings import (
     num_parallel,
 )
 from proxy.commands.remote import fail
+from proxy.commands.shapes import console
 from proxy.quotas import Quota
 from proxy.sending import send
 from proxy.services import Clock, Store, StoreUnavailable
@@ -45,7 +46,7 @@ def doctor(loaded: Loaded) -> None:
         backends, store = make_backends(loaded, settings), make_store(loaded, settings, Clock())
     except Invalid as error:
         fail(*map(str, error.problems))
-    console = Console()
+    screen = console()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("looking at the backends", total=len(backends))
         remote = asyncio.run(_look(backends, store, lambda: progress.advance(task)))
@@ -58,7 +59,7 @@ def doctor(loaded: Loaded) -> None:
     ]
     for finding in findings:
         sign, style = SIGNS[finding.level]
-        console.print(Text.assemble((f"{sign} ", style), (f"{finding.about}: ", "bold"), finding.text))
+        screen.print(Text.assemble((f"{sign} ", style), (f"{finding.about}: ", "bold"), finding.text))
     if any(finding.level == "bad" for finding in findings):
         raise typer.Exit(1)
 

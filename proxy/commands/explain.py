@@ -8,13 +8,13 @@ from typing import Annotated, Any, Final
 
 import orjson
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from config.load import Loaded
 from config.problems import Invalid
 from proxy.app import App
 from proxy.commands.remote import Remote, fail
+from proxy.commands.shapes import console
 from proxy.errors import Refused
 from proxy.ops.explaining import account, read_supposed
 from proxy.services import LogSink
@@ -94,16 +94,16 @@ async def _explain(app: App, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def show(found: Mapping[str, Any]) -> None:
     """Print what would happen; ends with 1 where the request would be refused."""
-    console = Console(highlight=False)
+    screen = console()
     route = f"{found['route']} ({found['kind']})" if found["route"] else "no such route"
     caller = f"{found['identity'] or 'nobody'}, tenant {found['tenant'] or '-'}, policy {found['policy'] or '-'}"
     for name, value in (("route", route), ("model", found["model"] or "-"), ("caller", caller)):
-        console.print(Text.assemble((f"{name:<8}", "dim"), value))
+        screen.print(Text.assemble((f"{name:<8}", "dim"), value))
     width = max(len(step["name"]) for step in found["steps"])
     for step in found["steps"]:
         sign, style = SIGNS[step["verdict"]]
         name, verdict = f"{step['name']:<{width}}  ", f"{step['verdict']:<7} "
-        console.print(Text.assemble((f"{sign} ", style), (name, "bold"), (verdict, style), step["text"]))
+        screen.print(Text.assemble((f"{sign} ", style), (name, "bold"), (verdict, style), step["text"]))
     if found["steps"][-1]["verdict"] == "refuse":
         raise typer.Exit(1)
 

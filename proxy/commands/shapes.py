@@ -1,12 +1,16 @@
 """How the commands write numbers and tables."""
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+PIPED: Final = 200
+"""Columns of what is not shown by a terminal."""
 STATES: Final = {
     "up": "green",
     "suspect": "yellow",
@@ -23,6 +27,12 @@ STATES: Final = {
     "upstream_truncated": "red",
     "timed_out": "red",
 }
+
+
+def console() -> Console:
+    """Return where commands print: as wide as the terminal, and wide enough for tables where there is none."""
+    found = Console(highlight=False)
+    return found if found.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=PIPED)
 
 
 def printable(text: str) -> str:

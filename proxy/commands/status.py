@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
-from proxy.commands.shapes import seconds, size, state, table
+from proxy.commands.shapes import console, seconds, size, state, table
 
 Document = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ def status(
     if json:
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     else:
-        Console().print(Group(*view(document)))
+        console().print(Group(*view(document)))
     if not document["ready"]["ready"]:
         raise typer.Exit(1)
 

@@ -5,11 +5,12 @@ from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from proxy.commands.remote import URL, CaOption, Failed, KeyOption, Remote, UrlOption
+from proxy.commands.shapes import console
 from proxy.commands.status import view
 
 BARS: Final = "▁▂▃▄▅▆▇█"
@@ -24,14 +25,14 @@ def top(
     count: Annotated[int, typer.Option(min=0, help="End after so many looks; 0 for never.")] = 0,
 ) -> None:
     """Show what a running proxy does, until Ctrl-C: backends, queue, running requests, limits."""
-    console = Console()
+    screen = console()
     with (
         Remote(url, key, ca) as remote,
-        Live(console=console, screen=console.is_terminal, auto_refresh=False) as live,
+        Live(console=screen, screen=screen.is_terminal, auto_refresh=False) as live,
         suppress(KeyboardInterrupt),
     ):
         picture = Picture(remote.get("/-/status"))
-        live.update(picture.show(height=console.height), refresh=True)
+        live.update(picture.show(height=screen.height), refresh=True)
         looks = 1
         while looks != count:
             time.sleep(every)
@@ -39,7 +40,7 @@ def top(
                 picture.take(remote.look("/-/status"))
             except Failed as error:
                 picture.lost = error.messages[0]
-            live.update(picture.show(height=console.height), refresh=True)
+            live.update(picture.show(height=screen.height), refresh=True)
             looks += 1
 
 

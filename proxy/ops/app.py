@@ -69,7 +69,7 @@ class Ops:
 
     async def status(self, request: Request) -> Response:
         """Tell everything about this moment."""
-        return json(await report(self._engine, recent=list(self.hub.recent)))
+        return json(await report(self._engine, recent=self.hub.recent))
 
     async def events(self, request: Request) -> ASGIApp:
         """Tell what happens until the client leaves; the frame cancels this then."""

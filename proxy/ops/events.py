@@ -19,7 +19,7 @@ from proxy.health import State
 from proxy.ops.document import Change, Reloaded, Request, Status
 from proxy.ops.engine import Engine, Loading
 from proxy.ops.report import report
-from proxy.ops.requests import request_of
+from proxy.ops.requests import Facts, past, request_of
 
 log = structlog.get_logger("ollama_proxy.ops")
 
@@ -73,14 +73,10 @@ class Listener:
 
 
 class Hub(Observer):
-    """Tells listeners what happens to `engine`, and sends them away once it takes no requests any more.
-
-    Attributes:
-        recent: requests that ended last, the latest first.
-    """
+    """Tells listeners what happens to `engine`, and sends them away once it takes no requests any more."""
 
     def __init__(self, engine: Engine) -> None:
-        self.recent: deque[Request] = deque(maxlen=KEPT)
+        self._recent: deque[Facts] = deque(maxlen=KEPT)
         self._engine = engine
         self._pool = engine.pool
         self._listeners: set[Listener] = set()
@@ -88,6 +84,11 @@ class Hub(Observer):
         self._loading: Loading | None = None
         self._ticking: asyncio.Task[None] | None = None
         engine.pool.on_free(self.look)
+
+    @property
+    def recent(self) -> list[Request]:
+        """Requests that ended last, the latest first."""
+        return [past(facts) for facts in self._recent]
 
     # What the frame tells
 
@@ -104,10 +105,10 @@ class Hub(Observer):
     def finished(self, exchange: Exchange) -> None:
         """See `Observer.finished`."""
         if not _own(exchange):
-            request = request_of(exchange, self._pool)
-            self.recent.appendleft(request)
+            facts = Facts(exchange)
+            self._recent.appendleft(facts)
             if self._listeners:
-                self.tell("finished", request)
+                self.tell("finished", past(facts))
 
     # Telling
 
@@ -158,7 +159,7 @@ class Hub(Observer):
         self.close()
 
     async def _status(self) -> Status:
-        return await report(self._engine, recent=list(self.recent))
+        return await report(self._engine, recent=self.recent)
 
     def look(self) -> None:
         """Tell what has changed: states of backends, the policy file."""
@@ -181,7 +182,7 @@ class Hub(Observer):
         return None if reloader is None else reloader.last
 
     def __repr__(self) -> str:
-        return f"<Hub {len(self._listeners)} listeners, {len(self.recent)} recent requests>"
+        return f"<Hub {len(self._listeners)} listeners, {len(self._recent)} recent requests>"
 
 
 def _own(exchange: Exchange) -> bool:

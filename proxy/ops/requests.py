@@ -14,43 +14,85 @@ MEASURABLE: Final = 0.2
 """Seconds of an answer before its speed means something."""
 
 
-def request_of(exchange: Exchange, pool: Pool) -> Request:
-    """Return what is known of a request that runs or has just ended; nothing in it is a secret.
+class Facts:
+    """What is kept of a request to be told later: little, and quickly taken.
 
-    Its path is not in it, only its route: before `auth` has run a path may hold a key.
+    Its path is not in it, only its route: before `auth` has run a path may hold a key. Of its error only the words are:
+    the error itself would keep the frames that it passed through, and the body with them.
     """
+
+    __slots__ = ("attempts", "backend", "chunks", "client", "ended_at", "error", "error_code", "first_byte_at",
+                 "generation", "id", "identity", "method", "model", "outcome", "policy", "queue_position", "queued",
+                 "reason", "route", "started_at", "status", "tenant", "usage")  # fmt: skip
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.id = exchange.id
+        self.identity = exchange.identity
+        self.tenant = exchange.tenant
+        self.policy = exchange.policy
+        self.client = exchange.client
+        self.method: str = exchange.scope["method"]
+        self.route = exchange.route
+        self.model = exchange.model
+        self.backend = exchange.backend
+        self.reason = exchange.reason
+        self.attempts = exchange.attempts
+        self.generation = exchange.generation
+        self.started_at = exchange.started_at
+        self.first_byte_at = exchange.first_byte_at
+        self.ended_at = exchange.ended_at
+        self.queued = exchange.queued
+        self.queue_position = exchange.queue_position
+        self.chunks = exchange.chunks
+        self.usage = exchange.usage
+        self.status = exchange.status
+        self.outcome = exchange.outcome
+        self.error = self.error_code = None
+        if exchange.error is not None:
+            self.error, self.error_code = exchange.error.message, exchange.error.code
+
+
+def request_of(exchange: Exchange, pool: Pool) -> Request:
+    """Return what is known of a request that runs; nothing in it is a secret."""
+    return _told(Facts(exchange), phase_of(exchange, pool))
+
+
+def past(facts: Facts) -> Request:
+    """Return what is known of a request that is over."""
+    return _told(facts, "finished")
+
+
+def _told(facts: Facts, phase: Phase) -> Request:
     now = monotonic()
-    until = exchange.ended_at or now
-    route, model, usage, error = exchange.route, exchange.model, exchange.usage, exchange.error
-    phase = phase_of(exchange, pool)
-    began = exchange.first_byte_at
+    until = facts.ended_at or now
+    model, usage, began = facts.model, facts.usage, facts.first_byte_at
     return Request(
-        id=exchange.id,
+        id=facts.id,
         state=phase,
-        identity=_clipped(exchange.identity),
-        tenant=_clipped(exchange.tenant),
-        policy=exchange.policy,
-        client=exchange.client,
-        method=exchange.scope["method"][:16],
-        route=None if route is None else route.path,
+        identity=_clipped(facts.identity),
+        tenant=_clipped(facts.tenant),
+        policy=facts.policy,
+        client=facts.client,
+        method=facts.method[:16],
+        route=None if facts.route is None else facts.route.path,
         model=None if model is None else _clipped(model.short),
-        backend=exchange.backend,
-        reason=exchange.reason,
-        attempts=exchange.attempts,
-        generation=exchange.generation,
-        started=stamp(time() - (now - exchange.started_at)),
-        seconds=_rounded(until - exchange.started_at),
-        queued=_rounded(until - exchange.started_at if phase == "queued" else exchange.queued),
-        queue_position=exchange.queue_position,
-        first_byte=None if began is None else _rounded(began - exchange.started_at),
-        chunks=exchange.chunks,
+        backend=facts.backend,
+        reason=facts.reason,
+        attempts=facts.attempts,
+        generation=facts.generation,
+        started=stamp(time() - (now - facts.started_at)),
+        seconds=_rounded(until - facts.started_at),
+        queued=_rounded(until - facts.started_at if phase == "queued" else facts.queued),
+        queue_position=facts.queue_position,
+        first_byte=None if began is None else _rounded(began - facts.started_at),
+        chunks=facts.chunks,
         tokens_in=None if usage is None else usage.tokens_in,
         tokens_out=None if usage is None else usage.tokens_out,
-        tokens_per_second=rate_of(exchange, now),
-        status=exchange.status,
-        outcome=exchange.outcome if phase == "finished" else None,
-        error_code=None if error is None else error.code,
-        error=None if error is None else clip(error.message, 2 * LONGEST),
+        tokens_per_second=rate_of(facts, now),
+        status=facts.status,
+        outcome=facts.outcome if phase == "finished" else None,
+        error_code=facts.error_code,
+        error=None if facts.error is None else clip(facts.error, 2 * LONGEST),
     )
 
 
@@ -67,7 +109,7 @@ def phase_of(exchange: Exchange, pool: Pool) -> Phase:
     return "queued" if exchange.ticket is not None and exchange.lease is None else "starting"
 
 
-def rate_of(exchange: Exchange, now: float) -> float | None:
+def rate_of(exchange: Exchange | Facts, now: float) -> float | None:
     """Return tokens per second since the first byte; of an answer in one piece, since it left the queue.
 
     While it runs they are its chunks but the first, which may hold what the others do not, once there is something to

@@ -153,7 +153,7 @@ OPERATIONS: Final = (
         "drain",
         _post("/-/drain/{backend}"),
         "Send a backend no new requests",
-        "What it runs goes on. It stays drained over reloads that do not change its entry, until the proxy restarts.",
+        "What it runs goes on. It stays drained over reloads, until the proxy restarts.",
         answer="Done",
         also=(_UNKNOWN,),
         changes=True,

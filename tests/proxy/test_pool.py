@@ -205,7 +205,6 @@ async def test_a_pinned_request_goes_where_it_says_whatever_its_state() -> None:
     lease = two.lease(exchange)
     assert (lease.backend.name, lease.reason) == ("b1", "pinned")
     assert two.try_lease(exchange, waiting=9) is None
-    assert not two.untried(exchange)
     end(two, exchange, lease)
     assert two.untried(exchange) is False
     exchange.pinned = "b2"
@@ -262,6 +261,22 @@ async def test_who_fails_again_and_again_is_ejected_but_never_the_last() -> None
         await fail(good.name)
     assert good.health.state == "suspect"
     assert (await one(two)) is good
+
+
+async def test_who_was_failed_may_try_one_that_is_ejected_but_none_that_is_down() -> None:
+    two = pool(1, 1)
+    ejected, good = two.backends
+    ejected.health.eject(monotonic(), "reset")
+    exchange = await chat()
+    assert end(two, exchange, two.lease(exchange), ConnectFailed("refused")) is good
+    assert two.untried(exchange)
+    lease = two.lease(exchange)
+    assert (lease.backend, lease.reason) == (ejected, "last_hope")
+    lease.give_back()
+    for _ in range(3):
+        ejected.health.probe_failed(0.0, "refused")
+    assert not two.untried(exchange)
+    assert two.lease(exchange).backend is good
 
 
 async def test_of_an_ejected_backend_one_request_decides() -> None:

@@ -19,7 +19,7 @@ def c(name: str, load: float = 0.0, **more: Any) -> Candidate:
 
 
 WARM: dict[str, Any] = {"residency": "loaded"}
-DOWN: dict[str, Any] = {"usable": False}
+DOWN: dict[str, Any] = {"usable": False, "alive": False}
 FULL: dict[str, Any] = {"free": False}
 
 
@@ -47,6 +47,11 @@ FULL: dict[str, Any] = {"free": False}
         ([c("a", **DOWN), c("b", has_model=None)], [], Choice("b", "only")),
         ([c("a", has_model=False, **DOWN), c("b", has_model=False)], [], Choice("b", "only")),
         ([c("a", has_model=False, **DOWN)], [], Choice("a", "last_hope")),
+        # once tried, those that are ejected before the same one again, and that before those that are down
+        ([c("a"), c("b", usable=False), c("c", **DOWN)], ["a"], Choice("b", "last_hope")),
+        ([c("a"), c("b", usable=False), c("c", **DOWN)], ["a", "b"], Choice("a", "only")),
+        ([c("a"), c("b", usable=False, has_model=False)], ["a"], Choice("a", "only")),
+        ([c("a", usable=False), c("b", **DOWN)], [], Choice("a", "last_hope")),
         # suspects behind those that are up
         ([c("a", suspect=True, **WARM), c("b", 9)], [], Choice("b", "cold")),
         ([c("a", suspect=True), c("b", 9, **FULL)], [], Choice("a", "cold")),
@@ -130,6 +135,7 @@ candidate = st.builds(
     load=st.floats(0, 100),
     free=st.booleans(),
     usable=st.booleans(),
+    alive=st.booleans(),
     suspect=st.booleans(),
     has_model=st.sampled_from([True, False, None]),
     residency=st.sampled_from(["loaded", "loading", "cold"]),
@@ -152,7 +158,7 @@ def test_what_always_holds(candidates: list[Candidate], data: st.DataObject) -> 
     (chosen,) = (one for one in candidates if one.name == made.name)
     assert chosen.free
     if not chosen.usable:
-        assert not any(one.usable and one.has_model is not False for one in candidates)
+        assert not any(one.usable and one.has_model is not False and one.name not in tried for one in candidates)
     others = [one for one in candidates if one.usable and one.has_model and one.name not in tried]
     assert chosen.name not in tried or not others
     assert chosen.has_model is not False or not any(one.usable and one.has_model for one in candidates)

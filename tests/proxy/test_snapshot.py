@@ -26,8 +26,9 @@ def test_what_selection_is_told() -> None:
     down.health.probe_failed(0.0, "refused")
     drained.health.draining = True
     one, other = snapshot([busy, down, drained], RUNS, "down", 1.0)
-    assert one == ("busy", 0.5, 0.5, False, True, False, True, "loaded", False, 2.0, -inf)
-    assert (other.name, other.usable, other.has_model, other.residency) == ("down", False, False, "cold")
+    assert one == ("busy", 0.5, 0.5, False, True, True, False, True, "loaded", False, 2.0, -inf)
+    assert (other.name, other.usable, other.alive, other.has_model) == ("down", False, False, False)
+    assert other.residency == "cold"
     assert other.affinity
 
 

@@ -1,5 +1,7 @@
 """proxy/ops/requests.py."""
 
+import gc
+import weakref
 from time import monotonic
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from proxy.backend import make_backend
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Usage
-from proxy.ops.requests import phase_of, rate_of, request_of
+from proxy.ops.requests import Facts, past, phase_of, rate_of, request_of
 from proxy.pool import Pool
 from tests.support.asgi import make_exchange
 
@@ -83,3 +85,17 @@ async def test_what_is_known_is_told_and_no_path_is() -> None:
 async def test_of_one_that_waits_the_time_goes_on() -> None:
     exchange = await asked(ticket=object(), started_at=monotonic() - 7)
     assert request_of(exchange, Pool([])).queued >= 7
+
+
+async def test_what_is_kept_of_a_request_holds_neither_its_error_nor_its_body() -> None:
+    exchange = await asked(ended_at=1.0, error=Refused(503, "busy"), outcome="refused")
+    watched = weakref.ref(exchange.error)
+    facts = Facts(exchange)
+    kept = [getattr(facts, name) for name in Facts.__slots__]
+    assert exchange.scope not in kept
+    assert BODY not in kept
+    del exchange
+    gc.collect()
+    assert watched() is None
+    told = past(facts)
+    assert (told.error_code, told.error, told.outcome, told.state) == ("overloaded", "busy", "refused", "finished")
