@@ -298,7 +298,9 @@ async def test_when_no_other_model_stands_in(error: UpstreamError, path: str, bo
 
 async def test_another_model_is_paid_for_like_any_retry() -> None:
     retries = RetryBudget(ManualClock(), reserve=0.0, floor=0.0)
-    retries.spend()
+    retries.earn(0.0)
+    assert retries.spend()  # by one that runs no more
+    retries.done()
     script = Script(answered(500))
     _, exchange = await ask(make(script, 1, **FALLBACK, retries=retries, budget=0.0))
     assert exchange.gave_up == "budget_spent"
