@@ -2,18 +2,21 @@
 
 The connection puts items in, the reader takes them out; they meet in a deque and one future. That is all there is
 between the socket and the dispatch loop: an item whose reader is waiting never touches the deque, and an item that is
-already here is taken without suspending.
+already here is taken without suspending. While the reader lets items `flow`, not even it is woken for them.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Literal, Self
 
 import httpx
 
 from proxy.asgi import Header
 
+Sink = Callable[[bytes], bool]
+"""Takes an item; returns whether it takes more at once."""
 Framing = Literal["length", "chunked", "close", "none"]
 """How the end of a body is known: Content-Length, the last chunk, the end of the connection, no body at all."""
 
@@ -71,6 +74,7 @@ class Answer(httpx.AsyncByteStream):
         self._waiting = 0  # cost of what is in _items
         self._paused = False
         self._reader: asyncio.Future[bytes] | None = None
+        self._sink: Sink | None = None
         self._error: Exception | None = None
 
     # The reader's side
@@ -107,6 +111,19 @@ class Answer(httpx.AsyncByteStream):
     def ended(self) -> bool:
         """Whether the body has come to its proper end and every item was taken: the next `read` returns ``b""``."""
         return self._source is None and self._error is None and not self._items
+
+    async def flow(self, sink: Sink) -> None:
+        """Hand items to `sink` as they come, until it returns False or the answer ends; then `read` goes on.
+
+        Between the parser and `sink` nothing is scheduled and no task is woken. It must be quick, and never raise.
+        """
+        if self._items or self._source is None:
+            return
+        self._sink = sink
+        try:
+            await self._wait()
+        finally:
+            self._sink = None
 
     def __aiter__(self) -> Self:
         return self
@@ -152,6 +169,11 @@ class Answer(httpx.AsyncByteStream):
 
     def put(self, item: bytes) -> None:
         """Hand over an item, which is not empty."""
+        if self._sink is not None:
+            if not self._sink(item):
+                self._sink = None
+                self._wake(b"")
+            return
         reader = self._reader
         if reader is not None:
             self._reader = None

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["ASGIApp", "Header", "Message", "Receive", "Scope", "Send", "header", "header_values", "without"]
+__all__ = ["ASGIApp", "Header", "Message", "Receive", "Scope", "Send", "header", "header_values", "over", "without"]
 
 Header = tuple[bytes, bytes]
 
@@ -28,3 +28,8 @@ def header_values(headers: Iterable[Header], name: bytes) -> list[bytes]:
 def without(headers: Iterable[Header], names: frozenset[bytes]) -> list[Header]:
     """Return the headers whose name is not in `names` (lower case), order and duplicates kept."""
     return [pair for pair in headers if pair[0] not in names]
+
+
+async def over() -> Message:
+    """Stand for `receive` once a request is over."""
+    return {"type": "http.disconnect"}

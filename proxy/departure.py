@@ -1,17 +1,21 @@
-"""How our server tells an application that a client has gone, beyond what ASGI tells.
+"""What our server does beyond ASGI: it says at once that a client has gone, and it takes a chunk at once.
 
 ASGI says ``http.disconnect`` to who waits in `receive`, and to nobody while a place in a queue, a connection or a token
 is awaited. Our server also calls back, in every state of a request, and knows when it was itself that hung up.
+
+ASGI's `send` is awaited in a task, which has to be woken for every chunk. Our server also takes chunks from whoever
+has them, as long as the client keeps up.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from proxy.asgi import Scope
 from proxy.errors import ProxyError
 
 REASON: Final = "gone"
 REGISTER: Final = "when_gone"
+WRITE: Final = "write"
 """Keys of ``scope["state"]``."""
 
 
@@ -21,11 +25,20 @@ def when_gone(scope: Scope, callback: Callable[[], None]) -> bool:
     One callback per request, set before the answer is complete. Returns False under a server that cannot do so; then
     only `receive` tells.
     """
-    register = scope.get("state", {}).get(REGISTER)
+    register = _take(scope, REGISTER)
     if register is None:
         return False
     register(callback)
     return True
+
+
+def writer(scope: Scope) -> Callable[[bytes], bool] | None:
+    """Return, once, what writes a chunk of an answer that has begun and is chunked; None where only `send` does.
+
+    It returns whether the client keeps up; where it does not, `send` is to be awaited for the next chunk.
+    """
+    write: Callable[[bytes], bool] | None = _take(scope, WRITE)
+    return write
 
 
 def gone_because(scope: Scope) -> ProxyError | None:
@@ -37,3 +50,8 @@ def gone_because(scope: Scope) -> ProxyError | None:
     """
     reason: ProxyError | None = scope.get("state", {}).get(REASON)
     return reason
+
+
+def _take(scope: Scope, key: str) -> Any:
+    """Take something out that leads back to the connection: a cycle would keep both until the collector comes."""
+    return scope.get("state", {}).pop(key, None)

@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import httpx
 
-from proxy.answer import Answer
+from proxy.answer import Answer, Sink
 from proxy.asgi import Header, Receive, Scope, Send, header, without
 from proxy.backend import Backend
 from proxy.departure import gone_because
@@ -219,6 +219,8 @@ class Dispatch:
         chunk, read = answer.chunk, answer.read
         last = b""  # a chunk that is known to be the last one and goes out together with the end
         left = int(header(answer.headers, b"content-length") or -1)
+        sink = _sink(exchange, send, tail) if left < 0 else None
+        flow = answer.stream.flow if sink is not None and isinstance(answer.stream, Answer) else None
         try:
             async with asyncio.timeout_at(deadline):
                 await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
@@ -229,6 +231,8 @@ class Dispatch:
                         last = chunk
                         break
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    if flow is not None and sink is not None:
+                        await flow(sink)
                     chunk = await read()
         except TimeoutError:
             failure = self._out_of_time()
@@ -271,6 +275,19 @@ def _reader(stream: httpx.AsyncByteStream) -> Read:
         return await anext(chunks, b"")
 
     return read
+
+
+def _sink(exchange: Exchange, send: Send, tail: Tail) -> Sink | None:
+    """Return what passes chunks on without this task; None where a plugin wraps `send` and wants to see them."""
+    if exchange.shortcut is None or exchange.shortcut[0] != send:
+        return None
+    write = exchange.shortcut[1]
+
+    def sink(chunk: bytes) -> bool:
+        tail.add(chunk)
+        return write(chunk)
+
+    return sink
 
 
 def _note(exchange: Exchange, lease: Lease) -> None:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from proxy import jsontext
-from proxy.asgi import Header, Message, Receive, Scope, header, without
+from proxy.asgi import Header, Message, Receive, Scope, Send, header, over, without
 from proxy.body import BodyBudget
 from proxy.content import ENCODING, decoded
 from proxy.errors import ClientGone, Flavor, Outcome, ProxyError, Refused
@@ -118,6 +118,7 @@ class Exchange:
         "reason",
         "response_headers",
         "scope",
+        "shortcut",
         "started_at",
         "status",
         "tenant",
@@ -158,6 +159,7 @@ class Exchange:
         self.outcome: Outcome | None = None
         self.pinned: str | None = None
         self.error: ProxyError | None = None
+        self.shortcut: tuple[Send, Callable[[bytes], bool]] | None = None  # what stands for which `send`, for a chunk
         # any plugin
         self.response_headers: list[Header] = []
         # tracing
@@ -197,11 +199,9 @@ class Exchange:
         self._body: bytes | None = None
         self._plain: bytes | None = None
         self._replay = False
-        self._parsed = False
-        self._strict = False
+        self._parsed = self._strict = False
         self._document: dict[str, Any] | None = None
         self._model: ModelName | None = None
-
         self._finishers: list[Finisher] | None = []
         self._routes = routes
         self.reroute("")
@@ -251,10 +251,11 @@ class Exchange:
         self._finishers.append(callback)
 
     def finishers(self) -> list[Finisher]:
-        """Hand over the callbacks in the order they run, and give back the body's memory. For the frame, once."""
+        """Hand over the callbacks in the order they run, and let go of body and client. For the frame, once."""
         finishers, self._finishers = self._finishers, None
         if finishers is None:
             raise RuntimeError("the exchange is finished already")
+        self._source, self.shortcut = over, None
         self._bodies.release(self._held)
         self._held = 0
         finishers.reverse()

@@ -18,7 +18,7 @@ import structlog
 from proxy.address import Network, client_address
 from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.body import BodyBudget
-from proxy.departure import gone_because, when_gone
+from proxy.departure import gone_because, when_gone, writer
 from proxy.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, render
 from proxy.exchange import KEY, Exchange
 from proxy.routes import RouteTable
@@ -104,6 +104,7 @@ class Frame:
             client.unwatch()
             del self.live[exchange]
             self._finish(exchange)
+            del scope[KEY]  # a cycle: what is over must not wait for the garbage collector
 
     def cancel(self, request_id: str, reason: str) -> bool:
         """End a running request; returns whether there was one to end.
@@ -219,7 +220,7 @@ class _Client:
     body on. Either way the chain is cancelled.
     """
 
-    __slots__ = ("_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "exchange")
+    __slots__ = ("_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "_write", "exchange")
 
     exchange: Exchange
 
@@ -229,11 +230,16 @@ class _Client:
         self._observer = observer
         self._chain = asyncio.current_task()
         self._called_back = False
+        self._write: Callable[[bytes], bool] | None = None
         self._watch: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
         """Cancel the chain from now on when the client leaves; `exchange` is set."""
-        self._called_back = when_gone(self.exchange.scope, self._left)
+        exchange = self.exchange
+        self._called_back = when_gone(exchange.scope, self._left)
+        self._write = writer(exchange.scope)
+        if self._write is not None:
+            exchange.shortcut = self.send, self.write
 
     async def receive(self) -> Message:
         if self._watch is not None:
@@ -248,7 +254,8 @@ class _Client:
             self._watch = asyncio.create_task(self._watch_for_disconnect())
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        """Note what goes out, and return the server's own awaitable: a chunk is no reason for another coroutine."""
         exchange = self.exchange
         if message["type"] == "http.response.body":
             body = message.get("body")
@@ -267,7 +274,14 @@ class _Client:
             message = {"type": "http.response.start", "status": message["status"], "headers": headers}
             if self._observer is not None:
                 self._observer.answered(exchange)
-        await self._send(message)
+        return self._send(message)
+
+    def write(self, chunk: bytes) -> bool:
+        """Do what `send` does with a chunk, without a task; see `proxy.departure.writer`."""
+        exchange = self.exchange
+        exchange.chunks += 1
+        exchange.bytes_out += len(chunk)
+        return self._write is not None and self._write(chunk)
 
     async def _watch_for_disconnect(self) -> None:
         while (await self._receive())["type"] == "http.request":

@@ -25,6 +25,7 @@ _REQUEST_LINE: Final = re.compile(
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Narrower than RFC 3986: no user info, no list, no sub-delimiters; names, addresses, an optional port.
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r\n")
 _LONGEST_HOST: Final = 261
 """Bytes: a DNS name and a port."""
 _LONGEST_LENGTH: Final = 18
@@ -95,6 +96,11 @@ def check_fields(governed: Iterable[Header], version: bytes) -> int | None:
     if not length.isdigit() or len(length) > _LONGEST_LENGTH:
         raise Refused(400, "the Content-Length is not a number of bytes", code="bad_framing")
     return int(length)
+
+
+def without_upgrade(head: bytes) -> bytes:
+    """Return a whole head without its Upgrade fields."""
+    return _UPGRADE.sub(b"", head)
 
 
 def pieces(data: bytes) -> Iterator[bytes]:

@@ -12,11 +12,10 @@ of a disconnect: reading never stops while it is answered.
 A head is collected until it is whole, checked by ``framing.py``, and given to llhttp in one piece: its cost is linear
 however it was cut, and what bounds it needs no count of what a parser holds.
 
-Nothing here runs per response chunk.
+For a chunk of an answer only ``shortcut.py`` runs, or uvicorn's `send`.
 """
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -26,14 +25,15 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from proxy import framing
 from proxy.asgi import Header
 from proxy.connections import SharedState, uvicorn_log
 from proxy.deadline import Deadline
-from proxy.departure import REASON, REGISTER
+from proxy.departure import REASON, REGISTER, WRITE
 from proxy.errors import ProxyError, Refused, ShuttingDown
-from proxy.framing import EMPTY_LINE, GOVERNED, check_beginning, check_fields, check_size, pieces, read_request_line
 from proxy.hangup import HeardFlow
 from proxy.http10 import without_chunks
+from proxy.shortcut import chunk_writer
 
 KEPT_BYTES: Final = 65_536
 LINGER_SECONDS: Final = 2.0
@@ -43,8 +43,6 @@ _BODY: Final = "body"
 _ANSWER: Final = "answer"
 _LINGER: Final = "linger"
 _Phase = Literal["head", "body", "answer", "linger"]
-
-_UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r\n")
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -76,7 +74,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Bytes of chunk sizes, extensions and trailers since the last byte of body."""
         self._body_moved = False
         self._governed: list[Header] = []
-        """The fields of the head that `check_fields` is about."""
+        """The fields of the head that `framing.check_fields` is about."""
         self._refusal: Refused | None = None
         """What a callback of the parser found wrong."""
         self._waiting_app: ASGI3Application | None = None
@@ -147,14 +145,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         begun = self._begun
         if begun:
-            looked = max(len(begun) - len(EMPTY_LINE) + 1, 0)
+            looked = max(len(begun) - len(framing.EMPTY_LINE) + 1, 0)
             begun += data
-            if begun.find(EMPTY_LINE, looked) < 0:
+            if begun.find(framing.EMPTY_LINE, looked) < 0:
                 self._await_head(new_from=looked)
                 return
             data = bytes(begun)
             begun.clear()
-        head, end, rest = data.partition(EMPTY_LINE)
+        head, end, rest = data.partition(framing.EMPTY_LINE)
         if end:
             self._reading.stop()
             self._open_request(head + end, rest)
@@ -167,8 +165,8 @@ class GuardedProtocol(HttpToolsProtocol):
         # Looking at each line once, when it ends, keeps a head that comes byte by byte linear.
         if new_from == 0 or len(begun) > options.head_bytes or b"\n" in begun[new_from:]:
             try:
-                check_size(begun, options.head_bytes, options.head_fields)
-                check_beginning(begun)
+                framing.check_size(begun, options.head_bytes, options.head_fields)
+                framing.check_beginning(begun)
             except Refused as refused:
                 self._refuse(refused)
                 return
@@ -179,8 +177,8 @@ class GuardedProtocol(HttpToolsProtocol):
         # One empty line in front of a request is to be ignored (RFC 9112 section 2.2).
         head = head.removeprefix(b"\r\n")
         try:
-            check_size(head, self.options.head_bytes, self.options.head_fields)
-            self._version = read_request_line(head)
+            framing.check_size(head, self.options.head_bytes, self.options.head_fields)
+            self._version = framing.read_request_line(head)
         except Refused as refused:
             self._refuse(refused)
             return
@@ -208,7 +206,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _read_chunked(self, data: bytes) -> None:
         read = 0
-        for piece in pieces(data):
+        for piece in framing.pieces(data):
             read += len(piece)
             self._overhead += len(piece)
             if not self._parse(piece):
@@ -227,7 +225,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             # We offer no other protocol, so Upgrade is ignored (RFC 9110 section 7.8). llhttp would ignore the body
             # instead, and take it for the next request; it sees the head again, without the field.
-            head = _UPGRADE.sub(b"", data)
+            head = framing.without_upgrade(data)
             if head != data:
                 self.parser = httptools.HttpRequestParser(self)
                 self._governed = []
@@ -243,7 +241,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one field, of the head or of the trailers."""
         name = name.lower()
-        if name in GOVERNED:
+        if name in framing.GOVERNED:
             self._governed.append((name, value))
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -254,7 +252,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         try:
-            self._length = check_fields(self._governed, self._version)
+            self._length = framing.check_fields(self._governed, self._version)
         except Refused as refused:
             self._refusal = refused
             return
@@ -287,6 +285,8 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle.scope["state"][REGISTER] = self._when_gone
         if self._version == b"1.0":
             app = without_chunks(app, cycle)
+        else:
+            cycle.scope["state"][WRITE] = chunk_writer(cycle)
         self._task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(self._task)
         self._task.add_done_callback(self._finished)

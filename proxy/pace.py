@@ -12,28 +12,36 @@ ENOUGH: Final = 0.5
 class Pace:
     """Tokens and requests that got slots, by the time in which somebody waited for one. All times are seconds."""
 
-    __slots__ = ("_at", "_requests", "_seconds", "_tokens")
+    __slots__ = ("_at", "_requests", "_seconds", "_seen", "_tokens")
 
     def __init__(self) -> None:
         self._at = 0.0
         self._requests = 0.0
         self._seconds = 0.0
+        self._seen = 0
         self._tokens = 0.0
 
     def began(self, now: float) -> None:
         """Somebody waits, after nobody did."""
         self._fade(now)
+        if self._requests < ENOUGH:
+            self._seen = 0
 
     def moved(self, now: float, tokens: float) -> None:
         """One that waited got a slot; it will take about `tokens`."""
         passed = self._fade(now)
         self._seconds += passed
         self._requests += 1
+        self._seen += 1
         self._tokens += tokens
 
-    def seconds(self, now: float, tokens: float) -> float | None:
-        """Return how long it takes until those have gone that ask for `tokens`, and then one more; None: not known."""
-        if self._requests < ENOUGH or not self._tokens:
+    def seconds(self, now: float, tokens: float, *, at_once: int = 1) -> float | None:
+        """Return how long it takes until those have gone that ask for `tokens`, and then one more; None: not known.
+
+        Where `at_once` requests run side by side, the first slot comes free after as long as all of them: less than
+        that many tell nothing of how fast the line moves.
+        """
+        if self._requests < ENOUGH or self._seen < at_once or not self._tokens:
             return None
         between, since = self._seconds / self._requests, now - self._at
         overdue = max(0.0, since - between)  # where nothing moves any more, the pace falls before anything is measured

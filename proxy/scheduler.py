@@ -233,11 +233,12 @@ class FairScheduler(Scheduler):
 
     def _seconds(self, exchange: Exchange, lane: Hashable, ahead: Ahead) -> float | None:
         """Return how long it takes until it is the turn of who has `ahead` before it, None where nobody knows."""
-        pace = self._paces.get(lane)
-        measured = pace.seconds(self._clock.monotonic(), ahead.tokens) if pace is not None else None
-        if measured is not None:
-            return measured
-        each, slots = self._slots.service_time(exchange), self._slots.capacity(exchange)
+        pace, slots = self._paces.get(lane), self._slots.capacity(exchange)
+        if pace is not None:
+            measured = pace.seconds(self._clock.monotonic(), ahead.tokens, at_once=slots or 1)
+            if measured is not None:
+                return measured
+        each = self._slots.service_time(exchange)
         return (ahead.requests + 1) * each / slots if each is not None and slots else None
 
     def _outlook(self, exchange: Exchange, terms: Terms, claim: Claim) -> Outlook:

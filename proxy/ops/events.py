@@ -128,13 +128,16 @@ class Hub(Observer):
             self._ticking = asyncio.create_task(self._tick())
         try:
             yield written("status", await self._status())
-            while not listener.closed:
+            ended = False
+            while not ended:
                 events = await listener.take()
+                ended = listener.closed  # nothing comes behind what was taken
                 if listener.missed:
                     listener.missed = False
                     events = written("status", await self._status())
                 if events:
                     yield events
+            yield written("bye", {})
         finally:
             self._listeners.discard(listener)
             if not self._listeners and self._ticking is not None:
@@ -143,7 +146,6 @@ class Hub(Observer):
 
     def close(self) -> None:
         """Send all listeners away."""
-        self.tell("bye", {})
         for listener in self._listeners:
             listener.close()
 

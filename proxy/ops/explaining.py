@@ -52,8 +52,8 @@ def read_supposed(document: Mapping[str, Any]) -> Supposed:
         value = texts[name] = document.get(name)
         if not (isinstance(value, str) or (value is None and name not in ("method", "path"))):
             raise Refused(400, f"{name} must be text")
-    claims, body = document.get("claims", {}), document.get("body")
-    if not isinstance(claims, dict):
+    claims, body = document.get("claims"), document.get("body")
+    if not isinstance(claims, dict | None):
         raise Refused(400, "claims must be an object")
     unknown = document.keys() - {"method", "path", "as", "model", "address", "claims", "body"}
     if unknown:
@@ -62,7 +62,7 @@ def read_supposed(document: Mapping[str, Any]) -> Supposed:
         method=texts["method"] or "",
         path=texts["path"] or "",
         caller=texts["as"],
-        claims=claims,
+        claims=claims or {},
         model=texts["model"],
         body=b"" if body is None else orjson.dumps(body),
         address=texts["address"] or CALLER,

@@ -4,19 +4,13 @@ Both proxies are processes of their own, as an operator starts them, in front of
 """
 
 import asyncio
-import os
 import random
-import re
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import pytest
-import yaml
 
 from middleware.quota.estimate import expect
 from middleware.quota.options import Estimate
@@ -26,10 +20,10 @@ from proxy.services import Clock
 from proxy.simulator import Ollama
 from proxy.stores.redis import RedisStore
 from proxy.units import Rate
+from tests.support.process import Process
 from tests.support.redis import redis_server
 from tests.support.wire import Client, request
 
-ROOT: Final = Path(__file__).parents[2]
 BUDGET: Final = 20_000
 LENGTHS: Final = (100, 199)
 """Tokens of an answer; all of three digits, so that all prompts are estimated alike."""
@@ -53,46 +47,7 @@ def reserved(body: dict[str, Any]) -> tuple[int, int]:
     return expect(match.route, body, Estimate())
 
 
-class Proxy:
-    """One process, and what its log says."""
-
-    def __init__(self, process: asyncio.subprocess.Process, address: tuple[str, int]) -> None:
-        self.process = process
-        self.address = address
-
-    @classmethod
-    @asynccontextmanager
-    async def started(cls, file: Path, settings: dict[str, Any]) -> AsyncIterator["Proxy"]:
-        file.write_text(yaml.safe_dump(settings))  # noqa: ASYNC240  (a few lines)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "proxy.cli", "serve", "-c", file),
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=2**24,
-        )
-        assert process.stderr is not None
-        try:
-            async with asyncio.timeout(30):
-                while not (found := re.search(rb"http://([\d.]+):(\d+)", await process.stderr.readline())):
-                    pass
-            yield cls(process, (found[1].decode(), int(found[2])))
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
-
-    async def stop(self) -> list[dict[str, Any]]:
-        """End it as an operator does; return the lines of its requests."""
-        self.process.terminate()
-        output, said = await self.process.communicate()
-        assert self.process.returncode == 0, said
-        events = [orjson.loads(line) for line in output.splitlines()]
-        assert not [event for event in events if event["level"] == "critical" or event["event"].endswith("_failed")]
-        return [event for event in events if event["event"] == "request"]
-
-
-async def use_up(proxy: Proxy, choice: random.Random) -> None:
+async def use_up(proxy: Process, choice: random.Random) -> None:
     """Chat, and leave now and then, until the budget is spent."""
     while True:
         client = await Client.connect(proxy.address)
@@ -129,7 +84,10 @@ async def test_two_proxies_spend_one_budget_to_the_token(tmp_path: Path, seed: i
                 "middleware": ["logging", {"rate_limit": LIMIT}, "retry"],
             }
             watcher = RedisStore(redis.url, Clock(), within=5)
-            async with Proxy.started(tmp_path / "1", settings) as one, Proxy.started(tmp_path / "2", settings) as two:
+            async with (
+                Process.started(tmp_path / "1", settings) as one,
+                Process.started(tmp_path / "2", settings) as two,
+            ):
                 load = asyncio.gather(*(use_up(proxy, choice) for proxy in (one, two) for _ in range(CALLERS)))
                 most = 0
                 while not load.done():

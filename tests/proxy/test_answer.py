@@ -39,6 +39,12 @@ def at_once(step: Coroutine[Any, Any, bytes]) -> bytes:
     raise AssertionError("it suspended")
 
 
+def at_once_none(step: Coroutine[Any, Any, None]) -> None:
+    """Run `step`; fail if it suspends."""
+    with pytest.raises(StopIteration):
+        step.send(None)
+
+
 async def waiting(step: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """Return a task that has run `step` until it waits."""
     task = asyncio.get_running_loop().create_task(step)
@@ -143,6 +149,56 @@ async def test_reading_stops_when_the_reader_is_behind_and_goes_on_when_it_has_c
         left -= 1
     assert source.calls == ["pause", "resume"]
     assert 0 < left * len(item) <= CAUGHT_UP
+
+
+async def test_items_flow_to_a_sink_without_waking_their_reader() -> None:
+    answer, seen = Noting().answer, list[bytes]()
+
+    def sink(item: bytes) -> bool:
+        seen.append(item)
+        return item != b"enough"
+
+    flowing = await waiting(answer.flow(sink))
+    for item in (b"a", b"b"):
+        answer.put(item)
+    await asyncio.sleep(0)
+    assert not flowing.done()
+    for item in (b"enough", b"c"):
+        answer.put(item)
+    assert seen == [b"a", b"b", b"enough"]
+    await flowing
+    assert at_once(answer.read()) == b"c"
+
+
+async def test_what_is_here_already_comes_before_what_flows() -> None:
+    answer = Noting().answer
+    answer.put(b"here")
+    at_once_none(answer.flow(lambda _: True))
+    assert at_once(answer.read()) == b"here"
+    answer.end(None)
+    at_once_none(answer.flow(lambda _: True))
+
+
+@pytest.mark.parametrize("error", [None, CutShort("cut")])
+async def test_the_end_ends_the_flow(error: Exception | None) -> None:
+    answer = Noting().answer
+    flowing = await waiting(answer.flow(lambda _: True))
+    answer.end(error)
+    await flowing
+    if error is None:
+        assert at_once(answer.read()) == b""
+    else:
+        with pytest.raises(CutShort):
+            await answer.read()
+
+
+async def test_a_flow_that_is_cancelled_closes_the_connection() -> None:
+    source = Noting()
+    flowing = await waiting(source.answer.flow(lambda _: True))
+    flowing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flowing
+    assert source.calls == ["abort"]
 
 
 async def test_tiny_items_count_more_than_their_bytes() -> None:

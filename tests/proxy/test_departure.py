@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.asgi import Scope
-from proxy.departure import gone_because, when_gone
+from proxy.departure import gone_because, when_gone, writer
 from proxy.errors import Refused
 
 
@@ -25,3 +25,14 @@ def test_our_server_is_asked() -> None:
     assert when_gone(scope, callback)
     assert registered == [callback]
     assert gone_because(scope) is reason
+    assert not when_gone(scope, callback)  # once
+
+
+def test_what_leads_back_to_the_connection_is_taken_out() -> None:
+    def write(chunk: bytes) -> bool:
+        return True
+
+    scope: Scope = {"type": "http", "state": {"write": write}}
+    assert writer(scope) is write
+    assert scope["state"] == {}
+    assert writer(scope) is None

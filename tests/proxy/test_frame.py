@@ -350,6 +350,56 @@ async def test_an_error_leaves_no_cycle_behind() -> None:
         gc.enable()
 
 
+async def test_a_request_that_is_over_leaves_nothing_to_collect() -> None:
+    kept: list[weakref.ref[Any]] = []
+
+    class Probe:
+        """Something that lives as long as its exchange."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        exchange.need = probe = Probe()
+        kept.append(weakref.ref(probe))
+        await answer(scope, receive, send)
+
+    server = Server(b"{}")
+    server.scope["state"] = {"when_gone": lambda _: None, "write": lambda _: True}
+    frame, watcher = make(app)
+    gc.collect()
+    gc.disable()
+    try:
+        await frame(server.scope, server.receive, server.send)
+        watcher.finished.clear()
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+async def test_chunks_that_take_the_short_way_are_counted() -> None:
+    written: list[bytes] = []
+
+    def write(chunk: bytes) -> bool:
+        written.append(chunk)
+        return len(written) < 2
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        shortcut = Exchange.of(scope).shortcut
+        assert shortcut is not None
+        assert shortcut[0] == send
+        await send(START)
+        assert shortcut[1](b"one")
+        assert not shortcut[1](b"three")
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    server = Server(b"{}")
+    server.scope["state"] = {"write": write}
+    exchange = await serve(app, server)
+    assert (exchange.chunks, exchange.bytes_out, exchange.outcome) == (2, 8, "completed")
+    assert written == [b"one", b"three"]
+    assert exchange.shortcut is None
+    assert await exchange.receive() == {"type": "http.disconnect"}
+
+
 async def test_the_body_gives_its_memory_back() -> None:
     bodies = BodyBudget()
 

@@ -55,6 +55,19 @@ def test_what_was_measured_long_ago_says_nothing() -> None:
     assert pace.seconds(now + 10 * MEMORY + 2.0, 10) == pytest.approx(4.0, rel=0.05)
 
 
+def test_the_first_of_many_slots_says_nothing_of_the_others() -> None:
+    pace = Pace()
+    pace.began(0.0)
+    for _ in range(7):
+        pace.moved(10.0, 10)
+    assert pace.seconds(10.0, 100, at_once=8) is None
+    pace.moved(10.0, 10)
+    assert pace.seconds(10.0, 100, at_once=8) == pytest.approx(13.75)
+    pace.began(10.0 + 10 * MEMORY)
+    pace.moved(20.0 + 10 * MEMORY, 10)
+    assert pace.seconds(20.0 + 10 * MEMORY, 100, at_once=8) is None
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 1000), st.integers(0, 10_000), st.booleans()), max_size=50), st.integers(0, 10**6)
 )

@@ -64,6 +64,11 @@ def make_exchange(
     return exchange
 
 
+def unread(exchange: Exchange) -> Receive:
+    """Return what gives the messages of the client that nobody has read, also when the request is over."""
+    return exchange._source
+
+
 @dataclass
 class Answer:
     """What came of a call."""

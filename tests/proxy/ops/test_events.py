@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -120,6 +121,21 @@ async def test_listeners_are_sent_away_when_the_server_stops() -> None:
         with pytest.raises(StopAsyncIteration):
             await anext(stream.source)
         proxy.server.serving = True
+
+
+async def test_what_happened_last_is_told_to_a_slow_one_too() -> None:
+    async with Ollama() as sim, running(sim.url) as proxy:
+        stream = listen(proxy)
+        await stream.next()
+        proxy.app.ops.hub.tell("finished", {"id": "last"})
+        proxy.app.ops.hub.close()
+        assert [name async for name in names(stream)][-2:] == ["finished", "bye"]
+
+
+async def names(stream: Stream) -> AsyncGenerator[str, None]:
+    with suppress(StopAsyncIteration):
+        while True:
+            yield (await stream.next())[0]
 
 
 async def test_one_that_falls_behind_is_given_everything_again() -> None:

@@ -1,0 +1,145 @@
+"""The guides about several hosts and about retries say what is so."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from config.load import load_text
+from middleware.queue import Queue
+from middleware.retrying.verdicts import Verdict, verdict
+from proxy import selection
+from proxy.app import check
+from proxy.errors import (
+    BadAnswer,
+    ConnectFailed,
+    ConnectionLost,
+    Timer,
+    Truncated,
+    UpstreamAnswer,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from proxy.health import RAMP_START, Rules
+from proxy.pool import PoolOptions, Timeouts
+from proxy.routes import Repeat
+from proxy.services import Clock, RetryBudget
+from proxy.watch import SOONER
+
+GUIDES: Final = Path(__file__).parents[2] / "docs" / "guides"
+HOSTS: Final = (GUIDES / "several-hosts.md").read_text()
+RETRIES: Final = (GUIDES / "retries.md").read_text()
+EXAMPLES: Final = re.findall(r"^```yaml\n(.*?)^```$", HOSTS + RETRIES, re.M | re.S)
+NEVER: Final = ("never", "never", "never")
+
+
+def rows(guide: str, first: str) -> list[list[str]]:
+    """Return the cells of the table whose first heading is `first`."""
+    lines = guide[guide.index(f"| {first} |") :].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_every_policy_file_in_them_is_right(text: str) -> None:
+    backends = "" if "backends:" in text else 'backends: [{name: gpu-1, url: "http://127.0.0.1:11434"}]\n'
+    check(load_text(backends + text))
+
+
+# What is retried
+
+
+def answered(status: int, *, busy: bool = False, missing: bool = False) -> UpstreamAnswer:
+    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
+
+
+def late(*timers: Timer) -> list[UpstreamError]:
+    return [UpstreamTimeout("late", timer=timer, sent=True) for timer in timers]
+
+
+LOST: Final = ConnectionLost("lost", sent=True, reused=False)
+FAILURES: Final[dict[str, list[UpstreamError]]] = {
+    "got nothing of the request": [ConnectFailed("refused"), ConnectionLost("lost", sent=False, reused=True)],
+    "closed the connection without an answer": [LOST],
+    "is full (503, maximum pending requests)": [answered(503, busy=True)],
+    "answered 502, 503 or 504": [answered(502), answered(503), answered(504)],
+    "answered 500, or 404 for a model it had": [answered(500), answered(404, missing=True)],
+    "answered what is no HTTP": [BadAnswer("junk", sent=True, received=True)],
+    "was too slow (load, first byte, write)": late("load", "first_byte", "write"),
+    "let the time for the whole request run out": late("total"),
+    "broke off an answer that had begun": [Truncated("cut")],
+    "answered 400, 401, 403, …": [answered(400), answered(401), answered(403)],
+}
+WORDS: Final = {Verdict.NO: "never", Verdict.ELSEWHERE: "elsewhere", Verdict.ANYWHERE: "again"}
+KINDS: Final[tuple[Repeat, ...]] = ("safe", "costly", "never")
+
+
+def test_the_table_of_what_is_retried_is_the_code() -> None:
+    table = {name: tuple(cells) for name, *cells in rows(RETRIES, "the backend")}
+    assert table.keys() == FAILURES.keys()
+    for name, errors in FAILURES.items():
+        for repeat, cell in zip(KINDS, table[name], strict=True):
+            first, _, then = cell.partition(", a second time only ")
+            assert {WORDS[verdict(repeat, [error])] for error in errors} == {first}, (name, repeat)
+            if then:
+                assert WORDS[verdict(repeat, [*errors, *errors])] == then
+
+
+def test_the_words_for_giving_up_are_all_there() -> None:
+    source = (GUIDES.parents[1] / "middleware" / "retry.py").read_text()
+    words = set(re.findall(r"gave_up = (.*)", source))
+    assert set(re.findall(r'"(\w+)"', " ".join(words))) == set(
+        re.findall(r"`(\w+)`", RETRIES.partition("sent again: ")[2].partition(". Each")[0])
+    )
+
+
+def test_what_the_budget_saves_up() -> None:
+    budget = RetryBudget(Clock())
+    assert (budget._ceiling, budget._reserve, budget._floor) == (100.0, 10.0, 1.0)
+    assert "up to a hundred saved" in RETRIES
+    assert "one a second is added in any case, up to ten" in RETRIES
+
+
+# Several hosts
+
+
+def test_every_reason_is_in_it() -> None:
+    source = "".join((GUIDES.parents[1] / "proxy" / name).read_text() for name in ("selection.py", "pool.py"))
+    chosen = set(re.findall(r'Choice\(.*, "(\w+)"\)', source)) | set(re.findall(r'return .*, "(\w+)"$', source, re.M))
+    said = HOSTS.partition("(`reason`: ")[2].partition(")")[0]
+    assert set(re.findall(r"`(\w+)`", said)) == chosen
+
+
+def test_the_numbers_in_it_are_the_defaults() -> None:
+    rules, options = Rules(), PoolOptions()
+    assert f"`spread_after` requests ({options.spread_after})" in HOSTS
+    assert f"in a row ({rules.down_after})" in HOSTS
+    assert f"in a row ({rules.eject_after})" in HOSTS
+    assert f"`eject.for` ({rules.eject_for:.0f} s" in HOSTS
+    assert f"`eject.ramp` ({rules.ramp:.0f} s)" in HOSTS
+    assert (RAMP_START, options.eject_share, SOONER) == (0.1, 0.5, 5)
+    assert (selection.BOUND, selection.SLACK) == (1.25, 4.0)
+
+
+def test_the_time_outs_are_those_of_the_code() -> None:
+    table = {
+        cells[0].strip("`"): cells for cells in rows(HOSTS, "| default") if cells[0].startswith(("`pool.t", "`queue"))
+    }
+    assert {name.rpartition(".")[2] for name in table if name.startswith("pool")} == set(Timeouts.__slots__)
+    seconds = {"2 s": 2, "10 min": 600, "2 min": 120, "30 s": 30, "1 h": 3600}
+    for name, (_, default, _, answer) in table.items():
+        timer = name.rpartition(".")[2]
+        if name == "queue.wait":
+            assert default == "60 s"
+            assert _default(Queue, "wait") == 60
+            continue
+        if default in seconds:
+            assert seconds[default] == getattr(Timeouts(), timer)
+        error = UpstreamTimeout("late", timer=timer)  # type: ignore[arg-type]
+        assert f"`{error.code}`" in answer
+        status = re.match(r"\d+", answer)
+        assert status is None or int(status[0]) == error.status
+
+
+def _default(plugin: type, option: str) -> object:
+    return plugin.__init__.__kwdefaults__[option]  # type: ignore[misc]

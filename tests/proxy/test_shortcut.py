@@ -1,0 +1,96 @@
+"""proxy/shortcut.py, and who may take it, over real sockets."""
+
+from typing import Any
+
+import pytest
+
+from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
+from proxy.exchange import Exchange
+from proxy.simulator import Ollama
+from tests.support.backend import eventually
+from tests.support.proxy import running
+from tests.support.wire import Client, ask, request
+
+CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
+
+
+class Counts:
+    """A plugin that notes what the frame's `send` is given, without the chain below knowing of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        assert exchange.shortcut is not None
+        write = exchange.shortcut[1]
+
+        def counted(chunk: bytes) -> bool:
+            BY_SHORTCUT.append(chunk)
+            return write(chunk)
+
+        exchange.shortcut = send, counted
+        await self.app(scope, receive, send)
+
+
+class Wraps:
+    """A plugin that has to see each chunk."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def seen(message: Message) -> None:
+            if message.get("body"):
+                WRAPPED.append(message["body"])
+            await send(message)
+
+        await self.app(scope, receive, seen)
+
+
+BY_SHORTCUT: list[bytes] = []
+WRAPPED: list[bytes] = []
+COUNTS, WRAPS = ({"use": f"{__name__}:{plugin.__name__}"} for plugin in (Counts, Wraps))
+
+
+@pytest.fixture(autouse=True)
+def _afresh() -> None:
+    BY_SHORTCUT.clear()
+    WRAPPED.clear()
+
+
+async def test_all_chunks_but_the_first_take_it() -> None:
+    async with Ollama(tokens=9, token_delay=0.002) as sim, running(sim.url, middleware=["logging", COUNTS]) as proxy:
+        reply = await ask(proxy.address, "POST", "/api/chat", CHAT)
+        assert reply.clean
+        assert len(reply.chunks) == 10
+        assert reply.chunks[-len(BY_SHORTCUT) :] == BY_SHORTCUT
+        assert len(BY_SHORTCUT) >= 8  # the second may have come along with the first
+        line = await proxy.log.request()
+        assert (line["chunks"], line["bytes_out"]) == (10, len(reply.body))
+        assert (line["tokens_out"], line["tokens_source"], line["outcome"]) == (9, "reported", "completed")
+
+
+async def test_who_wraps_send_sees_every_chunk() -> None:
+    async with Ollama(tokens=9) as sim, running(sim.url, middleware=["logging", COUNTS, WRAPS]) as proxy:
+        reply = await ask(proxy.address, "POST", "/api/chat", CHAT)
+        assert reply.clean
+        assert reply.chunks == WRAPPED
+        assert BY_SHORTCUT == []
+
+
+async def test_a_client_that_does_not_keep_up_is_waited_for_and_then_takes_it_again() -> None:
+    async with Ollama(tokens=60_000, record=0) as sim, running(sim.url, middleware=["logging", COUNTS]) as proxy:
+        client = await Client.connect(proxy.address)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(request("POST", "/api/chat", {**CHAT, "options": {"num_predict": 60_000}}))
+        await eventually(lambda: any(connection.flow.write_paused for connection in proxy.server._connections()))
+        so_far = len(BY_SHORTCUT)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        reply = await client.read()
+        assert reply.clean
+        assert len(reply.chunks) == 60_001
+        assert len(BY_SHORTCUT) > so_far
+        line = await proxy.log.request()
+        assert (line["chunks"], line["bytes_out"]) == (60_001, len(reply.body))
+        await client.close()

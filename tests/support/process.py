@@ -1,0 +1,54 @@
+"""The proxy as a process of its own, started as an operator starts it."""
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import yaml
+
+ROOT: Final = Path(__file__).parents[2]
+
+
+class Process:
+    """A proxy, and what its log says."""
+
+    def __init__(self, process: asyncio.subprocess.Process, address: tuple[str, int]) -> None:
+        self.process = process
+        self.address = address
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls, file: Path, settings: dict[str, Any]) -> AsyncIterator["Process"]:
+        file.write_text(yaml.safe_dump(settings))  # noqa: ASYNC240  (a few lines)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "proxy.cli", "serve", "-c", file),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=2**24,
+        )
+        assert process.stderr is not None
+        try:
+            async with asyncio.timeout(30):
+                while not (found := re.search(rb"http://([\d.]+):(\d+)", await process.stderr.readline())):
+                    pass
+            yield cls(process, (found[1].decode(), int(found[2])))
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+    async def stop(self) -> list[dict[str, Any]]:
+        """End it as an operator does; return the lines of its requests."""
+        self.process.terminate()
+        output, said = await self.process.communicate()
+        assert self.process.returncode == 0, said
+        events = [orjson.loads(line) for line in output.splitlines()]
+        assert not [event for event in events if event["level"] == "critical" or event["event"].endswith("_failed")]
+        return [event for event in events if event["event"] == "request"]
