@@ -11,12 +11,13 @@ from typing import Final
 
 import orjson
 
+from bench.credentials import measure, rows
 from bench.plan import FIRST, MEMORY, SHORT, STREAM, Profile
 from bench.report import comparison, document, doubts, machine, plugin_costs, table
 from bench.rounds import Bench, Run
 from bench.targets import ROOT, TargetFailed, has_nginx, variants
 
-PARTS: Final = ("compare", "memory", "plugins")
+PARTS: Final = ("compare", "memory", "plugins", "credentials")
 RESULTS: Final = ROOT / "bench" / "results" / "latest.json"
 FILES_PER_STREAM: Final = 2
 FILES_BESIDES: Final = 200
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     compared: list[Run] = []
     plugins: list[Run] = []
+    credentials = measure() if "credentials" in parts else {}
     try:
         with Bench(_say) as bench:
             bare, full, without = variants()
@@ -58,9 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(str(error))
         return 1
     _print(compared, plugins)
+    if credentials:
+        print(f"\n{table(rows(credentials))}")
     file: Path = options.json
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(orjson.dumps(document(compared, plugins), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    found = {**document(compared, plugins), "credentials": credentials}
+    file.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return 0
 
 

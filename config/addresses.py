@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -17,6 +17,7 @@ _PORT: Final = re.compile("[0-9]{1,5}")
 _HOST_AND_PORT: Final = re.compile(rf"{_HOST.pattern}(:[0-9]+)?")
 _LISTEN: Final = r"(unix:/.+|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})"
 _URL: Final = r"(unix:/.+|https?://.+)"
+_PERMISSIONS: Final = re.compile("0[0-7]{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +142,13 @@ def _is_host(text: str) -> bool:
 
 
 class Network:
-    """Annotation of an IPv4 or IPv6 network, or a single address."""
+    """Annotation of who is trusted: an IPv4 or IPv6 network, a single address, or everybody at our unix sockets."""
 
     @staticmethod
-    def parse(text: str) -> IPv4Network | IPv6Network:
-        """Read ``10.0.0.0/8``, ``fd00::/8`` or ``10.0.0.7``; raises Mistake."""
+    def parse(text: str) -> IPv4Network | IPv6Network | Literal["unix"]:
+        """Read ``10.0.0.0/8``, ``fd00::/8``, ``10.0.0.7`` or ``unix``; raises Mistake."""
+        if text == "unix":
+            return "unix"
         try:
             return ip_network(text)
         except ValueError:
@@ -160,7 +163,37 @@ class Network:
         return _text(lambda text, _: self.parse(text))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"title": "a network", "type": "string", "examples": ["10.0.0.0/8", "fd00::/8"]}
+        return {"title": "a network", "type": "string", "examples": ["10.0.0.0/8", "fd00::/8", "unix"]}
+
+
+class Permissions:
+    """Annotation of a file's permissions, written in octal as for ``chmod``, with a zero in front."""
+
+    @staticmethod
+    def parse(value: object) -> int:
+        """Read ``0660``; raises Mistake. A number is refused: it was meant as octal, and YAML has read it otherwise."""
+        if isinstance(value, str) and _PERMISSIONS.fullmatch(value):
+            return int(value, 8)
+        raise Mistake("expected permissions like 0660")
+
+    @staticmethod
+    def show(permissions: int) -> str:
+        """Return them as they are written."""
+        return f"{permissions:04o}"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(self.show, when_used="json"),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {
+            "title": "permissions",
+            "type": "string",
+            "pattern": f"^{_PERMISSIONS.pattern}$",
+            "examples": ["0660", "0600", "0666"],
+        }
 
 
 def _text(read: Any) -> CoreSchema:

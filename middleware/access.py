@@ -26,6 +26,10 @@ _LENGTH: Final = frozenset({b"content-length"})
 _LIST_LIMIT: Final = 32 * 2**20
 _PLAIN_NAMES: Final = frozenset({"/api/copy", "/api/push"})
 """Here Ollama knows no ``:local``: it is a tag like any other."""
+_SEARCHING: Final = frozenset({"/v1/messages", "/v1/responses"})
+"""Here Ollama runs the tool ``web_search`` itself, whatever the model: at ollama.com, by the operator's account."""
+_SEARCH: Final = "/api/experimental/web_search"
+"""The route that does the same, and whose permission it takes."""
 
 
 class Access:
@@ -91,7 +95,7 @@ class Access:
     async def _check(self, exchange: Exchange, route: Route) -> None:
         """Raise Refused where the policy says no: 403, or 400 where the request cannot be judged."""
         method = exchange.scope["method"]
-        if self._routes.isdisjoint((route.kind, route.path, f"{method} {route.path}")):
+        if not self._permits(route.kind, method, route.path):
             raise _forbidden(exchange, f"{method} {route.path}", "route_not_allowed")
         if not route.models and not route.path.endswith("{model}"):
             return
@@ -108,6 +112,12 @@ class Access:
                 # What Go takes for left out does no harm: null, false, zero, an empty text.
                 if value and fold(key) in self._blocked:
                     raise _forbidden(exchange, f"the field '{_shown(key)}'", "field_not_allowed")
+        searches = route.path in _SEARCHING and _searches((await exchange.json()).get("tools"))
+        if searches and not self._permits("account", "POST", _SEARCH):
+            raise _forbidden(exchange, "the tool 'web_search'", "tool_not_allowed")
+
+    def _permits(self, kind: RouteClass, method: str, path: str) -> bool:
+        return not self._routes.isdisjoint((kind, path, f"{method} {path}"))
 
     def _allows(self, text: str) -> bool:
         name = parse_model(text)
@@ -156,6 +166,16 @@ class _Filter:
     def _is_shown(self, entry: dict[str, str]) -> bool:
         names = [value for member, value in entry.items() if member in self._named_by]
         return bool(names) and all(map(self._access.allows, names))
+
+
+def _searches(tools: object) -> bool:
+    """Whether one of the tools is Ollama's own search; its key is found as Go finds it."""
+    return isinstance(tools, list) and any(
+        fold(key) == "type" and isinstance(value, str) and value.lower().startswith("web_search")
+        for tool in tools
+        if isinstance(tool, dict)
+        for key, value in tool.items()
+    )
 
 
 def _described(text: str) -> str:

@@ -34,6 +34,7 @@ from middleware.credentials.ollama_keys import WINDOW, OllamaKeys, Replays, Sign
 from middleware.credentials.path_token import take_path_token
 from middleware.credentials.presented import presented
 from middleware.credentials.watched import Watched
+from proxy.address import is_forwarded
 from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.errors import Refused
 from proxy.exchange import Exchange
@@ -102,7 +103,7 @@ class Auth:
         self._keys = _watched_keys(keys, policies, clock) if keys else None
         self._jwts = Jwts(issuers, policies=policies, clock=clock, keepsakes=keepsakes) if issuers else None
         self._introspection = Introspection(introspection, policies=policies, clock=clock) if introspection else None
-        replays = keepsakes.keep((Replays, ollama_keys.file), Replays) if ollama_keys else None
+        replays = keepsakes.keep((Replays, ollama_keys.file), lambda: Replays(clock.time())) if ollama_keys else None
         self._ollama_keys = OllamaKeys(ollama_keys.window, store, replays) if ollama_keys else None
         self._authorized = _watched_authorized_keys(ollama_keys, policies, clock) if ollama_keys else None
         self._certificates = Certificates(mtls, policies=policies) if mtls else None
@@ -125,7 +126,7 @@ class Auth:
         if credential.token is not None:
             return await self._by_token(credential.token)
         if credential.signature is not None:
-            return await self._by_signature(credential.signature, scope)
+            return await self._by_signature(credential.signature, exchange)
         if self._certificates is not None and (peer := scope.get("state", {}).get("tls_peer")):
             return self._certificates.caller(peer)
         if self._addresses is not None and (caller := self._addresses.caller(exchange.client)):
@@ -165,12 +166,13 @@ class Auth:
         raise unauthorized("only the provider can read this token; give its claims instead")
 
     async def _named(self, name: str) -> Caller:
-        if self._keys is not None and (caller := (await self._keys.current()).named(name)):
+        now = self._clock.time()
+        if self._keys is not None and (caller := (await self._keys.current()).named(name, now)):
             return caller
         if self._authorized is not None:
             for key in (await self._authorized.current()).values():
                 if key.caller.identity == name:
-                    return key.caller
+                    return key.usable(now)
         raise unauthorized("no key has that name")
 
     async def _by_token(self, token: str) -> Caller:
@@ -182,10 +184,12 @@ class Auth:
             return await self._introspection.caller(token)
         raise unauthorized("the key or token is of a kind that is not accepted here")
 
-    async def _by_signature(self, credential: str, scope: Scope) -> Caller:
+    async def _by_signature(self, credential: str, exchange: Exchange) -> Caller:
         if self._ollama_keys is None or self._authorized is None:
             raise unauthorized("signatures of Ollama keys are not accepted here")
-        request = SignedRequest(scope["method"], scope["path"], scope["query_string"])
+        scope = exchange.scope
+        connection = None if is_forwarded(scope) else scope.get("client")  # a forwarding proxy's serves many clients
+        request = SignedRequest(scope["method"], scope["path"], scope["query_string"], connection)
         return await self._ollama_keys.caller(credential, request, await self._authorized.current(), self._clock.time())
 
 

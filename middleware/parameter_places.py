@@ -22,6 +22,7 @@ _UNITS: Final = {
     "h": 3600.0,
 }
 _DURATION: Final = re.compile(rf"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:{'|'.join(_UNITS)}))+")
+_EFFORTS: Final = frozenset({"low", "medium", "high", "xhigh", "max"})
 _TERM: Final = re.compile(rf"([0-9.]+)({'|'.join(_UNITS)})")
 
 
@@ -79,6 +80,13 @@ def _write_thinking(value: Any) -> str:
     return "enabled" if value else "disabled"
 
 
+def _read_output_effort(value: Any) -> str:
+    effort = value.strip().lower() if isinstance(value, str) else ""
+    if effort not in _EFFORTS:
+        raise ValueError("must be low, medium, high, xhigh or max")
+    return "high" if effort == "xhigh" else effort
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One member of a request's body.
@@ -87,11 +95,13 @@ class Place:
         path: the keys that lead to it, one or two.
         read: what the API's value means in Ollama's terms; raises ValueError for one that Ollama refuses.
         write: the other way round.
+        fallback: it counts only where no other place says anything, and cannot say all that the others can.
     """
 
     path: tuple[str, ...]
     read: Callable[[Any], Any] = _as_it_is
     write: Callable[[Any], Any] = _as_it_is
+    fallback: bool = False
 
     def find(self, document: Mapping[str, Any]) -> Any:
         """Return the value in `document`, None where there is none; raises ValueError where it has no place."""
@@ -111,6 +121,16 @@ class Place:
         patch[self.path[-1]] = self.write(value)
 
 
+def leading(places: tuple[Place, ...], document: Mapping[str, Any]) -> Place:
+    """Return the one of a parameter's places that Ollama reads in `document`.
+
+    That is the first, but an object that is there hides what stands beside it: with ``reasoning``, even an empty one,
+    ``reasoning_effort`` means nothing.
+    """
+    inside = (place for place in places if len(place.path) > 1 and isinstance(document.get(place.path[0]), dict))
+    return next((place for place in inside if not place.fallback), places[0])
+
+
 _NUMBERS: Final = frozenset({"num_ctx", "num_predict", "temperature", "top_p", "top_k", "seed", "n"})
 _EFFORT: Final = (Place(("reasoning", "effort"), _read_effort, _write_effort),)
 _KEEP_ALIVE: Final = (Place(("keep_alive",), read_lifetime, write_lifetime),)
@@ -128,6 +148,7 @@ _OPENAI: Final = _members("temperature", "top_p", "seed", "n", "stop", "presence
 _V1: Final[dict[str, dict[str, tuple[Place, ...]]]] = {
     "/v1/chat/completions": {
         **_OPENAI,
+        # Ollama does not know the second; its newer name in OpenAI's own API.
         "num_predict": (_member("num_predict", "max_tokens"), _member("num_predict", "max_completion_tokens")),
         "think": (Place(("reasoning_effort",), _read_effort, _write_effort), *_EFFORT),
     },
@@ -141,7 +162,10 @@ _V1: Final[dict[str, dict[str, tuple[Place, ...]]]] = {
         **_members("temperature", "top_p", "top_k"),
         "num_predict": (_member("num_predict", "max_tokens"),),
         "stop": (Place(("stop_sequences",)),),
-        "think": (Place(("thinking", "type"), _read_thinking, _write_thinking),),
+        "think": (
+            Place(("thinking", "type"), _read_thinking, _write_thinking),
+            Place(("output_config", "effort"), _read_output_effort, fallback=True),
+        ),
     },
 }
 _GENERATE: Final = ("/api/generate", "/api/chat")

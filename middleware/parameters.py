@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from middleware.parameter_places import ROUTES, Place, places
+from middleware.parameter_places import ROUTES, Place, leading, places
 from middleware.parameter_rules import Anything, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
 from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.errors import Refused
@@ -30,17 +30,24 @@ class _Step:
     def apply(self, document: Mapping[str, Any], patch: dict[str, Any]) -> None:
         """Add what has to change to `patch`; raises ValueError or NotAllowed."""
         endless = self.name == _ENDLESS
-        absent = True
+        lead = leading(self.places, document)
+        said = False
+        asked = None
         for place in self.places:
             written = place.find(document)
             if written is not None:
-                absent = False
                 value = place.read(written)
                 wanted = self.rule.judge(value, endless=endless)
                 if wanted is not value:
-                    place.put(patch, wanted)
-        if absent and (value := self.rule.missing(endless=endless)) is not None:
-            self.places[0].put(patch, value)
+                    (lead if place.fallback else place).put(patch, wanted)
+                if place is lead or place.fallback:
+                    said = True
+                else:
+                    asked = wanted  # where Ollama does not read it, and it would not hold
+        if not said:
+            value = self.rule.missing(endless=endless) if asked is None else asked
+            if value is not None:
+                lead.put(patch, value)
 
 
 class Parameters:

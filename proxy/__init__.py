@@ -2,7 +2,7 @@
 
 The kernel (``asgi``, ``units``, ``errors``, ``routes``, ``models``, ``blobs``, ``jsontext``, ``multipart``,
 ``content``, ``naming``, ``body``, ``exchange``, ``quotas``, ``services``, ``dialects``, ``lines``, ``explain``,
-``genai``) is what plugins import; it imports nothing else of ours.
+``genai``, ``address``) is what plugins import; it imports nothing else of ours.
 """
 
 from typing import Final

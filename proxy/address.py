@@ -1,22 +1,44 @@
 """Who is at the other end, when other proxies stand between."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Final
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final, Literal
 
 from proxy.asgi import Scope, header_values
 
-Network = IPv4Network | IPv6Network
+Trusted = IPv4Network | IPv6Network | Literal["unix"]
+"""A network of proxies, or all who call by a unix socket."""
 
 UNIX: Final = "unix"
 
+_FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"})
 
-def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
-    """Return the address of the caller.
 
-    That is the peer, unless the peer is one of the `trusted` proxies (or a unix socket while any is listed): then the
-    rightmost address in X-Forwarded-For that is not a trusted proxy itself. What a client wrote further left is never
-    believed; an entry that is no address ends the search.
+@lru_cache(maxsize=4096)
+def read_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the IP address in `text`, None where there is none.
+
+    One of IPv4 that came over an IPv6 socket (``::ffff:192.0.2.1``) is one of IPv4.
+    """
+    try:
+        ip = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip
+
+
+def is_forwarded(scope: Scope) -> bool:
+    """Whether a request says that somebody passes it on for its client, trusted or not."""
+    return any(name in _FORWARDED for name, _ in scope["headers"])
+
+
+def client_address(scope: Scope, trusted: Sequence[Trusted]) -> str:
+    """Return the address of the caller, ``unix`` of one who called by a unix socket.
+
+    That is the peer, unless the peer is one of the `trusted` proxies: then the rightmost address in X-Forwarded-For
+    that is not a trusted proxy itself. What a client wrote further left is never believed; an entry that is no address
+    ends the search.
     """
     peer = scope.get("client")
     address: str = peer[0] if peer else UNIX
@@ -25,9 +47,7 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
     hops = b",".join(header_values(scope["headers"], b"x-forwarded-for")).decode("latin-1").split(",")
     for hop in reversed(hops):
         candidate = _strip_port(hop.strip())
-        try:
-            ip_address(candidate)
-        except ValueError:
+        if read_address(candidate) is None:
             return address
         address = candidate
         if not _is_trusted(address, trusted):
@@ -35,17 +55,11 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
     return address
 
 
-def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+def _is_trusted(address: str, trusted: Sequence[Trusted]) -> bool:
     if address == UNIX:
-        return True
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    if mapped is not None:
-        ip = mapped
-    return any(ip.version == network.version and ip in network for network in trusted)
+        return UNIX in trusted
+    ip = read_address(address)
+    return ip is not None and any(network != UNIX and ip in network for network in trusted)
 
 
 def _strip_port(text: str) -> str:

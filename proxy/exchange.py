@@ -14,7 +14,7 @@ from proxy import jsontext
 from proxy.asgi import Header, Message, Receive, Scope, Send, header, over, without
 from proxy.body import BodyBudget
 from proxy.content import ENCODING, decoded
-from proxy.errors import ClientGone, Flavor, Outcome, ProxyError, Refused
+from proxy.errors import Flavor, Outcome, ProxyError, Refused
 from proxy.models import ModelName
 from proxy.models import parse as parse_model
 from proxy.naming import names_in
@@ -181,11 +181,11 @@ class Exchange:
         self.gave_up: str | None = None
         # pool
         self.need: object = None  # what it needs of a backend, see proxy/need.py
+        self.history: list[Attempt] = []
         # dispatch
         self.backend: str | None = None
         self.tried: list[str] = []
         self.attempts = 0
-        self.history: list[Attempt] = []
         self.reason: str | None = None
         self.committed = False
         self.first_byte_at: float | None = None
@@ -275,7 +275,7 @@ class Exchange:
         self._replay = self._body is not None
 
     async def body(self) -> bytes:
-        """Read the whole body, once; raises Refused (413, 503) beyond its bounds and ClientGone."""
+        """Read the whole body, once; raises Refused (408, 413, 503) beyond its bounds and ClientGone."""
         if self._body is None and self.route is not None and self.route.open:
             self._body = b""  # it means nothing there, and no stranger's takes up memory
         if self._body is not None:
@@ -283,21 +283,9 @@ class Exchange:
         declared = int(header(self.scope["headers"], b"content-length") or 0)
         if declared:
             self._hold(declared)
-        parts: list[bytes] = []
-        size = 0
         began = monotonic()
-        while True:
-            message = await self._source()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._held:
-                self._hold(size - self._held)
-            if not message.get("more_body", False):
-                break
+        self._body = await self._bodies.read(self._source, self._hold_all)
         self.reading = monotonic() - began
-        self._body = b"".join(parts)
         self._replay = True
         self._parsed = False
         return self._body
@@ -328,8 +316,8 @@ class Exchange:
         match = self.match
         if not isinstance(match, Match):
             return {}
-        body = await self.body()
-        return names_in(match, await self.json() if match.route.body == "json" else None, body, self.scope)
+        await self.body()
+        return names_in(match, await self.json() if match.route.body == "json" else None, self._text, self.scope)
 
     def edit(self, patch: Mapping[str, Any]) -> None:
         """Merge `patch` into the JSON body that `json` returned; every other byte of it stays as it is.
@@ -372,6 +360,10 @@ class Exchange:
         self._bodies.hold(more, already=self._held)
         self._held += more
 
+    def _hold_all(self, size: int) -> None:
+        if size > self._held:
+            self._hold(size - self._held)
+
     def _text(self) -> bytes:
         """Return the body without its Content-Encoding."""
         if self._plain is None:
@@ -387,7 +379,7 @@ class Exchange:
         try:
             if self._document is None and match.route.body == "json":
                 self._document = jsontext.load(self._text())
-            names = names_in(match, self._document, self._body or b"", self.scope)
+            names = names_in(match, self._document, self._text, self.scope)
         except Refused:
             names = {}
         self._model = parse_model(next(iter(names.values()))) if names else None

@@ -47,7 +47,7 @@ CONTROL: Final = frozenset(
 )
 """The members that Ollama knows, as they are written; in any other spelling they are refused."""
 
-_OBJECTS: Final = ("options", "reasoning", "thinking")
+_OBJECTS: Final = ("options", "reasoning", "thinking", "output_config")
 """Members that are objects whose own members are control keys too."""
 
 

@@ -20,6 +20,7 @@ KERNEL = frozenset(
     for name in (
         "asgi", "units", "errors", "routes", "models", "blobs", "jsontext", "multipart", "content", "naming", "body",
         "exchange", "quotas", "services", "dialects", "lines", "explain", "genai",
+        "address",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"
@@ -89,8 +90,8 @@ WRITERS = {
     "queue": {"proxy.scheduler", "proxy.dispatch"},  # which takes the lease
     "retry": {"middleware.retry", "middleware.retrying.fallback"},
     "pool": {"proxy.need"},
-    "dispatch": {"proxy.dispatch", "proxy.manage", "proxy.endpoint", "proxy.pool", "middleware.retrying.hedge"},
-    # who answers, who chose, and who says which of two answers counts
+    "dispatch": {"proxy.dispatch", "proxy.manage", "proxy.endpoint", "middleware.retrying.hedge"},
+    # who answers, who says who would, and who says which of two answers counts
     "body": set(),
 }
 """By the sections of `Exchange`. Whoever else writes there is one too many."""

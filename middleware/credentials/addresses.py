@@ -1,18 +1,22 @@
 """Callers that are known by where they call from."""
 
 from collections.abc import Iterable
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Annotated
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from middleware.credentials.caller import Caller
+from proxy.address import read_address
 from proxy.units import PolicyName
+
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
 def _network(text: str) -> str:
-    ip_network(text)
+    network = ip_network(text)
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        raise ValueError("addresses of IPv4 are written as such, whatever socket they come over")
     return text
 
 
@@ -46,17 +50,7 @@ class Addresses:
 
     def caller(self, address: str) -> Caller | None:
         """Return who calls from `address`, None where it is in no entry (or is none, as of a unix socket)."""
-        ip = _parsed(address)
+        ip = read_address(address)
         if ip is None:
             return None
         return next((caller for network, caller in self._entries if ip in network), None)
-
-
-@lru_cache(maxsize=1024)
-def _parsed(address: str) -> IPv4Address | IPv6Address | None:
-    """Read an address; one of IPv4 that came over an IPv6 socket is one of IPv4."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return None
-    return getattr(ip, "ipv4_mapped", None) or ip

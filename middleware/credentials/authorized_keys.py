@@ -22,7 +22,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from middleware.credentials.caller import Caller
+from middleware.credentials.caller import Caller, unauthorized
 
 KIND: Final = "ssh-ed25519"
 
@@ -50,6 +50,12 @@ class AuthorizedKey:
     public: Ed25519PublicKey = field(repr=False)
     caller: Caller
     expires: float | None = None
+
+    def usable(self, now: float) -> Caller:
+        """Return who has it; raises Refused (401) where it has expired."""
+        if self.expires is not None and now >= self.expires:
+            raise unauthorized("the key has expired")
+        return self.caller
 
 
 AuthorizedKeys = Mapping[bytes, AuthorizedKey]

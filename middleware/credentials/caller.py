@@ -8,6 +8,9 @@ from proxy.errors import Refused
 
 REALM: Final = "ollama-proxy"
 
+UNFIT: Final = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+"""Characters that no name may have, for a character class: they end lines, steer terminals or turn the text around."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:

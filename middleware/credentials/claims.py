@@ -11,14 +11,14 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from middleware.credentials.caller import Caller, insufficient_scope, unauthorized
+from middleware.credentials.caller import UNFIT, Caller, insufficient_scope, unauthorized
 from proxy.errors import Refused
 from proxy.units import PolicyName
 
 Path = tuple[str, ...]
 
 _SEGMENT: Final = re.compile(r'"([^"]+)"|((?:[^."\\]|\\.)+)')
-_NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
+_NAME: Final = re.compile(rf"[^{UNFIT}]{{1,256}}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # scope-token of RFC 6749, section 3.3
 _SCOPE_CLAIMS: Final = frozenset({("scope",), ("scp",)})
 

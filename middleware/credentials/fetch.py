@@ -3,13 +3,14 @@
 import asyncio
 import ssl
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 import orjson
+
+from proxy.address import read_address
 
 MAX_BYTES: Final = 512 * 1024
 """Bytes of an answer; a large key set has some 20 KiB."""
@@ -51,10 +52,8 @@ def check_url(url: str, *, plain_http: bool) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    ip = read_address(host)
+    return host == "localhost" if ip is None else ip.is_loopback
 
 
 class Fetcher:

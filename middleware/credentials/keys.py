@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from hmac import compare_digest
 from typing import Final, Self
 
-from middleware.credentials.caller import Caller, unauthorized
+from middleware.credentials.caller import UNFIT, Caller, unauthorized
 
 PREFIX: Final = "op_"
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _KEY: Final = re.compile(r"op_([0-9A-Za-z]{12})_([0-9A-Za-z]{32})")
-NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+NAME: Final = re.compile(rf"[^{UNFIT}]{{1,200}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def new_key(
 ) -> tuple[str, KeyEntry]:
     """Make a key; returns it, to be shown once, and its entry for the file. Raises ValueError for a bad name."""
     if not NAME.fullmatch(name):
-        raise ValueError("a name has 1 to 200 characters, none of them a control character")
+        raise ValueError("a name has 1 to 200 characters, none of which controls how text is shown")
     key_id, secret = _random(12), _random(32)
     entry = KeyEntry(name, key_id, SecretHash.of(secret), tenant, policy, created=now, expires=expires)
     return f"{PREFIX}{key_id}_{secret}", entry
@@ -114,15 +114,26 @@ class Keys:
         known = (entry.hash if entry else _NOBODY).matches(match[2] if match else "")
         if entry is None or not known:
             raise unauthorized("the API key is not known")
-        if entry.disabled:
-            raise unauthorized("the API key is disabled")
-        if entry.expires is not None and now >= entry.expires:
-            raise unauthorized("the API key has expired")
-        return Caller(entry.name, entry.tenant, entry.policy)
+        return _caller(entry, now)
 
-    def named(self, name: str) -> Caller | None:
-        """Return the caller that `name` (a key's name or id) stands for, without his key; for ``explain``."""
-        for entry in self._entries.values():
-            if name in (entry.name, entry.id):
-                return Caller(entry.name, entry.tenant, entry.policy)
-        return None
+    def named(self, name: str, now: float) -> Caller | None:
+        """Return whom `name` (a key's id, or a name) stands for, without his key; for ``explain``.
+
+        Of several keys of one name the first that can be used counts. Raises Refused (401) where none can.
+        """
+        by_id = self._entries.get(name)
+        found = [by_id] if by_id else [entry for entry in self._entries.values() if entry.name == name]
+        usable = [entry for entry in found if not (entry.disabled or _is_over(entry, now))]
+        return _caller((usable or found)[0], now) if found else None
+
+
+def _caller(entry: KeyEntry, now: float) -> Caller:
+    if entry.disabled:
+        raise unauthorized("the API key is disabled")
+    if _is_over(entry, now):
+        raise unauthorized("the API key has expired")
+    return Caller(entry.name, entry.tenant, entry.policy)
+
+
+def _is_over(entry: KeyEntry, now: float) -> bool:
+    return entry.expires is not None and now >= entry.expires

@@ -6,9 +6,12 @@ since 1970>`` and signs the text ``POST,/api/chat?ts=1767225600`` (``api/client.
     Authorization: <base64 of the SSH public key>:<base64 of the signature>
 
 A prefix that the client was given in its URL is not part of that text. What is signed is the method, the path and the
-whole query, not the body, so this belongs behind TLS like every other credential; a signature that was seen is not
-taken a second time. Ed25519 signatures hold no random part, so two equal requests within one second have the same one,
-and the second of them is refused.
+whole query, not the body, so this belongs behind TLS like every other credential, and a signature that was seen is not
+taken a second time.
+
+Ed25519 signatures hold no random part, so two equal requests within one second have the same one: ``ollama run`` asks
+``/api/show`` twice as it starts. What comes over the connection that brought it first comes from the same client and is
+no replay, so for a moment it is taken there. Everywhere else, and ever after, it is refused.
 """
 
 import binascii
@@ -33,16 +36,29 @@ WINDOW: Final = 300.0
 MOST_SEEN: Final = 100_000
 """Signatures remembered within the window. Only listed keys can fill it; beyond it signed requests wait, with 503."""
 
+AGAIN: Final = 2.0
+"""Seconds in which a client may use a signature again over its connection: its time stamps count seconds."""
+
+Connection = tuple[str, int]
+"""Address and port of the other end, which no two open connections share."""
+
 _log = structlog.get_logger("ollama_proxy.auth")
 
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """What a signature covers. `path` is the decoded one, without the prefix; `query` is raw."""
+    """A request with a signature, which covers method, path and query.
+
+    Attributes:
+        path: the decoded one, without the prefix.
+        query: as it was sent.
+        connection: what it came over; None where that may be shared by several clients.
+    """
 
     method: str
     path: str
     query: bytes
+    connection: Connection | None = None
 
     @property
     def text(self) -> bytes:
@@ -51,14 +67,23 @@ class SignedRequest:
 
 
 class Replays:
-    """Which signatures were used, for as long as their time stamps are taken; in buckets, one for each second."""
+    """Which signatures were used, for as long as their time stamps are taken; in buckets, one for each second.
 
-    def __init__(self) -> None:
-        self._seen: dict[int, set[bytes]] = {}
+    Args:
+        since: seconds since 1970 from which on nothing was forgotten.
+    """
+
+    def __init__(self, since: float = 0.0) -> None:
+        self._since = int(since)
+        self._seen: dict[int, dict[bytes, tuple[Connection, float] | None]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
+
+    def covers(self, stamp: int) -> bool:
+        """Whether a signature of that second would be known here if it had been used."""
+        return stamp >= self._since
 
     def first(self, stamp: int, signed: bytes, now: float, window: float) -> bool:
         """Note the digest of a signed text; False where it was noted before. Raises Refused (503): no room."""
@@ -66,19 +91,31 @@ class Replays:
             self._count -= len(self._seen.pop(old))
         if self._count >= MOST_SEEN:
             raise unavailable("too many signed requests; try again later", retry_after=1.0)
-        bucket = self._seen.setdefault(stamp, set())
+        bucket = self._seen.setdefault(stamp, {})
         if signed in bucket:
             return False
-        bucket.add(signed)
+        bucket[signed] = None
         self._count += 1
         return True
+
+    def let_in(self, stamp: int, signed: bytes, connection: Connection | None, now: float) -> None:
+        """Note over which connection a signature that was the first was let in."""
+        bucket = self._seen.get(stamp)
+        if connection is not None and bucket is not None:  # it may have grown too old meanwhile
+            bucket[signed] = connection, now
+
+    def again(self, stamp: int, signed: bytes, connection: Connection | None, now: float) -> bool:
+        """Whether it was let in over this connection a moment ago."""
+        known = self._seen.get(stamp, {}).get(signed)
+        return known is not None and known[0] == connection and now - known[1] < AGAIN
 
 
 class OllamaKeys:
     """Verifies signatures against the listed keys.
 
-    With a store that proxies share, a signature is taken once by all of them together; while that store cannot be
-    reached, once by each.
+    With a store that proxies share, a signature is taken once by all of them together, whichever of them is started
+    anew. Without one, and while it cannot be reached, it is taken once by each, but never by one that was started after
+    it was made: it may have been used before that.
 
     Args:
         window: seconds that a client's clock may be off.
@@ -110,22 +147,27 @@ class OllamaKeys:
             raise unauthorized("the signature is too old or its clock is off: compare the clocks")
         if key is None or not _verifies(key, _decoded(encoded_signature), request.text):
             raise unauthorized("the signature is wrong or its key is not listed")
-        if key.expires is not None and now >= key.expires:
-            raise unauthorized("the key has expired")
+        caller = key.usable(now)
         signed = blake2b(key.blob + request.text, digest_size=16).digest()
-        if not self._replays.first(stamp, signed, now, self._window) or not await self._first_anywhere(signed):
-            raise unauthorized("the signature was used before; sign each request anew")
-        return key.caller
+        if not self._replays.again(stamp, signed, request.connection, now):
+            first = self._replays.first(stamp, signed, now, self._window)
+            if not first or not await self._first_anywhere(stamp, signed):
+                raise unauthorized("the signature was used before; sign each request anew")
+            self._replays.let_in(stamp, signed, request.connection, now)
+        return caller
 
-    async def _first_anywhere(self, signed: bytes) -> bool:
-        if self._store is None:
-            return True
-        try:
-            admission = await self._store.admit([Quota(f"ollama-signature/{signed.hex()}", requests=self._once)])
-        except StoreUnavailable as error:
-            _log.warning("signatures_remembered_by_this_process_only", problem=str(error))
-            return True
-        return not admission.full
+    async def _first_anywhere(self, stamp: int, signed: bytes) -> bool:
+        """Whether nobody took the signature before; raises Refused (401) where nobody can know."""
+        if self._store is not None:
+            try:
+                admission = await self._store.admit([Quota(f"ollama-signature/{signed.hex()}", requests=self._once)])
+            except StoreUnavailable as error:
+                _log.warning("signatures_remembered_by_this_process_only", problem=str(error))
+            else:
+                return not admission.full
+        if not self._replays.covers(stamp):
+            raise unauthorized("the signature was made before this proxy was started; send the request again")
+        return True
 
 
 def _decoded(text: str) -> bytes:

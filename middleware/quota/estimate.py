@@ -6,7 +6,6 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from middleware.quota.options import Estimate
-from proxy.errors import Flavor
 from proxy.exchange import Exchange
 from proxy.routes import Route
 
@@ -17,12 +16,13 @@ IMAGE_TOKENS: Final = 768
 SMALL: Final = 16 * 1024
 """Bytes of a body in which a picture would not matter."""
 
-_BOUNDS: Final[Mapping[Flavor, tuple[str, ...]]] = {
-    "ollama": ("num_predict",),
-    "openai": ("max_completion_tokens", "max_tokens", "max_output_tokens"),
-    "anthropic": ("max_tokens",),
-    "text": (),
+_BOUNDS: Final[Mapping[str, str]] = {
+    "/v1/chat/completions": "max_tokens",
+    "/v1/completions": "max_tokens",
+    "/v1/responses": "max_output_tokens",
+    "/v1/messages": "max_tokens",
 }
+"""The member that says how long an answer may be, by route; on Ollama's own routes ``num_predict`` in the options."""
 
 
 class Expected(NamedTuple):
@@ -41,13 +41,11 @@ def expect(route: Route, document: Mapping[str, Any], estimate: Estimate) -> Exp
     images = list(_images(document)) if size > SMALL else []
     prompt = (size - sum(map(len, images))) // BYTES_PER_TOKEN + IMAGE_TOKENS * len(images)
     output = estimate.output if route.stream is not None else 0  # the other routes only read: embeddings
-    source = document.get("options") if route.flavor == "ollama" else document
+    source = document if route.path in _BOUNDS else document.get("options")
     if output and isinstance(source, dict):
-        for name in _BOUNDS[route.flavor]:
-            bound = source.get(name)
-            if isinstance(bound, int) and bound >= 0:
-                output = int(bound)
-                break
+        bound = source.get(_BOUNDS.get(route.path, "num_predict"))
+        if isinstance(bound, int) and bound > 0:  # nothing and less are no bound
+            output = int(bound)
     return Expected(prompt, min(prompt + output, estimate.max))
 
 

@@ -24,27 +24,24 @@ def announce(headers: list[Header], levels: Sequence[Level], names: Sequence[str
     Clients expect each of OpenAI's fields once, so they tell of the counter with the least left, that of another entry
     of the chain included.
     """
-    for unit, fields in _OPENAI.items():
-        counters = [level for level in levels if level.unit == unit]
-        if counters:
-            _announce_tightest(headers, fields, min(counters, key=_left))
+    tightest: dict[Unit, Level] = {}
     policies, states = [], []
     for level in levels:
-        window = level.window
+        unit, window, left = level.unit, level.window, level.left
         if window is None:
             name = f'"{names[level.quota]}-streams"'
             policies.append(f"{name};q={level.amount}{_UNITS['streams']}")
-            states.append(f"{name};r={level.left}")
-        else:
-            name = f'"{names[level.quota]}-{level.unit}-{window.period}"'
-            policies.append(f"{name};q={level.amount};w={ceil(window.rate.per)}{_UNITS[level.unit]}")
-            states.append(f"{name};r={level.left};t={ceil(level.resets_in)}")
+            states.append(f"{name};r={left}")
+            continue
+        name = f'"{names[level.quota]}-{unit}-{window.period}"'
+        policies.append(f"{name};q={level.amount};w={ceil(window.rate.per)}{_UNITS[unit]}")
+        states.append(f"{name};r={left};t={ceil(level.resets_in)}")
+        if unit not in tightest or left < tightest[unit].left:
+            tightest[unit] = level
+    for unit, level in tightest.items():
+        _announce_tightest(headers, _OPENAI[unit], level)
     headers.append((b"ratelimit-policy", ", ".join(policies).encode()))
     headers.append((b"ratelimit", ", ".join(states).encode()))
-
-
-def _left(level: Level) -> int:
-    return level.left
 
 
 def _announce_tightest(headers: list[Header], fields: tuple[bytes, bytes, bytes], level: Level) -> None:

@@ -36,6 +36,10 @@ class Rule:
             raise ValueError(f"{limit.name}: by must name at least one of identity, tenant, address and model")
         if not (limit.requests or limit.tokens or limit.streams):
             raise ValueError(f"{limit.name} limits nothing: give requests, tokens or streams")
+        for windows in self._shared[:2]:
+            # They would be one counter, which each request would add to twice.
+            if len({window.place(0.0) for window in windows}) < len(windows):
+                raise ValueError(f"{limit.name}: two rates are for the same time; keep the smaller one")
 
     def quota(self, exchange: Exchange) -> Quota:
         """Return the quota that the request falls under."""

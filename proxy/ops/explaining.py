@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
+from urllib.parse import unquote
 
 import orjson
 
@@ -120,7 +121,7 @@ async def _exchange(routes: RouteTable, supposed: Supposed) -> Exchange:
         "type": "http",
         "method": supposed.method,
         "scheme": "http",
-        "path": path,
+        "path": unquote(path),
         "root_path": "",
         "query_string": query.encode(),
         "headers": headers,

@@ -1,13 +1,9 @@
 """Who may change something by the ops routes, beyond what `auth` and `access` in the chain decide."""
 
-from ipaddress import ip_address
-
-from proxy.address import UNIX
+from proxy.address import UNIX, is_forwarded, read_address
 from proxy.asgi import Scope, header
 from proxy.errors import Refused
 from proxy.exchange import Exchange
-
-_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 
 
 def check_change(exchange: Exchange) -> None:
@@ -26,7 +22,7 @@ def check_change(exchange: Exchange) -> None:
         raise Refused(403, "a page of another origin may not change anything here", code="cross_origin")
     if exchange.identity is not None:
         return
-    if not _local_address(exchange.client) or any(header(headers, name) is not None for name in _FORWARDED):
+    if not _local_address(exchange.client) or is_forwarded(exchange.scope):
         raise Refused(
             403,
             "nobody knows who you are, so that you may change something only from the machine the proxy runs on; "
@@ -48,11 +44,8 @@ def _foreign(scope: Scope, host: str) -> bool:
 def _local_address(address: str) -> bool:
     if address == UNIX:
         return True
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return False
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+    ip = read_address(address)
+    return ip is not None and ip.is_loopback
 
 
 def _local_name(host: str) -> bool:

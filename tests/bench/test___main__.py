@@ -33,6 +33,16 @@ def test_compare_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.C
     assert all(run["errors"] == 0 for run in found["runs"])
 
 
+def test_what_credentials_cost_is_a_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "measure", lambda: {"API key": [5.0, 6.0, 9.0]})
+    file = tmp_path / "out.json"
+    assert program.main(["--only", "credentials", "--json", str(file)]) == 0
+    assert "| API key                    |                   6 |        5 to 9 |" in capsys.readouterr().out
+    assert orjson.loads(file.read_bytes())["credentials"] == {"API key": [5.0, 6.0, 9.0]}
+
+
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         program.main(["--only", "nothing"])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from config.addresses import Address, Network, Url
+from config.addresses import Address, Network, Permissions, Url
 from proxy.units import Context, Mistake
 
 URLS: TypeAdapter[Url] = TypeAdapter(Url)
@@ -101,13 +101,14 @@ def test_a_url_from_the_environment_is_shown_as_it_was_written() -> None:
     assert URLS.validate_python("http://h:1", context=context).shown == "http://h:1"
 
 
-@pytest.mark.parametrize("text", ["10.0.0.0/8", "10.0.0.7", "fd00::/8", "::1"])
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "10.0.0.7", "fd00::/8", "::1", "unix"])
 def test_networks(text: str) -> None:
     assert str(Network.parse(text)).startswith(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"), [("10.0.0.1/8", "write 10.0.0.0/8"), ("10.0.0.0/33", None), ("x", None), ("", None)]
+    ("text", "hint"),
+    [("10.0.0.1/8", "write 10.0.0.0/8"), ("10.0.0.0/33", None), ("x", None), ("unix:/x", None), ("", None)],
 )
 def test_what_is_no_network(text: str, hint: str | None) -> None:
     with pytest.raises(Mistake, match="expected a network") as caught:
@@ -115,9 +116,21 @@ def test_what_is_no_network(text: str, hint: str | None) -> None:
     assert caught.value.hint == hint
 
 
+@pytest.mark.parametrize(("text", "permissions"), [("0660", 0o660), ("0600", 0o600), ("0777", 0o777), ("0000", 0)])
+def test_permissions(text: str, permissions: int) -> None:
+    assert Permissions.parse(text) == permissions
+    assert Permissions.show(permissions) == text
+
+
+@pytest.mark.parametrize("value", [660, 0o660, "660", "0o660", "0680", "06600", "0660 ", "rw-rw----", "", None, True])
+def test_what_is_no_permissions(value: object) -> None:
+    with pytest.raises(Mistake, match="expected permissions like 0660"):
+        Permissions.parse(value)
+
+
 @given(st.text())
 def test_nothing_else_is_raised(text: str) -> None:
-    for parse in (Address.parse, Url.parse, Network.parse):
+    for parse in (Address.parse, Url.parse, Network.parse, Permissions.parse):
         try:
             parse(text)
         except Mistake:
@@ -128,3 +141,4 @@ def test_editors_learn_what_they_look_like() -> None:
     assert TypeAdapter(Address).json_schema()["examples"]
     assert URLS.json_schema()["examples"]
     assert TypeAdapter(Annotated[str, Network()]).json_schema()["examples"]
+    assert TypeAdapter(Annotated[int, Permissions()]).json_schema()["examples"]

@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import ollama
@@ -156,6 +157,29 @@ async def test_no_parameter_is_hidden_behind_what_looks_like_an_image(place: Pla
     answer = await place.client.post("/api/generate", content=body)
     assert answer.status_code == 400
     assert not place.relayed()
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens"),
+    [
+        ({}, 5),
+        ({"max_tokens": 1000}, 5),
+        ({"max_completion_tokens": 1000}, 5),
+        ({"max_completion_tokens": 3}, 3),
+        ({"max_completion_tokens": 3, "max_tokens": -1}, 5),
+        ({"max_completion_tokens": 3, "max_tokens": None}, 3),
+        ({"options": {"num_predict": 1000}, "num_predict": 1000}, 5),
+    ],
+)
+async def test_no_member_of_a_body_lifts_the_bound_of_an_answer(asked: dict[str, Any], tokens: int) -> None:
+    body = {"model": ALLOWED, "messages": [{"role": "user", "content": "x"}], **asked}
+    async with (
+        Ollama(ALLOWED, tokens=50) as sim,
+        running(sim.url, middleware=[{"parameters": {"num_predict": {"max": 5}}}]) as proxy,
+        httpx.AsyncClient(base_url=proxy.url) as client,
+    ):
+        answer = await client.post("/v1/chat/completions", json=body)
+        assert answer.json()["usage"]["completion_tokens"] == tokens
 
 
 async def test_lists_show_only_what_may_be_used(place: Place) -> None:

@@ -95,6 +95,7 @@ async def test_two_proxies_spend_one_budget_to_the_token(tmp_path: Path, seed: i
                     most = max(most, tokens.used)
                     await asyncio.wait([load], timeout=0.002)
                 await load
+                await use_up(one, choice)  # what was only reserved when the others left
                 lines = [*await one.stop(), *await two.stop()]
             running, spent = await watcher.look([ME])
             await watcher.aclose()

@@ -16,7 +16,7 @@ from proxy.errors import Refused, UpstreamError
 from proxy.exchange import Exchange
 from proxy.models import parse as parse_model
 from proxy.simulator import gojson, names
-from tests.support.asgi import Answer, call, make_exchange, ok, unread
+from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, unread
 
 FORM = [("content-type", "multipart/form-data; boundary=b")]
 
@@ -53,6 +53,38 @@ def refusal(answer: Answer) -> tuple[int, str]:
 # Routes
 
 CHAT = b'{"model":"llama3.2"}'
+
+
+SEARCH = b'"tools":[{"type":"function","name":"x"},{"type":"web_search_20250305","name":"web_search"}]'
+
+
+@pytest.mark.parametrize(
+    ("routes", "path", "body", "allowed"),
+    [
+        ((), "/v1/messages", b'{"model":"a",%b}' % SEARCH, False),
+        ((), "/v1/responses", b'{"model":"a","tools":[{"type":"web_search"}]}', False),
+        ((), "/v1/messages", b'{"model":"a","tools":[{"Type":"web_search"}]}', False),
+        ((), "/v1/messages", b'{"model":"a","tools":[{"type":"function","TYPE":"web_search"}]}', False),
+        ((), "/v1/messages", b'{"model":"a","tools":[{"type":"custom","name":"web_search"}]}', True),
+        ((), "/v1/messages", b'{"model":"a","tools":[{"name":"web_search","input_schema":{"type":"object"}}]}', True),
+        ((), "/v1/messages", b'{"model":"a","tools":[]}', True),
+        ((), "/v1/messages", b'{"model":"a","tools":null}', True),
+        ((), "/v1/messages", b'{"model":"a","tools":["web_search",{"type":7}]}', True),
+        ((), "/api/chat", b'{"model":"a",%b}' % SEARCH, True),  # which runs no tool itself
+        (("account",), "/v1/messages", b'{"model":"a",%b}' % SEARCH, True),
+        (("/api/experimental/web_search",), "/v1/messages", b'{"model":"a",%b}' % SEARCH, True),
+        (("POST /api/experimental/web_search",), "/v1/responses", b'{"model":"a",%b}' % SEARCH, True),
+        (("GET /api/experimental/web_search",), "/v1/responses", b'{"model":"a",%b}' % SEARCH, False),
+    ],
+)
+async def test_who_may_not_search_by_the_operators_account_cannot_let_a_model_do_it(
+    routes: Sequence[str], path: str, body: bytes, allowed: bool
+) -> None:
+    answer = await ask(Access(ok, routes=("inference", *routes)), "POST", path, body)
+    if allowed:
+        assert answer.status == 200
+    else:
+        assert refusal(answer) == (403, "tool_not_allowed")
 
 
 @pytest.mark.parametrize(
@@ -509,3 +541,7 @@ async def test_real_clients_of_the_form() -> None:
     )
     assert (await call(Access(ok, models=["whisper"]), exchange)).status == 200
     assert exchange.model == parse_model("whisper")
+
+
+async def test_nothing_of_it_runs_per_chunk() -> None:
+    assert await hands_send_on(Access, make_exchange(body=b'{"model":"llama3.2"}'))

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,13 @@ from middleware.credentials.introspection import IntrospectionOptions
 from middleware.credentials.jwt_options import JwtOptions
 from middleware.credentials.key_file import add_key, revoke_keys
 from middleware.credentials.keys import new_key
+from proxy.asgi import ASGIApp
 from proxy.errors import render
 from proxy.exchange import Exchange
 from proxy.explain import Explains
 from proxy.services import Keepsakes, Policies
 from tests.conftest import Need
-from tests.support.asgi import call, make_exchange, ok, unread
+from tests.support.asgi import call, hands_send_on, make_exchange, ok, unread
 from tests.support.clock import ManualClock
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
 from tests.support.provider import Provider, http, provider
@@ -197,6 +199,7 @@ class Everything:
         listed = team.file.parent / "authorized_keys"
         listed.write_text(f'tenant="physics",policy="research" {key.line}\n')
         self.keepsakes = Keepsakes()
+        self.ports = count(1024)
         self.auth = self.loaded()
 
     def loaded(self) -> Auth:
@@ -230,11 +233,14 @@ class Everything:
         headers: list[tuple[str, str]] | None = None,
         *,
         client: str = "127.0.0.1",
+        port: int | None = None,
         peer: object = None,
+        stamp: float | None = None,
     ) -> tuple[int | None, str | None, str | None]:
-        """Return status, identity and policy."""
-        query = f"ts={int(self.team.clock.time())}".encode()
+        """Return status, identity and policy; each comes over a connection of its own unless `port` says which."""
+        query = f"ts={int(stamp or self.team.clock.time())}".encode()
         exchange = make_exchange("POST", path, headers=headers or [], client=client, query=query)
+        exchange.scope["client"] = (client, port or next(self.ports))
         if peer:
             exchange.scope["state"]["tls_peer"] = peer
         answer = await call(self.auth, exchange)
@@ -314,6 +320,28 @@ async def test_a_reload_while_the_provider_is_down_shuts_nobody_out(everything: 
     assert it.provider.asked["/keys"] == 1
 
 
+async def test_after_a_restart_no_signature_is_taken_again(everything: Everything) -> None:
+    headers = [("Authorization", everything.signature())]
+    stamp = everything.team.clock.time()
+    assert (await everything.asked(headers=headers))[0] == 200
+    everything.team.clock.advance(1)
+    everything.keepsakes = Keepsakes()  # another process
+    everything.auth = everything.loaded()
+    assert (await everything.asked(headers=headers, stamp=stamp))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "status"), [([], 200), ([("Via", "1.1 edge")], 401), ([("X-Forwarded-For", "::1")], 401)]
+)
+async def test_only_a_connection_that_is_the_clients_own_tells_that_it_is_he_again(
+    everything: Everything, forwarded: list[tuple[str, str]], status: int
+) -> None:
+    headers = [("Authorization", everything.signature()), *forwarded]
+    assert (await everything.asked(headers=headers, port=50000))[0] == 200
+    assert (await everything.asked(headers=headers, port=50000))[0] == status
+    assert (await everything.asked(headers=headers, port=50001))[0] == 401
+
+
 async def test_a_key_that_leaves_the_file_is_refused(everything: Everything) -> None:
     it = everything
     (it.team.file.parent / "authorized_keys").write_text("# nobody\n")
@@ -372,6 +400,8 @@ async def test_explaining_a_name_or_claims_in_place_of_a_credential(everything: 
         assert (await explained(it, identity=name))[1] == "alice, tenant physics, policy research"
     assert (await explained(it, identity="erin"))[1] == "erin, tenant physics, policy research"
     assert (await explained(it, identity="nobody"))[:2] == ("refuse", "no key has that name")
+    it.team.clock.advance(60)
+    assert (await explained(it, identity="bob"))[:2] == ("refuse", "the API key has expired")
     assert (await explained(it, claims={"sub": "dave"}))[1] == "dave, tenant -, policy -"
     assert (await explained(it, claims={"other": "dave"}))[0] == "refuse"
 
@@ -413,3 +443,10 @@ async def test_lifespan_events_pass() -> None:
 def test_auth_without_a_method_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Auth(ok, clock=ManualClock(), policies=POLICIES)
+
+
+async def test_nothing_of_it_runs_per_chunk(team: Team) -> None:
+    def auth(inner: ASGIApp) -> Auth:
+        return Auth(inner, clock=team.clock, policies=POLICIES, keys=team.file)
+
+    assert await hands_send_on(auth, make_exchange(headers=bearer(team.alice)))

@@ -41,7 +41,7 @@ def paths(route: str, parameter: str) -> list[str]:
         ("/v1/messages", "num_predict", ["max_tokens"]),
         ("/v1/messages", "top_k", ["top_k"]),
         ("/v1/messages", "stop", ["stop_sequences"]),
-        ("/v1/messages", "think", ["thinking.type"]),
+        ("/v1/messages", "think", ["thinking.type", "output_config.effort"]),
     ],
 )
 def test_where_a_parameter_stands(route: str, parameter: str, found: list[str]) -> None:

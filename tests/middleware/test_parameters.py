@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from middleware.access import Access
 from middleware.parameter_rules import Anything, Lifetime, Number, Thinking, Whole
 from middleware.parameters import Parameters
-from proxy.asgi import Receive, Scope, Send
+from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.errors import ProxyError, Refused
 from proxy.exchange import Exchange
-from tests.support.asgi import call, make_exchange, ok
+from tests.support.asgi import call, hands_send_on, make_exchange, ok
 
 KINDS: dict[str, Any] = {
     "num_ctx": Whole, "num_predict": Whole, "keep_alive": Lifetime, "temperature": Number, "top_p": Number,
@@ -56,6 +56,8 @@ async def change(plugin: Parameters, path: str, document: dict[str, Any]) -> Any
 
 GENERATE, CHAT, EMBED = "/api/generate", "/api/chat", "/api/embed"
 V1_CHAT, COMPLETIONS, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
+NEWER = "max_completion_tokens"
+HARD, UNTHINKING = {"output_config": {"effort": "high"}}, {"thinking": {"type": "disabled"}}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,16 @@ V1_CHAT, COMPLETIONS, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/complet
         ({"num_predict": {"max": 9}}, GENERATE, {}, {"options": {"num_predict": 9}}),
         ({"num_predict": {"max": 9}}, EMBED, {}, None),
         ({"num_predict": {"max": 9}}, V1_CHAT, {"max_tokens": 99}, {"max_tokens": 9}),
-        ({"num_predict": {"max": 9}}, V1_CHAT, {"max_completion_tokens": 99}, {"max_completion_tokens": 9}),
+        # Ollama does not read max_completion_tokens: what it asks for must stand in max_tokens, or nothing would hold
+        ({"num_predict": {"max": 9}}, V1_CHAT, {NEWER: 99}, {"max_tokens": 9, NEWER: 9}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {NEWER: 5}, {"max_tokens": 5, NEWER: 5}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {NEWER: -1}, {"max_tokens": 9, NEWER: 9}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {NEWER: 5, "max_tokens": None}, {"max_tokens": 5, NEWER: 5}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {NEWER: 5, "max_tokens": 99}, {"max_tokens": 9, NEWER: 5}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {NEWER: 99, "max_tokens": 5}, {"max_tokens": 5, NEWER: 9}),
+        ({"num_predict": {"max": 9}}, V1_CHAT, {NEWER: 5, "max_tokens": 5}, None),
+        ({"num_predict": {"default": 9}}, V1_CHAT, {NEWER: 99}, {"max_tokens": 99, NEWER: 99}),
+        ({"num_predict": {"set": 9}}, V1_CHAT, {NEWER: 9}, {"max_tokens": 9, NEWER: 9}),
         ({"num_predict": {"max": 9}}, V1_CHAT, {"max_tokens": None}, {"max_tokens": 9}),
         ({"num_predict": {"max": 9}}, V1_CHAT, {"max_tokens": 0}, {"max_tokens": 9}),
         ({"num_predict": {"max": 9}}, V1_CHAT, {}, {"max_tokens": 9}),
@@ -118,6 +129,20 @@ V1_CHAT, COMPLETIONS, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/complet
         ({"think": {"set": False}}, V1_CHAT, {"reasoning": {"effort": "high"}}, {"reasoning": {"effort": "none"}}),
         ({"think": {"set": "low"}}, RESPONSES, {"reasoning": {"x": 1}}, {"reasoning": {"effort": "low", "x": 1}}),
         ({"think": {"set": False}}, MESSAGES, {"thinking": {"type": "enabled"}}, {"thinking": {"type": "disabled"}}),
+        # with `reasoning` Ollama does not look at `reasoning_effort`
+        ({"think": {"set": False}}, V1_CHAT, {"reasoning": {}}, {"reasoning": {"effort": "none"}}),
+        ({"think": {"set": False}}, V1_CHAT, {"reasoning": None}, {"reasoning": None, "reasoning_effort": "none"}),
+        (
+            {"think": {"set": False}},
+            V1_CHAT,
+            {"reasoning": {}, "reasoning_effort": "none"},
+            {"reasoning": {"effort": "none"}, "reasoning_effort": "none"},
+        ),
+        # without `thinking` it looks at `output_config`
+        ({"think": {"set": False}}, MESSAGES, HARD, {**HARD, **UNTHINKING}),
+        ({"think": {"set": False}}, MESSAGES, {"output_config": {}}, {"output_config": {}, **UNTHINKING}),
+        ({"think": {"default": False}}, MESSAGES, HARD, None),
+        ({"think": {"allow": ["high"]}}, MESSAGES, HARD, None),
         ({"think": {"default": True}}, MESSAGES, {"thinking": {"type": "disabled"}}, None),
         ({"think": {"allow": [False, "low"]}}, V1_CHAT, {"reasoning_effort": "none"}, None),
         # others
@@ -155,6 +180,8 @@ MORE, NOT_SET = "is more than the {} allowed", "may not be set"
         ({"num_predict": {"max": 9, "refuse": True}}, V1_CHAT, {"max_tokens": 10}, f"num_predict {MORE.format(9)}"),
         ({"think": {"refuse": True}}, V1_CHAT, {"reasoning": {"effort": "low"}}, f"think {NOT_SET}"),
         ({"think": {"allow": [False]}}, V1_CHAT, {"reasoning_effort": "low"}, "think is none of the values allowed"),
+        ({"think": {"allow": [False]}}, MESSAGES, HARD, "think is none of the values allowed"),
+        ({"think": {"refuse": True}}, MESSAGES, {"output_config": {"effort": " XHIGH "}}, f"think {NOT_SET}"),
         ({"n": {"max": 1, "refuse": True}}, V1_CHAT, {"n": 2}, f"n {MORE.format(1)}"),
     ],
 )
@@ -187,6 +214,8 @@ async def test_what_is_refused(rules: dict[str, Any], path: str, document: dict[
         ({"think": {"refuse": True}}, V1_CHAT, b'{"reasoning":{"Effort":"high"}}'),
         ({"think": {"refuse": True}}, V1_CHAT, b'{"reasoning":{"effort":"high","effort":null}}'),
         ({"think": {"set": False}}, RESPONSES, b'{"reasoning":"high"}'),
+        ({"think": {"allow": [False]}}, MESSAGES, b'{"output_config":{"EFFORT":"high"}}'),
+        ({"think": {"allow": [False]}}, MESSAGES, b'{"output_config":{"effort":"enormous"}}'),
     ],
 )
 async def test_what_cannot_be_judged_is_refused(rules: dict[str, Any], path: str, body: bytes) -> None:
@@ -331,3 +360,10 @@ async def test_explains_itself(path: str, body: bytes, verdict: str, text: str) 
     assert (explanation.verdict, explanation.text) == (verdict, text)
     if verdict == "change":
         assert exchange.document == {"options": {"num_ctx": 8}}
+
+
+async def test_nothing_of_it_runs_per_chunk() -> None:
+    def clamped(inner: ASGIApp) -> Parameters:
+        return Parameters(inner, num_ctx=Whole(max=8192))
+
+    assert await hands_send_on(clamped, make_exchange(body=b'{"model":"llama3.2","options":{"num_ctx":9999}}'))

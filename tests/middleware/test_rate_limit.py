@@ -9,6 +9,7 @@ import pytest
 
 from middleware.quota.options import Estimate
 from middleware.rate_limit import RateLimit
+from proxy.asgi import ASGIApp
 from proxy.errors import ConnectFailed, Refused
 from proxy.exchange import Usage
 from proxy.explain import Explains, Explanation
@@ -16,7 +17,7 @@ from proxy.quotas import Admission, Level, Quota
 from proxy.services import EntryName, StoreUnavailable
 from proxy.stores.memory import MemoryStore
 from proxy.units import Rate
-from tests.support.asgi import call, make_exchange, ok
+from tests.support.asgi import call, hands_send_on, make_exchange, ok
 from tests.support.clock import ManualClock
 from tests.support.limits import EDGES, PROMPT, Backend, ask, caller, limit, passing_of_100, rates
 
@@ -381,3 +382,10 @@ async def test_it_explains_what_holds_while_the_store_is_away(clock: ManualClock
     assert await plugin.explain(caller()) == Explanation(
         "refuse", "the counters cannot be read (redis://h is unreachable); for this while default is closed"
     )
+
+
+async def test_nothing_of_it_runs_per_chunk(store: MemoryStore) -> None:
+    def limited(inner: ASGIApp) -> RateLimit:
+        return RateLimit(inner, store=store, requests=rates("2/minute"), tokens=rates("1000/day"), streams=2)
+
+    assert await hands_send_on(limited, caller())

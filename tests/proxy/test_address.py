@@ -1,10 +1,10 @@
 """proxy/address.py."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
-from proxy.address import client_address
+from proxy.address import client_address, is_forwarded, read_address
 from proxy.asgi import Scope
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
@@ -34,7 +34,9 @@ def scope(peer: str | None, *forwarded: str) -> Scope:
         ("10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
         ("::ffff:10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
         ("fd00::1", ["203.0.113.9"], "203.0.113.9"),
-        (None, ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["unix"], "10.0.0.1"),
+        ("10.0.0.1", ["1.1.1.1, unix, 10.0.0.2"], "10.0.0.2"),
+        (None, ["203.0.113.9"], "unix"),
         (None, [], "unix"),
     ],
 )
@@ -42,6 +44,50 @@ def test_address(peer: str | None, forwarded: list[str], expected: str) -> None:
     assert client_address(scope(peer, *forwarded), TRUSTED) == expected
 
 
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        (None, ["203.0.113.9"], "203.0.113.9"),
+        (None, ["1.1.1.1, 203.0.113.9"], "203.0.113.9"),
+        (None, ["203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+        (None, ["unix"], "unix"),
+        (None, [], "unix"),
+        ("192.0.2.1", ["203.0.113.9"], "192.0.2.1"),
+        ("192.0.2.1", ["unix"], "192.0.2.1"),
+    ],
+)
+def test_who_calls_by_a_unix_socket_is_believed_only_where_that_is_said(
+    peer: str | None, forwarded: list[str], expected: str
+) -> None:
+    assert client_address(scope(peer, *forwarded), ["unix", *TRUSTED]) == expected
+
+
 def test_nothing_is_believed_where_nobody_is_trusted() -> None:
     assert client_address(scope("10.0.0.1", "203.0.113.9"), []) == "10.0.0.1"
     assert client_address(scope(None, "203.0.113.9"), []) == "unix"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::FFFF:c000:207", "192.0.2.7"),
+        ("2001:DB8:0::7", "2001:db8::7"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("::", "::"),
+    ],
+)
+def test_an_address_is_read_in_every_spelling(text: str, address: str) -> None:
+    assert read_address(text) == ip_address(address)
+
+
+@pytest.mark.parametrize("text", ["", "unix", "localhost", "192.0.2.7:80", "[::1]", "192.0.2", "0x7f.1", "192.0.2.07"])
+def test_what_is_no_address(text: str) -> None:
+    assert read_address(text) is None
+
+
+@pytest.mark.parametrize("name", [b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"])
+def test_whoever_forwards_says_so(name: bytes) -> None:
+    assert is_forwarded({"headers": [(b"host", b"x"), (name, b"")]})
+    assert not is_forwarded({"headers": [(b"host", name)]})

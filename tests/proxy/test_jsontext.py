@@ -67,6 +67,7 @@ def refusal(raw: bytes) -> str:
         (b'{"options":{"Num_Ctx":1}}', 'must be written "num_ctx"'),
         (b'{"reasoning":{"Effort":"high"}}', 'must be written "effort"'),
         (b'{"thinking":{"TYPE":"enabled"}}', 'must be written "type"'),
+        (b'{"output_config":{"Effort":"high"}}', 'must be written "effort"'),
         (b'{"REMOTE_HOST":"x"}', 'must be written "remote_host"'),
     ],
 )

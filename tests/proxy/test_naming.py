@@ -76,6 +76,17 @@ async def test_in_a_form_and_its_query(query: bytes, models: list[str], names: d
     assert await exchange.names() == names
 
 
+@pytest.mark.parametrize("encoding", ["zstd", "gzip", "unknown"])
+async def test_a_form_is_not_read_through_an_encoding(encoding: str) -> None:
+    """Ollama undoes none of a form, whatever its header says; whoever is in between may have."""
+    headers = [*FORM, ("content-encoding", encoding)]
+    exchange = make_exchange(path="/v1/audio/transcriptions", body=form("a"), headers=headers)
+    with pytest.raises(Refused) as refused:
+        await exchange.names()
+    assert refused.value.status == 415
+    assert exchange.model is None
+
+
 @pytest.mark.parametrize(
     ("query", "models"), [(b"", ["a", "b"]), (b"", ["a", "a"]), (b"model=a", ["a"]), (b"model=a&model=b", [])]
 )

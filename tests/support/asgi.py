@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
@@ -120,3 +120,17 @@ async def ok(scope: Scope, receive: Receive, send: Send) -> None:
     """An inner app that answers 200 ``ok``."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def hands_send_on(plugin: Callable[[ASGIApp], ASGIApp], exchange: Exchange) -> bool:
+    """Whether the app behind a plugin gets the very `send` that the plugin got: then nothing of it runs per chunk."""
+    given: list[Send] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        given.append(send)
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nothing is sent here")
+
+    await plugin(inner)(exchange.scope, exchange.receive, send)
+    return given == [send]

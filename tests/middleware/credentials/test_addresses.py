@@ -32,7 +32,9 @@ def test_who_calls_from_where(address: str, caller: Caller | None) -> None:
     assert ADDRESSES.caller(address) == caller
 
 
-@pytest.mark.parametrize("network", ["10.1.0.0/33", "10.1.2.3/16", "office", "", ["10.0.0.0/8", "x"]])
+@pytest.mark.parametrize(
+    "network", ["10.1.0.0/33", "10.1.2.3/16", "office", "", ["10.0.0.0/8", "x"], "::ffff:10.0.0.0/104"]
+)
 def test_networks_are_checked(network: str | list[str]) -> None:
     with pytest.raises(ValueError, match="network"):
         AddressOptions(network=network)

@@ -125,7 +125,7 @@ def test_identity_tenant_and_claims() -> None:
 
 
 @pytest.mark.parametrize("claim", ["sub", "org"])
-@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "x" * 257])
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "\x9b31m", "a\u2028b", "a\u202eb", "x" * 257])
 def test_a_name_that_would_spoil_a_log_is_none(claim: str, name: str) -> None:
     mapped = ClaimMap(ClaimOptions(tenant="org"), POLICIES)
     assert mapped.caller({"sub": "alice", "org": "physics"}).tenant == "physics"

@@ -86,14 +86,14 @@ def test_an_empty_file_has_no_keys(text: bytes) -> None:
 
 def test_an_unknown_policy_refuses_that_key() -> None:
     text = entry_text(policy="reserch") + entry_text(id="b" * 12, policy="research")
-    assert parse_keys(text.encode(), "keys.yaml", POLICIES).named("b" * 12) == Caller("alice", None, "research")
+    assert parse_keys(text.encode(), "keys.yaml", POLICIES).named("b" * 12, 0.0) == Caller("alice", None, "research")
 
 
 def test_an_id_that_stands_twice_counts_once() -> None:
     text = entry_text() + entry_text(name="mallory")
     loaded = parse_keys(text.encode(), "keys.yaml", POLICIES)
-    assert loaded.named("alice") is not None
-    assert loaded.named("mallory") is None
+    assert loaded.named("alice", 0.0) is not None
+    assert loaded.named("mallory", 0.0) is None
 
 
 @given(st.binary(max_size=200))

@@ -77,7 +77,21 @@ def test_a_disabled_key_is_refused_and_says_so_only_to_its_owner() -> None:
         off.caller(f"op_{entry.id}_{'0' * 32}", NOW)
 
 
+def test_a_name_stands_for_its_usable_key_or_says_why_there_is_none() -> None:
+    _, entry = new_key("alice", now=NOW, tenant="physics")
+    _, old = new_key("alice", now=NOW, expires=NOW)
+    off = KeyEntry(entry.name, "0" * 12, entry.hash, disabled=True)
+    _, named_like_an_id = new_key(entry.id, now=NOW)
+    assert keys(off, old, entry).named("alice", NOW) == Caller("alice", "physics")
+    assert keys(named_like_an_id, entry).named(entry.id, NOW) == Caller("alice", "physics")
+    assert keys(entry).named("bob", NOW) is None
+    for unusable, reason in ((off, "disabled"), (old, "expired")):
+        for name in ("alice", unusable.id):
+            with pytest.raises(Refused, match=reason):
+                keys(unusable).named(name, NOW)
+
+
 def test_a_bad_name_is_no_name() -> None:
-    for name in ("", "a\nb", "x" * 201):
+    for name in ("", "a\nb", "x" * 201, "a\x1b[2J", "a\x9b2J", "a\u2028b", "a\u202eb", "a\u2066b"):
         with pytest.raises(ValueError, match="name"):
             new_key(name, now=NOW)

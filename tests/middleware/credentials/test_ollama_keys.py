@@ -5,7 +5,7 @@ import pytest
 
 from middleware.credentials import ollama_keys
 from middleware.credentials.authorized_keys import AuthorizedKeys, parse_authorized_keys
-from middleware.credentials.ollama_keys import OllamaKeys, Replays, SignedRequest
+from middleware.credentials.ollama_keys import AGAIN, Connection, OllamaKeys, Replays, SignedRequest
 from proxy.errors import Refused
 from proxy.quotas import Admission, Quota
 from proxy.services import StoreUnavailable
@@ -25,9 +25,15 @@ class World:
         self.keys = OllamaKeys(WINDOW)
 
     async def ask(
-        self, credential: str, method: str = "POST", path: str = "/api/chat", query: str = "", now: float = NOW
+        self,
+        credential: str,
+        method: str = "POST",
+        path: str = "/api/chat",
+        query: str = "",
+        now: float = NOW,
+        connection: Connection | None = None,
     ) -> str:
-        request = SignedRequest(method, path, (query or f"ts={int(NOW)}").encode())
+        request = SignedRequest(method, path, (query or f"ts={int(NOW)}").encode(), connection)
         return str((await self.keys.caller(credential, request, self.listed, now)).identity)
 
     async def status(self, credential: str, **request: object) -> int:
@@ -118,6 +124,61 @@ async def test_a_signature_is_taken_once_within_the_window(world: World) -> None
     assert await world.status(credential, query=query, now=NOW + 120.1) == 401  # too old by then
 
 
+HERE: Connection = ("192.0.2.1", 50000)
+
+
+async def test_a_client_may_use_it_again_over_its_connection_for_a_moment(world: World) -> None:
+    """``ollama run`` asks /api/show twice within the second that its time stamp has."""
+    credential = world.key.authorization("POST", "/api/show", NOW)
+    for later in (0.0, 0.1, AGAIN - 0.1):
+        assert await world.ask(credential, path="/api/show", now=NOW + later, connection=HERE) == "alice"
+    for stranger in (None, ("192.0.2.1", 50001), ("192.0.2.2", 50000)):
+        assert await world.status(credential, path="/api/show", connection=stranger) == 401
+    assert await world.ask(credential, path="/api/show", connection=HERE) == "alice"
+    assert await world.status(credential, path="/api/show", now=NOW + AGAIN, connection=HERE) == 401
+    assert await world.status(credential, path="/api/chat", connection=HERE) == 401  # it is not signed for that
+
+
+async def test_where_a_connection_may_be_shared_it_says_nothing(world: World) -> None:
+    credential = world.key.authorization("POST", "/api/show", NOW)
+    assert await world.ask(credential, path="/api/show") == "alice"
+    for connection in (None, HERE, HERE):
+        assert await world.status(credential, path="/api/show", connection=connection) == 401
+
+
+async def test_a_replay_is_no_better_the_second_time(world: World) -> None:
+    store = Shared()
+    credential = world.key.authorization("POST", "/api/chat", NOW)
+    world.keys = OllamaKeys(WINDOW, store)
+    assert await world.ask(credential, connection=HERE) == "alice"
+    world.keys = OllamaKeys(WINDOW, store)  # another proxy, which learns of it from the store
+    for _ in range(3):
+        assert await world.status(credential, connection=("203.0.113.6", 6)) == 401
+
+
+async def test_what_was_signed_before_the_start_may_have_been_used_before_it(world: World) -> None:
+    for stamp, accepted in ((NOW - 1, False), (NOW, True), (NOW + 1, True)):
+        world.keys = OllamaKeys(WINDOW, replays=Replays(NOW + 0.9))
+        credential, query = world.key.authorization("POST", "/api/chat", stamp), f"ts={int(stamp)}"
+        for _ in range(2):
+            if accepted:
+                assert await world.ask(credential, query=query, connection=HERE) == "alice"
+            else:
+                assert await world.status(credential, query=query, connection=HERE) == 401
+
+
+async def test_a_shared_store_remembers_across_a_start(world: World) -> None:
+    store = Shared()
+    credential, query = world.key.authorization("POST", "/api/chat", NOW - 1), f"ts={int(NOW) - 1}"
+    world.keys = OllamaKeys(WINDOW, store, Replays(NOW))
+    assert await world.ask(credential, query=query) == "alice"
+    world.keys = OllamaKeys(WINDOW, store, Replays(NOW))
+    assert await world.status(credential, query=query) == 401
+    store.down = True
+    other = world.key.authorization("GET", "/api/tags", NOW - 1)
+    assert await world.status(other, method="GET", path="/api/tags", query=query) == 401  # nobody can know
+
+
 async def test_a_signature_that_was_refused_does_not_use_up_the_true_one(world: World) -> None:
     good = world.key.authorization("POST", "/api/chat", NOW)
     blob = good.split(":")[0]
@@ -178,6 +239,17 @@ def test_old_signatures_are_forgotten() -> None:
     for second in range(1000):
         assert replays.first(second, b"%d" % second, float(second), WINDOW)
     assert len(replays) == WINDOW + 1
+
+
+def test_one_that_grew_too_old_while_the_store_was_asked_is_not_remembered() -> None:
+    replays = Replays()
+    assert replays.first(0, b"a", 0.0, WINDOW)
+    assert replays.first(100, b"b", 100.0, WINDOW)  # forgets the other
+    replays.let_in(0, b"a", HERE, 100.0)
+    assert not replays.again(0, b"a", HERE, 100.0)
+    assert len(replays) == 1
+    assert replays.first(200, b"c", 200.0, WINDOW)
+    assert len(replays) == 1
 
 
 def test_a_full_memory_lets_nothing_through_unseen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,10 @@ def test_the_local_part_is_a_share_but_never_nothing() -> None:
     assert quota.streams == 1
 
 
+def test_a_day_and_24_hours_are_two_times() -> None:
+    assert len(Rule("rate_limit", limit(tokens=["5/day", "5/24h"]), 0.5).quota(make_exchange()).tokens) == 2
+
+
 def test_it_says_how_full_a_counter_is() -> None:
     rule = Rule("rate_limit", limit(by=["tenant", "model"], streams=2), 0.5)
     window = rule.quota(make_exchange()).requests[0]
@@ -48,6 +52,8 @@ def test_it_says_how_full_a_counter_is() -> None:
         ([Limit(name="team")], "team limits nothing: give requests, tokens or streams"),
         ([limit(by=[])], "team: by must name at least one of identity, tenant, address and model"),
         ([limit(), limit()], "two limits are called team"),
+        ([limit(requests=["60/minute", "9/60s"])], "team: two rates are for the same time; keep the smaller one"),
+        ([limit(tokens=["5/day", "9/hour", "7/day"])], "team: two rates are for the same time; keep the smaller one"),
     ],
 )
 def test_limits_that_make_no_sense(limits: list[Limit], message: str) -> None:

@@ -63,6 +63,11 @@ async def test_every_plugin_is_asked_in_order_and_nothing_is_counted(app: App) -
     assert await app.board.in_use() == []
 
 
+async def test_a_path_is_decoded_as_the_server_does(app: App) -> None:
+    found = await explained(app, caller="op", path="/%61pi/pull?x=%2F")
+    assert found.route == "/api/pull"
+
+
 async def test_a_policy_changes_what_follows_auth(app: App) -> None:
     found = await explained(app, caller="op", path="/api/delete", method="DELETE")
     assert verdicts(found)["rate_limit"] == "off"
