@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from operator import attrgetter
 from time import monotonic
 from typing import Final
 
@@ -15,7 +16,7 @@ from proxy.chain import Chain, build
 from proxy.dispatch import Dispatch
 from proxy.endpoint import Endpoint
 from proxy.frame import Frame, Generation
-from proxy.gauges import of_backends, of_process, of_queue, of_requests
+from proxy.gauges import of_backends, of_process, of_queue, of_requests, of_servers
 from proxy.lag import Lag
 from proxy.logs import configure
 from proxy.metrics import PrometheusMetrics
@@ -39,7 +40,7 @@ from proxy.wiring import make_backends, make_routes, make_store, pool_options, s
 
 PSEUDONYM: Final = f"ollama-proxy-{secrets.token_hex(4)}"
 """How this process calls itself in Via, so that it knows a request that comes back."""
-NEEDS_RESTART: Final = ("listen", "tls", "store", "ops")
+NEEDS_RESTART: Final = ("listen", "tls", "store", "ops", "server.unix_mode")
 """Settings that a running process keeps: they are what others know it by."""
 
 
@@ -88,7 +89,8 @@ class App:
             Traces: self.traces,
         }
         self.ops = Ops(self)
-        self.bodies = BodyBudget(each=settings.server.body.each, total=settings.server.body.total)
+        self.bodies = BodyBudget()
+        self._bound(settings)
         self.chain = self._build(self.plan, settings)
         main, ops = self._generations(1, self.chain, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
@@ -98,6 +100,7 @@ class App:
                 *of_requests(self.frame, self.ops_frame),
                 *of_queue(self.scheduler, self.metrics.tenants),
                 *of_backends(self.pool, self.metrics.models),
+                *of_servers(lambda: self._servers),
                 *of_process(self.bodies, sink),
             ]
         )
@@ -117,11 +120,22 @@ class App:
         self.pool.replace(backends, pool_options(settings))
         self.watch.pace(every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.watch.start()
-        self.bodies.each, self.bodies.total = settings.server.body.each, settings.server.body.total
+        self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
         self._configure_log()
-        return tuple(name for name in NEEDS_RESTART if getattr(before, name) != getattr(settings, name))
+        return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
+
+    def _bound(self, settings: Settings) -> None:
+        """Bound bodies, and connections that come from now on."""
+        bodies, body = self.bodies, settings.server.body
+        bodies.each, bodies.total, bodies.patience, bodies.rate = body.each, body.total, body.timeout, body.rate
+        for server in self._servers:
+            server.renew_bounds(server_options(settings))
+
+    @property
+    def _servers(self) -> list[Server]:
+        return [server for server in (self.server, self.ops_server) if server is not None]
 
     @property
     def serving(self) -> bool:
@@ -130,8 +144,7 @@ class App:
 
     def _keep_closed(self, loaded: Loaded, plan: Plan, settings: Settings) -> None:
         """Raise Invalid where strangers could use what listens already, whatever the new file says of `listen`."""
-        servers = [server for server in (self.server, self.ops_server) if server is not None]
-        exposed = [address for server in servers for address in server.exposed]
+        exposed = [address for server in self._servers for address in server.exposed]
         if exposed and plan.anonymous and not settings.allow_anonymous_network:
             mistake = Mistake(
                 f"nothing in it asks who is calling, and others can reach {exposed[0]}, which listens until a restart",
@@ -186,4 +199,5 @@ def check(loaded: Loaded) -> tuple[Plan, Settings]:
     planned, problems = make_plan(loaded)
     if planned is None or loaded.settings is None:
         raise Invalid(problems)
+    make_store(loaded, loaded.settings, Clock())  # a running proxy keeps its own, and yet must not take a bad address
     return planned, loaded.settings

@@ -18,6 +18,7 @@ from proxy.models import parse as parse_model
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler
 from proxy.series import Names
+from proxy.server import Server
 from proxy.services import LogSink
 
 _STATES: Final = get_args(State)
@@ -115,6 +116,18 @@ def _by_model(pool: Pool, models: Names, read: Callable[[int], float]) -> Iterab
 
 def _age(then: float | None) -> float | None:
     return None if then is None else monotonic() - then
+
+
+def of_servers(servers: Callable[[], Iterable[Server]]) -> Sequence[Reading]:
+    """What the servers that run refused themselves."""
+
+    def refused() -> Iterable[Point]:
+        found: Counter[str] = Counter()
+        for server in servers():
+            found.update(server.refusals)
+        return [((code,), count) for code, count in found.items()]
+
+    return [(meters.HTTP_REFUSED, refused)]
 
 
 def of_process(bodies: BodyBudget, sink: LogSink) -> Sequence[Reading]:

@@ -123,6 +123,13 @@ REFUSED: Final = Meter(
     "Requests refused, by the plugin's name in the policy file (empty: the proxy itself) and the error's code.",
     ("plugin", "code"),
 )
+HTTP_REFUSED: Final = Meter(
+    "ollama_proxy_http_refused_total",
+    "counter",
+    "Requests that no plugin saw, or saw whole, because what came was not plain HTTP/1.1, too much or too slow; by the "
+    "error's code.",
+    ("code",),
+)
 RETRIES: Final = Meter(
     "ollama_proxy_retries_total", "counter", "Further attempts, by the backend they went to.", ("backend",)
 )

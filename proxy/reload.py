@@ -74,8 +74,15 @@ class Reloader:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def reload(self) -> Reloaded:
-        """Read the file and put it in force, or leave everything as it is and say why."""
+        """Read the file and put it in force, or leave everything as it is and say why.
+
+        A process that drains takes no other file: it would tell systemd that it is ready, and look for backends anew.
+        """
         self._stamp = self._look()
+        if not self._app.serving:
+            self.last = Reloaded(time(), self._app.frame.current.number, ("the proxy is shutting down",))
+            log.warning("config_refused", config_generation=self.last.generation, problems=self.last.problems)
+            return self.last
         try:
             restart = self._app.reload(self._read())
         except Invalid as error:
@@ -89,7 +96,7 @@ class Reloader:
             log.info(
                 "config_loaded", config_generation=self.last.generation, chain=str(self._app.plan), restart=restart
             )
-            systemd.ready(reloaded=True)
+        systemd.ready(reloaded=True)  # whatever came of it: `systemctl reload` waits until it hears this
         try:
             self._renew_tls()
         except ServerError as error:

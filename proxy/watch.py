@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from proxy.memory import Resident
 from proxy.models import parse as parse_model
 from proxy.pool import Pool
 from proxy.survey import ask
+from proxy.transport import Transport
 
 log = structlog.get_logger("ollama_proxy.pool")
 
@@ -29,6 +31,9 @@ SOONEST: Final = 1.0
 
 class Watch:
     """One task a backend; a question is asked only when the one before it is answered, so none pile up.
+
+    A backend that closes a connection at rest is asked at once: so one that is killed is known to be down well within
+    the interval, however long ago it was asked.
 
     Args:
         pool: whose backends are watched.
@@ -57,6 +62,8 @@ class Watch:
             self._wake.pop(backend, None)
             self._shown.pop(backend, None)
         for backend in self._pool.backends:
+            if isinstance(backend.transport, Transport):
+                backend.transport.on_hung_up = partial(self.refresh, backend)
             if backend not in self._tasks:
                 self._tasks[backend] = asyncio.create_task(self._watch(backend))
 

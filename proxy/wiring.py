@@ -86,9 +86,11 @@ def server_options(settings: Settings) -> ServerOptions:
         head_timeout=server.head.deadline,
         head_bytes=server.head.size,
         head_fields=server.head.fields,
+        body_timeout=server.body.timeout,
         keep_alive=server.keep_alive,
         write_timeout=server.write,
         shutdown_timeout=server.shutdown,
+        unix_mode=server.unix_mode,
     )
 
 

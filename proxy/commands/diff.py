@@ -47,7 +47,8 @@ def show_diff(before: Document, after: Document, callers: Callers) -> None:
             screen.print(Text(title, style="bold"))
         for change in found:
             screen.print(_line(*change))
-    restart = sorted({name.partition(".")[0] for name, _, _ in parts["settings"]} & set(NEEDS_RESTART))
+    changed = [f"{name}." for name, _, _ in parts["settings"]]
+    restart = [setting for setting in NEEDS_RESTART if any(name.startswith(f"{setting}.") for name in changed)]
     if restart:
         screen.print(Text(f"only after a restart: {', '.join(restart)}", style="yellow"))
     if not any(parts.values()):
@@ -80,7 +81,7 @@ def policies(before: Document, after: Document) -> Iterator[Change]:
             yield policy, policy if policy in known[0] else ABSENT, policy if policy in known[1] else ABSENT
             continue
         for name in [name for name in old if name in new]:
-            yield from changes(_under(old[name], policy), _under(new[name], policy), f"{policy}: {name}.")
+            yield from _switched(_under(old[name], policy), _under(new[name], policy), f"{policy}: {name}")
 
 
 def effects(before: Document, after: Document, callers: Callers) -> Iterator[Change]:
@@ -94,7 +95,7 @@ def effects(before: Document, after: Document, callers: Callers) -> Iterator[Cha
         if was != will_be:
             yield f"{whose}: policy", was, will_be
         for name in [name for name in old if name in new and old[name]["use"] in LIMITING]:
-            yield from changes(_under(old[name], was), _under(new[name], will_be), f"{whose}: {name}.")
+            yield from _switched(_under(old[name], was), _under(new[name], will_be), f"{whose}: {name}")
 
 
 def _names(names: list[str]) -> str:
@@ -108,6 +109,14 @@ def changes(before: Document, after: Document, prefix: str = "") -> Iterator[Cha
     for name in {**old, **new}:
         if old.get(name, ABSENT) != new.get(name, ABSENT):
             yield f"{prefix}{name}", old.get(name, ABSENT), new.get(name, ABSENT)
+
+
+def _switched(before: Document | None, after: Document | None, name: str) -> Iterator[Change]:
+    """Yield what changes of a plugin's options, in one line where it is turned off or on again (None: it is off)."""
+    if before is not None and after is not None:
+        yield from changes(before, after, f"{name}.")
+    elif before is not after:
+        yield name, "off" if before is None else before, "off" if after is None else after
 
 
 def callers_of(before: Plan | None, after: Plan) -> Callers:
@@ -138,12 +147,11 @@ def _entries(document: Document) -> dict[str, Document]:
     return {entry["name"]: entry for entry in document["middleware"]}
 
 
-def _under(entry: Document, policy: str | None) -> Document:
-    """Return an entry's options for a caller with `policy`."""
-    if policy is None or policy not in entry["policies"]:
-        options: Document = entry["options"]
-        return options
-    return entry["policies"][policy] or {"": "off"}
+def _under(entry: Document, policy: str | None) -> Document | None:
+    """Return an entry's options for a caller with `policy`; None where that turns it off."""
+    everybodys: Document = entry["options"]
+    found: Document | None = entry["policies"].get(policy, everybodys)
+    return found
 
 
 def _line(name: str, old: Any, new: Any) -> Text:

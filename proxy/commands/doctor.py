@@ -27,7 +27,7 @@ from proxy.commands.findings import (
     num_parallel,
 )
 from proxy.commands.remote import fail
-from proxy.commands.shapes import console
+from proxy.commands.shapes import Aside, console
 from proxy.quotas import Quota
 from proxy.sending import send
 from proxy.services import Clock, Store, StoreUnavailable
@@ -41,6 +41,7 @@ PATIENCE: Final = 5.0
 
 def doctor(loaded: Loaded) -> None:
     """Look at this machine and at the backends of a policy file, and say what is wrong."""
+    Aside()
     try:
         plan, settings = check(loaded)
         backends, store = make_backends(loaded, settings), make_store(loaded, settings, Clock())

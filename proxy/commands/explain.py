@@ -14,10 +14,9 @@ from config.load import Loaded
 from config.problems import Invalid
 from proxy.app import App
 from proxy.commands.remote import Remote, fail
-from proxy.commands.shapes import console
+from proxy.commands.shapes import Aside, console
 from proxy.errors import Refused
 from proxy.ops.explaining import account, read_supposed
-from proxy.services import LogSink
 
 SIGNS: Final = {
     "pass": ("✓", "green"),
@@ -75,7 +74,7 @@ def ask_running(url: str, key: str | None, ca: Path | None, request: Mapping[str
 def ask_file(loaded: Loaded, request: Mapping[str, Any]) -> None:
     """Explain by a policy file alone: no counters but those of a shared store, and nothing known of the backends."""
     try:
-        app = App(loaded, _Nowhere())
+        app = App(loaded, Aside())
         show(asyncio.run(_explain(app, request)))
     except Invalid as error:
         fail(*map(str, error.problems))
@@ -117,8 +116,3 @@ def _json(file: Path | None) -> Any:
         fail(f"{file}: {error.strerror}")
     except orjson.JSONDecodeError as error:
         fail(f"{file} is not JSON: {error}")
-
-
-class _Nowhere(LogSink):
-    def write(self, line: bytes) -> None:
-        """An explanation logs nothing."""

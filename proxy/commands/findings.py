@@ -126,7 +126,10 @@ def check_secrets(plan: Plan, settings: Settings) -> Iterator[Finding]:
             yield check_mode(f"TLS key for {entry.name}", entry.tls.key, 0o077)
     for link in plan.links:
         keys = link.options.arguments().get("keys") if link.plugin.use == "auth" else None
-        if isinstance(keys, Path):
+        if isinstance(keys, Path) and not keys.exists():
+            text = f"there is no {keys}, so nobody has one: ollama-proxy keys new NAME --file {keys}"
+            yield Finding("bad", "API keys", text)
+        elif isinstance(keys, Path):
             yield check_mode("API keys", keys, 0o027)
 
 

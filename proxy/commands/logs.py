@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, TextIO
+from typing import Annotated, Any, Final, TextIO, get_args
 
 import orjson
 import typer
@@ -17,12 +17,15 @@ from rich.text import Text
 
 from proxy.commands.remote import fail
 from proxy.commands.shapes import STATES, printable, seconds
+from proxy.errors import Outcome
 from proxy.lines import console_line
 from proxy.models import parse as parse_model
 from proxy.units import Mistake, parse_duration
 
 LOOK_EVERY: Final = 0.25
 """Seconds between two looks at a file that is followed."""
+
+OUTCOMES: Final = get_args(Outcome)
 
 Line = Mapping[str, Any]
 Wanted = Callable[[Line], bool]
@@ -104,6 +107,8 @@ def _filters(
     identity: str | None, model: str | None, backend: str | None, outcome: str | None, since: str | None
 ) -> list[Wanted]:
     """Return what a line must fulfil."""
+    if outcome is not None and outcome not in OUTCOMES:
+        raise typer.BadParameter(f"expected {', '.join(OUTCOMES)}", param_hint="--outcome")
     exact = {"identity": identity, "backend": backend, "outcome": outcome}
     found: list[Wanted] = [partial(_says, name, value) for name, value in exact.items() if value is not None]
     if model is not None:

@@ -13,9 +13,11 @@ URL: Final = "http://127.0.0.1:11435"
 _HINTS: Final = {
     401: ("set OLLAMA_PROXY_KEY to a key whose policy allows the route class ops",),
     403: ("the policy of the key needs access: {routes: [..., ops]}",),
-    404: ("is it an ollama-proxy, and are its ops routes on a listener of their own?",),
 }
 """What to do about an answer."""
+_ELSEWHERE: Final = "is it an ollama-proxy, and are its ops routes on a listener of their own?"
+_OURS: Final = "content-security-policy"
+"""A header of all that the ops routes say, so of a 404, too, that is about a name."""
 
 UrlOption = Annotated[
     str,
@@ -113,7 +115,8 @@ class Remote:
         if response.status_code not in (200, 422):
             said = document.get("error") if isinstance(document, dict) else None
             text = f"{self.url} answered {response.status_code}: {said or response.text[:300] or 'nothing'}"
-            raise Failed(text, *_HINTS.get(response.status_code, ()))
+            lost = response.status_code == 404 and _OURS not in response.headers
+            raise Failed(text, *_HINTS.get(response.status_code, ()), *([_ELSEWHERE] if lost else []))
         if document is None:
             raise Failed(f"{self.url} is no ollama-proxy: it did not answer JSON")
         return document

@@ -1,6 +1,7 @@
 """How the commands write numbers and tables."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -8,6 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from proxy.logs import configure
+from proxy.services import LogSink
 
 PIPED: Final = 200
 """Columns of what is not shown by a terminal."""
@@ -27,6 +31,17 @@ STATES: Final = {
     "upstream_truncated": "red",
     "timed_out": "red",
 }
+
+
+class Aside(LogSink):
+    """Shows people, on stderr, what the parts that a command uses would log."""
+
+    def __init__(self) -> None:
+        configure(self, format="console", level="warning")
+
+    def write(self, line: bytes) -> None:
+        """See `LogSink.write`."""
+        print(line.decode(), file=sys.stderr)
 
 
 def console() -> Console:

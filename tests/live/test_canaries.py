@@ -1,5 +1,7 @@
 """Secrets that go through the whole chain at debug level appear in no line, metric, trace, error, status or page."""
 
+import asyncio
+import io
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -18,9 +20,13 @@ from config.load import Loaded, load_text
 from config.problems import Invalid
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
+from proxy.announce import _announce
 from proxy.app import check
 from proxy.reload import Reloader
 from proxy.simulator import Ollama
+from tests.conftest import Need
+from tests.support.browser import CHROMEDRIVER, CHROMIUM, browser
+from tests.support.cli import run_beside
 from tests.support.collector import Collector, Span, collecting
 from tests.support.proxy import Running, running
 from tests.support.tokens import signed
@@ -58,6 +64,11 @@ class Place:
         self.answers: list[bytes] = []
         self.tokens: list[str] = []
 
+    @property
+    def secrets(self) -> dict[str, str]:
+        """All of them by name."""
+        return CANARIES | {f"token {number}": token for number, token in enumerate(self.tokens)}
+
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> int:
         """Make a request and keep what the proxy itself said; returns the status."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -74,6 +85,25 @@ class Place:
             await client.send(raw)
             self.answers.append(await client.reader.read(65536))
         finally:
+            await client.close()
+
+    @asynccontextmanager
+    async def overheard(self) -> AsyncIterator[None]:
+        """Keep all live events that there are within the block."""
+        client = await Client.connect(self.proxy.address)
+        await client.send(request("GET", "/-/events", headers={"Authorization": f"Bearer {self.key}"}))
+        assert (await client.read_head()).status == 200
+
+        async def keep() -> None:
+            while chunk := await client.read_chunk():
+                self.answers.append(chunk)
+
+        keeping = asyncio.create_task(keep())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
             await client.close()
 
     async def everything(self) -> dict[str, bytes]:
@@ -159,6 +189,8 @@ async def use_it(place: Place) -> list[int]:
     token = signed(OctKey.import_key(CANARIES["jwt secret"]), claims, "HS256", kid=...)
     place.tokens += [place.key, token, token[:-4] + "AAAA"]
     query = f"?key={CANARIES['query']}"
+    supposed = {"method": "POST", "path": f"/api/chat{query}", "as": token, "body": CHAT}
+    claimed = {"method": "POST", "path": "/api/chat", "claims": claims, "model": "llama3.2"}
     statuses = [
         await place.ask(
             "POST", f"/api/generate{query}", {"model": "llama3.2", "prompt": "hi"}, authorization=bearer, **strange
@@ -181,8 +213,13 @@ async def use_it(place: Place) -> list[int]:
         # what the proxy tells of itself
         *[
             await place.ask("GET", path, authorization=bearer)
-            for path in ("/-/status", "/-/metrics", "/-/config", "/-/healthz", "/-/readyz", "/-/", "/api/version")
+            for path in (
+                *("/-/status", "/-/metrics", "/-/config", "/-/healthz", "/-/readyz", "/-/", "/-/docs"),
+                *("/-/openapi.json", "/api/version"),
+            )
         ],
+        *[await place.ask("POST", "/-/explain", body, authorization=bearer) for body in (supposed, claimed)],
+        await place.ask("POST", f"/-/cancel/{CANARIES['password in a path']}", authorization=bearer),
     ]
     place.host.fault("status", route="/api/chat", status=500)
     statuses.append(await place.ask("POST", "/api/chat", CHAT, authorization=f"Bearer {token}"))
@@ -211,14 +248,15 @@ def left(span: Span) -> bool:
     return span.attributes.get("ollama_proxy.outcome") == "client_gone"
 
 
-def reload_badly(place: Place, folder: Path) -> None:
-    """Load files with mistakes, all of them in values that hold a secret."""
+def reload_badly(place: Place, folder: Path) -> Reloader:
+    """Load files with mistakes, all of them in values that hold a secret; return what knows of the last."""
     good = {"name": "b1", "url": "http://127.0.0.1:1"}
     secret = CANARIES["policy file"]
     jwt = {"issuer": "https://login.example.com", "audience": "ollama", "secret": secret}
     tracing = {"endpoint": f"http://u:{CANARIES['collector']}@c/", "headers": {"x": CANARIES["collector"]}}
     files: list[dict[str, Any]] = [
         {"store": f"postgres://u:{CANARIES['redis']}@h/0", "backends": [good]},
+        {"store": f"redis://:{CANARIES['redis']}/x@h/0", "backends": [good]},
         {"backends": [{**good, "url": f"http://u:{CANARIES['user info']}@h/"}]},
         {"backends": [{**good, "headers": {"Authorization": f"a\n{secret}"}}]},
         {"backends": [{**good, "headers": {"X": [secret]}}]},
@@ -228,7 +266,9 @@ def reload_badly(place: Place, folder: Path) -> None:
     ]
     for file in files:
         loaded = load_text(yaml.safe_dump(file), folder=folder)
-        assert Reloader(place.proxy.app, partial(_same, loaded), None).reload().problems, file
+        reloader = Reloader(place.proxy.app, partial(_same, loaded), None)
+        assert reloader.reload().problems, file
+    return reloader
 
 
 def _same(loaded: Loaded) -> Loaded:
@@ -239,24 +279,75 @@ def _same(loaded: Loaded) -> Loaded:
 async def test_no_secret_is_said_anywhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async with placed(tmp_path) as place:
         logging.getLogger("httpx").debug("request to %s", "nowhere")
-        statuses = await use_it(place)
-        reload_badly(place, tmp_path)
-        await place.proxy.log.wait_for(lambda lines: any(line["outcome"] == "client_gone" for line in lines.requests))
+        async with place.overheard():
+            statuses = await use_it(place)
+            reload_badly(place, tmp_path)
+            await place.proxy.log.wait_for(
+                lambda lines: any(line["outcome"] == "client_gone" for line in lines.requests)
+            )
         await place.collector.wait_for(lambda collector: any(left(span) for span in collector.spans))
         said = await place.everything()
     said["prints"] += "".join(capfd.readouterr()).encode()
     assert statuses[:3] == [200, 200, 200]
     assert {401, 400, 404} <= set(statuses)
     events = {orjson.loads(line)["event"] for line in said["log"].split(b"\n")}
+    assert all(b"event: " + event in said["answers"] for event in (b"status", b"started", b"answered", b"finished"))
     assert {"request", "request_refused", "config_refused", "store_lost", "content", "retry"} <= events
     assert b'"level":"debug"' in said["log"]
     assert CANARIES["prompt"].encode() in said["log"]  # where it belongs; so the search below would find it elsewhere
-    for name, secret in {**CANARIES, **{f"token {number}": token for number, token in enumerate(place.tokens)}}.items():
+    for name, secret in place.secrets.items():
         for where, text in said.items():
             if (name, where) == ("prompt", "log"):
                 # The words of who is audited are in `content`, which is what it is for, and nowhere else.
                 text = b"\n".join(line for line in text.split(b"\n") if b'"event":"content"' not in line)
             assert secret.encode() not in text, f"{name} is in {where}"
+
+
+@pytest.mark.usefixtures("secrets_in_the_environment")
+async def test_no_secret_is_on_the_page(tmp_path: Path, need: Need) -> None:
+    need("chromium with chromium-driver", bool(CHROMIUM and CHROMEDRIVER))
+    async with placed(tmp_path) as place, browser() as page:
+        await page.open(place.proxy.url + "/-/")
+        await page.until("document.querySelector('#login').open")
+        await page.type("#key", place.key)
+        await page.press("\ue007")
+        await page.until("document.querySelector('#connection').dataset.state === 'live'")
+        await use_it(place)
+        place.proxy.app.reloader = reload_badly(place, tmp_path)
+        await page.until("document.querySelector('#recent').textContent.includes('client gone')")
+        await page.until("!document.querySelector('#problems').hidden")
+        shown = await page.run("return document.documentElement.outerHTML + location.href + document.title")
+        shown += "".join(await page.complaints())
+    assert "nobody-has-this" in shown
+    for name, secret in place.secrets.items():
+        assert secret not in shown, f"{name} is on the page"
+
+
+@pytest.mark.usefixtures("secrets_in_the_environment")
+async def test_no_command_says_one(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        await use_it(place)
+        url = place.proxy.url
+        file = tmp_path / "proxy.yaml"
+        file.write_text(yaml.safe_dump(place.proxy.app.plan.loaded.root.data(), sort_keys=False))
+        said = [
+            await run_beside(*command, code=code, key=place.key)
+            for code, *command in (
+                (0, "status", "--url", url),
+                (0, "status", "--json", "--url", url),
+                (0, "top", "--count", "1", "--url", url),
+                (0, "check", "-c", str(file)),
+                (0, "check", "-c", str(file), "--diff", "running", "--url", url),
+                (1, "doctor", "-c", str(file)),
+                (0, "explain", "--as", place.key, "POST", "/api/chat", "--model", "llama3.2", "--url", url),
+            )
+        ]
+        out = io.StringIO()
+        await _announce(place.proxy.app, place.proxy.server.addresses, out)
+    shown = out.getvalue() + "".join(one.out + one.error for one in said)
+    assert "llama3.2:latest" in shown
+    for name, secret in place.secrets.items():
+        assert secret not in shown, f"{name} is said"
 
 
 @pytest.mark.usefixtures("secrets_in_the_environment")

@@ -20,7 +20,7 @@ from tests.conftest import Need
 from tests.support import promtool
 from tests.support.metrics import Numbers
 from tests.support.proxy import Running, running
-from tests.support.wire import ask
+from tests.support.wire import Client, ask
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
 CHAIN = ["logging", "metrics", {"queue": {"wait": "5s"}}, {"retry": {"attempts": 2}}]
@@ -77,6 +77,30 @@ async def test_what_a_proxy_at_work_tells() -> None:
     assert numbers("ollama_proxy_overhead_seconds_count") == 5
     first_tokens = numbers("gen_ai_server_time_to_first_token_seconds_count", gen_ai_request_model="llama3.2:latest")
     assert first_tokens == 4
+
+
+async def test_what_is_no_request_is_counted_too() -> None:
+    """Bad framing, a head that is too large, one that never ends: by codes of ours, whatever is sent."""
+    async with Ollama() as one, running(one.url, server={"head": {"deadline": "100ms", "size": "2KiB"}}) as proxy:
+        proxy.app.server = proxy.server
+        heads = {
+            b"POST /api/chat HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n": 400,
+            b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n": 400,
+            b"GET / HTTP/1.1\r\nX-Fill: " + b"x" * 4096: 431,
+            b"GET / HTTP/1.1\r\nX-Slow: ": 408,
+        }
+        for head, status in heads.items():
+            client = await Client.connect(proxy.address)
+            await client.send(head)
+            assert (await client.read_head()).status == status
+            await client.close()
+        numbers = Numbers(proxy.app.metrics.now())
+    refused = {
+        code: numbers("ollama_proxy_http_refused_total", code=code)
+        for code in numbers.labels("ollama_proxy_http_refused_total", "code")
+    }
+    assert refused == {"bad_framing": 1, "bad_host": 1, "head_too_large": 1, "head_timeout": 1}
+    assert numbers("ollama_proxy_requests_total") is None
 
 
 async def test_without_the_plugin_only_requests_are_missing() -> None:

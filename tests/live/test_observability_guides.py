@@ -14,7 +14,7 @@ from proxy.meters import METERS, MODELS, PROCESS, SETS, SPREAD, TENANTS
 GUIDES = Path(__file__).parents[2] / "docs/guides"
 BLOCKS = [
     (name, number, text)
-    for name in ("logs.md", "metrics.md", "tracing.md")
+    for name in ("logs.md", "metrics.md", "tracing.md", "operations.md")
     for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", (GUIDES / name).read_text(), re.DOTALL))
 ]
 

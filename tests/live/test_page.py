@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
+from proxy.ops.app import ASSETS
 from proxy.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
@@ -110,7 +112,7 @@ async def test_cancel_stops_it_at_the_backend() -> None:
 
 
 async def test_a_killed_host_turns_red_within_its_health_interval() -> None:
-    every = 2.0
+    every = 5.0
     pool = {"health": {"every": f"{every:g}s", "timeout": "500ms", "down_after": 3}}
     async with (
         Ollama() as one,
@@ -123,8 +125,7 @@ async def test_a_killed_host_turns_red_within_its_health_interval() -> None:
         await one.stop()
         killed = asyncio.get_running_loop().time()
         await page.until(f"{card}.dataset.state === 'down'", "b1", timeout=20)
-        # A probe comes up to 1.2 intervals later and those after it five times as often; the rest is the browser's.
-        assert asyncio.get_running_loop().time() - killed < 2 * every + 1
+        assert asyncio.get_running_loop().time() - killed < every
         red = await page.run(
             "const card = document.querySelector('#backends .card[data-state=down]');"
             "return getComputedStyle(card).borderLeftColor"
@@ -169,6 +170,7 @@ async def test_signing_in_with_a_key_of_class_ops(tmp_path: Path) -> None:
     ):
         await page.open(proxy.url + "/-/")
         await page.until("document.querySelector('#login').open && document.activeElement.id === 'key'")
+        assert "Nothing is running." not in await page.text("body"), "who is not signed in is told nothing, not nothing"
         await page.press(*made["alice"], ENTER)
         await page.until("document.querySelector('#login-error').textContent.includes('not allowed')")
         await page.press(*made["op"], ENTER)
@@ -274,6 +276,30 @@ async def test_the_theme_is_the_systems_until_one_is_chosen() -> None:
         await page.until(ground, dark)
         await page.click("#theme")
         await page.until(ground, light)
+
+
+def luminance(color: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    digits = color.removeprefix("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_the_contrast_that_wcag_asks_for(scheme: str) -> None:
+    style = ASSETS["page.css"].decode()
+    colors = {
+        name: (light, dark)[scheme == "dark"]
+        for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#\w+), (#\w+)\)", style)
+    }
+    pairs = [(text, ground) for text in ("text", "quiet", "accent", "bad") for ground in ("ground", "card")]
+    pairs += [(name, f"{name}-ground") for name in ("good", "warn", "bad")]
+    pairs += [("quiet", "calm-ground"), ("accent", "fill")]
+    for text, ground in pairs:
+        light, dark = sorted((luminance(colors[text]), luminance(colors[ground])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{text} on {ground}"
 
 
 async def test_what_strangers_write_is_text(tmp_path: Path) -> None:

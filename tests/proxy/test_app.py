@@ -17,7 +17,7 @@ FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
 server:
   head: {size: 8KiB, fields: 20, deadline: 1s}
-  body: {each: 1MiB, total: 2MiB}
+  body: {each: 1MiB, total: 2MiB, timeout: 5s, rate: 1KiB}
   write: 2s
   keep_alive: 3s
   shutdown: 4s
@@ -40,6 +40,8 @@ def test_settings_reach_their_parts() -> None:
     assert list(options.listen) == ["127.0.0.1:0", "unix:/tmp/x.sock"]
     assert (options.head_bytes, options.head_fields, options.head_timeout) == (8192, 20, 1)
     assert (options.write_timeout, options.keep_alive, options.shutdown_timeout) == (2, 3, 4)
+    bodies = app.bodies
+    assert (bodies.each, bodies.total, bodies.patience, bodies.rate) == (2**20, 2**21, 5, 1024)
     assert str(app.plan) == "logging → retry → dispatch"
     assert "canary" not in repr(app.pool) + repr(app.frame) + str(app.plan)
 
@@ -50,6 +52,14 @@ def test_extra_routes_join_the_table() -> None:
     match = make_routes(settings).match("POST", "/v1/images")
     assert isinstance(match, Match)
     assert (match.route.kind, match.route.models) == ("inference", ("model",))
+
+
+@pytest.mark.parametrize("url", ["redis://:canary@host:port/0", "redis+sentinel://:canary@host/main"])
+def test_a_store_at_an_address_that_cannot_be_read_is_a_mistake(url: str) -> None:
+    text = f"store: {url}\nbackends: [{{name: a, url: 'http://127.0.0.1:1'}}]\n"
+    with pytest.raises(Invalid, match="1:8: store: the store's address cannot be read") as invalid:
+        check(load_text(text))
+    assert "canary" not in str(invalid.value)
 
 
 def test_every_mistake_at_once_those_of_plugins_included() -> None:

@@ -9,7 +9,7 @@ import pytest
 from proxy.backend import Backend, make_backend
 from proxy.body import BodyBudget
 from proxy.exposition import Moment, Reading
-from proxy.gauges import of_backends, of_process, of_queue, of_requests, tenant_of
+from proxy.gauges import of_backends, of_process, of_queue, of_requests, of_servers, tenant_of
 from proxy.memory import Resident
 from proxy.meters import OTHER
 from proxy.pool import Pool
@@ -95,6 +95,13 @@ def test_the_queue() -> None:
     assert numbers("ollama_proxy_queue_admitted_total", how="at_once") == 5
     assert numbers("ollama_proxy_queue_admitted_total", how="waited") == 3
     assert numbers("ollama_proxy_queue_dropped_total", reason="queue_full") == 2
+
+
+def test_what_the_servers_refused_is_summed_over_those_that_run() -> None:
+    main, ops = SimpleNamespace(refusals={"bad_host": 2, "head_timeout": 1}), SimpleNamespace(refusals={"bad_host": 1})
+    numbers = read(of_servers(lambda: cast(Any, (main, ops))))
+    assert numbers("ollama_proxy_http_refused_total", code="bad_host") == 3
+    assert numbers("ollama_proxy_http_refused_total", code="head_timeout") == 1
 
 
 def test_requests_and_process() -> None:

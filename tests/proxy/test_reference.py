@@ -1,15 +1,21 @@
+import importlib
+import inspect
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel
 
 from config.load import load
 from config.parse import parse
+from config.schema import Settings
 from middleware import BUILTIN
 from proxy.plan import plan
+from proxy.plugins import find
 from proxy.reference import configuration_page, generated, plugins_page, policy_schema
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +132,46 @@ def test_every_setting_and_option_is_in_the_reference() -> None:
         assert f"## {name}\n" in page
         for option in SCHEMA["$defs"][name]["properties"]:
             assert f"| `{option}` |" in page
+
+
+def documented(page: str) -> dict[str, list[str]]:
+    """The options of a page's tables by the title that they stand under."""
+    parts = re.split(r"^#{2,3} (.+)$", page, flags=re.MULTILINE)[1:]
+    return {
+        title: re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+        for title, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", sorted(BUILTIN))
+def test_a_plugin_takes_what_is_documented_and_nothing_else(name: str) -> None:
+    page = documented((ROOT / "docs/reference/plugins.md").read_text("utf-8"))
+    module, _, attribute = BUILTIN[name].partition(":")
+    taken = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
+    assert set(page.get(name, [])) == taken.keys() - {"app"} - find(name).services.keys()
+
+
+def test_every_documented_setting_is_one_of_the_models_and_the_other_way_round() -> None:
+    page = documented((ROOT / "docs/reference/configuration.md").read_text("utf-8"))
+    models = set(settings_below(Settings))
+    assert {frozenset(names) for names in page.values()} == {
+        frozenset(field.alias or name for name, field in model.model_fields.items()) for model in models
+    }
+    assert page["Top level"] == list(Settings.model_fields)
+
+
+def settings_below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for part in parts_of(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from settings_below(part)
+
+
+def parts_of(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from parts_of(part)
 
 
 def test_the_reference_says_what_may_be_written() -> None:

@@ -46,6 +46,20 @@ async def test_what_it_learns() -> None:
         assert backend.health.state == "up"
 
 
+async def test_one_that_is_killed_is_known_to_be_down_within_the_interval() -> None:
+    every = 5.0
+    async with Ollama() as sim, watching(sim, every=every) as (pool, watch):
+        watch.start()
+        await sim.wait_for(lambda: sim.seen("/api/ps"))
+        loop = asyncio.get_running_loop()
+        backend = pool.backends[0]
+        await eventually(lambda: backend.seen_at is not None)
+        killed = loop.time()
+        await sim.stop()
+        await until(backend, "down")
+        assert loop.time() - killed < every
+
+
 async def test_a_host_that_dies_is_down_and_comes_back() -> None:
     async with Ollama() as sim, watching(sim) as (pool, watch):
         watch.start()
@@ -102,7 +116,7 @@ async def test_a_sick_host_is_not_made_sicker_by_questions() -> None:
         while len(sim.seen("/api/ps")) < 4:
             watch.refresh(pool.backends[0])
             await asyncio.sleep(0.001)  # failures that come all the time
-        assert monotonic() - began >= 0.3
+        assert monotonic() - began >= 0.27  # a timer may be a little early
 
 
 async def test_what_was_changed_through_us_is_asked_for() -> None:

@@ -7,7 +7,13 @@ from proxy.wiring import make_backends, make_routes, make_store, pool_options, s
 
 FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
-server: {head: {size: 8KiB, fields: 20, deadline: 1s}, write: 2s, keep_alive: 3s, shutdown: 4s}
+server:
+  head: {size: 8KiB, fields: 20, deadline: 1s}
+  body: {timeout: 5s}
+  write: 2s
+  keep_alive: 3s
+  shutdown: 4s
+  unix_mode: 0600
 backends:
   - {name: a, url: "${URL}", weight: 2, slots: 3, model_slots: {big: 1}, headers: {Authorization: "Bearer ${TOKEN}"}}
   - {name: b, url: "unix:/run/ollama.sock"}
@@ -51,6 +57,7 @@ def test_the_server() -> None:
     assert list(options.listen) == ["127.0.0.1:0", "unix:/tmp/x.sock"]
     assert (options.head_bytes, options.head_fields, options.head_timeout) == (8192, 20, 1)
     assert (options.write_timeout, options.keep_alive, options.shutdown_timeout) == (2, 3, 4)
+    assert (options.body_timeout, options.unix_mode) == (5, 0o600)
 
 
 def test_routes_and_store() -> None:

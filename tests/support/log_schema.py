@@ -1,5 +1,6 @@
 """Holds lines of the log against their JSON Schema."""
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -11,12 +12,17 @@ _SCHEMAS: Final[dict[str, Any]] = {
     schema["properties"]["event"].get("const", ""): schema for schema in log_schema()["oneOf"]
 }
 _VALIDATORS: Final = {event: Draft202012Validator(schema) for event, schema in _SCHEMAS.items()}
+_CREDENTIAL: Final = re.compile(
+    rb"op_\w{12}_\w{20,}|eyJ[\w-]{10,}\.[\w-]{10,}|(?i:bearer|basic) [\w.~+/=-]{16,}|-----BEGIN"
+)
+"""What keys, tokens and headers of all tests look like."""
 _SEEN: Final[set[tuple[object, ...]]] = set()
 """What lines looked like that were good: the schema tells lines apart by names and types alone."""
 
 
 def check_line(line: bytes) -> None:
-    """Fail where a line of `format: json` is not what the schema says; lines of other formats pass."""
+    """Fail where a line of `format: json` is not what the schema says, or any line has a credential in it."""
+    assert not _CREDENTIAL.search(line), f"a credential is in the log: {line.decode()}"
     if not line.startswith(b'{"time":'):
         return
     event: dict[str, Any] = orjson.loads(line)

@@ -36,7 +36,7 @@ function onEvent(name, data) {
   else if (name === "started" || name === "answered") running.set(data.id, data);
   else if (name === "finished") {
     running.delete(data.id);
-    recent = [data, ...recent].slice(0, KEPT);
+    recent = [data, ...recent.filter((known) => known.id !== data.id)].slice(0, KEPT);
   } else if (name === "backend") onBackend(data);
   else if (name === "config") announce(data.problems.length ? "The new policy file was refused." : "A new policy file is in force.");
   else if (name === "bye") shutdown = true;

@@ -59,9 +59,17 @@ def test_policies_that_come_go_and_change() -> None:
     found = {name: (was, will_be) for name, was, will_be in policies(before, after)}
     assert found["come"] == (ABSENT, "come")
     assert found["gone"] == ("gone", ABSENT)
-    assert found["kept: rate_limit."] == (ABSENT, "off")
-    assert found["kept: rate_limit.requests"][1] is ABSENT
+    assert found["kept: rate_limit"][0]["requests"] == "6/minute"
+    assert found["kept: rate_limit"][1] == "off"
+    assert found.keys() == {"come", "gone", "kept: rate_limit"}
     assert list(policies(before, before)) == []
+
+
+def test_a_plugin_without_options_is_not_off() -> None:
+    chain = "middleware: [{auth: {keys: keys.yaml}}, {use: 'tests.support.plugins:Identify', name: it}]\n"
+    before, after = (document(f"{chain}policies: {{p: {{it: {state}}}}}\n") for state in ("{}", "off"))
+    assert list(policies(before, before)) == []
+    assert [(name, will_be) for name, _, will_be in policies(before, after)] == [("p: it", "off")]
 
 
 def test_effects_are_told_together_for_those_of_one_policy() -> None:
@@ -98,12 +106,13 @@ def test_callers_are_those_of_both_files(tmp_path: Path) -> None:
 def test_two_files_are_compared(tmp_path: Path) -> None:
     old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
     old.write_text(HOST + "middleware: [logging, {queue: {wait: 1m}}]\n")
-    new.write_text(HOST + "listen: 127.0.0.1:4711\nmiddleware: [logging, {queue: {wait: 2m}}, retry]\n")
+    settings = "listen: 127.0.0.1:4711\nserver: {unix_mode: '0600'}\n"
+    new.write_text(HOST + settings + "middleware: [logging, {queue: {wait: 2m}}, retry]\n")
     said = run("check", "-c", str(new), "--diff", str(old)).out
     assert "  ~ queue.wait: 1m → 2m\n" in said
     assert "  + retry: retry\n" in said
     assert "[127.0.0.1:4711]\n" in said
-    assert "only after a restart: listen\n" in said
+    assert "only after a restart: listen, server.unix_mode\n" in said
     said = run("check", "-c", str(new), "--diff", str(new)).out
     assert "nothing changes" in said
     assert "restart" not in said
@@ -111,7 +120,7 @@ def test_two_files_are_compared(tmp_path: Path) -> None:
 
 async def test_a_file_is_compared_with_what_runs(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
-    async with Ollama() as sim, running(sim.url) as proxy:
+    async with Ollama() as sim, running(sim.url, log={"level": "info"}) as proxy:
         file.write_text(f"listen: 127.0.0.1:0\nbackends: [{{name: b1, url: '{sim.url}'}}]\nmiddleware: [logging]\n")
         said = (await run_beside("check", "-c", str(file), "--diff", "running", "--url", proxy.url)).out
         assert "  - retry: retry\n" in said

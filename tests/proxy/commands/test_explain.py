@@ -60,6 +60,14 @@ def test_the_first_that_refuses_is_the_last(file: str) -> None:
     assert "retry" not in said
 
 
+def test_what_its_parts_have_to_say_is_apart_from_the_answer(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("backends: [{name: b1, url: 'http://127.0.0.1:1'}]\nmiddleware: [{auth: {keys: none.yaml}}]\n")
+    said = run("explain", "POST", "/api/chat", "--as", "ann", "-c", str(path), code=1)
+    assert "auth_file_missing" in said.error
+    assert "none.yaml" not in said.out
+
+
 @pytest.mark.parametrize(
     ("content", "said"), [(None, "No such file"), ("{", "is not JSON"), ("[]", "can only be put into a body")]
 )

@@ -134,6 +134,13 @@ def test_modes(tmp_path: Path, mode: int, forbidden: int, level: str, said: str)
     assert said in found.text
 
 
+def test_no_keys_yet_is_said_with_what_to_do(tmp_path: Path) -> None:
+    text = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\nmiddleware: [{auth: {keys: keys.yaml}}]\n"
+    (finding,) = check_secrets(*check(load_text(text, folder=tmp_path)))
+    assert finding.level == "bad"
+    assert f"ollama-proxy keys new NAME --file {tmp_path / 'keys.yaml'}" in finding.text
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert check_mode("key", tmp_path / "none", 0o077).level == "bad"
     assert [finding.level for finding in check_certificate("c", tmp_path / "none", NOW)] == ["bad"]

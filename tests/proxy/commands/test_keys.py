@@ -50,7 +50,7 @@ def test_revoking(file: str) -> None:
     ("arguments", "said"),
     [
         (["new", "alice", "--expires", "90"], "expected a duration"),
-        (["new", "a\nb"], "control character"),
+        (["new", "a\nb"], "controls how text is shown"),
     ],
 )
 def test_mistakes_are_told_in_one_line(file: str, arguments: list[str], said: str) -> None:

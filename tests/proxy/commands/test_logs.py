@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from proxy.commands.logs import _lines, _replaced, pretty
+from proxy.errors import Outcome
 from tests.support.cli import run
 
 REQUEST: dict[str, Any] = {
@@ -115,6 +116,11 @@ def test_filters(tmp_path: Path, filters: list[str], found: list[str]) -> None:
         lines = [json.loads(line) for line in said.out.splitlines()]
         assert [line.get("request_id", "-") for line in lines] == found
     assert len(run("logs", str(file), *filters).out.splitlines()) == len(found)
+
+
+def test_an_outcome_that_there_is_not_is_a_mistake() -> None:
+    error = run("logs", "--outcome", "refuse", typed=TEXT, code=2).error
+    assert all(outcome in error for outcome in get_args(Outcome))
 
 
 def test_what_is_no_json_passes_unless_something_is_looked_for() -> None:

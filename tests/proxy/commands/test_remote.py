@@ -25,6 +25,9 @@ async def test_what_goes_wrong_is_said_with_what_to_do() -> None:
         assert "access: {routes: [..., ops]}" in await failed(proxy.url)
         assert "OLLAMA_PROXY_KEY" in await failed(proxy.url, key="op_nonesuch")
         assert "is it an ollama-proxy" in await failed(sim.url)
+        unknown = await failed(proxy.url, "/-/assets/none.css")
+        assert "there is no such file" in unknown
+        assert "is it an ollama-proxy" not in unknown
         assert "it did not answer JSON" in await failed(sim.url, "/")
     assert "cannot be reached" in await failed(proxy.url)
 
