@@ -17,7 +17,7 @@ from middleware.retrying.fallback import Fallbacks, stand_in, withdraw
 from middleware.retrying.hedge import hedged
 from middleware.retrying.verdicts import Verdict, most_telling, verdict
 from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.errors import UpstreamError
+from proxy.errors import UpstreamError, let_go
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
 from proxy.models import ModelName
@@ -128,7 +128,9 @@ class Retry:
                 exchange.rewind()
         finally:
             self._retries.done()
-            errors.clear()  # Their tracebacks name this frame: the request's body would stay until the next collection.
+            for failed in errors:
+                let_go(failed)
+            errors.clear()
 
     def _try(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if self._hedge is None or route.kind != "inference" or route.repeat != "safe":

@@ -13,11 +13,11 @@ that where one of them has to wait all of them have to, and nobody else has.
 - **Between priorities** the higher goes first, except that a priority which was passed over `PATIENCE` times has one
   request served before all others. So everybody's turn comes.
 
-With n waiters in k lines everything takes O(log n) steps; to look at all the lines takes another k log k.
+With n waiters in k lines everything takes O(log n) steps, whoever they are; but to look at all the lines, which is when
+a slot comes free, takes another k log k.
 """
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from itertools import count
 from math import inf
 from typing import Final, Generic, Literal, NamedTuple
@@ -31,8 +31,8 @@ PATIENCE: Final = 10
 FIRST: Final = inf
 """The priority of who has waited already: a request whose backend failed it."""
 
-Verdict = Literal["taken", "full", "gone"]
-"""What came of an offer: it goes now; it has to wait, and its lane with it; it waits no longer."""
+Verdict = Literal["taken", "full", "over", "gone"]
+"""What came of an offer: it goes now; it has to wait, and its lane with it, or everybody; it waits no longer."""
 
 
 class Ahead(NamedTuple):
@@ -56,7 +56,7 @@ class FairQueue(Generic[T]):
         self._levels: dict[float, Level] = {}
         self._lines: dict[tuple[Hashable, float], Line[T]] = {}
         self._open: dict[Line[T], None] = {}
-        self._lanes: Counter[Hashable] = Counter()
+        self._lanes: dict[Hashable, list[Line[T]]] = {}  # those of `_open`
         self._tenants: dict[str, Tenant[T]] = {}
         self._crowds: Crowds[T] = Crowds()
 
@@ -65,7 +65,7 @@ class FairQueue(Generic[T]):
 
     def in_lane(self, lane: Hashable) -> int:
         """Return how many wait in `lane`."""
-        return self._lanes[lane]
+        return sum([line.waiting for line in self._lanes.get(lane, ())])
 
     def of_tenant(self, name: str) -> int:
         """Return how many of a tenant wait."""
@@ -81,16 +81,13 @@ class FairQueue(Generic[T]):
     def push(self, item: T, claim: Claim) -> Entry[T]:
         """Let `item` wait."""
         tenant = self._tenants.setdefault(claim.tenant, Tenant(claim.tenant))
+        tenant.weight = claim.weight
         flow = self._flow(claim, tenant)
         entry = Entry(item, claim, flow, next(self._numbers))
         if not flow.entries:
-            tenant.flows.append(flow)
-            flow.line.open(flow, entry.number)
-            self._open[flow.line] = None
-        if not flow.share or tenant.weight != claim.weight:
-            tenant.weight = claim.weight
-            tenant.weigh()
-        flow.entries[entry] = None
+            self._begin(flow, entry.number)
+        flow.entries[entry] = tenant.entries[entry] = None
+        flow.line.weigh(flow, tenant.part)
         flow.line.ask(flow, claim.cost)
         self._count(flow, 1)
         self._crowds.note(tenant, entry.number, len(self._tenants))
@@ -101,22 +98,16 @@ class FairQueue(Generic[T]):
         flow = entry.flow
         if entry not in flow.entries:
             return False
-        del flow.entries[entry]
+        del flow.entries[entry], flow.tenant.entries[entry]
         flow.line.ask(flow, -entry.claim.cost)
         self._count(flow, -1)
         if not flow.entries:
-            flow.line.close(flow)
-            flow.tenant.flows.remove(flow)
-            flow.tenant.weigh()
-            if not flow.line.active:
-                del self._open[flow.line]
-            if not flow.tenant.flows:
-                del self._tenants[flow.tenant.name]
+            self._end(flow)
         return True
 
     def oldest(self) -> Entry[T] | None:
         """Return who came first of all. Takes as long as there are tenants."""
-        firsts = (next(iter(flow.entries)) for tenant in self._tenants.values() for flow in tenant.flows)
+        firsts = (next(iter(tenant.entries)) for tenant in self._tenants.values())
         return min(firsts, key=number_of, default=None)
 
     def drain(self, offer: Callable[[Entry[T], int], Verdict], lane: Hashable | None = None) -> None:
@@ -124,22 +115,27 @@ class FairQueue(Generic[T]):
 
         `offer` is given the waiter and how many wait in its lane, it included. It must neither add nor remove any.
         """
-        full: set[Hashable] = set() if lane is None else self._lanes.keys() - {lane}
-        while self._drain_one(offer, full):
+        full: set[Hashable] = set()
+        while self._drain_one(offer, self._open if lane is None else self._lanes.get(lane, ()), full):
             pass
 
-    def _drain_one(self, offer: Callable[[Entry[T], int], Verdict], full: set[Hashable]) -> bool:
+    def _drain_one(
+        self, offer: Callable[[Entry[T], int], Verdict], lines: Collection[Line[T]], full: set[Hashable]
+    ) -> bool:
         """Offer line after line until one waiter goes; `full` are the lanes that have to wait."""
-        for line in sorted(self._open, key=_order):
+        for line in sorted(lines, key=_order):
             if line.lane in full:
                 continue
             flow = line.first()
             entry = next(iter(flow.entries))
-            verdict = offer(entry, self._lanes[line.lane])
+            verdict = offer(entry, self.in_lane(line.lane))
+            if verdict == "over":
+                return False
             if verdict == "full":
                 full.add(line.lane)
                 continue
             if verdict == "taken":
+                line.weigh(flow, flow.tenant.part)
                 line.serve(flow, entry.claim.cost, entry.claim.weight)
                 self._pass_over(line.level)
             return self.remove(entry)
@@ -171,15 +167,15 @@ class FairQueue(Generic[T]):
     def ahead(self, claim: Claim) -> Ahead:
         """Return what would go before a request that came now."""
         tokens, requests = 0.0, 0
-        for line in self._open:
-            if line.lane == claim.lane and line.level.priority > claim.priority:
+        for line in self._lanes.get(claim.lane, ()):
+            if line.level.priority > claim.priority:
                 tokens += line.cost
                 requests += line.waiting
         line_ = self._lines.get((claim.lane, claim.priority))
         if line_ is None or not line_.cost:
             return Ahead(tokens, requests)
         tenant, flow = self._tenants.get(claim.tenant), line_.flows.get(claim.tenant)
-        flows = len(tenant.flows) if tenant is not None else 0
+        flows = tenant.flows if tenant is not None else 0
         own, debt = 0, 0.0
         if flow is None or not flow.entries:
             flows += 1
@@ -199,7 +195,7 @@ class FairQueue(Generic[T]):
         if tenant is None or tenant.name == claim.tenant:
             return None
         with_it = (self.of_tenant(claim.tenant) + 1) / claim.weight
-        return tenant.last() if tenant.crowding > with_it else None
+        return next(reversed(tenant.entries)) if tenant.crowding > with_it else None
 
     # Keeping count
 
@@ -222,17 +218,35 @@ class FairQueue(Generic[T]):
                 del self._lines[key]
         return line
 
+    def _begin(self, flow: Flow[T], number: int) -> None:
+        """Let somebody wait in `flow`, where nobody did."""
+        line = flow.line
+        if not line.active:
+            self._open[line] = None
+            self._lanes.setdefault(line.lane, []).append(line)
+        line.open(flow, number)
+        flow.tenant.flows += 1
+
+    def _end(self, flow: Flow[T]) -> None:
+        """Let nobody wait in `flow`, where somebody did."""
+        line, tenant = flow.line, flow.tenant
+        line.close(flow)
+        if not line.active:
+            del self._open[line]
+            self._lanes[line.lane].remove(line)
+            if not self._lanes[line.lane]:
+                del self._lanes[line.lane]
+        tenant.flows -= 1
+        if not tenant.flows:
+            del self._tenants[tenant.name]
+
     def _count(self, flow: Flow[T], by: int) -> None:
         line = flow.line
         self._length += by
-        flow.tenant.waiting += by
         line.waiting += by
         line.level.waiting += by
         if not line.level.waiting:
             line.level.passed = 0
-        self._lanes[line.lane] += by
-        if not self._lanes[line.lane]:
-            del self._lanes[line.lane]
 
 
 def _order(line: Line[T]) -> tuple[bool, float, float]:

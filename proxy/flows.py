@@ -51,29 +51,35 @@ def number_of(entry: Entry[T]) -> int:
 
 
 class Tenant(Generic[T]):
-    """Somebody who waits, and the flows that he waits in."""
+    """Somebody who waits.
 
-    __slots__ = ("flows", "name", "waiting", "weight")
+    Attributes:
+        flows: in how many lines.
+        entries: its waiters in the order they came.
+    """
+
+    __slots__ = ("entries", "flows", "name", "weight")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.weight = 1.0
-        self.waiting = 0
-        self.flows: list[Flow[T]] = []
+        self.flows = 0
+        self.entries: OrderedDict[Entry[T], None] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self.entries)
 
     @property
     def crowding(self) -> float:
         """How many wait, for its weight."""
-        return self.waiting / self.weight
+        return len(self.entries) / self.weight
 
-    def weigh(self) -> None:
-        """Spread the weight over the flows."""
-        for flow in self.flows:
-            flow.line.weigh(flow, self.weight / len(self.flows))
-
-    def last(self) -> Entry[T]:
-        """Return who came last. Somebody must be waiting."""
-        return max((next(reversed(flow.entries)) for flow in self.flows), key=number_of)
+    @property
+    def part(self) -> float:
+        """The part of its weight that it has in each line. It must be waiting in one."""
+        return self.weight / self.flows
 
 
 class Learned:
@@ -105,7 +111,8 @@ class Flow(Generic[T]):
     Attributes:
         turn: when it goes, compared to the other flows of the line.
         cost: tokens that its waiters ask for.
-        share: the part of its tenant's weight that counts in this line; 0 while nobody waits.
+        share: the part of its tenant's weight that counts in this line, as it was when somebody came or went last; 0
+            while nobody waits.
         place: the number of its place in the line's heap; other places it may have there do not count.
         learned: of its own requests.
     """
@@ -201,6 +208,8 @@ class Line(Generic[T]):
 
     def weigh(self, flow: Flow[T], share: float) -> None:
         """Let `flow` weigh `share`."""
+        if share == flow.share:
+            return
         self.sizes.remove(flow.cost, flow.share)
         self.weight += share - flow.share
         flow.share = share

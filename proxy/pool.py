@@ -45,7 +45,7 @@ class PoolOptions:
     Attributes:
         rules: when a backend changes its state.
         prefer: what decides between backends that could serve a request, the most important first.
-        spread_after: requests that may wait for a model where it is warm before it is loaded on another backend too.
+        spread_after: requests that may wait for a model where it is warm; when more do, it is loaded elsewhere too.
         grace: seconds a slot is held back when its client left before the first token.
         eject_share: the share of backends that may be ejected at once.
     """
@@ -114,15 +114,19 @@ class Pool:
 
     def lease(self, exchange: Exchange) -> Lease:
         """Lease a backend at once; raises Refused (503) where every one that could serve `exchange` is full."""
-        return self._take(exchange, None) or self._refuse(exchange)
+        taken = self._take(exchange, None)
+        if isinstance(taken, Wait):
+            raise self._no_slot(exchange)
+        return taken
 
-    def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Lease | None:
-        """Lease the best backend that has a slot now, or return None where waiting is better than what there is.
+    def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Lease | str:
+        """Lease the best backend that has a slot now; where waiting is better than what there is, return what for.
 
         `waiting` says how many requests wait for the same model, this one included. Raises Refused where there is no
         backend at all.
         """
-        return self._take(exchange, waiting)
+        taken = self._take(exchange, waiting)
+        return taken.reason if isinstance(taken, Wait) else taken
 
     def hold(self, backend: Backend) -> Lease:
         """Lease `backend` for something that takes no slot."""
@@ -132,20 +136,19 @@ class Pool:
         """Return what `try_lease` would decide, or `lease` without `waiting`; nothing is leased."""
         return self._choose(exchange, need_of(exchange), waiting)
 
-    def _take(self, exchange: Exchange, waiting: int | None) -> Lease | None:
+    def _take(self, exchange: Exchange, waiting: int | None) -> Lease | Wait:
         need = need_of(exchange)
         choice = self._choose(exchange, need, waiting)
         if isinstance(choice, Wait):
-            exchange.reason = f"waits: {choice.reason}"
-            return None
+            return choice
         if need.talk is not None:
             self._conversations.put(need.talk, choice.name)
         options = self.options
         return Lease(self._by_name[choice.name], need, reason=choice.reason, grace=options.grace, freed=self._freed)
 
-    def _refuse(self, exchange: Exchange) -> Lease:
+    def _no_slot(self, exchange: Exchange) -> Refused:
         seconds = ceil(min(60.0, self.service_time(exchange) or 1.0))
-        raise Refused(
+        return Refused(
             503,
             "every backend that could serve this request runs as many as it can; try again later",
             code="no_slot",
@@ -178,11 +181,11 @@ class Pool:
         return Choice(name, "pinned") if backend.free(need.model if need.runs else None) else Wait("slots")
 
     def _patience(self, exchange: Exchange, need: Need, waiting: int) -> int:
-        """Return how many more may wait; nobody waits longer for a warm backend than a load takes."""
+        """Return how many may still wait, this one included; nobody waits longer for a warm one than a load takes."""
         worth = self._loads.get(need.model or "") or LOAD_TIME
         if monotonic() - exchange.started_at >= worth:
             return 0
-        return max(0, self.options.spread_after - waiting)
+        return max(0, self.options.spread_after + 1 - waiting)
 
     # What is learned
 
@@ -247,6 +250,13 @@ class Pool:
     def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
         """Whether a backend can be used that has, or may have, what `exchange` asks for, or `model` in its place."""
         return any(True for _ in self._serving(exchange, model))
+
+    def any_free(self) -> bool:
+        """Whether a slot is free, or a backend drained: who waits for one of those has to be told."""
+        return any(
+            backend.slots is None or backend.active < backend.slots or backend.health.draining
+            for backend in self.backends
+        )
 
     def lane(self, exchange: Exchange) -> Hashable:
         """Return what makes requests interchangeable: where `try_lease` has nothing for one, it has nothing for any."""

@@ -5,7 +5,8 @@ said to those who would wait in vain.
 
 A request is only let in where, by what was measured, its turn comes in time; and it is only let out in time, however
 late its timer fires. So no slot goes to a request that nobody waits for any more, and after a burst the queue holds no
-more than can be served within the deadlines of those in it.
+more than can be served within the deadlines of those in it. Of a tenant most of whose requests have to be refused in
+any case (``proxy/demand.py``) it holds no more than there are slots, so that they go within one service time.
 """
 
 import asyncio
@@ -15,14 +16,15 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
 
+from proxy.demand import Demands
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Held
 from proxy.fair import FIRST, Ahead, Claim, Entry, FairQueue, Verdict
 from proxy.pace import Pace
 from proxy.services import Clock, Outlook, Scheduler, Slots, Terms
 
-LANES_TIMED: Final = 1000
-"""Lanes whose pace is remembered."""
+REMEMBERED: Final = 1000
+"""Lanes whose pace is remembered, and tenants in a lane whose demand is."""
 LONGEST: Final = 3600
 """The longest Retry-After, seconds."""
 
@@ -88,6 +90,7 @@ class FairScheduler(Scheduler):
         self._clock = clock
         self._queue: FairQueue[_Waiter] = FairQueue()
         self._paces: dict[Hashable, Pace] = {}
+        self._demands = Demands(REMEMBERED)
         slots.on_free(self._drain)
 
     def status(self) -> Status:
@@ -102,16 +105,21 @@ class FairScheduler(Scheduler):
         exchange.ticket = _Ticket(terms, claim)
         if self._at_once(exchange, claim.lane):
             self._queue.charge(claim)
+            self._demands.let_in((claim.tenant, claim.lane), self._clock.monotonic())
             self.counts.at_once += 1
             return
         position, _, refusal = self._outlook(exchange, terms, claim)
         if refusal is not None:
             self.counts.dropped[refusal.code] += 1
+            if refusal.code == "queue_too_slow":
+                self._kept_out(exchange, terms, claim)
             raise refusal
         if len(self._queue) >= terms.depth:
             self._make_room(claim)
+        now = self._clock.monotonic()
+        self._demands.let_in((claim.tenant, claim.lane), now)
         if not self._queue.in_lane(claim.lane):
-            self._pace(claim.lane).began(self._clock.monotonic())
+            self._pace(claim.lane).began(now)
         exchange.queue_position = position
         exchange.lease = await self._wait(exchange, terms, claim)
 
@@ -142,8 +150,11 @@ class FairScheduler(Scheduler):
         """Take a slot without waiting; whoever waits in another lane waits for other slots, and is not passed."""
         if self._queue.in_lane(lane):
             return False
-        exchange.lease = self._slots.try_lease(exchange, waiting=1)
-        return exchange.lease is not None
+        found = self._slots.try_lease(exchange, waiting=1)
+        if isinstance(found, str):
+            return False
+        exchange.lease = found
+        return True
 
     async def _wait(self, exchange: Exchange, terms: Terms, claim: Claim) -> Held:
         """Return a lease as soon as it is this request's turn."""
@@ -180,17 +191,20 @@ class FairScheduler(Scheduler):
         if now > waiter.latest:
             self._end(waiter, self._too_late(entry))
             return "gone"
+        if not self._slots.any_free():
+            exchange.queue_reason = "slots"
+            return "over"
         try:
-            lease = self._slots.try_lease(exchange, waiting=waiting)
+            found = self._slots.try_lease(exchange, waiting=waiting)
         except Exception as error:  # whatever it is, it is this request's, and no reason not to serve the next one
             self._end(waiter, error)
             return "gone"
-        if lease is None:
-            exchange.queue_reason = (exchange.reason or "").removeprefix("waits: ") or None
+        if isinstance(found, str):
+            exchange.queue_reason = found
             return "full"
         if claim.priority != FIRST:
             self._pace(claim.lane).moved(now, claim.cost)
-        waiter.future.set_result(lease)
+        waiter.future.set_result(found)
         return "taken"
 
     def _expire(self, entry: Entry[_Waiter]) -> None:
@@ -227,9 +241,25 @@ class FairScheduler(Scheduler):
         pace = self._paces.get(lane)
         if pace is None:
             pace = self._paces[lane] = Pace()
-            if len(self._paces) > LANES_TIMED:
+            if len(self._paces) > REMEMBERED:
                 del self._paces[next(iter(self._paces))]
         return pace
+
+    def _kept_out(self, exchange: Exchange, terms: Terms, claim: Claim) -> None:
+        """Count one that came too late, unless it was in a greater hurry than the backends ever are."""
+        each = self._slots.service_time(exchange)
+        if each is not None and self._patience(exchange, terms) >= each:
+            self._demands.kept_out((claim.tenant, claim.lane), self._clock.monotonic())
+
+    def _is_beyond(self, exchange: Exchange, claim: Claim, ahead: Ahead) -> bool:
+        """Whether it is one too many of a tenant that asks for too much.
+
+        Every slot comes free once while a request takes its time: who has fewer before it than there are slots has its
+        turn within that.
+        """
+        if not self._demands.excessive((claim.tenant, claim.lane)):
+            return False
+        return ahead.requests >= (self._slots.capacity(exchange) or 1)
 
     def _seconds(self, exchange: Exchange, lane: Hashable, ahead: Ahead) -> float | None:
         """Return how long it takes until it is the turn of who has `ahead` before it, None where nobody knows."""
@@ -256,6 +286,12 @@ class FairScheduler(Scheduler):
         elif ahead.requests and seconds is not None and seconds > patience:
             message = f"it would be your turn in {seconds:.0f} s, but this request may wait only {patience:.3g} s"
             refusal = _refused(503, message, "queue_too_slow", seconds - patience)
+        elif self._is_beyond(exchange, claim, ahead):
+            message = (
+                "most of what you ask for cannot be served in time, so no more of it waits than can run at once; "
+                f"{ahead.requests} would go before this one"
+            )
+            refusal = _refused(503, message, "queue_too_slow", (seconds or 0.0) / (ahead.requests + 1))
         elif len(self._queue) >= terms.depth and self._queue.crowding_out(claim) is None:
             message = f"{len(self._queue)} requests are waiting already, which is as many as may"
             refusal = _refused(503, message, "queue_full", (seconds or 0.0) / (ahead.requests + 1))

@@ -78,8 +78,9 @@ def choose(
         candidates: all backends that it could be sent to at all.
         tried: those it was sent to already; none of them is taken while another can be used.
         prefer: what decides, the most important first.
-        patience: how many more requests may wait for a model where it is warm before it is loaded elsewhere too; None
-            where the request cannot wait, and then a full backend that is warm is passed over at once.
+        patience: how many requests, this one included, may still wait for a model where it is warm before it is loaded
+            elsewhere too; None where the request cannot wait, and then a full backend that is warm is passed over at
+            once.
         random: returns a number from 0 to 1, for ties.
 
     Returns:

@@ -129,12 +129,15 @@ class Backends(Protocol):
 class Slots(Protocol):
     """What a scheduler needs of the pool: slots, and when one may be free."""
 
-    def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Held | None:
-        """Lease the best backend that has a slot for `exchange` now, or return None where waiting is better.
+    def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Held | str:
+        """Lease the best backend that has a slot for `exchange` now; where waiting is better, return what for.
 
-        `waiting` says how many requests wait for the same model, this one included. Raises Refused where waiting is no
-        use.
+        That is ``slots`` where all are taken, and ``warm`` where a backend has the model in memory. `waiting` says how
+        many requests wait for the same model, this one included. Raises Refused where waiting is no use.
         """
+
+    def any_free(self) -> bool:
+        """Whether it makes sense at all to ask: False where every slot there is is taken."""
 
     def lane(self, exchange: Exchange) -> Hashable:
         """Return what makes requests interchangeable: where `try_lease` has nothing for one, it has nothing for any."""

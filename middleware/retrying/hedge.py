@@ -106,7 +106,7 @@ def _account_for(exchange: Exchange, run: Exchange) -> None:
     """Let `exchange` know where its twin was sent."""
     if run is not exchange:
         exchange.tried += [name for name in run.tried if name not in exchange.tried]
-        exchange.history += run.history
+        exchange.history.extend(run.history)
         exchange.attempts += run.attempts
 
 

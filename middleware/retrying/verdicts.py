@@ -9,7 +9,7 @@ closed the connection without an answer       anywhere             anywhere once
 is full (503, maximum pending requests)       anywhere             anywhere             no
 answered 502, 503 or 504                      anywhere             anywhere             no
 answered 500, or 404 for a model it had       elsewhere            elsewhere            no
-answered junk                                 elsewhere            elsewhere            no
+answered junk, or nothing at all              elsewhere            elsewhere            no
 was too slow (load, first byte, write)        elsewhere            elsewhere            no
 let the time for the whole request run out    no                   no                   no
 broke off an answer that had begun            no                   no                   no

@@ -13,10 +13,18 @@ from tests.support.proxy import Running, running
 from tests.support.wire import Client, ask, request
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
+LLAMA = "registry.ollama.ai/library/llama3.2:latest"
 EMBED: dict[str, Any] = {"model": "nomic-embed-text", "input": "hi"}
 SOON = 0.25
 """Seconds within which the place must be free."""
-SLOW_RETRY = {"retry": {"attempts": 5, "backoff": {"base": "20s", "max": "20s"}, "hedge": {"after": "20ms"}}}
+SLOW_RETRY = {
+    "retry": {
+        "attempts": 5,
+        "backoff": {"base": "20s", "max": "20s"},
+        "hedge": {"after": "20ms"},
+        "fallback": {"phi4": ["llama3.2"]},
+    }
+}
 CHAIN: list[Any] = ["logging", {"queue": {"wait": "30s"}}, SLOW_RETRY]
 
 State = Callable[[Running, Ollama, Ollama], Awaitable[Client]]
@@ -45,6 +53,13 @@ async def while_its_model_is_loaded(proxy: Running, one: Ollama, two: Ollama) ->
         sim.settings.load_delay = 30.0
     client = await begin(proxy)
     await eventually(lambda: one.counters.loading + two.counters.loading == 1)
+    return client
+
+
+async def in_line_while_another_loads_its_model(proxy: Running, one: Ollama, two: Ollama) -> Client:
+    await while_its_model_is_loaded(proxy, one, two)
+    client = await begin(proxy)
+    await eventually(lambda: bool(queued(proxy)))
     return client
 
 
@@ -90,6 +105,31 @@ async def in_line_for_another_attempt(proxy: Running, one: Ollama, two: Ollama) 
     await two.wait_for(lambda: two.counters.active == 1)
     one.fault("status", status=500, route="/api/chat", times=None)
     client = await begin(proxy)
+    await eventually(lambda: bool(queued(proxy)))
+    return client
+
+
+async def with_another_model_in_its_place(proxy: Running, one: Ollama, two: Ollama) -> Client:
+    """Its own failed everywhere, so that it waits for the first byte of the one that stands in for it."""
+    for sim in (one, two):
+        sim.fault("status", status=500, times=None, when=lambda seen: b"phi4" in seen.body)
+    held = [sim.fault("stall", times=None, when=lambda seen: b"llama3.2" in seen.body) for sim in (one, two)]
+    client = await begin(proxy, {**CHAT, "model": "phi4"})
+    await eventually(lambda: sum(fault.hits for fault in held) == 1)
+    return client
+
+
+async def in_line_for_another_model_in_its_place(proxy: Running, one: Ollama, two: Ollama) -> Client:
+    """Its own failed everywhere, and what could stand in for it is busy."""
+    for sim in (one, two):
+        sim.fault("status", status=500, times=None, when=lambda seen: b"phi4" in seen.body)
+        sim.fault("stall", times=None, when=lambda seen: b"llama3.2" in seen.body)
+    for number, sim in enumerate((one, two), 1):
+        proxy.app.pool.backends[number - 1].model_slots = {LLAMA: 1}
+        proxy.app.pool.backends[number - 1].slots = 2
+        await begin(proxy, path=f"/-/backends/b{number}/api/chat")
+        await sim.wait_for(lambda sim=sim: sim.counters.active == 1)  # type: ignore[misc]
+    client = await begin(proxy, {**CHAT, "model": "phi4"})
     await eventually(lambda: bool(queued(proxy)))
     return client
 
@@ -147,10 +187,13 @@ def _nobody_stays() -> Iterator[None]:
     [
         connecting,
         while_its_model_is_loaded,
+        in_line_while_another_loads_its_model,
         while_another_loads_its_model,
         in_line_for_a_backend_that_is_warm,
         in_line_for_a_backend_that_it_names,
         in_line_for_another_attempt,
+        with_another_model_in_its_place,
+        in_line_for_another_model_in_its_place,
         backing_off,
         asking_two,
         on_trial,
@@ -186,6 +229,26 @@ async def test_the_place_is_held_back_where_the_runner_cannot_know_yet() -> None
             gone = time.monotonic()
             assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).clean
             assert time.monotonic() - gone >= 0.2
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+async def test_who_waits_for_a_slot_that_is_held_back_may_leave_too(reset: bool) -> None:
+    async with Ollama() as sim:
+        host = {"name": "b1", "url": sim.url, "slots": 1}
+        async with running(host, middleware=CHAIN, pool={"grace": "20s"}) as proxy:
+            sim.fault("stall", route="/api/chat")
+            first = await begin(proxy)
+            await sim.wait_for(lambda: sim.counters.active == 1)
+            leave(first)
+            await proxy.log.request()
+            assert proxy.app.pool.backends[0].active == 1
+            client = await begin(proxy)
+            await eventually(lambda: bool(queued(proxy)))
+            gone = time.monotonic()
+            client.hang_up(reset=reset)
+            await eventually(lambda: not queued(proxy))
+            assert time.monotonic() - gone < SOON
+            assert proxy.app.pool.backends[0].active == 1
 
 
 async def test_of_a_thousand_that_leave_nothing_is_left() -> None:

@@ -64,7 +64,7 @@ FAILURES: Final[dict[str, list[UpstreamError]]] = {
     "is full (503, maximum pending requests)": [answered(503, busy=True)],
     "answered 502, 503 or 504": [answered(502), answered(503), answered(504)],
     "answered 500, or 404 for a model it had": [answered(500), answered(404, missing=True)],
-    "answered what is no HTTP": [BadAnswer("junk", sent=True, received=True)],
+    "answered what is no HTTP, or nothing at all": [BadAnswer("junk", sent=True, received=True)],
     "was too slow (load, first byte, write)": late("load", "first_byte", "write"),
     "let the time for the whole request run out": late("total"),
     "broke off an answer that had begun": [Truncated("cut")],

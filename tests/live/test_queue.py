@@ -2,13 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from itertools import chain as chained
-from itertools import pairwise
+from itertools import count
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
 
 from proxy.services import Terms
@@ -49,9 +52,9 @@ async def queued(proxy: Running, count: int) -> None:
 
 
 async def stable(measure: Callable[[], Awaitable[str | None]]) -> None:
-    """Measure until nothing is wrong, three times at most: something else may be running on the machine."""
+    """Measure until nothing is wrong, five times at most: something else may be running on the machine."""
     wrong = None
-    for _ in range(3):
+    for _ in range(5):
         wrong = await measure()
         if wrong is None:
             return
@@ -141,9 +144,9 @@ async def test_higher_priorities_go_first() -> None:
 
 
 async def test_three_times_what_can_be_served() -> None:
-    """Open loop: goodput stays, nobody is served too late, and it is over when the load is."""
-    slots, service = 4, 2 * SERVICE
-    deadline = 3 * service
+    """Open loop: goodput stays, nobody is served too late, and one service time after the load nobody waits."""
+    slots, service = 4, 4 * SERVICE
+    deadline = 4 * service
 
     async def measure() -> str | None:
         async with Ollama(prompt_delay=service, num_parallel=slots) as sim:
@@ -172,8 +175,11 @@ async def test_three_times_what_can_be_served() -> None:
                             await asyncio.sleep(due - time.monotonic())
                         tasks.create_task(one())
                     ended = time.monotonic()
-                drained = time.monotonic() - ended
-                await caller.again_and_again(1)
+                    await queued(proxy, 0)
+                    drained = time.monotonic() - ended
+                    await asyncio.sleep(ended + service - time.monotonic())  # as much is promised
+                    await caller.again_and_again(1)
+                    after = caller.seconds[-1]
                 lines = [line for line in proxy.log.requests if line["tenant"] == "all"]
         late = [line["queue_ms"] for line in lines if line["attempts"] and line["queue_ms"] > deadline * 1000]
         goodput = good / (ended - began + service)
@@ -181,8 +187,8 @@ async def test_three_times_what_can_be_served() -> None:
             return f"served behind their deadline: {late}"
         if goodput < 0.9 * rate:
             return f"goodput {goodput:.1f}/s of {rate:.1f}/s"
-        if drained > deadline + service or caller.seconds[-1] > 2 * service:
-            return f"{drained:.3f} s until nobody waited, then {caller.seconds[-1]:.3f} s for a request"
+        if drained > 1.2 * service or after > 2 * service:  # which is its own, and what is left of who runs
+            return f"{drained:.3f} s until nobody waited, then {after:.3f} s for a request"
         return None
 
     await stable(measure)
@@ -340,7 +346,8 @@ async def test_a_model_whose_slots_are_taken_blocks_nobody() -> None:
 async def test_a_further_attempt_goes_before_all_who_wait() -> None:
     async with Ollama() as one, Ollama() as two:
         stalls = {sim: sim.fault("stall", times=None) for sim in (one, two)}
-        async with running(backend(one, 1), backend(two, 1, "b2"), middleware=chain()) as proxy:
+        backends = backend(one, 1), backend(two, 1, "b2")
+        async with running(*backends, middleware=chain(), pool={"spread_after": 0}) as proxy:
             clients = []
             for tenant in ("first", "second", "third", "fourth", "fifth"):
                 clients.append(await begin(proxy, {"Tenant": tenant}))
@@ -366,51 +373,91 @@ async def test_a_further_attempt_goes_before_all_who_wait() -> None:
 
 
 async def test_ten_thousand_waiters_do_not_slow_a_stream() -> None:
-    """The gaps between its chunks; waiters come and go meanwhile."""
+    """How long its chunks are on their way from the host to the client.
+
+    While so many wait it is at most twice as long as with none, and while some come and go among them at most twice as
+    long as while as many come and go among a hundred.
+    """
 
     async def measure() -> str | None:
         async with Ollama(token_delay=0.004, tokens=100_000, num_parallel=10) as sim:
             async with running(backend(sim, 1), middleware=chain(depth=20_000, wait="10m")) as proxy:
                 client = await begin(proxy, stream=True, tokens=100_000)
                 await client.read_head()
-                idle = await gaps(client, 250)
-                tasks = [asyncio.create_task(wait(proxy, number)) for number in range(10_000)]
-                await queued(proxy, 10_000)
-                churning = asyncio.create_task(churn(proxy, tasks))
-                beside = await gaps(client, 250)
-                churning.cancel()
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(churning, *tasks, return_exceptions=True)
+                async with waiters(proxy) as crowd:
+                    idle = await transits(client)
+                    await crowd.grow(100)
+                    async with crowd.changing():
+                        few = await transits(client)
+                    await crowd.grow(10_000)
+                    many = await transits(client)
+                    async with crowd.changing():
+                        changing = await transits(client)
                 assert waiting(proxy) == 0
                 client.hang_up()
-        p99 = percentile(idle, 0.99), percentile(beside, 0.99)
-        return None if p99[1] <= 2 * p99[0] else f"p99 of the gaps was {p99[0]:.4f} s, then {p99[1]:.4f} s"
+        if many > 2 * idle or changing > 2 * few:
+            return f"p99 of the transits: {idle:.5f} s, then {many:.5f} s; {few:.5f} s, then {changing:.5f} s"
+        return None
 
     await stable(measure)
 
 
-async def gaps(client: Client, chunks: int) -> list[float]:
-    times = []
-    for _ in range(chunks):
-        await client.read_chunk()
-        times.append(time.monotonic())
-    return [after - before for before, after in pairwise(times)]
+async def transits(client: Client) -> float:
+    """Return the p99 of the seconds from the host to the client."""
+    seconds = []
+    for _ in range(400):
+        chunk = orjson.loads(await client.read_chunk())
+        seconds.append(time.time() - datetime.fromisoformat(chunk["created_at"]).timestamp())
+    return percentile(seconds, 0.99)
 
 
-async def wait(proxy: Running, number: int) -> None:
-    """Wait as the queue plugin does, without a connection."""
-    exchange = make_exchange(body=b'{"model":"llama3.2"}')
-    await exchange.body()
-    try:
-        await proxy.app.scheduler.enter(exchange, Terms(f"t{number % 500}", 100, depth=20_000, wait=600.0))
-    finally:
-        proxy.app.scheduler.leave(exchange)
+class Crowd:
+    """Requests that wait as the queue plugin makes them, without connections."""
+
+    def __init__(self, proxy: Running) -> None:
+        self._proxy = proxy
+        self._numbers = count()
+        self._tasks: deque[asyncio.Task[None]] = deque()
+
+    async def grow(self, size: int) -> None:
+        """Let so many wait."""
+        while len(self._tasks) < size:
+            self._come()
+        await queued(self._proxy, size)
+
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """Let the oldest leave and others come, a hundred each a second."""
+        task = asyncio.create_task(self._change())
+        yield
+        task.cancel()
+
+    async def leave(self) -> None:
+        """Let nobody wait."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _come(self) -> None:
+        self._tasks.append(asyncio.create_task(self._wait(f"t{next(self._numbers) % 500}")))
+
+    async def _change(self) -> None:
+        while True:
+            self._tasks.popleft().cancel()
+            self._come()
+            await asyncio.sleep(0.01)
+
+    async def _wait(self, tenant: str) -> None:
+        exchange = make_exchange(body=b'{"model":"llama3.2"}')
+        await exchange.body()
+        try:
+            await self._proxy.app.scheduler.enter(exchange, Terms(tenant, 100, depth=20_000, wait=600.0))
+        finally:
+            self._proxy.app.scheduler.leave(exchange)
 
 
-async def churn(proxy: Running, tasks: list[asyncio.Task[None]]) -> None:
-    """Let waiters leave and others come, a hundred each a second."""
-    for number in range(len(tasks)):
-        tasks[number].cancel()
-        tasks.append(asyncio.create_task(wait(proxy, number)))
-        await asyncio.sleep(0.01)
+@asynccontextmanager
+async def waiters(proxy: Running) -> AsyncIterator[Crowd]:
+    crowd = Crowd(proxy)
+    yield crowd
+    await crowd.leave()

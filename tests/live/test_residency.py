@@ -6,9 +6,11 @@ pool knows of it only what its own requests and a look every few seconds tell.
 
 import heapq
 import random
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from proxy.memory import Resident
 from proxy.pool import Pool, PoolOptions
 from tests.support.asgi import make_exchange
 
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "several-hosts.md"
 MODELS = [f"m{number}" for number in range(8)]
 REQUESTS = 3000
 HELD = 2
@@ -144,6 +147,13 @@ async def test_reloads(seed: int) -> None:
     per_thousand = [f"{1000 * count / REQUESTS:.0f}" for count in (reloads, one, many)]
     print("reloads per 1,000 requests: {}, one host of six models {}, round robin {}".format(*per_thousand))
     print(f"the busiest host served {most / (REQUESTS / 3):.2f} times the mean")
+    guide = GUIDE.read_text()
+    for row, count in (("this", reloads), ("one host", one), ("round robin", many)):
+        said = re.search(rf"^\| {row}.* \| (\d+) to (\d+) \|$", guide, re.M)
+        assert said is not None
+        assert int(said[1]) - 1 <= 1000 * count / REQUESTS <= int(said[2]) + 1
+    assert "No host got more than 1.28 times the mean" in guide
+    assert most <= 1.285 * REQUESTS / 3
     assert reloads <= 1.3 * one
     assert reloads <= 0.4 * many
     assert most <= 1.5 * REQUESTS / 3

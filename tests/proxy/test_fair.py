@@ -406,6 +406,39 @@ def test_ten_thousand_waiters_cost_what_a_hundred_do_but_for_a_logarithm() -> No
         assert many[name] <= 2 * few[name] + 20, (name, few, many)
 
 
+def test_a_lane_for_every_waiter_costs_those_who_come_and_leave_nothing() -> None:
+    """A client that asks for another ``num_ctx`` each time has as many lanes as requests."""
+
+    def costs(waiters: int) -> list[int]:
+        queue = filled(*[claim("a", number) for number in range(waiters)])
+        new, entries = claim("a", "new"), []
+        calls: list[Callable[[], object]] = [
+            lambda: entries.append(queue.push(new, new)),
+            lambda: queue.ahead(new),
+            lambda: queue.crowding_out(claim("b")),
+            lambda: queue.drain(Slots(1), "new"),
+            lambda: entries.append(queue.push(new, new)),
+            lambda: queue.remove(entries[1]),
+        ]
+        return [steps(call) for call in calls]
+
+    few, many = costs(100), costs(10_000)
+    assert all(dear <= 2 * cheap + 20 for cheap, dear in zip(few, many, strict=True)), (few, many)
+
+
+def test_when_all_slots_are_taken_nobody_else_is_asked() -> None:
+    queue = filled(*[claim("a", number) for number in range(100)])
+    offered = []
+
+    def offer(entry: Entry[Claim], waiting: int) -> Verdict:
+        offered.append(entry.claim.lane)
+        return "taken" if len(offered) == 1 else "over"
+
+    queue.drain(offer)
+    assert offered == [0, 1]
+    assert len(queue) == 99
+
+
 def test_all_that_leave_cost_as_much_as_they_are() -> None:
     """Who leaves from behind a full lane leaves nothing behind."""
     queue: FairQueue[int] = FairQueue()

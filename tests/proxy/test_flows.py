@@ -53,15 +53,9 @@ def test_a_line_weighs_what_its_flows_do() -> None:
 
 
 def test_a_tenant_spreads_its_weight() -> None:
-    lines = [make_line() for _ in range(4)]
     tenant: Tenant[int] = Tenant("a")
-    tenant.weight = 2.0
-    for line in lines:
-        flow = Flow(tenant, line)
-        tenant.flows.append(flow)
-        waits(line, flow, 0)
-    tenant.weigh()
-    assert [line.weight for line in lines] == [0.5] * 4
+    tenant.weight, tenant.flows = 2.0, 4
+    assert tenant.part == 0.5
 
 
 def test_what_is_learned() -> None:
@@ -126,31 +120,36 @@ def test_what_all_flows_get_until_a_turn(flows: list[tuple[int, float]], turn: f
 
 def test_the_largest_crowd_for_its_weight() -> None:
     crowds: Crowds[int] = Crowds()
-    a, b = Tenant[int]("a"), Tenant[int]("b")
+    line = make_line()
+    a, b = (make_flow(line, name).tenant for name in "ab")
     b.weight = 4.0
     assert crowds.largest() is None
     for number in range(6):
         for tenant in (a, b):
-            tenant.waiting += 1
-            crowds.note(tenant, 2 * number + (tenant is b), 2)
+            place = 2 * number + (tenant is b)
+            tenant.entries[waits(line, line.flows[tenant.name], place)] = None
+            crowds.note(tenant, place, 2)
     assert crowds.largest() is a
-    a.waiting = 1
+    while a.waiting > 1:
+        a.entries.popitem()
     assert crowds.largest() is b
-    b.waiting = 0
+    b.entries.clear()
     assert crowds.largest() is a
-    a.waiting = 0
+    a.entries.clear()
     assert crowds.largest() is None
 
 
 def test_crowds_are_forgotten() -> None:
     crowds: Crowds[int] = Crowds()
-    stays = Tenant[int]("stays")
-    stays.waiting = 1
+    line = make_line()
+    stays = make_flow(line, "stays").tenant
+    stays.entries[waits(line, line.flows["stays"], 0)] = None
     crowds.note(stays, 0, 1)
     for number in range(1, 10 * REMEMBERED):
-        gone = Tenant[int](str(number))
-        gone.waiting = 1
+        flow = make_flow(line, str(number))
+        gone = flow.tenant
+        gone.entries[waits(line, flow, number)] = None
         crowds.note(gone, number, 1)
-        gone.waiting = 0
+        gone.entries.clear()
     assert len(crowds._heap) <= REMEMBERED + 3
     assert crowds.largest() is stays

@@ -54,6 +54,12 @@ async def one(pool: Pool, error: BaseException | None = None) -> Backend:
     return end(pool, exchange, pool.lease(exchange), error)
 
 
+def taken(pool: Pool, exchange: Exchange, *, waiting: int = 1) -> Lease:
+    lease = pool.try_lease(exchange, waiting=waiting)
+    assert isinstance(lease, Lease)
+    return lease
+
+
 def answer(status: int, *, busy: bool = False, missing: bool = False) -> UpstreamAnswer:
     return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
 
@@ -124,18 +130,22 @@ async def test_who_is_busy_draws_nothing_though_it_answers_at_once() -> None:
 
 async def test_a_burst_waits_for_one_load() -> None:
     two = pool(1, 1, slots=2, spread_after=2)
-    first = two.try_lease(await chat(), waiting=1)
-    assert first is not None
-    second = two.try_lease(await chat(), waiting=1)
-    assert second is not None
-    assert second.backend is first.backend
-    waits = await chat()
-    assert two.try_lease(waits, waiting=1) is None
-    assert waits.reason == "waits: warm"
-    assert two.would(waits, waiting=1) == Wait("warm")
-    spread = two.try_lease(waits, waiting=2)
-    assert spread is not None
-    assert spread.backend is not first.backend
+    first = taken(two, await chat())
+    assert taken(two, await chat()).backend is first.backend
+    for waiting in (1, 2):  # as many as may
+        waits = await chat()
+        assert two.try_lease(waits, waiting=waiting) == "warm"
+        assert waits.reason is None  # what dispatch notes, of who is sent somewhere
+        assert two.would(waits, waiting=waiting) == Wait("warm")
+    assert taken(two, waits, waiting=3).backend is not first.backend
+
+
+@pytest.mark.parametrize("mark", [0, 1])
+async def test_a_mark_of_none_spreads_at_once(mark: int) -> None:
+    two = pool(1, 1, slots=1, spread_after=mark)
+    loaded(two.backends[0])
+    two.lease(await chat())
+    assert isinstance(two.would(await chat(), waiting=1), Wait if mark else Choice)
 
 
 async def test_nobody_waits_longer_for_a_warm_backend_than_a_load_takes() -> None:
@@ -143,11 +153,10 @@ async def test_nobody_waits_longer_for_a_warm_backend_than_a_load_takes() -> Non
     loaded(two.backends[0])
     two.lease(await chat())
     now = monotonic()
-    assert two.try_lease(await chat(started_at=now), waiting=1) is None
+    assert two.try_lease(await chat(started_at=now), waiting=1) == "warm"
     late = await chat(started_at=now - LOAD_TIME)
     assert isinstance(two.would(late, waiting=1), Choice)
-    lease = two.try_lease(late, waiting=1)
-    assert lease is not None
+    lease = taken(two, late)
     lease.first_byte()
     end(two, late, lease)  # now it is known how long that takes: next to nothing
     two.backends[1].memory.clear()
@@ -157,11 +166,24 @@ async def test_nobody_waits_longer_for_a_warm_backend_than_a_load_takes() -> Non
 async def test_full_backends_refuse_who_cannot_wait() -> None:
     single = pool(1, slots=1)
     single.lease(await chat())
-    assert single.try_lease(await chat(), waiting=9) is None
+    assert single.try_lease(await chat(), waiting=9) == "slots"
     with pytest.raises(Refused) as refused:
         single.lease(await chat())
     assert (refused.value.status, refused.value.code) == (503, "no_slot")
     assert refused.value.headers["retry-after"] == "1"
+
+
+async def test_whether_any_slot_is_free() -> None:
+    two = pool(1, 1, slots=1)
+    leases = [two.lease(await chat()) for _ in two.backends]
+    assert not two.any_free()
+    leases[0].give_back()
+    assert two.any_free()
+    two.lease(await chat())
+    assert not two.any_free()
+    two.backends[0].health.draining = True
+    assert two.any_free()  # those that wait for it by its name have to hear of it
+    assert pool(1).any_free()
 
 
 async def test_what_runs_no_model_needs_no_slot() -> None:
@@ -204,7 +226,7 @@ async def test_a_pinned_request_goes_where_it_says_whatever_its_state() -> None:
     exchange.pinned = "b1"
     lease = two.lease(exchange)
     assert (lease.backend.name, lease.reason) == ("b1", "pinned")
-    assert two.try_lease(exchange, waiting=9) is None
+    assert two.try_lease(exchange, waiting=9) == "slots"
     end(two, exchange, lease)
     assert two.untried(exchange) is False
     exchange.pinned = "b2"

@@ -116,7 +116,7 @@ async def test_who_waits_gets_the_slot_that_is_given_back() -> None:
         assert second.done()
         assert not third.done()
         exchange = await second
-        assert (exchange.queue_position, exchange.queue_reason, exchange.reason) == (1, "slots", "resident")
+        assert (exchange.queue_position, exchange.queue_reason) == (1, "slots")
         assert exchange.queued > 0
         h.finish(exchange)
         assert (await third).queue_position == 2
@@ -144,7 +144,7 @@ async def test_a_lane_that_is_full_blocks_no_other() -> None:
 
 
 async def test_who_comes_asks_for_its_own_lane_only() -> None:
-    async with house(0) as h:
+    async with house(1, m=0, n=0) as h:
         for model in ("m", "n", "m"):
             await h.one("a", model)
         h.slots.asked.clear()
@@ -153,13 +153,26 @@ async def test_who_comes_asks_for_its_own_lane_only() -> None:
 
 
 async def test_the_slots_are_told_how_many_wait_for_the_model() -> None:
-    async with house(0) as h:
+    async with house(1, m=0, n=0) as h:
         for _ in range(3):
             await h.one("a", "m")
         await h.one("b", "n")
         h.slots.asked.clear()
         h.slots.changed()
         assert sorted(waiting for _, waiting in h.slots.asked) == [1, 3]
+
+
+async def test_where_no_slot_is_free_nobody_is_asked_for_in_vain() -> None:
+    async with house() as h:
+        first = await (await h.one())
+        for model in ("m", "n", "o"):
+            await h.one("a", model)
+        h.slots.asked.clear()
+        h.slots.changed()
+        assert h.slots.asked == []
+        h.finish(first)
+        assert len(h.slots.asked) == 1
+        assert [exchange.queue_reason for exchange, _ in h.slots.asked] == ["slots"]
 
 
 async def test_a_further_attempt_goes_before_all_who_wait() -> None:
@@ -363,6 +376,47 @@ async def test_who_would_wait_too_long_is_told_so_at_once() -> None:
             h.finish(h.order[-1])
             await turn()
         assert h.scheduler.outlook(running, terms("a", wait=2.5)).refusal is None
+
+
+async def served(h: House, clock: ManualClock, requests: int) -> None:
+    for _ in range(requests):
+        clock.advance(1.0)
+        h.finish(h.order[-1])
+        await turn()
+
+
+async def test_of_who_asks_for_much_more_than_there_is_only_few_wait() -> None:
+    """As many as there are slots, here one; they have their turn within the three seconds that a request takes."""
+    clock = ManualClock()
+    async with house(clock=clock) as h:
+        h.slots.seconds = 3.0
+        running = await pace(h, clock)
+        tasks = [await h.one("a", wait=9.5) for _ in range(21)]
+        assert h.waiting == {"a": 9}
+        assert sum(task.done() and isinstance(task.exception(), Refused) for task in tasks) == 12
+        await served(h, clock, 8)
+        assert h.waiting == {"a": 1}
+        refusal = h.scheduler.outlook(running, terms("a", wait=9.5)).refusal
+        assert refusal is not None
+        assert (refusal.code, refusal.headers) == ("queue_too_slow", {"retry-after": "1"})
+        assert "most of what you ask for" in refusal.message
+        await served(h, clock, 1)
+        assert h.scheduler.outlook(running, terms("a", wait=9.5)).refusal is None
+        for _ in range(5):
+            await h.one("b", wait=9.5)
+        assert h.waiting["b"] == 5  # who did not ask for too much
+
+
+async def test_who_is_in_a_hurry_does_not_ask_for_too_much() -> None:
+    clock = ManualClock()
+    async with house(clock=clock) as h:
+        h.slots.seconds = 3.0
+        running = await pace(h, clock)
+        for _ in range(5):
+            await h.one("a", wait=9.5)
+        tasks = [await h.one("a", wait=2.9) for _ in range(20)]
+        assert all(isinstance(task.exception(), Refused) for task in tasks)
+        assert h.scheduler.outlook(running, terms("a", wait=9.5)).refusal is None
 
 
 async def test_the_first_in_line_may_wait_whatever_was_measured() -> None:

@@ -40,19 +40,20 @@ class FakeSlots(Slots):
         self.seconds: float | None = None
         self._callbacks: list[Callable[[], None]] = []
 
-    def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Slot | None:
+    def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Slot | str:
         self.asked.append((exchange, waiting))
         model = self._model(exchange)
         if model in self.broken:
             raise self.broken[model]
         mine = sum(self._model(slot.exchange) == model for slot in self.held)
         if len(self.held) >= self.count or mine >= self.only.get(model, self.count):
-            exchange.reason = "waits: slots"
-            return None
-        exchange.reason = "resident"
+            return "slots"
         slot = Slot(self, exchange)
         self.held.append(slot)
         return slot
+
+    def any_free(self) -> bool:
+        return len(self.held) < self.count
 
     def lane(self, exchange: Exchange) -> Hashable:
         return self._model(exchange)
