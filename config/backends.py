@@ -142,7 +142,7 @@ class Pool(Model):
     )
     """What decides between backends that have the model, the most important first."""
     spread_after: Annotated[int, Field(ge=0, le=100_000)] = 4
-    """Requests that may wait for a model where it is warm, before it is loaded on another backend too."""
+    """Requests that may wait for a model where it is warm; when more do, it is loaded on another backend too."""
     grace: Duration = 0.5
     """How long a slot is held back when its client left before the first token: the runner notices only then."""
     timeouts: Timeouts = Timeouts()

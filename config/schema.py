@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from config.addresses import Address, Network
+from config.addresses import Address, Network, Permissions
 from config.backends import Backend, Pool, distinct
 from config.entries import Entry
 from config.model import Model, as_tuple, check_name
@@ -39,12 +39,16 @@ class Head(Model):
 
 
 class Body(Model):
-    """The memory that request bodies may take."""
+    """The memory that request bodies may take, and the time."""
 
     each: Annotated[Size, Field(gt=0)] = 64 * 2**20
     """The largest single body that is read; beyond it 413."""
     total: Annotated[Size, Field(gt=0)] = 512 * 2**20
     """All bodies held at once; beyond it 503, before reading."""
+    timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    """How long a client may send nothing of a body, give or take a factor of two; beyond it 408."""
+    rate: Annotated[Size, Field(gt=0)] = 16 * 2**10
+    """Bytes a second that a body must bring, on average, once `timeout` is over; below it 408. Blobs may be slower."""
 
     @model_validator(mode="after")
     def _fit(self) -> "Body":
@@ -66,6 +70,8 @@ class Server(Model):
     """How long a connection may wait for its next request."""
     shutdown: Duration = 30.0
     """How long running streams may go on after SIGTERM."""
+    unix_mode: Annotated[int, Permissions()] = 0o660
+    """Permissions of the unix sockets that are listened on."""
 
 
 _SEGMENT: Final = "[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
@@ -144,8 +150,8 @@ class Settings(Model):
     """Listen beyond this machine without a plugin that asks who is calling."""
     tls: Tls | None = None
     """Serve HTTPS."""
-    trusted_proxies: tuple[Annotated[IPv4Network | IPv6Network, Network()], ...] = ()
-    """The proxies in front of this one, whose `X-Forwarded-For` counts."""
+    trusted_proxies: tuple[Annotated[IPv4Network | IPv6Network | Literal["unix"], Network()], ...] = ()
+    """The proxies in front of this one, whose `X-Forwarded-For` counts; `unix` for whoever calls by a unix socket."""
     server: Server = Server()
     """Bounds and deadlines towards clients."""
     log: Log = Log()

@@ -69,6 +69,8 @@ class Connection(asyncio.Protocol, Source):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._closed = False
+        self.hung_up = False
+        """Whether the backend closed it while it was at rest, as one does that stops."""
         self._served = 0  # requests, the running one included
 
         self._answer: Answer | None = None  # both None: at rest
@@ -158,12 +160,14 @@ class Connection(asyncio.Protocol, Source):
 
     def eof_received(self) -> None:
         """The backend will send no more."""
+        self.hung_up = self._parser is None
         self._end(self._loss(None))
         self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
         self._closed = True
+        self.hung_up = self.hung_up or (exc is not None and self._parser is None)
         self._timer.cancel()
         self._end(self._loss(exc))
         self._wake_upload()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +50,8 @@ class SharedState(ServerState):
         self.empty = asyncio.Event()
         """Set while there is no connection."""
         self.empty.set()
+        self.refusals: Counter[str] = Counter()
+        """How many requests were refused before an application saw them, by the error's code."""
         self._second = 0
         self._logged = 0
         self._unlogged = 0
@@ -59,11 +62,12 @@ class SharedState(ServerState):
         lines = [b"%s: %s\r\n" % field for field in [*self.default_headers, *headers, (b"connection", b"close")]]
         return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
 
-    def log_refusal(self, refused: Refused, client: tuple[str, int] | None) -> None:
-        """Log one event, at most `LOGGED_PER_SECOND`; the next one logged says how many were left out.
+    def note_refusal(self, refused: Refused, client: tuple[str, int] | None) -> None:
+        """Count it, and log one event, at most `LOGGED_PER_SECOND`; the next one logged says how many were left out.
 
         The event holds nothing the client sent.
         """
+        self.refusals[refused.code] += 1
         second = int(time.monotonic())
         if second != self._second:
             self._second = second

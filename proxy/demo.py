@@ -11,6 +11,7 @@ import time
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from config.load import load
@@ -29,9 +30,10 @@ _HEAD: Final = """
 # Two simulated Ollama hosts run at {hosts}, the proxy in front of them at {proxy}.
 # It works by {config}, with a key made for this run. To try, paste into another terminal:
 
-curl -s {proxy}/api/chat -H "Authorization: Bearer {key}" \\
+curl -s {curl}/api/chat -H "Authorization: Bearer {key}" \\
   -d '{{"model": "llama3.2", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
-
+"""
+_PAGE: Final = """
 # To watch, open {proxy}/-/ and sign in with {watcher}
 """
 _CLIENTS: Final = {
@@ -104,19 +106,25 @@ async def _run(listen: str, folder: Path) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         try:
             async with serve(app.frame, server_options(app.settings)) as server:
-                _say(hosts, f"http://{server.addresses[0]}", config, *keys)
+                app.server = server
+                _say(hosts, server.addresses[0], config, *keys)
                 announce(app, server.addresses)
                 await stop.wait()
         finally:
             sink.close()
 
 
-def _say(hosts: list[str], proxy: str, config: Path, key: str, watcher: str) -> None:
-    clients = [lines for package, lines in _CLIENTS.items() if find_spec(package) is not None]
-    text = "".join([_HEAD, *clients, _TAIL])
+def _say(hosts: list[str], address: str, config: Path, key: str, watcher: str) -> None:
+    curl = proxy = f"http://{address}"
+    parts = [_PAGE, *(lines for package, lines in _CLIENTS.items() if find_spec(package) is not None)]
+    if address.startswith("unix:"):  # neither a browser nor the clients get there
+        curl, proxy = f"--unix-socket {quote(address.removeprefix('unix:'))} http://localhost", address
+        parts = []
+    text = "".join([_HEAD, *parts, _TAIL])
     values = {
         "hosts": " and ".join(hosts),
         "proxy": proxy,
+        "curl": curl,
         "config": config.name,
         "key": key,
         "watcher": watcher,

@@ -29,6 +29,7 @@ from proxy.errors import (
     UpstreamAnswer,
     UpstreamError,
     UpstreamTimeout,
+    let_go,
     render_record,
 )
 from proxy.exchange import Exchange, Usage
@@ -191,6 +192,8 @@ class Dispatch:
                     status = response.status_code
                     if status in _BODILESS:
                         headers = without(headers, _LENGTH)
+                    if not chunk and status == 200 and route.kind == "inference":
+                        raise BadAnswer("the backend's answer is empty", sent=True, received=True)
                     if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
                         raise await _error_answer(status, headers, chunk, read)
                 except BaseException:
@@ -200,6 +203,7 @@ class Dispatch:
             if isinstance(error, TimeoutError):
                 raise self._out_of_time() from error
             failure = translate(error)
+            let_go(error)
             if isinstance(failure, Truncated):
                 # Nothing of it has gone out yet: to the caller this answer never began.
                 failure = ConnectionLost(failure.message, sent=True, reused=False)
@@ -238,6 +242,7 @@ class Dispatch:
             failure = self._out_of_time()
         except (httpx.HTTPError, OSError) as error:
             failure = translate(error)
+            let_go(error)
         except asyncio.CancelledError:
             await answer.stream.aclose()  # before anything else, as this is what makes the backend stop
             if must_terminate and not exchange.gone and (why := exchange.error or gone_because(exchange.scope)):

@@ -40,6 +40,14 @@ class ClientGone(Exception):
     """The client closed its connection; raised where its next message was awaited."""
 
 
+def let_go(error: BaseException) -> None:
+    """Cut `error` loose from the frames it passed through and the errors behind it, once it is dealt with.
+
+    They refer back to it: the request, with its body, would stay until the garbage collector comes.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 class ProxyError(Exception):
     """A request that ends with an error of ours.
 
@@ -133,7 +141,7 @@ class ConnectionLost(UpstreamError):
 
 
 class BadAnswer(UpstreamError):
-    """The backend's answer breaks HTTP/1.1 or a bound of ours; its connection is not used again."""
+    """The backend's answer breaks HTTP/1.1 or a bound of ours, or is none; where it breaks, so does its connection."""
 
     code_default = "upstream_bad_answer"
 

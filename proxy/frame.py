@@ -15,11 +15,11 @@ from typing import Final, Protocol
 
 import structlog
 
-from proxy.address import Network, client_address
+from proxy.address import Trusted, client_address
 from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.body import BodyBudget
 from proxy.departure import gone_because, when_gone, writer
-from proxy.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, render
+from proxy.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
 from proxy.exchange import KEY, Exchange
 from proxy.routes import RouteTable
 
@@ -33,7 +33,7 @@ class Generation:
     number: int
     chain: ASGIApp
     routes: RouteTable
-    trusted_proxies: Sequence[Network] = ()
+    trusted_proxies: Sequence[Trusted] = ()
     blame: Callable[[BaseException], str | None] = lambda _: None
     """Names the plugin that raised an exception."""
 
@@ -173,8 +173,7 @@ class Frame:
         if self._observer is not None:
             self._observer.finished(exchange)
         if exchange.error is not None:
-            # It names the frames it passed through, and they the exchange: a cycle that would keep the request's body.
-            exchange.error.__traceback__ = exchange.error.__cause__ = exchange.error.__context__ = None
+            let_go(exchange.error)
         if pending:
             # A task of its own: this one may have been cancelled by a client that left.
             task = asyncio.create_task(self._settle(exchange, pending))

@@ -30,7 +30,7 @@ from proxy.asgi import Header
 from proxy.connections import SharedState, uvicorn_log
 from proxy.deadline import Deadline
 from proxy.departure import REASON, REGISTER, WRITE
-from proxy.errors import ProxyError, Refused, ShuttingDown
+from proxy.errors import ProxyError, Refused, ShuttingDown, let_go
 from proxy.hangup import HeardFlow
 from proxy.http10 import without_chunks
 from proxy.shortcut import chunk_writer
@@ -293,6 +293,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with what the client sent meanwhile."""
+        self._on_gone = None  # it leads to the whole request, which must not stay while the connection idles
         super().on_response_complete()
         if self.transport.is_closing():
             return
@@ -315,7 +316,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, refused: Refused) -> None:
         """Answer with an error, never call the application, and close."""
-        self.server_state.log_refusal(refused, self.client)
+        self.server_state.note_refusal(refused, self.client)
+        let_go(refused)
         self._unset_keepalive_if_required()
         self._reading.stop()
         answered = self._phase is _BODY and self.cycle.response_started
@@ -326,8 +328,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
             self.flow.resume_writing()
             self._tell_gone()
-        self._phase = _LINGER
-        self._waiting_app = None
+        self._phase, self._waiting_app = _LINGER, None
         self._begun.clear()
         if answered:
             self.transport.close()
@@ -342,9 +343,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _running(self) -> bool:
         """Whether an application is at work, or about to be, for a client that is still there."""
-        if self._phase is _BODY or self._phase is _ANSWER:
-            return not (self.cycle.response_complete or self.cycle.disconnected)
-        return False
+        begun = self._phase is _BODY or self._phase is _ANSWER
+        return begun and not (self.cycle.response_complete or self.cycle.disconnected)
 
     def _say_why(self, reason: ProxyError) -> None:
         if self._running():

@@ -35,8 +35,13 @@ class LazyTimer:
             self._handle.cancel()
             self._handle = None
         self._due = -math.inf
+        self._check = _nothing  # it belongs to who has this timer: a cycle
 
     def _fire(self) -> None:
         self._handle, self._due = None, math.inf
         due = self._check()
         self.ask(due)
+
+
+def _nothing() -> float:
+    return math.inf

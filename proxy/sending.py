@@ -2,7 +2,7 @@
 
 import httpx
 
-from proxy.errors import ConnectionLost
+from proxy.errors import ConnectionLost, let_go
 from proxy.transport import translate
 
 
@@ -18,5 +18,6 @@ async def send(transport: httpx.AsyncBaseTransport, request: httpx.Request, *, r
         failure = translate(error)
         if not (repeat and isinstance(failure, ConnectionLost) and failure.reused):
             raise
+        let_go(error)
     request.extensions["fresh"] = True
     return await transport.handle_async_request(request)

@@ -9,9 +9,9 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Final, cast
 
@@ -145,6 +145,18 @@ class Server:
             tls_context(self.options.tls)  # What is wrong with them is wrong before anything is changed.
             self._context.load_cert_chain(self.options.tls.cert, self.options.tls.key)
 
+    def renew_bounds(self, options: ServerOptions) -> None:
+        """Bound and time the connections that come from now on, and `drain`, by `options`; what listens stays."""
+        kept = self.options
+        self.options = self._state.options = replace(
+            options,
+            listen=kept.listen,
+            tls=kept.tls,
+            unix_mode=kept.unix_mode,
+            local_only=kept.local_only,
+            backlog=kept.backlog,
+        )
+
     def _protocol(self) -> GuardedProtocol:
         return GuardedProtocol(self._config, self._state, self._lifespan.state)
 
@@ -186,6 +198,11 @@ class Server:
         if self._hangups is not None:
             self._hangups.close()
         return len(tasks)
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many requests were refused before the application saw them, by the error's code; once it was started."""
+        return self._state.refusals
 
     def stop(self) -> None:
         """Make `run` drain and return; called again, without waiting for requests. For signal handlers."""

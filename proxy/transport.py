@@ -18,7 +18,7 @@ import math
 import socket
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import httpx
@@ -88,6 +88,8 @@ class Transport(httpx.AsyncBaseTransport):
         self._idle: list[Connection] = []  # last in, first out
         self._waiting: deque[_Waiter] = deque()
         self._gone: asyncio.Future[None] | None = None  # made by aclose, done when no connection is left
+        self.on_hung_up: Callable[[], None] | None = None
+        """Called when the backend closed a connection that nobody used: it may have died."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request`; return the response as soon as its head is in, with an `Answer` as its stream.
@@ -224,6 +226,8 @@ class Transport(httpx.AsyncBaseTransport):
         self._connections.remove(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+        if connection.hung_up and self.on_hung_up is not None:
+            self.on_hung_up()
         if waiter := self._first_waiter():
             self._waiting.popleft()
             waiter.future.set_result(self._reserve())

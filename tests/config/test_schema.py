@@ -64,7 +64,16 @@ def test_what_one_section_says_of_itself() -> None:
 
 
 def test_networks_are_networks() -> None:
-    assert [str(network) for network in settings("trusted_proxies: [10.0.0.0/8, '::1']").trusted_proxies] == [
+    assert [str(network) for network in settings("trusted_proxies: [10.0.0.0/8, '::1', unix]").trusted_proxies] == [
         "10.0.0.0/8",
         "::1/128",
+        "unix",
     ]
+
+
+def test_permissions_are_octal_however_yaml_reads_them() -> None:
+    assert settings().server.unix_mode == 0o660
+    assert settings("server: {unix_mode: 0600}").server.unix_mode == 0o600
+    for written in ("660", "0o660", "'0x1b0'"):
+        (problem,) = problems(f"server: {{unix_mode: {written}}}")
+        assert problem.startswith("2:21: server.unix_mode: expected permissions like 0660")

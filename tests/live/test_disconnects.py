@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from proxy.simulator import Ollama
-from tests.support.backend import eventually
+from proxy.transport import Transport
+from tests.support.backend import black_hole, eventually
 from tests.support.proxy import Running, running
 from tests.support.wire import Client, request
 
@@ -72,12 +73,13 @@ async def begin(proxy: Running, body: dict[str, Any]) -> Client:
 
 def left_over(proxy: Running) -> dict[str, int]:
     """What must be nothing when all clients are gone."""
-    backend = proxy.app.pool.backends[0]
+    transports = [cast(Transport, backend.transport) for backend in proxy.app.pool.backends]
     return {
+        "connections": len(proxy.server._connections()),
         "live": len(proxy.app.frame.live),
-        "active": backend.active,
-        "open_not_idle": backend.transport.open - backend.transport.idle,  # type: ignore[attr-defined]
-        "held": proxy.app.frame._bodies.held,
+        "active": sum(backend.active for backend in proxy.app.pool.backends),
+        "open_not_idle": sum(transport.open - transport.idle for transport in transports),
+        "held": proxy.app.bodies.held,
     }
 
 
@@ -100,22 +102,49 @@ async def test_upstream_is_closed_soon(state: State, reset: bool) -> None:
         sim.clear()
 
 
+LEAVING: list[tuple[str, str, bytes | dict[str, Any]]] = [
+    ("streaming", "/-/backends/talks/api/chat", CHAT),
+    ("not streaming", "/-/backends/talks/api/chat", {**CHAT, "stream": False}),
+    ("before the first byte", "/-/backends/stalls/api/chat", CHAT),
+    ("waiting in retry", "/-/backends/fails/api/chat", CHAT),
+    ("connecting", "/-/backends/hole/api/chat", CHAT),
+    ("uploading", f"/-/backends/talks/api/blobs/sha256:{'0' * 64}", b"x" * 1000),
+]
+
+
 async def test_nothing_is_left_after_five_thousand_of_them() -> None:
-    """FIN and RST, in every state in turn, some cancelled twice."""
-    states: list[dict[str, Any]] = [CHAT, {**CHAT, "stream": False}]
-    async with Ollama(token_delay=0.005, tokens=10_000, num_parallel=10_000, record=0) as sim:
-        async with running(sim.url, middleware=["retry"]) as proxy:
+    """By FIN and RST in turn, in every state; some the moment they came, others when they wait."""
+    slow_retry = {"retry": {"attempts": 10, "budget": "100%", "backoff": {"base": "60s", "max": "60s"}}}
+    async with endless() as talks, endless() as stalls, endless() as fails, black_hole() as hole:
+        stalls.fault("stall", route="/api/chat", times=None)
+        fails.fault("status", status=503, route="/api/chat", times=None)
+        urls = {"talks": talks.url, "stalls": stalls.url, "fails": fails.url, "hole": hole}
+        backends = [{"name": name, "url": url} for name, url in urls.items()]
+        patient = {"timeouts": {"connect": "60s"}, "grace": "0s"}
+        async with running(*backends, middleware=[slow_retry], pool=patient) as proxy:
             tasks_before = len(asyncio.all_tasks())
 
             async def one(number: int) -> None:
-                client = await begin(proxy, states[number % 2])
-                if number % 4 == 0:
+                state, path, body = LEAVING[number % len(LEAVING)]
+                client = await Client.connect(proxy.address)
+                length = {"Content-Length": "10000000"} if state == "uploading" else {}
+                await client.send(request("POST", path, body, length))
+                if state == "streaming" and number % 4:
                     await client.read_head()
-                client.hang_up(reset=number % 3 == 0)
+                elif number % 5:
+                    await asyncio.sleep(0.01)  # until most of them wait where they are to wait
+                client.hang_up(reset=number // len(LEAVING) % 2 == 0)
 
             for start in range(0, 5_000, 100):
                 await asyncio.gather(*(one(number) for number in range(start, start + 100)))
-            await sim.wait_for(lambda: sim.counters.active == 0, timeout=20)
+            hosts = (talks, stalls, fails)
+            await eventually(lambda: not any(host.counters.active for host in hosts))
             await eventually(lambda: not any(left_over(proxy).values()) and len(asyncio.all_tasks()) <= tasks_before)
-            await sim.wait_for(lambda: sim.counters.connections_open == 0)
-            assert sim.counters.tokens_generated < 5_000 * 200
+            assert min(host.counters.requests for host in hosts) > 300, [host.counters for host in hosts]
+            assert talks.counters.tokens_generated < 5_000 * 200
+        await eventually(lambda: not any(host.counters.connections_open for host in hosts))
+        stalls.clear()
+
+
+def endless() -> Ollama:
+    return Ollama(token_delay=0.005, tokens=10_000, num_parallel=10_000, record=0)

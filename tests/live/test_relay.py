@@ -1,17 +1,22 @@
 """What the client receives is byte for byte, chunk for chunk, what the backend sent."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from middleware import BUILTIN
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.proxy import running
-from tests.support.wire import Client, ask, request
+from tests.support.wire import Client, Reply, ask, request
 
 CHAT = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
 NDJSON_END = b'{"model":"m","done":true,"prompt_eval_count":3,"eval_count":2}\n'
@@ -44,44 +49,107 @@ def answers(draw: st.DrawFn) -> tuple[bytes, list[bytes], list[int]]:
     return kind, chunks, cuts
 
 
+QUIET = [
+    "logging",
+    "metrics",
+    {"tracing": {"sample": "0%"}},
+    {"cors": {"origins": ["https://chat.example.com"]}},
+    {"auth": {"keys": "keys.yaml"}},
+    {"access": {"models": ["*"]}},
+    {"parameters": {"num_ctx": {"max": 8192}}},
+    {"rate_limit": {"requests": "100000/second", "tokens": "100000000/hour", "streams": 1000}},
+    "queue",
+    "retry",
+]
+"""Every built-in plugin that does not look at chunks: they take the short way."""
+ALL = [*QUIET, {"capture": {"prompt": "1KiB", "answer": "8KiB"}}]
+CHAINS = pytest.mark.parametrize("chain", [QUIET, ALL], ids=["the short way", "with capture"])
+
+
+def test_all_built_in_plugins_are_on() -> None:
+    assert {next(iter(entry)) if isinstance(entry, dict) else entry for entry in ALL} == BUILTIN.keys()
+
+
+def keyed(folder: Path) -> dict[str, str]:
+    """Write a key file; return the header that its key comes in."""
+    key, entry = new_key("alice", now=0.0)
+    add_key(folder / "keys.yaml", entry)
+    return {"Authorization": f"Bearer {key}"}
+
+
+@CHAINS
 @settings(max_examples=40, deadline=None)
-@given(answers())
-async def test_every_chunk_comes_through_as_it_was(answer: tuple[bytes, list[bytes], list[int]]) -> None:
+@given(answer=answers())
+async def test_every_chunk_comes_through_as_it_was(
+    chain: list[object], answer: tuple[bytes, list[bytes], list[int]]
+) -> None:
     kind, chunks, cuts = answer
     wire = framed(chunks)
     pieces = [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
-    async with Ollama() as sim, running(sim.url, middleware=CHAIN) as proxy:
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % kind
-        sim.script(head, *pieces, route="/api/chat", finish="keep")
-        reply = await ask(proxy.address, "POST", "/api/chat", CHAT)
-        assert reply.chunks == chunks
-        assert reply.clean
-        line = await proxy.log.request()
-        assert line["outcome"] == "completed"
-        assert (line["chunks"], line["bytes_out"]) == (len(chunks), sum(map(len, chunks)))
+    with TemporaryDirectory() as folder:
+        headers = keyed(Path(folder))
+        async with Ollama() as sim, running(sim.url, middleware=chain, folder=Path(folder)) as proxy:
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % kind
+            sim.script(head, *pieces, route="/api/chat", finish="keep")
+            reply = await ask(proxy.address, "POST", "/api/chat", CHAT, headers)
+            assert reply.chunks == chunks
+            assert reply.clean
+            line = await proxy.log.request()
+            assert line["outcome"] == "completed"
+            assert (line["chunks"], line["bytes_out"]) == (len(chunks), sum(map(len, chunks)))
 
 
-CHAIN = ["logging", {"rate_limit": {"requests": "100000/second"}}, "retry"]
-
-
+@CHAINS
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses"])
-async def test_every_flavor_with_the_whole_chain(path: str, tmp_path: Path) -> None:
-    """All built-in plugins on: the simulator's own stream, direct and through the proxy, is the same bytes."""
-    key, entry = new_key("alice", now=0.0)
-    add_key(tmp_path / "keys.yaml", entry)
+async def test_every_flavor_with_the_whole_chain(path: str, chain: list[object], tmp_path: Path) -> None:
+    """What the simulator wrote and what the client got are the same bytes in the same chunks."""
+    headers = keyed(tmp_path)
     body = {**CHAT, "stream": True, "max_tokens": 12, "input": "hi", "stream_options": {"include_usage": True}}
-    chain = ["logging", {"auth": {"keys": "keys.yaml"}}, *CHAIN[1:]]
-    async with Ollama() as sim, running(sim.url, middleware=chain, folder=tmp_path) as proxy:
-        headers = {"Authorization": f"Bearer {key}"}
+    async with (
+        Ollama() as sim,
+        overheard(sim.url) as (url, wire),
+        running(url, middleware=chain, folder=tmp_path) as proxy,
+    ):
         through = await ask(proxy.address, "POST", path, body, headers)
         assert through.status == 200, through.body
         assert through.clean
-        seen = sim.last
-        assert seen.sent_chunks == len(through.chunks)
+        sent = await read_from(bytes(wire))
+        assert sent.clean
+        assert len(sent.chunks) > 12
+        assert through.chunks == sent.chunks
         line = await proxy.log.request()
         assert line["identity"] == "alice"
         assert line["outcome"] == "completed"
         assert line["tokens_source"] == "reported"
+
+
+@asynccontextmanager
+async def overheard(url: str) -> AsyncIterator[tuple[str, bytearray]]:
+    """Stand between a backend and who asks it; give a URL and what the backend wrote, byte by byte."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    wire = bytearray()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: bytearray) -> None:
+        while data := await reader.read(2**16):
+            note += data
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_backend, to_backend = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pump(reader, to_backend, bytearray()), pump(from_backend, writer, wire))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", wire
+
+
+async def read_from(wire: bytes) -> Reply:
+    """Return the answer that stands in `wire`."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(wire)
+    reader.feed_eof()
+    return await Client(reader, cast(asyncio.StreamWriter, None)).read()  # nothing is written
 
 
 async def test_a_chunk_is_passed_on_before_the_next_one_comes() -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import pytest
 import zstandard
@@ -147,6 +147,16 @@ async def test_a_key_in_a_path_is_in_no_line_wherever_it_stands(tmp_path: Path, 
     assert all(key.encode() not in request.target for request in sim.requests)
 
 
+async def test_a_redirect_leads_to_the_same_key_and_names_none(house: House) -> None:
+    target = f"/k/{house.key}/api/show/"
+    moved = await house.ask(target=target)
+    location = (moved.header(b"location") or b"").decode()
+    assert moved.status == 307
+    assert house.key not in str(moved.headers)
+    assert (await house.ask(target=urljoin(target, location))).status == 200
+    assert (await house.proxy.log.request(2))["identity"] == "alice"
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -199,6 +209,18 @@ async def test_a_body_over_the_limit_reaches_no_backend(declared: bool) -> None:
 async def test_an_encoding_that_ollama_does_not_undo_reaches_no_backend(encoding: str) -> None:
     async with Ollama() as sim, running(sim.url, middleware=[{"access": {"models": ["llama3.2"]}}]) as proxy:
         answer = await House(proxy, sim, "", "").ask(f"Content-Encoding: {encoding}", target="/v1/chat/completions")
+        assert answer.status == 415
+        assert not sim.requests
+
+
+async def test_no_form_is_read_through_an_encoding() -> None:
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nllama3.2\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--b--\r\n'
+    )
+    lines = ("Content-Encoding: gzip", "Content-Type: multipart/form-data; boundary=b")
+    async with Ollama() as sim, running(sim.url, middleware=[{"access": {"models": ["llama3.2"]}}]) as proxy:
+        answer = await House(proxy, sim, "", "").ask(*lines, target="/v1/audio/transcriptions", body=form)
         assert answer.status == 415
         assert not sim.requests
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.answer import BEHIND, CAUGHT_UP, Answer, Source
 from proxy.failures import CutShort
@@ -199,6 +201,72 @@ async def test_a_flow_that_is_cancelled_closes_the_connection() -> None:
     with pytest.raises(asyncio.CancelledError):
         await flowing
     assert source.calls == ["abort"]
+
+
+@given(
+    bursts=st.lists(st.integers(0, 5), max_size=30),
+    keeps_up=st.lists(st.booleans(), max_size=40),
+    slow=st.lists(st.integers(0, 3), max_size=40),
+    error=st.sampled_from([None, CutShort("cut")]),
+)
+async def test_whoever_falls_behind_and_catches_up_gets_every_item_once_and_in_order(
+    bursts: list[int], keeps_up: list[bool], slow: list[int], error: Exception | None
+) -> None:
+    """Items come in bursts, as a read brings them; the reader takes turns between `read` and `flow`, as dispatch does.
+
+    `keeps_up` is what the sink says of each item it takes, `slow` how often the loop runs while the reader is busy.
+    """
+    answer, seen = Noting().answer, list[bytes]()
+
+    def sink(item: bytes) -> bool:
+        seen.append(item)
+        return keeps_up.pop() if keeps_up else True
+
+    async def reader() -> None:
+        while item := await answer.read():
+            seen.append(item)
+            for _ in range(slow.pop() if slow else 0):
+                await asyncio.sleep(0)
+            await answer.flow(sink)
+
+    reading = asyncio.create_task(reader())
+    count = 0
+    for burst in bursts:
+        for _ in range(burst):
+            answer.put(b"%d" % count)
+            count += 1
+        await asyncio.sleep(0)
+    answer.end(error)
+    if error is None:
+        await reading
+    else:
+        with pytest.raises(CutShort):
+            await reading
+    assert seen == [b"%d" % number for number in range(count)]
+
+
+@pytest.mark.parametrize("then", ["nothing", "item", "end"])
+async def test_a_cancel_loses_no_item_that_the_sink_has_not_had(then: str) -> None:
+    """What still comes before the task hears of its cancellation goes to the sink, or nowhere; never out of order."""
+    source, seen = Noting(), list[bytes]()
+
+    def sink(item: bytes) -> bool:
+        seen.append(item)
+        return True
+
+    flowing = await waiting(source.answer.flow(sink))
+    source.answer.put(b"a")
+    flowing.cancel()
+    if then == "item":
+        source.answer.put(b"b")
+    elif then == "end":
+        source.answer.end(None)
+    with pytest.raises(asyncio.CancelledError):
+        await flowing
+    assert seen == ([b"a", b"b"] if then == "item" else [b"a"])
+    assert source.calls == ([] if then == "end" else ["abort"])
+    source.answer.put(b"late")
+    assert b"late" not in seen
 
 
 async def test_tiny_items_count_more_than_their_bytes() -> None:

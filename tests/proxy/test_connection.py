@@ -743,7 +743,7 @@ async def test_a_backend_that_takes_nothing(streamed: bool) -> None:
     async with line(script) as on:
         body = Endless() if streamed else b"x" * (64 * 1024 * 1024)
         with pytest.raises(WriteTimedOut, match=r"took nothing of the request for 0\.05 s") as caught:
-            await on.ask(body=body, timeouts=Timeouts(first_byte=0.001, write=0.05))
+            await on.ask(body=body, timeouts=Timeouts(first_byte=0.04, write=0.05))
         assert (caught.value.timer, caught.value.sent) == ("write", True)
         told.set()
         await on.closed()

@@ -12,20 +12,21 @@ from proxy.errors import Refused
 REFUSED = Refused(400, "no", code="bad_host", headers={"allow": "GET"})
 
 
-async def test_refusals_are_logged_a_few_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refusals_are_counted_and_a_few_of_them_logged_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("proxy.connections.time.monotonic", lambda: now)
     state = SharedState(ConnectionOptions(), None)
     with capture_logs() as logs:
         for _ in range(LOGGED_PER_SECOND + 7):
-            state.log_refusal(REFUSED, ("192.0.2.1", 5))
+            state.note_refusal(REFUSED, ("192.0.2.1", 5))
         now = 101.0
-        state.log_refusal(REFUSED, None)
-        state.log_refusal(REFUSED, None)
+        state.note_refusal(REFUSED, None)
+        state.note_refusal(REFUSED, None)
     assert len(logs) == LOGGED_PER_SECOND + 2
     assert logs[0]["client_address"] == "192.0.2.1"
     assert (logs[-2]["left_out"], logs[-2]["client_address"]) == (7, "unix")
     assert logs[-1]["left_out"] == 0
+    assert state.refusals == {"bad_host": LOGGED_PER_SECOND + 9}
 
 
 async def test_a_refusal_is_a_whole_answer() -> None:

@@ -20,8 +20,8 @@ async def pasted(lines: str, cwd: Path) -> tuple[int | None, bytes]:
     return process.returncode, output
 
 
-async def test_what_is_printed_can_be_pasted_as_it_stands(tmp_path: Path) -> None:
-    process = await start("demo", "--listen", "127.0.0.1:0", cwd=ROOT)
+async def printed_by(process: asyncio.subprocess.Process) -> str:
+    """Return what the demo prints before its log."""
     printed = ""
     assert process.stderr is not None
     async with asyncio.timeout(30):
@@ -29,6 +29,12 @@ async def test_what_is_printed_can_be_pasted_as_it_stands(tmp_path: Path) -> Non
             line = (await process.stderr.readline()).decode()
             assert line, printed
             printed += line
+    return printed
+
+
+async def test_what_is_printed_can_be_pasted_as_it_stands(tmp_path: Path) -> None:
+    process = await start("demo", "--listen", "127.0.0.1:0", cwd=ROOT)
+    printed = await printed_by(process)
     assert all(f"import {package}" in printed for package in ("ollama", "openai", "anthropic"))
     code, output = await pasted(printed, tmp_path)
     assert code == 0, output
@@ -37,6 +43,19 @@ async def test_what_is_printed_can_be_pasted_as_it_stands(tmp_path: Path) -> Non
         line = await line_with(process.stdout, '"event":"request"')
         assert f'"route":"{path}"' in line
         assert '"outcome":"completed"' in line
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert process.returncode == 0
+
+
+async def test_a_unix_socket_is_named_as_curl_wants_it(tmp_path: Path) -> None:
+    process = await start("demo", "--listen", f"unix:{tmp_path}/the proxy.sock", cwd=ROOT)
+    printed = await printed_by(process)
+    assert f"in front of them at unix:{tmp_path}/the proxy.sock." in printed
+    assert "http://unix" not in printed
+    code, output = await pasted(printed, tmp_path)
+    assert code == 0, output
+    assert b'"done":true' in output
     process.send_signal(signal.SIGINT)
     await process.communicate()
     assert process.returncode == 0

@@ -120,6 +120,24 @@ async def test_what_is_no_http_is_502_and_its_connection_is_not_used_again(kind:
         assert sim.counters.connections == 2
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/chat", CHAT),
+        ("/api/embed", b'{"model":"nomic-embed-text","input":"hi"}'),
+        ("/v1/chat/completions", CHAT[:-1] + b',"stream":true}'),
+    ],
+)
+async def test_an_answer_without_a_byte_is_none(path: str, body: bytes) -> None:
+    """It ends as HTTP says, so that a client would take it for whole; and before a first byte another may be asked."""
+    async with Ollama() as sim, dispatching(sim) as app:
+        sim.fault("end", route=path, after=0)
+        answer = await ask(app, path=path, body=body)
+        assert isinstance(answer.error, BadAnswer)
+        assert answer.status is None
+        assert (await ask(app, path=path, body=body)).complete
+
+
 async def test_bytes_behind_an_answer_end_the_connection() -> None:
     async with Ollama() as sim, dispatching(sim) as app:
         sim.fault("extra", route="/api/chat")

@@ -1,5 +1,6 @@
 """proxy/shortcut.py, and who may take it, over real sockets."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.exchange import Exchange
 from proxy.simulator import Ollama
-from tests.support.backend import eventually
+from tests.support.backend import Peer, backend, eventually
 from tests.support.proxy import running
 from tests.support.wire import Client, ask, request
 
@@ -48,9 +49,20 @@ class Wraps:
         await self.app(scope, receive, seen)
 
 
+class Announces:
+    """A plugin that says how long the answer will be, and is wrong."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        Exchange.of(scope).response_headers.append((b"content-length", b"20"))
+        await self.app(scope, receive, send)
+
+
 BY_SHORTCUT: list[bytes] = []
 WRAPPED: list[bytes] = []
-COUNTS, WRAPS = ({"use": f"{__name__}:{plugin.__name__}"} for plugin in (Counts, Wraps))
+COUNTS, WRAPS, ANNOUNCES = ({"use": f"{__name__}:{plugin.__name__}"} for plugin in (Counts, Wraps, Announces))
 
 
 @pytest.fixture(autouse=True)
@@ -80,17 +92,47 @@ async def test_who_wraps_send_sees_every_chunk() -> None:
 
 
 async def test_a_client_that_does_not_keep_up_is_waited_for_and_then_takes_it_again() -> None:
-    async with Ollama(tokens=60_000, record=0) as sim, running(sim.url, middleware=["logging", COUNTS]) as proxy:
+    """By neither way is a chunk lost, repeated or passed by another."""
+    records = [b'{"response":"%0200d","done":false}\n' % number for number in range(60_000)]
+    records.append(b'{"done":true,"prompt_eval_count":1,"eval_count":60000}\n')
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await peer.send(head, *(b"".join(map(framed, records[at : at + 50])) for at in range(0, len(records), 50)))
+        await peer.send(b"0\r\n\r\n")
+
+    async with backend(script) as talker, running(talker.url, middleware=["logging", COUNTS]) as proxy:
         client = await Client.connect(proxy.address)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await client.send(request("POST", "/api/chat", {**CHAT, "options": {"num_predict": 60_000}}))
+        await client.send(request("POST", "/api/chat", CHAT))
         await eventually(lambda: any(connection.flow.write_paused for connection in proxy.server._connections()))
         so_far = len(BY_SHORTCUT)
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         reply = await client.read()
         assert reply.clean
-        assert len(reply.chunks) == 60_001
-        assert len(BY_SHORTCUT) > so_far
+        assert reply.chunks == records
+        assert len(BY_SHORTCUT) > so_far > 0
         line = await proxy.log.request()
-        assert (line["chunks"], line["bytes_out"]) == (60_001, len(reply.body))
+        assert (line["chunks"], line["bytes_out"], line["tokens_out"]) == (60_001, len(reply.body), 60_000)
+        await client.close()
+
+
+def framed(chunk: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(chunk), chunk)
+
+
+async def test_an_answer_of_another_length_than_a_plugin_announced_fails_as_it_does_with_send() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        await asyncio.sleep(0.02)  # so that it is a read of its own on the other side
+        await peer.send(b"3\r\ntwo\r\n0\r\n\r\n")
+
+    async with backend(script) as chatty, running(chatty.url, middleware=["logging", COUNTS, ANNOUNCES]) as proxy:
+        client = await Client.connect(proxy.address)
+        await client.send(request("GET", "/api/version"))
+        assert (await client.read_head()).headers["content-length"] == "20"
+        assert await client.reader.read() == b"one"
+        assert BY_SHORTCUT == [b"two"]
         await client.close()

@@ -234,10 +234,13 @@ async def test_no_more_are_kept_than_allowed() -> None:
 
 
 async def test_kept_connections_expire() -> None:
+    hung_up: list[str] = []
     async with to(always(reply()), idle_expiry=0.02) as (transport, running):
+        transport.on_hung_up = lambda: hung_up.append("by the backend")
         await ask(transport)
         await running.all_gone()
         await eventually(lambda: transport.open == 0)
+    assert not hung_up
 
 
 async def test_a_kept_connection_that_the_backend_closes_is_dropped_at_once() -> None:
@@ -245,11 +248,14 @@ async def test_a_kept_connection_that_the_backend_closes_is_dropped_at_once() ->
         await peer.request()
         await peer.send(reply())
 
+    hung_up: list[str] = []
     async with to(script) as (transport, running):
-        for _ in range(3):
+        transport.on_hung_up = lambda: hung_up.append("by the backend")
+        for number in range(3):
             assert await ask(transport) == (b"ok", False)
             await running.all_gone()
             await eventually(lambda: transport.open == 0)
+            assert len(hung_up) == number + 1
 
 
 async def test_a_kept_connection_closed_under_the_request_says_that_it_was_reused() -> None:

@@ -38,6 +38,8 @@ class Peer:
     async def send(self, *data: bytes) -> None:
         """Write pieces, each a segment of its own as far as the kernel allows."""
         for piece in data:
+            if self.writer.transport.is_closing():  # uvloop would call this a bug of ours
+                raise ConnectionResetError("the other side has gone")
             self.writer.write(piece)
             await self.writer.drain()
             await asyncio.sleep(0)

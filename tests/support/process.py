@@ -24,12 +24,14 @@ class Process:
 
     @classmethod
     @asynccontextmanager
-    async def started(cls, file: Path, settings: dict[str, Any]) -> AsyncIterator["Process"]:
+    async def started(
+        cls, file: Path, settings: dict[str, Any], *, stdout: int = asyncio.subprocess.PIPE
+    ) -> AsyncIterator["Process"]:
         file.write_text(yaml.safe_dump(settings))  # noqa: ASYNC240  (a few lines)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "proxy.cli", "serve", "-c", file),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             limit=2**24,
         )

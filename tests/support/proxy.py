@@ -89,6 +89,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Serve with the given settings; a backend given as text is a URL and is named ``b1``, ``b2``, …
 
+    It logs at debug level, as no line may have a credential in it even then: `check_line` looks for them.
     Backends are asked how they are only where `watched`, so that everything they see comes from the test's requests.
     """
     entries = [
@@ -96,7 +97,8 @@ async def running(
         for number, backend in enumerate(backends, 1)
     ]
     text = yaml.safe_dump(
-        {"listen": listen, "backends": entries, "middleware": list(middleware), **settings}, sort_keys=False
+        {"log": {"level": "debug"}, "listen": listen, "backends": entries, "middleware": list(middleware), **settings},
+        sort_keys=False,
     )
     lines = Lines()
     configure(lines)

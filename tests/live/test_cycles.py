@@ -1,0 +1,143 @@
+"""What a request held is freed when it ends, however it ends: nothing of ours waits for the garbage collector."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from proxy.exchange import Exchange
+from proxy.simulator import Ollama
+from tests.support.backend import eventually
+from tests.support.proxy import Running, running
+from tests.support.wire import Client, ask, request
+
+CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+RETRY = {"retry": {"attempts": 3, "budget": "100%", "backoff": {"base": "1ms", "max": "1ms"}}}
+IMPATIENT = {"timeouts": {"idle": "30ms", "first_byte": "30ms", "load": "30ms"}}
+TIMES = 10
+
+Scenario = Callable[[Running, Ollama], Awaitable[None]]
+
+
+async def answered(proxy: Running, sim: Ollama) -> None:
+    assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).clean
+
+
+async def refused(proxy: Running, sim: Ollama) -> None:
+    assert (await ask(proxy.address, "POST", "/api/nowhere", CHAT)).status == 404
+
+
+async def malformed(proxy: Running, sim: Ollama) -> None:
+    async with connected(proxy) as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        assert (await client.read()).status == 400
+
+
+async def tried_again(proxy: Running, sim: Ollama) -> None:
+    sim.fault("reset", route="/api/chat")
+    assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).clean
+
+
+async def tried_in_vain(proxy: Running, sim: Ollama) -> None:
+    sim.fault("reset", route="/api/chat", times=None)
+    assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).status == 502
+
+
+async def not_http(proxy: Running, sim: Ollama) -> None:
+    sim.script(b"HTTP/1.1 99 x\r\n\r\n")
+    assert (await ask(proxy.address, "GET", "/api/version")).status == 502
+
+
+async def cut(proxy: Running, sim: Ollama) -> None:
+    sim.fault("truncate", route="/api/chat", after=2)
+    assert not (await ask(proxy.address, "POST", "/api/chat", CHAT)).clean
+
+
+async def stalled(proxy: Running, sim: Ollama) -> None:
+    sim.fault("stall", route="/api/chat", after=2)
+    assert not (await ask(proxy.address, "POST", "/api/chat", CHAT)).clean
+
+
+async def left(proxy: Running, sim: Ollama) -> None:
+    async with streaming(proxy, sim) as client:
+        client.hang_up(reset=True)
+
+
+async def cancelled(proxy: Running, sim: Ollama) -> None:
+    async with streaming(proxy, sim) as client:
+        (request_id,) = [exchange.id for exchange in proxy.app.frame.live]
+        assert proxy.app.frame.cancel(request_id, "by an operator")
+        while await client.reader.read(2**16):
+            pass
+
+
+@asynccontextmanager
+async def connected(proxy: Running) -> AsyncIterator[Client]:
+    client = await Client.connect(proxy.address)
+    yield client
+    client.hang_up()
+
+
+@asynccontextmanager
+async def streaming(proxy: Running, sim: Ollama) -> AsyncIterator[Client]:
+    """A client in the middle of its stream; the block ends it."""
+    sim.settings.token_delay, sim.settings.tokens = 0.005, 100_000
+    async with connected(proxy) as client:
+        await client.send(request("POST", "/api/chat", CHAT))
+        await client.read_head()
+        yield client
+        await eventually(lambda: not proxy.app.frame.live)
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def collected() -> Counter[str]:
+    """Run the collector; return what of ours it found."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    gc.set_debug(0)
+    types = [f"{type(found).__module__}.{type(found).__qualname__}" for found in gc.garbage]
+    gc.garbage.clear()
+    gc.collect()
+    return Counter(name for name in types if name.startswith(("proxy.", "middleware.")) and "simulator" not in name)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [answered, refused, malformed, tried_again, tried_in_vain, not_http, cut, stalled, left, cancelled],
+    ids=lambda scenario: scenario.__name__,
+)
+@pytest.mark.usefixtures("_no_collector")
+async def test_nothing_is_left_to_collect(scenario: Scenario) -> None:
+    async with Ollama() as sim, running(sim.url, middleware=["logging", RETRY], pool=IMPATIENT) as proxy:
+        for number in range(TIMES + 1):
+            await scenario(proxy, sim)
+            sim.clear()
+            await eventually(lambda: not proxy.app.frame.live and not proxy.server._connections())
+            await asyncio.sleep(0)
+            if number == 0:  # what is made once, by the first request of its kind, is not looked at
+                gc.collect()
+        assert collected() == {}
+
+
+async def test_a_connection_that_idles_keeps_nothing_of_its_last_request() -> None:
+    before = exchanges()  # what other tests keep
+    async with Ollama() as sim, running(sim.url) as proxy, connected(proxy) as client:
+        await client.send(request("POST", "/api/chat", CHAT))
+        assert (await client.read()).clean
+        await proxy.log.request()
+        gc.collect()
+        assert exchanges() <= before
+
+
+def exchanges() -> set[Exchange]:
+    return {found for found in gc.get_objects() if isinstance(found, Exchange)}
