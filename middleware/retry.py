@@ -148,7 +148,7 @@ class Retry:
         """Return the seconds to wait before the next attempt, or None where this was the last, and note why."""
         error = errors[-1]
         where = verdict(route.repeat, errors)
-        untried = self._backends.untried(exchange)
+        untried = self._backends.untried(exchange, ejected=True)
         if where is Verdict.NO or (where is Verdict.ELSEWHERE and not untried):
             exchange.gave_up = "not_repeatable" if where is Verdict.NO else "no_other_backend"
         elif len(errors) >= self._attempts:

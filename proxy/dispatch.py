@@ -192,7 +192,7 @@ class Dispatch:
                     status = response.status_code
                     if status in _BODILESS:
                         headers = without(headers, _LENGTH)
-                    if not chunk and status == 200 and route.kind == "inference":
+                    if not chunk and status == 200 and _is_answered(route, request):
                         raise BadAnswer("the backend's answer is empty", sent=True, received=True)
                     if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
                         raise await _error_answer(status, headers, chunk, read)
@@ -293,6 +293,11 @@ def _sink(exchange: Exchange, send: Send, tail: Tail) -> Sink | None:
         return write(chunk)
 
     return sink
+
+
+def _is_answered(route: Route, request: httpx.Request) -> bool:
+    """Whether a 200 without a byte is no answer: a model always says something."""
+    return route.kind == "inference" and bool(route.models) and request.method != "HEAD"
 
 
 def _note(exchange: Exchange, lease: Lease) -> None:

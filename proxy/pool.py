@@ -236,13 +236,17 @@ class Pool:
 
     # What plugins may know
 
-    def untried(self, exchange: Exchange) -> bool:
-        """Whether a backend is left that `exchange` was not sent to: one that can be used, or at least is not down."""
+    def untried(self, exchange: Exchange, *, ejected: bool = False) -> bool:
+        """Whether a usable backend is left that `exchange` was not sent to; or an `ejected` one that has room."""
         if exchange.pinned is not None:
             return exchange.pinned not in exchange.tried
-        model = need_of(exchange).model
-        return any(
-            backend.health.shown not in ("down", "draining") and backend.has(model) is not False
+        if any(backend.name not in exchange.tried for backend in self._serving(exchange)):
+            return True
+        need = need_of(exchange)
+        return ejected and any(
+            backend.health.shown == "ejected"
+            and backend.has(need.model) is not False
+            and backend.free(need.model if need.runs else None)
             for backend in self.backends
             if backend.name not in exchange.tried
         )

@@ -90,6 +90,11 @@ class Reloader:
             self.last = Reloaded(time(), self._app.frame.current.number, problems)
             self._app.metrics.reloaded(loaded=False)
             log.error("config_refused", config_generation=self.last.generation, problems=problems)
+        except Exception as error:  # a bug of ours or of a plugin
+            problem = f"it cannot be loaded: {type(error).__name__}; the log has its traceback"
+            self.last = Reloaded(time(), self._app.frame.current.number, (problem,))
+            self._app.metrics.reloaded(loaded=False)
+            log.exception("reload_failed")
         else:
             self.last = Reloaded(time(), self._app.frame.current.number, restart=restart)
             self._app.metrics.reloaded(loaded=True)
@@ -107,10 +112,7 @@ class Reloader:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if self._look() != self._stamp:
-                try:
-                    self.reload()
-                except Exception:  # a bug of ours or of a plugin: the next change must be seen all the same
-                    log.exception("reload_failed")
+                self.reload()
 
     def _look(self) -> Stamp | None:
         if self._file is None:

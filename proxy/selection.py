@@ -116,9 +116,9 @@ def _able(candidates: Sequence[Candidate], tried: Sequence[str]) -> tuple[Sequen
     """Return who may be asked, and whether they are a last hope that only beats a certain refusal.
 
     First those that can be used, have the model and were not tried; then those whose list is not known. One that failed
-    is tried again only after those that are ejected. Where nobody can be used it is better to try one that has the
-    model than to let one say that there is no such model which simply does not have it. A model that nobody lists is
-    asked of anybody.
+    is tried again only after those that are ejected and have room. Where nobody can be used it is better to try one
+    that has the model than to let one say that there is no such model which simply does not have it. A model that
+    nobody lists is asked of anybody.
     """
     sure = [one for one in candidates if one.usable and one.has_model and one.name not in tried]
     if sure:
@@ -127,7 +127,7 @@ def _able(candidates: Sequence[Candidate], tried: Sequence[str]) -> tuple[Sequen
     fresh = [one for one in having if one.usable and one.name not in tried]
     if fresh:
         return fresh, False
-    ejected = [one for one in having if one.alive and one.name not in tried] if tried else []
+    ejected = [one for one in having if one.alive and one.free and one.name not in tried] if tried else []
     if ejected:
         return ejected, True
     usable = [one for one in having or candidates if one.usable]

@@ -118,8 +118,8 @@ class Store(ABC):
 class Backends(Protocol):
     """What a plugin may know of the pool."""
 
-    def untried(self, exchange: Exchange) -> bool:
-        """Whether a backend is left that this request was not sent to and that may answer it."""
+    def untried(self, exchange: Exchange, *, ejected: bool = False) -> bool:
+        """Whether a usable backend is left that this request was not sent to; or an `ejected` one that has room."""
 
     def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
         """Whether a usable backend has, or may have, what this request asks for, or `model` in its place."""

@@ -70,7 +70,7 @@ async def test_a_request_appears_streams_and_finishes() -> None:
         shown(proxy) as page,
     ):
         client, request_id = await stream(proxy)
-        await page.until(ROW, request_id)
+        await page.until(f"{ROW}?.cells[4].textContent === 'answering'", request_id)  # 'starting' before
         assert (await cells(page, ROW, request_id))[:5] == [
             "127.0.0.1",
             "llama3.2:latest",

@@ -53,7 +53,7 @@ class Hosts(Backends):
         self.count = count
         self.models = models
 
-    def untried(self, exchange: Exchange) -> bool:
+    def untried(self, exchange: Exchange, *, ejected: bool = False) -> bool:
         return len(exchange.tried) < self.count
 
     def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:

@@ -288,17 +288,20 @@ async def test_who_fails_again_and_again_is_ejected_but_never_the_last() -> None
 async def test_who_was_failed_may_try_one_that_is_ejected_but_none_that_is_down() -> None:
     two = pool(1, 1)
     ejected, good = two.backends
+    ejected.slots = 1
     ejected.health.eject(monotonic(), "reset")
     exchange = await chat()
     assert end(two, exchange, two.lease(exchange), ConnectFailed("refused")) is good
-    assert two.untried(exchange)
+    assert not two.untried(exchange)  # nobody is hurried for its sake
+    assert two.untried(exchange, ejected=True)
     lease = two.lease(exchange)
     assert (lease.backend, lease.reason) == (ejected, "last_hope")
+    assert not two.untried(exchange, ejected=True)  # its only slot is taken
+    assert two.lease(exchange).backend is good
     lease.give_back()
     for _ in range(3):
         ejected.health.probe_failed(0.0, "refused")
-    assert not two.untried(exchange)
-    assert two.lease(exchange).backend is good
+    assert not two.untried(exchange, ejected=True)
 
 
 async def test_of_an_ejected_backend_one_request_decides() -> None:

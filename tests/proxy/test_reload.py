@@ -220,3 +220,24 @@ async def test_one_that_changed_is_another() -> None:
 
 async def _nothing(backend: Backend) -> None:
     await asyncio.Event().wait()
+
+
+async def test_a_bug_is_told_and_the_file_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin whose constructor fails, say: whoever asked for the reload hears of it, systemd included."""
+    told: list[bool] = []
+    monkeypatch.setattr("proxy.reload.systemd.ready", lambda *, reloaded: told.append(reloaded))
+    file = Written(tmp_path)
+    file.write(policy("http://127.0.0.1:1"))
+    app = App(file.read(), Lines())
+    before = app.frame.current
+
+    def fails(loaded: Loaded) -> tuple[str, ...]:
+        raise OSError("secret")
+
+    monkeypatch.setattr(app, "reload", fails)
+    reloader = Reloader(app, file.read, file.path)
+    result = reloader.reload()
+    assert result.problems == ("it cannot be loaded: OSError; the log has its traceback",)
+    assert reloader.last is result
+    assert app.frame.current is before
+    assert told == [True]

@@ -50,6 +50,7 @@ FULL: dict[str, Any] = {"free": False}
         # once tried, those that are ejected before the same one again, and that before those that are down
         ([c("a"), c("b", usable=False), c("c", **DOWN)], ["a"], Choice("b", "last_hope")),
         ([c("a"), c("b", usable=False), c("c", **DOWN)], ["a", "b"], Choice("a", "only")),
+        ([c("a"), c("b", usable=False, **FULL)], ["a"], Choice("a", "only")),
         ([c("a"), c("b", usable=False, has_model=False)], ["a"], Choice("a", "only")),
         ([c("a", usable=False), c("b", **DOWN)], [], Choice("a", "last_hope")),
         # suspects behind those that are up
