@@ -21,7 +21,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from middleware.credentials.addresses import Addresses, AddressOptions
-from middleware.credentials.authorized_keys import AuthorizedKeys, parse_authorized_keys
+from middleware.credentials.authorized_keys import AuthorizedKeys, named, parse_authorized_keys
 from middleware.credentials.caller import Caller, unauthorized
 from middleware.credentials.certificates import CertificateOptions, Certificates
 from middleware.credentials.introspection import Introspection, IntrospectionOptions
@@ -169,10 +169,8 @@ class Auth:
         now = self._clock.time()
         if self._keys is not None and (caller := (await self._keys.current()).named(name, now)):
             return caller
-        if self._authorized is not None:
-            for key in (await self._authorized.current()).values():
-                if key.caller.identity == name:
-                    return key.usable(now)
+        if self._authorized is not None and (caller := named(await self._authorized.current(), name, now)):
+            return caller
         raise unauthorized("no key has that name")
 
     async def _by_token(self, token: str) -> Caller:
@@ -188,7 +186,8 @@ class Auth:
         if self._ollama_keys is None or self._authorized is None:
             raise unauthorized("signatures of Ollama keys are not accepted here")
         scope = exchange.scope
-        connection = None if is_forwarded(scope) else scope.get("client")  # a forwarding proxy's serves many clients
+        shared = exchange.relayed or is_forwarded(scope)  # the connection of a proxy in front serves many clients
+        connection = None if shared else scope.get("client")
         request = SignedRequest(scope["method"], scope["path"], scope["query_string"], connection)
         return await self._ollama_keys.caller(credential, request, await self._authorized.current(), self._clock.time())
 

@@ -72,8 +72,8 @@ def _write_effort(value: Any) -> str:
     return "medium" if value else "none"
 
 
-def _read_thinking(value: Any) -> bool:
-    return bool(value != "disabled")
+def _read_thinking(value: Any) -> bool | None:
+    return {"enabled": True, "disabled": False}.get(value) if isinstance(value, str) else None
 
 
 def _write_thinking(value: Any) -> str:
@@ -93,7 +93,8 @@ class Place:
 
     Attributes:
         path: the keys that lead to it, one or two.
-        read: what the API's value means in Ollama's terms; raises ValueError for one that Ollama refuses.
+        read: what the API's value means in Ollama's terms, None for one it passes over (the type ``adaptive`` of
+            ``thinking``, which leaves it to ``output_config``); raises ValueError for one that Ollama refuses.
         write: the other way round.
         fallback: it counts only where no other place says anything, and cannot say all that the others can.
     """

@@ -34,9 +34,11 @@ class _Step:
         said = False
         asked = None
         for place in self.places:
+            if place.fallback and said:
+                continue
             written = place.find(document)
-            if written is not None:
-                value = place.read(written)
+            value = None if written is None else place.read(written)
+            if value is not None:
                 wanted = self.rule.judge(value, endless=endless)
                 if wanted is not value:
                     (lead if place.fallback else place).put(patch, wanted)

@@ -33,6 +33,11 @@ def is_forwarded(scope: Scope) -> bool:
     return any(name in _FORWARDED for name, _ in scope["headers"])
 
 
+def is_trusted(scope: Scope, trusted: Sequence[Trusted]) -> bool:
+    """Whether the peer is one of the `trusted` proxies: one connection of it may then serve many clients."""
+    return bool(trusted) and _is_trusted(_peer(scope), trusted)
+
+
 def client_address(scope: Scope, trusted: Sequence[Trusted]) -> str:
     """Return the address of the caller, ``unix`` of one who called by a unix socket.
 
@@ -40,9 +45,8 @@ def client_address(scope: Scope, trusted: Sequence[Trusted]) -> str:
     that is not a trusted proxy itself. What a client wrote further left is never believed; an entry that is no address
     ends the search.
     """
-    peer = scope.get("client")
-    address: str = peer[0] if peer else UNIX
-    if not trusted or not _is_trusted(address, trusted):
+    address = _peer(scope)
+    if not is_trusted(scope, trusted):
         return address
     hops = b",".join(header_values(scope["headers"], b"x-forwarded-for")).decode("latin-1").split(",")
     for hop in reversed(hops):
@@ -53,6 +57,11 @@ def client_address(scope: Scope, trusted: Sequence[Trusted]) -> str:
         if not _is_trusted(address, trusted):
             return address
     return address
+
+
+def _peer(scope: Scope) -> str:
+    peer = scope.get("client")
+    return peer[0] if peer else UNIX
 
 
 def _is_trusted(address: str, trusted: Sequence[Trusted]) -> bool:

@@ -130,6 +130,7 @@ class Connection(asyncio.Protocol, Source):
         TLS is not told goodbye: HTTP's framing says whether an answer is complete.
         """
         self._closed = True
+        self._timer.cancel()  # of one that is yet to be connected no loss is told
         self._end(error or httpx.StreamClosed())
         if self._transport is not None:
             self._transport.abort()

@@ -116,6 +116,7 @@ class Exchange:
         "queued",
         "reading",
         "reason",
+        "relayed",
         "response_headers",
         "scope",
         "shortcut",
@@ -140,6 +141,7 @@ class Exchange:
         started_at: float,
         bodies: BodyBudget,
         generation: int = 0,
+        relayed: bool = False,
     ) -> None:
         # frame
         self.scope = scope
@@ -147,6 +149,7 @@ class Exchange:
         self.match: Match | NoMatch = NoMatch()
         self.flavor: Flavor = "text"
         self.client = client
+        self.relayed = relayed  # by one of the trusted proxies, whatever its headers say
         self.generation = generation
         self.started_at = started_at
         self.ended_at: float | None = None

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from proxy.address import Trusted, client_address
+from proxy.address import Trusted, client_address, is_trusted
 from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.body import BodyBudget
 from proxy.departure import gone_because, when_gone, writer
@@ -92,6 +92,7 @@ class Frame:
             started_at=time.monotonic(),
             bodies=self._bodies,
             generation=current.number,
+            relayed=is_trusted(scope, current.trusted_proxies),
         )
         scope[KEY] = exchange
         self.live[exchange] = client

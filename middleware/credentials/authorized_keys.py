@@ -51,9 +51,13 @@ class AuthorizedKey:
     caller: Caller
     expires: float | None = None
 
+    def is_over(self, now: float) -> bool:
+        """Whether it has expired."""
+        return self.expires is not None and now >= self.expires
+
     def usable(self, now: float) -> Caller:
         """Return who has it; raises Refused (401) where it has expired."""
-        if self.expires is not None and now >= self.expires:
+        if self.is_over(now):
             raise unauthorized("the key has expired")
         return self.caller
 
@@ -79,6 +83,16 @@ def parse_authorized_keys(
         else:
             keys[key.blob] = key
     return keys
+
+
+def named(keys: AuthorizedKeys, name: str, now: float) -> Caller | None:
+    """Return whom `name` stands for, without his key; for ``explain``.
+
+    Of several keys of one name the first that can be used counts. Raises Refused (401) where none can.
+    """
+    found = [key for key in keys.values() if key.caller.identity == name]
+    usable = [key for key in found if not key.is_over(now)]
+    return (usable or found)[0].usable(now) if found else None
 
 
 def _lines(text: bytes) -> Iterator[tuple[int, str]]:

@@ -11,7 +11,8 @@ taken a second time.
 
 Ed25519 signatures hold no random part, so two equal requests within one second have the same one: ``ollama run`` asks
 ``/api/show`` twice as it starts. What comes over the connection that brought it first comes from the same client and is
-no replay, so for a moment it is taken there. Everywhere else, and ever after, it is refused.
+no replay, so for a moment it is taken there. Everywhere else, and ever after, it is refused. The connection of a proxy
+in front serves many clients and tells nothing; such a proxy is known by ``trusted_proxies`` or by its headers.
 """
 
 import binascii

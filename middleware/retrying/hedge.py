@@ -8,6 +8,7 @@ from collections.abc import Callable
 from copy import copy
 
 from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
+from proxy.errors import let_go
 from proxy.exchange import KEY, Exchange
 
 
@@ -28,33 +29,33 @@ async def hedged(
             twin = _twin(exchange)
             race.run(app, twin, twin.scope, twin.receive if receive == exchange.receive else receive)
         await race.wait()
+        race.result()
     finally:
         await race.call_off()
-    race.result()
 
 
 class _Race:
-    """Runs of one request. Who sends first has won; what the others send goes nowhere."""
+    """Runs of one request, by their exchanges. Who sends first has won; what the others send goes nowhere."""
 
     def __init__(self, exchange: Exchange, send: Send) -> None:
         self._exchange = exchange
         self._send = send
-        self._runs: list[asyncio.Task[None]] = []
-        self._winner: asyncio.Task[None] | None = None
+        self._runs: dict[Exchange, asyncio.Task[None]] = {}
+        self._winner: Exchange | None = None
 
     @property
     def open(self) -> bool:
         """Whether nobody has won or failed yet."""
-        return self._winner is None and not any(run.done() for run in self._runs)
+        return self._winner is None and not any(run.done() for run in self._runs.values())
 
     def run(self, app: ASGIApp, exchange: Exchange, scope: Scope, receive: Receive) -> None:
         async def send(message: Message) -> None:
             if self._winner is None:
-                self._winner = run
-                for other in self._runs:
-                    if other is not run:
-                        other.cancel()
-            if self._winner is not run:
+                self._winner = exchange
+                for other, run in self._runs.items():
+                    if other is not exchange:
+                        run.cancel()
+            if self._winner is not exchange:
                 await asyncio.Future()  # it is being cancelled
             _take_over(self._exchange, exchange)
             await self._send(message)
@@ -64,32 +65,36 @@ class _Race:
                 await app(scope, receive, send)
             finally:
                 _account_for(self._exchange, exchange)
-                if self._winner is run:
+                if self._winner is exchange:
                     _take_over(self._exchange, exchange)
 
-        run = asyncio.create_task(attempt())
-        self._runs.append(run)
+        self._runs[exchange] = run = asyncio.create_task(attempt())
+        run.add_done_callback(lambda _: _part(self._exchange, exchange))  # one that is cancelled in time never begins
 
     async def wait(self, seconds: float | None = None) -> None:
         """Wait until the winner is through or everybody failed, or for so long until somebody has won or failed."""
         loop = asyncio.get_running_loop()
         until = None if seconds is None else loop.time() + seconds
-        while left := [run for run in self._runs if not run.done()]:
+        while left := [run for run in self._runs.values() if not run.done()]:
             if until is not None and (not self.open or loop.time() >= until):
                 return
             timeout = None if until is None else until - loop.time()
             await asyncio.wait(left, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
-    async def call_off(self) -> None:
-        """End what still runs."""
-        for run in self._runs:
-            run.cancel()
-        await asyncio.gather(*self._runs, return_exceptions=True)
-
     def result(self) -> None:
         """Raise what came of it, where that is no answer."""
-        run = self._winner or self._runs[0]
-        run.result()
+        self._runs.pop(self._winner or self._exchange).result()
+
+    async def call_off(self) -> None:
+        """End what still runs, and let go of all runs: what came of one refers to us, and by us to the request."""
+        for run in self._runs.values():
+            run.cancel()
+        try:
+            for error in await asyncio.gather(*self._runs.values(), return_exceptions=True):
+                if error is not None:
+                    let_go(error)
+        finally:
+            self._runs.clear()
 
 
 def _twin(exchange: Exchange) -> Exchange:
@@ -100,6 +105,13 @@ def _twin(exchange: Exchange) -> Exchange:
     twin.history, twin.attempts = [], 0
     twin.ticket = twin.lease = None
     return twin
+
+
+def _part(exchange: Exchange, run: Exchange) -> None:
+    """Cut the twin, which is over, loose from its scope and from the client; its body would stay as long as they do."""
+    if run is not exchange:
+        del run.scope[KEY]
+        run.shortcut = None
 
 
 def _account_for(exchange: Exchange, run: Exchange) -> None:

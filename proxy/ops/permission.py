@@ -10,8 +10,8 @@ def check_change(exchange: Exchange) -> None:
     """Raise Refused (403) where nobody knows who wants to change something, or a foreign page does.
 
     Without an identity it must be somebody at this machine: a caller from its loopback interface or a unix socket, who
-    does not forward for others, and who calls it by a name of this machine (a page that had its own name point here
-    would call it by that).
+    is no trusted proxy and does not forward for others, and who calls it by a name of this machine (a page that had its
+    own name point here would call it by that).
 
     A browser attaches a client certificate, or comes from an allowed address, whoever's page makes it call. So what a
     browser says comes from another origin is refused, credentials or not.
@@ -22,7 +22,7 @@ def check_change(exchange: Exchange) -> None:
         raise Refused(403, "a page of another origin may not change anything here", code="cross_origin")
     if exchange.identity is not None:
         return
-    if not _local_address(exchange.client) or is_forwarded(exchange.scope):
+    if not _local_address(exchange.client) or exchange.relayed or is_forwarded(exchange.scope):
         raise Refused(
             403,
             "nobody knows who you are, so that you may change something only from the machine the proxy runs on; "

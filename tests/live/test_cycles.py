@@ -5,19 +5,24 @@ import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from proxy.exchange import Exchange
 from proxy.simulator import Ollama
+from proxy.simulator.faults import Fault
 from tests.support.backend import eventually
 from tests.support.proxy import Running, running
 from tests.support.wire import Client, ask, request
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+EMBED: dict[str, Any] = {"model": "nomic-embed-text", "input": "hi"}
 RETRY = {"retry": {"attempts": 3, "budget": "100%", "backoff": {"base": "1ms", "max": "1ms"}}}
+HEDGE = {"retry": {"attempts": 1, "budget": "100%", "hedge": {"after": "20ms"}}}
 IMPATIENT = {"timeouts": {"idle": "30ms", "first_byte": "30ms", "load": "30ms"}}
+FORGIVING = {"eject": {"after": 1000}}
 TIMES = 10
 
 Scenario = Callable[[Running, Ollama], Awaitable[None]]
@@ -75,6 +80,14 @@ async def cancelled(proxy: Running, sim: Ollama) -> None:
             pass
 
 
+@dataclass
+class Held:
+    """A backend that answers an embedding when it is told to."""
+
+    sim: Ollama
+    fault: Fault
+
+
 @asynccontextmanager
 async def connected(proxy: Running) -> AsyncIterator[Client]:
     client = await Client.connect(proxy.address)
@@ -127,6 +140,79 @@ async def test_nothing_is_left_to_collect(scenario: Scenario) -> None:
             if number == 0:  # what is made once, by the first request of its kind, is not looked at
                 gc.collect()
         assert collected() == {}
+
+
+Hedged = Callable[[Client, Held, Held], Awaitable[None]]
+
+
+async def both_asked(proxy: Running, client: Client, *sims: Ollama) -> list[Held]:
+    """Ask for an embedding; return who was asked, in that order."""
+    held = [Held(sim, sim.fault("stall", route="/api/embed")) for sim in sims]
+    await client.send(request("POST", "/api/embed", EMBED))
+    await eventually(lambda: all(one.fault.hits for one in held))
+    (exchange,) = proxy.app.frame.live
+    return held if exchange.tried == ["b1"] else held[::-1]
+
+
+async def first_wins(client: Client, first: Held, second: Held) -> None:
+    first.fault.release()
+    assert (await client.read()).clean
+
+
+async def second_wins(client: Client, first: Held, second: Held) -> None:
+    second.fault.release()
+    assert (await client.read()).clean
+
+
+async def second_wins_when_the_first_has_failed(client: Client, first: Held, second: Held) -> None:
+    first.sim.drop()
+    await first.sim.wait_for(lambda: not first.sim.counters.active)
+    second.fault.release()
+    assert (await client.read()).clean
+
+
+async def both_fail(client: Client, first: Held, second: Held) -> None:
+    first.sim.drop()
+    second.sim.drop()
+    assert (await client.read()).status == 502
+
+
+async def both_are_left(client: Client, first: Held, second: Held) -> None:
+    client.hang_up(reset=True)
+
+
+async def left_when_the_first_has_failed(client: Client, first: Held, second: Held) -> None:
+    first.sim.drop()
+    await first.sim.wait_for(lambda: not first.sim.counters.active)
+    client.hang_up(reset=True)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        first_wins,
+        second_wins,
+        second_wins_when_the_first_has_failed,
+        both_fail,
+        both_are_left,
+        left_when_the_first_has_failed,
+    ],
+    ids=lambda scenario: scenario.__name__,
+)
+@pytest.mark.usefixtures("_no_collector")
+async def test_nothing_is_left_to_collect_where_two_were_asked(scenario: Hedged) -> None:
+    async with Ollama() as one, Ollama() as two:
+        async with running(one.url, two.url, middleware=["logging", HEDGE], pool=FORGIVING) as proxy:
+            for number in range(TIMES + 1):
+                async with connected(proxy) as client:
+                    await scenario(client, *await both_asked(proxy, client, one, two))
+                for sim in (one, two):
+                    sim.clear()
+                await eventually(lambda: not proxy.app.frame.live and not proxy.server._connections())
+                await asyncio.sleep(0)
+                if number == 0:
+                    gc.collect()
+            assert collected() == {}
 
 
 async def test_a_connection_that_idles_keeps_nothing_of_its_last_request() -> None:

@@ -236,11 +236,13 @@ class Everything:
         port: int | None = None,
         peer: object = None,
         stamp: float | None = None,
+        relayed: bool = False,
     ) -> tuple[int | None, str | None, str | None]:
         """Return status, identity and policy; each comes over a connection of its own unless `port` says which."""
         query = f"ts={int(stamp or self.team.clock.time())}".encode()
         exchange = make_exchange("POST", path, headers=headers or [], client=client, query=query)
         exchange.scope["client"] = (client, port or next(self.ports))
+        exchange.relayed = relayed
         if peer:
             exchange.scope["state"]["tls_peer"] = peer
         answer = await call(self.auth, exchange)
@@ -342,6 +344,12 @@ async def test_only_a_connection_that_is_the_clients_own_tells_that_it_is_he_aga
     assert (await everything.asked(headers=headers, port=50001))[0] == 401
 
 
+async def test_a_trusted_proxy_has_one_connection_for_many_even_if_it_does_not_say_so(everything: Everything) -> None:
+    headers = [("Authorization", everything.signature())]
+    assert (await everything.asked(headers=headers, port=50000, relayed=True))[0] == 200
+    assert (await everything.asked(headers=headers, port=50000, relayed=True))[0] == 401
+
+
 async def test_a_key_that_leaves_the_file_is_refused(everything: Everything) -> None:
     it = everything
     (it.team.file.parent / "authorized_keys").write_text("# nobody\n")
@@ -404,6 +412,19 @@ async def test_explaining_a_name_or_claims_in_place_of_a_credential(everything: 
     assert (await explained(it, identity="bob"))[:2] == ("refuse", "the API key has expired")
     assert (await explained(it, claims={"sub": "dave"}))[1] == "dave, tenant -, policy -"
     assert (await explained(it, claims={"other": "dave"}))[0] == "refuse"
+
+
+async def test_explaining_a_name_that_several_keys_have(everything: Everything, tmp_path: Path) -> None:
+    it = everything
+    listed, valid = tmp_path / "authorized_keys", it.key.line
+    over = f'tenant="gone",expiry-time="20200101" {OllamaKey(tmp_path, "erin").line}'
+    for lines in ([over, valid], [valid, over]):
+        listed.write_text("\n".join(lines))
+        it.team.clock.advance(1)
+        assert (await explained(it, identity="erin"))[:2] == ("pass", "erin, tenant -, policy -")
+    listed.write_text(over)
+    it.team.clock.advance(1)
+    assert (await explained(it, identity="erin"))[:2] == ("refuse", "the key has expired")
 
 
 async def test_explaining_asks_no_provider(everything: Everything) -> None:

@@ -140,6 +140,11 @@ def test_thinking_where_there_are_only_levels() -> None:
         places("/v1/responses", "think")[0].read(True)
 
 
+@pytest.mark.parametrize("value", ["adaptive", "Enabled", "", True, None])
+def test_a_type_of_thinking_that_ollama_does_not_know_says_nothing(value: Any) -> None:
+    assert places("/v1/messages", "think")[0].read(value) is None
+
+
 def test_finding_and_putting() -> None:
     place = places("/api/chat", "num_ctx")[0]
     assert place.find({"options": {"num_ctx": 8}}) == 8

@@ -58,6 +58,7 @@ GENERATE, CHAT, EMBED = "/api/generate", "/api/chat", "/api/embed"
 V1_CHAT, COMPLETIONS, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
 NEWER = "max_completion_tokens"
 HARD, UNTHINKING = {"output_config": {"effort": "high"}}, {"thinking": {"type": "disabled"}}
+THINKING, ADAPTIVE = {"thinking": {"type": "enabled"}}, {"thinking": {"type": "adaptive"}}
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,15 @@ HARD, UNTHINKING = {"output_config": {"effort": "high"}}, {"thinking": {"type": 
         ({"think": {"allow": ["high"]}}, MESSAGES, HARD, None),
         ({"think": {"default": True}}, MESSAGES, {"thinking": {"type": "disabled"}}, None),
         ({"think": {"allow": [False, "low"]}}, V1_CHAT, {"reasoning_effort": "none"}, None),
+        # with `thinking` it does not, unless that is of a type it does not know
+        ({"think": {"allow": [False, "low", "medium"]}}, MESSAGES, {**HARD, **UNTHINKING}, None),
+        ({"think": {"allow": [True, False]}}, MESSAGES, {**HARD, **THINKING}, None),
+        ({"think": {"allow": [True]}}, MESSAGES, {"output_config": {"effort": "enormous"}, **THINKING}, None),
+        ({"think": {"set": False}}, MESSAGES, {**HARD, **UNTHINKING}, None),
+        ({"think": {"set": False}}, MESSAGES, {**HARD, **THINKING}, {**HARD, **UNTHINKING}),
+        ({"think": {"set": False}}, MESSAGES, {**HARD, **ADAPTIVE}, {**HARD, **UNTHINKING}),
+        ({"think": {"set": False}}, MESSAGES, ADAPTIVE, UNTHINKING),
+        ({"think": {"allow": ["high"]}}, MESSAGES, {**HARD, **ADAPTIVE}, None),
         # others
         ({"options": {"num_gpu": {"set": 99}}}, CHAT, {}, {"options": {"num_gpu": 99}}),
         ({"options": {"use_mmap": {"set": True}}}, CHAT, {"options": {"use_mmap": 1}}, {"options": {"use_mmap": True}}),
@@ -181,6 +191,9 @@ MORE, NOT_SET = "is more than the {} allowed", "may not be set"
         ({"think": {"refuse": True}}, V1_CHAT, {"reasoning": {"effort": "low"}}, f"think {NOT_SET}"),
         ({"think": {"allow": [False]}}, V1_CHAT, {"reasoning_effort": "low"}, "think is none of the values allowed"),
         ({"think": {"allow": [False]}}, MESSAGES, HARD, "think is none of the values allowed"),
+        ({"think": {"allow": [True]}}, MESSAGES, {**HARD, **ADAPTIVE}, "think is none of the values allowed"),
+        ({"think": {"allow": [True]}}, MESSAGES, {**HARD, "thinking": {}}, "think is none of the values allowed"),
+        ({"think": {"allow": [False]}}, MESSAGES, {**HARD, **THINKING}, "think is none of the values allowed"),
         ({"think": {"refuse": True}}, MESSAGES, {"output_config": {"effort": " XHIGH "}}, f"think {NOT_SET}"),
         ({"n": {"max": 1, "refuse": True}}, V1_CHAT, {"n": 2}, f"n {MORE.format(1)}"),
     ],

@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from proxy.address import client_address, is_forwarded, read_address
+from proxy.address import client_address, is_forwarded, is_trusted, read_address
 from proxy.asgi import Scope
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
@@ -60,6 +60,15 @@ def test_who_calls_by_a_unix_socket_is_believed_only_where_that_is_said(
     peer: str | None, forwarded: list[str], expected: str
 ) -> None:
     assert client_address(scope(peer, *forwarded), ["unix", *TRUSTED]) == expected
+
+
+@pytest.mark.parametrize(
+    ("peer", "trusted"), [("10.0.0.1", True), ("::ffff:10.0.0.1", True), ("192.0.2.1", False), (None, False)]
+)
+def test_the_peer_itself_may_be_a_trusted_proxy(peer: str | None, trusted: bool) -> None:
+    assert is_trusted(scope(peer), TRUSTED) == trusted
+    assert is_trusted(scope(peer), ["unix", *TRUSTED]) == (trusted or peer is None)
+    assert not is_trusted(scope(peer), [])
 
 
 def test_nothing_is_believed_where_nobody_is_trusted() -> None:

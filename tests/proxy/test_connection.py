@@ -1,8 +1,10 @@
 import asyncio
+import gc
 import inspect
 import math
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import cast
@@ -241,6 +243,18 @@ async def test_is_closed_after_its_rest() -> None:
     async with line(always(reply()), idle_expiry=0.02) as on:
         assert await on.read() == [b"ok"]
         await on.closed()
+
+
+async def test_given_up_before_it_is_connected_it_leaves_nothing_to_collect() -> None:
+    connection = Connection(Keeper(), Bounds(2**16, 100, 30.0), asyncio.get_running_loop())
+    left = weakref.ref(connection)
+    gc.disable()
+    try:
+        connection.abort()
+        del connection
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 async def test_nodelay_is_set() -> None:

@@ -5,6 +5,8 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -107,6 +109,22 @@ async def test_completed() -> None:
     assert server.complete
     assert header(server.sent[0]["headers"], b"x-request-id") == exchange.id.encode()
     assert exchange.ended_at is not None
+
+
+@pytest.mark.parametrize(("network", "relayed"), [("192.0.2.0/24", True), ("10.0.0.0/8", False)])
+async def test_what_comes_from_a_trusted_proxy_is_relayed_whatever_it_says(network: str, relayed: bool) -> None:
+    seen: list[tuple[bool, str]] = []
+
+    async def look(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        seen.append((exchange.relayed, exchange.client))
+        await answer(scope, receive, send)
+
+    frame, _ = make(look)
+    frame.current = replace(frame.current, trusted_proxies=[ip_network(network)])
+    server = Server()
+    await frame(server.scope, server.receive, server.send)
+    assert seen == [(relayed, "192.0.2.1")]
 
 
 async def test_headers_that_plugins_left_are_on_every_answer_errors_included() -> None:

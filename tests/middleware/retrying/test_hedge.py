@@ -1,6 +1,7 @@
 """middleware/retrying/hedge.py."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -181,6 +182,29 @@ async def test_a_client_that_leaves_ends_both() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert sorted(backends.cancelled) == ["b1", "b2"]
+
+
+async def test_a_client_that_leaves_before_the_second_has_begun_leaves_nothing_to_collect() -> None:
+    def leaves() -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancel()
+
+    exchange = make_exchange("POST", "/api/embed", body=b'{"its":"own"}')
+    await exchange.body()
+    backends = Backends(never)
+    gc.disable()
+    try:
+        task = asyncio.create_task(
+            hedged(backends, exchange.scope, exchange.receive, _nowhere, after=0.01, again=leaves)
+        )
+        await asyncio.wait([task])
+        assert task.cancelled()
+        del task
+        found = [found for found in gc.get_objects() if isinstance(found, Exchange) and found._body is exchange._body]
+        assert found == [exchange]
+    finally:
+        gc.enable()
+    assert backends.cancelled == ["b1"]
 
 
 async def test_a_body_that_is_rewritten_above_is_rewritten_for_both() -> None:

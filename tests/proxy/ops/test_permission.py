@@ -56,3 +56,13 @@ def test_who_may_change_something(identity: str | None, client: str, headers: di
         check_change(exchange)
     if code is not None:
         assert (refused.value.status, refused.value.code) == (403, code)
+
+
+def test_a_proxy_that_is_trusted_speaks_for_others_whatever_it_says() -> None:
+    """nginx as it comes names nobody it forwards for, and calls us by our local address."""
+    exchange = make_exchange("POST", "/-/reload", client="127.0.0.1", headers=[("host", "127.0.0.1:11435")])
+    check_change(exchange)
+    exchange.relayed = True
+    with pytest.raises(Refused) as caught:
+        check_change(exchange)
+    assert caught.value.code == "identity_required"
