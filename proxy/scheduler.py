@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
 
-from proxy.demand import Demands
+from proxy.demand import Demands, Late
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Held
 from proxy.fair import FIRST, Ahead, Claim, Entry, FairQueue, Verdict
@@ -108,19 +108,19 @@ class FairScheduler(Scheduler):
             self._demands.let_in((claim.tenant, claim.lane), self._clock.monotonic())
             self.counts.at_once += 1
             return
-        position, _, refusal = self._outlook(exchange, terms, claim)
-        if refusal is not None:
-            self.counts.dropped[refusal.code] += 1
-            if refusal.code == "queue_too_slow":
-                self._kept_out(exchange, terms, claim)
-            raise refusal
+        outlook = self._outlook(exchange, terms, claim)
+        if outlook.refusal is not None:
+            self.counts.dropped[outlook.refusal.code] += 1
+            if outlook.refusal.code == "queue_too_slow":
+                self._kept_out(exchange, terms, claim, outlook)
+            raise outlook.refusal
         if len(self._queue) >= terms.depth:
             self._make_room(claim)
         now = self._clock.monotonic()
         self._demands.let_in((claim.tenant, claim.lane), now)
         if not self._queue.in_lane(claim.lane):
             self._pace(claim.lane).began(now)
-        exchange.queue_position = position
+        exchange.queue_position = outlook.position
         exchange.lease = await self._wait(exchange, terms, claim)
 
     async def again(self, exchange: Exchange) -> None:
@@ -245,11 +245,13 @@ class FairScheduler(Scheduler):
                 del self._paces[next(iter(self._paces))]
         return pace
 
-    def _kept_out(self, exchange: Exchange, terms: Terms, claim: Claim) -> None:
-        """Count one that came too late, unless it was in a greater hurry than the backends ever are."""
-        each = self._slots.service_time(exchange)
-        if each is not None and self._patience(exchange, terms) >= each:
-            self._demands.kept_out((claim.tenant, claim.lane), self._clock.monotonic())
+    def _kept_out(self, exchange: Exchange, terms: Terms, claim: Claim, outlook: Outlook) -> None:
+        """Note one that came too late, unless it was in a greater hurry than the backends ever are."""
+        each, patience = self._slots.service_time(exchange), self._patience(exchange, terms)
+        if each is not None and patience >= each:
+            turn = outlook.seconds or 0.0
+            late = Late(turn, turn / outlook.position, patience, each)
+            self._demands.kept_out((claim.tenant, claim.lane), self._clock.monotonic(), late)
 
     def _is_beyond(self, exchange: Exchange, claim: Claim, ahead: Ahead) -> bool:
         """Whether it is one too many of a tenant that asks for too much.
@@ -257,7 +259,7 @@ class FairScheduler(Scheduler):
         Every slot comes free once while a request takes its time: who has fewer before it than there are slots has its
         turn within that.
         """
-        if not self._demands.excessive((claim.tenant, claim.lane)):
+        if not self._demands.excessive((claim.tenant, claim.lane), self._clock.monotonic()):
             return False
         return ahead.requests >= (self._slots.capacity(exchange) or 1)
 
@@ -291,7 +293,8 @@ class FairScheduler(Scheduler):
                 "most of what you ask for cannot be served in time, so no more of it waits than can run at once; "
                 f"{ahead.requests} would go before this one"
             )
-            refusal = _refused(503, message, "queue_too_slow", (seconds or 0.0) / (ahead.requests + 1))
+            promised = self._demands.promised((claim.tenant, claim.lane), self._clock.monotonic())
+            refusal = _refused(503, message, "queue_too_slow", promised + (seconds or 0.0) / (ahead.requests + 1))
         elif len(self._queue) >= terms.depth and self._queue.crowding_out(claim) is None:
             message = f"{len(self._queue)} requests are waiting already, which is as many as may"
             refusal = _refused(503, message, "queue_full", (seconds or 0.0) / (ahead.requests + 1))

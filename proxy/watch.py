@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any, Final
 
@@ -27,13 +28,16 @@ SOONER: Final = 5
 """How many times as often a backend is asked that is suspect: one that died is known to be down within the interval."""
 SOONEST: Final = 1.0
 """Seconds between two questions, whatever happens: a sick host is not made sicker by asking how it is."""
+HABIT: Final = 2
+"""Intervals within which a backend that closes a connection at rest again does so out of habit, not because it dies."""
 
 
 class Watch:
     """One task a backend; a question is asked only when the one before it is answered, so none pile up.
 
     A backend that closes a connection at rest is asked at once: so one that is killed is known to be down well within
-    the interval, however long ago it was asked.
+    the interval, however long ago it was asked. Some close every connection after a while, or after each answer; of a
+    backend that does so again and again it says nothing, and it is asked at the interval.
 
     Args:
         pool: whose backends are watched.
@@ -47,6 +51,7 @@ class Watch:
         self._timeout = timeout
         self._tasks: dict[Backend, asyncio.Task[None]] = {}
         self._wake: dict[Backend, asyncio.Event] = {}
+        self._hung_up: dict[Backend, float] = {}  # when it last closed a connection at rest
         self._shown: dict[Backend, State] = {}
         pool.on_stale(self.refresh)
 
@@ -60,10 +65,11 @@ class Watch:
         for backend in self._tasks.keys() - set(self._pool.backends):
             self._tasks.pop(backend).cancel()
             self._wake.pop(backend, None)
+            self._hung_up.pop(backend, None)
             self._shown.pop(backend, None)
         for backend in self._pool.backends:
             if isinstance(backend.transport, Transport):
-                backend.transport.on_hung_up = partial(self.refresh, backend)
+                backend.transport.on_hung_up = partial(self.hung_up, backend)
             if backend not in self._tasks:
                 self._tasks[backend] = asyncio.create_task(self._watch(backend))
 
@@ -82,6 +88,16 @@ class Watch:
         """Ask `backend` soon: something it did says that what is known of it is not so any more."""
         if backend in self._wake:
             self._wake[backend].set()
+
+    def hung_up(self, backend: Backend) -> None:
+        """Ask `backend`, which closed a connection at rest, soon, unless it did so not long ago.
+
+        The questions use connections too: one asked for each that is closed would be followed by the next for ever.
+        """
+        now = monotonic()
+        before, self._hung_up[backend] = self._hung_up.get(backend, -inf), now
+        if now - before > HABIT * self._every:
+            self.refresh(backend)
 
     async def _watch(self, backend: Backend) -> None:
         wake = self._wake[backend] = asyncio.Event()

@@ -407,6 +407,106 @@ async def test_of_who_asks_for_much_more_than_there_is_only_few_wait() -> None:
         assert h.waiting["b"] == 5  # who did not ask for too much
 
 
+class Team:
+    """Requests of one tenant that take a minute each; one that is refused is made again when it was told to be.
+
+    Attributes:
+        now: seconds since the beginning.
+        braked: when one was refused because most have to be.
+        let_in: how many were not refused.
+    """
+
+    def __init__(self, h: House, clock: ManualClock) -> None:
+        self.now = 0
+        self.braked: list[int] = []
+        self.let_in = 0
+        self._h = h
+        self._clock = clock
+        self._ends: dict[Exchange, int] = {}
+        self._started = 0
+
+    async def play(self, seconds: int, jobs: list[int], *, retries: bool = True, repeats: bool = False) -> None:
+        """Let the time pass.
+
+        Args:
+            seconds: how much of it.
+            jobs: seconds from now, one for each request.
+            retries: whether they come back as they are told when they are refused.
+            repeats: whether each that has its answer is made again at once.
+        """
+        due = [self.now + job for job in jobs]
+        for _ in range(seconds):
+            if repeats:
+                due += [self.now] * sum(end <= self.now for end in self._ends.values())
+            for exchange in [exchange for exchange, end in self._ends.items() if end <= self.now]:
+                del self._ends[exchange]
+                self._h.finish(exchange)
+            await turn()
+            ready, due = [at for at in due if at <= self.now], [at for at in due if at > self.now]
+            told = [await self._ask() for _ in ready]
+            due += [self.now + after for after in told if after is not None and retries]
+            for exchange in self._h.order[self._started :]:
+                self._ends[exchange] = self.now + 60
+            self._started = len(self._h.order)
+            self._clock.advance(1.0)
+            self.now += 1
+
+    async def _ask(self) -> int | None:
+        """Make a request; return the seconds after which it may be made again, None if it was let in."""
+        task = await self._h.one("team", wait=600.0)
+        error = task.exception() if task.done() else None
+        if not isinstance(error, Refused):
+            self.let_in += 1
+            return None
+        assert error.code == "queue_too_slow"
+        assert error.headers is not None
+        if "most of what you ask for" in error.message:
+            self.braked.append(self.now)
+        return int(error.headers["retry-after"])
+
+
+@asynccontextmanager
+async def overloaded() -> AsyncIterator[tuple[House, Team]]:
+    """Four slots, of which a team wants three times as much as there is, for an hour."""
+    clock = ManualClock()
+    async with house(4, clock=clock) as h:
+        h.slots.seconds = 60.0
+        team = Team(h, clock)
+        await team.play(3600, list(range(0, 3600, 5)), retries=False)
+        yield h, team
+
+
+async def test_while_somebody_asks_for_too_much_only_few_wait() -> None:
+    async with overloaded() as (h, team):
+        let_in = team.let_in
+        for _ in range(120):
+            await team.play(15, [0, 5, 10], retries=False)
+            assert h.waiting["team"] <= 4
+        assert team.let_in - let_in == pytest.approx(120, abs=4)  # all slots are busy
+
+
+@pytest.mark.parametrize("size", [16, 30])
+async def test_who_asks_for_less_again_may_wait_again(size: int) -> None:
+    """All of a line of 12, or of 26, have their turn within the ten minutes that they may wait."""
+    async with overloaded() as (h, team):
+        began = team.now
+        await team.play(3600, [0] * (size - 8), repeats=True)  # eight are there
+        assert began <= max(team.braked) < began + 900
+        assert h.waiting["team"] > 8
+
+
+async def test_a_burst_does_not_keep_out_those_who_come_back_when_they_are_told() -> None:
+    clock = ManualClock()
+    async with house(4, clock=clock) as h:
+        h.slots.seconds = 60.0
+        team = Team(h, clock)
+        await team.play(1, [0] * 60, retries=False)
+        assert team.let_in == 44
+        await team.play(600, [15] * 8)
+        assert 15 <= max(team.braked) < 420
+        assert team.let_in == 44 + 8
+
+
 async def test_who_is_in_a_hurry_does_not_ask_for_too_much() -> None:
     clock = ManualClock()
     async with house(clock=clock) as h:

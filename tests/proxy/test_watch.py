@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from time import monotonic
 
 import pytest
@@ -117,6 +118,46 @@ async def test_a_sick_host_is_not_made_sicker_by_questions() -> None:
             watch.refresh(pool.backends[0])
             await asyncio.sleep(0.001)  # failures that come all the time
         assert monotonic() - began >= 0.27  # a timer may be a little early
+
+
+async def closing(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, after: float, heard: list[bytes]
+) -> None:
+    """Answer questions on one connection; close it when it has been at rest for so many seconds."""
+    try:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        while True:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            async with asyncio.timeout(after):
+                heard.append(await reader.readuntil(b"\r\n\r\n"))
+    except (OSError, EOFError):  # it was at rest for too long, or we left
+        writer.close()
+
+
+@pytest.mark.parametrize("after", [0.0, 0.1])
+async def test_one_that_closes_every_connection_is_asked_no_more_often_for_it(after: float) -> None:
+    heard: list[bytes] = []
+    server = await asyncio.start_server(partial(closing, after=after, heard=heard), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    pool = Pool([make_backend("b1", f"http://127.0.0.1:{port}")])
+    watch = Watch(pool, every=1.0, timeout=5.0)
+    async with server:
+        began = monotonic()
+        watch.start()
+        # At once, once more after the first was closed, and then at the interval, which is jittered by a fifth.
+        await eventually(lambda: sum(b"/api/ps" in question for question in heard) == 4)
+        assert monotonic() - began >= 1.5
+        await watch.stop()
+        await pool.aclose()
+
+
+async def test_a_connection_that_is_closed_for_the_first_time_in_long_makes_it_ask_at_once() -> None:
+    async with Ollama() as sim, watching(sim, every=60.0) as (pool, watch):
+        watch.start()
+        await sim.wait_for(lambda: len(sim.seen("/api/ps")) == 1)
+        for _ in range(10):
+            watch.hung_up(pool.backends[0])  # all of them at once, as of one that is stopped
+        await sim.wait_for(lambda: len(sim.seen("/api/ps")) == 2)
 
 
 async def test_what_was_changed_through_us_is_asked_for() -> None:
