@@ -10,11 +10,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 import httpx
 
-from proxy.answer import Answer, Sink
+from proxy.answer import Answer
 from proxy.asgi import Header, Receive, Scope, Send, header, without
 from proxy.backend import Backend
 from proxy.departure import gone_because
@@ -192,7 +193,7 @@ class Dispatch:
                     status = response.status_code
                     if status in _BODILESS:
                         headers = without(headers, _LENGTH)
-                    if not chunk and status == 200 and _is_answered(route, request):
+                    if not chunk and status == 200 and _must_speak(route, request):
                         raise BadAnswer("the backend's answer is empty", sent=True, received=True)
                     if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
                         raise await _error_answer(status, headers, chunk, read)
@@ -223,8 +224,7 @@ class Dispatch:
         chunk, read = answer.chunk, answer.read
         last = b""  # a chunk that is known to be the last one and goes out together with the end
         left = int(header(answer.headers, b"content-length") or -1)
-        sink = _sink(exchange, send, tail) if left < 0 else None
-        flow = answer.stream.flow if sink is not None and isinstance(answer.stream, Answer) else None
+        flow = _flow(exchange, answer.stream, send, tail) if left < 0 else None
         try:
             async with asyncio.timeout_at(deadline):
                 await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
@@ -235,8 +235,8 @@ class Dispatch:
                         last = chunk
                         break
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    if flow is not None and sink is not None:
-                        await flow(sink)
+                    if flow is not None:
+                        await flow()
                     chunk = await read()
         except TimeoutError:
             failure = self._out_of_time()
@@ -282,9 +282,11 @@ def _reader(stream: httpx.AsyncByteStream) -> Read:
     return read
 
 
-def _sink(exchange: Exchange, send: Send, tail: Tail) -> Sink | None:
-    """Return what passes chunks on without this task; None where a plugin wraps `send` and wants to see them."""
-    if exchange.shortcut is None or exchange.shortcut[0] != send:
+def _flow(
+    exchange: Exchange, stream: httpx.AsyncByteStream, send: Send, tail: Tail
+) -> Callable[[], Awaitable[None]] | None:
+    """Return what lets chunks pass while this task sleeps; None where a plugin wraps `send` and wants to see them."""
+    if exchange.shortcut is None or exchange.shortcut[0] != send or not isinstance(stream, Answer):
         return None
     write = exchange.shortcut[1]
 
@@ -292,11 +294,11 @@ def _sink(exchange: Exchange, send: Send, tail: Tail) -> Sink | None:
         tail.add(chunk)
         return write(chunk)
 
-    return sink
+    return partial(stream.flow, sink)
 
 
-def _is_answered(route: Route, request: httpx.Request) -> bool:
-    """Whether a 200 without a byte is no answer: a model always says something."""
+def _must_speak(route: Route, request: httpx.Request) -> bool:
+    """Whether a 200 without a byte is no answer, as a model always says something."""
     return route.kind == "inference" and bool(route.models) and request.method != "HEAD"
 
 

@@ -32,6 +32,11 @@ class Claim(NamedTuple):
     weight: float = 1.0
     priority: float = 0.0
 
+    @property
+    def who(self) -> Hashable:
+        """Whose demand for which slots it belongs to."""
+        return self.tenant, self.lane
+
 
 class Entry(Generic[T]):
     """One waiter."""

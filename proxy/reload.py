@@ -58,7 +58,7 @@ class Reloader:
         self._file = file
         self._stamp = self._look()
         self._task: asyncio.Task[None] | None = None
-        self.last = Reloaded(time(), app.frame.current.number)
+        self.last = self._now()
 
     def start(self) -> None:
         """Begin to look at the file and to listen for SIGHUP; needs the running loop."""
@@ -80,33 +80,34 @@ class Reloader:
         """
         self._stamp = self._look()
         if not self._app.serving:
-            self.last = Reloaded(time(), self._app.frame.current.number, ("the proxy is shutting down",))
+            self.last = self._now(problems=("the proxy is shutting down",))
             log.warning("config_refused", config_generation=self.last.generation, problems=self.last.problems)
             return self.last
-        try:
-            restart = self._app.reload(self._read())
-        except Invalid as error:
-            problems = tuple(map(str, error.problems))
-            self.last = Reloaded(time(), self._app.frame.current.number, problems)
-            self._app.metrics.reloaded(loaded=False)
-            log.error("config_refused", config_generation=self.last.generation, problems=problems)
-        except Exception as error:  # a bug of ours or of a plugin
-            problem = f"it cannot be loaded: {type(error).__name__}; the log has its traceback"
-            self.last = Reloaded(time(), self._app.frame.current.number, (problem,))
-            self._app.metrics.reloaded(loaded=False)
-            log.exception("reload_failed")
-        else:
-            self.last = Reloaded(time(), self._app.frame.current.number, restart=restart)
-            self._app.metrics.reloaded(loaded=True)
-            log.info(
-                "config_loaded", config_generation=self.last.generation, chain=str(self._app.plan), restart=restart
-            )
+        self.last = self._load()
+        self._app.metrics.reloaded(loaded=not self.last.problems)
         systemd.ready(reloaded=True)  # whatever came of it: `systemctl reload` waits until it hears this
         try:
             self._renew_tls()
-        except ServerError as error:
+        except (ServerError, OSError) as error:
             log.error("certificate_kept_as_it_was", problem=str(error))
         return self.last
+
+    def _load(self) -> Reloaded:
+        try:
+            restart = self._app.reload(self._read())
+        except Invalid as error:
+            found = self._now(problems=tuple(map(str, error.problems)))
+            log.error("config_refused", config_generation=found.generation, problems=found.problems)
+            return found
+        except Exception as error:  # a bug of ours or of a plugin
+            log.exception("reload_failed")
+            return self._now(problems=(f"it cannot be loaded: {type(error).__name__}; the log has its traceback",))
+        found = self._now(restart=restart)
+        log.info("config_loaded", config_generation=found.generation, chain=str(self._app.plan), restart=restart)
+        return found
+
+    def _now(self, *, problems: tuple[str, ...] = (), restart: tuple[str, ...] = ()) -> Reloaded:
+        return Reloaded(time(), self._app.frame.current.number, problems, restart)
 
     async def _watch(self) -> None:
         while True:

@@ -105,7 +105,7 @@ class FairScheduler(Scheduler):
         exchange.ticket = _Ticket(terms, claim)
         if self._at_once(exchange, claim.lane):
             self._queue.charge(claim)
-            self._demands.let_in((claim.tenant, claim.lane), self._clock.monotonic())
+            self._demands.let_in(claim.who, self._clock.monotonic())
             self.counts.at_once += 1
             return
         outlook = self._outlook(exchange, terms, claim)
@@ -117,7 +117,7 @@ class FairScheduler(Scheduler):
         if len(self._queue) >= terms.depth:
             self._make_room(claim)
         now = self._clock.monotonic()
-        self._demands.let_in((claim.tenant, claim.lane), now)
+        self._demands.let_in(claim.who, now)
         if not self._queue.in_lane(claim.lane):
             self._pace(claim.lane).began(now)
         exchange.queue_position = outlook.position
@@ -251,7 +251,7 @@ class FairScheduler(Scheduler):
         if each is not None and patience >= each:
             turn = outlook.seconds or 0.0
             late = Late(turn, turn / outlook.position, patience, each)
-            self._demands.kept_out((claim.tenant, claim.lane), self._clock.monotonic(), late)
+            self._demands.kept_out(claim.who, self._clock.monotonic(), late)
 
     def _is_beyond(self, exchange: Exchange, claim: Claim, ahead: Ahead) -> bool:
         """Whether it is one too many of a tenant that asks for too much.
@@ -259,7 +259,7 @@ class FairScheduler(Scheduler):
         Every slot comes free once while a request takes its time: who has fewer before it than there are slots has its
         turn within that.
         """
-        if not self._demands.excessive((claim.tenant, claim.lane), self._clock.monotonic()):
+        if not self._demands.excessive(claim.who, self._clock.monotonic()):
             return False
         return ahead.requests >= (self._slots.capacity(exchange) or 1)
 
@@ -293,7 +293,7 @@ class FairScheduler(Scheduler):
                 "most of what you ask for cannot be served in time, so no more of it waits than can run at once; "
                 f"{ahead.requests} would go before this one"
             )
-            promised = self._demands.promised((claim.tenant, claim.lane), self._clock.monotonic())
+            promised = self._demands.promised(claim.who, self._clock.monotonic())
             refusal = _refused(503, message, "queue_too_slow", promised + (seconds or 0.0) / (ahead.requests + 1))
         elif len(self._queue) >= terms.depth and self._queue.crowding_out(claim) is None:
             message = f"{len(self._queue)} requests are waiting already, which is as many as may"

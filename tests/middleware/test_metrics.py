@@ -7,7 +7,7 @@ from proxy.asgi import Receive, Scope, Send
 from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.services import Metrics as Service
-from tests.support.asgi import call, make_exchange, ok
+from tests.support.asgi import assert_not_wrapped, call, make_exchange, ok
 
 
 class Counted(Service):
@@ -39,17 +39,7 @@ async def test_a_refusal_further_in_is_counted() -> None:
 
 
 async def test_receive_and_send_are_passed_on_as_they_came() -> None:
-    seen: list[object] = []
-
-    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.extend([receive, send])
-
-    async def send(message: object) -> None: ...
-
-    exchange = make_exchange()
-    receive = exchange.receive
-    await Metrics(inner, metrics=Counted())(exchange.scope, receive, send)
-    assert seen == [receive, send]
+    await assert_not_wrapped(lambda inner: Metrics(inner, metrics=Counted()))
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])

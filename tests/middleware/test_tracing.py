@@ -14,7 +14,7 @@ from proxy.asgi import Receive, Scope, Send, header, header_values
 from proxy.exchange import Exchange
 from proxy.services import Collector, Traces
 from proxy.units import Secret
-from tests.support.asgi import call, make_exchange, ok
+from tests.support.asgi import assert_not_wrapped, call, make_exchange, ok
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -92,17 +92,7 @@ async def test_what_is_not_recorded_says_so_further_on() -> None:
 
 
 async def test_receive_and_send_are_passed_on_as_they_came() -> None:
-    seen: list[object] = []
-
-    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.extend([receive, send])
-
-    async def send(message: object) -> None: ...
-
-    exchange = make_exchange()
-    receive = exchange.receive
-    await Tracing(inner, traces=Kept())(exchange.scope, receive, send)
-    assert seen == [receive, send]
+    await assert_not_wrapped(lambda inner: Tracing(inner, traces=Kept()))
 
 
 async def test_options_reach_the_collector() -> None:

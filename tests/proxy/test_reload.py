@@ -241,3 +241,13 @@ async def test_a_bug_is_told_and_the_file_before_stays(tmp_path: Path, monkeypat
     assert reloader.last is result
     assert app.frame.current is before
     assert told == [True]
+
+
+async def test_a_certificate_that_goes_away_meanwhile_ends_no_reload(tmp_path: Path) -> None:
+    def renew() -> None:
+        raise FileNotFoundError("cert.pem")
+
+    file = Written(tmp_path)
+    file.write(policy("http://127.0.0.1:1"))
+    reloader = Reloader(App(file.read(), Lines()), file.read, file.path, renew_tls=renew)
+    assert reloader.reload().generation == 2

@@ -64,6 +64,21 @@ def make_exchange(
     return exchange
 
 
+async def assert_not_wrapped(make: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Assert that the plugin which `make` puts around an app hands on `receive` and `send` as they came."""
+    seen: list[object] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend([receive, send])
+
+    async def send(message: object) -> None: ...
+
+    exchange = make_exchange()
+    receive = exchange.receive
+    await make(inner)(exchange.scope, receive, send)
+    assert seen == [receive, send]
+
+
 def unread(exchange: Exchange) -> Receive:
     """Return what gives the messages of the client that nobody has read, also when the request is over."""
     return exchange._source
