@@ -4,66 +4,64 @@ A parameter has the name that Ollama's own API gives it. The OpenAI and Anthropi
 (``num_predict`` is ``max_tokens``), and have no place for others (``num_ctx``).
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from middleware.parameter_rules import FOREVER
+from middleware.parameter_values import (
+    read_cut,
+    read_flag,
+    read_lifetime,
+    read_number,
+    read_text_or_texts,
+    read_texts,
+    read_whole,
+    write_lifetime,
+    write_texts,
+)
 
-_UNITS: Final = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "\u00b5s": 1e-6,
-    "\u03bcs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
+RUNNER: Final = (
+    *("num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"),
+    *("low_vram", "use_mlock", "f16_kv", "logits_all", "vocab_only", "numa"),  # of older versions
+)
+"""Members of ``options`` that are the runner's: where one differs from what the model was loaded with, Ollama loads it
+anew, and all others wait. ``num_ctx`` is one more, and so is ``shift``, which stands beside ``options``."""
+
+ENDLESS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("num_predict", "top_k", "num_thread"), 0),
+    **dict.fromkeys(("num_gpu", "num_keep", "repeat_last_n"), -1),
 }
-_DURATION: Final = re.compile(rf"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:{'|'.join(_UNITS)}))+")
+"""Parameter → from here down it means as much as there is, so that it is more than any `max`."""
+
+_INTS: Final = frozenset(
+    {
+        *("num_ctx", "num_predict", "top_k", "seed", "n", "num_keep", "repeat_last_n", "mirostat", "num_batch"),
+        *("num_gpu", "main_gpu", "num_thread", "draft_num_predict", "num_gqa"),
+    }
+)
+_FLOATS: Final = frozenset(
+    {
+        *("temperature", "top_p", "min_p", "tfs_z", "typical_p", "repeat_penalty", "presence_penalty"),
+        *("frequency_penalty", "mirostat_tau", "mirostat_eta", "rope_frequency_base", "rope_frequency_scale"),
+    }
+)
+_FLAGS: Final = frozenset(
+    {
+        *("use_mmap", "use_mlock", "low_vram", "f16_kv", "logits_all", "vocab_only", "numa", "penalize_newline"),
+        "shift",
+    }
+)
 _EFFORTS: Final = frozenset({"low", "medium", "high", "xhigh", "max"})
-_TERM: Final = re.compile(rf"([0-9.]+)({'|'.join(_UNITS)})")
 
 
 def _as_it_is(value: Any) -> Any:
     return value
 
 
-def read_number(value: Any) -> int | float:
-    """Return a JSON number; raises ValueError for anything else, as Ollama would."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("must be a number")
-    return value
-
-
-def read_lifetime(value: Any) -> float:
-    """Return ``keep_alive`` in seconds, FOREVER for what is negative; raises ValueError for what Ollama cannot read.
-
-    It is a number of seconds or the text of a duration, https://pkg.go.dev/time#ParseDuration.
-    """
-    if isinstance(value, str):
-        if value in ("0", "+0", "-0"):
-            return 0.0
-        if len(value) > 64 or not _DURATION.fullmatch(value):
-            raise ValueError("must be a duration like 10m, or seconds")
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in _TERM.findall(value))
-        return FOREVER if value[0] == "-" and seconds else seconds
-    seconds = read_number(value)
-    return FOREVER if seconds < 0 else float(seconds)
-
-
-def write_lifetime(value: Any) -> int | str:
-    """Return seconds as Ollama reads them: it cuts off the fraction of a number."""
-    if value in (FOREVER, "forever"):
-        return -1
-    return int(value) if value == int(value) else f"{round(value * 1000)}ms"
-
-
-def _read_effort(value: Any) -> bool | str:
+def _read_effort(value: Any) -> bool | str | None:
     if not isinstance(value, str):
         raise ValueError("must be text")
-    return False if value == "none" else value
+    return False if value == "none" else value or None  # an empty one is as good as none to Ollama
 
 
 def _write_effort(value: Any) -> str:
@@ -116,10 +114,10 @@ class Place:
         return document.get(self.path[-1])
 
     def put(self, patch: dict[str, Any], value: Any) -> None:
-        """Write `value` into a merge patch."""
+        """Write `value` into a merge patch; None as ``null``, which Ollama reads as if the member were not there."""
         for key in self.path[:-1]:
             patch = patch.setdefault(key, {})
-        patch[self.path[-1]] = self.write(value)
+        patch[self.path[-1]] = None if value is None else self.write(value)
 
 
 def leading(places: tuple[Place, ...], document: Mapping[str, Any]) -> Place:
@@ -132,37 +130,50 @@ def leading(places: tuple[Place, ...], document: Mapping[str, Any]) -> Place:
     return next((place for place in inside if not place.fallback), places[0])
 
 
-_NUMBERS: Final = frozenset({"num_ctx", "num_predict", "temperature", "top_p", "top_k", "seed", "n"})
 _EFFORT: Final = (Place(("reasoning", "effort"), _read_effort, _write_effort),)
 _KEEP_ALIVE: Final = (Place(("keep_alive",), read_lifetime, write_lifetime),)
 
 
 def _members(*names: str) -> dict[str, tuple[Place, ...]]:
-    return {name: (_member(name, name),) for name in names}
+    return {name: (_field(name, name),) for name in names}
 
 
-def _member(parameter: str, *path: str) -> Place:
-    return Place(path, read_number) if parameter in _NUMBERS else Place(path)
+def _field(parameter: str, name: str) -> Place:
+    """Return the place of a parameter that is a field of the OpenAI and Anthropic requests."""
+    return Place((name,), read_whole if parameter in _INTS else read_number)
 
 
-_OPENAI: Final = _members("temperature", "top_p", "seed", "n", "stop", "presence_penalty", "frequency_penalty")
+def _option(parameter: str) -> Place:
+    """Return the place of a parameter that is a member of ``options``."""
+    path = ("options", parameter)
+    if parameter in _INTS:
+        return Place(path, read_cut)
+    if parameter in _FLOATS:
+        return Place(path, read_number)
+    if parameter == "stop":
+        return Place(path, read_texts, write_texts)
+    return Place(path, read_flag if parameter in _FLAGS else _as_it_is)
+
+
+_STOP: Final = {"stop": (Place(("stop",), read_text_or_texts),)}
+_OPENAI: Final = {**_members("temperature", "top_p", "seed", "n", "presence_penalty", "frequency_penalty"), **_STOP}
 _V1: Final[dict[str, dict[str, tuple[Place, ...]]]] = {
     "/v1/chat/completions": {
         **_OPENAI,
         # Ollama does not know the second; its newer name in OpenAI's own API.
-        "num_predict": (_member("num_predict", "max_tokens"), _member("num_predict", "max_completion_tokens")),
+        "num_predict": (_field("num_predict", "max_tokens"), _field("num_predict", "max_completion_tokens")),
         "think": (Place(("reasoning_effort",), _read_effort, _write_effort), *_EFFORT),
     },
-    "/v1/completions": {**_OPENAI, "num_predict": (_member("num_predict", "max_tokens"),)},
+    "/v1/completions": {**_OPENAI, "num_predict": (_field("num_predict", "max_tokens"),)},
     "/v1/responses": {
         **_members("temperature", "top_p"),
-        "num_predict": (_member("num_predict", "max_output_tokens"),),
+        "num_predict": (_field("num_predict", "max_output_tokens"),),
         "think": _EFFORT,
     },
     "/v1/messages": {
         **_members("temperature", "top_p", "top_k"),
-        "num_predict": (_member("num_predict", "max_tokens"),),
-        "stop": (Place(("stop_sequences",)),),
+        "num_predict": (_field("num_predict", "max_tokens"),),
+        "stop": (Place(("stop_sequences",), read_texts, write_texts),),
         "think": (
             Place(("thinking", "type"), _read_thinking, _write_thinking),
             Place(("output_config", "effort"), _read_output_effort, fallback=True),
@@ -171,6 +182,9 @@ _V1: Final[dict[str, dict[str, tuple[Place, ...]]]] = {
 }
 _GENERATE: Final = ("/api/generate", "/api/chat")
 _EMBED: Final = ("/api/embed", "/api/embeddings")
+
+BARE: Final[Mapping[str, str]] = {"/api/generate": "prompt", "/api/chat": "messages"}
+"""Route → the member without which a request only loads the model, or with a ``keep_alive`` of 0 unloads it."""
 
 ROUTES: Final = (*_GENERATE, *_EMBED, *_V1)
 """The routes that have parameters."""
@@ -184,6 +198,8 @@ def places(route: str, parameter: str) -> tuple[Place, ...]:
         return _KEEP_ALIVE
     if parameter == "think":
         return (Place(("think",)),) if route in _GENERATE else ()
+    if parameter == "shift":
+        return (Place(("shift",), read_flag),) if route in _GENERATE else ()
     if parameter == "n" or (parameter == "num_predict" and route in _EMBED):
         return ()
-    return (_member(parameter, "options", parameter),)
+    return (_option(parameter),)

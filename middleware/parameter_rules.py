@@ -18,7 +18,7 @@ class NotAllowed(Exception):
 
 
 class Rule(BaseModel, Generic[T]):
-    """What may be asked for. `set` stands alone; what is beyond `min` and `max` is brought to them, or refused."""
+    """What may be asked for. `set` and `drop` stand alone; what is beyond `min` and `max` is moved, or refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,6 +30,7 @@ class Rule(BaseModel, Generic[T]):
     refuse: Annotated[
         bool, Field(description="refuse what is beyond min and max; without them, whoever asks for anything")
     ] = False
+    drop: Annotated[bool, Field(description="forget what was asked for: the model's or the host's own holds")] = False
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -40,8 +41,12 @@ class Rule(BaseModel, Generic[T]):
             raise ValueError("min is more than max")
         if self.set is not None and len(self.model_fields_set) > 1:
             raise ValueError("set leaves nothing to choose: it stands alone")
-        if not self.refuse and all(v is None for v in (self.set, self.default, self.min, self.max, self.allow)):
-            raise ValueError("say what to do: set, default, min, max, allow or refuse")
+        if self.drop and len(self.model_fields_set) > 1:
+            raise ValueError("drop leaves nothing to choose: it stands alone")
+        if not (self.refuse or self.drop) and all(
+            v is None for v in (self.set, self.default, self.min, self.max, self.allow)
+        ):
+            raise ValueError("say what to do: set, default, min, max, allow, refuse or drop")
         if self.default is not None and not bounds and self.allow is None and self.refuse:
             raise ValueError("a default for a parameter that is refused: use set")
         return self
@@ -51,15 +56,21 @@ class Rule(BaseModel, Generic[T]):
         """Whether there is a range to keep to."""
         return self.min is not None or self.max is not None
 
-    def judge(self, value: Any, *, endless: bool = False) -> Any:
+    @property
+    def values(self) -> tuple[T, ...]:
+        """All values that stand in the rule."""
+        return tuple(v for v in (self.set, self.default, self.min, self.max, *(self.allow or ())) if v is not None)
+
+    def judge(self, value: Any, *, endless: int | None = None) -> Any:
         """Return what becomes of `value` that somebody asked for; the same object where nothing does.
 
         Args:
             value: what the request says, already checked for its type.
-            endless: nothing and less mean without a bound, as for ``num_predict`` (-1 and -2).
+            endless: from here down a value means without a bound, as from 0 for ``num_predict``.
 
         Raises:
             NotAllowed: the policy refuses it.
+            ValueError: it is no number where there is a range to keep to.
         """
         if self.set is not None:
             return value if _same(value, self.set) else self.set
@@ -69,7 +80,9 @@ class Rule(BaseModel, Generic[T]):
             if self.refuse and self.allow is None:
                 raise NotAllowed("may not be set")
             return value
-        size = FOREVER if endless and value <= 0 else measure(value)
+        if value.__class__ not in (int, float):
+            raise ValueError("must be a number")
+        size = FOREVER if endless is not None and value <= endless else measure(value)
         if self.max is not None and size > measure(self.max):
             return self._beyond("is more than", self.max)
         if self.min is not None and size < measure(self.min):
@@ -98,6 +111,7 @@ class Lifetime(Rule[Duration | Literal["forever"]]):
 
 
 Whole = Rule[int]
+Flag = Rule[bool]
 Number = Rule[float]
 Thinking = Rule[bool | Literal["low", "medium", "high", "max"]]
 Anything = Rule[bool | int | float | str]

@@ -7,7 +7,9 @@ from proxy.affinity import conversation
 from proxy.exchange import Exchange
 from proxy.models import ModelName
 
-RUNNER_OPTIONS: Final = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
+RUNNER_OPTIONS: Final = (
+    *("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"),
+)
 """Options of the runner, not of the answer: where one differs, Ollama loads the model anew."""
 
 Setup = tuple[tuple[str, float], ...]

@@ -21,6 +21,7 @@ RUNNER_OPTIONS: Final[dict[str, Any]] = {
     "main_gpu": 0,
     "use_mmap": None,
     "num_thread": 0,
+    "draft_num_predict": 0,
 }
 FOR_EVER: Final = 290 * 365 * 86_400.0  # Go's longest duration, which stands for a negative keep_alive
 

@@ -158,11 +158,11 @@ _DURATION: Final = re.compile(r"([-+]?)((?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|
 
 
 def read_keep_alive(value: object) -> float | None:
-    """Read ``keep_alive``: seconds, or a duration of Go's (``5m``); negative is for ever."""
+    """Read ``keep_alive``: seconds, cut off at the point, or a duration of Go's (``5m``); negative is for ever."""
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(int(value)) if value >= 0 else -1.0
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         parts = re.findall(r"(\d+\.?\d*|\.\d+)([a-zµ]+)", match[2])
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -1,6 +1,8 @@
 """The policy file that ships: it works as it stands, and without any one of its plugins."""
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,62 @@ def test_a_policy_that_still_names_it_is_told(plugin: str) -> None:
     _, problems = plan(load_text(text))
     assert problems
     assert all(f"there is no {plugin!r} in the middleware list" in str(problem) for problem in problems)
+
+
+@asynccontextmanager
+async def shipped(folder: Path, policy: str | None) -> AsyncIterator[tuple[Ollama, tuple[str, int], dict[str, str]]]:
+    """Run the file as it ships; yields the host behind it, where it listens, and the headers of a caller."""
+    key, entry = new_key("alice", now=0.0, policy=policy)
+    add_key(folder / "keys.yaml", entry)
+    async with Ollama(tokens=3) as sim:
+        text = SHIPPED.replace("http://127.0.0.1:11434", sim.url).replace("127.0.0.1:11435", "127.0.0.1:0")
+        app = App(load_text(text, folder=folder), Lines())
+        async with serve(app.frame, server_options(app.settings)) as server:
+            host, _, port = server.addresses[0].rpartition(":")
+            yield sim, (host, int(port)), {"Authorization": f"Bearer {key}"}
+
+
+GENERATE = {"model": "llama3.2", "prompt": "hi", "stream": False}
+EMBED = {"model": "llama3.2", "prompt": "hi"}
+HEAVY: list[tuple[str, dict[str, object]]] = [
+    *[
+        (path, {**body, "options": {name: value}})
+        for name, value in {
+            **{"num_ctx": 1, "num_gpu": 0, "num_thread": 1, "num_batch": 7, "main_gpu": 0.5, "use_mmap": False},
+            "draft_num_predict": 3,
+        }.items()
+        for path, body in (("/api/generate", GENERATE), ("/api/embeddings", EMBED))
+    ],
+    ("/api/generate", {**GENERATE, "shift": False}),
+    *[
+        ("/api/generate", {**GENERATE, "keep_alive": lifetime})
+        for lifetime in (0, 0.5, "0", "1ms", "-0.1ns", -1, "99h")
+    ],
+    ("/api/embeddings", {**EMBED, "keep_alive": 0}),
+]
+
+
+async def test_no_key_makes_a_host_load_or_unload(tmp_path: Path) -> None:
+    async with shipped(tmp_path, None) as (sim, address, who):
+        assert (await ask(address, "POST", "/api/generate", GENERATE, who)).status == 200
+        for path, body in HEAVY:
+            answer = await ask(address, "POST", path, body, who)
+            assert answer.status == 200, (body, answer.body)
+            assert 300 <= sim.engine.loaded["registry.ollama.ai/library/llama3.2:latest"].keep_alive <= 1800
+        for lifetime in (0, "0s", 0.9):
+            unload = {"model": "llama3.2", "keep_alive": lifetime}
+            for path in ("/api/generate", "/api/chat"):
+                assert (await ask(address, "POST", path, unload, who)).status == 403
+        assert (sim.counters.loads, sim.counters.unloads) == (1, 0)
+        assert all(b'"shift":false' not in request.body for request in sim.requests)
+
+
+async def test_an_operator_may(tmp_path: Path) -> None:
+    async with shipped(tmp_path, "operators") as (sim, address, who):
+        assert (await ask(address, "POST", "/api/generate", GENERATE, who)).status == 200
+        heavy = {**GENERATE, "options": {"num_thread": 1}}
+        assert (await ask(address, "POST", "/api/generate", heavy, who)).status == 200
+        assert sim.counters.loads == 2
+        stop = {"model": "llama3.2", "keep_alive": 0}
+        assert (await ask(address, "POST", "/api/generate", stop, who)).status == 200
+        assert not sim.engine.loaded

@@ -1,14 +1,10 @@
 """middleware/parameter_places.py."""
 
-import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from middleware.parameter_places import ROUTES, places, read_lifetime, read_number, write_lifetime
-from middleware.parameter_rules import FOREVER
+from middleware.parameter_places import ROUTES, RUNNER, places
 from proxy.routes import OLLAMA
 
 
@@ -28,6 +24,9 @@ def paths(route: str, parameter: str) -> list[str]:
         ("/api/chat", "think", ["think"]),
         ("/api/embed", "think", []),
         ("/api/chat", "n", []),
+        ("/api/generate", "shift", ["shift"]),
+        ("/api/embed", "shift", []),
+        ("/v1/chat/completions", "shift", []),
         ("/api/chat", "num_gpu", ["options.num_gpu"]),
         ("/v1/chat/completions", "num_predict", ["max_tokens", "max_completion_tokens"]),
         ("/v1/chat/completions", "temperature", ["temperature"]),
@@ -54,74 +53,13 @@ def test_the_routes_are_ollamas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (0, 0), (600, 600), (0.5, 0.5), (-1, FOREVER), (-0.5, FOREVER), (-0.0, 0),
-        ("0", 0), ("5m", 300), ("1h30m", 5400), ("1.5h", 5400), (".5s", 0.5), ("5.s", 5), ("100ms", 0.1), ("+1m", 60),
-        ("2us", 2e-6), ("2\u00b5s", 2e-6), ("2\u03bcs", 2e-6), ("3ns", 3e-9), ("-1s", FOREVER), ("-0s", 0),
-        ("-1ns", FOREVER), ("1s1m1s", 62),
-    ],
-)  # fmt: skip
-def test_lifetimes_are_read_as_go_reads_durations(value: Any, seconds: float) -> None:
-    assert math.isclose(read_lifetime(value), seconds)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "5",
-        "-5",
-        ".s",
-        "1d",
-        "1 m",
-        " 1m",
-        "1m ",
-        "m",
-        "1M",
-        "1e3s",
-        "--1s",
-        "1m-1s",
-        "٣s",
-        "1s" * 99,
-        True,
-        [],
-        {},
-        "0 ",
-    ],
-)
-def test_what_is_no_lifetime(value: Any) -> None:
-    with pytest.raises(ValueError, match="must be"):
-        read_lifetime(value)
-
-
-@pytest.mark.parametrize(
-    ("value", "written"), [(600.0, 600), (0.0, 0), (0.25, "250ms"), (1.5, "1500ms"), (FOREVER, -1), ("forever", -1)]
-)
-def test_lifetimes_are_written(value: Any, written: Any) -> None:
-    assert write_lifetime(value) == written
-    assert read_lifetime(written) == (FOREVER if written == -1 else value)
-
-
-@given(st.floats(0, 10**7).map(lambda seconds: round(seconds, 3)))
-def test_what_is_written_is_read_again(seconds: float) -> None:
-    assert math.isclose(read_lifetime(write_lifetime(seconds)), seconds, abs_tol=1e-3)
-
-
-@pytest.mark.parametrize("value", [True, "1", None, [1]])
-def test_numbers_are_numbers(value: Any) -> None:
-    with pytest.raises(ValueError, match="number"):
-        read_number(value)
-    assert read_number(1.5) == 1.5
-
-
-@pytest.mark.parametrize(
     ("route", "value", "read", "written"),
     [
         ("/v1/chat/completions", "none", False, "none"),
         ("/v1/chat/completions", "high", "high", "high"),
         ("/v1/chat/completions", "medium", "medium", "medium"),
         ("/v1/responses", "low", "low", "low"),
+        ("/v1/responses", "", None, "none"),
         ("/v1/messages", "enabled", True, "enabled"),
         ("/v1/messages", "disabled", False, "disabled"),
         ("/api/chat", True, True, True),
@@ -155,3 +93,48 @@ def test_finding_and_putting() -> None:
     patch: dict[str, Any] = {"options": {"seed": 1}}
     place.put(patch, 9)
     assert patch == {"options": {"seed": 1, "num_ctx": 9}}
+    place.put(patch, None)
+    assert patch == {"options": {"seed": 1, "num_ctx": None}}
+
+
+@pytest.mark.parametrize(
+    ("route", "parameter", "value", "read"),
+    [
+        # options are doubles that are cut off, fields are whole numbers
+        ("/api/chat", "num_predict", 0.5, 0),
+        ("/api/chat", "num_gpu", 1.9, 1),
+        ("/api/embed", "num_thread", -0.5, 0),
+        ("/v1/chat/completions", "num_predict", 0.5, None),
+        ("/v1/chat/completions", "seed", 1e3, None),
+        ("/v1/completions", "num_predict", 5.0, None),
+        ("/v1/responses", "num_predict", 0.5, None),
+        ("/v1/messages", "num_predict", 0.5, None),
+        ("/v1/messages", "top_k", 4.5, None),
+        ("/v1/messages", "top_k", 4, 4),
+        ("/api/chat", "temperature", 0.5, 0.5),
+        ("/v1/messages", "temperature", 0.5, 0.5),
+        ("/api/chat", "temperature", "hot", None),
+        ("/api/chat", "use_mmap", 1, None),
+        ("/api/chat", "use_mmap", True, True),
+        ("/api/chat", "shift", "no", None),
+        ("/api/chat", "stop", "x", None),
+        ("/api/chat", "stop", ["x"], "x"),
+        ("/api/chat", "stop", ["x", 1], None),
+        ("/v1/chat/completions", "stop", "x", "x"),
+        ("/v1/messages", "stop", ["x", "y"], ("x", "y")),
+        ("/api/chat", "no_such_option", [1], [1]),
+    ],
+)
+def test_a_value_is_what_ollama_makes_of_it(route: str, parameter: str, value: Any, read: Any) -> None:
+    place = places(route, parameter)[0]
+    if read is None:
+        with pytest.raises(ValueError, match="must be"):
+            place.read(value)
+    else:
+        assert place.read(value) == read
+
+
+@pytest.mark.parametrize("name", RUNNER)
+def test_every_option_of_the_runner_has_a_type(name: str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        places("/api/chat", name)[0].read("x")

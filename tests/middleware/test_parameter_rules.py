@@ -68,8 +68,8 @@ def test_what_is_refused(kind: type[Rule[Any]], rule: dict[str, Any], value: Any
 
 @pytest.mark.parametrize(("value", "result"), [(-1, 512), (-2, 512), (0, 512), (513, 512), (512, 512), (1, 1)])
 def test_without_a_bound_is_more_than_any_bound(value: int, result: int) -> None:
-    assert Whole(max=512).judge(value, endless=True) == result
-    assert Whole(min=512).judge(value, endless=True) == (512 if value == 1 else value)
+    assert Whole(max=512).judge(value, endless=0) == result
+    assert Whole(min=512).judge(value, endless=0) == (512 if value == 1 else value)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,18 @@ def test_what_is_put_where_nothing_was_asked_for(rule: dict[str, Any], endless: 
     assert Whole.model_validate(rule).missing(endless=endless) == result
 
 
+@pytest.mark.parametrize("value", ["8", "forever", "nan", [1], {}, True, None])
+def test_what_is_no_number_is_within_no_bounds(value: Any) -> None:
+    with pytest.raises(ValueError, match="must be a number"):
+        Anything(max=8).judge(value)
+
+
+def test_the_values_of_a_rule() -> None:
+    assert Whole(default=0, min=0, max=9).values == (0, 0, 9)
+    assert Thinking(allow=(False, "low")).values == (False, "low")
+    assert Whole(drop=True).values == ()
+
+
 def test_false_is_a_value_and_true_is_not_one() -> None:
     assert repr(Anything(set=1).judge(True)) == "1"
     assert Thinking(set=False).missing() is False
@@ -104,6 +116,8 @@ def test_false_is_a_value_and_true_is_not_one() -> None:
         (Whole, {"min": 3, "max": 2}),
         (Whole, {"set": 3, "max": 4}),
         (Whole, {"refuse": True, "default": 4}),
+        (Whole, {"drop": True, "max": 4}),
+        (Whole, {"drop": False}),
         (Thinking, {"max": "high"}),
         (Thinking, {"min": True}),
         (Thinking, {"set": "huge"}),

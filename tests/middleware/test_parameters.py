@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from middleware.access import Access
-from middleware.parameter_rules import Anything, Lifetime, Number, Thinking, Whole
+from middleware.parameter_rules import Anything, Flag, Lifetime, Number, Thinking, Whole
 from middleware.parameters import Parameters
 from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.errors import ProxyError, Refused
@@ -20,7 +20,7 @@ from tests.support.asgi import call, hands_send_on, make_exchange, ok
 
 KINDS: dict[str, Any] = {
     "num_ctx": Whole, "num_predict": Whole, "keep_alive": Lifetime, "temperature": Number, "top_p": Number,
-    "top_k": Whole, "seed": Whole, "n": Whole, "think": Thinking,
+    "top_k": Whole, "seed": Whole, "n": Whole, "think": Thinking, "shift": Flag,
 }  # fmt: skip
 
 
@@ -58,6 +58,7 @@ GENERATE, CHAT, EMBED = "/api/generate", "/api/chat", "/api/embed"
 V1_CHAT, COMPLETIONS, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
 NEWER = "max_completion_tokens"
 HARD, UNTHINKING = {"output_config": {"effort": "high"}}, {"thinking": {"type": "disabled"}}
+TALK, SAID = {"messages": [{"role": "user", "content": "hi"}]}, {"prompt": "hi"}
 THINKING, ADAPTIVE = {"thinking": {"type": "enabled"}}, {"thinking": {"type": "adaptive"}}
 
 
@@ -106,10 +107,18 @@ THINKING, ADAPTIVE = {"thinking": {"type": "enabled"}}, {"thinking": {"type": "a
         ({"keep_alive": {"max": "10m"}}, GENERATE, {"keep_alive": "600s"}, None),
         ({"keep_alive": {"max": "10m"}}, CHAT, {"keep_alive": 0}, None),
         ({"keep_alive": {"max": "10m"}}, CHAT, {}, None),
-        ({"keep_alive": {"min": "1m"}}, CHAT, {"keep_alive": 0}, {"keep_alive": 60}),
+        ({"keep_alive": {"min": "1m"}}, CHAT, {"keep_alive": 0, **TALK}, {"keep_alive": 60, **TALK}),
+        ({"keep_alive": {"min": "1m"}}, GENERATE, {"keep_alive": "0.9ns", **SAID}, {"keep_alive": 60, **SAID}),
+        ({"keep_alive": {"min": "1m"}}, CHAT, {"keep_alive": 0.9, **TALK}, {"keep_alive": 60, **TALK}),
+        ({"keep_alive": {"min": "1m"}}, EMBED, {"keep_alive": 0}, {"keep_alive": 60}),
+        # without a prompt it loads the model, or unloads it, and goes on doing that
+        ({"keep_alive": {"max": "1m"}}, CHAT, {"keep_alive": "1h"}, {"keep_alive": 60}),
+        ({"keep_alive": {"min": "1m"}}, GENERATE, {"keep_alive": 1}, {"keep_alive": 60}),
+        ({"keep_alive": {"set": "1m"}}, GENERATE, {}, {"keep_alive": 60}),
+        ({"keep_alive": {"max": "1m"}}, GENERATE, {"keep_alive": 0, "prompt": ""}, None),
         ({"keep_alive": {"set": "forever"}}, CHAT, {}, {"keep_alive": -1}),
         ({"keep_alive": {"set": "forever"}}, CHAT, {"keep_alive": -7}, None),
-        ({"keep_alive": {"set": "250ms"}}, CHAT, {"keep_alive": 0}, {"keep_alive": "250ms"}),
+        ({"keep_alive": {"set": "250ms"}}, CHAT, {"keep_alive": 0, **TALK}, {"keep_alive": "250ms", **TALK}),
         ({"keep_alive": {"set": "1h"}}, V1_CHAT, {}, None),
         # sampling
         ({"temperature": {"max": 1}}, CHAT, {"options": {"temperature": 1.5}}, {"options": {"temperature": 1.0}}),
@@ -160,6 +169,45 @@ THINKING, ADAPTIVE = {"thinking": {"type": "enabled"}}, {"thinking": {"type": "a
         ({"options": {"use_mmap": {"set": True}}}, CHAT, {"options": {"use_mmap": 1}}, {"options": {"use_mmap": True}}),
         ({"options": {"num_gpu": {"set": 99}}}, V1_CHAT, {}, None),
         ({"options": {"presence_penalty": {"max": 1}}}, V1_CHAT, {"presence_penalty": 2}, {"presence_penalty": 1}),
+        # numbers as Ollama takes them: it cuts off what an option has behind the point
+        ({"num_predict": {"max": 9}}, CHAT, {"options": {"num_predict": 0.5}}, {"options": {"num_predict": 9}}),
+        ({"num_predict": {"max": 9}}, CHAT, {"options": {"num_predict": -0.9}}, {"options": {"num_predict": 9}}),
+        ({"num_predict": {"max": 9}}, CHAT, {"options": {"num_predict": 1e-9}}, {"options": {"num_predict": 9}}),
+        ({"num_predict": {"max": 9}}, CHAT, {"options": {"num_predict": 9.9}}, None),
+        ({"num_ctx": {"min": 4}}, CHAT, {"options": {"num_ctx": 3.9}}, {"options": {"num_ctx": 4}}),
+        ({"num_ctx": {"allow": [4]}}, CHAT, {"options": {"num_ctx": 4.5}}, None),
+        ({"top_k": {"max": 40}}, CHAT, {"options": {"top_k": 0}}, {"options": {"top_k": 40}}),
+        ({"top_k": {"max": 40}}, MESSAGES, {"top_k": -1}, {"top_k": 40}),
+        ({"options": {"num_gpu": {"max": 9}}}, CHAT, {"options": {"num_gpu": -1}}, {"options": {"num_gpu": 9}}),
+        ({"options": {"num_gpu": {"max": 9}}}, CHAT, {"options": {"num_gpu": -0.5}}, None),
+        (
+            {"options": {"num_thread": {"max": 9}}},
+            CHAT,
+            {"options": {"num_thread": 0.5}},
+            {"options": {"num_thread": 9}},
+        ),
+        ({"options": {"num_thread": {"max": 9}}}, CHAT, {}, None),
+        ({"options": {"stop": {"set": "x"}}}, CHAT, {"options": {"stop": ["y"]}}, {"options": {"stop": ["x"]}}),
+        ({"options": {"stop": {"set": "x"}}}, V1_CHAT, {"stop": ["x"]}, None),
+        # what is forgotten
+        ({"num_ctx": {"drop": True}}, CHAT, {"options": {"num_ctx": 9}}, {"options": {"num_ctx": None}}),
+        ({"num_ctx": {"drop": True}}, CHAT, {"options": {"num_ctx": "x"}}, {"options": {"num_ctx": None}}),
+        ({"num_ctx": {"drop": True}}, CHAT, {"options": {"num_ctx": None}}, None),
+        ({"num_predict": {"drop": True}}, V1_CHAT, {NEWER: 5, "max_tokens": 4}, {NEWER: None, "max_tokens": None}),
+        ({"keep_alive": {"drop": True}}, CHAT, {"keep_alive": 0, **TALK}, {"keep_alive": None, **TALK}),
+        ({"keep_alive": {"drop": True}}, CHAT, {"keep_alive": 9}, {"keep_alive": None}),
+        ({"think": {"drop": True}}, V1_CHAT, {"reasoning": {"effort": "low"}}, {"reasoning": {"effort": None}}),
+        ({"think": {"drop": True}}, MESSAGES, HARD, {"output_config": {"effort": None}}),
+        ({"shift": {"drop": True}}, CHAT, {"shift": False}, {"shift": None}),
+        ({"shift": {"set": True}}, GENERATE, {"shift": False}, {"shift": True}),
+        # what makes Ollama load a model anew, at once
+        ({"runner": "drop"}, CHAT, {"options": {"num_gpu": 1, "seed": 1}}, {"options": {"num_gpu": None, "seed": 1}}),
+        ({"runner": "drop"}, CHAT, {"options": {"use_mmap": False}}, {"options": {"use_mmap": None}}),
+        ({"runner": "drop"}, EMBED, {"options": {"draft_num_predict": 3}}, {"options": {"draft_num_predict": None}}),
+        ({"runner": "drop"}, GENERATE, {"shift": False, "model": "a"}, {"shift": None, "model": "a"}),
+        ({"runner": "drop"}, CHAT, {"options": {"num_ctx": 9, "temperature": 1}, "keep_alive": 9}, None),
+        ({"runner": "drop", "options": {"num_gpu": {"max": 9}}}, CHAT, {"options": {"num_gpu": 5}}, None),
+        ({"runner": "drop", "shift": {"allow": [False]}}, CHAT, {"shift": False}, None),
         # several at once
         (
             {"num_ctx": {"max": 8}, "keep_alive": {"max": "1m"}, "num_predict": {"max": 5}},
@@ -178,6 +226,7 @@ async def test_what_becomes_of_a_body(rules: dict[str, Any], path: str, document
     assert await change(parameters(**rules), path, document) == result
 
 
+UNLOAD = "may not be used to unload a model"
 MORE, NOT_SET = "is more than the {} allowed", "may not be set"
 
 
@@ -196,6 +245,16 @@ MORE, NOT_SET = "is more than the {} allowed", "may not be set"
         ({"think": {"allow": [False]}}, MESSAGES, {**HARD, **THINKING}, "think is none of the values allowed"),
         ({"think": {"refuse": True}}, MESSAGES, {"output_config": {"effort": " XHIGH "}}, f"think {NOT_SET}"),
         ({"n": {"max": 1, "refuse": True}}, V1_CHAT, {"n": 2}, f"n {MORE.format(1)}"),
+        ({"runner": "refuse"}, CHAT, {"options": {"num_gpu": 0}}, f"num_gpu {NOT_SET}"),
+        ({"runner": "refuse"}, CHAT, {"shift": False}, f"shift {NOT_SET}"),
+        # an unload must not become a load, nor a load an unload
+        ({"keep_alive": {"min": "1m"}}, CHAT, {"keep_alive": 0}, f"keep_alive {UNLOAD}"),
+        ({"keep_alive": {"min": "1m"}}, GENERATE, {"keep_alive": "0s", "prompt": ""}, f"keep_alive {UNLOAD}"),
+        ({"keep_alive": {"set": "1m"}}, CHAT, {"keep_alive": 0.5, "messages": []}, f"keep_alive {UNLOAD}"),
+        ({"keep_alive": {"drop": True}}, GENERATE, {"keep_alive": "-0.5ns"}, f"keep_alive {UNLOAD}"),
+        ({"keep_alive": {"set": "0s"}}, CHAT, {"keep_alive": "5m"}, "keep_alive may not be used to load a model"),
+        ({"keep_alive": {"set": "0s"}}, CHAT, {}, "keep_alive may not be used to load a model"),
+        ({"keep_alive": {"max": "0s"}}, GENERATE, {"keep_alive": -1}, "keep_alive may not be used to load a model"),
     ],
 )
 async def test_what_is_refused(rules: dict[str, Any], path: str, document: dict[str, Any], message: str) -> None:
@@ -222,7 +281,24 @@ async def test_what_is_refused(rules: dict[str, Any], path: str, document: dict[
         ({"keep_alive": {"max": "1m"}}, CHAT, b'{"keep_alive":"forever"}'),
         ({"keep_alive": {"max": "1m"}}, CHAT, b'{"keep_alive":[1]}'),
         ({"keep_alive": {"max": "1m"}}, CHAT, '{"\u212aeep_alive":-1}'.encode()),
+        ({"keep_alive": {"min": "1m"}}, CHAT, b'{"keep_alive":18446744074}'),
+        ({"keep_alive": {"min": "1m"}}, CHAT, b'{"keep_alive":1e300}'),
+        ({"keep_alive": {"max": "1m"}}, CHAT, b'{"keep_alive":"9999999h"}'),
         ({"num_predict": {"max": 9}}, V1_CHAT, b'{"max_tokens":1e999}'),
+        ({"num_predict": {"max": 9}}, V1_CHAT, b'{"max_tokens":0.5}'),
+        ({"num_predict": {"max": 9}}, V1_CHAT, b'{"max_tokens":5.0}'),
+        ({"num_predict": {"max": 9}}, V1_CHAT, b'{"max_completion_tokens":5e0}'),
+        ({"num_predict": {"max": 9}}, MESSAGES, b'{"max_tokens":0.5}'),
+        ({"num_predict": {"max": 9}}, RESPONSES, b'{"max_output_tokens":9223372036854775808}'),
+        ({"num_predict": {"max": 9}}, CHAT, b'{"options":{"num_predict":1e19}}'),
+        ({"num_predict": {"max": 9}}, CHAT, b'{"options":{"num_predict":-1e19}}'),
+        ({"num_predict": {"max": 9}}, CHAT, b'{"options":{"num_predict":18446744073709551615}}'),
+        ({"options": {"num_thread": {"max": 9}}}, CHAT, b'{"options":{"num_thread":[1]}}'),
+        ({"options": {"num_thread": {"max": 9}}}, CHAT, b'{"options":{"num_thread":"nan"}}'),
+        ({"options": {"num_thread": {"max": 9}}}, CHAT, b'{"options":{"num_thread":{"a":1}}}'),
+        ({"options": {"of_another_version": {"max": 9}}}, CHAT, b'{"options":{"of_another_version":[1]}}'),
+        ({"options": {"use_mmap": {"allow": [True]}}}, CHAT, b'{"options":{"use_mmap":1}}'),
+        ({"shift": {"allow": [True]}}, CHAT, b'{"shift":"x"}'),
         ({"num_predict": {"max": 9}}, V1_CHAT, b'{"MAX_TOKENS":99}'),
         ({"think": {"refuse": True}}, V1_CHAT, b'{"reasoning":{"Effort":"high"}}'),
         ({"think": {"refuse": True}}, V1_CHAT, b'{"reasoning":{"effort":"high","effort":null}}'),
@@ -280,6 +356,25 @@ async def test_after_it_everything_is_within_bounds(document: dict[str, Any]) ->
     assert changed.get("model") == document.get("model")
     assert options.get("x") == document.get("options", {}).get("x")
     assert await change(plugin, CHAT, changed) is None
+
+
+OPTION = (
+    st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.sampled_from([0.5, -0.5, 1e19, 0])
+)
+
+
+@given(OPTION, st.sampled_from([CHAT, V1_CHAT, RESPONSES, MESSAGES]))
+async def test_no_number_gets_an_endless_reply(value: float, path: str) -> None:
+    name = {CHAT: "num_predict", RESPONSES: "max_output_tokens"}.get(path, "max_tokens")
+    document = {"options": {name: value}} if path == CHAT else {name: value}
+    try:
+        changed = await change(parameters(num_predict={"max": 9}), path, document) or document
+    except Refused:
+        return
+    found = (changed["options"] if path == CHAT else changed)[name]
+    assert 1 <= int(found) <= 9
 
 
 # Aliases
@@ -348,6 +443,19 @@ async def test_whoever_stands_above_sees_what_was_asked_for() -> None:
         ({"aliases": {"a": ""}}, "'' is not the name of a model"),
         ({"options": {"num_ctx": {"max": 1}}}, "num_ctx has a rule of its own"),
         ({"options": {"ä": {"max": 1}}}, "is not the name of an option"),
+        ({"options": {"shift": {"set": True}}}, "shift has a rule of its own"),
+        ({"num_predict": {"max": 0}}, "num_predict: as a max, 0 would mean that there is none"),
+        ({"top_k": {"max": -1}}, "top_k: as a max, -1 would mean"),
+        ({"options": {"num_gpu": {"max": -1}}}, "num_gpu: as a max, -1 would mean"),
+        ({"num_predict": {"max": 9, "default": -1}}, "num_predict: the default is not among the values allowed"),
+        ({"num_ctx": {"min": 9, "default": 8}}, "num_ctx: the default is not among the values allowed"),
+        ({"think": {"allow": [False], "default": True}}, "think: the default is not among the values allowed"),
+        ({"num_ctx": {"max": 0}}, "num_ctx: a value of the rule must be at least 1"),
+        ({"n": {"max": 0}}, "n: a value of the rule must be at least 1"),
+        ({"num_ctx": {"set": 10**30}}, "num_ctx: a value of the rule is out of range"),
+        ({"options": {"num_gpu": {"set": "x"}}}, "num_gpu: a value of the rule must be a number"),
+        ({"options": {"num_gpu": {"max": 1.5}}}, "num_gpu: a value of the rule must be a whole number"),
+        ({"options": {"use_mmap": {"set": 1}}}, "use_mmap: a value of the rule must be true or false"),
     ],
 )
 def test_mistakes(rules: dict[str, Any], message: str) -> None:

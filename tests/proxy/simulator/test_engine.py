@@ -49,7 +49,7 @@ async def test_a_model_is_loaded_once() -> None:
     assert (rig.counters.loads, list(rig.engine.loaded)) == (1, ["a"])
 
 
-@pytest.mark.parametrize("option", ["num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread"])
+@pytest.mark.parametrize("option", ["num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "draft_num_predict"])
 async def test_other_runner_options_load_anew(option: str) -> None:
     rig = Rig()
     await rig.touch("a")

@@ -1,0 +1,133 @@
+"""Values of parameters as Ollama reads them, which is how Go does.
+
+Ollama reads ``options`` into a map, where every number is a double, and then cuts off its fraction where the option is
+an int (``Options.FromMap``): ``0.5`` is 0. The OpenAI and Anthropic routes have fields that are ints, which
+encoding/json fills from whole numbers without a point or an exponent only. A policy that judged ``0.5`` as a half
+would let through what Ollama then takes for "no bound". Every reader here therefore returns the value that Ollama will
+use. It raises ValueError for what Ollama refuses and what depends on the host's processor (a double beyond 64 bits).
+"""
+
+import re
+from typing import Any, Final
+
+from middleware.parameter_rules import FOREVER
+
+_LARGEST: Final = 2**63 - 1
+"""Of a Go int, and of the nanoseconds of a time.Duration."""
+_LARGEST_FLOAT32: Final = 3.4028235677973366e38
+_SECOND: Final = 10**9
+_UNITS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "\u00b5s": 10**3,
+    "\u03bcs": 10**3,
+    "ms": 10**6,
+    "s": _SECOND,
+    "m": 60 * _SECOND,
+    "h": 3600 * _SECOND,
+}
+_NAMES: Final = "|".join(_UNITS)
+_DURATION: Final = re.compile(rf"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:{_NAMES}))+")
+_TERM: Final = re.compile(rf"([0-9]*)\.?([0-9]*)({_NAMES})")
+_LONGEST: Final = 64
+"""Characters of a duration; Go's own texts have at most 25."""
+
+
+def read_number(value: Any) -> int | float:
+    """Return a JSON number that a float32 can hold; raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    if not -_LARGEST_FLOAT32 < value < _LARGEST_FLOAT32:
+        raise ValueError("is out of range")
+    return value
+
+
+def read_cut(value: Any) -> int:
+    """Return what a member of ``options`` that is an int gets: the number without its fraction; raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    double = float(value)
+    if not -_LARGEST <= double < _LARGEST:  # which as a double is 2**63
+        raise ValueError("is out of range")
+    return int(double)
+
+
+def read_whole(value: Any) -> int:
+    """Return what a field that is an int gets: ``1.0`` and ``1e3`` are refused there; raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("must be a whole number")
+    if not -_LARGEST - 1 <= value <= _LARGEST:
+        raise ValueError("is out of range")
+    return value
+
+
+def read_flag(value: Any) -> bool:
+    """Return true or false; raises ValueError for anything else, a number included."""
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def read_texts(value: Any) -> str | tuple[str, ...]:
+    """Return a list of texts, the text itself where there is one; raises ValueError."""
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError("must be a list of texts")
+    return value[0] if len(value) == 1 else tuple(value)
+
+
+def read_text_or_texts(value: Any) -> str | tuple[str, ...]:
+    """Return a text or a list of them; raises ValueError."""
+    return value if isinstance(value, str) else read_texts(value)
+
+
+def write_texts(value: Any) -> list[Any]:
+    """Return what `read_texts` returned as a list again."""
+    return [value] if isinstance(value, str) else list(value)
+
+
+def read_lifetime(value: Any) -> float:
+    """Return ``keep_alive`` in seconds, FOREVER for what is negative; raises ValueError for what Ollama cannot read.
+
+    It is a number of seconds, whose fraction is cut off, or the text of a duration in whole nanoseconds,
+    https://pkg.go.dev/time#ParseDuration. So ``0.9`` and ``"0.9ns"`` are 0, which unloads the model; and so is
+    ``"-0.9ns"``.
+    """
+    if isinstance(value, str):
+        nanoseconds = read_nanoseconds(value)
+        return FOREVER if nanoseconds < 0 else nanoseconds / _SECOND
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a duration like 10m, or seconds")
+    if value < 0:
+        return FOREVER
+    if value >= _LARGEST // _SECOND:
+        raise ValueError("must be at most 292 years")  # beyond it Go's nanoseconds begin anew at any value
+    return float(int(value))
+
+
+def read_nanoseconds(text: str) -> int:
+    """Return a duration as time.ParseDuration does; raises ValueError."""
+    if text in ("0", "+0", "-0"):
+        return 0
+    if len(text) > _LONGEST or not _DURATION.fullmatch(text):
+        raise ValueError("must be a duration like 10m, or seconds")
+    total = 0
+    for whole, fraction, name in _TERM.findall(text):
+        unit = _UNITS[name]
+        total += int(whole or "0") * unit
+        if fraction:
+            digits = fraction[:18]  # so many fit into 64 bits, and Go drops the others
+            total += int(int(digits) * (unit / 10.0 ** len(digits)))
+    if total > _LARGEST:
+        raise ValueError("must be at most 292 years")
+    return -total if text[0] == "-" else total
+
+
+def write_lifetime(value: Any) -> int | str:
+    """Return seconds as Ollama reads them: it cuts off the fraction of a number."""
+    if value in (FOREVER, "forever"):
+        return -1
+    nanoseconds = round(value * _SECOND)
+    for unit, name in ((_SECOND, ""), (10**6, "ms")):
+        if nanoseconds % unit == 0:
+            return f"{nanoseconds // unit}{name}" if name else nanoseconds // unit
+    return f"{nanoseconds}ns"
