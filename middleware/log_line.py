@@ -62,6 +62,11 @@ def _milliseconds(start: float | None, end: float | None) -> float | None:
     return None if start is None or end is None else round((end - start) * 1000, 3)
 
 
+def _tokens_source(exchange: Exchange) -> str | None:
+    usage = exchange.usage
+    return usage.source if usage is not None and (usage.tokens_in, usage.tokens_out) != (None, None) else None
+
+
 def _tokens_per_second(exchange: Exchange) -> float | None:
     """Tokens by the time from the first byte on; an answer in one piece took the time since it left the queue."""
     usage, ended_at = exchange.usage, exchange.ended_at
@@ -135,13 +140,18 @@ FIELDS: Final = (
     Field("chunks", "integer", "Chunks sent to the client.", lambda x: x.chunks),
     Field("bytes_in", "integer", "Bytes of the request body.", lambda x: x.bytes_in),
     Field("bytes_out", "integer", "Bytes of the response body.", lambda x: x.bytes_out),
-    Field("tokens_in", "integer", "Tokens of the prompt.", lambda x: x.usage and x.usage.tokens_in),
+    Field(
+        "tokens_in",
+        "integer",
+        "Tokens of the prompt, as `rate_limit` counted them.",
+        lambda x: x.usage and x.usage.tokens_in,
+    ),
     Field("tokens_out", "integer", "Tokens generated.", lambda x: x.usage and x.usage.tokens_out),
     Field(
         "tokens_source",
         "string",
-        "`reported` by the backend, or `estimated` from the chunks that were delivered.",
-        lambda x: x.usage and x.usage.source,
+        "`reported` by the backend, or `estimated` from the request and from what was delivered.",
+        _tokens_source,
     ),
     Field("tokens_per_second", "number", "Tokens generated per second since the first byte.", _tokens_per_second),
     Field(

@@ -5,7 +5,7 @@ from functools import partial
 from math import ceil
 from typing import Final
 
-from middleware.quota.estimate import Expected, expect, used
+from middleware.quota.estimate import Expected, expect, expect_form, usage_of, used
 from middleware.quota.headers import announce, duration
 from middleware.quota.keys import By
 from middleware.quota.options import Estimate, Limit, OnStoreFailure, Rates, Streams
@@ -111,7 +111,7 @@ class RateLimit:
         if admission.full:
             raise self._refusal(rules, admission.full)
         if admission.lease is not None:
-            exchange.on_finish(partial(_settle, store, admission.lease, expected))
+            exchange.on_finish(partial(_settle, store, admission.lease, expected if self._counts_tokens else None))
 
     async def _expect(self, exchange: Exchange, route: Route) -> Expected:
         """Read as much of the body as the limits depend on, and return what the request will cost."""
@@ -122,7 +122,9 @@ class RateLimit:
             if self._counts_tokens and route.kind == "inference":
                 return expect(route, document, self._estimate)
         elif route.body == "multipart":
-            await exchange.body()
+            form = await exchange.body()
+            if self._counts_tokens and route.kind == "inference":
+                return expect_form(len(form), self._estimate)
         return Expected()
 
     async def _ask(self, exchange: Exchange, tokens: int) -> tuple[Store, Sequence[Rule], Admission]:
@@ -163,5 +165,10 @@ def _resets_in(level: Level) -> float:
     return level.resets_in
 
 
-def _settle(store: Store, lease: Lease, expected: Expected, exchange: Exchange) -> Awaitable[None] | None:
+def _settle(store: Store, lease: Lease, expected: Expected | None, exchange: Exchange) -> Awaitable[None] | None:
+    if expected is None:
+        return store.settle(lease, 0)
+    usage = usage_of(exchange, expected)
+    if usage is not None:
+        exchange.usage = usage  # so that log and metrics tell what was counted
     return store.settle(lease, used(exchange, expected))

@@ -186,6 +186,7 @@ def _done_reason(record: dict[str, Any]) -> str | None:
     else:
         delta = record.get("delta")
         found = delta.get("stop_reason") if isinstance(delta, dict) else record.get("stop_reason")
+        found = record.get("done_reason") if found is None else found
     return found if isinstance(found, str) else None
 
 

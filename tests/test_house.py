@@ -90,8 +90,10 @@ WRITERS = {
     "queue": {"proxy.scheduler", "proxy.dispatch"},  # which takes the lease
     "retry": {"middleware.retry", "middleware.retrying.fallback"},
     "pool": {"proxy.need"},
-    "dispatch": {"proxy.dispatch", "proxy.manage", "proxy.endpoint", "middleware.retrying.hedge"},
-    # who answers, who says who would, and who says which of two answers counts
+    "dispatch": {
+        *("proxy.dispatch", "proxy.manage", "proxy.endpoint", "middleware.retrying.hedge", "middleware.rate_limit"),
+    },
+    # who answers, who says who would, who says which of two answers counts, and who estimates what nobody reported
     "body": set(),
 }
 """By the sections of `Exchange`. Whoever else writes there is one too many."""

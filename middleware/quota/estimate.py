@@ -1,21 +1,26 @@
 """What a request will probably cost, and what it cost: tokens."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from middleware.quota.options import Estimate
-from proxy.exchange import Exchange
+from proxy.exchange import Exchange, Usage
 from proxy.routes import Route
 
 BYTES_PER_TOKEN: Final = 4
-"""Of a JSON request; English text has a little more, most other text, code and JSON's own signs less."""
+"""Of a JSON request or answer; English text has a little more, most other text, code and JSON's own signs less."""
 IMAGE_TOKENS: Final = 768
 """Of one picture; vision models take between 256 and 1,600."""
+AUDIO_BYTES_PER_TOKEN: Final = 2048
+"""Of a form with a recording: a model hears some seven tokens a second, of 32 KB as WAV and 16 KB as MP3."""
 SMALL: Final = 16 * 1024
 """Bytes of a body in which a picture would not matter."""
 
+_NOT_RUN: Final = frozenset({"load", "unload"})
+"""Ollama's reasons for ending where there was no prompt."""
 _BOUNDS: Final[Mapping[str, str]] = {
     "/v1/chat/completions": "max_tokens",
     "/v1/completions": "max_tokens",
@@ -44,24 +49,43 @@ def expect(route: Route, document: Mapping[str, Any], estimate: Estimate) -> Exp
     source = document if route.path in _BOUNDS else document.get("options")
     if output and isinstance(source, dict):
         bound = source.get(_BOUNDS.get(route.path, "num_predict"))
-        if isinstance(bound, int) and bound > 0:  # nothing and less are no bound
+        if isinstance(bound, int | float) and not isinstance(bound, bool) and bound >= 1:  # else it is no bound
             output = int(bound)
     return Expected(prompt, min(prompt + output, estimate.max))
 
 
-def used(exchange: Exchange, expected: Expected) -> int:
-    """Return the tokens that a finished request counts for.
+def expect_form(size: int, estimate: Estimate) -> Expected:
+    """Return what a request with a recording will use, given the bytes of its form."""
+    prompt = size // AUDIO_BYTES_PER_TOKEN
+    return Expected(prompt, min(prompt + estimate.output, estimate.max))
 
-    What the backend reported; of an answer without a report, one that broke off or whose reader left, the prompt's
-    estimate and a token for each chunk that was delivered. Nothing, where no answer came or none but an error.
+
+def usage_of(exchange: Exchange, expected: Expected) -> Usage | None:
+    """Return the tokens that a finished request counts for, None for none.
+
+    What the backend reported, a zero included. Of an answer without a report, whole, broken off, or left by its
+    reader, the prompt's estimate, and of the text a token for each chunk of a stream or each four bytes of anything
+    else. Nothing, where no answer came or none but an error, and where a model was only loaded or unloaded.
     """
-    usage = exchange.usage
-    if usage is None and exchange.gone and exchange.attempts:
-        return expected.prompt  # a backend was at it
-    if usage is None or exchange.status is None or exchange.status >= 400:
-        return 0
-    prompt = expected.prompt if usage.tokens_in is None and usage.source == "estimated" else usage.tokens_in
-    return (prompt or 0) + (usage.tokens_out or 0)
+    usage, route, answered = exchange.usage, exchange.route, exchange.status is not None and exchange.status < 400
+    if route is None or not (answered or (exchange.gone and exchange.attempts)):
+        return None  # in the latter case a backend was at it
+    if usage is not None and usage.source == "reported":
+        if usage.tokens_in is not None or usage.tokens_out is not None or usage.done_reason in _NOT_RUN:
+            return usage
+    elif usage is not None:
+        return replace(usage, tokens_in=expected.prompt)
+    if route.kind != "inference":
+        return None
+    writes = route.stream is not None or route.body == "multipart"  # the others only read: embeddings
+    reason = usage.done_reason if usage is not None else None
+    return Usage(expected.prompt, exchange.bytes_out // BYTES_PER_TOKEN if writes else None, "estimated", reason)
+
+
+def used(exchange: Exchange, expected: Expected) -> int:
+    """Return how many tokens a finished request counts for."""
+    usage = usage_of(exchange, expected)
+    return 0 if usage is None else (usage.tokens_in or 0) + (usage.tokens_out or 0)
 
 
 def _images(document: Mapping[str, Any]) -> Iterator[str]:

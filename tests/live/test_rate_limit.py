@@ -10,7 +10,7 @@ import pytest
 from proxy.quotas import Level, Quota, Window
 from proxy.simulator import Ollama
 from proxy.units import Rate
-from tests.support.backend import eventually
+from tests.support.backend import always, backend, eventually, reply
 from tests.support.proxy import Running, running
 from tests.support.redis import redis_server
 from tests.support.wire import Client, ask, request
@@ -21,6 +21,8 @@ CHAT: dict[str, Any] = {
     "max_tokens": 100,
     "options": {"num_predict": 100},
 }
+BLIND = {"health": {"every": "1h"}}
+"""A script knows nothing of probes."""
 ME = "rate_limit/default/identity=@127.0.0.1"
 
 
@@ -148,6 +150,78 @@ async def test_who_leaves_before_the_first_byte_pays_for_the_prompt(stream: bool
         found = await level(proxy, tokens("9000/day"))
     assert line["outcome"] == "client_gone"
     assert 10 < found.used < 100
+
+
+WORDS = "some words " * 400
+WHOLE: dict[str, tuple[dict[str, Any], bytes]] = {
+    "/api/chat": ({"stream": False}, b'{"message":{"role":"assistant","content":"hello"},"done":true}'),
+    "/api/generate": ({"stream": False}, b'{"response":"hello there","done":true,"done_reason":"stop"}'),
+    "/v1/chat/completions": ({}, b'{"choices":[{"message":{"content":"hello"},"finish_reason":"stop"}]}'),
+    "/v1/messages": ({}, b'{"content":[{"type":"text","text":"hello"}],"stop_reason":"end_turn"}'),
+    "/api/embed": ({}, b'{"embeddings":[[0.5,0.25]]}'),
+    "/api/embeddings": ({}, b'{"embedding":[0.5,0.25]}'),
+    "/v1/embeddings": ({}, b'{"data":[{"embedding":[0.5,0.25]}]}'),
+}
+
+
+@pytest.mark.parametrize("path", WHOLE)
+async def test_no_whole_answer_is_free_and_the_log_tells_what_was_counted(path: str) -> None:
+    more, answer = WHOLE[path]
+    body = {"model": "llama3.2", "prompt": WORDS, "input": WORDS, "messages": [{"role": "user", "content": WORDS}]}
+    script = always(reply(answer, b"Content-Type: application/json"))
+    chain = ["logging", {"rate_limit": {"tokens": "90000/day"}}]
+    async with backend(script) as host, running(host.url, middleware=chain, pool=BLIND) as proxy:
+        assert (await ask(proxy.address, "POST", path, {**body, **more})).body == answer
+        line = await proxy.log.request()
+        found = await level(proxy, tokens("90000/day"))
+    assert line["tokens_source"] == "estimated"
+    assert line["tokens_in"] >= len(orjson.dumps(body)) // 4
+    assert line["tokens_out"] == (None if "embed" in path else len(answer) // 4)
+    assert found.used == line["tokens_in"] + (line["tokens_out"] or 0)
+
+
+async def test_a_recording_is_not_free() -> None:
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\ngemma3n\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        + b"R" * 40960
+        + b"\r\n--b--\r\n"
+    )
+    script = always(reply(b'{"text":"hello there"}', b"Content-Type: application/json"))
+    chain = ["logging", {"rate_limit": {"tokens": "90000/day"}}]
+    async with backend(script) as host, running(host.url, middleware=chain, pool=BLIND) as proxy:
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        assert (await ask(proxy.address, "POST", "/v1/audio/transcriptions", form, headers)).status == 200
+        line = await proxy.log.request()
+        found = await level(proxy, tokens("90000/day"))
+    assert (line["tokens_in"], line["tokens_out"], line["tokens_source"]) == (20, 5, "estimated")
+    assert found.used == 25
+
+
+async def test_a_model_that_is_only_loaded_costs_nothing() -> None:
+    chain = ["logging", {"rate_limit": {"tokens": "90000/day"}}]
+    async with Ollama() as sim, running(sim.url, middleware=chain) as proxy:
+        for keep_alive in ("5m", 0):
+            answer = await ask(proxy.address, "POST", "/api/generate", {"model": "llama3.2", "keep_alive": keep_alive})
+            assert answer.status == 200
+        line = await proxy.log.request(2)
+        assert (await level(proxy, tokens("90000/day"))).used == 0
+    assert (line["tokens_in"], line["tokens_source"], line["done_reason"]) == (None, None, "unload")
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/embeddings"])
+async def test_the_log_tells_what_a_leaver_was_charged(path: str) -> None:
+    chain = ["logging", {"rate_limit": {"tokens": "90000/day"}}]
+    async with Ollama() as sim, running(sim.url, middleware=chain) as proxy:
+        stalled = sim.fault("stall", route=path)
+        client = await Client.connect(proxy.address)
+        await client.send(request("POST", path, {**CHAT, "prompt": WORDS}))
+        await eventually(lambda: stalled.hits == 1)
+        client.hang_up()
+        line = await proxy.log.request()
+        found = await level(proxy, tokens("90000/day"))
+    assert line["outcome"] == "client_gone"
+    assert line["tokens_in"] + (line["tokens_out"] or 0) == found.used > len(WORDS) // 4
 
 
 async def test_what_no_backend_answered_costs_no_tokens() -> None:

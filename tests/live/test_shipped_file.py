@@ -73,7 +73,12 @@ HEAVY: list[tuple[str, dict[str, object]]] = [
     *[
         (path, {**body, "options": {name: value}})
         for name, value in {
-            **{"num_ctx": 1, "num_gpu": 0, "num_thread": 1, "num_batch": 7, "main_gpu": 0.5, "use_mmap": False},
+            "num_ctx": 1,
+            "num_gpu": 0,
+            "num_thread": 1,
+            "num_batch": 7,
+            "main_gpu": 0.5,
+            "use_mmap": False,
             "draft_num_predict": 3,
         }.items()
         for path, body in (("/api/generate", GENERATE), ("/api/embeddings", EMBED))

@@ -84,6 +84,8 @@ def test_layout(content_type: bytes | None, layout: Format) -> None:
         ),
         ("sse", [event({"type": "response.in_progress", "response": {"usage": None}})], Ending(False, True, None)),
         ("json", [b'{"prompt_eval_count":7,"eval_count":3}'], Ending(True, False, Usage(7, 3))),
+        ("json", [b'{"done":true,"done_reason":"load"}'], Ending(True, False, Usage(done_reason="load"))),
+        ("json", [b'{"embedding":[0.5,0.25]}'], Ending(True, False, None)),
         ("json", [b'{"usage":{"prompt_tokens":7,"comp', b'letion_tokens":3}}'], Ending(True, False, Usage(7, 3))),
         ("json", [b"not json"], Ending(True, False, None)),
         ("other", [b"Ollama is running"], Ending(True, False, None)),

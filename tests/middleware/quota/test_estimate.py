@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from middleware.quota.estimate import IMAGE_TOKENS, Expected, expect, used
+from middleware.quota.estimate import AUDIO_BYTES_PER_TOKEN, IMAGE_TOKENS, Expected, expect, expect_form, usage_of, used
 from middleware.quota.options import Estimate
 from proxy.exchange import Usage
 from proxy.routes import Match, Route
@@ -26,6 +26,9 @@ def route_of(path: str) -> Route:
         ("/api/chat", {}, 1000),
         ("/api/chat", {"options": {"num_predict": 50}}, 50),
         ("/api/chat", {"options": {"num_predict": 0}}, 1000),
+        ("/api/chat", {"options": {"num_predict": 0.5}}, 1000),
+        ("/api/chat", {"options": {"num_predict": 50.9}}, 50),
+        ("/api/chat", {"options": {"num_predict": True}}, 1000),
         ("/v1/chat/completions", {"max_tokens": 0}, 1000),
         ("/api/chat", {"options": {"num_predict": -1}}, 1000),
         ("/api/chat", {"options": {"num_predict": "50"}}, 1000),
@@ -93,14 +96,20 @@ def test_a_reservation_is_bounded() -> None:
         (Usage(None, 12), 200, 12),  # the backend had the prompt in its cache, and says so by saying nothing
         (Usage(30, None), 200, 30),
         (Usage(None, 5, "estimated"), 200, 105),
-        (None, 200, 0),
+        (Usage(0, 0), 200, 0),  # a zero that was reported is one
+        (Usage(0, None), 200, 0),
+        (None, 200, 110),
+        (Usage(done_reason="stop"), 200, 110),  # as of OpenAI's answers without usage
+        (Usage(done_reason="load"), 200, 0),
+        (Usage(done_reason="unload"), 200, 0),
+        (None, 400, 0),
         (Usage(30, 12), 404, 0),
         (None, None, 0),
     ],
 )
 def test_what_a_finished_request_counts_for(usage: Usage | None, status: int | None, counts: int) -> None:
     exchange = make_exchange()
-    exchange.usage, exchange.status = usage, status
+    exchange.usage, exchange.status, exchange.bytes_out = usage, status, 40
     assert used(exchange, Expected(100, 200)) == counts
 
 
@@ -109,3 +118,28 @@ def test_who_leaves_before_the_answer_pays_for_the_prompt_that_a_backend_read(at
     exchange = make_exchange()
     exchange.gone, exchange.attempts = True, attempts
     assert used(exchange, Expected(100, 200)) == counts
+
+
+@pytest.mark.parametrize(
+    ("path", "output"),
+    [
+        *[(path, None) for path in ("/api/embeddings", "/api/embed", "/v1/embeddings")],
+        *[(path, 10) for path in ("/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/audio/transcriptions")],
+    ],
+)
+def test_an_answer_without_a_report_is_estimated(path: str, output: int | None) -> None:
+    exchange = make_exchange("POST", path)
+    exchange.status, exchange.bytes_out = 200, 43
+    assert usage_of(exchange, Expected(100, 200)) == Usage(100, output, "estimated")
+
+
+@pytest.mark.parametrize("path", ["/api/show", "/api/pull", "/nothing"])
+def test_what_runs_no_model_costs_no_tokens(path: str) -> None:
+    exchange = make_exchange("POST", path)
+    exchange.status, exchange.bytes_out = 200, 43
+    assert usage_of(exchange, Expected()) is None
+
+
+def test_a_recording_counts_by_its_length() -> None:
+    assert expect_form(10 * AUDIO_BYTES_PER_TOKEN, Estimate(output=7)) == Expected(10, 17)
+    assert expect_form(10**9, Estimate(output=7, max=500)).total == 500

@@ -63,7 +63,8 @@ def test_formats_are_kept() -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [(None, None), (0, 0.0), (-1, -1.0), (1.5, 1.0), (0.9, 0.0), (-0.5, -1.0), ("5m", 300.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("-1s", -1.0),
+    [(None, None), (0, 0.0), (-1, -1.0), (1.5, 1.0), (0.9, 0.0), (-0.5, -1.0),
+     ("5m", 300.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("-1s", -1.0),
      ("0", 0.0), ("100ms", 0.1)],
 )  # fmt: skip
 def test_keep_alive(value: object, seconds: float | None) -> None:
