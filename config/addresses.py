@@ -17,6 +17,7 @@ _PORT: Final = re.compile("[0-9]{1,5}")
 _HOST_AND_PORT: Final = re.compile(rf"{_HOST.pattern}(:[0-9]+)?")
 _LISTEN: Final = r"(unix:/.+|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})"
 _URL: Final = r"(unix:/.+|https?://.+)"
+_A_URL: Final = "expected a URL like http://127.0.0.1:11434"
 _PERMISSIONS: Final = re.compile("0[0-7]{3}")
 
 
@@ -29,8 +30,10 @@ class Address:
     path: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: object) -> Self:
         """Read ``127.0.0.1:11435``, ``[::1]:11435``, ``localhost:0`` or ``unix:/run/x.sock``; raises Mistake."""
+        if not isinstance(text, str) or text.isdecimal():
+            raise Mistake("expected host:port or unix:/path", f"write 127.0.0.1:{text}" if _is_port(text) else None)
         if text.startswith("unix:/") and "\0" not in text:
             return cls(path=text.removeprefix("unix:"))
         host, colon, port = text.rpartition(":")
@@ -60,7 +63,9 @@ class Address:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _text(lambda text, _: cls.parse(text))
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json")
+        )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -79,8 +84,10 @@ class Url(str):
     shown: str
 
     @classmethod
-    def parse(cls, text: str, shown: str | None = None) -> Self:
+    def parse(cls, text: object, shown: str | None = None) -> Self:
         """Read a URL; raises Mistake."""
+        if not isinstance(text, str) or text.isdecimal():
+            raise Mistake(_A_URL, f"write http://127.0.0.1:{text}" if _is_port(text) else None)
         if not (text.startswith("unix:/") and "\0" not in text):
             _check_url(text)
         url = cls(text.rstrip("/"))
@@ -99,7 +106,10 @@ class Url(str):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _text(lambda text, info: cls.parse(text, Context.of(info).shown.get(text)))
+        return core_schema.with_info_plain_validator_function(
+            lambda text, info: cls.parse(text, Context.of(info).shown.get(text) if isinstance(text, str) else None),
+            serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json"),
+        )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -112,24 +122,30 @@ class Url(str):
 
 
 def _check_url(text: str) -> None:
-    expected = "expected a URL like http://127.0.0.1:11434"
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise Mistake(expected) from None
+        raise Mistake(_A_URL) from None
     if parts.scheme not in ("http", "https"):
-        raise Mistake(expected, f"write http://{text}" if _HOST_AND_PORT.fullmatch(text) else None)
+        raise Mistake(_A_URL, f"write http://{text}" if _HOST_AND_PORT.fullmatch(text) else None)
     if "@" in parts.netloc:
         raise Mistake("a backend's URL holds no user and password", "set headers: {Authorization: …}")
     if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in text or "#" in text:
         raise Mistake("a backend's URL ends after the port", f"write {_origin(parts)}")
     if not _is_host(parts.netloc.removesuffix(f":{port}")):
-        raise Mistake(expected)
+        raise Mistake(_A_URL)
 
 
 def _origin(parts: SplitResult) -> str:
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_port(value: object) -> bool:
+    """Tell whether a number, as such or as text, can be a port that somebody wants to listen on."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return False
+    return _PORT.fullmatch(str(value)) is not None and 0 < int(value) <= 65535
 
 
 def _is_host(text: str) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from config.addresses import Url
 from config.model import Model, Name
 from config.problems import Mistakes, Path
-from proxy.units import ConfigFile, Duration, Mistake, Percent, Secret
+from proxy.units import ConfigFile, Duration, DurationOrZero, Least, Mistake, Percent, Secret
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS: Final = frozenset(
@@ -29,6 +29,8 @@ _OURS: Final = frozenset(
 )
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Patience = Annotated[Duration, Least("10ms")]
+"""With less, no host would ever answer in time."""
 
 
 class BackendTls(Model):
@@ -90,26 +92,26 @@ class Backend(Model):
 class Timeouts(Model):
     """How long each part of a request to a backend may take. Each names itself in the error and the log."""
 
-    connect: Duration = 2.0
+    connect: Patience = 2.0
     """Until a connection, with TLS, is made."""
-    load: Duration | None = None
+    load: Patience | None = None
     """Until the first byte where the model has yet to be loaded; `first_byte` where left out."""
-    first_byte: Duration = 600.0
+    first_byte: Patience = 600.0
     """From the request until the first byte of the answer."""
-    idle: Duration = 120.0
+    idle: Patience = 120.0
     """Between two chunks of a streamed answer."""
-    write: Duration = 30.0
+    write: Patience = 30.0
     """Until the backend takes the next part of a request body."""
-    total: Duration = 3600.0
+    total: Annotated[Duration, Least("100ms")] = 3600.0
     """For the whole answer."""
 
 
 class Health(Model):
     """Active probes of the backends."""
 
-    every: Duration = 5.0
+    every: Annotated[Duration, Least("50ms")] = 5.0
     """How often each backend is asked; spread at random."""
-    timeout: Duration = 2.0
+    timeout: Patience = 2.0
     """How long its answer may take."""
     down_after: Positive = 3
     """Failed probes in a row that make a backend down."""
@@ -122,14 +124,14 @@ class Eject(Model):
 
     after: Positive = 5
     """Failures in a row that eject a backend."""
-    for_: Annotated[Duration, Field(alias="for")] = 30.0
+    for_: Annotated[Duration, Least("100ms"), Field(alias="for")] = 30.0
     """For how long, the first time; it grows while the failures go on."""
-    longest: Duration = 600.0
+    longest: Annotated[Duration, Least("100ms")] = 600.0
     """The longest it may grow to."""
     at_most: Percent = 0.5
-    """The share of the backends that may be out at once."""
-    ramp: Duration = 10.0
-    """How long a backend that comes back takes to get its full share again."""
+    """The share of the backends that may be out at once; `0%`: none is ever ejected."""
+    ramp: DurationOrZero = 10.0
+    """How long a backend that comes back takes to get its full share again; `0s`: it gets it at once."""
 
 
 class Pool(Model):
@@ -142,9 +144,11 @@ class Pool(Model):
     )
     """What decides between backends that have the model, the most important first."""
     spread_after: Annotated[int, Field(ge=0, le=100_000)] = 4
-    """Requests that may wait for a model where it is warm; when more do, it is loaded on another backend too."""
-    grace: Duration = 0.5
-    """How long a slot is held back when its client left before the first token: the runner notices only then."""
+    """Requests that may wait for a model where it is warm; when more do, it is loaded on another backend too. With
+    `0` it is as soon as one waits."""
+    grace: DurationOrZero = 0.5
+    """How long a slot is held back when its client left before the first token: the runner notices only then. `0s`
+    gives it to the next one at once."""
     timeouts: Timeouts = Timeouts()
     """How long each part of a request may take."""
     health: Health = Health()

@@ -159,12 +159,14 @@ def _flaws(error: ErrorDetails, node: Node, schema: describe.Schema) -> Iterator
 
 
 def _counted_wrong(error: ErrorDetails, target: Node) -> bool:
-    """Tell whether pydantic calls a list too short only because it did not count the items it refused."""
-    return (
-        error["type"] == "too_short"
-        and isinstance(target.value, list)
-        and len(target.value) >= error["ctx"]["min_length"]
-    )
+    """Tell whether pydantic calls a list too short only because it did not count the items it refused.
+
+    A single value that stands for a list is one item.
+    """
+    if error["type"] != "too_short":
+        return False
+    items = len(target.value) if isinstance(target.value, list | dict) else 1
+    return bool(items >= error["ctx"]["min_length"])
 
 
 def _unknown(parent: Node, path: Path, schema: describe.Schema) -> _Flaw:

@@ -11,7 +11,7 @@ from config.backends import Backend, Pool, distinct
 from config.entries import Entry
 from config.model import Model, as_tuple, check_name
 from config.problems import Mistakes, Path
-from proxy.units import ConfigFile, Duration, Mistake, Secret, Size
+from proxy.units import ConfigFile, Duration, DurationOrZero, Least, Mistake, Secret, Size
 
 STORES: Final = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://", "valkey://")
 
@@ -34,20 +34,20 @@ class Head(Model):
     """The request line and the headers together; beyond it 431."""
     fields: Annotated[int, Field(ge=8, le=1000)] = 100
     """The number of headers; beyond it 431."""
-    deadline: Annotated[Duration, Field(gt=0)] = 10.0
+    deadline: Annotated[Duration, Least("100ms")] = 10.0
     """For the whole head to arrive; beyond it 408."""
 
 
 class Body(Model):
     """The memory that request bodies may take, and the time."""
 
-    each: Annotated[Size, Field(gt=0)] = 64 * 2**20
+    each: Annotated[Size, Least("1KiB")] = 64 * 2**20
     """The largest single body that is read; beyond it 413."""
-    total: Annotated[Size, Field(gt=0)] = 512 * 2**20
+    total: Annotated[Size, Least("1KiB")] = 512 * 2**20
     """All bodies held at once; beyond it 503, before reading."""
-    timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    timeout: Annotated[Duration, Least("100ms")] = 30.0
     """How long a client may send nothing of a body, give or take a factor of two; beyond it 408."""
-    rate: Annotated[Size, Field(gt=0)] = 16 * 2**10
+    rate: Size = 16 * 2**10
     """Bytes a second that a body must bring, on average, once `timeout` is over; below it 408. Blobs may be slower."""
 
     @model_validator(mode="after")
@@ -64,12 +64,12 @@ class Server(Model):
     """Bounds on request heads."""
     body: Body = Body()
     """Bounds on request bodies."""
-    write: Annotated[Duration, Field(gt=0)] = 30.0
+    write: Annotated[Duration, Least("100ms")] = 30.0
     """How long a client may take nothing of its answer."""
-    keep_alive: Duration = 75.0
+    keep_alive: Annotated[Duration, Least("100ms")] = 75.0
     """How long a connection may wait for its next request."""
-    shutdown: Duration = 30.0
-    """How long running streams may go on after SIGTERM."""
+    shutdown: DurationOrZero = 30.0
+    """How long running streams may go on after SIGTERM; `0s` ends them at once."""
     unix_mode: Annotated[int, Permissions()] = 0o660
     """Permissions of the unix sockets that are listened on."""
 

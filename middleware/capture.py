@@ -17,7 +17,7 @@ from proxy.lines import FormatName, make_logger
 from proxy.services import Clock, LogSink
 from proxy.units import Size
 
-Bound = Annotated[Size, Field(gt=0, le=8 * 1024)]
+Bound = Annotated[Size, Field(le=8 * 1024)]
 
 MARGIN: Final = 1024
 """Characters gathered beyond a bound, so that what is masked is seen before it is cut in two."""

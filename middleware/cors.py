@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from starlette.middleware.cors import CORSMiddleware
 
 from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.units import Duration
+from proxy.units import DurationOrZero
 
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 """The methods of Ollama's routes."""
@@ -20,7 +20,7 @@ class Cors:
         headers: request headers beyond the harmless ones that callers may send; `*` is every header.
         expose: response headers that scripts may read.
         credentials: whether browsers may send cookies.
-        max_age: how long a browser may remember the answer to a preflight request.
+        max_age: how long a browser may remember the answer to a preflight request; with `0s` it asks every time.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Cors:
         headers: Sequence[str] = ("*",),
         expose: Sequence[str] = ("x-request-id", "retry-after"),
         credentials: bool = False,
-        max_age: Duration = 600.0,
+        max_age: DurationOrZero = 600.0,
     ) -> None:
         if not origins and origin_regex is None:
             raise ValueError("cors needs origins or origin_regex")

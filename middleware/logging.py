@@ -38,7 +38,8 @@ class Logging:
         format: `json` for machines, `console` for people, `ecs` and `otel` for machines that want the names of
             Elastic's Common Schema or of OpenTelemetry.
         levels: the level of a line by the request's outcome, where it shall differ from the default.
-        sample: route to the share of its completed requests that is logged, for health checks: `{"/": 0.01}`.
+        sample: route to the share of its completed requests that is logged, for health checks: `{"/": 0.01}`; `0`
+            for none.
             Requests that did not complete are always logged.
     """
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from proxy.units import Duration, format_duration
+from proxy.units import DurationOrZero, format_duration
 
 T = TypeVar("T")
 
@@ -103,7 +103,7 @@ class Rule(BaseModel, Generic[T]):
         return str(bound)
 
 
-class Lifetime(Rule[Duration | Literal["forever"]]):
+class Lifetime(Rule[DurationOrZero | Literal["forever"]]):
     """What may be asked for, in durations."""
 
     def _shown(self, bound: Any) -> str:

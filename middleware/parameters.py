@@ -88,7 +88,7 @@ class Parameters:
         num_ctx: size of the context, tokens. Another size than the loaded one makes Ollama reload the model.
         num_predict: length of the reply, tokens (``max_tokens``, ``max_output_tokens``). A `max` also holds for
             requests that ask for no bound.
-        keep_alive: how long the model stays in memory afterwards, a duration or ``forever``.
+        keep_alive: how long the model stays in memory afterwards, a duration or ``forever``; `0s` unloads it at once.
         temperature: how freely tokens are chosen.
         top_p: the share of probability that tokens are chosen from.
         top_k: the number of tokens that are chosen from.

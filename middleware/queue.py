@@ -34,8 +34,10 @@ class Queue:
     Without `slots` at a backend there is nothing to wait for.
 
     Args:
-        depth: requests that may wait in all. When it is reached, one of the tenant with the most waiters gives way.
-        depth_per_tenant: requests of one tenant that may wait; as many as there is room for where left out.
+        depth: requests that may wait in all; with `0` none may. When it is reached, one of the tenant with the most
+            waiters gives way.
+        depth_per_tenant: requests of one tenant that may wait, `0` for none; as many as there is room for where left
+            out.
         wait: how long a request may wait. A client may shorten it by `X-Request-Timeout`: the time, in seconds or like
             `500ms`, within which it needs the whole answer.
         weight: the tenant's share of the slots, compared to the others'.

@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from math import ceil
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from middleware.quota.estimate import Expected, expect, expect_form, usage_of, used
 from middleware.quota.headers import announce, duration
@@ -59,7 +61,7 @@ class RateLimit:
         estimate: Estimate = Estimate(),  # noqa: B008
         routes: frozenset[RouteClass] = frozenset({"inference"}),
         on_store_failure: OnStoreFailure = "local",
-        local_share: Percent = 0.5,
+        local_share: Annotated[Percent, Field(gt=0)] = 0.5,
     ) -> None:
         # Constructed, not validated: the options were, and are values by now.
         own = Limit.model_construct(

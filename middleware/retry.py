@@ -23,7 +23,7 @@ from proxy.explain import Explanation
 from proxy.models import ModelName
 from proxy.routes import Route
 from proxy.services import Backends, RetryBudget
-from proxy.units import Duration, Percent
+from proxy.units import Duration, DurationOrZero, Least, Percent
 
 log = structlog.get_logger("ollama_proxy.retry")
 
@@ -35,8 +35,8 @@ class Backoff(BaseModel):
 
     model_config = _FROZEN
 
-    base: Annotated[Duration, Field(description="The longest wait before the first retry.")] = 0.2
-    max: Annotated[Duration, Field(description="The longest wait before any retry.")] = 5.0
+    base: Annotated[DurationOrZero, Field(description="The longest wait before the first retry; `0s` for none.")] = 0.2
+    max: Annotated[DurationOrZero, Field(description="The longest wait before any retry; `0s` for none.")] = 5.0
 
     def delay(self, retries: int) -> float:
         """Return the seconds to wait before retry number `retries` (from 1), with full jitter."""
@@ -48,7 +48,7 @@ class Hedge(BaseModel):
 
     model_config = _FROZEN
 
-    after: Annotated[Duration, Field(gt=0, description="How long the first backend may take to answer.")]
+    after: Annotated[Duration, Field(description="How long the first backend may take to answer.")]
 
 
 class Retry:
@@ -56,7 +56,8 @@ class Retry:
 
     Args:
         attempts: how many times a request is tried for a model in all, the first time included.
-        budget: retries allowed, as a share of all requests of this process, so that a dead pool is not hammered.
+        budget: retries allowed, as a share of all requests of this process, so that a dead pool is not hammered;
+            `0%`: none.
         backoff: how long to wait where no other backend is left; `{base: 200ms, max: 5s}`.
         first_byte: how long one try may take to its first byte while another backend is left to try; as long as
             `pool.timeouts.first_byte` where left out. A model that has yet to be loaded gets its time.
@@ -75,7 +76,7 @@ class Retry:
         attempts: Annotated[int, Field(ge=1, le=10)] = 3,
         budget: Percent = 0.2,
         backoff: Backoff = Backoff(),  # noqa: B008 (it is frozen)
-        first_byte: Annotated[Duration, Field(gt=0)] | None = None,
+        first_byte: Annotated[Duration, Least("10ms")] | None = None,
         fallback: Mapping[str, list[str]] | None = None,
         hedge: Hedge | None = None,
     ) -> None:

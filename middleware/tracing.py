@@ -25,7 +25,7 @@ class Tracing:
         endpoint: where traces go, with its path.
         headers: sent along, for example a key of the collector's.
         service: what the proxy is called in traces.
-        sample: the share of traces that is recorded.
+        sample: the share of traces that is recorded; `0%`: none.
         inherit: continue the trace that a caller names (W3C `traceparent`). A caller may leave its trace out, but not
             have more recorded than `sample` says.
         propagate: tell the backend of the trace, by the same header. Where it is off the caller's goes no further.

@@ -1,8 +1,8 @@
 """The engine of ollama-proxy: what serves, routes and relays.
 
-The kernel (``asgi``, ``units``, ``errors``, ``routes``, ``models``, ``blobs``, ``jsontext``, ``multipart``,
-``content``, ``naming``, ``body``, ``exchange``, ``quotas``, ``services``, ``dialects``, ``lines``, ``explain``,
-``genai``, ``address``) is what plugins import; it imports nothing else of ours.
+The kernel (``asgi``, ``unit_hints``, ``units``, ``errors``, ``routes``, ``models``, ``blobs``, ``jsontext``,
+``multipart``, ``content``, ``naming``, ``body``, ``exchange``, ``quotas``, ``services``, ``dialects``, ``lines``,
+``explain``, ``genai``, ``address``) is what plugins import; it imports nothing else of ours.
 """
 
 from typing import Final

@@ -3,11 +3,16 @@
 Each is an annotation for a setting or a plugin's option. What stands in the file is text with its unit (``30s``,
 ``64KiB``, ``20%``, ``60/minute``); what the code gets is a plain number in the base unit (seconds, bytes, 0 to 1), so
 that nothing is converted while requests run. A number without its unit is refused: nobody remembers which one it was.
+
+Nothing is not a duration: ``0s`` is refused, wherever it stands, for some would take it for *never* and others for *at
+once*. Where it has a meaning that the option's documentation tells, the type is `DurationOrZero`. `Least` says what
+else is too little. There is no word for never either; a long time does.
 """
 
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -17,17 +22,22 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr, Vali
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticSerializationUnexpectedValue, core_schema
 
+from proxy import unit_hints
+
 __all__ = [
     "ConfigFile",
     "ConfigPath",
     "Context",
     "Duration",
+    "DurationOrZero",
+    "Least",
     "Mistake",
     "Percent",
     "PolicyName",
     "Rate",
     "Secret",
     "Size",
+    "SizeOrZero",
     "format_duration",
     "format_percent",
     "format_size",
@@ -104,16 +114,50 @@ _PERCENT: Final = re.compile(r"(100(?:\.0{1,9})?|[0-9]{1,2}(?:\.[0-9]{1,9})?)%")
 _RATE: Final = re.compile(rf"([1-9][0-9]{{0,14}})/(second|minute|hour|day|month|{_NUMBER}(?:ms|s|m|h|d))")
 
 
+_A_DURATION: Final = "expected a duration like 250ms, 30s, 10m, 1h or 7d"
+_SHORTEST: Final = 0.001
+_LONGEST: Final = 36500 * 86400.0
+"""Seconds; beyond it an event loop's timer overflows."""
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def parse_duration(value: object) -> float:
-    """``250ms`` ``30s`` ``10m`` ``1.5h`` ``7d`` → seconds; raises Mistake."""
+def _misread(value: object, message: str, hint: str | None, read: Callable[[object], object]) -> Mistake:
+    """Return the mistake of a `value` that is written otherwise; without a hint that `read` would refuse next."""
+    for wanted in re.findall(r"(?:write|or) ([0-9][^ ,]*)", hint or ""):
+        try:
+            hint = None if wanted == value or read(wanted) is None else hint
+        except Mistake:
+            hint = None
+    return Mistake(message, hint)
+
+
+def parse_duration(value: object, read: Callable[[object], object] | None = None) -> float:
+    """``250ms`` ``30s`` ``10m`` ``1.5h`` ``7d`` → seconds; raises Mistake, with a hint that `read` (or this) takes."""
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         return float(Decimal(match[1]) * _SECONDS[match[2]])
-    hint = f"write {value}s for seconds" if _is_number(value) else None
-    raise Mistake("expected a duration like 250ms, 30s, 10m, 1h or 7d", hint)
+    hint = unit_hints.duration(value)
+    raise _misread(value, _A_DURATION, hint, read or parse_duration)
+
+
+def parse_time(value: object) -> float:
+    """Read a duration from a millisecond to a hundred years → seconds; raises Mistake."""
+    if not (isinstance(value, str) and _DURATION.fullmatch(value)):
+        raise _misread(value, _A_DURATION, unit_hints.duration(value, zero=False), parse_time)
+    seconds = parse_duration(value)
+    if not seconds:
+        raise Mistake("expected more than 0s", unit_hints.NEVER)
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise Mistake(f"expected from {format_duration(_SHORTEST)} to {format_duration(_LONGEST)}")
+    return seconds
+
+
+def parse_time_or_zero(value: object) -> float:
+    """Read a duration as `parse_time` does, or ``0s``; raises Mistake."""
+    seconds = parse_duration(value, parse_time_or_zero)
+    return parse_time(value) if seconds else seconds
 
 
 def format_duration(seconds: float) -> str:
@@ -125,14 +169,22 @@ def format_duration(seconds: float) -> str:
     return f"{exact / _SECONDS['ms']:f}ms" if exact else "0s"
 
 
-def parse_size(value: object) -> int:
-    """``512B`` ``64KiB`` ``10MB`` ``1.5GiB`` → bytes; raises Mistake."""
+def parse_size(value: object, read: Callable[[object], object] | None = None) -> int:
+    """``512B`` ``64KiB`` ``10MB`` ``1.5GiB`` → bytes; raises Mistake, with a hint that `read` takes (or else this)."""
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         exact = Decimal(match[1]) * _BYTES[match[2]]
         if exact == int(exact):
             return int(exact)
-    hint = f"write {value}B for bytes" if _is_number(value) else None
-    raise Mistake("expected a size like 512B, 64KiB or 10MB", hint)
+    hint = unit_hints.size(value)
+    raise _misread(value, "expected a size like 512B, 64KiB or 10MB", hint, read or parse_size)
+
+
+def parse_amount(value: object) -> int:
+    """Read a size of a byte or more; raises Mistake."""
+    size = parse_size(value, parse_amount)
+    if not size:
+        raise Mistake("expected more than 0B")
+    return size
 
 
 def format_size(size: int) -> str:
@@ -146,8 +198,12 @@ def parse_percent(value: object) -> float:
     if isinstance(value, str) and (match := _PERCENT.fullmatch(value)):
         return float(Decimal(match[1]) / 100)
     hint = None
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value.strip().removesuffix("%").strip() or "x") / (100 if "%" in value else 1)
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100:
-        hint = f"write {format_percent(value if value <= 1 else value / 100)}"
+        share = format_percent(value if value <= 1 else value / 100)
+        hint = f"write {share}" if _PERCENT.fullmatch(share) else None
     raise Mistake("expected a share from 0% to 100%, like 20%", hint)
 
 
@@ -177,12 +233,8 @@ class Rate:
             per = _PERIODS.get(match[2]) or parse_duration(match[2])
             if per > 0:
                 return cls(int(match[1]), per, value)
-        hint = None
-        if _is_number(value):
-            hint = f"write {value}/minute, or another period"
-        elif isinstance(value, str) and (words := re.fullmatch(r"(\d+) ?(?:per|a|/) ?([a-z]+?)s?", value)):
-            hint = f"write {words[1]}/{words[2]}" if words[2] in _PERIODS else None
-        raise Mistake("expected a rate like 60/minute", hint)
+        hint = unit_hints.rate(value)
+        raise _misread(value, "expected a rate like 60/minute", hint, cls.parse)
 
     @property
     def calendar(self) -> Literal["day", "month"] | None:
@@ -236,12 +288,37 @@ class _Unit:
         return _described(self.title, self.pattern, list(self.examples))
 
 
-Duration = Annotated[
-    float, _Unit("a duration", parse_duration, format_duration, _DURATION, ("250ms", "30s", "10m", "1h", "7d"))
-]
-"""Seconds."""
-Size = Annotated[int, _Unit("a size", parse_size, format_size, _SIZE, ("64KiB", "10MB"))]
-"""Bytes."""
+@dataclass(frozen=True, slots=True)
+class Least:
+    """Annotation of a duration or size: what is less would hurt the proxy, a host or every caller.
+
+    Attributes:
+        text: the least that is taken, as it stands in the policy file.
+    """
+
+    text: str
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        least = parse_size(self.text) if _SIZE.fullmatch(self.text) else parse_duration(self.text)
+
+        def check(value: float) -> float:
+            if value < least:
+                raise Mistake(f"expected at least {self.text}")
+            return value
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+
+_TIMES: Final = ("250ms", "30s", "10m", "1h", "7d")
+_SIZES: Final = ("64KiB", "10MB")
+Duration = Annotated[float, _Unit("a duration", parse_time, format_duration, _DURATION, _TIMES)]
+"""Seconds, never 0."""
+DurationOrZero = Annotated[float, _Unit("a duration", parse_time_or_zero, format_duration, _DURATION, ("0s", *_TIMES))]
+"""Seconds; 0 has a meaning of its own, which the option's documentation tells with the word ``0s``."""
+Size = Annotated[int, _Unit("a size", parse_amount, format_size, _SIZE, _SIZES)]
+"""Bytes, never 0."""
+SizeOrZero = Annotated[int, _Unit("a size", parse_size, format_size, _SIZE, ("0B", *_SIZES))]
+"""Bytes; 0 has a meaning of its own, which the option's documentation tells with the word ``0B``."""
 Percent = Annotated[float, _Unit("a share", parse_percent, format_percent, _PERCENT, ("20%",))]
 """A share from 0 to 1."""
 

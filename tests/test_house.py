@@ -18,8 +18,8 @@ PACKAGES = ("proxy", "middleware", "config")
 KERNEL = frozenset(
     f"proxy.{name}"
     for name in (
-        "asgi", "units", "errors", "routes", "models", "blobs", "jsontext", "multipart", "content", "naming", "body",
-        "exchange", "quotas", "services", "dialects", "lines", "explain", "genai",
+        "asgi", "unit_hints", "units", "errors", "routes", "models", "blobs", "jsontext", "multipart", "content",
+        "naming", "body", "exchange", "quotas", "services", "dialects", "lines", "explain", "genai",
         "address",
     )
 )  # fmt: skip

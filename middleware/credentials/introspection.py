@@ -14,7 +14,7 @@ from middleware.credentials.claims import ClaimMap, ClaimOptions
 from middleware.credentials.fetch import FetchError, check_url, tls_context
 from middleware.credentials.flight import SingleFlight
 from proxy.services import Clock
-from proxy.units import ConfigFile, Duration, Secret
+from proxy.units import ConfigFile, Duration, DurationOrZero, Secret
 
 REMEMBERED: Final = 4096
 """Active tokens, and as many inactive ones."""
@@ -40,12 +40,12 @@ class IntrospectionOptions(ClaimOptions):
     """The exact `iss` that an answer must have."""
     audience: str | list[str] | None = None
     """`aud` must name this, or one of these."""
-    leeway: Duration = 30.0
-    """How far clocks may differ."""
+    leeway: DurationOrZero = 30.0
+    """How far clocks may differ; `0s`: not at all."""
     timeout: Duration = 5.0
     """How long the provider may take to answer."""
-    cache: Duration = 60.0
-    """How long an active token is taken as active, at most until its `exp`."""
+    cache: DurationOrZero = 60.0
+    """How long an active token is taken as active, at most until its `exp`; `0s` asks every time."""
     cache_inactive: Duration = 10.0
     """How long an inactive one is taken as inactive."""
     ca: ConfigFile | None = None

@@ -7,7 +7,7 @@ from middleware.credentials.fetch import Fetcher, check_url, tls_context
 from middleware.credentials.key_sources import FixedKeys, KeySource, RemoteKeys
 from middleware.credentials.public_keys import import_text
 from proxy.services import Clock, Keepsakes
-from proxy.units import ConfigFile, Duration, Secret
+from proxy.units import ConfigFile, Duration, DurationOrZero, Secret
 
 Asymmetric = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448"
@@ -32,14 +32,14 @@ class JwtOptions(ClaimOptions):
     """Shared secret of HS256, 32 bytes or more, instead of keys."""
     types: tuple[str, ...] = ("at+jwt", "JWT")
     """Accepted `typ` headers; a token may also have none."""
-    leeway: Duration = 30.0
-    """How far clocks may differ."""
+    leeway: DurationOrZero = 30.0
+    """How far clocks may differ; `0s`: not at all."""
     timeout: Duration = 5.0
     """How long the provider may take to answer."""
     cool_down: Duration = 30.0
     """Least time between fetches for unknown key ids."""
-    keep: Duration = 24 * 3600.0
-    """How long the last good keys count while the provider is down."""
+    keep: DurationOrZero = 24 * 3600.0
+    """How long the last good keys count while the provider is down; `0s`: not at all."""
     ca: ConfigFile | None = None
     """CA certificates for the provider, where the usual ones do not do."""
     plain_http: bool = False

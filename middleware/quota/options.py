@@ -37,6 +37,7 @@ class Estimate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     output: Annotated[int, Field(ge=0)] = 1024
-    """Tokens expected of an answer where the request sets no bound of its own (`num_predict`, `max_tokens`, …)."""
+    """Tokens expected of an answer where the request sets no bound of its own (`num_predict`, `max_tokens`, …); with
+    `0` nothing is reserved for it."""
     max: Annotated[int, Field(ge=1)] = 16384
     """No request reserves more."""

@@ -20,7 +20,7 @@ from proxy.commands.shapes import STATES, printable, seconds
 from proxy.errors import Outcome
 from proxy.lines import console_line
 from proxy.models import parse as parse_model
-from proxy.units import Mistake, parse_duration
+from proxy.units import parse_duration
 
 LOOK_EVERY: Final = 0.25
 """Seconds between two looks at a file that is followed."""
@@ -129,10 +129,10 @@ def _moment(text: str) -> str:
     """Return a point of time, or that long ago, as it would stand in a log line."""
     try:
         moment = datetime.fromtimestamp(time.time() - parse_duration(text), UTC)
-    except Mistake:
+    except (OverflowError, OSError, ValueError):  # a Mistake, or longer ago than there are dates
         try:
             moment = datetime.fromisoformat(text).astimezone(UTC)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise typer.BadParameter("expected 10m, 2h, or 2026-01-31T12:00:00Z", param_hint="--since") from None
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:23] + "Z"
 

@@ -43,7 +43,7 @@ allow_anonymous_network: on
 
 PROBLEMS = """\
 1:27: listen[1]: expected host:port or unix:/path, got ':80' (write 127.0.0.1:80, or 0.0.0.0:80 for everybody)
-1:34: listen[2]: expected text, got 5 (put it in quotes)
+1:34: listen[2]: expected host:port or unix:/path, got 5 (write 127.0.0.1:5)
 2:1: backend: unknown key 'backend' (did you mean 'backends'?)
 3:13: tls.cert: there is no such file
 3:28: tls.key: there is no such file
@@ -64,7 +64,7 @@ ${MISSING:-default})
 16:5: backends[3].name: is required
 18:22: pool.prefer[1]: expected 'resident', 'affinity' or 'least_busy', got 'leastbusy' (did you mean 'least_busy'?)
 19:23: pool.timeouts.connect: expected a duration like 250ms, 30s, 10m, 1h or 7d, got 2 (write 2s for seconds)
-19:32: pool.timeouts.idle: expected a duration like 250ms, 30s, 10m, 1h or 7d, got '2 minutes'
+19:32: pool.timeouts.idle: expected a duration like 250ms, 30s, 10m, 1h or 7d, got '2 minutes' (write 2m)
 19:55: pool.timeouts.first_byte: expected a duration like 250ms, 30s, 10m, 1h or 7d, got '${NUMBER}'
 20:11: pool.health: expected a mapping, got 5
 21:23: server.head.size: expected at least 1024, got '1B'

@@ -368,12 +368,12 @@ OPTION = (
 @given(OPTION, st.sampled_from([CHAT, V1_CHAT, RESPONSES, MESSAGES]))
 async def test_no_number_gets_an_endless_reply(value: float, path: str) -> None:
     name = {CHAT: "num_predict", RESPONSES: "max_output_tokens"}.get(path, "max_tokens")
-    document = {"options": {name: value}} if path == CHAT else {name: value}
+    document: dict[str, Any] = {"options": {name: value}} if path == CHAT else {name: value}
     try:
         changed = await change(parameters(num_predict={"max": 9}), path, document) or document
     except Refused:
         return
-    found = (changed["options"] if path == CHAT else changed)[name]
+    found: Any = (changed["options"] if path == CHAT else changed)[name]
     assert 1 <= int(found) <= 9
 
 

@@ -12,12 +12,15 @@ from proxy.units import (
     ConfigPath,
     Context,
     Duration,
+    DurationOrZero,
+    Least,
     Mistake,
     Percent,
     PolicyName,
     Rate,
     Secret,
     Size,
+    SizeOrZero,
     format_duration,
     format_percent,
     format_size,
@@ -209,6 +212,42 @@ def test_they_are_annotations_that_pydantic_reads_and_writes() -> None:
 def test_constraints_hold_for_the_number() -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 1024"):
         checked({"bound": "1023B"})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        (Duration, "1ms", 0.001),
+        (Duration, "0s", None),
+        (Duration, "0.0ms", None),
+        (Duration, "0.1ms", None),
+        (Duration, "36500d", 36500 * 86400.0),
+        (Duration, "36501d", None),
+        (Duration, 0, None),
+        (DurationOrZero, "0s", 0.0),
+        (DurationOrZero, "0ms", 0.0),
+        (DurationOrZero, "1s", 1.0),
+        (DurationOrZero, "0.1ms", None),
+        (DurationOrZero, "36501d", None),
+        (DurationOrZero, 0, None),
+        (Size, "1B", 1),
+        (Size, "0B", None),
+        (Size, "0KiB", None),
+        (SizeOrZero, "0B", 0),
+        (Annotated[Duration, Least("50ms")], "50ms", 0.05),
+        (Annotated[Duration, Least("50ms")], "49ms", None),
+        (Annotated[Size, Least("1KiB")], "1KiB", 1024),
+        (Annotated[Size, Least("1KiB")], "1023B", None),
+    ],
+)
+def test_nothing_and_next_to_nothing(annotation: Any, text: object, value: float | None) -> None:
+    adapter = TypeAdapter[Any](annotation)
+    if value is None:
+        with pytest.raises(ValidationError, match="expected"):
+            adapter.validate_json(json.dumps(text))
+    else:
+        assert adapter.validate_json(json.dumps(text)) == value
+        assert adapter.dump_json(value)
 
 
 def test_relative_paths_start_in_the_folder_of_the_policy_file(tmp_path: Path) -> None:
