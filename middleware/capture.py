@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from middleware.caller_text import model_of
 from middleware.dialogue import Listener, prompt_of
 from middleware.redaction import Kind, Redaction
 from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -81,7 +82,7 @@ class Capture:
             identity=exchange.identity,
             tenant=exchange.tenant,
             policy=exchange.policy,
-            model=exchange.model.short if exchange.model is not None else None,
+            model=model_of(exchange),
             outcome=exchange.outcome,
             prompt=prompt,
             answer=answer,

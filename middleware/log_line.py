@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from middleware.caller_text import masked_error, masked_text, model_of
 from proxy.asgi import header
 from proxy.errors import Refused
 from proxy.exchange import Exchange
@@ -35,11 +36,6 @@ def _text(value: str | None) -> str | None:
     return clip(value, 256) if value else None
 
 
-def _model(exchange: Exchange) -> str | None:
-    model = exchange.model
-    return _text(model.short) if model is not None else None
-
-
 def _route(exchange: Exchange) -> str | None:
     route = exchange.route
     return route.path if route is not None else None
@@ -51,7 +47,7 @@ def _path(exchange: Exchange) -> str | None:
 
 def _user_agent(exchange: Exchange) -> str | None:
     value = header(exchange.scope["headers"], b"user-agent")
-    return clip(value.decode("latin-1"), 256) if value else None
+    return masked_text(value.decode("latin-1")) if value else None
 
 
 def _plugin(exchange: Exchange) -> str | None:
@@ -92,16 +88,16 @@ FIELDS: Final = (
         "The caller's address; the forwarded one behind a trusted proxy.",
         lambda x: x.client,
     ),
-    Field("user_agent", "string", "The User-Agent header, at most 256 characters.", _user_agent),
-    Field("method", "string", "The request's method.", lambda x: _text(x.scope["method"])),
+    Field("user_agent", "string", "The User-Agent header, at most 256 characters, secrets as `***`.", _user_agent),
+    Field("method", "string", "The request's method.", lambda x: masked_text(x.scope["method"])),
     Field("route", "string", "The route, by its pattern: `/api/chat`, `/v1/models/{model}`.", _route),
     Field("path", "string", "The path where no route has it: shortened, without query, secrets as `***`.", _path),
-    Field("model", "string", "The model, by its short canonical name.", _model),
+    Field("model", "string", "The model, by its short canonical name.", model_of),
     Field(
         "model_asked",
         "string",
         "The model that was asked for, where `retry` put another in its place.",
-        lambda x: x.asked and _text(x.asked.short),
+        lambda x: x.asked and masked_text(x.asked.short),
     ),
     Field("backend", "string", "The backend that was tried last.", lambda x: x.backend),
     Field("attempts", "integer", "How many times the request was sent to a backend.", lambda x: x.attempts),
@@ -110,7 +106,7 @@ FIELDS: Final = (
     Field("status", "integer", "The status of the answer; null where the client left before it.", lambda x: x.status),
     Field("outcome", "string", "How the request ended.", lambda x: x.outcome),
     Field("error_code", "string", "The error's stable name.", lambda x: x.error and _text(x.error.code)),
-    Field("error", "string", "The error in a sentence.", lambda x: x.error and clip(x.error.message, 512)),
+    Field("error", "string", "The error in a sentence.", lambda x: x.error and masked_error(x.error.message)),
     Field("error_plugin", "string", "The plugin that refused the request, by its name in the policy file.", _plugin),
     Field("queue_ms", "number", "Milliseconds in the queue.", lambda x: round(x.queued * 1000, 3)),
     Field(

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
+from middleware.caller_text import masked_error, masked_text
 from middleware.retrying.fallback import Fallbacks, stand_in, withdraw
 from middleware.retrying.hedge import hedged
 from middleware.retrying.verdicts import Verdict, most_telling, verdict
@@ -158,7 +159,9 @@ class Retry:
             exchange.gave_up = "budget_spent"
         else:
             delay = 0.0 if untried else self._backoff.delay(len(errors))
-            log.info("retry", request_id=exchange.id, backend=error.backend, error=error.message, delay_s=delay)
+            log.info(
+                "retry", request_id=exchange.id, backend=error.backend, error=masked_error(error.message), delay_s=delay
+            )
             return delay
         return None
 
@@ -175,7 +178,9 @@ class Retry:
             if not await stand_in(exchange, other):
                 return False
             exchange.gave_up = None
-            log.info("fallback", request_id=exchange.id, model_asked=asked and asked.short, model=other.short)
+            log.info(
+                "fallback", request_id=exchange.id, model_asked=asked and masked_text(asked.short), model=other.short
+            )
             return True
         return False
 

@@ -19,12 +19,12 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
+from middleware.caller_text import masked_error, masked_text, model_of
 from middleware.log_line import masked
 from proxy.asgi import Header, Scope, header
 from proxy.errors import Outcome, Refused
 from proxy.exchange import Attempt, Exchange
 from proxy.genai import PROVIDER, operation_of
-from proxy.lines import clip
 
 _W3C: Final = TraceContextTextMapPropagator()
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -61,7 +61,9 @@ def finish(tracer: Tracer, span: Span, exchange: Exchange) -> None:
     if span.is_recording():
         span.set_attributes(_present(_of_request(exchange)))
         if exchange.outcome in _FAILED:
-            span.set_status(StatusCode.ERROR, exchange.error.message if exchange.error is not None else None)
+            span.set_status(
+                StatusCode.ERROR, masked_error(exchange.error.message) if exchange.error is not None else None
+            )
         within = set_span_in_context(span, Context())
         if exchange.queued:
             left = min((attempt.began for attempt in exchange.history), default=ended_at)
@@ -94,14 +96,14 @@ def _attempt(
     *,
     answered: bool,
 ) -> None:
-    operation, model = operation_of(exchange.route), exchange.model
-    name = f"{operation} {model.short}" if operation and model else exchange.scope["method"]
+    operation, model = operation_of(exchange.route), model_of(exchange)
+    name = f"{operation} {model}" if operation and model else masked_text(exchange.scope["method"])
     attributes: Attributes = {"ollama_proxy.backend": attempt.backend, "ollama_proxy.cold": attempt.cold}
     if operation is not None:
         attributes |= {
             "gen_ai.operation.name": operation,
             "gen_ai.provider.name": PROVIDER,
-            "gen_ai.request.model": model.short if model else None,
+            "gen_ai.request.model": model,
             "gen_ai.request.stream": exchange.stream,
         }
         if answered:
@@ -129,7 +131,7 @@ def _of_request(exchange: Exchange) -> Attributes:
         "http.request.body.size": exchange.bytes_in,
         "http.response.body.size": exchange.bytes_out,
         "client.address": exchange.client,
-        "user_agent.original": clip(agent.decode("latin-1"), 256) if agent else None,
+        "user_agent.original": masked_text(agent.decode("latin-1")) if agent else None,
         "error.type": error.code if error is not None else None,
         "user.name": exchange.identity,
         "ollama_proxy.tenant": exchange.tenant,

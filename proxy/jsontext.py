@@ -47,6 +47,8 @@ CONTROL: Final = frozenset(
 )
 """The members that Ollama knows, as they are written; in any other spelling they are refused."""
 
+_LONGEST_KEY: Final = 24
+"""Characters of a member that no secret is as short as; of those that Ollama knows the longest has 21."""
 _OBJECTS: Final = ("options", "reasoning", "thinking", "output_config")
 """Members that are objects whose own members are control keys too."""
 
@@ -208,7 +210,9 @@ def _next(text: str, position: int) -> int:
 
 
 def _shown(key: str) -> str:
-    return key[:64].encode("ascii", "backslashreplace").decode()
+    """Return a key for an error; only its beginning where it may be a secret that got into the wrong place."""
+    whole = len(key) <= _LONGEST_KEY or fold(key) in CONTROL
+    return (key[:64] if whole else f"{key[:8]}…").encode("ascii", "backslashreplace").decode()
 
 
 _SCANNER: Final = json.JSONDecoder()

@@ -3,6 +3,7 @@
 from time import monotonic, time
 from typing import Final
 
+from middleware.caller_text import masked_error, masked_text, model_of
 from proxy.exchange import Exchange
 from proxy.lines import clip, stamp
 from proxy.ops.document import Phase, Request
@@ -33,7 +34,7 @@ class Facts:
         self.client = exchange.client
         self.method: str = exchange.scope["method"]
         self.route = exchange.route
-        self.model = exchange.model
+        self.model = model_of(exchange)
         self.backend = exchange.backend
         self.reason = exchange.reason
         self.attempts = exchange.attempts
@@ -73,9 +74,9 @@ def _told(facts: Facts, phase: Phase) -> Request:
         tenant=_clipped(facts.tenant),
         policy=facts.policy,
         client=facts.client,
-        method=facts.method[:16],
+        method=masked_text(facts.method, 16),
         route=None if facts.route is None else facts.route.path,
-        model=None if model is None else _clipped(model.short),
+        model=_clipped(model),
         backend=facts.backend,
         reason=facts.reason,
         attempts=facts.attempts,
@@ -92,7 +93,7 @@ def _told(facts: Facts, phase: Phase) -> Request:
         status=facts.status,
         outcome=facts.outcome if phase == "finished" else None,
         error_code=facts.error_code,
-        error=None if facts.error is None else clip(facts.error, 2 * LONGEST),
+        error=None if facts.error is None else masked_error(facts.error, 2 * LONGEST),
     )
 
 

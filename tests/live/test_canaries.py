@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -50,7 +51,21 @@ CANARIES = {
     "jwt claim": "canary-claim-3a4b",
     "collector": "canary-collector-5c6d",
     "baggage": "canary-baggage-7e8f",
+    # what looks like a credential, in places where the caller's own words are logged
+    "user agent": "sk-canary" + "Agent9f0a" * 4,
+    "user info in the user agent": "canary-ua-user:canary-ua-password",
+    "name of a model": "op_canaryModel1_" + "canary8b" * 5,
+    "name of a model in a path": "hf_canaryModel2" + "canary9c" * 5,
+    "key in the body": "sk-canaryMember" + "canary0d" * 5,
+    "name of a header": "sk-canaryfield" + "canary1e" * 5,
+    "host": "sk-canaryhost" + "canary2f" * 5,
+    "origin": "sk-canaryorigin" + "canary3a" * 5,
+    "method": "CANARYMETHOD" + "4B" * 20,
+    "user of basic": "op_canaryBasic1_" + "canary5c" * 5,
+    "deadline": "sk-canaryDeadline" + "canary6d" * 5,
 }
+SAID_BACK = {"name of a model", "name of a model in a path"}
+"""An answer may tell its caller which model there is not, as Ollama does."""
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": CANARIES["prompt"]}]}
 SECRETS = {"UPSTREAM_TOKEN": CANARIES["environment"], "REDIS_PASSWORD": CANARIES["redis"],
            "JWT_SECRET": CANARIES["jwt secret"], "OTLP_TOKEN": CANARIES["collector"]}  # fmt: skip
@@ -190,6 +205,7 @@ async def use_it(place: Place) -> list[int]:
     place.tokens += [place.key, token, token[:-4] + "AAAA"]
     query = f"?key={CANARIES['query']}"
     supposed = {"method": "POST", "path": f"/api/chat{query}", "as": token, "body": CHAT}
+    first = await misplaced(place, bearer)
     claimed = {"method": "POST", "path": "/api/chat", "claims": claims, "model": "llama3.2"}
     statuses = [
         await place.ask(
@@ -241,6 +257,34 @@ async def use_it(place: Place) -> list[int]:
     await client.read_head()
     client.hang_up()
     stall.release()
+    return statuses + first
+
+
+async def misplaced(place: Place, bearer: str) -> list[int]:
+    """Make requests with secrets where none belong: their places are logged, or repeated in an error."""
+    agent = f"tool/1.0 {CANARIES['user agent']} (+https://{CANARIES['user info in the user agent']}@example.com)"
+    model, member = CANARIES["name of a model"], CANARIES["key in the body"]
+    basic = b64encode(f"{CANARIES['user of basic']}:x".encode()).decode()
+    statuses = [
+        await place.ask("POST", "/api/chat", CHAT, authorization=bearer, user_agent=agent),
+        await place.ask("POST", "/api/chat", {**CHAT, "model": model}, authorization=bearer, user_agent=agent),
+        await place.ask("POST", "/v1/chat/completions", {**CHAT, "model": model}, authorization=bearer),
+        await place.ask("POST", "/api/show", {"model": model}, authorization=bearer),
+        await place.ask("GET", f"/v1/models/{CANARIES['name of a model in a path']}", authorization=bearer),
+        await place.ask("POST", "/api/pull", {"model": f"nowhere.example/{model}/x"}, authorization=bearer),
+        await place.ask("POST", "/api/chat", f'{{"{member}":1,"{member}":2}}'.encode(), authorization=bearer),
+        await place.ask("POST", "/api/chat", {**CHAT, member: 1, "options": {member: 2}}, authorization=bearer),
+        await place.ask("POST", "/-/explain", {member: 1}, authorization=bearer),
+        await place.ask("GET", "/api/tags", authorization=bearer, **{CANARIES["name of a header"]: "1"}),
+        await place.ask(
+            "POST", "/api/chat", CHAT, authorization=bearer, origin=f"https://{CANARIES['origin']}.example"
+        ),
+        await place.ask("POST", "/api/chat", CHAT, authorization=f"Basic {basic}"),
+        await place.ask("POST", "/api/chat", CHAT, authorization=bearer, x_request_timeout=CANARIES["deadline"]),
+    ]
+    auth = f"Authorization: {bearer}\r\n"
+    await place.send(f"GET /api/tags HTTP/1.1\r\nHost: {CANARIES['host']}\r\n{auth}\r\n".encode())
+    await place.send(f"{CANARIES['method']} /api/tags HTTP/1.1\r\nHost: x\r\n{auth}\r\n".encode())
     return statuses
 
 
@@ -300,6 +344,8 @@ async def test_no_secret_is_said_anywhere(tmp_path: Path, capfd: pytest.CaptureF
             if (name, where) == ("prompt", "log"):
                 # The words of who is audited are in `content`, which is what it is for, and nowhere else.
                 text = b"\n".join(line for line in text.split(b"\n") if b'"event":"content"' not in line)
+            if name in SAID_BACK and where == "answers":
+                continue
             assert secret.encode() not in text, f"{name} is in {where}"
 
 
