@@ -119,7 +119,7 @@ Anything = Rule[bool | int | float | str]
 
 def measure(value: Any) -> float:
     """Return `value` as a number; ``forever`` is more than all others."""
-    return FOREVER if value == "forever" else float(value)
+    return FOREVER if value == "forever" else value
 
 
 def _same(value: object, other: object) -> bool:

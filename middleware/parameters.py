@@ -1,12 +1,13 @@
 """``parameters``: which parameters of a model's run a request may choose, and by which names it may call models."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import orjson
 
-from middleware.parameter_places import BARE, ENDLESS, ROUTES, RUNNER, Place, leading, places
+from middleware.parameter_check import check_rule
+from middleware.parameter_places import ROUTES, RUNNER
+from middleware.parameter_plan import Plan, plan_of
 from middleware.parameter_rules import Anything, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
 from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.errors import Refused
@@ -14,67 +15,6 @@ from proxy.exchange import Exchange
 from proxy.explain import Explanation
 from proxy.models import parse as parse_model
 from proxy.multipart import fields
-
-_UNBOUNDED: Final = "num_predict"
-"""Left out, it means a reply without a bound: a `max` holds there, too."""
-_POSITIVE: Final = frozenset({"num_ctx", "n"})
-"""Of these there is at least one."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One parameter on one route."""
-
-    name: str
-    rule: Rule[Any]
-    places: tuple[Place, ...]
-    bare: str | None = None
-    """The member without which the request only loads or unloads the model; for ``keep_alive``."""
-
-    def apply(self, document: Mapping[str, Any], patch: dict[str, Any]) -> None:
-        """Add what has to change to `patch`; raises ValueError or NotAllowed."""
-        lead = leading(self.places, document)
-        said = False
-        asked = None
-        for place in self.places:
-            if place.fallback and said:
-                continue
-            written = place.find(document)
-            value = None if written is None else self._read(place, written)
-            if value is not None:
-                wanted = self._judge(value, document)
-                if wanted is not value:
-                    (lead if place.fallback and wanted is not None else place).put(patch, wanted)
-                if place is lead or place.fallback:
-                    said = True
-                else:
-                    asked = wanted  # where Ollama does not read it, and it would not hold
-        if not said:
-            value = self.rule.missing(endless=self.name == _UNBOUNDED) if asked is None else asked
-            if value is not None:
-                self._check_bare(None, value, document)
-                lead.put(patch, value)
-
-    def _read(self, place: Place, written: Any) -> Any:
-        """Return what Ollama will use; where the rule decides alone, what Ollama refuses is no worse than the rest."""
-        try:
-            return place.read(written)
-        except ValueError:
-            if self.rule.drop or self.rule.set is not None:
-                return written
-            raise
-
-    def _judge(self, value: Any, document: Mapping[str, Any]) -> Any:
-        """Return what becomes of `value`, None where it is dropped; raises ValueError or NotAllowed."""
-        wanted = None if self.rule.drop else self.rule.judge(value, endless=ENDLESS.get(self.name))
-        if wanted is not value:
-            self._check_bare(value, wanted, document)
-        return wanted
-
-    def _check_bare(self, value: Any, wanted: Any, document: Mapping[str, Any]) -> None:
-        """Raise NotAllowed where the change would make a load of what is to unload a model, or the reverse."""
-        if self.bare is not None and not document.get(self.bare) and (value == 0) != (wanted == 0):
-            raise NotAllowed(f"may not be used to {'unload' if value == 0 else 'load'} a model")
 
 
 class Parameters:
@@ -145,8 +85,8 @@ class Parameters:
             rules |= {name: rest for name in ("shift", *RUNNER) if rules.get(name) is None}
         for name, rule in rules.items():
             if rule is not None:
-                _check(name, rule)
-        self._plans = {route: tuple(_steps(route, rules)) for route in ROUTES}
+                check_rule(name, rule)
+        self._plans = {route: plan_of(route, rules) for route in ROUTES}
         self._aliases = dict(_aliases(aliases or {}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,7 +112,8 @@ class Parameters:
             return patch
         if self._aliases and (route.kind == "inference" or route.path == "/api/show"):
             await self._rename(exchange, patch)
-        if plan := self._plans.get(route.path):
+        plan = self._plans.get(route.path)
+        if plan is not None and (plan.always or plan.options):
             await self._govern(exchange, plan, patch)
         if patch:
             exchange.edit(patch)
@@ -192,9 +133,9 @@ class Parameters:
             elif place != "query":
                 patch[place] = target
 
-    async def _govern(self, exchange: Exchange, plan: tuple[_Step, ...], patch: dict[str, Any]) -> None:
+    async def _govern(self, exchange: Exchange, plan: Plan, patch: dict[str, Any]) -> None:
         document = await exchange.json()
-        for step in plan:
+        for step in plan.steps(document):
             try:
                 step.apply(document, patch)
             except NotAllowed as error:
@@ -202,36 +143,6 @@ class Parameters:
                 raise Refused(403, f"{step.name} {error} for {who}", code="parameter_not_allowed") from None
             except ValueError as error:
                 raise Refused(400, f"{step.name} {error}") from None
-
-
-def _steps(route: str, rules: Mapping[str, Rule[Any] | None]) -> Iterator[_Step]:
-    for name, rule in rules.items():
-        if rule is not None and (found := places(route, name)):
-            yield _Step(name, rule, found, BARE.get(route) if name == "keep_alive" else None)
-
-
-def _check(name: str, rule: Rule[Any]) -> None:
-    """Raise ValueError where the rule would write what Ollama refuses, or reads as something else."""
-    place = next((found[0] for route in ROUTES if (found := places(route, name))), Place((name,)))
-    for value in rule.values:
-        try:
-            read = place.read(place.write(value))
-        except ValueError as error:
-            raise ValueError(f"{name}: a value of the rule {error}") from None
-        if isinstance(value, float) and read != value:
-            raise ValueError(f"{name}: a value of the rule must be a whole number")
-        if name in _POSITIVE and value < 1:
-            raise ValueError(f"{name}: a value of the rule must be at least 1")
-    endless = ENDLESS.get(name)
-    if endless is not None and rule.max is not None and rule.max <= endless:
-        raise ValueError(f"{name}: as a max, {rule.max} would mean that there is none")
-    if rule.default is not None:
-        try:
-            kept = rule.judge(rule.default, endless=endless) == rule.default
-        except NotAllowed:
-            kept = False
-        if not kept:
-            raise ValueError(f"{name}: the default is not among the values allowed")
 
 
 def _aliases(aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -130,7 +130,8 @@ def test_what_is_no_json_passes_unless_something_is_looked_for() -> None:
 
 
 def test_mistakes() -> None:
-    assert "expected 10m, 2h" in run("logs", "--since", "soon", code=2, typed="").error
+    for never in ("soon", "-1s", "999999999999999d", "9999999d"):  # longer ago than there are dates
+        assert "expected 10m, 2h" in run("logs", "--since", never, code=2, typed="").error
     assert "/nonesuch: No such file or directory" in run("logs", "/nonesuch", code=1).error
 
 

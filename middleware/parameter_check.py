@@ -1,0 +1,33 @@
+"""Whether a rule for a parameter says what Ollama can do: before any request comes."""
+
+from typing import Any, Final
+
+from middleware.parameter_places import ENDLESS, ROUTES, Place, places
+from middleware.parameter_rules import NotAllowed, Rule
+
+_POSITIVE: Final = frozenset({"num_ctx", "n"})
+"""Of these there is at least one."""
+
+
+def check_rule(name: str, rule: Rule[Any]) -> None:
+    """Raise ValueError where the rule would write what Ollama refuses, or reads as something else."""
+    place = next((found[0] for route in ROUTES if (found := places(route, name))), Place((name,)))
+    for value in rule.values:
+        try:
+            read = place.read(place.write(value))
+        except ValueError as error:
+            raise ValueError(f"{name}: a value of the rule {error}") from None
+        if isinstance(value, int | float) and read != value:  # a double holds whole numbers up to 2**53
+            raise ValueError(f"{name}: a value of the rule must be a whole number, and not too large for a double")
+        if name in _POSITIVE and value < 1:
+            raise ValueError(f"{name}: a value of the rule must be at least 1")
+    endless = ENDLESS.get(name)
+    if endless is not None and rule.max is not None and rule.max <= endless:
+        raise ValueError(f"{name}: as a max, {rule.max} would mean that there is none")
+    if rule.default is not None:
+        try:
+            kept = rule.judge(rule.default, endless=endless) == rule.default
+        except NotAllowed:
+            kept = False
+        if not kept:
+            raise ValueError(f"{name}: the default is not among the values allowed")
