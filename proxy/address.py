@@ -35,7 +35,7 @@ def is_forwarded(scope: Scope) -> bool:
 
 def is_trusted(scope: Scope, trusted: Sequence[Trusted]) -> bool:
     """Whether the peer is one of the `trusted` proxies: one connection of it may then serve many clients."""
-    return bool(trusted) and _is_trusted(_peer(scope), trusted)
+    return bool(trusted) and address_is_trusted(_peer(scope), trusted)
 
 
 def client_address(scope: Scope, trusted: Sequence[Trusted]) -> str:
@@ -54,7 +54,7 @@ def client_address(scope: Scope, trusted: Sequence[Trusted]) -> str:
         if read_address(candidate) is None:
             return address
         address = candidate
-        if not _is_trusted(address, trusted):
+        if not address_is_trusted(address, trusted):
             return address
     return address
 
@@ -64,7 +64,8 @@ def _peer(scope: Scope) -> str:
     return peer[0] if peer else UNIX
 
 
-def _is_trusted(address: str, trusted: Sequence[Trusted]) -> bool:
+def address_is_trusted(address: str, trusted: Sequence[Trusted]) -> bool:
+    """Whether an IP address, or ``unix``, is one of the `trusted` proxies."""
     if address == UNIX:
         return UNIX in trusted
     ip = read_address(address)

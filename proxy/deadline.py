@@ -14,6 +14,11 @@ class Deadline:
         self._handle: asyncio.TimerHandle | None = None
         self._callback: Callable[[], None] | None = None
 
+    @property
+    def due(self) -> float | None:
+        """Return the time of the loop at which the callback runs; None while there is none."""
+        return None if self._handle is None else self._handle.when()
+
     def start(self, seconds: float, callback: Callable[[], None]) -> None:
         """Run `callback` in `seconds`; a deadline that runs already stays as it is."""
         if self._handle is None:

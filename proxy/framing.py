@@ -8,7 +8,7 @@ two readers can understand differently: one Host, one length, one encoding, one 
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.asgi import Header
 from proxy.errors import Refused
@@ -19,12 +19,21 @@ GOVERNED: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # Printable ASCII without "#" (a fragment never travels), "\" (some readers take it for "/") and an encoded NUL.
-_REQUEST_LINE: Final = re.compile(
-    rb'(?:%s) /[!"$&-\[\]-~]*(?:%%(?!00)[!"$&-\[\]-~]*)* HTTP/(1\.[01])\r\n' % "|".join(METHODS).encode(),
+_TARGET: Final = rb'[!"$&-\[\]-~]*(?:%(?!00)[!"$&-\[\]-~]*)*'
+# A host by RFC 3986 section 3.2.2: a registered name, or an IPv6 address, with a zone or without. Left out are a
+# comma, by which intermediaries join fields that were sent twice, and encoded delimiters and control characters, which
+# are others for whoever decodes before he splits. A port has digits; there is no user info.
+_NAME: Final = rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%(?![01]|2[035CcFf]|3[AaFf]|40|5[B-Db-d]|7[Ff])[0-9A-Fa-f]{2})+"
+_HOST: Final = re.compile(rb"(?:%s|\[[0-9A-Fa-f:.]+(?:%%[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?" % _NAME)
+_REQUEST_LINE: Final = re.compile(rb"(?:%s) /%s HTTP/(1\.[01])\r\n" % ("|".join(METHODS).encode(), _TARGET))
+_OTHER_LINE: Final = re.compile(
+    rb"(%s) (?:(?i:(https?))://(%s))?((?:[/?]%s)?) HTTP/1\.([0-9])\r\n"
+    % ("|".join(METHODS).encode(), _HOST.pattern, _TARGET)
 )
+"""Forms that are seldom seen: a target that names a scheme and a host, and minor versions yet to come."""
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# Narrower than RFC 3986: no user info, no list, no sub-delimiters; names, addresses, an optional port.
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_VERSION: Final = re.compile(rb"HTTP/1\.[0-9]\r\n")
+_DEFAULT_PORT: Final = {b"http": b"80", b"https": b"443"}
 _UPGRADE: Final = re.compile(rb"(?im)^upgrade[ \t]*:[^\r\n]*\r\n")
 _LONGEST_HOST: Final = 261
 """Bytes: a DNS name and a port."""
@@ -32,12 +41,37 @@ _LONGEST_LENGTH: Final = 18
 """Decimal digits of a Content-Length: an exabyte, and far from what overflows anywhere."""
 
 
-def read_request_line(head: bytes | bytearray) -> bytes:
-    """Return the version, ``1.0`` or ``1.1``, of a request head that begins with a line we serve; raises Refused."""
+class Head(NamedTuple):
+    """A head whose request line is one we serve.
+
+    Attributes:
+        data: the head as llhttp reads it: its target a path, its version 1.0 or 1.1.
+        version: ``1.0`` or ``1.1``.
+        hosts: the host that the target names, as a Host field may spell it, in lower case; empty where it names none.
+    """
+
+    data: bytes
+    version: bytes
+    hosts: tuple[bytes, ...] = ()
+
+
+def open_head(head: bytes) -> Head:
+    """Return `head`, whole or begun, once it has a line; raises Refused where that is none that we serve.
+
+    A target in absolute-form is served (RFC 9112 section 3.2.2); whether it names us is checked with the fields. A
+    higher minor version is read as 1.1, the highest that we know (RFC 9110 section 2.5).
+    """
     line = _REQUEST_LINE.match(head)
-    if line is None:
-        raise _explain(bytes(head[: head.find(b"\n") + 1]))
-    return line[1]
+    if line is not None:
+        return Head(head, line[1])
+    line = _OTHER_LINE.match(head)
+    if line is None or not (line[3] or line[4].startswith(b"/")):
+        raise _explain(head[: head.find(b"\n") + 1])
+    method, scheme, authority, path, minor = line.groups()
+    version = b"1.0" if minor == b"0" else b"1.1"
+    path = path if path.startswith(b"/") else b"/" + path
+    data = b"%s %s HTTP/%s\r\n%s" % (method, path, version, head[line.end() :])
+    return Head(data, version, () if authority is None else _spellings(authority.lower(), scheme.lower()))
 
 
 def check_size(head: bytes | bytearray, max_bytes: int, max_fields: int) -> None:
@@ -58,17 +92,19 @@ def check_beginning(begun: bytes | bytearray) -> None:
         raise Refused(400, "this is not an HTTP request", code="malformed_request")
     lines = begun.count(b"\n")
     if lines:
-        read_request_line(begun)
+        open_head(bytes(begun))
         if begun.count(b"\r\n") != lines:
             raise Refused(400, "lines must end with CR LF", code="malformed_request")
 
 
-def check_fields(governed: Iterable[Header], version: bytes) -> int | None:
+def check_fields(governed: Iterable[Header], version: bytes, hosts: tuple[bytes, ...] = ()) -> int | None:
     """Return the length of the body in bytes, None where it is chunked; raises Refused.
 
     Args:
         governed: the fields of a head that are in `GOVERNED`; values may have white space around them.
-        version: as `read_request_line` returns it.
+        version: see `Head`.
+        hosts: see `Head`. The target would count in place of a Host that differs (RFC 9112 section 3.2.2), but clients
+            must send the same in both (section 3.2), and two names can be understood differently.
     """
     fields: dict[bytes, bytes] = {}
     for name, value in governed:
@@ -81,6 +117,8 @@ def check_fields(governed: Iterable[Header], version: bytes) -> int | None:
             raise Refused(400, "an HTTP/1.1 request needs a Host field", code="bad_host")
     elif len(host) > _LONGEST_HOST or not _is_host(host):
         raise Refused(400, "the Host field is not a host name with an optional port", code="bad_host")
+    elif hosts and host.lower() not in hosts:
+        raise Refused(400, "the request target is for another host than the Host field says", code="bad_target")
     length = fields.get(b"content-length")
     encoding = fields.get(b"transfer-encoding")
     if encoding is not None:
@@ -131,15 +169,24 @@ def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
+def _spellings(authority: bytes, scheme: bytes) -> tuple[bytes, ...]:
+    """Return a host with its port, as it stands and, where the port is that of the scheme, with and without it."""
+    name, colon, port = authority.rpartition(b":")
+    if not colon or b"]" in port:
+        return authority, b"%s:%s" % (authority, _DEFAULT_PORT[scheme])
+    return (authority, name) if port == _DEFAULT_PORT[scheme] else (authority,)
+
+
 def _explain(line: bytes) -> Refused:
     """Return why `line` is no request line of ours."""
     method, _, rest = line.partition(b" ")
     version = rest.rpartition(b" ")[2]
-    if version not in (b"HTTP/1.0\r\n", b"HTTP/1.1\r\n"):
+    if not _VERSION.fullmatch(version):
         return Refused(400, "the first line is not that of an HTTP/1.1 request", code="malformed_request")
     if not _TOKEN.fullmatch(method):
         return Refused(400, "the method is not a token", code="malformed_request")
     if method.decode() not in METHODS:
         allow = {"allow": ", ".join(METHODS)}
         return Refused(405, "this method is not served", code="method_not_allowed", headers=allow)
-    return Refused(400, "the request target must be a path of printable ASCII without NUL", code="bad_target")
+    message = "the request target must be a path, or a URL of this host, of printable ASCII without NUL"
+    return Refused(400, message, code="bad_target")

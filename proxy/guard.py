@@ -9,8 +9,8 @@ One request at a time: what arrives behind a request (pipelining) is kept, up to
 answer is out. So a refusal never lands inside a running answer, and the running request is always the one that is told
 of a disconnect: reading never stops while it is answered.
 
-A head is collected until it is whole, checked by ``framing.py``, and given to llhttp in one piece: its cost is linear
-however it was cut, and what bounds it needs no count of what a parser holds.
+A head is collected until it is whole (``head.py``), checked by ``framing.py``, and given to llhttp in one piece: its
+cost is linear however it was cut, and what bounds it needs no count of what a parser holds.
 
 For a chunk of an answer only ``shortcut.py`` runs, or uvicorn's `send`.
 """
@@ -27,11 +27,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from proxy import framing
 from proxy.asgi import Header
+from proxy.connection_counts import Place
 from proxy.connections import SharedState, uvicorn_log
 from proxy.deadline import Deadline
 from proxy.departure import REASON, REGISTER, WRITE
 from proxy.errors import ProxyError, Refused, ShuttingDown, let_go
 from proxy.hangup import HeardFlow
+from proxy.head import HeadReader
 from proxy.http10 import without_chunks
 from proxy.shortcut import chunk_writer
 
@@ -60,12 +62,15 @@ class GuardedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.options = server_state.options
+        self.place: Place | None = None
+        """What the connection is counted by, where somebody counts."""
         self.timeout_keep_alive = self.options.keep_alive  # type: ignore[assignment]  # uvicorn only adds it to a time
         self.logger = uvicorn_log
         self._phase: _Phase = _HEAD
         self._version = b"1.1"
-        self._begun = bytearray()
-        """A head that has not come to its end."""
+        self._hosts: tuple[bytes, ...] = ()
+        """Whom the target names; see `framing.Head`."""
+        self._head = HeadReader(self.options.head_bytes, self.options.head_fields)
         self._kept = bytearray()
         """What arrived behind the request that is answered."""
         self._length: int | None = 0
@@ -106,6 +111,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._reading.stop()
         self._writing.stop()
         self._flow.forget()
+        if self.place is not None:
+            self.place.give_back()
         if not self.connections:
             self.server_state.empty.set()
 
@@ -116,8 +123,23 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close when idle; otherwise after the answer."""
-        super().shutdown()
+        if not self.transport.is_closing():  # asyncio's TLS transport must not be closed twice
+            super().shutdown()
         self._flush_in_time()
+
+    def idle_since(self) -> float | None:
+        """Return the time of the loop since which only a request is waited for, or its head; None while one runs."""
+        if self._phase is not _HEAD:
+            return None
+        if self.timeout_keep_alive_task is not None:
+            return self.timeout_keep_alive_task.when() - self.options.keep_alive
+        return None if self._reading.due is None else self._reading.due - self.options.head_timeout
+
+    def make_way(self) -> None:
+        """Close at once, for somebody else's sake; for connections that are idle."""
+        if self.place is not None:
+            self.place.give_back()
+        self.transport.abort()
 
     def cut(self) -> None:
         """End the running request: the time to drain is up."""
@@ -143,47 +165,22 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _read_head(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        begun = self._begun
-        if begun:
-            looked = max(len(begun) - len(framing.EMPTY_LINE) + 1, 0)
-            begun += data
-            if begun.find(framing.EMPTY_LINE, looked) < 0:
-                self._await_head(new_from=looked)
-                return
-            data = bytes(begun)
-            begun.clear()
-        head, end, rest = data.partition(framing.EMPTY_LINE)
-        if end:
-            self._reading.stop()
-            self._open_request(head + end, rest)
-        else:
-            begun += data
-            self._await_head(new_from=0)
-
-    def _await_head(self, *, new_from: int) -> None:
-        begun, options = self._begun, self.options
-        # Looking at each line once, when it ends, keeps a head that comes byte by byte linear.
-        if new_from == 0 or len(begun) > options.head_bytes or b"\n" in begun[new_from:]:
-            try:
-                framing.check_size(begun, options.head_bytes, options.head_fields)
-                framing.check_beginning(begun)
-            except Refused as refused:
-                self._refuse(refused)
-                return
-        self._reading.start(options.head_timeout, self._head_late)
-
-    def _open_request(self, head: bytes, rest: bytes) -> None:
-        """Parse one whole head and what came with it; start the application if nothing is wrong with either."""
-        # One empty line in front of a request is to be ignored (RFC 9112 section 2.2).
-        head = head.removeprefix(b"\r\n")
         try:
-            framing.check_size(head, self.options.head_bytes, self.options.head_fields)
-            self._version = framing.read_request_line(head)
+            whole = self._head.take(data)
         except Refused as refused:
             self._refuse(refused)
             return
+        if whole is None:
+            self._reading.start(self.options.head_timeout, self._head_late)
+        else:
+            self._reading.stop()
+            self._open_request(*whole)
+
+    def _open_request(self, head: framing.Head, rest: bytes) -> None:
+        """Parse one whole head and what came with it; start the application if nothing is wrong with either."""
+        self._version, self._hosts = head.version, head.hosts
         self._refusal, self._governed, self._body_moved = None, [], False
-        if not self._parse(head):
+        if not self._parse(head.data):
             return
         if rest:
             self.data_received(rest)
@@ -252,10 +249,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         try:
-            self._length = framing.check_fields(self._governed, self._version)
+            self._length = framing.check_fields(self._governed, self._version, self._hosts)
         except Refused as refused:
             self._refusal = refused
             return
+        if self._hosts and not any(name == b"host" for name, _ in self._governed):
+            self.headers.append((b"host", self._hosts[0]))
         self._overhead = 0
         super().on_headers_complete()
         self._phase = _BODY
@@ -329,7 +328,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.flow.resume_writing()
             self._tell_gone()
         self._phase, self._waiting_app = _LINGER, None
-        self._begun.clear()
+        self._head.clear()
         if answered:
             self.transport.close()
             self._flush_in_time()
@@ -361,7 +360,7 @@ class GuardedProtocol(HttpToolsProtocol):
             callback()
 
     def _head_late(self) -> None:
-        if self._begun.strip():
+        if self._head.begun:
             self._refuse(Refused(408, "the request head did not arrive in time", code="head_timeout"))
         else:
             self.transport.close()

@@ -35,7 +35,11 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "http/0.9 with a version": (400, get(b"GET / HTTP/0.9")),
     "http/2 preface": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "http/2.0": (400, get(b"GET / HTTP/2.0")),
-    "http/1.2": (400, get(b"GET / HTTP/1.2")),
+    "http/2.1": (400, get(b"GET / HTTP/2.1")),
+    "http/1.": (400, get(b"GET / HTTP/1.")),
+    "http/1": (400, get(b"GET / HTTP/1")),
+    "http/1.01": (400, get(b"GET / HTTP/1.01")),
+    "http/1.2 with LF only": (400, get(b"GET / HTTP/1.2\nA: b")),
     "http/1.10": (400, get(b"GET / HTTP/1.10")),
     "http/01.1": (400, get(b"GET / HTTP/01.1")),
     "lower-case version": (400, get(b"GET / http/1.1")),
@@ -61,7 +65,30 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     # targets
     "asterisk": (400, get(b"OPTIONS * HTTP/1.1")),
     "absolute, another host": (400, target(b"http://other/api/tags")),
-    "absolute, the same host": (400, target(b"http://x/api/tags")),
+    "absolute, no Host": (400, get(b"GET http://x/ HTTP/1.1", b"")),
+    "absolute, two Hosts": (400, get(b"GET http://x/ HTTP/1.1", HOST + HOST)),
+    "absolute, another port": (400, target(b"http://x:81/")),
+    "absolute, the port of the other scheme": (400, target(b"https://x:80/")),
+    "absolute, a name that begins like ours": (400, target(b"http://x.evil.example/")),
+    "absolute, user info": (400, target(b"http://u@x/")),
+    "absolute, user info and password": (400, target(b"http://u:p@x/")),
+    "absolute, our name as user info": (400, target(b"http://x@evil.example/")),
+    "absolute, a fragment": (400, target(b"http://x/#a")),
+    "absolute, no host": (400, target(b"http:///api/tags")),
+    "absolute, no host but a port": (400, target(b"http://:80/")),
+    "absolute, an empty port": (400, target(b"http://x:/")),
+    "absolute, one slash": (400, target(b"http:/x/")),
+    "absolute, no slash": (400, target(b"http:x/")),
+    "absolute, a backslash": (400, target(b"http:\\\\x/")),
+    "absolute, a backslash behind the host": (400, target(b"http://x\\@evil.example/")),
+    "absolute, an encoded NUL": (400, target(b"http://x/a%00")),
+    "absolute, a space": (400, target(b"http://x/a b")),
+    "absolute, a control byte in the host": (400, target(b"http://x\x01/")),
+    "absolute, ftp": (400, target(b"ftp://x/")),
+    "absolute, a websocket": (400, target(b"ws://x/")),
+    "absolute, a file": (400, target(b"file:///etc/passwd")),
+    "absolute, no scheme": (400, target(b"://x/")),
+    "absolute, a list of hosts": (400, get(b"GET http://x,y/ HTTP/1.1", b"Host: x,y\r\n")),
     "authority": (400, target(b"x:80")),
     "no leading slash": (400, target(b"api/tags")),
     "only a query": (400, target(b"?a")),
@@ -87,6 +114,16 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "Host with a path": (400, get(fields=b"Host: x/?\r\n")),
     "Host with user info": (400, get(fields=b"Host: u@h\r\n")),
     "Host list": (400, get(fields=b"Host: a,b\r\n")),
+    "Host list with a space": (400, get(fields=b"Host: a, b\r\n")),
+    "Host with user info and sub-delimiters": (400, get(fields=b"Host: u:p!@h\r\n")),
+    "Host with half a percent": (400, get(fields=b"Host: a%4\r\n")),
+    "Host with an encoded slash": (400, get(fields=b"Host: a%2fb\r\n")),
+    "Host with an encoded at sign": (400, get(fields=b"Host: a%40b\r\n")),
+    "Host with an encoded comma": (400, get(fields=b"Host: a%2Cb\r\n")),
+    "Host with an encoded line end": (400, get(fields=b"Host: a%0Ab\r\n")),
+    "Host with an empty zone": (400, get(fields=b"Host: [fe80::1%]\r\n")),
+    "Host with a query": (400, get(fields=b"Host: x?y\r\n")),
+    "Host with quotes": (400, get(fields=b'Host: "x"\r\n')),
     "Host with a fragment": (400, get(fields=b"Host: x#y\r\n")),
     "Host with a space": (400, get(fields=b"Host: a b\r\n")),
     "Host with a backslash": (400, get(fields=b"Host: a\\b\r\n")),
@@ -181,6 +218,31 @@ REFUSED |= {f"chunk: {name}": (400, CHUNKED + body) for name, body in BAD_CHUNKS
 ACCEPTED: dict[str, tuple[bytes, bytes]] = {
     "get": (get(), b"GET / "),
     "empty line in front": (b"\r\n" + get(), b"GET / "),
+    "absolute": (target(b"http://x/api/tags?a=b"), b"GET /api/tags?a=b "),
+    "absolute, https": (target(b"https://x/api/tags"), b"GET /api/tags "),
+    "absolute, in capitals": (target(b"HTTP://X/API"), b"GET /API "),
+    "absolute, without a path": (target(b"http://x"), b"GET / "),
+    "absolute, only a query": (target(b"http://x?a=b"), b"GET /?a=b "),
+    "absolute, a default port": (target(b"http://x:80/a"), b"GET /a "),
+    "absolute, a default port in Host": (get(b"GET https://x/a HTTP/1.1", b"Host: x:443\r\n"), b"GET /a "),
+    "absolute, a port": (get(b"GET http://x:11435/a HTTP/1.1", b"Host: X:11435\r\n"), b"GET /a "),
+    "absolute, ipv6": (get(b"GET http://[::1]:11435/a HTTP/1.1", b"Host: [::1]:11435\r\n"), b"GET /a "),
+    "absolute, ipv6 without a port": (get(b"GET http://[::1]/a HTTP/1.1", b"Host: [::1]:80\r\n"), b"GET /a "),
+    "absolute, two slashes": (target(b"http://x//a"), b"GET //a "),
+    "absolute, a URL in the path": (target(b"http://x/http://y@z/"), b"GET /http://y@z/ "),
+    "absolute, a body": (
+        b"POST http://x/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+        b"POST /a hello",
+    ),
+    "http/1.2": (get(b"GET / HTTP/1.2"), b"GET / "),
+    "http/1.9 with chunks": (
+        b"POST / HTTP/1.9\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"POST / hello",
+    ),
+    "http/1.2, absolute, upgrade": (
+        get(b"GET http://x/a HTTP/1.2", HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+        b"GET /a ",
+    ),
     "percent-encoded": (target(b"/api/%70ull"), b"GET /api/%70ull "),
     "two slashes": (target(b"//api/pull"), b"GET //api/pull "),
     "dots": (target(b"/api/x/../pull"), b"GET /api/x/../pull "),
@@ -191,6 +253,10 @@ ACCEPTED: dict[str, tuple[bytes, bytes]] = {
     "host with white space around": (get(fields=b"Host: \tx \t\r\n"), b"GET / "),
     "host of a container": (get(fields=b"Host: my_proxy-1:80\r\n"), b"GET / "),
     "ipv6 host": (get(fields=b"Host: [::1]:11435\r\n"), b"GET / "),
+    "host with sub-delimiters": (get(fields=b"Host: a!$&'()*+;=b~_-.c:80\r\n"), b"GET / "),
+    "host with a percent-encoded letter": (get(fields=b"Host: caf%C3%A9.example\r\n"), b"GET / "),
+    "ipv6 host with a zone": (get(fields=b"Host: [fe80::1%25eth0]:11435\r\n"), b"GET / "),
+    "host with a dot at the end": (get(fields=b"Host: x.example.\r\n"), b"GET / "),
     "host in capitals": (get(fields=b"HOST: X\r\n"), b"GET / "),
     "latin-1 value": (get(fields=HOST + b"A: \xe9\r\n"), b"GET / "),
     "empty value": (get(fields=HOST + b"A:\r\n"), b"GET / "),
@@ -279,3 +345,18 @@ async def test_chunks_cut_anywhere(chunks: list[bytes], cuts: set[int], trailer:
         assert (await client.response()).body == b"POST / " + b"".join(chunks)
         assert (await client.response()).body == b"GET /next "
     assert len(app.seen) == 2
+
+
+async def test_absolute_form_without_a_host_field_says_who_is_meant() -> None:
+    app = Recorder()
+    async with serve(app, OPTIONS) as server, await Raw.open(server.addresses[0]) as client:
+        await client.send(b"GET http://Box.example:80/a HTTP/1.0\r\n\r\n")
+        assert (await client.response()).status == 200
+    assert app.seen[0].header(b"host") == [b"box.example:80"]
+    assert app.seen[0].scope["http_version"] == "1.0"
+
+
+async def test_a_higher_minor_version_is_answered_as_1_1() -> None:
+    async with serve(Recorder(), OPTIONS) as server, await Raw.open(server.addresses[0]) as client:
+        await client.send(get(b"GET / HTTP/1.7"))
+        assert await client.until(b"\r\n") == b"HTTP/1.1 200 OK\r\n"

@@ -12,8 +12,8 @@ from proxy.framing import (
     check_beginning,
     check_fields,
     check_size,
+    open_head,
     pieces,
-    read_request_line,
 )
 
 HOST: Header = (b"host", b"x")
@@ -22,7 +22,41 @@ HOST: Header = (b"host", b"x")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_request_line_names_its_version(method: str, version: str) -> None:
-    assert read_request_line(f"{method} /api/tags?a%20b HTTP/{version}\r\n".encode()) == version.encode()
+    line = f"{method} /api/tags?a%20b HTTP/{version}\r\n".encode()
+    assert open_head(line) == (line, version.encode(), ())
+
+
+@pytest.mark.parametrize("minor", range(2, 10))
+def test_a_higher_minor_version_is_read_as_1_1(minor: int) -> None:
+    assert open_head(b"GET /a HTTP/1.%d\r\nA: b\r\n" % minor).data == b"GET /a HTTP/1.1\r\nA: b\r\n"
+
+
+PART = st.text("abz019._~!$&'()*+;=-", min_size=1, max_size=12).map(str.encode)
+PATH = st.text("abz019._~!$&'()*+,;=:@-/?", max_size=12).map(lambda path: b"/" + path.encode())
+
+
+@given(st.sampled_from([b"http", b"https", b"HTTP"]), PART, st.none() | st.integers(0, 65535), PATH)
+def test_absolute_form_is_the_path_at_the_host_of_the_target(
+    scheme: bytes, name: bytes, port: int | None, path: bytes
+) -> None:
+    authority = name if port is None else b"%s:%d" % (name, port)
+    head = open_head(b"GET %s://%s%s HTTP/1.1\r\n" % (scheme, authority, path))
+    assert head.data == b"GET %s HTTP/1.1\r\n" % path
+    check_fields([(b"host", authority.upper())], head.version, head.hosts)
+    with pytest.raises(Refused):
+        check_fields([(b"host", b"x" + authority)], head.version, head.hosts)
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_only_what_stands_in_the_target_comes_out_of_it(before: bytes, behind: bytes) -> None:
+    line = b"GET %s://x/%s HTTP/1.1\r\n" % (before, behind)
+    try:
+        head = open_head(line)
+    except Refused:
+        return
+    assert head.data in (line, b"GET /%s HTTP/1.1\r\n" % behind)
+    assert b"#" not in head.data
+    assert head.data.count(b"\r\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -40,13 +74,13 @@ def test_a_request_line_names_its_version(method: str, version: str) -> None:
 )
 def test_any_other_line_is_explained(line: bytes, status: int, code: str) -> None:
     with pytest.raises(Refused) as refused:
-        read_request_line(line)
+        open_head(line)
     assert (refused.value.status, refused.value.code) == (status, code)
 
 
 def test_what_is_not_allowed_says_what_is() -> None:
     with pytest.raises(Refused) as refused:
-        read_request_line(b"TRACE / HTTP/1.1\r\n")
+        open_head(b"TRACE / HTTP/1.1\r\n")
     assert refused.value.headers == {"allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
 
 
@@ -54,7 +88,7 @@ MESSAGES = {
     "the first line is not that of an HTTP/1.1 request",
     "the method is not a token",
     "this method is not served",
-    "the request target must be a path of printable ASCII without NUL",
+    "the request target must be a path, or a URL of this host, of printable ASCII without NUL",
 }
 
 
@@ -62,7 +96,7 @@ MESSAGES = {
 def test_no_line_breaks_the_reader_or_is_quoted_by_it(line: bytes) -> None:
     message = None
     try:
-        read_request_line(line + b"\r\n")
+        open_head(line + b"\r\n")
     except Refused as error:
         message = error.message
     assert message is None or message in MESSAGES

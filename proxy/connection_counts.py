@@ -1,0 +1,82 @@
+"""How many connections there are, in all and of each address."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network
+from typing import Final
+
+from proxy.address import Trusted, address_is_trusted, read_address
+
+UNBOUNDED: Final = ""
+"""The group of those who are not bounded one by one: unix sockets, and trusted proxies, who come for many clients."""
+
+
+class Place:
+    """What one connection holds from the moment it was accepted; given back once, however it ends.
+
+    Attributes:
+        group: as `group_of` returns it.
+    """
+
+    __slots__ = ("_counts", "group")
+
+    def __init__(self, counts: "ConnectionCounts", group: str) -> None:
+        self.group = group
+        self._counts: ConnectionCounts | None = counts
+
+    def give_back(self) -> None:
+        """Count the connection no more; may be called again."""
+        counts, self._counts = self._counts, None
+        if counts is not None:
+            counts.remove(self.group)
+
+    def __repr__(self) -> str:
+        return f"<Place of {self.group or 'a trusted peer'}{'' if self._counts else ', given back'}>"
+
+
+class ConnectionCounts:
+    """Counts the connections of one server."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.of: Counter[str] = Counter()
+        """By group; groups without a connection are not in it."""
+
+    def take(self, group: str) -> Place:
+        """Count one more."""
+        self.total += 1
+        self.of[group] += 1
+        return Place(self, group)
+
+    def remove(self, group: str) -> None:
+        """Count one less; for `Place`."""
+        self.total -= 1
+        self.of[group] -= 1
+        if not self.of[group]:
+            del self.of[group]
+
+    def __repr__(self) -> str:
+        return f"<ConnectionCounts {self.total} of {len(self.of)} addresses>"
+
+
+def group_of(peer: str, trusted: Sequence[Trusted]) -> str:
+    """Return whose connections are bounded together with one of `peer`.
+
+    Args:
+        peer: its IP address, "" for a unix socket.
+        trusted: the proxies in front, whose one address stands for many clients.
+
+    That is an IPv4 address, or the first 64 bits of one of IPv6: who has one address there has them all.
+    """
+    if not peer or (trusted and address_is_trusted(peer, trusted)):
+        return UNBOUNDED
+    return _network(peer)
+
+
+@lru_cache(maxsize=4096)
+def _network(peer: str) -> str:
+    address = read_address(peer.partition("%")[0])
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, 64), strict=False))
+    return peer if address is None else str(address)
