@@ -57,9 +57,26 @@ class Body(Model):
         return self
 
 
+class Connections(Model):
+    """How many connections of clients there may be at once.
+
+    What is left out follows from the number of files that the process may have open: each connection takes one, and
+    one more for the host that answers it. The proxy raises that number as far as it may (`LimitNOFILE`, `ulimit -Hn`).
+    """
+
+    total: Annotated[int, Field(ge=1)] | None = None
+    """All; if left out, nearly half the number of files, at most 8192. Then idle ones make way, or new ones get 503."""
+    per_address: Annotated[int, Field(ge=1)] | None = None
+    """Those of one IPv4 address or IPv6 /64, `trusted_proxies` excepted; three fourths of `total` if left out."""
+    handshakes: Annotated[int, Field(ge=1)] | None = None
+    """TLS handshakes that run at once, a fourth of them of one address; others wait. 256, or fewer, if left out."""
+
+
 class Server(Model):
     """Bounds and deadlines towards clients."""
 
+    connections: Connections = Connections()
+    """Bounds on connections."""
     head: Head = Head()
     """Bounds on request heads."""
     body: Body = Body()

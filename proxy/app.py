@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from operator import attrgetter
 from time import monotonic
 from typing import Final
@@ -36,7 +35,7 @@ from proxy.traces import Pipelines
 from proxy.units import Mistake
 from proxy.views import Views
 from proxy.watch import Watch
-from proxy.wiring import make_backends, make_routes, make_store, pool_options, server_options
+from proxy.wiring import make_backends, make_routes, make_store, ops_options, pool_options, server_options
 
 PSEUDONYM: Final = f"ollama-proxy-{secrets.token_hex(4)}"
 """How this process calls itself in Via, so that it knows a request that comes back."""
@@ -130,12 +129,15 @@ class App:
         """Bound bodies, and connections that come from now on."""
         bodies, body = self.bodies, settings.server.body
         bodies.each, bodies.total, bodies.patience, bodies.rate = body.each, body.total, body.timeout, body.rate
-        for server in self._servers:
-            server.renew_bounds(server_options(settings))
+        if self.server is not None:
+            self.server.renew_bounds(server_options(settings))
+        if self.ops_server is not None and self._ops_listen is not None:
+            self.ops_server.renew_bounds(ops_options(settings, self._ops_listen))
 
     @property
-    def _servers(self) -> list[Server]:
-        return [server for server in (self.server, self.ops_server) if server is not None]
+    def _servers(self) -> dict[str, Server]:
+        named = {"main": self.server, "ops": self.ops_server}
+        return {name: server for name, server in named.items() if server is not None}
 
     @property
     def serving(self) -> bool:
@@ -144,7 +146,7 @@ class App:
 
     def _keep_closed(self, loaded: Loaded, plan: Plan, settings: Settings) -> None:
         """Raise Invalid where strangers could use what listens already, whatever the new file says of `listen`."""
-        exposed = [address for server in self._servers for address in server.exposed]
+        exposed = [address for server in self._servers.values() for address in server.exposed]
         if exposed and plan.anonymous and not settings.allow_anonymous_network:
             mistake = Mistake(
                 f"nothing in it asks who is calling, and others can reach {exposed[0]}, which listens until a restart",
@@ -183,7 +185,7 @@ class App:
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:
-                    options = replace(server_options(self.settings), listen=[str(self._ops_listen)])
+                    options = ops_options(self.settings, self._ops_listen)
                     self.ops_server = await stack.enter_async_context(serve(self.ops_frame, options))
                 yield
         finally:

@@ -12,11 +12,12 @@ from config.load import Loaded, load, load_data
 from config.problems import Invalid
 from config.schema import Log, Settings
 from config.tree import Data
-from proxy import __version__, systemd
+from proxy import __version__, open_files, systemd
 from proxy.announce import announce
 from proxy.app import App, check
 from proxy.commands import act, diff, doctor, explain, keys, logs, reload, status, top
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
+from proxy.connections import log_bounds
 from proxy.demo import run_demo
 from proxy.lines import FORMATS
 from proxy.logs import configure
@@ -84,6 +85,7 @@ def serve(
 
     if mixed := list(intruders()):
         _fail(*mixed)
+    open_files.raise_limit()
     file = _file(config, backend or [])
     loaded = read()
     log = loaded.settings.log if loaded.settings else Log()
@@ -99,6 +101,7 @@ def serve(
             keep_collector_calm()
             app.server, app.reloader = running, reloader
             reloader.start()
+            log_bounds(running.bounds)
             announce(app, running.addresses)
             systemd.ready()
 

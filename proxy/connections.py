@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,9 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
+from proxy import open_files
+from proxy.address import Trusted
+from proxy.connection_counts import ConnectionCounts
 from proxy.errors import Refused, render
 from proxy.hangup import Hangups
 
@@ -30,6 +34,10 @@ class ConnectionOptions:
         body_timeout: between two parts of a request body, while we are reading it; the precision is a factor of two.
         keep_alive: that an idle connection is kept, and that the rest of a body may take after an early answer.
         write_timeout: that a client may leave more than 64 KiB of an answer, or its end, unread.
+        total: connections at once; None: as many as the limit on open files suggests.
+        per_address: those of one address; None: three fourths of `total`.
+        handshakes: TLS handshakes that run at once; None: an eighth of `total`, at most `MOST_HANDSHAKES`.
+        trusted: the proxies in front, whose connections are bounded together with all others only.
     """
 
     head_timeout: float = 10.0
@@ -38,6 +46,45 @@ class ConnectionOptions:
     body_timeout: float = 60.0
     keep_alive: float = 75.0
     write_timeout: float = 60.0
+    total: int | None = None
+    per_address: int | None = None
+    handshakes: int | None = None
+    trusted: Sequence[Trusted] = ()
+
+
+MOST_HANDSHAKES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many connections a server takes, as numbers: what `ConnectionOptions` leaves open is filled in."""
+
+    total: int
+    per_address: int
+    handshakes: int
+
+
+def bounds_of(options: ConnectionOptions, files: int) -> Bounds:
+    """Return the bounds of a process that may have `files` open: no more than fits in there, whatever is said.
+
+    A handshake is a connection, too, and an address has no more than all of them.
+    """
+    room = max(1, files - open_files.reserve(files))
+    total = open_files.for_clients(files) if options.total is None else min(options.total, room)
+    per_address = max(1, total * 3 // 4) if options.per_address is None else min(options.per_address, total)
+    most = max(8, min(total // 8, MOST_HANDSHAKES)) if options.handshakes is None else options.handshakes
+    return Bounds(total, per_address, min(most, total))
+
+
+def log_bounds(bounds: Bounds) -> None:
+    """Log what holds, once a process serves."""
+    _log.info(
+        "connections_bounded",
+        files=open_files.limit(),
+        total=bounds.total,
+        per_address=bounds.per_address,
+        handshakes=bounds.handshakes,
+    )
 
 
 class SharedState(ServerState):
@@ -52,9 +99,16 @@ class SharedState(ServerState):
         self.empty.set()
         self.refusals: Counter[str] = Counter()
         """How many requests were refused before an application saw them, by the error's code."""
-        self._second = 0
-        self._logged = 0
-        self._unlogged = 0
+        self.counts = ConnectionCounts()
+        self.bounds = bounds_of(options, open_files.limit())
+        self.turned_away: Counter[str] = Counter()
+        """How many connections were refused or closed to make room, by the reason."""
+        self._refused_seldom = Seldom()
+        self._turned_away_seldom = Seldom()
+
+    def renew(self, options: ConnectionOptions) -> None:
+        """Take other options, for connections that come from now on."""
+        self.options, self.bounds = options, bounds_of(options, open_files.limit())
 
     def refusal(self, refused: Refused) -> bytes:
         """Return the whole answer to a request that no application sees."""
@@ -68,19 +122,40 @@ class SharedState(ServerState):
         The event holds nothing the client sent.
         """
         self.refusals[refused.code] += 1
+        left_out = self._refused_seldom.left_out()
+        if left_out is not None:
+            address = client[0] if client else "unix"
+            _log.warning(
+                "request_refused", status=refused.status, reason=refused.code, client_address=address, left_out=left_out
+            )
+
+    def note_turned_away(self, reason: str, peer: str) -> None:
+        """Count a connection that is refused, and log it as seldom as a request that is."""
+        self.turned_away[reason] += 1
+        left_out = self._turned_away_seldom.left_out()
+        if left_out is not None:
+            _log.warning("connection_refused", reason=reason, client_address=peer or "unix", left_out=left_out)
+
+
+class Seldom:
+    """Lets `LOGGED_PER_SECOND` events a second through."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._logged = 0
+        self._unlogged = 0
+
+    def left_out(self) -> int | None:
+        """Return how many events were left out before this one; None: leave this one out, too."""
         second = int(time.monotonic())
         if second != self._second:
-            self._second = second
-            self._logged = 0
+            self._second, self._logged = second, 0
         if self._logged >= LOGGED_PER_SECOND:
             self._unlogged += 1
-            return
+            return None
         self._logged += 1
         left_out, self._unlogged = self._unlogged, 0
-        address = client[0] if client else "unix"
-        _log.warning(
-            "request_refused", status=refused.status, reason=refused.code, client_address=address, left_out=left_out
-        )
+        return left_out
 
 
 def _worth_logging(record: logging.LogRecord) -> bool:

@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Final, get_args
 from urllib.parse import unquote
@@ -118,16 +118,27 @@ def _age(then: float | None) -> float | None:
     return None if then is None else monotonic() - then
 
 
-def of_servers(servers: Callable[[], Iterable[Server]]) -> Sequence[Reading]:
-    """What the servers that run refused themselves."""
+def of_servers(servers: Callable[[], Mapping[str, Server]]) -> Sequence[Reading]:
+    """What the servers that run hold, and refused themselves; `servers` names them."""
 
-    def refused() -> Iterable[Point]:
-        found: Counter[str] = Counter()
-        for server in servers():
-            found.update(server.refusals)
-        return [((code,), count) for code, count in found.items()]
+    def summed(read: Callable[[Server], Mapping[str, int]]) -> Callable[[], Iterable[Point]]:
+        def points() -> Iterable[Point]:
+            found: Counter[str] = Counter()
+            for server in servers().values():
+                found.update(read(server))
+            return [((key,), count) for key, count in found.items()]
 
-    return [(meters.HTTP_REFUSED, refused)]
+        return points
+
+    def each(read: Callable[[Server], float]) -> Callable[[], Iterable[Point]]:
+        return lambda: [((name,), read(server)) for name, server in servers().items()]
+
+    return [
+        (meters.HTTP_REFUSED, summed(lambda server: server.refusals)),
+        (meters.CONNECTIONS_REFUSED, summed(lambda server: server.turned_away)),
+        (meters.CONNECTIONS, each(lambda server: server.open_connections)),
+        (meters.CONNECTIONS_LIMIT, each(lambda server: server.bounds.total)),
+    ]
 
 
 def of_process(bodies: BodyBudget, sink: LogSink) -> Sequence[Reading]:

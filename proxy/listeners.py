@@ -173,6 +173,8 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    # In TLS 1.2 a client could have the costly part of a handshake repeated as often as it likes.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     try:
         context.load_cert_chain(options.cert, options.key, password=_no_password)
     except ssl.SSLError as error:

@@ -130,6 +130,14 @@ HTTP_REFUSED: Final = Meter(
     "error's code.",
     ("code",),
 )
+CONNECTIONS_REFUSED: Final = Meter(
+    "ollama_proxy_connections_refused_total",
+    "counter",
+    "Connections that were not taken, or not kept. `address`: its address has as many as it may; `total`: there are as "
+    "many as there may be; `files`: no file is left; `idle`: closed to make room; `handshake`: its TLS handshake was "
+    "not done while others waited for its place, or could not begin in time; `tls`: its handshake failed.",
+    ("reason",),
+)
 RETRIES: Final = Meter(
     "ollama_proxy_retries_total", "counter", "Further attempts, by the backend they went to.", ("backend",)
 )
@@ -192,6 +200,16 @@ RELOADS: Final = Meter(
 )
 
 # Of this moment; read when somebody asks.
+
+CONNECTIONS: Final = Meter(
+    "ollama_proxy_connections",
+    "gauge",
+    "Connections of clients, those in a TLS handshake included, by listener (`main`, `ops`).",
+    ("listener",),
+)
+CONNECTIONS_LIMIT: Final = Meter(
+    "ollama_proxy_connections_limit", "gauge", "Connections that a listener takes.", ("listener",)
+)
 
 IN_FLIGHT: Final = Meter(
     "ollama_proxy_requests_in_flight", "gauge", "Requests that run now, by the route's class.", ("class",)

@@ -19,8 +19,9 @@ from uvicorn._types import ASGIApplication
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 
+from proxy.acceptor import Acceptor
 from proxy.asgi import ASGIApp
-from proxy.connections import ConnectionOptions, SharedState
+from proxy.connections import Bounds, ConnectionOptions, SharedState
 from proxy.guard import GuardedProtocol
 from proxy.hangup import Hangups
 from proxy.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
@@ -75,7 +76,6 @@ class Server:
             proxy_headers=False,
             server_header=False,
         )
-        self._listeners: list[asyncio.Server] = []
         self._context: ssl.SSLContext | None = None
         self._paths: list[tuple[str, int]] = []
         """Our unix sockets with their inodes."""
@@ -120,24 +120,10 @@ class Server:
         self._state = SharedState(self.options, self._hangups)
         self._keep_date()
         self.addresses = tuple(address(sock) for sock in sockets)
-        self._listeners = [await self._accept(sock, context) for sock in sockets]
+        self._acceptor = Acceptor(self._state, self._protocol)
+        for sock in sockets:
+            self._acceptor.listen(sock, None if sock.family == socket.AF_UNIX else context)
         self.serving = True
-
-    async def _accept(self, sock: socket.socket, context: ssl.SSLContext | None) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        backlog = self.options.backlog
-        if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_server(self._protocol, sock=sock, backlog=backlog)
-        if context is None:
-            return await loop.create_server(self._protocol, sock=sock, backlog=backlog)
-        return await loop.create_server(
-            self._protocol,
-            sock=sock,
-            backlog=backlog,
-            ssl=context,
-            ssl_handshake_timeout=self.options.head_timeout,
-            ssl_shutdown_timeout=self.options.write_timeout,
-        )
 
     def renew_tls(self) -> None:
         """Read the certificate and its key again, for connections that come from now on; raises ServerError."""
@@ -148,7 +134,7 @@ class Server:
     def renew_bounds(self, options: ServerOptions) -> None:
         """Bound and time the connections that come from now on, and `drain`, by `options`; what listens stays."""
         kept = self.options
-        self.options = self._state.options = replace(
+        self.options = replace(
             options,
             listen=kept.listen,
             tls=kept.tls,
@@ -156,6 +142,7 @@ class Server:
             local_only=kept.local_only,
             backlog=kept.backlog,
         )
+        self._state.renew(self.options)
 
     def _protocol(self) -> GuardedProtocol:
         return GuardedProtocol(self._config, self._state, self._lifespan.state)
@@ -175,9 +162,9 @@ class Server:
         missing stays missing: the client sees a connection that broke off, never a clean end.
         """
         self.serving = False
-        for listener in self._listeners:
-            listener.close()
+        self._acceptor.close()
         self._remove_unix_sockets()
+        await self._acceptor.wait_closed()
         for connection in self._connections():
             connection.shutdown()
         await self._empty_within(self.options.shutdown_timeout if timeout is None else timeout)
@@ -191,8 +178,6 @@ class Server:
         await self._empty_within(SETTLE_SECONDS)
         for connection in self._connections():
             connection.transport.abort()
-        for listener in self._listeners:
-            await listener.wait_closed()
         await self._lifespan.shutdown()
         self._clock.cancel()
         if self._hangups is not None:
@@ -203,6 +188,21 @@ class Server:
     def refusals(self) -> Mapping[str, int]:
         """How many requests were refused before the application saw them, by the error's code; once it was started."""
         return self._state.refusals
+
+    @property
+    def turned_away(self) -> Mapping[str, int]:
+        """How many connections were refused, or closed to make room, by the reason; once it was started."""
+        return self._state.turned_away
+
+    @property
+    def bounds(self) -> Bounds:
+        """How many connections are taken; once it was started."""
+        return self._state.bounds
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections there are, those with a handshake under way included; once it was started."""
+        return self._state.counts.total
 
     def stop(self) -> None:
         """Make `run` drain and return; called again, without waiting for requests. For signal handlers."""

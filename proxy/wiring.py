@@ -1,14 +1,17 @@
 """From settings to the parts they describe; pure mapping, one function a part."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 
+from config.addresses import Address
 from config.backends import Backend as BackendSettings
 from config.load import Loaded
 from config.problems import Invalid, Problem
 from config.schema import Settings
+from proxy import open_files
 from proxy.backend import Backend, make_backend
 from proxy.health import Rules
 from proxy.models import parse as parse_model
@@ -83,6 +86,10 @@ def server_options(settings: Settings) -> ServerOptions:
     return ServerOptions(
         listen=[str(address) for address in settings.listen],
         tls=TlsOptions(cert=tls.cert, key=tls.key, client_ca=tls.client_ca) if tls else None,
+        total=server.connections.total,
+        per_address=server.connections.per_address,
+        handshakes=server.connections.handshakes,
+        trusted=settings.trusted_proxies,
         head_timeout=server.head.deadline,
         head_bytes=server.head.size,
         head_fields=server.head.fields,
@@ -92,6 +99,12 @@ def server_options(settings: Settings) -> ServerOptions:
         shutdown_timeout=server.shutdown,
         unix_mode=server.unix_mode,
     )
+
+
+def ops_options(settings: Settings, listen: Address) -> ServerOptions:
+    """How to serve the ops routes at an address of their own, with room that callers cannot take."""
+    room = open_files.for_ops(open_files.limit())
+    return replace(server_options(settings), listen=[str(listen)], total=room, per_address=None, handshakes=None)
 
 
 def pool_options(settings: Settings) -> PoolOptions:

@@ -13,6 +13,7 @@ from typing import Final, Literal
 from cryptography import x509
 
 from config.schema import Settings
+from proxy import open_files
 from proxy.plan import Plan
 
 Level = Literal["ok", "note", "warn", "bad"]
@@ -45,13 +46,13 @@ class Finding:
     text: str
 
 
-def check_files(soft: int | None = None) -> Finding:
-    """How many files the process may open."""
-    if soft is None:
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if soft == resource.RLIM_INFINITY or soft >= FILES:
-        return Finding("ok", "open files", f"up to {'any number' if soft == resource.RLIM_INFINITY else soft}")
-    text = f"only {soft}, for some {soft // 2} streams; raise it (ulimit -n, LimitNOFILE=)"
+def check_files(most: int | None = None) -> Finding:
+    """How many files a process may open once it has raised its soft limit, as `serve` does."""
+    if most is None:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most == resource.RLIM_INFINITY or most >= FILES:
+        return Finding("ok", "open files", f"up to {'any number' if most == resource.RLIM_INFINITY else most}")
+    text = f"only {most}, for some {open_files.for_clients(most)} connections; raise it (ulimit -Hn, LimitNOFILE=)"
     return Finding("warn", "open files", text)
 
 

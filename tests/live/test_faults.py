@@ -395,7 +395,8 @@ async def test_a_thousand_readers_that_stop_are_bounded_let_go_and_noticed_by_no
 
     async with backend(script, limit=2**16) as talker, running(talker.url, server={"write": "1s"}) as proxy:
         # What the kernel takes for each is not the proxy's to bound, and by default gigabytes in all.
-        proxy.server._listeners[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        (listener,) = proxy.server._acceptor._listeners
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         readers = [await stopped_reader(proxy.address) for _ in range(stalled)]
         others = 0
         while len(proxy.log.requests) < stalled + others:

@@ -8,7 +8,9 @@ import structlog
 from config.load import load_text
 from config.problems import Invalid
 from proxy.app import App, check
+from proxy.open_files import for_ops, limit
 from proxy.routes import Match
+from proxy.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import make_routes, server_options
 from tests.support.proxy import Lines, running
@@ -91,3 +93,17 @@ async def test_the_log_is_as_the_file_says_and_follows_a_reload() -> None:
         log.info("heard_again")
         assert proxy.log.events[-1]["event"] == "heard_again"
         assert b"unheard" not in b"".join(proxy.log.raw)
+
+
+async def test_a_reload_bounds_connections_anew_and_leaves_the_ops_routes_their_room() -> None:
+    text = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\nlisten: 127.0.0.1:0\nops: {listen: '127.0.0.1:0'}\n"
+    app = App(load_text(text), Lines())
+    async with serve(app.frame, server_options(app.settings)) as app.server:
+        assert app.ops_server is not None
+        before, room = app.server.bounds, app.ops_server.bounds
+        app.reload(load_text(f"{text}server: {{connections: {{total: 77, per_address: 7}}}}\n"))
+        assert (app.server.bounds.total, app.server.bounds.per_address) == (77, 7)
+        assert app.ops_server.bounds == room
+        assert room.total == for_ops(limit())
+        app.reload(load_text(text))
+        assert app.server.bounds == before

@@ -4,10 +4,21 @@ import asyncio
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from proxy.connections import LOGGED_PER_SECOND, ConnectionOptions, SharedState, uvicorn_log
+from proxy.connections import (
+    LOGGED_PER_SECOND,
+    Bounds,
+    ConnectionOptions,
+    SharedState,
+    bounds_of,
+    log_bounds,
+    uvicorn_log,
+)
 from proxy.errors import Refused
+from proxy.open_files import limit, reserve
 
 REFUSED = Refused(400, "no", code="bad_host", headers={"allow": "GET"})
 
@@ -27,6 +38,60 @@ async def test_refusals_are_counted_and_a_few_of_them_logged_per_second(monkeypa
     assert (logs[-2]["left_out"], logs[-2]["client_address"]) == (7, "unix")
     assert logs[-1]["left_out"] == 0
     assert state.refusals == {"bad_host": LOGGED_PER_SECOND + 9}
+
+
+async def test_connections_that_are_turned_away_are_counted_and_logged_apart_from_requests() -> None:
+    state = SharedState(ConnectionOptions(), None)
+    with capture_logs() as logs:
+        for _ in range(LOGGED_PER_SECOND):
+            state.note_refusal(REFUSED, None)
+        state.note_turned_away("address", "192.0.2.1")
+        state.note_turned_away("total", "")
+    assert state.turned_away == {"address": 1, "total": 1}
+    assert [(event["event"], event["reason"], event["client_address"]) for event in logs[-2:]] == [
+        ("connection_refused", "address", "192.0.2.1"),
+        ("connection_refused", "total", "unix"),
+    ]
+
+
+@given(
+    st.integers(64, 2**20),
+    st.none() | st.integers(1, 10**7),
+    st.none() | st.integers(1, 10**7),
+    st.none() | st.integers(1, 10**7),
+)
+def test_whatever_is_asked_for_fits_into_the_files_there_are(
+    files: int, total: int | None, per_address: int | None, handshakes: int | None
+) -> None:
+    bounds = bounds_of(ConnectionOptions(total=total, per_address=per_address, handshakes=handshakes), files)
+    assert 1 <= bounds.total <= files - reserve(files)
+    assert 1 <= bounds.per_address <= bounds.total
+    assert 1 <= bounds.handshakes <= bounds.total
+    if total is not None:
+        assert bounds.total <= total
+
+
+@pytest.mark.parametrize(
+    ("files", "bounds"),
+    [(1024, Bounds(464, 348, 58)), (20_000, Bounds(8192, 6144, 256)), (64, Bounds(16, 12, 8))],
+)
+def test_what_holds_where_nothing_is_asked_for(files: int, bounds: Bounds) -> None:
+    assert bounds_of(ConnectionOptions(), files) == bounds
+
+
+def test_what_holds_is_logged() -> None:
+    with capture_logs() as logs:
+        log_bounds(Bounds(10, 5, 2))
+    assert logs == [
+        {
+            "event": "connections_bounded",
+            "log_level": "info",
+            "files": limit(),
+            "total": 10,
+            "per_address": 5,
+            "handshakes": 2,
+        }
+    ]
 
 
 async def test_a_refusal_is_a_whole_answer() -> None:

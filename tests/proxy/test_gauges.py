@@ -98,8 +98,19 @@ def test_the_queue() -> None:
 
 
 def test_what_the_servers_refused_is_summed_over_those_that_run() -> None:
-    main, ops = SimpleNamespace(refusals={"bad_host": 2, "head_timeout": 1}), SimpleNamespace(refusals={"bad_host": 1})
-    numbers = read(of_servers(lambda: cast(Any, (main, ops))))
+    main = SimpleNamespace(
+        refusals={"bad_host": 2, "head_timeout": 1},
+        turned_away={"address": 4},
+        open_connections=7,
+        bounds=SimpleNamespace(total=10),
+    )
+    ops = SimpleNamespace(
+        refusals={"bad_host": 1}, turned_away={"address": 1}, open_connections=1, bounds=SimpleNamespace(total=2)
+    )
+    numbers = read(of_servers(lambda: cast(Any, {"main": main, "ops": ops})))
+    assert numbers("ollama_proxy_connections_refused_total", reason="address") == 5
+    assert numbers("ollama_proxy_connections", listener="main") == 7
+    assert numbers("ollama_proxy_connections_limit", listener="ops") == 2
     assert numbers("ollama_proxy_http_refused_total", code="bad_host") == 3
     assert numbers("ollama_proxy_http_refused_total", code="head_timeout") == 1
 

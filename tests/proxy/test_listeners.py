@@ -3,6 +3,7 @@
 import gc
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,6 +183,7 @@ def test_good_files_make_a_context(authority: Authority) -> None:
     context = tls_context(tls(authority.issue("localhost"), Path(authority.cert)))
     assert context.verify_mode.name == "CERT_REQUIRED"
     assert context.minimum_version.name == "TLSv1_2"
+    assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
 @pytest.mark.parametrize("name", ["cert", "key", "client_ca"])

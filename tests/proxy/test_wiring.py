@@ -1,9 +1,13 @@
 """proxy/wiring.py."""
 
+from ipaddress import ip_network
+
+from config.addresses import Address
 from config.load import load_text
 from config.schema import Settings
+from proxy.open_files import for_ops, limit
 from proxy.services import Clock
-from proxy.wiring import make_backends, make_routes, make_store, pool_options, server_options
+from proxy.wiring import make_backends, make_routes, make_store, ops_options, pool_options, server_options
 
 FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
@@ -14,6 +18,8 @@ server:
   keep_alive: 3s
   shutdown: 4s
   unix_mode: 0600
+  connections: {total: 90, per_address: 60, handshakes: 30}
+trusted_proxies: [10.0.0.0/8]
 backends:
   - {name: a, url: "${URL}", weight: 2, slots: 3, model_slots: {big: 1}, headers: {Authorization: "Bearer ${TOKEN}"}}
   - {name: b, url: "unix:/run/ollama.sock"}
@@ -58,6 +64,16 @@ def test_the_server() -> None:
     assert (options.head_bytes, options.head_fields, options.head_timeout) == (8192, 20, 1)
     assert (options.write_timeout, options.keep_alive, options.shutdown_timeout) == (2, 3, 4)
     assert (options.body_timeout, options.unix_mode) == (5, 0o600)
+    assert (options.total, options.per_address, options.handshakes) == (90, 60, 30)
+    assert list(options.trusted) == [ip_network("10.0.0.0/8")]
+
+
+def test_the_ops_listener_has_room_of_its_own() -> None:
+    options = ops_options(settings(), Address("127.0.0.1", 0))
+    assert list(options.listen) == ["127.0.0.1:0"]
+    assert options.total == for_ops(limit())
+    assert (options.per_address, options.handshakes) == (None, None)
+    assert (options.head_timeout, list(options.trusted)) == (1, [ip_network("10.0.0.0/8")])
 
 
 def test_routes_and_store() -> None:

@@ -25,11 +25,13 @@ class Process:
     @classmethod
     @asynccontextmanager
     async def started(
-        cls, file: Path, settings: dict[str, Any], *, stdout: int = asyncio.subprocess.PIPE
+        cls, file: Path, settings: dict[str, Any], *, stdout: int = asyncio.subprocess.PIPE, files: int | None = None
     ) -> AsyncIterator["Process"]:
+        """Start a proxy that may have `files` open, by its soft and its hard limit."""
+        limited = () if files is None else ("prlimit", f"--nofile={files}:{files}")
         file.write_text(yaml.safe_dump(settings))  # noqa: ASYNC240  (a few lines)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "proxy.cli", "serve", "-c", file),
+            *(*limited, sys.executable, "-m", "proxy.cli", "serve", "-c", str(file)),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
@@ -38,7 +40,7 @@ class Process:
         assert process.stderr is not None
         try:
             async with asyncio.timeout(30):
-                while not (found := re.search(rb"http://([\d.]+):(\d+)", await process.stderr.readline())):
+                while not (found := re.search(rb"https?://([\d.]+):(\d+)", await process.stderr.readline())):
                     pass
             yield cls(process, (found[1].decode(), int(found[2])))
         finally:

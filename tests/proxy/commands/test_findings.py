@@ -26,15 +26,15 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("soft", "level", "said"),
+    ("most", "level", "said"),
     [
         (4096, "ok", "up to 4096"),
-        (4095, "warn", "only 4095, for some 2047 streams"),
+        (4095, "warn", "only 4095, for some 1856 connections"),
         (resource.RLIM_INFINITY, "ok", "any number"),
     ],
 )
-def test_open_files(soft: int, level: str, said: str) -> None:
-    found = check_files(soft)
+def test_open_files(most: int, level: str, said: str) -> None:
+    found = check_files(most)
     assert found.level == level
     assert said in found.text
 

@@ -1,0 +1,63 @@
+"""Which connections make way where there are as many as there may be: those on which nothing happens."""
+
+import asyncio
+import heapq
+from collections.abc import Iterator
+from typing import Final, cast
+
+from proxy.connection_counts import UNBOUNDED
+from proxy.connections import SharedState
+from proxy.guard import GuardedProtocol
+
+YOUNGEST: Final = 1.0
+"""Seconds: a connection that waits for less than that may have its request on the way."""
+MANY: Final = 2
+"""So many times as many as the newcomer's address has are too many to be spared for being young."""
+SHARE: Final = 64
+"""That part of all connections is closed at once, so that not each one that comes has to look at all of them."""
+NONE_FOR: Final = 0.1
+"""Seconds until it is looked again, where none was found."""
+
+
+class IdleConnections:
+    """Finds and closes the connections of one server that only wait: for a request, or for the rest of its head."""
+
+    def __init__(self, state: SharedState) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._state = state
+        self._look_from = 0.0
+        self._in_vain_for = 0
+        """Until `_look_from` nothing is found for a newcomer whose address has so many connections, or more."""
+
+    def close_some(self, newcomer: str) -> bool:
+        """Close a few for one that comes; return whether there were any.
+
+        Those of addresses with many connections go first, and of these the longest idle.
+
+        Args:
+            newcomer: whose connection it is; see `proxy.connection_counts.group_of`.
+        """
+        now, has = self._loop.time(), 0 if newcomer == UNBOUNDED else self._state.counts.of[newcomer]
+        if now < self._look_from and has >= self._in_vain_for:
+            return False
+        found = self._idle(now - YOUNGEST, MANY * (has + 1))
+        chosen = heapq.nsmallest(max(1, self._state.bounds.total // SHARE), found)
+        if not chosen:
+            self._look_from, self._in_vain_for = now + NONE_FOR, has
+        for _, _, _, connection in chosen:
+            self._state.turned_away["idle"] += 1
+            connection.make_way()
+        return bool(chosen)
+
+    def _idle(self, latest: float, most: int) -> Iterator[tuple[int, float, int, GuardedProtocol]]:
+        """Yield what is idle since `latest`, or of an address with more than `most`; what is to go first is least."""
+        held = self._state.counts.of
+        for connection in cast("set[GuardedProtocol]", self._state.connections):
+            since = connection.idle_since()
+            if since is None:
+                continue
+            group = UNBOUNDED if connection.place is None else connection.place.group
+            # A trusted proxy has many connections because it has many clients.
+            many = 0 if group == UNBOUNDED else held[group]
+            if since <= latest or many > most:
+                yield -many, since, id(connection), connection
