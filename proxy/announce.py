@@ -8,6 +8,7 @@ from typing import Final, TextIO
 from proxy import __version__
 from proxy.app import App
 from proxy.survey import survey
+from proxy.terminal import say
 
 _announcing: Final[set[asyncio.Task[None]]] = set()
 
@@ -30,7 +31,7 @@ async def _announce(app: App, addresses: Sequence[str], out: TextIO) -> None:
     lines.append(f"  chain   {app.plan}")
     if page := _page(app, scheme, addresses):
         lines.append(f"  page    {page}")
-    print("\n".join(lines), file=out, flush=True)
+    say(*lines, out=out)
 
 
 def _page(app: App, scheme: str, addresses: Sequence[str]) -> str | None:

@@ -1,7 +1,6 @@
 """The command line: what serves, what looks at policy files, and what talks to a running proxy."""
 
 import gc
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -25,6 +24,7 @@ from proxy.ownership import intruders
 from proxy.plan import Plan
 from proxy.reload import Reloader
 from proxy.server import Server, ServerError
+from proxy.terminal import complain, say
 from proxy.wiring import server_options
 from proxy.writer import Writer
 
@@ -133,7 +133,7 @@ def check_config(
         _fail("there is no proxy.yaml in this folder; name the policy file with -c")
     loaded = _load(file, [], [], False)
     plan, settings = _checked(loaded)
-    typer.echo(f"{loaded.file} is fine")
+    say(f"{loaded.file} is fine")
     if compared == "running":
         with Remote(url, key, ca) as remote:
             before = remote.get("/-/config")
@@ -142,10 +142,10 @@ def check_config(
         other = _checked(load(compared))
         diff.show_diff(diff.document_of(*other), diff.document_of(plan, settings), diff.callers_of(other[0], plan))
     else:
-        typer.echo(f"listens on   {', '.join(map(str, settings.listen))}")
+        say(f"listens on   {', '.join(map(str, settings.listen))}")
         for entry in settings.backends:
-            typer.echo(f"backend      {entry.name} at {entry.url.shown}")
-        typer.echo(f"chain        {plan}")
+            say(f"backend      {entry.name} at {entry.url.shown}")
+        say(f"chain        {plan}")
 
 
 @main.command("doctor")
@@ -232,8 +232,7 @@ def _load(config: Path | None, backends: list[str], listen: list[str], anonymous
 
 
 def _fail(*messages: str) -> NoReturn:
-    for message in messages:
-        typer.secho(message, fg=typer.colors.RED if sys.stderr.isatty() else None, err=True)
+    complain(*messages)
     raise typer.Exit(1)
 
 

@@ -66,8 +66,13 @@ def json_line(event: Mapping[str, object]) -> bytes:
         line = orjson.dumps(_repaired_fields(event))
     if len(line) > MAX_LINE:
         line = _shortened(event)
+    return escape_json(line)
+
+
+def escape_json(text: bytes) -> bytes:
+    """Return JSON that says the same, without anything in its strings that a terminal or a reader of lines obeys."""
     # Nearly every line is ASCII, where this test is all it takes.
-    return line if line.isascii() and b"\x7f" not in line else _UNSAFE.sub(_escape, line)
+    return text if text.isascii() and b"\x7f" not in text else _UNSAFE.sub(_escape, text)
 
 
 def console_line(event: Mapping[str, object]) -> bytes:
@@ -76,9 +81,9 @@ def console_line(event: Mapping[str, object]) -> bytes:
     A traceback follows on lines of its own, indented, each as safe as the first.
     """
     time, level, name = event.get("time"), event.get("level"), event.get("event")
-    parts = [str(time)[11:23], str(level).ljust(8), _word(name)]
+    parts = [_safe_text(str(time)[11:23]), _safe_text(str(level)).ljust(8), _word(name)]
     parts += [
-        f"{key}={_word(value)}"
+        f"{_safe_text(str(key))}={_word(value)}"
         for key, value in event.items()
         if value is not None and key not in ("time", "level", "event", "schema", "exception")
     ]

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import typer
 
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
+from proxy.terminal import say
 
 BackendArgument = Annotated[str, typer.Argument(help="The backend's name in the policy file.")]
 
@@ -44,4 +45,4 @@ def unload(
 
 def _do(url: str, key: str | None, ca: Path | None, path: str) -> None:
     with Remote(url, key, ca) as remote:
-        typer.echo(remote.post(path)["done"])
+        say(remote.post(path)["done"])

@@ -1,5 +1,6 @@
 """``ollama-proxy keys``: API keys, made, listed and revoked."""
 
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 from middleware.credentials.key_file import add_key, read_keys, revoke_keys
 from middleware.credentials.keys import KeyEntry, new_key
 from middleware.credentials.watched import BadFile
+from proxy.terminal import complain, say
 from proxy.units import Mistake, parse_duration
 
 commands: Final = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
@@ -33,10 +35,10 @@ def new(
         key, entry = new_key(name, now=now, tenant=tenant, policy=policy, expires=until)
         add_key(file, entry)
     except (Mistake, BadFile, ValueError, OSError) as error:
-        typer.echo(str(error), err=True)
+        complain(str(error))
         raise typer.Exit(1) from error
-    typer.echo(f"The key of {name}; it is shown only now, {file} keeps a hash:", err=True)
-    typer.echo(key)
+    say(f"The key of {name}; it is shown only now, {file} keeps a hash:", out=sys.stderr)
+    say(key)
 
 
 @commands.command("list")
@@ -46,10 +48,10 @@ def show(file: FileOption = KEYS) -> None:
     for entry in _read(file):
         if isinstance(entry, KeyEntry):
             whose = f"tenant={entry.tenant or '-'} policy={entry.policy or '-'}"
-            typer.echo(f"{entry.id}  {entry.name:<20} {whose} {_state(entry)}")
+            say(f"{entry.id}  {entry.name:<20} {whose} {_state(entry)}")
         else:
             broken = True
-            typer.echo(str(entry), err=True)
+            complain(str(entry))
     if broken:
         raise typer.Exit(1)
 
@@ -63,12 +65,12 @@ def revoke(
     try:
         revoked = revoke_keys(file, name)
     except (BadFile, OSError) as error:
-        typer.echo(str(error), err=True)
+        complain(str(error))
         raise typer.Exit(1) from error
     for entry in revoked:
-        typer.echo(f"revoked {entry.id} of {entry.name}")
+        say(f"revoked {entry.id} of {entry.name}")
     if not revoked:
-        typer.echo(f"{file} has no usable key with the id or name {name!r}", err=True)
+        complain(f"{file} has no usable key with the id or name {name!r}")
         raise typer.Exit(1)
 
 
@@ -76,7 +78,7 @@ def _read(file: Path) -> list[KeyEntry | BadFile]:
     try:
         return read_keys(file)
     except (BadFile, OSError) as error:
-        typer.echo(str(error), err=True)
+        complain(str(error))
         raise typer.Exit(1) from error
 
 

@@ -12,14 +12,14 @@ from typing import Annotated, Any, Final, TextIO, get_args
 
 import orjson
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from proxy.commands.remote import fail
-from proxy.commands.shapes import STATES, printable, seconds
+from proxy.commands.shapes import STATES, SafeConsole, seconds
 from proxy.errors import Outcome
-from proxy.lines import console_line
+from proxy.lines import console_line, escape_json
 from proxy.models import parse as parse_model
+from proxy.terminal import printable, printable_lines
 from proxy.units import parse_duration
 
 LOOK_EVERY: Final = 0.25
@@ -43,15 +43,15 @@ def logs(
 ) -> None:
     """Show a log for people; with filters only the requests that fit. What is no JSON passes as it is."""
     wanted = _filters(identity, model, backend, outcome, since)
-    console = Console(soft_wrap=True, highlight=False)
+    console = SafeConsole(soft_wrap=True)
     try:
         for text in _read(file, follow):
             line = _parsed(text)
             if line is None:
                 if not wanted:
-                    console.print(Text(printable(text.rstrip("\n"))))
+                    console.print(Text(printable(text)))
             elif all(fits(line) for fits in wanted):
-                console.out(text) if json else console.print(pretty(line))
+                console.out(escape_json(text.encode()).decode()) if json else console.print(pretty(line))
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:  # `| head` has seen enough
@@ -63,7 +63,7 @@ def logs(
 def pretty(line: Line) -> Text:
     """Return a line for people; that of a request in the order in which one reads it."""
     if line.get("event") != "request":
-        return Text(console_line(line).decode())
+        return Text(printable_lines(console_line(line).decode()))
     outcome = str(line.get("outcome"))
     reason = f" ({line['reason']})" if line.get("reason") else ""
     parts = [

@@ -1,8 +1,7 @@
 """``ollama-proxy reload``: a new policy file for a running proxy."""
 
-import typer
-
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption, fail
+from proxy.terminal import say
 
 
 def reload(url: UrlOption = URL, key: KeyOption = None, ca: CaOption = None) -> None:
@@ -11,6 +10,6 @@ def reload(url: UrlOption = URL, key: KeyOption = None, ca: CaOption = None) -> 
         document = remote.post("/-/reload")
     if document["problems"]:
         fail(f"refused; policy file {document['generation']} is still in force", *document["problems"])
-    typer.echo(f"policy file {document['generation']} is in force")
+    say(f"policy file {document['generation']} is in force")
     if document["restart"]:
-        typer.echo(f"only after a restart: {', '.join(document['restart'])}")
+        say(f"only after a restart: {', '.join(document['restart'])}")

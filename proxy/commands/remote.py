@@ -9,6 +9,8 @@ import httpx
 import orjson
 import typer
 
+from proxy.terminal import complain
+
 URL: Final = "http://127.0.0.1:11435"
 _HINTS: Final = {
     401: ("set OLLAMA_PROXY_KEY to a key whose policy allows the route class ops",),
@@ -44,8 +46,7 @@ CaOption = Annotated[
 
 def fail(*messages: str) -> NoReturn:
     """Say what went wrong, on stderr, and end with 1."""
-    for message in messages:
-        typer.secho(message, fg=typer.colors.RED, err=True)
+    complain(*messages)
     raise typer.Exit(1)
 
 

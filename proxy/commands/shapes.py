@@ -2,16 +2,18 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from proxy.logs import configure
 from proxy.services import LogSink
+from proxy.terminal import printable, printable_lines
 
 PIPED: Final = 200
 """Columns of what is not shown by a terminal."""
@@ -41,18 +43,28 @@ class Aside(LogSink):
 
     def write(self, line: bytes) -> None:
         """See `LogSink.write`."""
-        print(line.decode(), file=sys.stderr)
+        print(printable_lines(line.decode()), file=sys.stderr)
 
 
-def console() -> Console:
+class SafeConsole(Console):
+    """A console that takes no text for markup, and lets none command the terminal; what rich itself has to say may."""
+
+    def __init__(self, *, width: int | None = None, soft_wrap: bool = False) -> None:
+        super().__init__(width=width, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """See `Console.render`: all that is printed comes from here."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield segment._replace(text=printable_lines(segment.text))
+
+
+def console() -> SafeConsole:
     """Return where commands print: as wide as the terminal, and wide enough for tables where there is none."""
-    found = Console(highlight=False)
-    return found if found.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=PIPED)
-
-
-def printable(text: str) -> str:
-    """Return `text` without anything that a terminal would obey; names of models are written by strangers."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    found = SafeConsole()
+    return found if found.is_terminal or "COLUMNS" in os.environ else SafeConsole(width=PIPED)
 
 
 def seconds(value: float | None) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.commands.shapes import console, seconds, size, state, table
+from proxy.lines import escape_json
 
 Document = Mapping[str, Any]
 
@@ -24,7 +25,7 @@ def status(
     with Remote(url, key, ca) as remote:
         document = remote.get("/-/status")
     if json:
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        print(escape_json(orjson.dumps(document, option=orjson.OPT_INDENT_2)).decode())
     else:
         console().print(Group(*view(document)))
     if not document["ready"]["ready"]:

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from proxy.commands.shapes import STATES, seconds, size, state, table
+from proxy.commands.shapes import STATES, SafeConsole, seconds, size, state, table
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,14 @@ def test_texts_in_a_table_are_no_markup() -> None:
     rows = [line for line in lines if line.endswith(("1", "100"))]
     assert [row.split() for row in rows] == [["[red]x[/red]", "1"], ["[y]", "100"]]
     assert len(rows[0]) == len(rows[1])
+
+
+def test_a_console_takes_nothing_for_markup_or_for_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = SafeConsole(width=60)
+    screen.print("[bold]x[/bold] :smile: \x1b]0;owned\x07")
+    screen.print(Text("\x9b31m\nb\u202e"), Text.assemble(("[red]", "bold")))
+    screen.print(table("\x1b[2J", ("a\x9b",), [(Text("[red]\x1b"),)]))
+    said = capsys.readouterr().out
+    assert "[bold]x[/bold] :smile: \\x1b]0;owned" in said
+    assert "\\x9b31m\nb\\u202e [red]" in said
+    assert all(line.isprintable() for line in said.splitlines())
