@@ -16,7 +16,6 @@ _ORIGINS: Final = (
     *(f"{scheme}://{host}{port}" for host in _LOCAL for scheme in ("http", "https") for port in ("", ":*")),
     *("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*"),
 )
-_EXTENSIONS: Final = ("chrome-extension://", "safari-extension://", "moz-extension://", "ms-browser-extension://")
 _ALLOWED_HEADERS: Final = b"Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta"
 
 Headers = list[tuple[bytes, bytes]]
@@ -56,8 +55,6 @@ def cors(settings: Settings, request: Request) -> tuple[int | None, Headers]:
 
 
 def _origin_allowed(settings: Settings, origin: str) -> bool:
-    if origin.startswith(_EXTENSIONS):
-        return True
     patterns = (*settings.origins, *_ORIGINS)
     return any(re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), origin) for pattern in patterns)
 

@@ -37,7 +37,7 @@ async def test_hosts_are_not_checked_beyond_loopback() -> None:
 @pytest.mark.parametrize(
     "origin",
     ["http://localhost", "https://localhost:3000", "http://127.0.0.1:8080", "http://0.0.0.0", "app://obsidian",
-     "chrome-extension://abc", "vscode-webview://x"],
+     "tauri://localhost", "vscode-webview://x"],
 )  # fmt: skip
 async def test_ollama_s_own_origins(origin: str) -> None:
     async with Ollama() as sim:
@@ -45,7 +45,9 @@ async def test_ollama_s_own_origins(origin: str) -> None:
         assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, origin)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example", "localhost"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "localhost", "chrome-extension://abc"]
+)
 async def test_foreign_origins_are_refused_with_nothing(origin: str) -> None:
     async with Ollama() as sim:
         answer = await ask(sim, "POST", "/api/chat", {}, f"Origin: {origin}")
@@ -56,6 +58,8 @@ async def test_more_origins_may_be_allowed() -> None:
     async with Ollama(origins=("https://*.example",)) as sim:
         assert (await ask(sim, "GET", "/", None, "Origin: https://good.example")).status == 200
         assert (await ask(sim, "GET", "/", None, "Origin: https://good.exampleX")).status == 403
+    async with Ollama(origins=("chrome-extension://*",)) as sim:
+        assert (await ask(sim, "GET", "/", None, "Origin: chrome-extension://abc")).status == 200
 
 
 async def test_an_origin_that_is_the_host_is_none() -> None:
