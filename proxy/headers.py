@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.asgi import Header, Scope
+from proxy.rendering import as_data
 
 _HOP_BY_HOP: Final = frozenset(
     {
@@ -55,8 +56,43 @@ _WITHHELD: Final = frozenset(
         b"x-method-override",
     }
 )
+_ABOUT_THE_ORIGIN: Final = frozenset(
+    {
+        # To a browser the answer comes from the proxy, whose own pages live there too: no backend speaks for all of it.
+        b"set-cookie",
+        b"set-cookie2",
+        b"clear-site-data",
+        b"refresh",
+        b"alt-svc",
+        b"strict-transport-security",
+        b"service-worker-allowed",
+        b"service-worker-navigation-preload",
+        b"sourcemap",
+        b"x-sourcemap",
+        b"link",
+        b"nel",
+        b"report-to",
+        b"reporting-endpoints",
+        b"public-key-pins",
+        b"speculation-rules",
+        b"origin-trial",
+        b"origin-agent-cluster",
+        b"activate-storage-access",
+        b"content-security-policy",
+        b"content-security-policy-report-only",
+        b"x-content-type-options",
+        # CORS is answered by the frame.
+        b"access-control-allow-origin",
+        b"access-control-allow-credentials",
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-allow-private-network",
+        b"access-control-expose-headers",
+        b"access-control-max-age",
+    }
+)
 _NOT_SENT: Final = _HOP_BY_HOP | _OURS | _WITHHELD
-_NOT_RETURNED: Final = _HOP_BY_HOP | {b"date", b"x-request-id"}
+_NOT_RETURNED: Final = _HOP_BY_HOP | _ABOUT_THE_ORIGIN | {b"date", b"x-request-id"}
 
 
 def via_names(headers: Sequence[Header], pseudonym: bytes) -> bool:
@@ -98,10 +134,13 @@ def upstream_headers(
 
 
 def downstream_headers(received: Sequence[Header]) -> list[Header]:
-    """Return what the caller is sent of a backend's headers, names in lower case."""
+    """Return what the caller is sent of a backend's headers, names in lower case.
+
+    What a browser would show as a page, or run, it is told to take for plain text: `proxy.rendering`.
+    """
     lowered = [(name.lower(), value) for name, value in received]
     dropped = _named_by_connection(lowered, _NOT_RETURNED)
-    return [pair for pair in lowered if pair[0] not in dropped]
+    return as_data([pair for pair in lowered if pair[0] not in dropped])
 
 
 def _named_by_connection(headers: Sequence[Header], always: frozenset[bytes]) -> frozenset[bytes]:

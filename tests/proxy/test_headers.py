@@ -5,6 +5,8 @@ import pytest
 from proxy.asgi import Header, Scope, header, header_values
 from proxy.headers import downstream_headers, upstream_headers, via_names
 
+NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
+
 
 def sent(*received: Header) -> list[Header]:
     scope: Scope = {"headers": list(received), "scheme": "https"}
@@ -53,23 +55,48 @@ def test_ours_are_set_whatever_the_client_claims() -> None:
 def test_what_connection_names_is_dropped_in_both_directions() -> None:
     assert header(sent((b"connection", b"X-Hop"), (b"x-hop", b"1")), b"x-hop") is None
     got = downstream_headers([(b"Connection", b"X-Hop, close"), (b"X-Hop", b"1"), (b"X-Stays", b"2")])
-    assert got == [(b"x-stays", b"2")]
+    assert got == [(b"x-stays", b"2"), NOSNIFF]
 
 
-def test_answers_lose_hop_by_hop_headers_only() -> None:
+def test_answers_lose_hop_by_hop_headers() -> None:
     got = downstream_headers(
         [
             (b"Content-Type", b"application/x-ndjson"),
             (b"Date", b"today"),
             (b"Transfer-Encoding", b"chunked"),
             (b"Keep-Alive", b"timeout=5"),
-            (b"Set-Cookie", b"a=1"),
-            (b"Set-Cookie", b"b=2"),
+            (b"X-Twice", b"1"),
+            (b"X-Twice", b"2"),
+            (b"Vary", b"Origin"),
         ]
     )
     assert got[0] == (b"content-type", b"application/x-ndjson")
-    assert header_values(got, b"set-cookie") == [b"a=1", b"b=2"]
-    assert len(got) == 3
+    assert header_values(got, b"x-twice") == [b"1", b"2"]
+    assert got[3:] == [(b"vary", b"Origin"), NOSNIFF]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Set-Cookie", "Clear-Site-Data", "Refresh", "Alt-Svc", "Strict-Transport-Security", "Service-Worker-Allowed",
+        "SourceMap", "Link", "NEL", "Report-To", "Reporting-Endpoints", "Speculation-Rules", "Origin-Trial",
+        "Content-Security-Policy", "X-Content-Type-Options", "Access-Control-Allow-Origin",
+        "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers", "Access-Control-Allow-Private-Network",
+    ],
+)  # fmt: skip
+def test_no_backend_speaks_for_the_origin_of_the_proxy(name: str) -> None:
+    got = downstream_headers([(name.encode(), b"canary"), (name.upper().encode(), b"canary")])
+    assert got == [NOSNIFF]
+
+
+def test_a_page_of_a_backend_is_no_page_of_the_proxy() -> None:
+    got = downstream_headers([(b"Content-Type", b"text/html"), (b"Content-Length", b"9")])
+    assert got == [
+        (b"content-length", b"9"),
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-security-policy", b"sandbox"),
+        NOSNIFF,
+    ]
 
 
 def test_a_loop_is_seen_by_our_own_name_only() -> None:
