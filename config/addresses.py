@@ -182,6 +182,34 @@ class Network:
         return {"title": "a network", "type": "string", "examples": ["10.0.0.0/8", "fd00::/8", "unix"]}
 
 
+class HostName:
+    """Annotation of what a Host field may say: a name, an address, or ``*.`` and the name that others end in."""
+
+    @staticmethod
+    def parse(text: str) -> str:
+        """Read ``llm.example.com``, ``*.example.com`` or ``203.0.113.7``; raises Mistake."""
+        host = text.strip("[]") if _is_host(text) else text
+        try:
+            return str(ip_address(host))
+        except ValueError:
+            name = text.removesuffix(".").lower()
+        if text == "*":
+            raise Mistake("would let a page of any name call", "write the names that callers use")
+        if _HOST.fullmatch(name.removeprefix("*.")):
+            return name
+        bare = text.partition("://")[2] or text
+        bare = bare.partition("/")[0]
+        bare = bare.rpartition(":")[0] if bare.rpartition(":")[2].isdigit() else bare
+        hint = f"write {bare}" if bare != text and _HOST.fullmatch(bare.removeprefix("*.")) else None
+        raise Mistake("expected a name like llm.example.com, *.example.com or an address, without a port", hint)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _text(lambda text, _: self.parse(text))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"title": "a name of the proxy", "type": "string", "examples": ["llm.example.com", "*.example.com"]}
+
+
 class Permissions:
     """Annotation of a file's permissions, written in octal as for ``chmod``, with a zero in front."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from config.addresses import Address, Network, Permissions
+from config.addresses import Address, HostName, Network, Permissions
 from config.backends import Backend, Pool, distinct
 from config.entries import Entry
 from config.model import Model, as_tuple, check_name
@@ -73,8 +73,11 @@ class Connections(Model):
 
 
 class Server(Model):
-    """Bounds and deadlines towards clients."""
+    """What the proxy is called, and bounds and deadlines towards clients."""
 
+    hosts: tuple[Annotated[str, HostName()], ...] = ()
+    """Names that callers reach the proxy by, without a port; `*.example.com` is every name below. Others are refused to
+    callers who show no key, token or signature, but for local names and addresses and those in the certificate."""
     connections: Connections = Connections()
     """Bounds on connections."""
     head: Head = Head()
@@ -170,7 +173,7 @@ class Settings(Model):
     trusted_proxies: tuple[Annotated[IPv4Network | IPv6Network | Literal["unix"], Network()], ...] = ()
     """The proxies in front of this one, whose `X-Forwarded-For` counts; `unix` for whoever calls by a unix socket."""
     server: Server = Server()
-    """Bounds and deadlines towards clients."""
+    """What the proxy is called, and bounds and deadlines towards clients."""
     log: Log = Log()
     """The proxy's own events."""
     ops: Ops = Ops()

@@ -9,6 +9,9 @@ The methods are tried in this order; the first that finds something of its own d
 4. the address of the caller,
 5. nothing of all that: the policy of anonymous callers, or 401.
 
+A browser adds 3 to 5 by itself, whoever's page makes it call. Pages of other origins have been refused before; one that
+had its own name point here is told by that name in Host, so that there Host must be a name of the proxy.
+
 A credential that is presented and bad ends the request with 401; it never falls through to the next method. Only the
 placeholder key ``ollama`` and an empty one count as none. Routes that are open to everybody (the CLI's first question,
 ``/``) are not checked at all. The body is never read here.
@@ -39,6 +42,7 @@ from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
+from proxy.hosts import KnownHosts
 from proxy.services import Clock, Keepsakes, Policies, Store
 from proxy.units import ConfigPath, Duration, PolicyName
 
@@ -82,6 +86,7 @@ class Auth:
         policies: Policies,
         store: Store | None = None,
         keepsakes: Keepsakes | None = None,
+        hosts: KnownHosts | None = None,
         keys: ConfigPath | None = None,
         jwt: JwtOptions | list[JwtOptions] | None = None,
         introspection: IntrospectionOptions | None = None,
@@ -99,6 +104,7 @@ class Auth:
         keepsakes = keepsakes or Keepsakes()
         self.app = app
         self._clock = clock
+        self._hosts = hosts or KnownHosts()
         self._path_token = path_token
         self._keys = _watched_keys(keys, policies, clock) if keys else None
         self._jwts = Jwts(issuers, policies=policies, clock=clock, keepsakes=keepsakes) if issuers else None
@@ -127,13 +133,19 @@ class Auth:
             return await self._by_token(credential.token)
         if credential.signature is not None:
             return await self._by_signature(credential.signature, exchange)
-        if self._certificates is not None and (peer := scope.get("state", {}).get("tls_peer")):
+        caller = self._by_connection(exchange)
+        if caller is None:
+            raise unauthorized("a key is required; send it as `Authorization: Bearer <key>`", error=None)
+        self._hosts.check(scope)
+        return caller
+
+    def _by_connection(self, exchange: Exchange) -> Caller | None:
+        """Return who calls without a credential in the request; raises Refused (401, 403)."""
+        if self._certificates is not None and (peer := exchange.scope.get("state", {}).get("tls_peer")):
             return self._certificates.caller(peer)
         if self._addresses is not None and (caller := self._addresses.caller(exchange.client)):
             return caller
-        if self._anonymous is not None:
-            return self._anonymous
-        raise unauthorized("a key is required; send it as `Authorization: Bearer <key>`", error=None)
+        return self._anonymous
 
     async def explain(self, exchange: Exchange) -> Explanation:
         """Say who is calling.

@@ -1,27 +1,36 @@
-"""`cors`: lets pages of other origins call the proxy, in place of Ollama's own ``OLLAMA_ORIGINS``."""
+"""`cors`: which pages of other origins may call the proxy, in place of Ollama's own ``OLLAMA_ORIGINS``."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import ClassVar
 
-from starlette.middleware.cors import CORSMiddleware
-
-from proxy.asgi import ASGIApp, Receive, Scope, Send
+from proxy.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.cross_origin import EXPOSED, CrossOrigin
+from proxy.exchange import Exchange
+from proxy.explain import Explanation
 from proxy.units import DurationOrZero
-
-METHODS = ("GET", "HEAD", "POST", "DELETE")
-"""The methods of Ollama's routes."""
 
 
 class Cors:
-    """Answers browsers' preflight requests and names the origins that may read answers.
+    """Says which pages of other origins may call, and read answers and errors; those of other origins are refused.
+
+    It does nothing itself: the proxy decides about pages before any plugin, so that preflight requests need no
+    credentials and refusals can be read. Without this entry the origins that Ollama allows by default may call.
 
     Args:
-        origins: the origins that may call, such as `https://chat.example.com`; `*` is every origin.
+        origins: the origins that may call, such as `https://chat.example.com`. One `*` in an origin stands for a part
+            of it, as in `https://*.example.com` or `chrome-extension://*`; `*` alone is every origin.
         origin_regex: origins that match this whole expression may call too.
+        ollama_origins: so may the origins that Ollama allows by default, which are `localhost`, `127.0.0.1`, `0.0.0.0`
+            and `[::1]` on any port, `app://`, `file://`, `tauri://`, `vscode-webview://` and `vscode-file://`.
         headers: request headers beyond the harmless ones that callers may send; `*` is every header.
         expose: response headers that scripts may read.
-        credentials: whether browsers may send cookies.
+        credentials: whether browsers may send cookies and client certificates for the pages named here.
         max_age: how long a browser may remember the answer to a preflight request; with `0s` it asks every time.
+        private_network: whether pages of public addresses may call a proxy at a private one, where browsers ask
+            for that (`Access-Control-Request-Private-Network`).
     """
+
+    governs_pages: ClassVar = True
 
     def __init__(
         self,
@@ -29,28 +38,35 @@ class Cors:
         *,
         origins: Sequence[str] = (),
         origin_regex: str | None = None,
+        ollama_origins: bool = True,
         headers: Sequence[str] = ("*",),
-        expose: Sequence[str] = ("x-request-id", "retry-after"),
+        expose: Sequence[str] = EXPOSED,
         credentials: bool = False,
         max_age: DurationOrZero = 600.0,
+        private_network: bool = False,
     ) -> None:
-        if not origins and origin_regex is None:
-            raise ValueError("cors needs origins or origin_regex")
-        if credentials and "*" in origins:
-            raise ValueError(
-                "cors with credentials needs its origins by name: * would let every page act for its reader"
-            )
-        self._cors = CORSMiddleware(
-            app,
-            allow_origins=origins,
-            allow_origin_regex=origin_regex,
-            allow_methods=METHODS,
-            allow_headers=headers,
-            allow_credentials=credentials,
-            expose_headers=expose,
-            max_age=int(max_age),
+        self.app = app
+        self.cross_origin = CrossOrigin(
+            origins=origins,
+            origin_regex=origin_regex,
+            ollama_origins=ollama_origins,
+            headers=headers,
+            expose=expose,
+            credentials=credentials,
+            max_age=max_age,
+            private_network=private_network,
         )
+        """What the frame decides by."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a preflight request, or pass the request on and add what the browser wants to see."""
-        await self._cors(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Return the inner app's own awaitable: the frame has admitted the request."""
+        return self.app(scope, receive, send)
+
+    async def explain(self, exchange: Exchange) -> Explanation:
+        """Say whether a page may call."""
+        origin = header(exchange.scope["headers"], b"origin")
+        if origin is None:
+            return Explanation("pass", "no page of another origin asks")
+        if self.cross_origin.answer_fields(origin.decode("latin-1")) is None:
+            return Explanation("refuse", "pages of this origin may not call")
+        return Explanation("pass", "pages of this origin may call")

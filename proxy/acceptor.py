@@ -217,7 +217,8 @@ class Arrival:
             self._sock.close()
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._acceptor.state.turned_away["tls"] += 1  # no TLS, a certificate that is not ours, too late, or gone
+            # No TLS, a certificate that is not ours, too late, or gone.
+            self._acceptor.state.refused.turned_away["tls"] += 1
         if error is not None or task.cancelled():
             self._place.give_back()
         if error is not None and not isinstance(error, OSError):

@@ -11,11 +11,13 @@ from config.load import Loaded
 from config.problems import Invalid
 from config.schema import Settings
 from proxy.body import BodyBudget
+from proxy.browsers import Gate
 from proxy.chain import Chain, build
 from proxy.dispatch import Dispatch
 from proxy.endpoint import Endpoint
 from proxy.frame import Frame, Generation
-from proxy.gauges import of_backends, of_process, of_queue, of_requests, of_servers
+from proxy.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
+from proxy.hosts import KnownHosts
 from proxy.lag import Lag
 from proxy.logs import configure
 from proxy.metrics import PrometheusMetrics
@@ -35,7 +37,15 @@ from proxy.traces import Pipelines
 from proxy.units import Mistake
 from proxy.views import Views
 from proxy.watch import Watch
-from proxy.wiring import make_backends, make_routes, make_store, ops_options, pool_options, server_options
+from proxy.wiring import (
+    make_backends,
+    make_hosts,
+    make_routes,
+    make_store,
+    ops_options,
+    pool_options,
+    server_options,
+)
 
 PSEUDONYM: Final = f"ollama-proxy-{secrets.token_hex(4)}"
 """How this process calls itself in Via, so that it knows a request that comes back."""
@@ -90,8 +100,9 @@ class App:
         self.ops = Ops(self)
         self.bodies = BodyBudget()
         self._bound(settings)
-        self.chain = self._build(self.plan, settings)
-        main, ops = self._generations(1, self.chain, settings)
+        hosts = make_hosts(settings)
+        self.chain = self._build(self.plan, settings, hosts)
+        main, ops = self._generations(1, self.chain, settings, hosts if self.plan.anonymous else None)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
         self.metrics.read(
@@ -100,6 +111,7 @@ class App:
                 *of_queue(self.scheduler, self.metrics.tenants),
                 *of_backends(self.pool, self.metrics.models),
                 *of_servers(lambda: self._servers),
+                *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
                 *of_process(self.bodies, sink),
             ]
         )
@@ -113,8 +125,10 @@ class App:
         plan, settings = check(loaded)
         self._keep_closed(loaded, plan, settings)
         backends = make_backends(loaded, settings, self.settings, self.pool.backends)
-        chain = self._build(plan, settings)
-        main, ops = self._generations(self.frame.current.number + 1, chain, settings)
+        hosts = make_hosts(settings)
+        chain = self._build(plan, settings, hosts)
+        number = self.frame.current.number + 1
+        main, ops = self._generations(number, chain, settings, hosts if plan.anonymous else None)
         before, self.settings, self.plan = self.settings, settings, plan
         self.pool.replace(backends, pool_options(settings))
         self.watch.pace(every=settings.pool.health.every, timeout=settings.pool.health.timeout)
@@ -157,7 +171,7 @@ class App:
     def _configure_log(self) -> None:
         configure(self.sink, format=self.settings.log.format, level=self.settings.log.level)
 
-    def _build(self, plan: Plan, settings: Settings) -> Chain:
+    def _build(self, plan: Plan, settings: Settings, hosts: KnownHosts) -> Chain:
         """Build the chain of a policy file; raises Invalid."""
         endpoint = Endpoint(
             self.pool,
@@ -165,14 +179,20 @@ class App:
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
             self.ops,
         )
-        return build(plan, endpoint, self.services)
+        return build(plan, endpoint, {**self.services, KnownHosts: hosts})
 
-    def _generations(self, number: int, chain: Chain, settings: Settings) -> tuple[Generation, Generation]:
-        """Return what the main listeners serve, and what those of the ops routes do: one chain, other routes."""
+    def _generations(
+        self, number: int, chain: Chain, settings: Settings, hosts: KnownHosts | None
+    ) -> tuple[Generation, Generation]:
+        """Return what the main listeners serve, and what those of the ops routes do: one chain, other routes.
+
+        `hosts` are the names that every request must have in its Host field; None where the chain sees to that.
+        """
         main = make_routes(settings, OPS if self._ops_listen is None else HEALTH)
+        gate = Gate(chain.cross_origin, hosts)
         return (
-            Generation(number, chain.app, main, settings.trusted_proxies, chain.blame),
-            Generation(number, chain.app, RouteTable(OPS, base=()), settings.trusted_proxies, chain.blame),
+            Generation(number, chain.app, main, settings.trusted_proxies, chain.blame, gate),
+            Generation(number, chain.app, RouteTable(OPS, base=()), settings.trusted_proxies, chain.blame, gate),
         )
 
     @asynccontextmanager

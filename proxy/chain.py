@@ -13,6 +13,7 @@ from config.check import mask
 from config.load import Loaded
 from config.problems import Invalid, Path, Problem
 from proxy.asgi import ASGIApp, Receive, Scope, Send
+from proxy.cross_origin import CrossOrigin
 from proxy.exchange import Exchange
 from proxy.plan import INNERMOST, Link, Plan
 from proxy.plugins import Options
@@ -53,6 +54,15 @@ class Chain:
             instances = {id(instance): instance for instance in (step.default, *step.by_policy.values())}
             found += [(step.name, instance) for instance in instances.values() if instance is not None]
         return found
+
+    @property
+    def cross_origin(self) -> CrossOrigin | None:
+        """What the frame decides about pages by; None where no plugin governs them."""
+        for step in self.steps:
+            found = getattr(step.default, "cross_origin", None)
+            if isinstance(found, CrossOrigin):
+                return found
+        return None
 
     def path(self, exchange: Exchange) -> Iterator[tuple[str, ASGIApp | None]]:
         """Yield what a request passes through, the outermost first, None where its policy turns an entry off.

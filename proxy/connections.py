@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,8 +15,7 @@ from proxy.address import Trusted
 from proxy.connection_counts import ConnectionCounts
 from proxy.errors import Refused, render
 from proxy.hangup import Hangups
-
-LOGGED_PER_SECOND: Final = 10
+from proxy.refusals import Refusals
 
 _log = structlog.get_logger("ollama_proxy.server")
 
@@ -97,14 +94,10 @@ class SharedState(ServerState):
         self.empty = asyncio.Event()
         """Set while there is no connection."""
         self.empty.set()
-        self.refusals: Counter[str] = Counter()
-        """How many requests were refused before an application saw them, by the error's code."""
+        self.refused = Refusals()
+        """What was refused before an application saw it."""
         self.counts = ConnectionCounts()
         self.bounds = bounds_of(options, open_files.limit())
-        self.turned_away: Counter[str] = Counter()
-        """How many connections were refused or closed to make room, by the reason."""
-        self._refused_seldom = Seldom()
-        self._turned_away_seldom = Seldom()
 
     def renew(self, options: ConnectionOptions) -> None:
         """Take other options, for connections that come from now on."""
@@ -117,45 +110,12 @@ class SharedState(ServerState):
         return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
 
     def note_refusal(self, refused: Refused, client: tuple[str, int] | None) -> None:
-        """Count it, and log one event, at most `LOGGED_PER_SECOND`; the next one logged says how many were left out.
-
-        The event holds nothing the client sent.
-        """
-        self.refusals[refused.code] += 1
-        left_out = self._refused_seldom.left_out()
-        if left_out is not None:
-            address = client[0] if client else "unix"
-            _log.warning(
-                "request_refused", status=refused.status, reason=refused.code, client_address=address, left_out=left_out
-            )
+        """Count and log it; see `Refusals.note`."""
+        self.refused.note(refused, client[0] if client else "unix")
 
     def note_turned_away(self, reason: str, peer: str) -> None:
-        """Count a connection that is refused, and log it as seldom as a request that is."""
-        self.turned_away[reason] += 1
-        left_out = self._turned_away_seldom.left_out()
-        if left_out is not None:
-            _log.warning("connection_refused", reason=reason, client_address=peer or "unix", left_out=left_out)
-
-
-class Seldom:
-    """Lets `LOGGED_PER_SECOND` events a second through."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._logged = 0
-        self._unlogged = 0
-
-    def left_out(self) -> int | None:
-        """Return how many events were left out before this one; None: leave this one out, too."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._logged = second, 0
-        if self._logged >= LOGGED_PER_SECOND:
-            self._unlogged += 1
-            return None
-        self._logged += 1
-        left_out, self._unlogged = self._unlogged, 0
-        return left_out
+        """Count and log a connection that is refused; see `Refusals.note_turned_away`."""
+        self.refused.note_turned_away(reason, peer or "unix")
 
 
 def _worth_logging(record: logging.LogRecord) -> bool:

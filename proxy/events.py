@@ -83,7 +83,8 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
 
 EVENTS: Final = (
     Event("message", "A library that the proxy uses logged something.", ("message",)),
-    Event("request_refused", "A request was refused before it was one: its head breaks HTTP/1.1 or a bound.",
+    Event("request_refused", "A request was refused before any plugin saw it: its head breaks HTTP/1.1 or a bound, "
+          "or a page of another origin or name sent it.",
           ("status", "reason", "client_address", "left_out")),
     Event("connection_refused", "A connection was refused, or dropped in its TLS handshake, as there are too many.",
           ("reason", "client_address", "left_out")),

@@ -1,7 +1,7 @@
 """The outermost ASGI app.
 
-It makes the Exchange, owns `receive` and `send`, watches for a client that leaves, renders every error, and says how a
-request ended. Nothing else in the project does any of these.
+It makes the Exchange, admits pages in browsers or not, owns `receive` and `send`, watches for a client that leaves,
+renders every error, and says how a request ended. Nothing else in the project does any of these.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
@@ -18,9 +18,12 @@ import structlog
 from proxy.address import Trusted, client_address, is_trusted
 from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.body import BodyBudget
+from proxy.browsers import Gate
+from proxy.cross_origin import for_page
 from proxy.departure import gone_because, when_gone, writer
 from proxy.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
 from proxy.exchange import KEY, Exchange
+from proxy.refusals import Refusals
 from proxy.routes import RouteTable
 
 log = structlog.get_logger("ollama_proxy.frame")
@@ -36,6 +39,8 @@ class Generation:
     trusted_proxies: Sequence[Trusted] = ()
     blame: Callable[[BaseException], str | None] = lambda _: None
     """Names the plugin that raised an exception."""
+    gate: Gate = field(default_factory=Gate)
+    """Says what a page in somebody's browser may ask for."""
 
 
 class Observer(Protocol):
@@ -59,6 +64,10 @@ class Frame:
         bodies: the memory that request bodies may take.
         lifespan: entered when the server starts, left when it stops.
         observer: told of every request.
+
+    Attributes:
+        live: the requests that run.
+        refusals: how many requests no plugin saw, because of where a page in a browser came from, by the error's code.
     """
 
     def __init__(
@@ -75,6 +84,8 @@ class Frame:
         self._lifespan = lifespan
         self._observer = observer
         self._finishing: set[asyncio.Task[None]] = set()
+        self._refused = Refusals()
+        self.refusals = self._refused.counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (or the server's lifespan)."""
@@ -121,9 +132,12 @@ class Frame:
     async def _serve(self, exchange: Exchange, client: "_Client", current: Generation) -> None:
         try:
             try:
-                if not _has_body(exchange.scope):
-                    await exchange.body()
-                await current.chain(exchange.scope, exchange.receive, client.send)
+                if self._admit(exchange, client, current.gate):
+                    await self._answer_preflight(client)
+                else:
+                    if not _has_body(exchange.scope):
+                        await exchange.body()
+                    await current.chain(exchange.scope, exchange.receive, client.send)
                 if exchange.status is None or not exchange.ended:
                     raise RuntimeError("the chain returned without a complete answer")
                 exchange.outcome = "completed"
@@ -140,6 +154,23 @@ class Frame:
                 await self._answer(exchange, client, bug)
         except asyncio.CancelledError:
             await self._cancelled(exchange, client)
+
+    def _admit(self, exchange: Exchange, client: "_Client", gate: Gate) -> bool:
+        """Return whether this is a browser's preflight request, which is answered here; raises Refused."""
+        try:
+            client.page_fields = gate.admit(exchange)
+        except Refused as refused:
+            self._refused.note(refused, exchange.client)
+            raise
+        more = None if client.page_fields is None else gate.preflight(exchange)
+        if client.page_fields is None or more is None:
+            return False
+        client.page_fields += more
+        return True
+
+    async def _answer_preflight(self, client: "_Client") -> None:
+        await client.send({"type": "http.response.start", "status": 204, "headers": []})
+        await client.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _answer(self, exchange: Exchange, client: "_Client", error: ProxyError) -> None:
         """Answer with `error`; an answer that has begun is left without its end, so that nobody takes it for whole."""
@@ -220,14 +251,19 @@ class _Client:
     body on. Either way the chain is cancelled.
     """
 
-    __slots__ = ("_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "_write", "exchange")
+    __slots__ = (
+        "_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "_write", "exchange", "page_fields",
+    )  # fmt: skip
 
     exchange: Exchange
+    page_fields: list[Header] | None
+    """What the answer carries for a page of another origin; None where no such page asks."""
 
     def __init__(self, receive: Receive, send: Send, observer: Observer | None) -> None:
         self._receive = receive
         self._send = send
         self._observer = observer
+        self.page_fields = None
         self._chain = asyncio.current_task()
         self._called_back = False
         self._write: Callable[[bytes], bool] | None = None
@@ -271,6 +307,8 @@ class _Client:
                 (b"x-request-id", exchange.id.encode()),
                 *exchange.response_headers,
             ]
+            if self.page_fields is not None:
+                headers = for_page(headers, self.page_fields)
             message = {"type": "http.response.start", "status": message["status"], "headers": headers}
             if self._observer is not None:
                 self._observer.answered(exchange)

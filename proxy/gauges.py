@@ -4,7 +4,7 @@ import platform
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Final, get_args
+from typing import Final, Protocol, get_args
 from urllib.parse import unquote
 
 from proxy import __version__, meters
@@ -22,6 +22,14 @@ from proxy.server import Server
 from proxy.services import LogSink
 
 _STATES: Final = get_args(State)
+
+
+class Refusing(Protocol):
+    """What refuses requests before any plugin sees them."""
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many, by the error's code."""
 
 
 def single(read: Callable[[], float]) -> Callable[[], Iterable[Point]]:
@@ -118,24 +126,26 @@ def _age(then: float | None) -> float | None:
     return None if then is None else monotonic() - then
 
 
+def of_refusals(refusing: Callable[[], Iterable[Refusing]]) -> Sequence[Reading]:
+    """What servers and frames refused before any plugin saw it."""
+    return [(meters.HTTP_REFUSED, lambda: _summed(one.refusals for one in refusing()))]
+
+
+def _summed(counts: Iterable[Mapping[str, int]]) -> Iterable[Point]:
+    found: Counter[str] = Counter()
+    for count in counts:
+        found.update(count)
+    return [((key,), count) for key, count in found.items()]
+
+
 def of_servers(servers: Callable[[], Mapping[str, Server]]) -> Sequence[Reading]:
-    """What the servers that run hold, and refused themselves; `servers` names them."""
-
-    def summed(read: Callable[[Server], Mapping[str, int]]) -> Callable[[], Iterable[Point]]:
-        def points() -> Iterable[Point]:
-            found: Counter[str] = Counter()
-            for server in servers().values():
-                found.update(read(server))
-            return [((key,), count) for key, count in found.items()]
-
-        return points
+    """What the servers that run hold, and whom they turned away; `servers` names them."""
 
     def each(read: Callable[[Server], float]) -> Callable[[], Iterable[Point]]:
         return lambda: [((name,), read(server)) for name, server in servers().items()]
 
     return [
-        (meters.HTTP_REFUSED, summed(lambda server: server.refusals)),
-        (meters.CONNECTIONS_REFUSED, summed(lambda server: server.turned_away)),
+        (meters.CONNECTIONS_REFUSED, lambda: _summed(server.turned_away for server in servers().values())),
         (meters.CONNECTIONS, each(lambda server: server.open_connections)),
         (meters.CONNECTIONS_LIMIT, each(lambda server: server.bounds.total)),
     ]

@@ -45,7 +45,7 @@ class IdleConnections:
         if not chosen:
             self._look_from, self._in_vain_for = now + NONE_FOR, has
         for _, _, _, connection in chosen:
-            self._state.turned_away["idle"] += 1
+            self._state.refused.turned_away["idle"] += 1
             connection.make_way()
         return bool(chosen)
 

@@ -14,6 +14,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 
 class ServerError(Exception):
     """The server cannot start; the message says what stands in the way and what to do, for the operator."""
@@ -188,6 +190,17 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext:
             raise ServerError(f"tls.client_ca: {options.client_ca} holds no PEM certificate") from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def certificate_names(file: Path) -> tuple[str, ...]:
+    """Return the names and addresses that the first certificate in a PEM file is for; none where it cannot be read."""
+    try:
+        (first, *_) = x509.load_pem_x509_certificates(file.read_bytes())
+        names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return ()
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
 
 
 def _no_password() -> str:

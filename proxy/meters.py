@@ -126,8 +126,8 @@ REFUSED: Final = Meter(
 HTTP_REFUSED: Final = Meter(
     "ollama_proxy_http_refused_total",
     "counter",
-    "Requests that no plugin saw, or saw whole, because what came was not plain HTTP/1.1, too much or too slow; by the "
-    "error's code.",
+    "Requests that no plugin saw, or saw whole, because what came was not plain HTTP/1.1, too much or too slow, or was "
+    "sent by a page that may not; by the error's code.",
     ("code",),
 )
 CONNECTIONS_REFUSED: Final = Meter(

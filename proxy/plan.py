@@ -77,6 +77,10 @@ class _Place:
         return self.entry.below(("middleware", self.index))
 
 
+def _governs_pages(place: _Place) -> bool:
+    return place.plugin is not None and place.plugin.governs_pages
+
+
 class _Planner:
     """Walks through the middleware list, then through the policies, and collects what is wrong."""
 
@@ -93,6 +97,7 @@ class _Planner:
         resolved = all(place.plugin is not None for place in places.values())
         if resolved:
             self._check_order(places)
+            self._check_pages(places)
             self._check_exposure(places)
         self._check_names(places)
         return tuple(self._link(place, place.plugin) for place in places.values() if place.plugin is not None)
@@ -163,9 +168,14 @@ class _Planner:
         naming = [place for place in places.values() if place.plugin and place.plugin.sets_policy]
         for policy, name, _ in self._overrides():
             place = places.get(name)
-            if place is None or any(place.index > other.index for other in naming):
+            if place is None or (not _governs_pages(place) and any(place.index > other.index for other in naming)):
                 continue
-            if naming:
+            if _governs_pages(place):
+                error = Mistake(
+                    f"cannot change {name!r}: browsers ask what they may send before anybody is asked who he is",
+                    "remove it here; it holds for all callers",
+                )
+            elif naming:
                 error = Mistake(
                     f"cannot change {name!r}, which stands before a caller's policy is known",
                     f"move it below {naming[0].entry.name} in the middleware list",
@@ -173,6 +183,25 @@ class _Planner:
             else:
                 error = Mistake("nothing in the middleware list says which policy a caller has", "add auth to it")
             self.problems.append(self._loaded.key_problem(("policies", policy, name), error))
+
+    def _check_pages(self, places: Mapping[str, _Place]) -> None:
+        """A browser's preflight request has no credentials: what governs pages stands above whoever asks for them."""
+        governing = [place for place in places.values() if _governs_pages(place)]
+        for place in governing[1:]:
+            error = Mistake(f"{governing[0].entry.name} says already which pages may call", "write their origins there")
+            self._complain(("middleware", place.index), error)
+        for place in governing:
+            above = [
+                other.entry.name
+                for other in places.values()
+                if other.plugin and other.plugin.sets_policy and other.index < place.index
+            ]
+            if above:
+                error = Mistake(
+                    f"stands below {above[0]}, but browsers ask what they may send before they send credentials",
+                    f"move it above {above[0]} in the middleware list",
+                )
+                self._complain(("middleware", place.index), error)
 
     def _check_exposure(self, places: Mapping[str, _Place]) -> None:
         settings = self._loaded.settings

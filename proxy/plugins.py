@@ -68,6 +68,8 @@ class Plugin:
         services: parameter → service.
         summary: the first paragraph of its docstring.
         sets_policy: it says who is calling, and under which policy (`sets_policy = True` on the class).
+        governs_pages: it says which pages of other origins may call (`governs_pages = True`); its `cross_origin` is
+            what the frame decides by.
     """
 
     use: str
@@ -76,6 +78,7 @@ class Plugin:
     services: Mapping[str, Wanted]
     summary: str
     sets_policy: bool
+    governs_pages: bool = False
 
     def around(self, app: ASGIApp, options: Options, services: Mapping[type, object]) -> ASGIApp:
         """Return the plugin around `app`; raises Mistake for a missing service, and whatever its constructor does."""
@@ -159,7 +162,8 @@ def inspected(use: str, make: object) -> Plugin:
     except PydanticUserError as error:
         raise Mistake(f"the options of {use} have types that cannot be checked: {error.message}") from error
     summary = inspect.cleandoc(make.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-    return Plugin(use, make, options, services, summary, bool(getattr(make, "sets_policy", False)))
+    flags = {name: bool(getattr(make, name, False)) for name in ("sets_policy", "governs_pages")}
+    return Plugin(use, make, options, services, summary, **flags)
 
 
 def _annotation(use: str, make: Callable[..., object], parameter: inspect.Parameter) -> Any:

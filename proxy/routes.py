@@ -32,6 +32,7 @@ class Route:
         models: the members of a JSON body that name a model, in the order Ollama prefers them.
         query: the query parameters that mean something to Ollama; all others are left behind.
         open: answered without credentials (the CLI's first question).
+        page: something for people to look at, so that other sites may have links to it.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Route:
     models: tuple[str, ...] = ()
     query: tuple[str, ...] = ()
     open: bool = False
+    page: bool = False
 
 
 @dataclass(frozen=True, slots=True)

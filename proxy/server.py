@@ -187,12 +187,12 @@ class Server:
     @property
     def refusals(self) -> Mapping[str, int]:
         """How many requests were refused before the application saw them, by the error's code; once it was started."""
-        return self._state.refusals
+        return self._state.refused.counted
 
     @property
     def turned_away(self) -> Mapping[str, int]:
         """How many connections were refused, or closed to make room, by the reason; once it was started."""
-        return self._state.turned_away
+        return self._state.refused.turned_away
 
     @property
     def bounds(self) -> Bounds:

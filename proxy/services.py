@@ -14,6 +14,7 @@ from limits.aio.storage import Storage as LimitsStorage
 
 from proxy.errors import Refused
 from proxy.exchange import Exchange, Held
+from proxy.hosts import KnownHosts
 from proxy.models import ModelName
 from proxy.quotas import Admission, Lease, Level, Quota
 
@@ -309,6 +310,7 @@ SERVICES: Final[tuple[type, ...]] = (
     Clock,
     Policies,
     EntryName,
+    KnownHosts,
     Keepsakes,
     Store,
     Backends,

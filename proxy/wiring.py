@@ -14,6 +14,8 @@ from config.schema import Settings
 from proxy import open_files
 from proxy.backend import Backend, make_backend
 from proxy.health import Rules
+from proxy.hosts import KnownHosts
+from proxy.listeners import certificate_names
 from proxy.models import parse as parse_model
 from proxy.pool import PoolOptions, Timeouts
 from proxy.routes import Route, RouteTable
@@ -105,6 +107,12 @@ def ops_options(settings: Settings, listen: Address) -> ServerOptions:
     """How to serve the ops routes at an address of their own, with room that callers cannot take."""
     room = open_files.for_ops(open_files.limit())
     return replace(server_options(settings), listen=[str(listen)], total=room, per_address=None, handshakes=None)
+
+
+def make_hosts(settings: Settings) -> KnownHosts:
+    """The names that the proxy is known by: those of the settings and of the certificate that it shows."""
+    shown = certificate_names(settings.tls.cert) if settings.tls else ()
+    return KnownHosts((*settings.server.hosts, *shown))
 
 
 def pool_options(settings: Settings) -> PoolOptions:

@@ -20,7 +20,7 @@ KERNEL = frozenset(
     for name in (
         "asgi", "unit_hints", "units", "errors", "routes", "models", "blobs", "jsontext", "multipart", "content",
         "naming", "body", "exchange", "quotas", "services", "dialects", "lines", "explain", "genai",
-        "address",
+        "address", "hosts", "cross_origin",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"

@@ -2,8 +2,10 @@
 
 from proxy.address import UNIX, is_forwarded, read_address
 from proxy.asgi import Scope, header
+from proxy.cross_origin import same_origin
 from proxy.errors import Refused
 from proxy.exchange import Exchange
+from proxy.hosts import read_host
 
 
 def check_change(exchange: Exchange) -> None:
@@ -14,31 +16,30 @@ def check_change(exchange: Exchange) -> None:
     own name point here would call it by that).
 
     A browser attaches a client certificate, or comes from an allowed address, whoever's page makes it call. So what a
-    browser says comes from another origin is refused, credentials or not.
+    browser says comes from another origin is refused, credentials or not, also where that origin may call otherwise.
     """
-    headers = exchange.scope["headers"]
-    host = (header(headers, b"host") or b"").decode("latin-1")
-    if _foreign(exchange.scope, host):
+    scope = exchange.scope
+    if _foreign(scope):
         raise Refused(403, "a page of another origin may not change anything here", code="cross_origin")
     if exchange.identity is not None:
         return
-    if not _local_address(exchange.client) or exchange.relayed or is_forwarded(exchange.scope):
+    if not _local_address(exchange.client) or exchange.relayed or is_forwarded(scope):
         raise Refused(
             403,
             "nobody knows who you are, so that you may change something only from the machine the proxy runs on; "
             "add auth to the middleware list",
             code="identity_required",
         )
-    if exchange.client != UNIX and not _local_name(host):
+    if exchange.client != UNIX and not _local_name(header(scope["headers"], b"host") or b""):
         raise Refused(403, "without an identity the proxy must be called by localhost or its address", code="bad_host")
 
 
-def _foreign(scope: Scope, host: str) -> bool:
+def _foreign(scope: Scope) -> bool:
     site = header(scope["headers"], b"sec-fetch-site")
     if site is not None:
         return site not in (b"same-origin", b"none")
     origin = header(scope["headers"], b"origin")
-    return origin is not None and origin.decode("latin-1").partition("://")[2].lower() != host.lower()
+    return origin is not None and not same_origin(origin.decode("latin-1"), scope)
 
 
 def _local_address(address: str) -> bool:
@@ -48,6 +49,10 @@ def _local_address(address: str) -> bool:
     return ip is not None and ip.is_loopback
 
 
-def _local_name(host: str) -> bool:
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return name == "localhost" or name.endswith(".localhost") or _local_address(name)
+def _local_name(text: bytes) -> bool:
+    host = read_host(text.decode("latin-1"))
+    if host is None:
+        return False
+    if isinstance(host.name, str):
+        return host.name == "localhost" or host.name.endswith(".localhost")
+    return host.name.is_loopback

@@ -51,8 +51,8 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
 
 
-def _get(path: str, *, open: bool = False, query: tuple[str, ...] = ()) -> Route:
-    return Route(path, ("GET", "HEAD") if open else ("GET",), "ops", open=open, query=query)
+def _get(path: str, *, open: bool = False, page: bool = False, query: tuple[str, ...] = ()) -> Route:
+    return Route(path, ("GET", "HEAD") if open else ("GET",), "ops", open=open, page=page, query=query)
 
 
 def _post(path: str, *, body: Body = "none", query: tuple[str, ...] = ()) -> Route:
@@ -79,9 +79,13 @@ OPERATIONS: Final = (
         answer="Readiness",
         also=(Also(503, "They cannot.", "Readiness"),),
     ),
-    Operation("page", _get("/-/", open=True), "The page for people", "It asks for a key.", answers="page"),
+    Operation("page", _get("/-/", open=True, page=True), "The page for people", "It asks for a key.", answers="page"),
     Operation(
-        "page_moved", _get("/-", open=True), "The page for people", "Leads to the one with a slash.", answers="page"
+        "page_moved",
+        _get("/-", open=True, page=True),
+        "The page for people",
+        "Leads to the one with a slash.",
+        answers="page",
     ),
     Operation(
         "asset",
@@ -90,7 +94,7 @@ OPERATIONS: Final = (
         answers="page",
         parameters=(Parameter("file", "Its name."),),
     ),
-    Operation("docs", _get("/-/docs", open=True), "This document, to read", answers="page"),
+    Operation("docs", _get("/-/docs", open=True, page=True), "This document, to read", answers="page"),
     Operation(
         "openapi",
         _get("/-/openapi.json", open=True),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from config.addresses import Address, Network, Permissions, Url
+from config.addresses import Address, HostName, Network, Permissions, Url
 from proxy.units import Context, Mistake
 
 URLS: TypeAdapter[Url] = TypeAdapter(Url)
@@ -116,6 +116,44 @@ def test_what_is_no_network(text: str, hint: str | None) -> None:
     assert caught.value.hint == hint
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("llm.example.com", "llm.example.com"),
+        ("LLM.Example.com.", "llm.example.com"),
+        ("*.example.com", "*.example.com"),
+        ("proxy", "proxy"),
+        ("my_proxy-1", "my_proxy-1"),
+        ("203.0.113.7", "203.0.113.7"),
+        ("[2001:DB8:0::7]", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+    ],
+)
+def test_names_of_hosts(text: str, name: str) -> None:
+    assert HostName.parse(text) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("llm.example.com:11435", "without a port", "write llm.example.com"),
+        ("https://llm.example.com", "without a port", "write llm.example.com"),
+        ("https://llm.example.com:8443/x", "without a port", "write llm.example.com"),
+        ("*", "of any name", "write the names that callers use"),
+        ("*.", "expected a name", None),
+        ("*example.com", "expected a name", None),
+        ("a.*.example.com", "expected a name", None),
+        ("", "expected a name", None),
+        (".example.com", "expected a name", None),
+        ("a b", "expected a name", None),
+    ],
+)
+def test_what_is_no_name_of_a_host(text: str, message: str, hint: str | None) -> None:
+    with pytest.raises(Mistake, match=message) as caught:
+        HostName.parse(text)
+    assert caught.value.hint == hint
+
+
 @pytest.mark.parametrize(("text", "permissions"), [("0660", 0o660), ("0600", 0o600), ("0777", 0o777), ("0000", 0)])
 def test_permissions(text: str, permissions: int) -> None:
     assert Permissions.parse(text) == permissions
@@ -130,7 +168,7 @@ def test_what_is_no_permissions(value: object) -> None:
 
 @given(st.text())
 def test_nothing_else_is_raised(text: str) -> None:
-    for parse in (Address.parse, Url.parse, Network.parse, Permissions.parse):
+    for parse in (Address.parse, Url.parse, Network.parse, HostName.parse, Permissions.parse):
         try:
             parse(text)
         except Mistake:

@@ -36,6 +36,13 @@ async def refused(proxy: Running, sim: Ollama) -> None:
     assert (await ask(proxy.address, "POST", "/api/nowhere", CHAT)).status == 404
 
 
+async def foreign_page(proxy: Running, sim: Ollama) -> None:
+    for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
+        assert (await ask(proxy.address, "POST", "/api/chat", CHAT, headers)).status == 403
+    asked = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    assert (await ask(proxy.address, "OPTIONS", "/api/chat", None, asked)).status == 204
+
+
 async def malformed(proxy: Running, sim: Ollama) -> None:
     async with connected(proxy) as client:
         await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
@@ -126,7 +133,7 @@ def collected() -> Counter[str]:
 
 @pytest.mark.parametrize(
     "scenario",
-    [answered, refused, malformed, tried_again, tried_in_vain, not_http, cut, stalled, left, cancelled],
+    [answered, refused, foreign_page, malformed, tried_again, tried_in_vain, not_http, cut, stalled, left, cancelled],
     ids=lambda scenario: scenario.__name__,
 )
 @pytest.mark.usefixtures("_no_collector")

@@ -52,7 +52,7 @@ async def not_streaming(proxy: Running, sim: Ollama) -> Client:
 async def uploading(proxy: Running, sim: Ollama) -> Client:
     client = await Client.connect(proxy.address)
     digest = "sha256:" + "0" * 64
-    head = f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n"
+    head = f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n"
     await client.send(head.encode() + b"x" * 1000)
     await sim.wait_for(lambda: sim.counters.active == 1)
     return client

@@ -131,7 +131,7 @@ async def test_a_client_that_leaves_behind_the_terminator_completed() -> None:
     async with Ollama() as sim, running(sim.url) as proxy:
         reader, writer = await asyncio.open_connection(*proxy.address)
         body = orjson.dumps(CHAT)
-        writer.write(b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.write(b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         await reader.readuntil(b'"done":true')
         writer.close()
         line = await proxy.log.request()

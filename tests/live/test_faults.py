@@ -26,7 +26,7 @@ from tests.support.raw import Raw
 from tests.support.wire import Client, Reply, ask, request
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
-UPLOAD = b"POST /api/blobs/sha256:%s HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n" % (b"0" * 64)
+UPLOAD = b"POST /api/blobs/sha256:%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n" % (b"0" * 64)
 
 # Framing and target
 

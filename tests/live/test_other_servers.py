@@ -61,7 +61,7 @@ async def test_starlettes_test_client() -> None:
     async with Ollama() as sim:
 
         def use() -> tuple[int, int]:
-            with TestClient(application(sim, Lines()).frame) as client:
+            with TestClient(application(sim, Lines()).frame, base_url="http://localhost") as client:
                 reply = client.post("/api/chat", json=CHAT)
                 return reply.status_code, len(reply.text.splitlines())
 

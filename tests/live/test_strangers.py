@@ -36,7 +36,7 @@ class House:
 
     async def ask(self, *headers: str, target: str = "/api/show", body: bytes = b'{"model":"llama3.2"}') -> Response:
         """Make a request byte by byte; `headers` are whole lines."""
-        lines = [f"POST {target} HTTP/1.1", "Host: proxy", f"Content-Length: {len(body)}", *headers]
+        lines = [f"POST {target} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
         async with await Raw.open(self.proxy.server.addresses[0]) as client:
             await client.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
             return await client.response()
@@ -194,7 +194,7 @@ async def test_a_body_that_can_be_misread_reaches_no_backend(plugin: dict[str, o
 async def test_a_body_over_the_limit_reaches_no_backend(declared: bool) -> None:
     async with Ollama() as sim, running(sim.url, server={"body": {"each": "64KiB"}}) as proxy:
         async with await Raw.open(proxy.server.addresses[0]) as client:
-            head = b"POST /api/chat HTTP/1.1\r\nHost: proxy\r\n"
+            head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\n"
             if declared:
                 await client.send(head + b"Content-Length: 65537\r\n\r\n")
             else:

@@ -21,6 +21,7 @@ from proxy.asgi import ASGIApp
 from proxy.errors import render
 from proxy.exchange import Exchange
 from proxy.explain import Explains
+from proxy.hosts import KnownHosts
 from proxy.services import Keepsakes, Policies
 from tests.conftest import Need
 from tests.support.asgi import call, hands_send_on, make_exchange, ok, unread
@@ -267,6 +268,35 @@ async def test_each_method_finds_its_caller(everything: Everything) -> None:
     assert await it.asked(peer=PEER) == (200, "ci", None)
     assert await it.asked(client="10.1.1.1") == (200, "office", None)
     assert await it.asked() == (200, None, "guests")
+
+
+@pytest.mark.parametrize("rebound", [False, True])
+async def test_what_a_browser_adds_by_itself_counts_at_a_known_host_only(everything: Everything, rebound: bool) -> None:
+    it = everything
+    host = ("host", "evil.example:11435" if rebound else "localhost:11435")
+    refused = (403, None, None)
+    assert await it.asked(headers=[host], peer=PEER) == (refused if rebound else (200, "ci", None))
+    assert await it.asked(headers=[host], client="10.1.1.1") == (refused if rebound else (200, "office", None))
+    assert await it.asked(headers=[host]) == (refused if rebound else (200, None, "guests"))
+    assert await it.asked(headers=[host, *bearer("ollama")]) == (refused if rebound else (200, None, "guests"))
+    # What the caller himself has put into the request
+    assert await it.asked(headers=[host, *bearer(it.team.alice)], peer=PEER) == (200, "alice", "research")
+    assert await it.asked(headers=[host, *bearer(it.jwt(sub="dave"))]) == (200, "dave", None)
+    assert await it.asked(f"/k/{it.jwt(sub='dave')}/api/chat", headers=[host]) == (200, "dave", None)
+    assert await it.asked(headers=[host, ("Authorization", it.signature())]) == (200, "erin", "research")
+
+
+async def test_the_known_hosts_are_those_of_the_policy_file(team: Team) -> None:
+    for hosts, status in ((None, 403), (KnownHosts(["llm.example.com"]), 200)):
+        auth = Auth(ok, clock=team.clock, policies=POLICIES, hosts=hosts, keys=team.file, anonymous="guests")
+        answer = await call(auth, make_exchange(headers=[("host", "llm.example.com")]))
+        assert (answer.status or (answer.error and answer.error.status)) == status
+
+
+async def test_who_would_be_refused_anyway_is_told_that_a_key_is_missing(team: Team) -> None:
+    answer = await call(team.auth(), make_exchange(headers=[("host", "evil.example")]))
+    assert answer.error is not None
+    assert answer.error.status == 401
 
 
 async def test_the_first_method_that_finds_something_decides(everything: Everything) -> None:

@@ -1,51 +1,62 @@
+"""`cors`, which says what the frame decides by; the decisions are in tests/proxy/test_cross_origin.py."""
+
 import pytest
 
 from middleware.cors import Cors
-from tests.support.asgi import call, make_exchange, ok
+from proxy.asgi import header
+from proxy.cross_origin import EXPOSED
+from proxy.explain import Verdict
+from tests.support.asgi import assert_not_wrapped, call, make_exchange, ok
 
-ORIGIN = "https://chat.example.com"
-
-
-async def test_a_preflight_request_is_answered_without_the_inner_app() -> None:
-    cors = Cors(None, origins=[ORIGIN], max_age=60.0)  # type: ignore[arg-type]  # must not be called
-    headers = [
-        ("origin", ORIGIN),
-        ("access-control-request-method", "DELETE"),
-        ("access-control-request-headers", "authorization, x-anything"),
-    ]
-    answer = await call(cors, make_exchange("OPTIONS", "/api/delete", headers=headers))
-    assert (answer.status, answer.header("access-control-allow-origin")) == (200, ORIGIN)
-    assert answer.header("access-control-max-age") == "60"
-    assert answer.header("access-control-allow-headers") == "authorization, x-anything"
-    assert "DELETE" in (answer.header("access-control-allow-methods") or "")
+CHAT = "https://chat.example.com"
 
 
-async def test_an_answer_names_the_origin_that_may_read_it() -> None:
-    cors = Cors(ok, origins=[ORIGIN], expose=["x-request-id"])
-    answer = await call(cors, make_exchange(headers=[("origin", ORIGIN)]))
+async def test_it_hands_requests_on_as_they_came() -> None:
+    answer = await call(Cors(ok, origins=[CHAT]), make_exchange(headers=[("origin", "https://evil.example")]))
     assert (answer.status, answer.body) == (200, b"ok")
-    assert answer.header("access-control-allow-origin") == ORIGIN
-    assert answer.header("access-control-expose-headers") == "x-request-id"
+    await assert_not_wrapped(lambda app: Cors(app, origins=[CHAT]))
 
 
-@pytest.mark.parametrize(
-    ("origin", "allowed"), [("https://a.example.com", True), ("https://a.example.com.evil.net", False)]
-)
-async def test_an_expression_matches_whole_origins(origin: str, allowed: bool) -> None:
-    cors = Cors(ok, origin_regex=r"https://[a-z]+\.example\.com")
-    answer = await call(cors, make_exchange(headers=[("origin", origin)]))
-    assert (answer.header("access-control-allow-origin") == origin) is allowed
+def test_its_options_are_what_the_frame_decides_by() -> None:
+    cors = Cors(
+        ok,
+        origins=[CHAT],
+        origin_regex="https://[a-z]+[.]example[.]org",
+        ollama_origins=False,
+        headers=["x-a"],
+        expose=["x-b"],
+        credentials=True,
+        max_age=60.0,
+        private_network=True,
+    ).cross_origin
+    fields = cors.answer_fields(CHAT) or []
+    assert header(fields, b"access-control-expose-headers") == b"x-b"
+    assert header(fields, b"access-control-allow-credentials") == b"true"
+    assert cors.answer_fields("https://a.example.org") is not None
+    assert cors.answer_fields("http://localhost:3000") is None
+    asked = make_exchange("OPTIONS", headers=[("access-control-request-private-network", "true")]).scope
+    fields = cors.preflight_fields(asked)
+    assert header(fields, b"access-control-allow-headers") == b"x-a"
+    assert header(fields, b"access-control-max-age") == b"60"
+    assert header(fields, b"access-control-allow-private-network") == b"true"
 
 
-async def test_other_origins_and_no_origin_get_no_permission() -> None:
-    cors = Cors(ok, origins=[ORIGIN])
-    for headers in ([("origin", "https://evil.example.net")], []):
-        answer = await call(cors, make_exchange(headers=headers))
-        assert (answer.status, answer.header("access-control-allow-origin")) == (200, None)
+def test_without_options_it_is_what_holds_without_it() -> None:
+    cors = Cors(ok).cross_origin
+    assert cors.answer_fields("http://localhost:3000") is not None
+    assert cors.answer_fields(CHAT) is None
+    exposed = header(cors.answer_fields("app://x") or [], b"access-control-expose-headers")
+    assert exposed == ", ".join(EXPOSED).encode()
 
 
 def test_what_would_let_anybody_in_is_refused() -> None:
-    with pytest.raises(ValueError, match="cors needs origins"):
-        Cors(ok)
     with pytest.raises(ValueError, match="needs its origins by name"):
         Cors(ok, origins=["*"], credentials=True)
+
+
+@pytest.mark.parametrize(
+    ("origin", "verdict"), [(None, "pass"), (CHAT, "pass"), ("app://x", "pass"), ("https://evil.example", "refuse")]
+)
+async def test_explaining(origin: str | None, verdict: Verdict) -> None:
+    exchange = make_exchange(headers=[] if origin is None else [("origin", origin)])
+    assert (await Cors(ok, origins=[CHAT]).explain(exchange)).verdict == verdict

@@ -55,6 +55,13 @@ async def test_an_empty_chain_is_the_innermost_app() -> None:
     assert built("").app is ok
 
 
+def test_what_governs_pages_is_found_in_the_chain() -> None:
+    assert built("").cross_origin is None
+    chain = built("middleware: [{cors: {origins: ['https://chat.example.com']}}]\n")
+    assert chain.cross_origin is not None
+    assert chain.cross_origin.answer_fields("https://chat.example.com") is not None
+
+
 def test_services_are_handed_in() -> None:
     built(HEAD + f"  - {{use: '{TAG}', name: tag}}\npolicies: {{a: {{}}, b: {{}}}}\n")
     tag, who = plugins.made

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from proxy.asgi import ASGIApp, Message, Receive, Scope, Send, header
+from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, header_values
 from proxy.body import BodyBudget
-from proxy.errors import ConnectFailed, Refused, Truncated
+from proxy.browsers import Gate
+from proxy.cross_origin import CrossOrigin
+from proxy.errors import ConnectFailed, Refused, Truncated, UpstreamAnswer
 from proxy.exchange import Exchange
 from proxy.frame import Frame, Generation
+from proxy.hosts import KnownHosts
 from proxy.routes import RouteTable
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}
@@ -98,6 +101,118 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     await send(START)
     await send({"type": "http.response.body", "body": b"one", "more_body": True})
     await send({"type": "http.response.body", "body": b"two", "more_body": False})
+
+
+CHAT = b"https://chat.example.com"
+GATE = Gate(CrossOrigin(origins=[CHAT.decode()]), KnownHosts())
+
+
+async def served(app: ASGIApp, server: Server, *headers: Header, gate: Gate = GATE) -> tuple[Frame, Exchange]:
+    """Serve a request through a gate; return the frame, and the exchange as the observer saw it at its end."""
+    seen: list[Exchange] = []
+
+    class Observer:
+        def started(self, exchange: Exchange) -> None: ...
+
+        def answered(self, exchange: Exchange) -> None: ...
+
+        def finished(self, exchange: Exchange) -> None:
+            seen.append(exchange)
+
+    server.scope["headers"] += headers
+    if b"host" not in dict(headers):
+        server.scope["headers"].append((b"host", b"localhost:11435"))
+    frame = Frame(Generation(1, app, RouteTable(), gate=gate), bodies=BodyBudget(), observer=Observer())
+    await frame(server.scope, server.receive, server.send)
+    (exchange,) = seen
+    return frame, exchange
+
+
+def cors_of(server: Server) -> set[bytes]:
+    return {name for name, _ in server.sent[0]["headers"] if name.startswith(b"access-control-")}
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages", "/", "/-/healthz", "/nowhere"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ([(b"origin", b"https://evil.example")], 403, "cross_origin"),
+        ([(b"origin", b"null"), (b"access-control-request-method", b"POST")], 403, "cross_origin"),
+        ([(b"sec-fetch-site", b"cross-site")], 403, "cross_origin"),
+        ([(b"host", b"evil.example")], 403, "unknown_host"),
+        ([(b"origin", CHAT), (b"origin", CHAT)], 400, "bad_origin"),
+    ],
+)
+async def test_a_page_that_may_not_call_reaches_no_plugin(
+    method: str, path: str, headers: list[Header], status: int, code: str
+) -> None:
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("the chain was called")
+
+    server = Server(b"{}", method=method, path=path)
+    frame, exchange = await served(never, server, *headers)
+    assert (server.status, exchange.status, exchange.outcome) == (status, status, "refused")
+    assert exchange.error is not None
+    assert exchange.error.code == code
+    assert frame.refusals == {code: 1}
+    assert len(server.messages) == 1, "its body was read"
+    assert not cors_of(server)
+    assert (b"error" in server.body) is (exchange.flavor != "text")
+
+
+async def test_a_preflight_request_is_answered_before_any_plugin() -> None:
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("the chain was called")
+
+    server = Server(method="OPTIONS")
+    asked = ((b"access-control-request-method", b"DELETE"), (b"access-control-request-headers", b"authorization"))
+    _, exchange = await served(never, server, (b"origin", CHAT), *asked)
+    headers = server.sent[0]["headers"]
+    assert (server.status, server.body, server.complete, exchange.outcome) == (204, b"", True, "completed")
+    assert header(headers, b"access-control-allow-origin") == CHAT
+    assert header(headers, b"access-control-allow-headers") == b"authorization"
+    assert len(header_values(headers, b"vary")) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused(401, "who are you?"),
+        Refused(429, "later", headers={"retry-after": "3"}),
+        ConnectFailed("nobody there"),
+        UpstreamAnswer(404, [(b"access-control-allow-origin", b"*")], b"no", busy=False, missing=True),
+        ValueError("a bug"),
+        None,
+    ],
+)
+async def test_a_page_that_may_call_can_read_every_answer(error: Exception | None) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        Exchange.of(scope).response_headers += [(b"vary", b"Accept"), (b"x-mine", b"1")]
+        if error is not None:
+            raise error
+        theirs = [(b"vary", b"origin"), (b"access-control-allow-origin", b"https://other.example")]
+        await send({"type": "http.response.start", "status": 200, "headers": theirs})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    server = Server()
+    _, exchange = await served(app, server, (b"origin", CHAT))
+    headers = server.sent[0]["headers"]
+    assert header_values(headers, b"access-control-allow-origin") == [CHAT]
+    assert b"retry-after" in (header(headers, b"access-control-expose-headers") or b"")
+    assert [value.lower().count(b"origin") for value in header_values(headers, b"vary")] == [1]
+    assert header(headers, b"x-request-id") == exchange.id.encode()
+    assert header(headers, b"x-mine") == b"1"
+    if exchange.status == 429:
+        assert header(headers, b"retry-after") == b"3"
+
+
+async def test_what_is_no_page_of_another_origin_is_answered_as_ever() -> None:
+    for headers in ((), ((b"origin", b"http://localhost:11435"),)):
+        server = Server()
+        await served(answer, server, *headers)
+        assert (server.status, cors_of(server)) == (200, set())
+        assert header(server.sent[0]["headers"], b"vary") is None
 
 
 async def test_completed() -> None:

@@ -9,7 +9,7 @@ import pytest
 from proxy.backend import Backend, make_backend
 from proxy.body import BodyBudget
 from proxy.exposition import Moment, Reading
-from proxy.gauges import of_backends, of_process, of_queue, of_requests, of_servers, tenant_of
+from proxy.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers, tenant_of
 from proxy.memory import Resident
 from proxy.meters import OTHER
 from proxy.pool import Pool
@@ -107,7 +107,8 @@ def test_what_the_servers_refused_is_summed_over_those_that_run() -> None:
     ops = SimpleNamespace(
         refusals={"bad_host": 1}, turned_away={"address": 1}, open_connections=1, bounds=SimpleNamespace(total=2)
     )
-    numbers = read(of_servers(lambda: cast(Any, {"main": main, "ops": ops})))
+    servers = cast(Any, {"main": main, "ops": ops})
+    numbers = read([*of_servers(lambda: servers), *of_refusals(servers.values)])
     assert numbers("ollama_proxy_connections_refused_total", reason="address") == 5
     assert numbers("ollama_proxy_connections", listener="main") == 7
     assert numbers("ollama_proxy_connections_limit", listener="ops") == 2

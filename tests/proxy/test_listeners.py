@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
+from proxy.listeners import ServerError, TlsOptions, address, bind, certificate_names, is_local, tls_context
 from tests.support.certificates import Authority, Pair
 
 
@@ -184,6 +184,18 @@ def test_good_files_make_a_context(authority: Authority) -> None:
     assert context.verify_mode.name == "CERT_REQUIRED"
     assert context.minimum_version.name == "TLSv1_2"
     assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_the_names_in_a_certificate(authority: Authority, tmp_path: Path) -> None:
+    pair = authority.issue("llm.example.com", "*.corp.example", "203.0.113.7", "::1")
+    names = ("llm.example.com", "*.corp.example", "203.0.113.7", "::1")
+    assert certificate_names(Path(pair.cert)) == names
+    assert certificate_names(Path(pair.in_one_file)) == names
+    assert certificate_names(Path(authority.cert)) == ()
+    for content in (b"", b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+        (tmp_path / "bad.pem").write_bytes(content)
+        assert certificate_names(tmp_path / "bad.pem") == ()
+    assert certificate_names(tmp_path / "nowhere.pem") == ()
 
 
 @pytest.mark.parametrize("name", ["cert", "key", "client_ca"])

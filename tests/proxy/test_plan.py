@@ -145,6 +145,29 @@ def test_planning_constructs_nothing() -> None:
             ],
         ),
         ("listen: 0.0.0.0:1\nallow_anonymous_network: true\n", []),
+        (
+            f"middleware: [{{use: '{IDENTIFY}', name: who}}, cors]\n",
+            [
+                (
+                    "2:66: middleware[1]: stands below who, but browsers ask what they may send before they send "
+                    "credentials (move it above who in the middleware list)"
+                )
+            ],
+        ),
+        (
+            f"middleware: [cors, {{use: '{IDENTIFY}', name: who}}]\npolicies: {{a: {{cors: off}}}}\n",
+            [
+                (
+                    "3:16: policies.a.cors: cannot change 'cors': browsers ask what they may send before anybody is "
+                    "asked who he is (remove it here; it holds for all callers)"
+                )
+            ],
+        ),
+        (
+            "middleware: [cors, {use: cors, name: second}]\n",
+            ["2:20: middleware[1]: cors says already which pages may call (write their origins there)"],
+        ),
+        (f"middleware: [logging, cors, {{use: '{IDENTIFY}', name: who}}]\n", []),
         (f"listen: 0.0.0.0:1\nmiddleware: ['{IDENTIFY}']\n", []),
     ],
 )

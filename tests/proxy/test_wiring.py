@@ -1,13 +1,23 @@
 """proxy/wiring.py."""
 
 from ipaddress import ip_network
+from pathlib import Path
 
 from config.addresses import Address
 from config.load import load_text
 from config.schema import Settings
 from proxy.open_files import for_ops, limit
 from proxy.services import Clock
-from proxy.wiring import make_backends, make_routes, make_store, ops_options, pool_options, server_options
+from proxy.wiring import (
+    make_backends,
+    make_hosts,
+    make_routes,
+    make_store,
+    ops_options,
+    pool_options,
+    server_options,
+)
+from tests.support.certificates import Authority
 
 FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
@@ -19,6 +29,7 @@ server:
   shutdown: 4s
   unix_mode: 0600
   connections: {total: 90, per_address: 60, handshakes: 30}
+  hosts: [llm.example.com, "*.corp.example"]
 trusted_proxies: [10.0.0.0/8]
 backends:
   - {name: a, url: "${URL}", weight: 2, slots: 3, model_slots: {big: 1}, headers: {Authorization: "Bearer ${TOKEN}"}}
@@ -74,6 +85,19 @@ def test_the_ops_listener_has_room_of_its_own() -> None:
     assert options.total == for_ops(limit())
     assert (options.per_address, options.handshakes) == (None, None)
     assert (options.head_timeout, list(options.trusted)) == (1, [ip_network("10.0.0.0/8")])
+
+
+def test_the_hosts_are_those_of_the_settings_and_of_the_certificate(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).issue("secure.example.com")
+    text = f"{FULL}tls: {{cert: '{pair.cert}', key: '{pair.key}'}}\n"
+    found = load_text(text, env={"TOKEN": "x", "URL": "http://127.0.0.1:1"}).settings
+    assert found is not None
+    for given, secure in ((settings(), False), (found, True)):
+        hosts = make_hosts(given)
+        assert hosts.knows("llm.example.com:1")
+        assert hosts.knows("a.corp.example")
+        assert hosts.knows("secure.example.com") is secure
+        assert not hosts.knows("evil.example")
 
 
 def test_routes_and_store() -> None:

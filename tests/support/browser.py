@@ -115,8 +115,8 @@ class Browser:
 
 
 @asynccontextmanager
-async def browser() -> AsyncIterator[Browser]:
-    """Start ChromeDriver and a Chromium with an empty profile; both end with the block."""
+async def browser(*flags: str) -> AsyncIterator[Browser]:
+    """Start ChromeDriver and a Chromium with an empty profile and further `flags`; both end with the block."""
     assert CHROMIUM
     assert CHROMEDRIVER
     driver = await asyncio.create_subprocess_exec(
@@ -125,7 +125,7 @@ async def browser() -> AsyncIterator[Browser]:
     try:
         with tempfile.TemporaryDirectory(prefix="ollama-proxy-chromium-", ignore_cleanup_errors=True) as profile:
             async with httpx.AsyncClient(base_url=await _url(driver), timeout=60, trust_env=False) as http:
-                options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
+                options = {"binary": CHROMIUM, "args": [*FLAGS, *flags, f"--user-data-dir={profile}"]}
                 capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
                 made = await http.post("/session", json={"capabilities": {"alwaysMatch": capabilities}})
                 assert made.status_code == 200, made.text

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ def request(
 ) -> bytes:
     """Return the bytes of a request; a dict becomes JSON."""
     content = json.dumps(body).encode() if isinstance(body, dict) else body
-    lines = {"Host": "proxy", **(headers or {})}
+    lines = {"Host": "localhost", **(headers or {})}
     if content is not None:
         lines.setdefault("Content-Length", str(len(content)))
     head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -48,8 +49,8 @@ class Client:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, address: tuple[str, int]) -> "Client":
-        return cls(*await asyncio.open_connection(*address, limit=2**20))
+    async def connect(cls, address: tuple[str, int], ssl: ssl.SSLContext | None = None) -> "Client":
+        return cls(*await asyncio.open_connection(*address, limit=2**20, ssl=ssl))
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -72,7 +73,7 @@ class Client:
         """Return the whole answer, cut or not."""
         reply = await self.read_head(timeout)
         try:
-            if bodyless:
+            if bodyless or reply.status in (204, 304):
                 reply.clean = True
             elif "content-length" in reply.headers:
                 async with asyncio.timeout(timeout):

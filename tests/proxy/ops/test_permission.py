@@ -21,7 +21,10 @@ LOCAL = {"client": "127.0.0.1", "host": "localhost:11435"}
         (None, "::1", {"host": "[::1]:11435"}, None),
         (None, "::ffff:127.0.0.1", {"host": "proxy.localhost"}, None),
         (None, "unix", {"host": "anything"}, None),
+        (None, "127.0.0.1", {"host": "LOCALHOST.:11435"}, None),
         (None, "127.0.0.1", {}, "bad_host"),
+        (None, "127.0.0.1", {"host": "192.168.1.5"}, "bad_host"),
+        (None, "127.0.0.1", {"host": "localhost@evil.example"}, "bad_host"),
         # A page that had its own name point at this machine
         (None, "127.0.0.1", {"host": "evil.example.com"}, "bad_host"),
         (None, "127.0.0.1", {"host": "localhost.example.com"}, "bad_host"),
@@ -43,7 +46,10 @@ LOCAL = {"client": "127.0.0.1", "host": "localhost:11435"}
         ("alice", "192.0.2.1", {"host": "proxy:1", "origin": "https://PROXY:1", "sec-fetch-site": "same-origin"}, None),
         ("alice", "192.0.2.1", {"host": "proxy:1", "sec-fetch-site": "none"}, None),
         ("alice", "192.0.2.1", {"host": "proxy:1", "origin": "https://evil"}, "cross_origin"),
+        ("alice", "192.0.2.1", {"host": "proxy:80", "origin": "http://proxy"}, None),
         ("alice", "192.0.2.1", {"host": "proxy:1", "origin": "null"}, "cross_origin"),
+        # One that may call otherwise, as Ollama allows it
+        ("alice", "192.0.2.1", {"host": "localhost:11435", "origin": "http://localhost:3000"}, "cross_origin"),
         ("alice", "192.0.2.1", {"host": "proxy:1", "sec-fetch-site": "same-site"}, "cross_origin"),
         (None, "127.0.0.1", {"host": "localhost", "sec-fetch-site": "cross-site"}, "cross_origin"),
     ],

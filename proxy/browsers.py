@@ -1,0 +1,70 @@
+"""The gate: what a page in somebody's browser may ask for, decided by the frame before any plugin sees the request.
+
+A browser calls from where its user is, with what it adds by itself: an address that is trusted, a client certificate, a
+place behind the firewall. So a page could act for its reader wherever nothing else asks. Programs send none of the
+fields that are judged here and pass as ever.
+"""
+
+from proxy.asgi import Header
+from proxy.cross_origin import CrossOrigin, foreign, is_preflight, same_origin
+from proxy.errors import Refused
+from proxy.exchange import Exchange
+from proxy.hosts import KnownHosts
+
+
+class Gate:
+    """Decides about one request after another.
+
+    Args:
+        cross_origin: the pages of other origins that may call.
+        hosts: the names that Host may say; None where callers are known by something that no browser adds by itself,
+            or where the plugin that says who they are checks the Host itself.
+    """
+
+    def __init__(self, cross_origin: CrossOrigin | None = None, hosts: KnownHosts | None = None) -> None:
+        self._cross_origin = cross_origin or CrossOrigin()
+        self._hosts = hosts
+
+    def admit(self, exchange: Exchange) -> list[Header] | None:
+        """Return the fields for a page of another origin, None where no such page asks.
+
+        Raises Refused (400, 403). Nothing of a request's body is read for that.
+        """
+        scope = exchange.scope
+        origin = site = None
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                if origin is not None:
+                    raise Refused(400, "more than one Origin field", code="bad_origin")
+                origin = value.decode("latin-1")
+            elif name == b"sec-fetch-site":
+                site = value
+        if self._hosts is not None:
+            self._hosts.check(scope)
+        if origin is None:
+            if site == b"cross-site" and not _is_visit(exchange):
+                raise foreign(None)
+            return None
+        # A trusted proxy in front may say another Host than the browser did, who knows best.
+        if (site == b"same-origin" and exchange.relayed) or same_origin(origin, scope):
+            return None
+        fields = self._cross_origin.answer_fields(origin)
+        if fields is None:
+            raise foreign(origin)
+        return fields
+
+    def preflight(self, exchange: Exchange) -> list[Header] | None:
+        """Return what the answer to a preflight request carries more, None where a request is none."""
+        return self._cross_origin.preflight_fields(exchange.scope) if is_preflight(exchange.scope) else None
+
+
+def _is_visit(exchange: Exchange) -> bool:
+    """Whether somebody follows a link from another site to one of the pages for people."""
+    headers = dict(exchange.scope["headers"])
+    return (
+        exchange.route is not None
+        and exchange.route.page
+        and exchange.scope["method"] == "GET"
+        and headers.get(b"sec-fetch-mode") == b"navigate"
+        and headers.get(b"sec-fetch-dest") == b"document"
+    )
