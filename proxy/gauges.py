@@ -1,5 +1,6 @@
 """Numbers that are true of this moment, read when somebody asks for them, so that no request pays for them."""
 
+import asyncio
 import platform
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -157,6 +158,7 @@ def of_process(bodies: BodyBudget, sink: LogSink) -> Sequence[Reading]:
     return [
         (meters.BODY_MEMORY, single(lambda: bodies.held)),
         (meters.BODY_MEMORY_LIMIT, single(lambda: bodies.total)),
+        (meters.TASKS, single(lambda: len(asyncio.all_tasks()))),
         (meters.LOG_DROPPED, single(lambda: sink.dropped)),
         (meters.BUILD, lambda: [(about, 1)]),
     ]

@@ -278,6 +278,9 @@ BODY_MEMORY: Final = Meter("ollama_proxy_body_memory_bytes", "gauge", "Memory th
 BODY_MEMORY_LIMIT: Final = Meter(
     "ollama_proxy_body_memory_limit_bytes", "gauge", "Memory that request bodies may take (`server.body.total`)."
 )
+TASKS: Final = Meter(
+    "ollama_proxy_tasks", "gauge", "Tasks of the event loop: a few of the proxy's own, the rest requests."
+)
 LOG_DROPPED: Final = Meter(
     "ollama_proxy_log_lines_dropped_total", "counter", "Log lines lost because nobody took them in time."
 )

@@ -1,5 +1,6 @@
 """What is read at the moment somebody asks."""
 
+import asyncio
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -116,7 +117,7 @@ def test_what_the_servers_refused_is_summed_over_those_that_run() -> None:
     assert numbers("ollama_proxy_http_refused_total", code="head_timeout") == 1
 
 
-def test_requests_and_process() -> None:
+async def test_requests_and_process() -> None:
     live = [make_exchange("POST", "/api/chat"), make_exchange("POST", "/api/chat"), make_exchange("GET", "/nothing")]
     frame = cast(Any, SimpleNamespace(live=live, current=SimpleNamespace(number=3)))
     bodies, sink = BodyBudget(each=10, total=100), Lines()
@@ -129,4 +130,5 @@ def test_requests_and_process() -> None:
     assert numbers("ollama_proxy_body_memory_bytes") == 7
     assert numbers("ollama_proxy_body_memory_limit_bytes") == 100
     assert numbers("ollama_proxy_log_lines_dropped_total") == 2
+    assert numbers("ollama_proxy_tasks") == len(asyncio.all_tasks())
     assert numbers("ollama_proxy_build_info") == 1
