@@ -54,7 +54,8 @@ def _one(name: str, points: Sequence[tuple[float, float]], end: float, quiet: Se
     )
     line = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in points)
     times = "".join(
-        f'<text x="{x(at):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{at / 60:.1f} min</text>' for at in (0.0, end)
+        f'<text x="{x(at):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{at / 60:.1f} min</text>'
+        for at, anchor in ((0.0, "start"), (end, "end"))
     )
     title = f'<text class="name" x="{LEFT}" y="16">{escape(name)}</text>'
     return f'{title}{shades}{grid}<polyline class="line" points="{line}"/>{times}'
