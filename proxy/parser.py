@@ -91,12 +91,22 @@ class AnswerParser:
         try:
             self._http.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self._in_trailers(error):
+                self.complete = True
             if not self.complete:
                 ours = error.__context__
                 raise (ours if isinstance(ours, BadResponse) else _bad(str(error))) from error
             self.surplus = True
         if self._overhead > self._head_bytes and not self.complete:
             raise _bad(f"more than {self._head_bytes} bytes of head, chunk framing or trailers")
+
+    def _in_trailers(self, error: Exception) -> bool:
+        """Whether llhttp refuses a trailer field for what it would mean in a head.
+
+        A Content-Length there frames nothing (RFC 9110 section 6.5.1). llhttp finds one beside a Transfer-Encoding only
+        between field names, and behind the head of a chunked answer that is behind its last chunk: the body is whole.
+        """
+        return self.head_in and self._chunked and "Content-Length" in str(error)
 
     def close(self) -> None:
         """Let go of httptools' parser, which refers back to this one: no garbage cycle for each response."""
