@@ -54,7 +54,7 @@ async def embeddings(sim: "Ollama", request: Request, reply: Reply) -> None:
     fields = await read(request, EMBEDDINGS)
     model, name = find(sim, request, fields["model"])
     texts = [fields["prompt"]] if fields["prompt"] else []
-    vectors, _ = await run(sim, reply, model, name, fields, texts)
+    vectors, _ = await run(sim, reply, model, name, fields, texts, status=500)
     await reply.json({"embedding": vectors[0] if vectors else []})
 
 
@@ -80,11 +80,23 @@ async def openai(sim: "Ollama", request: Request, reply: Reply) -> None:
 
 
 async def run(
-    sim: "Ollama", reply: Reply, model: Model, name: Name, fields: dict[str, Any], texts: list[str]
+    sim: "Ollama",
+    reply: Reply,
+    model: Model,
+    name: Name,
+    fields: dict[str, Any],
+    texts: list[str],
+    *,
+    status: int = 501,
 ) -> tuple[list[list[float]], int]:
-    """Return (one vector per text, when the model was loaded in nanoseconds)."""
+    """Return (one vector per text, when the model was loaded in nanoseconds).
+
+    A model that embeds nothing is refused with `status`.
+    """
     keep_alive = read_keep_alive(fields.get("keep_alive"))
     size = fields.get("dimensions") or model.dimensions
+    if texts and not sim.settings.chat_embeds and "embedding" not in model.capabilities:
+        raise Refuse(status, "This server does not support embeddings. Start it with `--embeddings`")
     try:
         async with sim.engine.hold(name.key, model, fields.get("options") or {}, keep_alive) as runner:
             loaded = time.perf_counter_ns()

@@ -203,8 +203,27 @@ class Engine:
         self._changed()
 
 
+_FLOATS = frozenset(
+    {"temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty"}
+)
+_INTEGERS = frozenset({"num_keep", "seed", "num_predict", "top_k", "repeat_last_n"})
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raise BadOption for an option of sampling that is of the wrong type; null leaves one as it was."""
+    for name, value in options.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is None or number:
+            continue
+        if name in _FLOATS:
+            raise BadOption(f'option "{name}" must be of type float32')
+        if name in _INTEGERS:
+            raise BadOption(f'option "{name}" must be of type integer')
+
+
 def runner_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return the runner's options with their defaults. Keys are case-sensitive here, as in Ollama."""
+    check_options(options)
     wanted = dict(RUNNER_OPTIONS)
     for name in RUNNER_OPTIONS:
         value = options.get(name)

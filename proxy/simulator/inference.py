@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import zstandard
 
-from proxy.simulator import names
+from proxy.simulator import gojson, names
 from proxy.simulator.engine import BadOption, Busy
 from proxy.simulator.gojson import BadJSON, NoJSON
 from proxy.simulator.jobs import Job, Piece, Reason, Speech, Usage, compose
@@ -73,6 +73,7 @@ async def infer(sim: "Ollama", request: Request, reply: Reply, read: Reader) -> 
                 reply.check(0)
                 await plain(reply, voice, "load")
                 return
+            check_format(job)
             async with sim.engine.slot(runner):
                 await speaker.say(compose(sim.settings, name.key, model, job))
     except Busy:
@@ -142,6 +143,13 @@ def cloud_model(sim: "Ollama", request: Request, name: names.Name) -> Model:
     if known is not None and name.key not in {names.parse(each).key for each in known}:
         raise not_found(name.base)
     return Model(name.base, capabilities=("completion", "tools", "thinking"))
+
+
+def check_format(job: Job) -> None:
+    """Refuse a format that is neither ``json`` nor a schema: with 500, as Ollama's runner client does."""
+    if isinstance(job.format, str) and job.format not in ("", "json"):
+        shown = gojson.dumps(gojson.dumps(job.format).decode()).decode()
+        raise Refuse(500, f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
 
 
 def check_capabilities(model: Model, job: Job, route: str) -> None:

@@ -69,6 +69,7 @@ class Settings:
         prompt_delay: evaluating a prompt, before the first token.
         token_delay: between two tokens; 0 is as fast as it can.
         embed_delay: one embedding request.
+        chat_embeds: whether models that only chat embed as well, as they did before 0.30.
         num_parallel: ``OLLAMA_NUM_PARALLEL``, requests that one loaded model serves at a time; more wait their turn.
         max_queue: ``OLLAMA_MAX_QUEUE``, requests that may wait for a load; one more is answered 503.
         max_loaded: ``OLLAMA_MAX_LOADED_MODELS``; the least recently used idle model makes room.
@@ -98,6 +99,7 @@ class Settings:
     prompt_delay: float = 0.0
     token_delay: float = 0.0
     embed_delay: float = 0.0
+    chat_embeds: bool = True
     num_parallel: int = 1
     max_queue: int = 512
     max_loaded: int = 3

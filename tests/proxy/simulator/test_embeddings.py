@@ -103,3 +103,13 @@ async def test_base64_is_little_endian_floats() -> None:
         body = {"model": MODEL, "input": "a", "encoding_format": "base64", "dimensions": 4}
         data = (await ask(sim, "POST", "/v1/embeddings", body)).json()["data"][0]["embedding"]
         assert len(struct.unpack("<4f", base64.b64decode(data))) == 4
+
+
+@pytest.mark.parametrize(("path", "status"), [("/api/embed", 501), ("/api/embeddings", 500), ("/v1/embeddings", 501)])
+async def test_a_model_that_only_chats_embeds_nothing_where_that_is_so(path: str, status: int) -> None:
+    body = {"model": "llama3.2", "input": "hi", "prompt": "hi"}
+    async with Ollama(chat_embeds=False) as sim:
+        reply = await ask(sim, "POST", path, body)
+        assert reply.status == status
+        assert b"This server does not support embeddings. Start it with `--embeddings`" in reply.body
+        assert (await ask(sim, "POST", path, {**body, "model": "nomic-embed-text"})).status == 200

@@ -232,3 +232,19 @@ def test_splitting_loses_nothing() -> None:
     assert b"".join((*chunks, splitter.rest())) == b"".join(records)
     assert all(chunks)
     assert splitter.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"options": {"temperature": "hot"}}, 'option "temperature" must be of type float32'),
+        ({"options": {"num_gpu": "x"}}, 'option "num_gpu" must be of type integer'),
+        ({"options": {"top_k": [1]}}, 'option "top_k" must be of type integer'),
+        ({"format": "xml"}, 'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'),
+    ],
+)
+async def test_mistakes_that_ollama_answers_with_500(more: dict[str, Any], text: str) -> None:
+    async with Ollama() as sim:
+        reply = await ask(sim, "POST", "/api/generate", {"model": "llama3.2", "prompt": "hi", **more})
+        assert reply.status == 500
+        assert reply.json() == {"error": text}
