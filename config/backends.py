@@ -123,7 +123,7 @@ class Eject(Model):
     """Backends that fail requests are left out for a while. The last usable one never is."""
 
     after: Positive = 5
-    """Failures in a row that eject a backend."""
+    """Failures in a row that eject a backend. One caller's word counts for half of them at most."""
     for_: Annotated[Duration, Least("100ms"), Field(alias="for")] = 30.0
     """For how long, the first time; it grows while the failures go on."""
     longest: Annotated[Duration, Least("100ms")] = 600.0

@@ -106,7 +106,7 @@ FIELDS: Final = (
     Field("status", "integer", "The status of the answer; null where the client left before it.", lambda x: x.status),
     Field("outcome", "string", "How the request ended.", lambda x: x.outcome),
     Field("error_code", "string", "The error's stable name.", lambda x: x.error and _text(x.error.code)),
-    Field("error", "string", "The error in a sentence.", lambda x: x.error and masked_error(x.error.message)),
+    Field("error", "string", "The error in a sentence.", lambda x: x.error and masked_error(x.error.detail)),
     Field("error_plugin", "string", "The plugin that refused the request, by its name in the policy file.", _plugin),
     Field("queue_ms", "number", "Milliseconds in the queue.", lambda x: round(x.queued * 1000, 3)),
     Field(

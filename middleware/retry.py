@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from middleware.caller_text import masked_error, masked_text
 from middleware.retrying.fallback import Fallbacks, stand_in, withdraw
 from middleware.retrying.hedge import hedged
-from middleware.retrying.verdicts import Verdict, most_telling, verdict
+from middleware.retrying.verdicts import Verdict, most_telling, verdict, why_not
 from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.errors import UpstreamError, let_go
+from proxy.attempts import broken
+from proxy.caller import caller_of
+from proxy.errors import ConnectionLost, UpstreamError, let_go
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
 from proxy.models import ModelName
@@ -29,6 +31,10 @@ from proxy.units import Duration, DurationOrZero, Least, Percent
 log = structlog.get_logger("ollama_proxy.retry")
 
 _FROZEN: Final = ConfigDict(extra="forbid", frozen=True)
+
+
+_HOPELESS: Final = frozenset({"not_repeatable", "content_error", "lost_twice", "budget_spent"})
+"""Reasons to give up for which another model would not help, or may not be tried."""
 
 
 class Backoff(BaseModel):
@@ -104,12 +110,14 @@ class Retry:
     async def _repeat(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         await exchange.body()  # Read by the exchange, it can be handed out again.
         exchange.hurry = self._first_byte
+        exchange.resend = self._attempts > 1
+        caller = caller_of(exchange)
         others = list(self._fallbacks.of(exchange))
         if others and not self._backends.serves(exchange):
             await self._fall_back(exchange, others)
         errors: list[UpstreamError] = []
         first = 0  # of those that are about the model tried now
-        self._retries.earn(self._budget)
+        self._retries.earn(self._budget, caller)
         try:
             while True:
                 try:
@@ -120,8 +128,10 @@ class Retry:
                     errors.append(error)
                 delay = self._next(exchange, route, errors[first:])
                 if delay is None:
-                    hopeless = exchange.gave_up in ("not_repeatable", "budget_spent")
-                    if hopeless or not await self._fall_back(exchange, others, paid=False):
+                    if exchange.gave_up == "suspected_poison":
+                        withdraw(exchange)
+                        raise errors[-1]
+                    if exchange.gave_up in _HOPELESS or not await self._fall_back(exchange, others, paid=False):
                         withdraw(exchange)
                         raise most_telling(errors)
                     first = len(errors)
@@ -129,7 +139,7 @@ class Retry:
                     await asyncio.sleep(delay)
                 exchange.rewind()
         finally:
-            self._retries.done()
+            self._retries.done(caller)
             for failed in errors:
                 let_go(failed)
             errors.clear()
@@ -143,7 +153,11 @@ class Retry:
             receive,
             send,
             after=self._hedge.after,
-            again=lambda: self._backends.untried(exchange) and self._retries.spend(),
+            again=lambda: (
+                not broken(exchange.failed)
+                and self._backends.untried(exchange)
+                and self._retries.spend(caller_of(exchange))
+            ),
         )
 
     def _next(self, exchange: Exchange, route: Route, errors: list[UpstreamError]) -> float | None:
@@ -152,15 +166,16 @@ class Retry:
         where = verdict(route.repeat, errors)
         untried = self._backends.untried(exchange, ejected=True)
         if where is Verdict.NO or (where is Verdict.ELSEWHERE and not untried):
-            exchange.gave_up = "not_repeatable" if where is Verdict.NO else "no_other_backend"
+            exchange.gave_up = why_not(errors) if where is Verdict.NO else "no_other_backend"
         elif len(errors) >= self._attempts:
             exchange.gave_up = "attempts_spent"
-        elif not self._retries.spend():
+        elif not self._retries.spend(caller_of(exchange)):
             exchange.gave_up = "budget_spent"
         else:
-            delay = 0.0 if untried else self._backoff.delay(len(errors))
+            stale = isinstance(error, ConnectionLost) and error.reused  # it was at rest: no reason to wait
+            delay = 0.0 if untried or stale else self._backoff.delay(len(errors))
             log.info(
-                "retry", request_id=exchange.id, backend=error.backend, error=masked_error(error.message), delay_s=delay
+                "retry", request_id=exchange.id, backend=error.backend, error=masked_error(error.detail), delay_s=delay
             )
             return delay
         return None
@@ -171,7 +186,7 @@ class Retry:
             other = others.pop(0)
             if not self._backends.serves(exchange, other):
                 continue
-            if not paid and not self._retries.spend():
+            if not paid and not self._retries.spend(caller_of(exchange)):
                 exchange.gave_up = "budget_spent"
                 return False
             asked = exchange.model

@@ -22,8 +22,9 @@ from opentelemetry.util.types import AttributeValue
 from middleware.caller_text import masked_error, masked_text, model_of
 from middleware.log_line import masked
 from proxy.asgi import Header, Scope, header
+from proxy.attempts import Attempt
 from proxy.errors import Outcome, Refused
-from proxy.exchange import Attempt, Exchange
+from proxy.exchange import Exchange
 from proxy.genai import PROVIDER, operation_of
 
 _W3C: Final = TraceContextTextMapPropagator()
@@ -62,7 +63,7 @@ def finish(tracer: Tracer, span: Span, exchange: Exchange) -> None:
         span.set_attributes(_present(_of_request(exchange)))
         if exchange.outcome in _FAILED:
             span.set_status(
-                StatusCode.ERROR, masked_error(exchange.error.message) if exchange.error is not None else None
+                StatusCode.ERROR, masked_error(exchange.error.detail) if exchange.error is not None else None
             )
         within = set_span_in_context(span, Context())
         if exchange.queued:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Literal
 
 from proxy.asgi import Scope, header_values
@@ -26,6 +26,15 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(ip, "ipv4_mapped", None) or ip
+
+
+@lru_cache(maxsize=4096)
+def block(address: str) -> str:
+    """Return an IPv4 address as it is and an IPv6 address as its /64, which one subscriber owns as a whole."""
+    ip = read_address(address)
+    if ip is None:
+        return address
+    return str(ip) if ip.version == 4 else str(ip_network((int(ip), 64), strict=False))
 
 
 def is_forwarded(scope: Scope) -> bool:

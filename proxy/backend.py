@@ -11,6 +11,7 @@ import httpx
 from proxy.asgi import Header
 from proxy.health import Health, Rules
 from proxy.memory import Memory, Resident
+from proxy.reputation import Reputation
 from proxy.transport import Transport
 from proxy.trend import Trends, moved
 
@@ -46,6 +47,7 @@ class Backend:
         active: requests that hold a slot.
         leases: all requests it has of us.
         first_byte: trend of the seconds until a warm model's first byte; `first_bytes` the same by model.
+        reputation: what callers have seen of it.
         slowness: by model, how many times as long as on the others its first byte takes, where that is noticeable.
     """
 
@@ -72,6 +74,7 @@ class Backend:
     first_bytes: Trends = field(default_factory=lambda: Trends(100))
     slowness: Mapping[str, float] = field(default_factory=dict)
     last_error: str | None = None
+    reputation: Reputation = field(default_factory=Reputation)
     _failing: float = 0.0
     _failed_at: float = 0.0
 

@@ -78,6 +78,7 @@ class Connection(asyncio.Protocol, Source):
         self._paused = False  # we do not read
 
         self._uploading = False  # the request body is not all written
+        self._begun = False  # a byte of the request was handed to the socket
         self._blocked = False  # the transport keeps bytes that the kernel did not take
         self._drained: asyncio.Future[None] | None = None
 
@@ -115,6 +116,7 @@ class Connection(asyncio.Protocol, Source):
         self._served += 1
         self._timeouts = timeouts
         self._uploading = outgoing.upload is not None
+        self._begun = False
         self._write(outgoing.head, outgoing.body)
         if outgoing.upload is None:
             await answer.head()
@@ -226,7 +228,7 @@ class Connection(asyncio.Protocol, Source):
         how = "closed the connection" if exc is None else f"broke the connection ({exc})"
         if not parser.head_in:
             return Disconnected(
-                f"the backend {how} before it answered", sent=True, received=parser.begun, reused=answer.reused
+                f"the backend {how} before it answered", sent=self._begun, received=parser.begun, reused=answer.reused
             )
         if exc is not None:
             return Disconnected(
@@ -246,6 +248,7 @@ class Connection(asyncio.Protocol, Source):
             parts = (b"".join(parts),)
         for part in parts:  # asyncio's `writelines` calls no `pause_writing` before 3.12.9 and 3.13.2 (CVE-2024-12254)
             self._transport.write(part)
+        self._begun = True
         self._mark_written()
 
     def _mark_written(self) -> None:

@@ -19,6 +19,7 @@ from proxy.answer import Answer
 from proxy.asgi import Header, Receive, Scope, Send, header, without
 from proxy.backend import Backend
 from proxy.departure import gone_because
+from proxy.error_texts import error_answer
 from proxy.errors import (
     BadAnswer,
     ClientGone,
@@ -53,8 +54,6 @@ _WORTH_ANOTHER_TRY: Final = frozenset({500, 502, 503, 504})
 _BODILESS: Final = frozenset({204, 304})
 """What a length says in these is no length of theirs (RFC 9110, section 8.6), and uvicorn would wait for a body."""
 _LENGTH: Final = frozenset({b"content-length"})
-_BUSY: Final = b"maximum pending requests exceeded"
-
 
 Read = Callable[[], Awaitable[bytes]]
 
@@ -111,6 +110,8 @@ class Dispatch:
             content = await _read(exchange, receive)
             body = httpx.ByteStream(content)
             framing = (b"content-length", b"%d" % len(content)) if content or scope["method"] == "POST" else None
+        if exchange.failed:
+            self._pool.blame.check(exchange)
         deadline = self._deadline(exchange, match.route)
         with await self._lease(exchange) as lease:
             _note(exchange, lease)
@@ -118,13 +119,15 @@ class Dispatch:
             try:
                 answer = await self._open(exchange, lease.backend, request, match.route, deadline)
                 try:
+                    if exchange.failed:
+                        self._pool.blame.answered(exchange, lease.backend, answer.status)
                     lease.first_byte(served=answer.status < 400, streamed=exchange.stream)
                     await self._relay(exchange, answer, send, deadline)
                 finally:
                     await answer.stream.aclose()
             except BaseException as error:
                 if isinstance(error, UpstreamError):
-                    error.backend = lease.backend.name
+                    error.at(lease.backend.name)
                     if isinstance(error, UpstreamTimeout) and error.timer == "first_byte" and lease.cold:
                         error.timer, error.code = "load", "load_timeout"
                 self._pool.finished(exchange, lease, error)
@@ -174,7 +177,7 @@ class Dispatch:
         extensions = {
             "target": match.target,
             "timeout": self._timeouts(exchange, lease),
-            "fresh": match.route.repeat == "never",
+            "fresh": match.route.repeat == "never" or bool(exchange.failed),
         }
         return httpx.Request(scope["method"], backend.url, headers=headers, stream=body, extensions=extensions)
 
@@ -184,7 +187,9 @@ class Dispatch:
         """Send `request` and wait for the first chunk; an error answer that may be better elsewhere is raised."""
         try:
             async with asyncio.timeout_at(deadline):
-                response = await send_once_more(backend.transport, request, repeat=route.repeat != "never")
+                repeat = route.repeat != "never" and not exchange.resend and not exchange.failed
+                lost = partial(self._pool.blame.lost, exchange, backend)
+                response = await send_once_more(backend.transport, request, repeat=repeat, lost=lost)
                 stream = cast(httpx.AsyncByteStream, response.stream)
                 try:
                     headers = downstream_headers(response.headers.raw)
@@ -207,7 +212,8 @@ class Dispatch:
             let_go(error)
             if isinstance(failure, Truncated):
                 # Nothing of it has gone out yet: to the caller this answer never began.
-                failure = ConnectionLost(failure.message, sent=True, reused=False)
+                unbegun: UpstreamError = ConnectionLost(failure.message, sent=True, reused=False)
+                unbegun.detail, failure = failure.detail, unbegun
             elif isinstance(failure, UpstreamTimeout) and failure.timer == "idle":
                 failure = UpstreamTimeout(failure.message, timer="first_byte", sent=True)
             raise failure from error
@@ -316,7 +322,7 @@ async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: 
         if len(body) > ERROR_BODY:
             return BadAnswer(f"the backend's error answer is longer than {ERROR_BODY} bytes", sent=True, received=True)
         chunk = await read()
-    return UpstreamAnswer(status, headers, body, busy=status == 503 and _BUSY in body, missing=status == 404)
+    return error_answer(status, headers, body)
 
 
 async def _read(exchange: Exchange, receive: Receive) -> bytes:

@@ -31,6 +31,8 @@ Outcome = Literal[
     "completed", "refused", "cancelled", "client_gone", "upstream_failed", "upstream_truncated", "timed_out", "shutdown"
 ]
 Timer = Literal["connect", "load", "first_byte", "idle", "write", "total"]
+About = Literal["request", "host", "crash", "unknown"]
+"""Whom a backend's error is about; of a crash its runner died."""
 
 JSON: Final = b"application/json; charset=utf-8"
 TEXT: Final = b"text/plain; charset=utf-8"
@@ -64,6 +66,8 @@ class ProxyError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
+        self.detail = message
+        """The same for the operator's eyes: a backend's address may stand in it."""
         self.code = code
         self.headers: Mapping[str, str] = headers or {}
 
@@ -108,6 +112,7 @@ class UpstreamError(ProxyError):
         sent: whether any byte of the request may have reached the backend.
         received: whether any byte of an answer came back.
         backend: the backend's name; filled in by dispatch, for the log.
+        spent: it was sent and lost as often as a request may be: it is sent nowhere any more.
     """
 
     outcome: Outcome = "upstream_failed"
@@ -119,6 +124,13 @@ class UpstreamError(ProxyError):
         self.sent = sent
         self.received = received
         self.backend: str | None = None
+        self.spent = False
+
+    def at(self, backend: str) -> None:
+        """Note whose failure it is. A message that leaves out an address says the name in its place."""
+        self.backend = backend
+        if self.detail != self.message:
+            self.message = self.message.replace("the backend", f"the backend {backend}", 1)
 
 
 class ConnectFailed(UpstreamError):
@@ -166,7 +178,17 @@ class UpstreamAnswer(UpstreamError):
 
     code_default = "upstream_error"
 
-    def __init__(self, status: int, headers: list[Header], body: bytes, *, busy: bool, missing: bool) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: list[Header],
+        body: bytes,
+        *,
+        busy: bool,
+        missing: bool,
+        about: About = "unknown",
+        said: str | None = None,
+    ) -> None:
         super().__init__(f"the backend answered {status}", sent=True, received=True, status=status)
         self.outcome: Outcome = "upstream_failed" if status >= 500 else "completed"
         self.response_headers = headers
@@ -175,6 +197,9 @@ class UpstreamAnswer(UpstreamError):
         """503 "maximum pending requests": back-pressure, not sickness."""
         self.missing = missing
         """404 for a model this backend was believed to have."""
+        self.about: About = about
+        self.said = None if said is None else (status, said)
+        """Status and text of an error in JSON, in a form that two of them can be compared in."""
 
 
 class Truncated(UpstreamError):
@@ -195,7 +220,7 @@ class Truncated(UpstreamError):
     def after(cls, error: UpstreamError) -> Self:
         """Wrap what broke the stream; its own code says what that was (``idle_timeout``, …)."""
         truncated = cls(error.message)
-        truncated.code = error.code
+        truncated.code, truncated.detail = error.code, error.detail
         return truncated
 
 

@@ -40,6 +40,7 @@ COMMON: Final[Mapping[str, tuple[Kind, str]]] = {
 FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "answer": ("string", "What was answered, from its beginning, with secrets masked."),
     "backend": ("string", "The backend's name."),
+    "backends": ("array", "The backends' names."),
     "before": ("string", "The state it was in."),
     "by": ("string", "Who asked for it."),
     "chain": ("string", "The plugins, outermost first."),
@@ -97,6 +98,9 @@ EVENTS: Final = (
     Event("retry", "A failed attempt is tried again.", ("request_id", "backend", "error", "delay_s")),
     Event("fallback", "Another model stands in for the one that was asked for.",
           ("request_id", "model_asked", "model")),
+    Event("suspected_poison", "Two backends died without an answer when they got this request, one after the other. It "
+          "is sent to no third one.",
+          ("request_id", "identity", "client_address", "model", "backends", "error")),
     Event("backend_state", "A backend changed its state.", ("backend", "before", "state", "reason")),
     Event("watch_failed", "Asking a backend how it is failed by a bug.", ("backend",)),
     Event("config_loaded", "A policy file was put in force.", ("config_generation", "chain", "restart")),

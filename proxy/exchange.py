@@ -8,10 +8,11 @@ gives it; the frame puts them on ``http.response.start``, so that no plugin need
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from proxy import jsontext
 from proxy.asgi import Header, Message, Receive, Scope, Send, header, over, without
+from proxy.attempts import Attempt, Failure
 from proxy.body import BodyBudget
 from proxy.content import ENCODING, decoded
 from proxy.errors import Flavor, Outcome, ProxyError, Refused
@@ -40,25 +41,6 @@ class Usage:
     tokens_out: int | None = None
     source: Literal["reported", "estimated"] = "reported"
     done_reason: str | None = None
-
-
-class Attempt(NamedTuple):
-    """One request to one backend that is over. Times are seconds of the monotonic clock.
-
-    Attributes:
-        backend: its name.
-        began: when a slot of it was taken.
-        ended: when that was given back.
-        cold: whether it had to load the model first, as far as was known.
-        error: what went wrong: an error's code, for an error answer ``busy``, ``missing`` (it does not have the model)
-            or ``status_500``; ``cancelled`` where the request ended before its answer. None where it came whole.
-    """
-
-    backend: str
-    began: float
-    ended: float
-    cold: bool
-    error: str | None
 
 
 class Held(Protocol):
@@ -96,6 +78,7 @@ class Exchange:
         "ended",
         "ended_at",
         "error",
+        "failed",
         "first_byte_at",
         "flavor",
         "gave_up",
@@ -117,6 +100,7 @@ class Exchange:
         "reading",
         "reason",
         "relayed",
+        "resend",
         "response_headers",
         "scope",
         "shortcut",
@@ -182,9 +166,11 @@ class Exchange:
         self.asked: ModelName | None = None  # the model the client asked for, where another one stands in for it
         self.hurry: float | None = None  # seconds until the first byte, while another backend is left to try
         self.gave_up: str | None = None
+        self.resend = False  # it sends once more what is lost on a kept connection, so that dispatch need not
         # pool
         self.need: object = None  # what it needs of a backend, see proxy/need.py
         self.history: list[Attempt] = []
+        self.failed: list[Failure] = []  # what proxy/blame.py decides by; a hedge shares it
         # dispatch
         self.backend: str | None = None
         self.tried: list[str] = []

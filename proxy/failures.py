@@ -26,7 +26,10 @@ from proxy.errors import Timer
 class TransportFailure(httpx.TransportError):
     """A failed exchange.
 
+    Its text is for the operator and may name the backend's address.
+
     Attributes:
+        public: the same for whoever asked, without an address.
         timer: the timer that ran out, None where none did.
         sent: whether any byte of the request may have reached the backend.
         received: whether any byte of an answer came back.
@@ -35,8 +38,17 @@ class TransportFailure(httpx.TransportError):
 
     timer: Timer | None = None
 
-    def __init__(self, message: str, *, sent: bool = False, received: bool = False, reused: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        public: str | None = None,
+        sent: bool = False,
+        received: bool = False,
+        reused: bool = False,
+    ) -> None:
         super().__init__(message)
+        self.public = message if public is None else public
         self.sent = sent
         self.received = received
         self.reused = reused

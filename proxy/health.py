@@ -122,6 +122,12 @@ class Health:
             self._become("suspect", reason, now)
         return self.state == "suspect" and self.failures >= self.rules.eject_after
 
+    def absolve(self, now: float) -> None:
+        """Take back a failure that was no fault of the backend's."""
+        self.failures = max(0, self.failures - 1)
+        if self.state == "suspect" and not self.failures and not self._bad_probes:
+            self._become("up", "the request was at fault", now)
+
     def eject(self, now: float, reason: str) -> None:
         """Leave it out for a while; each time in a row twice as long."""
         self.ejected_until = now + min(self.rules.eject_for * 2 ** min(self._in_a_row, 30), self.rules.eject_longest)

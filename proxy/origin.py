@@ -78,7 +78,8 @@ class Origin:
         except TimeoutError:
             raise
         except (OSError, UnicodeError) as error:  # UnicodeError: not a host name
-            raise NotConnected(f"cannot connect to {self}: {self._reason(error)}") from error
+            public = f"cannot connect to the backend{_public(error)}"
+            raise NotConnected(f"cannot connect to {self}: {self._reason(error)}", public=public) from error
 
     def _reason(self, error: OSError | UnicodeError) -> str:
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -88,6 +89,19 @@ class Origin:
         if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
             return os.strerror(error.errno)
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _public(error: OSError | UnicodeError) -> str:
+    """Return why there is no connection, as far as it can be said without a name or an address of the backend."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ": its certificate is not accepted"
+    if isinstance(error, ssl.SSLError):
+        return ": TLS failed"
+    if isinstance(error, socket.gaierror):
+        return ": its name is not known"
+    if isinstance(error, OSError) and error.errno:
+        return f": {os.strerror(error.errno)}"
+    return ""
 
 
 def tls_context(*, ca: str | None, cert: str | None, key: str | None, verify: bool = True) -> ssl.SSLContext:

@@ -9,9 +9,11 @@ from time import monotonic
 from typing import Final
 
 from proxy.affinity import Conversations
+from proxy.attempts import Attempt
 from proxy.backend import Backend
+from proxy.blame import Blame
 from proxy.errors import Refused, UpstreamAnswer, UpstreamError
-from proxy.exchange import Attempt, Exchange
+from proxy.exchange import Exchange
 from proxy.health import Rules
 from proxy.lease import Lease
 from proxy.models import ModelName
@@ -73,6 +75,7 @@ class Pool:
         self._stale: Callable[[Backend], None] = lambda _: None
         self._services = Trends()
         self._loads = Trends()
+        self.blame = Blame(spare=self._can_spare, ejected=self._was_ejected)
 
     def replace(self, backends: Sequence[Backend], options: PoolOptions) -> None:
         """Use `backends` from now on. Those that are no longer there finish what they run, then they are closed.
@@ -194,16 +197,17 @@ class Pool:
         backend, now = lease.backend, monotonic()
         exchange.history.append(Attempt(backend.name, lease.began, now, lease.cold, word_for(error)))
         if error is None:
-            backend.health.request_succeeded(now, lease.began)
+            self.blame.served(exchange, lease, now)
             if lease.served and lease.model is not None:
                 self._services.note(lease.model, lease.held, now)
                 if lease.cold and lease.waited is not None:
                     self._loads.note(lease.model, lease.waited, now)
         elif isinstance(error, UpstreamError) and is_failure(error):
-            self._failed(backend, error, now, trial=lease.trial)
+            self.blame.failed(exchange, lease, error, now)
+            self._stale(backend)
         elif isinstance(error, UpstreamAnswer) and error.busy:
             backend.failed(now)  # as load only: it has enough to do
-        elif isinstance(error, UpstreamAnswer):
+        elif isinstance(error, UpstreamAnswer) and error.about != "request":
             backend.health.request_succeeded(now, lease.began)
             model = need_of(exchange).model
             if error.missing and model is not None:
@@ -212,16 +216,9 @@ class Pool:
         if exchange.route is not None and exchange.route.kind == "manage":
             self.touch(backend)
 
-    def _failed(self, backend: Backend, error: UpstreamError, now: float, *, trial: bool) -> None:
-        health = backend.health
-        ejections = health.ejections
-        backend.last_error = error.message
-        backend.failed(now)
-        if health.request_failed(now, error.message, trial=trial) and self._can_spare(backend, now):
-            health.eject(now, error.message)
-        if health.ejections > ejections:
-            asyncio.get_running_loop().call_later(health.ejected_until - now, self.changed)
-        self._stale(backend)
+    def _was_ejected(self, backend: Backend) -> None:
+        delay = max(0.0, backend.health.ejected_until - monotonic())
+        asyncio.get_running_loop().call_later(delay, self.changed)
 
     def _can_spare(self, backend: Backend, now: float) -> bool:
         """Whether others are left: the last usable backend is never ejected, however it fails."""

@@ -4,14 +4,14 @@ from proxy.errors import ProxyError, UpstreamAnswer, UpstreamError, UpstreamTime
 
 
 def is_failure(error: UpstreamError) -> bool:
-    """Whether `error` is a sign that its backend is sick.
+    """Whether `error` may be a sign that its backend is sick.
 
-    Being full is not (503, maximum pending requests), a model it does not have is not, and a request that took as long
-    as one may take in all is not.
+    Being full is not (503, maximum pending requests), a model it does not have is not, an error about the content of
+    the request is not, nor is a request that could not be written, or took as long as one may take in all.
     """
     if isinstance(error, UpstreamAnswer):
-        return error.status >= 500 and not error.busy
-    return not (isinstance(error, UpstreamTimeout) and error.timer == "total")
+        return error.status >= 500 and not error.busy and error.about != "request"
+    return error.status >= 500 and not (isinstance(error, UpstreamTimeout) and error.timer == "total")
 
 
 def word_for(error: BaseException | None) -> str | None:
@@ -20,6 +20,8 @@ def word_for(error: BaseException | None) -> str | None:
         case None:
             return None
         case UpstreamAnswer():
+            if error.about == "request":
+                return "content"
             return "busy" if error.busy else "missing" if error.missing else f"status_{error.status}"
         case ProxyError():
             return error.code

@@ -46,7 +46,7 @@ async def survey(backend: Backend, *, timeout: float = 2.0) -> Found:
     except TimeoutError:
         return Found(error=f"no answer within {timeout:g} s")
     except UpstreamError as error:
-        return Found(error=error.message)
+        return Found(error=error.detail)
     names = (entry.get("name") for entry in tags.get("models") or () if isinstance(entry, dict))
     text = version.get("version")
     return Found(text if isinstance(text, str) else None, tuple(name for name in names if isinstance(name, str)))

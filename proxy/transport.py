@@ -15,6 +15,7 @@ cannot tell its time-outs apart. It is called directly, not through `httpx.Async
 
 import asyncio
 import math
+import re
 import socket
 import ssl
 from collections import deque
@@ -119,7 +120,11 @@ class Transport(httpx.AsyncBaseTransport):
         for attempt in self._connecting.values():
             attempt.reschedule(0)
         for connection in list(self._connections):
-            connection.abort(Disconnected(f"the transport to {self._origin} was closed", sent=True))
+            connection.abort(
+                Disconnected(
+                    f"the transport to {self._origin} was closed", public="the backend was taken out of use", sent=True
+                )
+            )
         while waiter := self._first_waiter():
             self._waiting.popleft()
             waiter.future.set_exception(self._refusal())
@@ -190,7 +195,10 @@ class Transport(httpx.AsyncBaseTransport):
             elif not waiter.future.cancelled() and waiter.future.exception() is None:
                 self._give_back(waiter.future.result())  # it came while we were being cancelled
             if isinstance(error, TimeoutError):
-                raise NoConnectionFree(f"no connection to {self._origin} was free for {seconds:g} s") from None
+                raise NoConnectionFree(
+                    f"no connection to {self._origin} was free for {seconds:g} s",
+                    public=f"no connection to the backend was free for {seconds:g} s",
+                ) from None
             raise
 
     def _first_waiter(self) -> _Waiter | None:
@@ -241,7 +249,9 @@ class Transport(httpx.AsyncBaseTransport):
             async with asyncio.timeout(seconds) as self._connecting[connection]:
                 await self._origin.connect(connection, seconds)
             if connection.closed:
-                raise NotConnected(f"{self._origin} closed the connection at once")
+                raise NotConnected(
+                    f"{self._origin} closed the connection at once", public="the backend closed the connection at once"
+                )
         except BaseException as error:
             connection.abort()
             self.lost(connection)
@@ -249,13 +259,15 @@ class Transport(httpx.AsyncBaseTransport):
                 raise self._refusal() from None
             if isinstance(error, TimeoutError):
                 within = "" if seconds is None else f" within {seconds:g} s"
-                raise ConnectTimedOut(f"no connection to {self._origin}{within}") from error
+                raise ConnectTimedOut(
+                    f"no connection to {self._origin}{within}", public=f"no connection to the backend{within}"
+                ) from error
             raise
         finally:
             self._connecting.pop(connection, None)
 
     def _refusal(self) -> NotConnected:
-        return NotConnected(f"the transport to {self._origin} is closed")
+        return NotConnected(f"the transport to {self._origin} is closed", public="the backend was taken out of use")
 
 
 def _seconds(value: float | None) -> float:
@@ -264,6 +276,8 @@ def _seconds(value: float | None) -> float:
 
 _UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ConnectionRefusedError, socket.gaierror)
 _UNSENDABLE: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
+_ADDRESS: Final = re.compile(r"://|\d+\.\d+\.\d+\.\d+|::|\('")
+"""What an address in the text of an error looks like: ``Connect call failed ('10.0.0.1', 11434)``."""
 _HUNG_UP: Final = ("disconnected", "closed connection")
 """How other transports say in a RemoteProtocolError that there was no answer, or only the beginning of one."""
 
@@ -275,7 +289,13 @@ def translate(error: Exception, *, received: bool = False) -> UpstreamError:
         error: from this transport, another one of httpx's, or the operating system.
         received: whether a response head was in. Only other transports need to be told; this one's errors know better.
     """
-    message = str(error) or type(error).__name__
+    failure = _translated(error, received)
+    failure.detail = str(error) or type(error).__name__
+    return failure
+
+
+def _translated(error: Exception, received: bool) -> UpstreamError:
+    message = _public(error)
     timer = _timer(error, received)
     sent, reused = not isinstance(error, _UNSENT + _UNSENDABLE), False
     if isinstance(error, TransportFailure):
@@ -292,6 +312,14 @@ def translate(error: Exception, *, received: bool = False) -> UpstreamError:
     if isinstance(error, httpx.TransportError | OSError):
         return Truncated(message) if received else ConnectionLost(message, sent=sent, reused=reused)
     return UpstreamError(message, sent=sent, received=received)
+
+
+def _public(error: Exception) -> str:
+    """Return what may be said of `error` to whoever asked. What others than our transport say may name an address."""
+    if isinstance(error, TransportFailure):
+        return error.public
+    text = str(error) or type(error).__name__
+    return "the connection to the backend failed" if _ADDRESS.search(text) else text
 
 
 def _timer(error: Exception, received: bool) -> Timer | None:

@@ -126,7 +126,7 @@ class Watch:
         except TimeoutError:
             self._did_not_answer(backend, f"no answer within {self._timeout:g} s")
         except UpstreamError as error:
-            self._did_not_answer(backend, error.message)
+            self._did_not_answer(backend, error.detail)
         else:
             if asked_at >= backend.asked_at:  # else somebody else asked later and was answered sooner
                 backend.asked_at = asked_at

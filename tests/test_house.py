@@ -20,7 +20,7 @@ KERNEL = frozenset(
     for name in (
         "asgi", "unit_hints", "units", "errors", "routes", "models", "blobs", "jsontext", "multipart", "content",
         "naming", "body", "exchange", "quotas", "services", "dialects", "lines", "explain", "genai",
-        "address", "hosts", "cross_origin",
+        "address", "hosts", "cross_origin", "attempts", "caller",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"
@@ -89,7 +89,7 @@ WRITERS = {
     "auth": {"middleware.auth", "proxy.ops.explaining"},  # which supposes a caller
     "queue": {"proxy.scheduler", "proxy.dispatch"},  # which takes the lease
     "retry": {"middleware.retry", "middleware.retrying.fallback"},
-    "pool": {"proxy.need"},
+    "pool": {"proxy.need", "proxy.blame"},
     "dispatch": {
         *("proxy.dispatch", "proxy.manage", "proxy.endpoint", "middleware.retrying.hedge", "middleware.rate_limit"),
     },

@@ -2,23 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from ipaddress import ip_network
 from typing import Final, Literal
 from urllib.parse import quote
 
-from proxy.address import read_address
+from proxy.address import block
 from proxy.exchange import Exchange
 
 By = Literal["identity", "tenant", "address", "model"]
-
-
-@lru_cache(maxsize=4096)
-def block(address: str) -> str:
-    """Return an IPv4 address as it is and an IPv6 address as its /64, which one subscriber owns as a whole."""
-    ip = read_address(address)
-    if ip is None:
-        return address
-    return str(ip) if ip.version == 4 else str(ip_network((int(ip), 64), strict=False))
 
 
 @lru_cache(maxsize=4096)

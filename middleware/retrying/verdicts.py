@@ -4,9 +4,10 @@
 the backend                                   safe                 costly               never
 ============================================  ===================  ===================  ======================
 got nothing of the request                    anywhere             anywhere             anywhere
-closed the connection without an answer       anywhere             anywhere once,       no
-                                                                   then elsewhere
+closed the connection without an answer       anywhere once        anywhere once        no
 is full (503, maximum pending requests)       anywhere             anywhere             no
+gave an error about the request's content     no                   no                   no
+gave the error that another one gave before   no                   no                   no
 answered 502, 503 or 504                      anywhere             anywhere             no
 answered 500, or 404 for a model it had       elsewhere            elsewhere            no
 answered junk, or nothing at all              elsewhere            elsewhere            no
@@ -17,7 +18,9 @@ broke off an answer that had begun            no                   no           
 
 *Safe* are GET, HEAD, show and embed; *costly* are generate and chat, which cost time; *never* are pull, push, create,
 copy and delete. *Anywhere* means: at once on a backend that was not tried yet, else after a back-off; *elsewhere* only
-the former. A blob is never repeated: its bytes are gone.
+the former. *Once* counts the whole life of a request: what two sends were lost of may be what kills backends. An error
+that two backends give alike is an answer; what says of itself that it will pass (503, 504), or is about the host (no
+memory), is not. A blob is never repeated: its bytes are gone.
 """
 
 from collections.abc import Sequence
@@ -45,13 +48,14 @@ class Verdict(Enum):
 
 
 _GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
+_PASSING: Final = frozenset({503, 504})
 _SLOW: Final = frozenset({"load", "first_byte", "write"})
 
 
 def verdict(repeat: Repeat, errors: Sequence[UpstreamError]) -> Verdict:
     """Return where a request whose route says `repeat` may go after `errors`, the latest last; the table is above."""
     error = errors[-1]
-    if isinstance(error, Truncated) or (isinstance(error, UpstreamTimeout) and error.timer == "total"):
+    if error.spent or isinstance(error, Truncated) or (isinstance(error, UpstreamTimeout) and error.timer == "total"):
         return Verdict.NO
     if not error.sent and not error.received:
         return Verdict.ANYWHERE
@@ -59,10 +63,10 @@ def verdict(repeat: Repeat, errors: Sequence[UpstreamError]) -> Verdict:
         return Verdict.NO
     match error:
         case ConnectionLost():
-            # A prompt may be what kills the backend. The one that died of it twice is spared the third time.
-            lost = sum(isinstance(earlier, ConnectionLost) for earlier in errors)
-            return Verdict.ELSEWHERE if repeat == "costly" and lost > 1 else Verdict.ANYWHERE
+            return Verdict.NO if _lost_twice(errors) else Verdict.ANYWHERE
         case UpstreamAnswer():
+            if error.about == "request" or is_answer(errors):
+                return Verdict.NO
             if error.busy or error.status in _GATEWAY_ERRORS:
                 return Verdict.ANYWHERE
             return Verdict.ELSEWHERE if error.missing or error.status == 500 else Verdict.NO
@@ -71,6 +75,35 @@ def verdict(repeat: Repeat, errors: Sequence[UpstreamError]) -> Verdict:
         case BadAnswer():
             return Verdict.ELSEWHERE
     return Verdict.NO
+
+
+def is_answer(errors: Sequence[UpstreamError]) -> bool:
+    """Whether the latest of `errors` is what another backend said too, so that it is the request's own."""
+    error = errors[-1]
+    if not isinstance(error, UpstreamAnswer) or error.said is None:
+        return False
+    if error.about == "host" or error.status in _PASSING:
+        return False
+    return any(
+        isinstance(earlier, UpstreamAnswer) and earlier.said == error.said and earlier.backend != error.backend
+        for earlier in errors[:-1]
+    )
+
+
+def why_not(errors: Sequence[UpstreamError]) -> str:
+    """Return the word for why a request that may go nowhere after `errors` may not, for ``gave_up``."""
+    error = errors[-1]
+    if error.code == "suspected_poison":
+        return "suspected_poison"
+    if error.spent or _lost_twice(errors):
+        return "lost_twice"
+    if isinstance(error, UpstreamAnswer) and error.about == "request":
+        return "content_error"
+    return "same_error" if is_answer(errors) else "not_repeatable"
+
+
+def _lost_twice(errors: Sequence[UpstreamError]) -> bool:
+    return sum(isinstance(error, ConnectionLost) and error.sent for error in errors) > 1
 
 
 def most_telling(errors: Sequence[UpstreamError]) -> UpstreamError:

@@ -1,5 +1,6 @@
 """The guides about several hosts and about retries say what is so."""
 
+import inspect
 import re
 from pathlib import Path
 from typing import Final
@@ -8,10 +9,11 @@ import pytest
 
 from config.load import load_text
 from middleware.queue import Queue
-from middleware.retrying.verdicts import Verdict, verdict
+from middleware.retrying.verdicts import Verdict, verdict, why_not
 from proxy import selection
 from proxy.app import check
 from proxy.errors import (
+    About,
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
@@ -49,8 +51,8 @@ def test_every_policy_file_in_them_is_right(text: str) -> None:
 # What is retried
 
 
-def answered(status: int, *, busy: bool = False, missing: bool = False) -> UpstreamAnswer:
-    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
+def answered(status: int, *, busy: bool = False, missing: bool = False, about: About = "unknown") -> UpstreamAnswer:
+    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing, about=about)
 
 
 def late(*timers: Timer) -> list[UpstreamError]:
@@ -62,6 +64,7 @@ FAILURES: Final[dict[str, list[UpstreamError]]] = {
     "got nothing of the request": [ConnectFailed("refused"), ConnectionLost("lost", sent=False, reused=True)],
     "closed the connection without an answer": [LOST],
     "is full (503, maximum pending requests)": [answered(503, busy=True)],
+    "gave an error about the content of the request": [answered(500, about="request"), answered(502, about="request")],
     "answered 502, 503 or 504": [answered(502), answered(503), answered(504)],
     "answered 500, or 404 for a model it had": [answered(500), answered(404, missing=True)],
     "answered what is no HTTP, or nothing at all": [BadAnswer("junk", sent=True, received=True)],
@@ -79,15 +82,15 @@ def test_the_table_of_what_is_retried_is_the_code() -> None:
     assert table.keys() == FAILURES.keys()
     for name, errors in FAILURES.items():
         for repeat, cell in zip(KINDS, table[name], strict=True):
-            first, _, then = cell.partition(", a second time only ")
+            first, _, _ = cell.partition(", once in all")
             assert {WORDS[verdict(repeat, [error])] for error in errors} == {first}, (name, repeat)
-            if then:
-                assert WORDS[verdict(repeat, [*errors, *errors])] == then
+            if ", once in all" in cell:
+                assert verdict(repeat, [*errors, *errors]) is Verdict.NO
 
 
 def test_the_words_for_giving_up_are_all_there() -> None:
     source = (GUIDES.parents[1] / "middleware" / "retry.py").read_text()
-    words = set(re.findall(r"gave_up = (.*)", source))
+    words = {*re.findall(r"gave_up = (.*)", source), *re.findall(r"return (.*)", inspect.getsource(why_not))}
     assert set(re.findall(r'"(\w+)"', " ".join(words))) == set(
         re.findall(r"`(\w+)`", RETRIES.partition("sent again: ")[2].partition(". Each")[0])
     )

@@ -9,6 +9,7 @@ import pytest
 from middleware.retry import Backoff, Hedge, Retry
 from proxy.asgi import Receive, Scope, Send
 from proxy.errors import (
+    About,
     ClientGone,
     ConnectFailed,
     ConnectionLost,
@@ -25,8 +26,18 @@ from tests.support.asgi import Answer, call, make_exchange, ok
 from tests.support.clock import ManualClock
 
 
-def answered(status: int, *, busy: bool = False, missing: bool = False) -> UpstreamAnswer:
-    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
+def answered(
+    status: int,
+    *,
+    busy: bool = False,
+    missing: bool = False,
+    about: About = "unknown",
+    said: str | None = None,
+    at: str | None = None,
+) -> UpstreamAnswer:
+    error = UpstreamAnswer(status, [], b"", busy=busy, missing=missing, about=about, said=said)
+    error.backend = at
+    return error
 
 
 def lost(*, sent: bool = True, reused: bool = False) -> ConnectionLost:
@@ -133,8 +144,10 @@ async def test_back_off_where_no_other_backend_is_left(slept: list[float]) -> No
         ("/api/chat", 9, [answered(404)], 1, "not_repeatable"),
         ("/api/chat", 1, [answered(500)], 1, "no_other_backend"),
         ("/api/chat", 2, [answered(500)] * 2, 2, "no_other_backend"),
-        ("/api/chat", 1, [lost()] * 9, 2, "no_other_backend"),
-        ("/api/embed", 1, [lost()] * 9, 3, "attempts_spent"),
+        ("/api/chat", 1, [lost()] * 9, 2, "lost_twice"),
+        ("/api/embed", 9, [lost()] * 9, 2, "lost_twice"),
+        ("/api/chat", 9, [answered(500, about="request")] * 9, 1, "content_error"),
+        ("/api/chat", 9, [answered(500, said="x", at="b1"), answered(500, said="x", at="b2")], 2, "same_error"),
         ("/api/pull", 9, [lost()], 1, "not_repeatable"),
         ("/api/pull", 9, [ConnectFailed("x"), answered(500)], 2, "not_repeatable"),
     ],

@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from proxy.address import client_address, is_forwarded, is_trusted, read_address
+from proxy.address import block, client_address, is_forwarded, is_trusted, read_address
 from proxy.asgi import Scope
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
@@ -100,3 +100,18 @@ def test_what_is_no_address(text: str) -> None:
 def test_whoever_forwards_says_so(name: bytes) -> None:
     assert is_forwarded({"headers": [(b"host", b"x"), (name, b"")]})
     assert not is_forwarded({"headers": [(b"host", name)]})
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::ffff", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unix", "unix"),
+    ],
+)
+def test_an_ipv6_address_counts_by_its_64(address: str, counted: str) -> None:
+    assert block(address) == counted

@@ -970,3 +970,21 @@ async def test_every_failure_is_an_httpx_error_of_the_transport() -> None:
         with pytest.raises(httpx.TransportError) as caught:
             await on.ask()
         assert isinstance(caught.value, TransportFailure)
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_request_of_which_no_byte_was_written_was_not_sent(written: bool) -> None:
+    async def hangs_up(peer: Peer) -> None:
+        if written:
+            await peer.request()
+        else:
+            await peer.gone()
+
+    async with line(hangs_up) as one:
+        if not written:
+            transport = one.connection._transport
+            assert transport is not None
+            transport.close()
+        with pytest.raises(Disconnected) as lost:
+            await one.ask()
+        assert lost.value.sent is written

@@ -138,3 +138,16 @@ def test_its_share_is_never_none_and_its_reason_never_empty(steps: list[str]) ->
     health = after(*steps)
     assert 0 < health.share(1e6) <= 1
     assert health.reason
+
+
+def test_a_failure_that_was_the_requests_is_taken_back() -> None:
+    health = after("R", "R")
+    health.absolve(1.0)
+    assert (health.state, health.failures) == ("suspect", 1)
+    health.absolve(1.0)
+    assert (health.state, health.failures) == ("up", 0)
+    for steps in (["R"] * 4, ["R", "P", "P", "P"], ["P", "R"]):
+        before = after(*steps)
+        state = before.state
+        before.absolve(1.0)
+        assert before.state == state

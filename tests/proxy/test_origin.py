@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from proxy.failures import NotConnected
-from proxy.origin import Origin, tls_context
+from proxy.origin import Origin, _public, tls_context
 from proxy.transport import Transport
 from tests.support.backend import Backend, Peer, always, backend, nothing_left, reply
 from tests.support.certificates import Authority
@@ -77,13 +77,31 @@ def test_is_printed_without_credentials(url: str, uds: str | None, text: str) ->
 async def test_refused() -> None:
     async with backend(always(reply())) as gone:
         url = gone.url
-    with pytest.raises(NotConnected, match=f"cannot connect to {url}: Connection refused"):
+    with pytest.raises(NotConnected, match=f"cannot connect to {url}: Connection refused") as refused:
         await get(Transport(url))
+    assert refused.value.public == "cannot connect to the backend: Connection refused"
 
 
 async def test_no_such_host_name() -> None:
-    with pytest.raises(NotConnected, match="cannot connect to http://x"):
+    with pytest.raises(NotConnected, match="cannot connect to http://x") as unknown:
         await get(Transport(f"http://{'x' * 64}.invalid:1"))
+    assert unknown.value.public == "cannot connect to the backend"
+
+
+@pytest.mark.parametrize(
+    ("error", "public"),
+    [
+        (ssl.SSLCertVerificationError(1, "IP address mismatch for '10.0.0.1'"), ": its certificate is not accepted"),
+        (ssl.SSLError(1, "wrong version number"), ": TLS failed"),
+        (socket.gaierror(-2, "gpu-1.internal"), ": its name is not known"),
+        (OSError("Multiple exceptions: [Errno 111] Connect call failed ('10.0.0.1', 11434)"), ""),
+        (ConnectionRefusedError(111, "Connect call failed ('10.0.0.1', 11434)"), ": Connection refused"),
+        (UnicodeError("label too long in gpu-1.internal"), ""),
+    ],
+    ids=repr,
+)
+def test_why_there_is_no_connection_is_told_without_an_address(error: OSError | UnicodeError, public: str) -> None:
+    assert _public(error) == public
 
 
 async def test_ipv6() -> None:

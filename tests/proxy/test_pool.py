@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.backend import Backend, make_backend
-from proxy.errors import BadAnswer, ConnectFailed, ConnectionLost, Refused, UpstreamAnswer
+from proxy.errors import BadAnswer, ConnectFailed, Refused, UpstreamAnswer
 from proxy.exchange import Exchange
 from proxy.health import Rules
 from proxy.lease import Lease
@@ -274,7 +274,7 @@ async def test_who_fails_again_and_again_is_ejected_but_never_the_last() -> None
     async def fail(name: str) -> None:
         exchange = await chat()
         exchange.pinned = name
-        end(two, exchange, two.lease(exchange), ConnectionLost("reset", sent=True, reused=False))
+        end(two, exchange, two.lease(exchange), ConnectFailed("refused"))
 
     for _ in range(3):
         await fail(bad.name)

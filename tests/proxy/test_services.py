@@ -6,7 +6,7 @@ import weakref
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.services import Keepsakes, RetryBudget
+from proxy.services import ACCOUNTS, ALONE, Keepsakes, RetryBudget
 from tests.support.clock import ManualClock
 
 
@@ -79,6 +79,80 @@ def test_never_more_than_was_earned(steps: list[float | None], ratio: float) -> 
             clock.advance(step)
             passed += step
     assert spent <= 3 + ratio * requests + 0.2 * passed + 1e-6
+
+
+def test_one_caller_leaves_half_of_what_is_saved_to_the_others() -> None:
+    clock = ManualClock()
+    budget = RetryBudget(clock)
+    budget.earn(0.0, "modest")
+    budget.done("modest")
+    for _ in range(200):
+        budget.earn(0.2, "greedy")
+        while budget.spend("greedy"):
+            pass
+        budget.done("greedy")
+        clock.advance(0.01)
+    assert budget._saved >= 5.0
+    assert sum(budget.spend("modest") for _ in range(10)) >= 2
+
+
+def test_who_is_alone_may_take_all() -> None:
+    clock = ManualClock()
+    budget = RetryBudget(clock, reserve=10.0, floor=0.0)
+    budget.earn(0.0, "greedy")
+    assert sum(budget.spend("greedy") for _ in range(20)) == 11
+    budget = RetryBudget(clock, reserve=10.0, floor=0.0)
+    budget.earn(0.0, "modest")
+    budget.earn(0.0, "greedy")
+    clock.advance(ALONE)
+    assert sum(budget.spend("greedy") for _ in range(20)) == 6
+    clock.advance(0.1)
+    assert sum(budget.spend("greedy") for _ in range(20)) == 5
+
+
+def test_what_one_caller_owes_stands_in_nobody_elses_way() -> None:
+    """However many requests of one caller run and fail: when a host dies, those of the others move."""
+    budget = RetryBudget(ManualClock(), reserve=0.0, floor=0.0)
+    for _ in range(100):
+        budget.earn(0.0, "greedy")
+    assert sum(budget.spend("greedy") for _ in range(300)) == 100
+    for _ in range(99):
+        budget.done("greedy")
+    for _ in range(20):
+        budget.earn(0.0, "modest")
+    assert sum(budget.spend("modest") for _ in range(300)) == 20
+
+
+def test_callers_of_whom_nothing_is_left_are_forgotten() -> None:
+    budget = RetryBudget(ManualClock())
+    for number in range(3 * ACCOUNTS):
+        budget.earn(0.0, f"c{number}")
+        budget.spend(f"c{number}")
+        budget.done(f"c{number}")
+    assert len(budget._accounts) <= ACCOUNTS
+
+
+CALLERS = st.sampled_from(["a", "b", "c"])
+
+
+@given(st.lists(st.one_of(CALLERS, st.floats(0, 10)), max_size=200), st.floats(0, 1))
+def test_never_more_than_was_earned_by_all(steps: list[str | float], ratio: float) -> None:
+    """A name is a request of that caller with as many retries as it gets; a number is time that passes."""
+    clock = ManualClock()
+    budget = RetryBudget(clock, reserve=2.0, floor=0.2)
+    requests = spent = 0
+    passed = 0.0
+    for step in steps:
+        if isinstance(step, str):
+            requests += 1
+            budget.earn(ratio, step)
+            while budget.spend(step):
+                spent += 1
+            budget.done(step)
+        else:
+            clock.advance(step)
+            passed += step
+    assert spent <= 4 + ratio * requests + 0.2 * passed + 1e-6  # the reserve, and one owed by each of two
 
 
 class Learned:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from proxy.errors import (
+    About,
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
@@ -16,8 +17,8 @@ from proxy.errors import (
 from proxy.signs import is_failure, word_for
 
 
-def answer(status: int, *, busy: bool = False, missing: bool = False) -> UpstreamAnswer:
-    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
+def answer(status: int, *, busy: bool = False, missing: bool = False, about: About = "unknown") -> UpstreamAnswer:
+    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing, about=about)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,10 @@ def answer(status: int, *, busy: bool = False, missing: bool = False) -> Upstrea
         (UpstreamTimeout("slow", timer="total"), False, "total_timeout"),
         (answer(500), True, "status_500"),
         (answer(503), True, "status_503"),
+        (answer(500, about="request"), False, "content"),
+        (answer(502, about="request"), False, "content"),
+        (answer(500, about="host"), True, "status_500"),
+        (UpstreamError("it cannot be written", status=400), False, "upstream_failed"),
         (answer(503, busy=True), False, "busy"),
         (answer(404, missing=True), False, "missing"),
     ],

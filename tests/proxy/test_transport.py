@@ -1,4 +1,5 @@
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -649,7 +650,7 @@ def test_translate(
     assert type(translated) is kind
     assert (translated.sent, translated.received) == (sent, received)
     assert getattr(translated, "timer", None) == timer
-    assert translated.message == str(error)
+    assert translated.message == translated.detail == str(error)
 
 
 @pytest.mark.parametrize(
@@ -689,3 +690,23 @@ async def test_both_transports_fail_alike(
         with pytest.raises(httpx.TransportError) as caught:
             await transport.handle_async_request(request)
         assert type(translate(caught.value)) is kind
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 11434, 0, 0)"),
+        httpx.ConnectError("[Errno 111] Connect call failed ('10.0.0.1', 11434)"),
+        httpx.ReadError("http://gpu-1:11434 is gone"),
+        failures.NotConnected("cannot connect to http://10.0.0.1:11434", public="cannot connect to the backend"),
+        failures.ConnectTimedOut("no connection to http://10.0.0.1:11434", public="no connection to the backend"),
+    ],
+    ids=repr,
+)
+def test_an_address_is_for_the_operator_alone(error: Exception) -> None:
+    translated = translate(error)
+    assert translated.detail == str(error)
+    assert not {"11434", "10.0.0.1"} & set(re.split(r"[^0-9.]+", translated.message))
+    translated.at("gpu-1")
+    assert "the backend" in translated.message
+    assert translated.backend == "gpu-1"

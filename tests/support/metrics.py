@@ -4,7 +4,8 @@ from typing import Any
 
 from prometheus_client.registry import Collector
 
-from proxy.exchange import Attempt, Exchange, Usage
+from proxy.attempts import Attempt
+from proxy.exchange import Exchange, Usage
 from tests.support.asgi import make_exchange
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from middleware.retrying.hedge import hedged
 from proxy.asgi import Receive, Scope, Send
+from proxy.attempts import Attempt
 from proxy.errors import ConnectFailed, Refused, Truncated
-from proxy.exchange import Attempt, Exchange
+from proxy.exchange import Exchange
 from tests.support.asgi import Answer, call, make_exchange, ok
 
 Behavior = Callable[[Scope, Receive, Send], Awaitable[None]]

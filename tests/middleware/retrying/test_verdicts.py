@@ -2,8 +2,9 @@
 
 import pytest
 
-from middleware.retrying.verdicts import Verdict, most_telling, verdict
+from middleware.retrying.verdicts import Verdict, most_telling, verdict, why_not
 from proxy.errors import (
+    About,
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
@@ -18,8 +19,18 @@ from proxy.routes import Repeat
 NO, ELSEWHERE, ANYWHERE = Verdict.NO, Verdict.ELSEWHERE, Verdict.ANYWHERE
 
 
-def answered(status: int, *, busy: bool = False, missing: bool = False) -> UpstreamAnswer:
-    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
+def answered(
+    status: int,
+    *,
+    busy: bool = False,
+    missing: bool = False,
+    about: About = "unknown",
+    said: str | None = None,
+    at: str | None = None,
+) -> UpstreamAnswer:
+    error = UpstreamAnswer(status, [], b"", busy=busy, missing=missing, about=about, said=said)
+    error.backend = at
+    return error
 
 
 def late(timer: Timer, *, sent: bool = True) -> UpstreamTimeout:
@@ -63,10 +74,54 @@ def test_verdict(error: UpstreamError, safe: Verdict, costly: Verdict, never: Ve
     assert tuple(verdict(repeat, [error]) for repeat in kinds) == (safe, costly, never)
 
 
-def test_a_prompt_that_may_have_killed_its_backend_twice_goes_only_elsewhere() -> None:
-    assert verdict("costly", [lost(), lost()]) is ELSEWHERE
-    assert verdict("safe", [lost(), lost()]) is ANYWHERE
-    assert verdict("costly", [ConnectFailed("x"), lost()]) is ANYWHERE
+REPEATABLE: tuple[Repeat, ...] = ("costly", "safe")
+
+
+def test_what_was_sent_and_lost_is_sent_once_more_in_all() -> None:
+    for repeat in REPEATABLE:
+        assert verdict(repeat, [lost(), lost()]) is NO
+        assert verdict(repeat, [lost(reused=True), ConnectFailed("x"), lost()]) is NO
+        assert verdict(repeat, [ConnectFailed("x"), lost()]) is ANYWHERE
+        assert verdict(repeat, [lost(sent=False), lost()]) is ANYWHERE
+    spent = lost()
+    spent.spent = True
+    assert verdict("costly", [spent]) is NO
+
+
+def test_an_error_about_the_content_is_an_answer() -> None:
+    assert verdict("safe", [answered(500, about="request")]) is NO
+    assert verdict("safe", [answered(502, about="request")]) is NO
+
+
+@pytest.mark.parametrize(
+    ("earlier", "error", "expected"),
+    [
+        (answered(500, said="x", at="b1"), answered(500, said="x", at="b2"), NO),
+        (answered(502, said="x", at="b1"), answered(502, said="x", at="b2"), NO),
+        (answered(500, said="x", about="crash", at="b1"), answered(500, said="x", about="crash", at="b2"), NO),
+        (answered(500, said="x", at="b1"), answered(500, said="x", at="b1"), ELSEWHERE),
+        (answered(500, said="x", at="b1"), answered(500, said="y", at="b2"), ELSEWHERE),
+        (answered(500, said="x", at="b1"), answered(502, said="x", at="b2"), ANYWHERE),
+        (answered(500, at="b1"), answered(500, at="b2"), ELSEWHERE),
+        (answered(503, said="x", at="b1"), answered(503, said="x", at="b2"), ANYWHERE),
+        (answered(500, said="x", about="host", at="b1"), answered(500, said="x", about="host", at="b2"), ELSEWHERE),
+    ],
+)
+def test_the_same_error_of_two_backends_is_an_answer(
+    earlier: UpstreamError, error: UpstreamError, expected: Verdict
+) -> None:
+    assert verdict("costly", [earlier, error]) is expected
+    assert verdict("costly", [earlier, ConnectFailed("x"), error]) is expected
+
+
+def test_why_it_goes_nowhere() -> None:
+    poison = lost()
+    poison.code, poison.spent = "suspected_poison", True
+    assert why_not([poison]) == "suspected_poison"
+    assert why_not([lost(), lost()]) == "lost_twice"
+    assert why_not([answered(500, about="request")]) == "content_error"
+    assert why_not([answered(500, said="x", at="b1"), answered(500, said="x", at="b2")]) == "same_error"
+    assert why_not([lost()]) == "not_repeatable"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""What became of the sends of one request: one `Attempt` each, and of those that failed a `Failure`."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Attempt(NamedTuple):
+    """One request to one backend that is over. Times are seconds of the monotonic clock.
+
+    Attributes:
+        backend: its name.
+        began: when a slot of it was taken.
+        ended: when that was given back.
+        cold: whether it had to load the model first, as far as was known.
+        error: what went wrong: an error's code, for an error answer ``busy``, ``missing`` (it does not have the model),
+            ``content`` (it is about the request) or ``status_500``; ``cancelled`` where the request ended before its
+            answer. None where it came whole.
+    """
+
+    backend: str
+    began: float
+    ended: float
+    cold: bool
+    error: str | None
+
+
+@dataclass(slots=True)
+class Failure:
+    """A send that failed and may be the backend's fault, see `proxy.blame`.
+
+    Attributes:
+        backend: its name.
+        host: the backend itself, as `proxy.blame` knows it.
+        model: canonical key of the model that was asked for, None where none was.
+        reason: what went wrong, for the operator's eyes.
+        said: status and text of an error answer in JSON, so that two of them can be compared; None of all others.
+        broke: the request was sent, and the backend or its runner died without an answer.
+        at: when it failed, seconds of the monotonic clock.
+        doubted: the backend is a suspect for it already.
+        settled: whose fault it was is decided.
+    """
+
+    backend: str
+    host: Hashable
+    model: str | None
+    reason: str
+    said: tuple[int, str] | None
+    broke: bool
+    at: float
+    doubted: bool = False
+    settled: bool = False
+
+
+def broken(failures: list[Failure]) -> list[str]:
+    """Return the names of the backends that a request was sent to and lost at, once for each time."""
+    return [failure.backend for failure in failures if failure.broke]

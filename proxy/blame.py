@@ -1,0 +1,216 @@
+"""Whose fault a failed request was: the backend's, the request's, or one caller's word against the backend's.
+
+==============================================  ====================================================================
+what happened                                   whose fault
+==============================================  ====================================================================
+the backend was not reached                     the backend's
+its error is about the content of the request   the request's: see `proxy.error_texts`
+another backend answered the same request       the backend's
+another backend gave the same error             the request's; the error is an answer, remembered as one until a
+                                                backend answers a request that another one refused with it
+nobody else was asked, or failed otherwise      one caller's word: see `proxy.reputation`
+==============================================  ====================================================================
+
+So a failure is judged when the next attempt has its answer, or at the end of the request. Until then a backend that
+broke off, or said that it lacks memory or the like, is a suspect, and one that answered an error nobody knows is not:
+only the load counts, so that one which fails fast does not draw everything to it.
+
+A request at which two sends were lost (the backend, or its runner, died with it) is sent nowhere any more: it may be
+what kills them.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, cast
+
+import structlog
+
+from proxy.attempts import Failure, broken
+from proxy.backend import Backend
+from proxy.caller import caller_of
+from proxy.errors import ConnectionLost, UpstreamAnswer, UpstreamError
+from proxy.exchange import Exchange
+from proxy.lease import Lease
+from proxy.need import need_of
+
+ALIKE: Final = 64
+"""Errors that are remembered because two backends gave them."""
+SENDS: Final = 2
+"""How many times a request may be sent and lost in all."""
+
+log = structlog.get_logger("ollama_proxy.pool")
+
+
+class Blame:
+    """Learns from failures, and ejects backends.
+
+    Args:
+        spare: whether the pool can do without a backend at that time.
+        ejected: called with a backend that was ejected.
+    """
+
+    def __init__(self, *, spare: Callable[[Backend, float], bool], ejected: Callable[[Backend], None]) -> None:
+        self._spare = spare
+        self._ejected = ejected
+        self._alike: dict[tuple[int, str], None] = {}  # errors that two backends gave, the latest last
+
+    def served(self, exchange: Exchange, lease: Lease, now: float) -> None:
+        """Note that a backend answered to the end."""
+        lease.backend.health.request_succeeded(now, lease.began)
+        if lease.served:
+            lease.backend.reputation.served(caller_of(exchange), now)
+
+    def failed(self, exchange: Exchange, lease: Lease, error: UpstreamError, now: float) -> None:
+        """Note a failure that may be the backend's, and say at `error` if the request may be sent nowhere any more."""
+        backend, health = lease.backend, lease.backend.health
+        backend.last_error = error.detail
+        lost = isinstance(error, ConnectionLost)
+        if not error.sent and not error.received:
+            if not lost:  # else it was a connection at rest that the backend had closed already
+                self._unreached(backend, error, now, trial=lease.trial)
+            return
+        failure = self._note(exchange, backend, error, now)
+        stale = isinstance(error, ConnectionLost) and error.reused  # it may have been closed for being at rest
+        if not stale:
+            backend.failed(now)
+        if lease.trial:
+            failure.settled = True
+            health.request_failed(now, error.detail, trial=True)
+            self._ejected(backend)
+        elif not stale and (failure.said is None or _is_about_the_host(error)):
+            failure.doubted = True
+            health.request_failed(now, error.detail)
+        if failure.broke:
+            _spend(exchange, error)
+
+    def lost(self, exchange: Exchange, backend: Backend, error: ConnectionLost) -> None:
+        """Note that a request was lost on a kept connection and is sent again at once: no failure yet, but a send."""
+        self._note(exchange, backend, error, monotonic()).settled = True
+
+    def check(self, exchange: Exchange) -> None:
+        """Raise ConnectionLost for a request that was lost too often to be sent again, whoever wants to."""
+        if len(broken(exchange.failed)) >= SENDS:
+            error = ConnectionLost("the backends broke off without an answer", sent=True, reused=False)
+            _spend(exchange, error, tell=False)
+            raise error
+
+    def answered(self, exchange: Exchange, backend: Backend, status: int) -> None:
+        """Judge the failures before an answer of `backend` that has begun with `status`."""
+        model, now = need_of(exchange).model, monotonic()
+        for failure in exchange.failed:
+            if failure.settled or failure.host is backend or failure.model != model:
+                continue
+            if status < 400:
+                self._count(exchange, failure, now, proven=True)
+            elif failure.said is not None:  # two backends find something wrong with it
+                self._forgive(failure, now)
+
+    def settle(self, exchange: Exchange) -> None:
+        """Judge what is left at the end of a request."""
+        now = monotonic()
+        for failure in exchange.failed:
+            if failure.settled:
+                continue
+            if failure.said is not None and self._is_alike(failure, exchange):
+                self._forgive(failure, now)
+            else:
+                self._count(exchange, failure, now, proven=False)
+
+    def _forgive(self, failure: Failure, now: float) -> None:
+        failure.settled = True
+        if failure.doubted:
+            cast(Backend, failure.host).health.absolve(now)
+
+    def _is_alike(self, failure: Failure, exchange: Exchange) -> bool:
+        """Whether another backend gave the same error: to this request, or to one before which was asked of two."""
+        said = failure.said
+        alike = any(other.said == said and other.host is not failure.host for other in exchange.failed)
+        if said is None or not (alike or said in self._alike):
+            return False
+        self._alike.pop(said, None)
+        self._alike[said] = None
+        if len(self._alike) > ALIKE:
+            del self._alike[next(iter(self._alike))]
+        return True
+
+    def _note(self, exchange: Exchange, backend: Backend, error: UpstreamError, now: float) -> Failure:
+        answer = error if isinstance(error, UpstreamAnswer) else None
+        failure = Failure(
+            backend=backend.name,
+            host=backend,
+            model=need_of(exchange).model,
+            reason=error.detail,
+            said=None if answer is None else answer.said,
+            broke=isinstance(error, ConnectionLost) if answer is None else answer.about == "crash",
+            at=now,
+        )
+        if not exchange.failed:
+            exchange.on_finish(self.settle)
+        exchange.failed.append(failure)
+        return failure
+
+    def _unreached(self, backend: Backend, error: UpstreamError, now: float, *, trial: bool) -> None:
+        backend.failed(now)
+        ejections = backend.health.ejections
+        backend.health.request_failed(now, error.detail, trial=trial)
+        backend.reputation.unreached()
+        if backend.health.ejections > ejections:
+            self._ejected(backend)
+        else:
+            self._judge(backend, error.detail, now)
+
+    def _count(self, exchange: Exchange, failure: Failure, now: float, *, proven: bool) -> None:
+        failure.settled = True
+        backend = cast(Backend, failure.host)
+        if not backend.reputation.failed(caller_of(exchange), failure.at, proven=proven):
+            return
+        if proven and failure.said is not None:
+            self._alike.pop(failure.said, None)
+        if not failure.doubted:
+            backend.health.request_failed(now, failure.reason)
+        self._judge(backend, failure.reason, now)
+
+    def _judge(self, backend: Backend, reason: str, now: float) -> None:
+        health = backend.health
+        enough = health.rules.eject_after
+        if (
+            health.state in ("up", "suspect")
+            and backend.reputation.weight(enough, now) >= enough
+            and self._spare(backend, now)
+        ):
+            health.eject(now, reason)
+            backend.reputation.forget()
+            self._ejected(backend)
+
+
+def _is_about_the_host(error: UpstreamError) -> bool:
+    return isinstance(error, UpstreamAnswer) and error.about in ("host", "crash")
+
+
+def _spend(exchange: Exchange, error: UpstreamError, *, tell: bool = True) -> None:
+    """Let a request that was lost often enough be sent nowhere any more, and say so where it broke two backends."""
+    names = broken(exchange.failed)
+    if len(names) < SENDS:
+        return
+    error.spent = True
+    hosts = list(dict.fromkeys(names))
+    if len(hosts) < SENDS:
+        return
+    error.code = "suspected_poison"
+    if isinstance(error, ConnectionLost):
+        error.message = (
+            f"the backends {' and '.join(hosts)} broke off without an answer when they got this request, one after the "
+            "other; it is sent to no other one, as it may be what breaks them: change it before you try again"
+        )
+    if not tell:
+        return
+    model = exchange.model
+    log.warning(
+        "suspected_poison",
+        request_id=exchange.id,
+        identity=exchange.identity,
+        client_address=exchange.client,
+        model=None if model is None else model.short,
+        backends=hosts,
+        error=error.detail,
+    )

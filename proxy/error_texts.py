@@ -1,0 +1,139 @@
+"""What an error answer of Ollama is about: the request, the host, or nobody can tell from its words.
+
+Ollama answers many a mistake of the caller with 500, and a cloud model that cannot be reached with 502. Its words tell
+those apart; the tables below are from its sources (``api/types.go``, ``server/``, ``llm/server.go``) and from what a
+0.32.15 answered. Words that callers can put into an error (a template, a name) come behind its beginning, so the
+tables of beginnings go first. What is in no table is judged by what other hosts say, see `proxy.blame`.
+"""
+
+import re
+from typing import Final
+
+import orjson
+
+from proxy.asgi import Header
+from proxy.errors import About, UpstreamAnswer
+
+LONGEST: Final = 2048
+"""Characters of a text that are looked at."""
+
+_BEGIN_ABOUT_THE_REQUEST: Final = (
+    'option "',  # option "temperature" must be of type float32
+    "invalid option",
+    "invalid format",  # invalid format: "xml"; expected "json" or a valid JSON Schema object
+    "unknown format",
+    "invalid json schema",
+    "json: ",  # json: cannot unmarshal string into Go value of type api.GenerateRequest
+    "invalid character",
+    "template: ",  # template: :1: unclosed action
+    "unexpected eof",
+    "illegal base64",
+    "image: unknown format",
+    "invalid image",
+    "invalid input",
+    "invalid message",
+    "invalid duration",
+    "time: invalid duration",
+    "unsupported quantization type",
+    "supplied file was not in gguf format",
+    "unqualified name",
+    "invalid model name",
+    "pull model manifest: ",  # the registry: there is no such model, or no way there
+    "there was an error signing out",
+    "account unavailable",
+)
+_BEGIN_ABOUT_THE_CLOUD: Final = re.compile(
+    r'(?:get|post|put|head|patch|delete) "https?://(?:[\w-]+\.)*(?:ollama\.com|ollama\.ai)[:/"]'
+)
+"""A request that the host passed on: ``Post "https://ollama.com:443/api/chat?ts=1": dial tcp: …``."""
+_ABOUT_THE_REQUEST: Final = (
+    "does not support ",  # embeddings, tools, thinking, insert, multimodal requests, …
+    "is missing data required for image input",
+    "exceeds the available context size",
+    "exceeds the context length",
+    "exceeds maximum context length",
+    "exceeds context window",
+    "prompt is too long",
+    "prompt too long",
+    "image: unknown format",
+    "illegal base64",
+    "failed to decode image",
+    "failed to load image",
+    "failed to parse grammar",
+    "failed to load model vocabulary required for format",
+    "json schema conversion failed",
+    "invalid json schema",
+    "/manifests/",  # open /models/manifests/…: no such file or directory; no model of that name is here
+)
+_THE_RUNNER_DIED: Final = (
+    "runner process has terminated",
+    "runner process no longer running",
+    "runner terminated",
+    "model runner has unexpectedly stopped",
+)
+_ABOUT_THE_HOST: Final = (
+    "cuda error",
+    "rocm error",
+    "hip error",
+    "metal error",
+    "out of memory",
+    "requires more system memory",
+    "insufficient memory",
+    "cannot allocate memory",
+    "no space left on device",
+    "too many open files",
+    "unable to load model",
+    "error loading model",
+    "no such file",
+    "timed out waiting for llama runner",
+    "unable to create llama context",
+    "input/output error",
+)
+
+_BUSY: Final = b"maximum pending requests exceeded"
+
+_CHANGES: Final = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+(?:\.\d+)*")
+_SPACE: Final = re.compile(r"\s+")
+
+
+def error_answer(status: int, headers: list[Header], body: bytes) -> UpstreamAnswer:
+    """Return a backend's whole error answer with what its words say of it."""
+    text = text_of(body) if status >= 500 else None
+    return UpstreamAnswer(
+        status,
+        headers,
+        body,
+        busy=status == 503 and _BUSY in body,
+        missing=status == 404,
+        about="unknown" if text is None else about(text),
+        said=None if text is None else comparable(text),
+    )
+
+
+def text_of(body: bytes) -> str | None:
+    """Return what an error answer says in the form of Ollama, OpenAI or Anthropic; None where it is none of these."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    error = document.get("error") if isinstance(document, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message")
+    return error[:LONGEST] if isinstance(error, str) else None
+
+
+def about(text: str) -> About:
+    """Return what an error with this text is about: ``request``, ``crash`` (the runner died), ``host``, ``unknown``."""
+    said = text.lower().lstrip()
+    if said.startswith(_BEGIN_ABOUT_THE_REQUEST) or _BEGIN_ABOUT_THE_CLOUD.match(said):
+        return "request"
+    if any(sign in said for sign in _THE_RUNNER_DIED):
+        return "crash"
+    if any(sign in said for sign in _ABOUT_THE_REQUEST):
+        return "request"
+    return "host" if any(sign in said for sign in _ABOUT_THE_HOST) else "unknown"
+
+
+def comparable(text: str) -> str:
+    """Return `text` without what differs when another host says the same: numbers, addresses, digests, spaces."""
+    return _SPACE.sub(" ", _CHANGES.sub("#", text.lower())).strip()
