@@ -14,28 +14,29 @@ had its own name point here is told by that name in Host, so that there Host mus
 
 A credential that is presented and bad ends the request with 401; it never falls through to the next method. Only the
 placeholder key ``ollama`` and an empty one count as none. Routes that are open to everybody (the CLI's first question,
-``/``) are not checked at all. The body is never read here.
+``/``) are not checked at all. The body is never read here. Who is not let in is counted, see ``doorkeeper.py``.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from middleware.credentials.addresses import Addresses, AddressOptions
 from middleware.credentials.authorized_keys import AuthorizedKeys, named, parse_authorized_keys
-from middleware.credentials.caller import Caller, unauthorized
+from middleware.credentials.caller import Caller, NotLetIn, unauthorized
 from middleware.credentials.certificates import CertificateOptions, Certificates
+from middleware.credentials.doorkeeper import Doorkeeper, Failures, kind_of
 from middleware.credentials.introspection import Introspection, IntrospectionOptions
 from middleware.credentials.jwt import Jwts, is_jwt
 from middleware.credentials.jwt_options import JwtOptions
 from middleware.credentials.key_reader import parse_keys
 from middleware.credentials.keys import PREFIX as KEY_PREFIX
 from middleware.credentials.keys import Keys
-from middleware.credentials.ollama_keys import WINDOW, OllamaKeys, Replays, SignedRequest
+from middleware.credentials.lifetimes import Lifetimes
+from middleware.credentials.ollama_keys import OllamaKeys, OllamaKeysOptions, Replays, SignedRequest
 from middleware.credentials.path_token import take_path_token
-from middleware.credentials.presented import presented
+from middleware.credentials.presented import Presented, presented
+from middleware.credentials.standing import DEFAULT as DEFAULT_FAILURES
 from middleware.credentials.watched import Watched
 from proxy.address import is_forwarded
 from proxy.asgi import ASGIApp, Receive, Scope, Send
@@ -43,23 +44,8 @@ from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
 from proxy.hosts import KnownHosts
-from proxy.services import Clock, Keepsakes, Policies, Store
-from proxy.units import ConfigPath, Duration, PolicyName
-
-
-class OllamaKeysOptions(BaseModel):
-    """The keys of Ollama clients, with more than the name of their file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    file: ConfigPath
-    """Public keys in OpenSSH's authorized_keys format; read again when it changes."""
-    window: Duration = WINDOW
-    """How far a client's clock may be off."""
-    tenant: str | None = None
-    """Tenant of keys whose line has no `tenant="…"`."""
-    policy: PolicyName | None = None
-    """Policy of keys whose line has no `policy="…"`."""
+from proxy.services import Clock, Keepsakes, Metrics, Policies, Store
+from proxy.units import ConfigPath, PolicyName
 
 
 class Auth:
@@ -74,6 +60,9 @@ class Auth:
         mtls: what of a TLS client certificate counts.
         addresses: networks whose callers need no credentials; the first entry that fits counts.
         anonymous: policy of callers without credentials; leave out to refuse them.
+        failures: how many wrong credentials an address (an IPv6 address by its /64) may send before further ones are
+            answered 429, some two seconds later; `off` for no bound. A right one gets in all the same, except that no
+            token is asked about that was never seen. Each process counts for itself.
     """
 
     sets_policy: ClassVar = True
@@ -87,6 +76,7 @@ class Auth:
         store: Store | None = None,
         keepsakes: Keepsakes | None = None,
         hosts: KnownHosts | None = None,
+        metrics: Metrics | None = None,
         keys: ConfigPath | None = None,
         jwt: JwtOptions | list[JwtOptions] | None = None,
         introspection: IntrospectionOptions | None = None,
@@ -95,6 +85,7 @@ class Auth:
         mtls: CertificateOptions | None = None,
         addresses: Sequence[AddressOptions] = (),
         anonymous: PolicyName | None = None,
+        failures: Failures = DEFAULT_FAILURES,
     ) -> None:
         issuers = jwt if isinstance(jwt, list) else [jwt] if jwt is not None else []
         if not (keys or issuers or introspection or ollama_keys or mtls or addresses or anonymous):
@@ -106,12 +97,22 @@ class Auth:
         self._clock = clock
         self._hosts = hosts or KnownHosts()
         self._path_token = path_token
-        self._keys = _watched_keys(keys, policies, clock) if keys else None
-        self._jwts = Jwts(issuers, policies=policies, clock=clock, keepsakes=keepsakes) if issuers else None
-        self._introspection = Introspection(introspection, policies=policies, clock=clock) if introspection else None
+        lives = keepsakes.keep((Lifetimes, clock), lambda: Lifetimes(clock))
+        self._doorkeeper = Doorkeeper(failures, clock, keepsakes, metrics)
+        self._keys = _watched_keys(keys, policies, clock, lives) if keys else None
+        self._jwts = (
+            Jwts(issuers, policies=policies, clock=clock, keepsakes=keepsakes, lifetimes=lives) if issuers else None
+        )
+        self._introspection = (
+            Introspection(
+                introspection, policies=policies, clock=clock, standing=self._doorkeeper.standing, lifetimes=lives
+            )
+            if introspection
+            else None
+        )
         replays = keepsakes.keep((Replays, ollama_keys.file), lambda: Replays(clock.time())) if ollama_keys else None
         self._ollama_keys = OllamaKeys(ollama_keys.window, store, replays) if ollama_keys else None
-        self._authorized = _watched_authorized_keys(ollama_keys, policies, clock) if ollama_keys else None
+        self._authorized = _watched_authorized_keys(ollama_keys, policies, clock, lives) if ollama_keys else None
         self._certificates = Certificates(mtls, policies=policies) if mtls else None
         self._addresses = Addresses(addresses) if addresses else None
         self._anonymous = Caller(None, policy=anonymous) if anonymous else None
@@ -122,20 +123,30 @@ class Auth:
             exchange = Exchange.of(scope)
             path_token = take_path_token(exchange, enabled=self._path_token)
             if exchange.route is None or not exchange.route.open:
-                _settle(exchange, await self.caller(exchange, path_token))
+                _settle(exchange, await self._let_in(exchange, path_token))
         await self.app(scope, receive, send)
 
-    async def caller(self, exchange: Exchange, path_token: str | None = None) -> Caller:
-        """Return who is calling; raises Refused (400, 401, 403, 503)."""
+    async def _let_in(self, exchange: Exchange, path_token: str | None) -> Caller:
+        """Return who is calling; raises Refused (400, 401, 403, 429, 503), and counts that."""
+        credential = None
+        try:
+            credential = presented(exchange.scope["headers"], path_token)
+            return await self._caller(credential, exchange)
+        except NotLetIn as refused:
+            await self._doorkeeper.refuse(refused, kind_of(credential, exchange), exchange.client)
+            raise
+
+    async def _caller(self, credential: Presented, exchange: Exchange) -> Caller:
+        """Return whose `credential` it is; raises Refused (401, 403, 429, 503)."""
         scope = exchange.scope
-        credential = presented(scope["headers"], path_token)
         if credential.token is not None:
-            return await self._by_token(credential.token)
+            return await self._by_token(credential.token, exchange.client)
         if credential.signature is not None:
             return await self._by_signature(credential.signature, exchange)
         caller = self._by_connection(exchange)
         if caller is None:
-            raise unauthorized("a key is required; send it as `Authorization: Bearer <key>`", error=None)
+            text = "a key is required; send it as `Authorization: Bearer <key>`"
+            raise unauthorized(text, error=None, reason="missing")
         self._hosts.check(scope)
         return caller
 
@@ -170,9 +181,10 @@ class Auth:
             return tokens.mapped(exchange.claims)
         if exchange.identity is not None:
             return await self._named(exchange.identity)
-        token = presented(exchange.scope["headers"], path_token).token or ""
+        credential = presented(exchange.scope["headers"], path_token)
+        token = credential.token or ""
         if not token or token.startswith(KEY_PREFIX) or tokens is None:
-            return await self.caller(exchange, path_token)
+            return await self._caller(credential, exchange)
         if self._jwts is not None and is_jwt(token):
             return self._jwts.unverified(token)
         raise unauthorized("only the provider can read this token; give its claims instead")
@@ -185,18 +197,18 @@ class Auth:
             return caller
         raise unauthorized("no key has that name")
 
-    async def _by_token(self, token: str) -> Caller:
+    async def _by_token(self, token: str, address: str) -> Caller:
         if self._keys is not None and token.startswith(KEY_PREFIX):
             return (await self._keys.current()).caller(token, self._clock.time())
         if self._jwts is not None and is_jwt(token):
             return await self._jwts.caller(token)
         if self._introspection is not None:
-            return await self._introspection.caller(token)
-        raise unauthorized("the key or token is of a kind that is not accepted here")
+            return await self._introspection.caller(token, address)
+        raise unauthorized("the key or token is of a kind that is not accepted here", reason="not_accepted")
 
     async def _by_signature(self, credential: str, exchange: Exchange) -> Caller:
         if self._ollama_keys is None or self._authorized is None:
-            raise unauthorized("signatures of Ollama keys are not accepted here")
+            raise unauthorized("signatures of Ollama keys are not accepted here", reason="not_accepted")
         scope = exchange.scope
         shared = exchange.relayed or is_forwarded(scope)  # the connection of a proxy in front serves many clients
         connection = None if shared else scope.get("client")
@@ -211,14 +223,21 @@ def _settle(exchange: Exchange, caller: Caller) -> None:
     exchange.claims = caller.claims
 
 
-def _watched_keys(path: Path, policies: Policies, clock: Clock) -> Watched[Keys]:
-    return Watched(path, lambda text: parse_keys(text, str(path), policies), clock=clock)
+def _watched_keys(path: Path, policies: Policies, clock: Clock, lives: Lifetimes) -> Watched[Keys]:
+    return Watched(path, lambda text: parse_keys(text, str(path), policies, lives), clock=clock)
 
 
-def _watched_authorized_keys(options: OllamaKeysOptions, policies: Policies, clock: Clock) -> Watched[AuthorizedKeys]:
+def _watched_authorized_keys(
+    options: OllamaKeysOptions, policies: Policies, clock: Clock, lives: Lifetimes
+) -> Watched[AuthorizedKeys]:
     def parse(text: bytes) -> AuthorizedKeys:
         return parse_authorized_keys(
-            text, str(options.file), policies=policies, tenant=options.tenant, policy=options.policy
+            text,
+            str(options.file),
+            policies=policies,
+            tenant=options.tenant,
+            policy=options.policy,
+            lifetimes=lives,
         )
 
     return Watched(options.file, parse, clock=clock)

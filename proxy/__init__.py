@@ -2,8 +2,8 @@
 
 The kernel (``asgi``, ``unit_hints``, ``units``, ``errors``, ``routes``, ``models``, ``blobs``, ``jsontext``,
 ``multipart``, ``content``, ``naming``, ``body``, ``exchange``, ``quotas``, ``services``, ``dialects``, ``lines``,
-``explain``, ``genai``, ``address``, ``hosts``, ``cross_origin``, ``attempts``, ``caller``) is
-what plugins import; it imports nothing else of ours.
+``explain``, ``genai``, ``address``, ``hosts``, ``cross_origin``, ``attempts``, ``caller``,
+``file_stamp``) is what plugins import; it imports nothing else of ours.
 """
 
 from typing import Final

@@ -46,6 +46,7 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "chain": ("string", "The plugins, outermost first."),
     "client_address": ("string", "The caller's address."),
     "config_generation": ("integer", "Which configuration is in force now, counted from 1."),
+    "credential": ("string", "The kind of credential."),
     "delay_s": ("number", "Seconds until the next attempt."),
     "detail": ("string", "The error in its own words, shortened."),
     "error": ("string", "What went wrong."),
@@ -118,6 +119,8 @@ EVENTS: Final = (
     Event("key_set_unavailable", "The keys of an issuer of tokens could not be fetched.", ("issuer", "problem")),
     Event("key_set_entry_ignored", "A key of an issuer is of a kind that is not used.", ("source", "problem")),
     Event("introspection_unavailable", "A provider of opaque tokens could not be asked.", ("url", "problem")),
+    Event("wrong_credentials", "So many wrong credentials came from an address that it has to wait; told once a minute "
+          "of each.", ("client_address", "credential", "reason", "left_out")),
     Event("signatures_remembered_by_this_process_only", "The store is away, so a signature that another process saw "
           "would be accepted here once more.", ("problem",)),
     Event("store_lost", "The store does not answer; each limit does what it was told to do then.",

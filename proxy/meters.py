@@ -123,6 +123,14 @@ REFUSED: Final = Meter(
     "Requests refused, by the plugin's name in the policy file (empty: the proxy itself) and the error's code.",
     ("plugin", "code"),
 )
+NOT_LET_IN: Final = Meter(
+    "ollama_proxy_auth_failures_total",
+    "counter",
+    "Callers who were not let in, by the kind of credential (`key`, `jwt`, `opaque`, `signature`, `certificate`, "
+    "`malformed`, `none`) and why (`missing`, `malformed`, `unknown`, `expired`, `disabled`, `replayed`, "
+    "`not_accepted`, `forbidden`, `unavailable`, `too_many`: the address sent too many wrong ones).",
+    ("credential", "reason"),
+)
 HTTP_REFUSED: Final = Meter(
     "ollama_proxy_http_refused_total",
     "counter",

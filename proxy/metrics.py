@@ -56,6 +56,7 @@ class PrometheusMetrics(Metrics):
         self._wasted_tokens = counter(meters.WASTED_TOKENS)
         self._wasted_seconds = counter(meters.WASTED_SECONDS)
         self._refused = counter(meters.REFUSED)
+        self._not_let_in = counter(meters.NOT_LET_IN)
         self._retries = counter(meters.RETRIES)
         self._given_up = counter(meters.GIVEN_UP)
         self._failures = counter(meters.FAILURES)
@@ -131,6 +132,10 @@ class PrometheusMetrics(Metrics):
             self._count_tokens(exchange.usage, model, tenant, wasted=exchange.outcome == "client_gone")
         if kind == "inference":
             self._generations.count(exchange, model, backend, seconds)
+
+    def not_let_in(self, credential: str, reason: str) -> None:
+        """See `Metrics.not_let_in`."""
+        self._not_let_in.of(credential, reason).add()
 
     def _model(self, exchange: Exchange) -> str:
         """Return what the request's model counts as: its name where a backend has it, or answered for it."""

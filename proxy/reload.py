@@ -1,7 +1,6 @@
 """A new policy file for a running proxy: by SIGHUP, when the file changes, or by a call."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +14,13 @@ from config.load import Loaded
 from config.problems import Invalid
 from proxy import systemd
 from proxy.app import App
+from proxy.file_stamp import FileStamp, differ, look_at
 from proxy.listeners import ServerError
 
 log = structlog.get_logger("ollama_proxy.config")
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the file."""
-
-Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class Reloader:
         self._read = read
         self._renew_tls = renew_tls
         self._file = file
-        self._stamp = self._look()
+        self._stamp = self._look(None)
         self._task: asyncio.Task[None] | None = None
         self.last = self._now()
 
@@ -78,7 +76,7 @@ class Reloader:
 
         A process that drains takes no other file: it would tell systemd that it is ready, and look for backends anew.
         """
-        self._stamp = self._look()
+        self._stamp = self._look(None)
         if not self._app.serving:
             self.last = self._now(problems=("the proxy is shutting down",))
             log.warning("config_refused", config_generation=self.last.generation, problems=self.last.problems)
@@ -112,14 +110,11 @@ class Reloader:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if self._look() != self._stamp:
+            before, stamp = self._stamp, self._look(self._stamp)
+            if differ(before, stamp):
                 self.reload()
+            else:
+                self._stamp = stamp
 
-    def _look(self) -> Stamp | None:
-        if self._file is None:
-            return None
-        try:
-            status = os.stat(self._file)
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+    def _look(self, before: FileStamp | None) -> FileStamp | None:
+        return None if self._file is None else look_at(self._file, before)

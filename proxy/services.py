@@ -337,6 +337,9 @@ class Metrics(ABC):
     def count(self, exchange: Exchange) -> None:
         """Count a request that is over."""
 
+    def not_let_in(self, credential: str, reason: str) -> None:  # noqa: B027  (whoever counts only requests need not)
+        """Count a caller who is not let in, by the kind of what he presented and by why; both from a fixed list."""
+
     @abstractmethod
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """Return all numbers as Prometheus reads them, and the Content-Type of that.

@@ -143,7 +143,7 @@ def _version(backends: list[Backend]) -> dict[str, object]:
 
 def _version_key(text: str) -> tuple[tuple[int, ...], bool, str]:
     number, dash, rest = text.partition("-")
-    parts = tuple(int(part) if part.isdigit() else 0 for part in number.split("."))
+    parts = tuple(int(part) if part.isdecimal() and len(part) < 10 else 0 for part in number.split("."))
     return parts, not dash, rest
 
 

@@ -20,7 +20,7 @@ KERNEL = frozenset(
     for name in (
         "asgi", "unit_hints", "units", "errors", "routes", "models", "blobs", "jsontext", "multipart", "content",
         "naming", "body", "exchange", "quotas", "services", "dialects", "lines", "explain", "genai",
-        "address", "hosts", "cross_origin", "attempts", "caller",
+        "address", "hosts", "cross_origin", "attempts", "caller", "file_stamp",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"

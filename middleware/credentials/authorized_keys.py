@@ -13,8 +13,8 @@ that would restrict the key in a way we do not know, refuses that key only.
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 
@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from middleware.credentials.caller import Caller, unauthorized
+from middleware.credentials.key_reader import end_of_day_of
+from middleware.credentials.lifetimes import Lifetimes
 
 KIND: Final = "ssh-ed25519"
 
@@ -44,21 +46,25 @@ class AuthorizedKey:
         public: the same, ready to verify.
         caller: who has it.
         expires: seconds since 1970 from which on it is refused; None for never.
+        lifetimes: measures how long it lives, where it has an end.
     """
 
     blob: bytes = field(repr=False)
     public: Ed25519PublicKey = field(repr=False)
     caller: Caller
     expires: float | None = None
+    lifetimes: Lifetimes | None = field(default=None, repr=False, compare=False)
 
     def is_over(self, now: float) -> bool:
         """Whether it has expired."""
-        return self.expires is not None and now >= self.expires
+        if self.expires is None:
+            return False
+        return now >= self.expires or (self.lifetimes is not None and self.lifetimes.left(self.blob, self.expires) <= 0)
 
     def usable(self, now: float) -> Caller:
         """Return who has it; raises Refused (401) where it has expired."""
         if self.is_over(now):
-            raise unauthorized("the key has expired")
+            raise unauthorized("the key has expired", reason="expired")
         return self.caller
 
 
@@ -67,13 +73,28 @@ AuthorizedKeys = Mapping[bytes, AuthorizedKey]
 
 
 def parse_authorized_keys(
-    text: bytes, source: str, *, policies: frozenset[str], tenant: str | None = None, policy: str | None = None
+    text: bytes,
+    source: str,
+    *,
+    policies: frozenset[str],
+    tenant: str | None = None,
+    policy: str | None = None,
+    lifetimes: Lifetimes | None = None,
 ) -> AuthorizedKeys:
-    """Read the file; `tenant` and `policy` are those of lines that name none. Mistakes are logged with their line."""
+    """Read the file. Mistakes are logged with their line.
+
+    Args:
+        text: the file.
+        source: its name.
+        policies: those that there are.
+        tenant: of lines that name none.
+        policy: of lines that name none.
+        lifetimes: measures how long keys live that have an end, from now on.
+    """
     keys: dict[bytes, AuthorizedKey] = {}
     for number, line in _lines(text):
         try:
-            key = _parse_line(line, tenant, policy)
+            key = replace(_parse_line(line, tenant, policy), lifetimes=lifetimes)
             if key.caller.policy is not None and key.caller.policy not in policies:
                 raise ValueError(f"there is no policy {key.caller.policy!r}")
             if key.blob in keys:
@@ -82,6 +103,7 @@ def parse_authorized_keys(
             _log.error("key_refused", problem=f"{source}:{number}: {error}")
         else:
             keys[key.blob] = key
+            key.is_over(0.0)  # its time is measured from now on
     return keys
 
 
@@ -149,4 +171,4 @@ def _expiry(text: str | None) -> float | None:
         moment = datetime.strptime(digits, _TIMES[len(digits)]).replace(tzinfo=UTC)
     except (KeyError, ValueError):
         raise ValueError("expiry-time is written YYYYMMDD or YYYYMMDDHHMM, in UTC") from None
-    return (moment + timedelta(days=len(digits) == 8)).timestamp()
+    return (end_of_day_of(moment) if len(digits) == 8 else moment).timestamp()

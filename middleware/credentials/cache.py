@@ -2,7 +2,10 @@
 
 from collections import OrderedDict
 from hashlib import blake2b
+from math import inf
 from typing import Generic, TypeVar
+
+from proxy.services import Clock
 
 V = TypeVar("V")
 
@@ -13,33 +16,45 @@ def token_digest(token: str) -> bytes:
 
 
 class TokenCache(Generic[V]):
-    """Digest → value until a moment of its own; the least recently used goes first when it is full."""
+    """Digest → value for some seconds; the least recently used goes first when it is full.
 
-    def __init__(self, size: int) -> None:
+    The seconds are those of the monotonic clock, so that setting the calendar's back prolongs nothing. Where the token
+    has an end by the calendar, that counts too.
+    """
+
+    def __init__(self, size: int, clock: Clock) -> None:
         self._size = size
-        self._entries: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
+        self._clock = clock
+        self._entries: OrderedDict[bytes, tuple[V, float, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, digest: bytes, now: float) -> V | None:
-        """Return what is remembered and still holds at `now`."""
+    def __contains__(self, digest: bytes) -> bool:
+        """Whether it was remembered, also where that holds no longer."""
+        return digest in self._entries
+
+    def get(self, digest: bytes) -> V | None:
+        """Return what is remembered and still holds."""
         entry = self._entries.get(digest)
         if entry is None:
             return None
-        value, until = entry
-        if now >= until:
-            del self._entries[digest]
+        value, until, expires = entry
+        if self._clock.monotonic() >= until or self._clock.time() >= expires:
             return None
         self._entries.move_to_end(digest)
         return value
 
-    def put(self, digest: bytes, value: V, until: float) -> None:
-        """Remember `value` until `until`, on the clock that `get` is asked by."""
-        self._entries[digest] = value, until
+    def put(self, digest: bytes, value: V, seconds: float, *, expires: float = inf) -> None:
+        """Remember `value` for some `seconds`, at most until `expires` (seconds since 1970)."""
+        self._entries[digest] = value, self._clock.monotonic() + seconds, expires
         self._entries.move_to_end(digest)
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
+
+    def forget(self, digest: bytes) -> None:
+        """Remember it no longer."""
+        self._entries.pop(digest, None)
 
     def clear(self) -> None:
         """Forget everything."""

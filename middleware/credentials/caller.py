@@ -1,8 +1,9 @@
-"""Who is calling, and the three ways to say no to him."""
+"""Who is calling, and the ways to say no to him."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from math import ceil
+from typing import Any, Final, Literal
 
 from proxy.errors import Refused
 
@@ -10,6 +11,23 @@ REALM: Final = "ollama-proxy"
 
 UNFIT: Final = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 """Characters that no name may have, for a character class: they end lines, steer terminals or turn the text around."""
+
+
+Reason = Literal[
+    "missing", "malformed", "unknown", "expired", "disabled", "replayed", "not_accepted", "forbidden", "unavailable",
+    "too_many",
+]  # fmt: skip
+"""Why somebody is not let in, as metrics and the log say it."""
+
+
+class NotLetIn(Refused):
+    """A caller who is not let in by what he presented.
+
+    Attributes:
+        reason: why.
+    """
+
+    reason: Reason = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,32 +47,59 @@ class Caller:
     claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def unauthorized(message: str, *, error: str | None = "invalid_token") -> Refused:
+def unauthorized(message: str, *, error: str | None = "invalid_token", reason: Reason = "unknown") -> NotLetIn:
     """Return the 401 of RFC 6750, section 3.
 
     Args:
         message: why, for the caller; text of ours only, never of the request.
         error: the RFC's error code; None where the request carried no credential at all, as the RFC asks.
+        reason: why, for metrics and the log.
     """
     challenge = f'Bearer realm="{REALM}"'
     if error is not None:
         description = message.replace("\\", "").replace('"', "'")
         challenge += f', error="{error}", error_description="{description}"'
-    return Refused(401, message, headers={"www-authenticate": challenge})
+    return _refusal(NotLetIn(401, message, headers={"www-authenticate": challenge}), reason)
 
 
-def insufficient_scope(scopes: str) -> Refused:
+def insufficient_scope(scopes: str) -> NotLetIn:
     """Return the 403 of RFC 6750, section 3.1; `scopes` are those asked for, with spaces between."""
-    return Refused(
+    refused = NotLetIn(
         403,
         f"the token lacks a scope: {scopes} is required",
         code="insufficient_scope",
         headers={"www-authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{scopes}"'},
     )
+    return _refusal(refused, "forbidden")
 
 
-def unavailable(message: str, *, retry_after: float) -> Refused:
+def unavailable(message: str, *, retry_after: float) -> NotLetIn:
     """Return the 503 for a credential that nobody can check right now: such a caller is never let in."""
-    return Refused(
-        503, message, code="identity_provider_unavailable", headers={"retry-after": str(max(1, round(retry_after)))}
+    refused = NotLetIn(503, message, code="identity_provider_unavailable", headers=_wait(retry_after))
+    return _refusal(refused, "unavailable")
+
+
+def too_many(message: str, *, retry_after: float) -> NotLetIn:
+    """Return the 429 for an address from which too many wrong credentials came, or too many to check at once."""
+    return _refusal(NotLetIn(429, message, code="too_many_credentials", headers=_wait(retry_after)), "too_many")
+
+
+def forbidden(message: str, *, code: str) -> NotLetIn:
+    """Return the 403 for a caller who is known, and has no business here."""
+    return _refusal(NotLetIn(403, message, code=code), "forbidden")
+
+
+def again(refused: NotLetIn) -> NotLetIn:
+    """Return the same once more: one that is raised holds on to the request it ends."""
+    return _refusal(
+        NotLetIn(refused.status, refused.message, code=refused.code, headers=refused.headers), refused.reason
     )
+
+
+def _refusal(refused: NotLetIn, reason: Reason) -> NotLetIn:
+    refused.reason = reason
+    return refused
+
+
+def _wait(seconds: float) -> dict[str, str]:
+    return {"retry-after": str(max(1, ceil(seconds)))}

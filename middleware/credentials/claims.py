@@ -11,8 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from middleware.credentials.caller import UNFIT, Caller, insufficient_scope, unauthorized
-from proxy.errors import Refused
+from middleware.credentials.caller import UNFIT, Caller, forbidden, insufficient_scope, unauthorized
 from proxy.units import PolicyName
 
 Path = tuple[str, ...]
@@ -113,7 +112,7 @@ class ClaimMap:
             if name in self._chosen:
                 return self._chosen[name]
         if self._default is None:
-            raise Refused(403, "no policy here is meant for this caller", code="no_policy")
+            raise forbidden("no policy here is meant for this caller", code="no_policy")
         return self._default
 
 

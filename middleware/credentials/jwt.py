@@ -21,6 +21,7 @@ from middleware.credentials.cache import TokenCache, token_digest
 from middleware.credentials.caller import Caller, unauthorized
 from middleware.credentials.claims import ClaimMap
 from middleware.credentials.jwt_options import JwtOptions, algorithms_of, keys_of
+from middleware.credentials.lifetimes import Lifetimes
 from proxy.services import Clock, Keepsakes
 
 REMEMBER: Final = 60.0
@@ -80,22 +81,24 @@ class Issuer:
     def check(self, header: Mapping[str, Any], claims: dict[str, Any]) -> None:
         """Check all that needs no key; raises Refused (401)."""
         if header.get("alg") not in self._algorithms:
-            raise unauthorized("the token is not signed with an algorithm that is accepted here")
+            raise unauthorized("the token is not signed with an algorithm that is accepted here", reason="not_accepted")
         if not _FORBIDDEN_HEADERS.isdisjoint(header):
-            raise unauthorized("the token has a header that is not accepted here")
+            raise unauthorized("the token has a header that is not accepted here", reason="not_accepted")
         kind = header.get("typ")
         if kind is not None and (not isinstance(kind, str) or _short_type(kind) not in self._types):
-            raise unauthorized("the token is not an access token")
+            raise unauthorized("the token is not an access token", reason="not_accepted")
         if "cnf" in claims:
-            raise unauthorized("the token is bound to a key of its holder; send a bearer token")
+            raise unauthorized("the token is bound to a key of its holder; send a bearer token", reason="not_accepted")
         if not _is_key_id(header.get("kid")):
-            raise unauthorized("the token has an impossible key id")
+            raise unauthorized("the token has an impossible key id", reason="malformed")
         try:
             self._claims.validate(claims)
         except ExpiredTokenError:
-            raise unauthorized("the token has expired") from None
+            raise unauthorized("the token has expired", reason="expired") from None
         except (BadClaim, MissingClaimError) as error:
-            raise unauthorized(f"the token is not for use here, or not now: see its {error.claim}") from None
+            raise unauthorized(
+                f"the token is not for use here, or not now: see its {error.claim}", reason="not_accepted"
+            ) from None
 
     async def verify(self, token: str, kid: str | None) -> None:
         """Check the signature; raises Refused (401 bad, 503 no keys to be had)."""
@@ -115,7 +118,13 @@ class Jwts:
     """Verifies tokens of any of several issuers."""
 
     def __init__(
-        self, options: Iterable[JwtOptions], *, policies: frozenset[str], clock: Clock, keepsakes: Keepsakes
+        self,
+        options: Iterable[JwtOptions],
+        *,
+        policies: frozenset[str],
+        clock: Clock,
+        keepsakes: Keepsakes,
+        lifetimes: Lifetimes | None = None,
     ) -> None:
         self._issuers: dict[str, Issuer] = {}
         for option in options:
@@ -123,13 +132,13 @@ class Jwts:
                 raise ValueError("an issuer stands under jwt twice")
             self._issuers[option.issuer] = Issuer(option, policies=policies, clock=clock, keepsakes=keepsakes)
         self._clock = clock
-        self._verified: TokenCache[Caller] = TokenCache(REMEMBERED)
+        self._lifetimes = lifetimes or Lifetimes(clock)
+        self._verified: TokenCache[Caller] = TokenCache(REMEMBERED, clock)
 
     async def caller(self, token: str) -> Caller:
         """Return whose token this is; raises Refused (401, 403, 503)."""
         digest = token_digest(token)
-        now = self._clock.time()
-        known = self._verified.get(digest, now)
+        known = self._verified.get(digest)
         if known is not None:
             return known
         header, claims = unpack(token)
@@ -137,8 +146,12 @@ class Jwts:
         issuer.check(header, claims)
         await issuer.verify(token, header.get("kid"))
         caller = issuer.map.caller(claims)
+        expires = claims["exp"] + issuer.leeway
+        left = self._lifetimes.left(digest, expires)
+        if left <= 0:  # the calendar was set back since it was seen first
+            raise unauthorized("the token has expired", reason="expired")
         keys_good_for = issuer.keys.good_until - self._clock.monotonic()
-        self._verified.put(digest, caller, min(claims["exp"] + issuer.leeway, now + REMEMBER, now + keys_good_for))
+        self._verified.put(digest, caller, min(left, REMEMBER, keys_good_for), expires=expires)
         return caller
 
     def unverified(self, token: str) -> Caller:
@@ -158,7 +171,7 @@ class Jwts:
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
-            raise unauthorized("the token is of an issuer that is not accepted here")
+            raise unauthorized("the token is of an issuer that is not accepted here", reason="not_accepted")
         return issuer
 
 
@@ -171,7 +184,7 @@ def unpack(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return header and claims, unverified; raises Refused (401)."""
     header, claims, signature = token.split(".")
     if not signature or len(header) > MAX_HEADER:
-        raise unauthorized("the token is not signed")
+        raise unauthorized("the token is not signed", reason="malformed")
     return _object(header), _object(claims)
 
 
@@ -181,7 +194,7 @@ def _object(segment: str) -> dict[str, Any]:
     except ValueError:  # binascii.Error and orjson.JSONDecodeError are both
         document = None
     if not isinstance(document, dict):
-        raise unauthorized("the token is not well-formed")
+        raise unauthorized("the token is not well-formed", reason="malformed")
     return document
 
 

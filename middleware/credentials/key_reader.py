@@ -23,6 +23,7 @@ import structlog
 import yaml
 
 from middleware.credentials.keys import NAME, KeyEntry, Keys, SecretHash
+from middleware.credentials.lifetimes import Lifetimes
 from middleware.credentials.watched import BadFile
 
 FIELDS: Final = ("name", "id", "hash", "tenant", "policy", "created", "expires", "disabled")
@@ -33,7 +34,7 @@ _log = structlog.get_logger("ollama_proxy.auth")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def parse_keys(text: bytes, source: str, policies: frozenset[str]) -> Keys:
+def parse_keys(text: bytes, source: str, policies: frozenset[str], lifetimes: Lifetimes | None = None) -> Keys:
     """Read a key file; raises BadFile.
 
     A mistake in one entry refuses that key only, and is logged with its line: it must not hold up the revocation of
@@ -49,7 +50,7 @@ def parse_keys(text: bytes, source: str, policies: frozenset[str]) -> Keys:
             _log.error("key_refused", problem=f"{source}:{entry.line}: the id {entry.id} stands there twice")
         else:
             entries[entry.id] = entry
-    return Keys(entries)
+    return Keys(entries, lifetimes)
 
 
 def read_entries(text: bytes, source: str) -> Iterator[KeyEntry | BadFile]:
@@ -99,7 +100,7 @@ def _entry(node: yaml.Node) -> KeyEntry:
         tenant=fields.get("tenant") or None,
         policy=fields.get("policy") or None,
         created=_moment(fields.get("created")),
-        expires=_moment(fields.get("expires"), end_of_day=True),
+        expires=end_of(fields.get("expires")),
         disabled=_flag(fields.get("disabled", "false")),
         line=node.start_mark.line + 1,
     )
@@ -125,6 +126,19 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
+def end_of(text: str | None) -> float | None:
+    """Return when a key ends, seconds since 1970, None for never; a date alone counts to its end. Raises ValueError."""
+    return _moment(text, end_of_day=True)
+
+
+def end_of_day_of(day: datetime) -> datetime:
+    """Return the moment at which a day is over; of the last day there is, 9999-12-31, its last second."""
+    try:
+        return day + timedelta(days=1)
+    except OverflowError:
+        return datetime.max.replace(microsecond=0, tzinfo=day.tzinfo)
+
+
 def _moment(text: str | None, *, end_of_day: bool = False) -> float | None:
     if not text or text == "never":
         return None
@@ -133,5 +147,5 @@ def _moment(text: str | None, *, end_of_day: bool = False) -> float | None:
     except ValueError:
         raise ValueError("a time is written 2026-12-31 or 2026-12-31T23:59:00Z") from None
     if len(text) == len("2026-12-31") and end_of_day:
-        moment += timedelta(days=1)
+        moment = end_of_day_of(moment)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

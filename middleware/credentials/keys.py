@@ -15,6 +15,7 @@ from hmac import compare_digest
 from typing import Final, Self
 
 from middleware.credentials.caller import UNFIT, Caller, unauthorized
+from middleware.credentials.lifetimes import Lifetimes
 
 PREFIX: Final = "op_"
 
@@ -99,10 +100,18 @@ def _random(length: int) -> str:
 
 
 class Keys:
-    """The usable keys of a file, by id."""
+    """The usable keys of a file, by id.
 
-    def __init__(self, entries: Mapping[str, KeyEntry]) -> None:
+    Args:
+        entries: the keys.
+        lifetimes: measures how long those live that have an end, from now on.
+    """
+
+    def __init__(self, entries: Mapping[str, KeyEntry], lifetimes: Lifetimes | None = None) -> None:
         self._entries = entries
+        self._lifetimes = lifetimes
+        for entry in entries.values():
+            self._is_over(entry, 0.0)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -114,7 +123,7 @@ class Keys:
         known = (entry.hash if entry else _NOBODY).matches(match[2] if match else "")
         if entry is None or not known:
             raise unauthorized("the API key is not known")
-        return _caller(entry, now)
+        return self._caller(entry, now)
 
     def named(self, name: str, now: float) -> Caller | None:
         """Return whom `name` (a key's id, or a name) stands for, without his key; for ``explain``.
@@ -123,17 +132,19 @@ class Keys:
         """
         by_id = self._entries.get(name)
         found = [by_id] if by_id else [entry for entry in self._entries.values() if entry.name == name]
-        usable = [entry for entry in found if not (entry.disabled or _is_over(entry, now))]
-        return _caller((usable or found)[0], now) if found else None
+        usable = [entry for entry in found if not (entry.disabled or self._is_over(entry, now))]
+        return self._caller((usable or found)[0], now) if found else None
 
+    def _caller(self, entry: KeyEntry, now: float) -> Caller:
+        if entry.disabled:
+            raise unauthorized("the API key is disabled", reason="disabled")
+        if self._is_over(entry, now):
+            raise unauthorized("the API key has expired", reason="expired")
+        return Caller(entry.name, entry.tenant, entry.policy)
 
-def _caller(entry: KeyEntry, now: float) -> Caller:
-    if entry.disabled:
-        raise unauthorized("the API key is disabled")
-    if _is_over(entry, now):
-        raise unauthorized("the API key has expired")
-    return Caller(entry.name, entry.tenant, entry.policy)
-
-
-def _is_over(entry: KeyEntry, now: float) -> bool:
-    return entry.expires is not None and now >= entry.expires
+    def _is_over(self, entry: KeyEntry, now: float) -> bool:
+        if entry.expires is None:
+            return False
+        return now >= entry.expires or (
+            self._lifetimes is not None and self._lifetimes.left(entry.id, entry.expires) <= 0
+        )

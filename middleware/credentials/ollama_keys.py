@@ -24,12 +24,13 @@ from urllib.parse import parse_qsl
 
 import structlog
 from cryptography.exceptions import InvalidSignature
+from pydantic import BaseModel, ConfigDict
 
 from middleware.credentials.authorized_keys import AuthorizedKey, AuthorizedKeys
 from middleware.credentials.caller import Caller, unauthorized, unavailable
 from proxy.quotas import Quota, Window
 from proxy.services import Store, StoreUnavailable
-from proxy.units import Rate
+from proxy.units import ConfigPath, Duration, PolicyName, Rate
 
 WINDOW: Final = 300.0
 """Seconds that a client's clock may be off, either way."""
@@ -44,6 +45,21 @@ Connection = tuple[str, int]
 """Address and port of the other end, which no two open connections share."""
 
 _log = structlog.get_logger("ollama_proxy.auth")
+
+
+class OllamaKeysOptions(BaseModel):
+    """The keys of Ollama clients, with more than the name of their file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    file: ConfigPath
+    """Public keys in OpenSSH's authorized_keys format; read again when it changes."""
+    window: Duration = WINDOW
+    """How far a client's clock may be off."""
+    tenant: str | None = None
+    """Tenant of keys whose line has no `tenant="…"`."""
+    policy: PolicyName | None = None
+    """Policy of keys whose line has no `policy="…"`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,7 @@ class Replays:
         """Note the digest of a signed text; False where it was noted before. Raises Refused (503): no room."""
         for old in [second for second in self._seen if second < now - window]:
             self._count -= len(self._seen.pop(old))
+            self._since = max(self._since, old + 1)  # a clock that is set back must not bring it back to life
         if self._count >= MOST_SEEN:
             raise unavailable("too many signed requests; try again later", retry_after=1.0)
         bucket = self._seen.setdefault(stamp, {})
@@ -108,7 +125,7 @@ class Replays:
     def again(self, stamp: int, signed: bytes, connection: Connection | None, now: float) -> bool:
         """Whether it was let in over this connection a moment ago."""
         known = self._seen.get(stamp, {}).get(signed)
-        return known is not None and known[0] == connection and now - known[1] < AGAIN
+        return known is not None and known[0] == connection and 0 <= now - known[1] < AGAIN
 
 
 class OllamaKeys:
@@ -145,7 +162,7 @@ class OllamaKeys:
         key = keys.get(_decoded(encoded_key))
         stamp = _stamp(request.query)
         if stamp is None or abs(now - stamp) > self._window:
-            raise unauthorized("the signature is too old or its clock is off: compare the clocks")
+            raise unauthorized("the signature is too old or its clock is off: compare the clocks", reason="expired")
         if key is None or not _verifies(key, _decoded(encoded_signature), request.text):
             raise unauthorized("the signature is wrong or its key is not listed")
         caller = key.usable(now)
@@ -153,7 +170,7 @@ class OllamaKeys:
         if not self._replays.again(stamp, signed, request.connection, now):
             first = self._replays.first(stamp, signed, now, self._window)
             if not first or not await self._first_anywhere(stamp, signed):
-                raise unauthorized("the signature was used before; sign each request anew")
+                raise unauthorized("the signature was used before; sign each request anew", reason="replayed")
             self._replays.let_in(stamp, signed, request.connection, now)
         return caller
 
@@ -167,7 +184,9 @@ class OllamaKeys:
             else:
                 return not admission.full
         if not self._replays.covers(stamp):
-            raise unauthorized("the signature was made before this proxy was started; send the request again")
+            raise unauthorized(
+                "the signature was made before this proxy was started; send the request again", reason="expired"
+            )
         return True
 
 
@@ -175,7 +194,7 @@ def _decoded(text: str) -> bytes:
     try:
         return b64decode(text, validate=True)
     except binascii.Error:
-        raise unauthorized("the signature is not well-formed") from None
+        raise unauthorized("the signature is not well-formed", reason="malformed") from None
 
 
 def _stamp(query: bytes) -> int | None:

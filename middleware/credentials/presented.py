@@ -11,7 +11,6 @@
 The query is not looked at: it ends up in logs, histories and Referer headers.
 """
 
-import binascii
 import re
 from base64 import b64decode
 from collections.abc import Iterable
@@ -63,8 +62,10 @@ def presented(headers: Iterable[Header], path_token: str | None = None) -> Prese
             if api_key is not None:
                 raise _ambiguous("two x-api-key headers")
             api_key = value.decode("latin-1").strip()
+    if any(len(text) > 2 * LONGEST for text in (authorization, api_key, path_token) if text):
+        raise unauthorized("the key or token is too long", reason="malformed")  # before anything is made of it
     signature = None
-    if authorization and _SIGNATURE.fullmatch(authorization) and len(authorization) <= LONGEST:
+    if authorization and len(authorization) <= LONGEST and _SIGNATURE.fullmatch(authorization):
         signature, authorization = authorization, None
     tokens = {
         token
@@ -79,7 +80,7 @@ def presented(headers: Iterable[Header], path_token: str | None = None) -> Prese
         return NOTHING
     token = tokens.pop()
     if len(token) > LONGEST or not _TOKEN.fullmatch(token):
-        raise unauthorized("the key or token is not well-formed")
+        raise unauthorized("the key or token is not well-formed", reason="malformed")
     return Presented(token=token)
 
 
@@ -90,14 +91,16 @@ def _from_authorization(value: str) -> str | None:
             return rest.strip()
         case "basic":
             return _from_basic(rest.strip())
-    raise unauthorized("the Authorization header must be Bearer or Basic", error="invalid_request")
+    raise unauthorized("the Authorization header must be Bearer or Basic", error="invalid_request", reason="malformed")
 
 
 def _from_basic(encoded: str) -> str:
     try:
-        user, _, password = b64decode(encoded[: 2 * LONGEST], validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        raise unauthorized("the Basic credentials are not well-formed", error="invalid_request") from None
+        user, _, password = b64decode(encoded, validate=True).decode().partition(":")
+    except ValueError:  # what is not ASCII, not base64, or not UTF-8
+        raise unauthorized(
+            "the Basic credentials are not well-formed", error="invalid_request", reason="malformed"
+        ) from None
     return password or user
 
 

@@ -1,14 +1,13 @@
 """A file that is read again when it changes, while requests run."""
 
 import asyncio
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 import structlog
 
+from proxy.file_stamp import FileStamp, differ, look_at
 from proxy.services import Clock
 
 LOOK_EVERY: Final = 1.0
@@ -16,8 +15,6 @@ LOOK_EVERY: Final = 1.0
 
 T = TypeVar("T")
 _log = structlog.get_logger("ollama_proxy.auth")
-
-Stamp = tuple[int, int, int]
 
 
 class BadFile(ValueError):
@@ -40,7 +37,7 @@ class Watched(Generic[T]):
         self.path = path
         self._parse = parse
         self._clock = clock
-        stamp = self._look()
+        stamp = self._look(None)
         try:
             text = path.read_bytes()
         except FileNotFoundError:
@@ -54,12 +51,15 @@ class Watched(Generic[T]):
         now = self._clock.monotonic()
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
-            stamp = self._look()
-            if stamp != self._known[0]:
+            known = self._known[0]
+            stamp = self._look(known)
+            if differ(known, stamp):
                 await asyncio.to_thread(self._reload, stamp)
+            elif self._known[0] is known:
+                self._known = stamp, self._known[1]
         return self._known[1]
 
-    def _reload(self, stamp: Stamp | None) -> None:
+    def _reload(self, stamp: FileStamp | None) -> None:
         value = self._known[1]
         try:
             value = self._parse(self.path.read_bytes())
@@ -70,11 +70,8 @@ class Watched(Generic[T]):
         # As one: of two threads with a long file the one that began first may end last, and the next look must see it.
         self._known = stamp, value
 
-    def _look(self) -> Stamp | None:
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return None
-        if status.st_mode & stat.S_IWOTH:
+    def _look(self, before: FileStamp | None) -> FileStamp | None:
+        stamp = look_at(self.path, before)
+        if stamp is not None and stamp.world_writable:
             _log.warning("auth_file_writable_by_everybody", file=str(self.path))
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        return stamp

@@ -1,5 +1,6 @@
 """``ollama-proxy keys``: API keys, made, listed and revoked."""
 
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from middleware.credentials.key_file import add_key, read_keys, revoke_keys
+from middleware.credentials.key_reader import end_of
 from middleware.credentials.keys import KeyEntry, new_key
 from middleware.credentials.watched import BadFile
 from proxy.terminal import complain, say
@@ -18,6 +20,9 @@ commands: Final = typer.Typer(help="Make, list and revoke API keys.", no_args_is
 
 FileOption = Annotated[Path, typer.Option("--file", "-f", help="The key file that `auth: {keys: …}` names.")]
 KEYS: Final = Path("keys.yaml")
+YEAR_10000: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp() + 86_400
+
+_DAY: Final = re.compile(r"\d{4,}-")
 
 
 @commands.command("new")
@@ -26,15 +31,17 @@ def new(
     file: FileOption = KEYS,
     tenant: Annotated[str | None, typer.Option(help="The team it counts for.")] = None,
     policy: Annotated[str | None, typer.Option(help="The policy in proxy.yaml that applies to it.")] = None,
-    expires: Annotated[str | None, typer.Option(help="When it ends, from now: 90d, 12h.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="When it ends: 90d or 12h from now, a day like 2026-12-31 (UTC), or never.")
+    ] = None,
 ) -> None:
     """Make a key and print it, once: the file keeps only a hash. A running proxy takes it within a second."""
     now = time.time()
+    until = _end(expires, now)
     try:
-        until = now + parse_duration(expires) if expires else None
         key, entry = new_key(name, now=now, tenant=tenant, policy=policy, expires=until)
         add_key(file, entry)
-    except (Mistake, BadFile, ValueError, OSError) as error:
+    except (BadFile, ValueError, OSError) as error:
         complain(str(error))
         raise typer.Exit(1) from error
     say(f"The key of {name}; it is shown only now, {file} keeps a hash:", out=sys.stderr)
@@ -72,6 +79,24 @@ def revoke(
     if not revoked:
         complain(f"{file} has no usable key with the id or name {name!r}")
         raise typer.Exit(1)
+
+
+def _end(text: str | None, now: float) -> float | None:
+    """Return when a key ends, seconds since 1970, None for never; a key that would be dead at once is a mistake."""
+    if text is None or text == "never":
+        return None
+    hint = "; for a key that does not end leave --expires out, or write never"
+    try:
+        until = end_of(text) if _DAY.match(text) else now + parse_duration(text)
+    except (Mistake, ValueError) as error:
+        raise typer.BadParameter(
+            f"{error}: write 90d or 12h, or a day like 2026-12-31{hint}", param_hint="--expires"
+        ) from None
+    if until is not None and until < now + 1.0:  # the file counts whole seconds
+        raise typer.BadParameter(f"with {text} the key would be dead at once{hint}", param_hint="--expires")
+    if until is not None and until >= YEAR_10000:
+        raise typer.BadParameter(f"{text} is after the year 9999{hint}", param_hint="--expires")
+    return until
 
 
 def _read(file: Path) -> list[KeyEntry | BadFile]:

@@ -1,30 +1,37 @@
 """`auth` as a plugin: what it sets, what it refuses, in which order it asks. The methods have tests of their own."""
 
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from middleware.auth import Auth, OllamaKeysOptions
+from middleware.auth import Auth
+from middleware.credentials import doorkeeper
 from middleware.credentials.addresses import AddressOptions
 from middleware.credentials.certificates import CertificateOptions
+from middleware.credentials.doorkeeper import Failures
 from middleware.credentials.introspection import IntrospectionOptions
 from middleware.credentials.jwt_options import JwtOptions
 from middleware.credentials.key_file import add_key, revoke_keys
 from middleware.credentials.keys import new_key
+from middleware.credentials.ollama_keys import OllamaKeysOptions
+from middleware.credentials.standing import DEFAULT
 from proxy.asgi import ASGIApp
 from proxy.errors import render
 from proxy.exchange import Exchange
 from proxy.explain import Explains
 from proxy.hosts import KnownHosts
-from proxy.services import Keepsakes, Policies
+from proxy.services import Keepsakes, Metrics, Policies
+from proxy.units import Rate
 from tests.conftest import Need
-from tests.support.asgi import call, hands_send_on, make_exchange, ok, unread
+from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, unread
 from tests.support.clock import ManualClock
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
 from tests.support.provider import Provider, http, provider
@@ -501,3 +508,134 @@ async def test_nothing_of_it_runs_per_chunk(team: Team) -> None:
         return Auth(inner, clock=team.clock, policies=POLICIES, keys=team.file)
 
     assert await hands_send_on(auth, make_exchange(headers=bearer(team.alice)))
+
+
+WRONG = "op_4fQn0ZrT7LkP_0123456789abcdef0123456789abcdef"
+
+
+class Counted:
+    """The service `Metrics`, as far as `auth` knows it."""
+
+    def __init__(self) -> None:
+        self.failures: Counter[tuple[str, str]] = Counter()
+
+    def not_let_in(self, credential: str, reason: str) -> None:
+        self.failures[credential, reason] += 1
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no answer be held back."""
+    monkeypatch.setattr(doorkeeper, "SLOWED", 0.0)
+
+
+def bounded(team: Team, metrics: Counted, failures: Failures = Rate.parse("3/minute")) -> Auth:  # noqa: B008
+    return Auth(
+        ok,
+        clock=team.clock,
+        policies=POLICIES,
+        keys=team.file,
+        metrics=cast(Metrics, metrics),
+        failures=failures,
+        anonymous=None,
+    )
+
+
+async def answer_to(auth: Auth, key: str, client: str = "192.0.2.1") -> Answer:
+    return await call(auth, make_exchange(headers=bearer(key), client=client))
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_wrong_keys_are_counted_and_beyond_a_bound_told_to_wait(team: Team) -> None:
+    metrics = Counted()
+    auth = bounded(team, metrics)
+    errors = [(await answer_to(auth, WRONG)).error for _ in range(5)]
+    assert [error.status for error in errors if error is not None] == [401, 401, 401, 429, 429]
+    assert errors[-1] is not None
+    assert errors[-1].headers["retry-after"] == "20"
+    assert metrics.failures == {("key", "unknown"): 3, ("key", "too_many"): 2}
+    # a right one gets in from there, and a wrong one from elsewhere is a wrong one
+    assert (await answer_to(auth, team.alice)).status == 200
+    assert getattr((await answer_to(auth, WRONG, "192.0.2.2")).error, "status", 0) == 401
+    team.clock.advance(20)
+    assert getattr((await answer_to(auth, WRONG)).error, "status", 0) == 401
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_the_bound_can_be_another_or_none(team: Team) -> None:
+    for failures, allowed in ((DEFAULT, DEFAULT.amount), (Rate.parse("1/hour"), 1), ("off", 70)):
+        auth = bounded(team, Counted(), failures)  # type: ignore[arg-type]  # of the types that it says
+        statuses = [getattr((await answer_to(auth, WRONG)).error, "status", 0) for _ in range(70)]
+        assert statuses.count(401) == allowed
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_what_was_counted_outlives_a_reload(everything: Everything) -> None:
+    it = everything
+    for _ in range(DEFAULT.amount):
+        assert (await it.asked(headers=bearer(WRONG)))[0] == 401
+    before, it.auth = it.auth, it.loaded()
+    assert (await it.asked(headers=bearer(WRONG)))[0] == 429
+    del before
+
+
+async def test_who_sends_nothing_is_not_held_to_be_wrong(team: Team) -> None:
+    metrics = Counted()
+    auth = bounded(team, metrics)
+    for _ in range(10):
+        assert getattr((await call(auth, make_exchange())).error, "status", 0) == 401
+    assert metrics.failures == {("none", "missing"): 10}
+
+
+async def test_an_answer_is_held_back_from_whoever_sends_too_many(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        held.append(seconds)
+
+    monkeypatch.setattr("middleware.credentials.doorkeeper.asyncio.sleep", sleep)
+    auth = bounded(team, Counted())
+    for _ in range(4):
+        await answer_to(auth, WRONG)
+    assert len(held) == 1
+    assert 0.5 * doorkeeper.SLOWED <= held[0] <= 1.5 * doorkeeper.SLOWED
+    monkeypatch.setattr(doorkeeper, "SLOWED_AT_ONCE", 0)  # as many as may be are held back already
+    await answer_to(auth, WRONG)
+    assert len(held) == 1
+
+
+async def test_each_kind_and_reason_is_counted_as_such(everything: Everything) -> None:
+    it = everything
+    it.auth._doorkeeper._metrics = counted = cast(Metrics, Counted())
+    revoke_keys(it.team.file, "alice")
+    it.team.clock.advance(1)
+    used = it.signature()
+    await it.asked(headers=[("Authorization", used)])
+    cases = [
+        (bearer(WRONG), ("key", "unknown")),
+        (bearer(it.team.alice), ("key", "disabled")),
+        (bearer(it.jwt(exp=1)), ("jwt", "expired")),
+        (bearer(it.jwt(iss="https://evil.example")), ("jwt", "not_accepted")),
+        (bearer(it.jwt()[:-8]), ("jwt", "unknown")),
+        (bearer("a.b.c"), ("jwt", "malformed")),
+        (bearer("invented"), ("opaque", "unknown")),
+        ([("Authorization", used)], ("signature", "replayed")),
+        ([("Authorization", "Negotiate YII=")], ("malformed", "malformed")),
+        ([("Authorization", "Basic !")], ("malformed", "malformed")),
+    ]
+    for headers, expected in cases:
+        counted.failures.clear()  # type: ignore[attr-defined]  # it is a Counted
+        assert (await it.asked(headers=headers))[0] == 401
+        assert list(counted.failures) == [expected]  # type: ignore[attr-defined]
+    counted.failures.clear()  # type: ignore[attr-defined]
+    await it.asked(peer={"subject": ()})
+    assert list(counted.failures) == [("certificate", "unknown")]  # type: ignore[attr-defined]
+
+
+async def test_a_clock_that_is_set_back_brings_no_key_back_to_life(team: Team) -> None:
+    auth = team.auth()
+    team.clock.set(team.clock.time() - 3600)
+    team.clock.advance(60)
+    refused = (await call(auth, make_exchange(headers=bearer(team.bob)))).error
+    assert refused is not None
+    assert "expired" in refused.message

@@ -195,3 +195,12 @@ def test_every_metric_that_is_counted_is_told() -> None:
     assert {name for name in told if name.startswith("gen_ai_")} == {
         name for name in counted if name.startswith("gen_ai_")
     }
+
+
+def test_who_is_not_let_in_is_counted_by_credential_and_reason() -> None:
+    metrics = PrometheusMetrics(lambda key: False)
+    for reason in ("unknown", "unknown", "too_many"):
+        metrics.not_let_in("key", reason)
+    numbers = Numbers(metrics.now())
+    assert numbers("ollama_proxy_auth_failures_total", credential="key", reason="unknown") == 2
+    assert numbers("ollama_proxy_auth_failures_total", credential="key", reason="too_many") == 1

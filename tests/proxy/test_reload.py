@@ -251,3 +251,18 @@ async def test_a_certificate_that_goes_away_meanwhile_ends_no_reload(tmp_path: P
     file.write(policy("http://127.0.0.1:1"))
     reloader = Reloader(App(file.read(), Lines()), file.read, file.path, renew_tls=renew)
     assert reloader.reload().generation == 2
+
+
+async def test_a_rewrite_in_place_with_size_and_time_kept_is_taken(tmp_path: Path) -> None:
+    async with Ollama() as sim:
+        file = Written(tmp_path)
+        file.write(policy(sim.url, policies={"research": {}}))
+        app = App(file.read(), Lines())
+        reloader = Reloader(app, file.read, file.path)
+        async with serve(app.frame, server_options(app.settings)):
+            reloader.start()
+            status = file.path.stat()
+            file.path.write_text(policy(sim.url, policies={"resaerch": {}}))
+            os.utime(file.path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            await eventually(lambda: "resaerch" in app.plan.policies)
+            await reloader.stop()

@@ -65,6 +65,8 @@ async def test_what_is_in_memory_is_merged() -> None:
         (("0.33.0", "0.32.6"), "0.32.6"),
         (("0.9.0", "0.10.0"), "0.9.0"),
         (("0.33.0-rc2", "0.33.0"), "0.33.0-rc2"),
+        (("0.\u00b2.0", "0.33.0"), "0.\u00b2.0"),  # digits that are no number
+        (("0." + "9" * 5000, "0.33.0"), "0." + "9" * 5000),
     ],
 )
 async def test_the_version_is_the_lowest(versions: tuple[str, str], lowest: str) -> None:

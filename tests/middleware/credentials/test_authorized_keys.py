@@ -10,14 +10,18 @@ from structlog.testing import capture_logs
 
 from middleware.credentials.authorized_keys import AuthorizedKey, parse_authorized_keys
 from middleware.credentials.caller import Caller
+from middleware.credentials.lifetimes import Lifetimes
+from proxy.errors import Refused
+from tests.support.clock import ManualClock
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
 
 POLICIES = frozenset({"research", "guests"})
 LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5RZ8LOcd3oTtTXcqKhGmHcKEVUvIDFuFCHR1sdkpZK"
 
 
-def parse(text: str, **defaults: str) -> list[AuthorizedKey]:
-    return list(parse_authorized_keys(text.encode(), "authorized_keys", policies=POLICIES, **defaults).values())
+def parse(text: str, tenant: str | None = None, policy: str | None = None) -> list[AuthorizedKey]:
+    keys = parse_authorized_keys(text.encode(), "authorized_keys", policies=POLICIES, tenant=tenant, policy=policy)
+    return list(keys.values())
 
 
 def problems(text: str) -> list[str]:
@@ -113,3 +117,21 @@ def test_a_key_that_stands_there_twice_counts_once() -> None:
 @given(st.binary(max_size=300))
 def test_no_file_breaks_the_reader(text: bytes) -> None:
     parse_authorized_keys(text, "authorized_keys", policies=POLICIES)
+
+
+def test_the_last_day_there_is_has_an_end_too() -> None:
+    (key,) = parse(f'expiry-time="99991231" {LINE} alice')
+    assert key.expires == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_a_key() -> None:
+    clock = ManualClock(datetime(2026, 12, 31, tzinfo=UTC).timestamp())
+    line = f'expiry-time="20261231" {LINE} alice'.encode()
+    keys = parse_authorized_keys(line, "keys", policies=POLICIES, lifetimes=Lifetimes(clock))
+    (key,) = keys.values()
+    clock.advance(86_399)
+    assert key.usable(clock.time()).identity == "alice"
+    clock.set(clock.time() - 86_400)
+    clock.advance(1)
+    with pytest.raises(Refused, match="expired"):
+        key.usable(clock.time())

@@ -1,13 +1,18 @@
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from middleware.credentials.fetch import MAX_BYTES
-from middleware.credentials.introspection import AT_ONCE, Introspection, IntrospectionOptions
+from middleware.credentials.introspection import Introspection, IntrospectionOptions
+from middleware.credentials.lifetimes import Lifetimes
+from middleware.credentials.places import AT_ONCE, LINE_AT_ONCE, STRANGERS_AT_ONCE, Rank
+from middleware.credentials.standing import DEFAULT, Standing
 from proxy.errors import Refused
 from tests.support.clock import ManualClock
 from tests.support.provider import Answer, Provider, http, provider
@@ -27,6 +32,7 @@ class World:
         self.forms: list[Mapping[str, str]] = []
         self.claims: dict[str, Any] = {"active": True, "sub": "alice", "exp": NOW + 300}
         provider.answers[PATH] = self.answer
+        self.standing = Standing(DEFAULT, self.clock)
         self.introspection = self.asking()
 
     def answer(self, form: Mapping[str, str]) -> bytes:
@@ -36,7 +42,11 @@ class World:
     def asking(self, **options: Any) -> Introspection:
         given = {"url": self.provider.url + PATH, "client_id": "proxy", "client_secret": SecretStr("s3cret"), **options}
         return Introspection(
-            IntrospectionOptions(**({"timeout": "500ms"} | given)), policies=POLICIES, clock=self.clock
+            IntrospectionOptions(**({"timeout": "500ms"} | given)),
+            policies=POLICIES,
+            clock=self.clock,
+            standing=self.standing,
+            lifetimes=Lifetimes(self.clock),
         )
 
     @property
@@ -50,9 +60,9 @@ async def world() -> AsyncIterator[World]:
         yield World(it)
 
 
-async def refused(introspection: Introspection, token: str = TOKEN) -> Refused:
+async def refused(introspection: Introspection, token: str = TOKEN, address: str = "192.0.2.1") -> Refused:
     with pytest.raises(Refused) as caught:
-        await introspection.caller(token)
+        await introspection.caller(token, address)
     return caught.value
 
 
@@ -109,28 +119,131 @@ async def test_many_with_the_same_token_ask_once(world: World) -> None:
     assert world.asked == 1
 
 
-async def test_only_so_many_questions_are_asked_at_once(world: World) -> None:
-    gate, full = asyncio.Event(), asyncio.Event()
-    now = most = 0
+class Slow:
+    """A provider that answers when it is told to."""
 
-    async def slowly(_: Mapping[str, str]) -> bytes:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-        if now == AT_ONCE:
-            full.set()
-        await gate.wait()
-        now -= 1
-        return http(200, {"active": False})
+    def __init__(self, world: World) -> None:
+        self.gate = asyncio.Event()
+        self.asked: asyncio.Queue[str] = asyncio.Queue()
+        self.now = self.most = 0
+        self._answer = world.answer
+        world.provider.answers[PATH] = self.answer
 
-    world.provider.answers[PATH] = slowly
+    async def answer(self, form: Mapping[str, str]) -> bytes:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.asked.put_nowait(form["token"])
+        await self.gate.wait()
+        self.now -= 1
+        return self._answer(form)
+
+    async def arrived(self, number: int) -> list[str]:
+        async with asyncio.timeout(10):
+            return [await self.asked.get() for _ in range(number)]
+
+
+async def test_only_so_many_questions_are_asked_at_once_and_of_one_address_fewer(world: World) -> None:
+    slow = Slow(world)
     introspection = world.asking(timeout="30s")
-    tasks = [asyncio.create_task(refused(introspection, f"token-{number}")) for number in range(3 * AT_ONCE)]
+    first = [asyncio.create_task(refused(introspection, f"a-{number}")) for number in range(24)]
+    assert all(token.startswith("a-") for token in await slow.arrived(LINE_AT_ONCE))
+    second = [asyncio.create_task(refused(introspection, f"b-{number}", "192.0.2.2")) for number in range(24)]
+    assert all(token.startswith("b-") for token in await slow.arrived(STRANGERS_AT_ONCE - LINE_AT_ONCE))
+    assert slow.asked.empty()
+    slow.gate.set()
     async with asyncio.timeout(10):
-        await full.wait()
-        gate.set()
-        assert {error.status for error in await asyncio.gather(*tasks)} == {401}
-    assert most == AT_ONCE
+        assert {error.status for error in await asyncio.gather(*first, *second)} == {401}
+    assert slow.most == STRANGERS_AT_ONCE < AT_ONCE
+
+
+async def test_a_token_that_was_good_is_asked_about_again_before_all_others(world: World) -> None:
+    await world.introspection.caller(TOKEN, "192.0.2.9")
+    world.clock.advance(60)
+    slow = Slow(world)
+    introspection = world.introspection
+    tasks = [
+        asyncio.create_task(refused(introspection, f"{number}-{address}", f"192.0.2.{address}"))
+        for address in range(1, 10)
+        for number in range(8)
+    ]
+    await slow.arrived(STRANGERS_AT_ONCE)
+    good = asyncio.create_task(introspection.caller(TOKEN, "192.0.2.9"))
+    assert await slow.arrived(1) == [TOKEN]
+    slow.gate.set()
+    assert (await good).identity == "alice"
+    await asyncio.gather(*tasks)
+
+
+async def test_an_address_with_invented_tokens_is_not_asked_for_any_more(world: World) -> None:
+    for number in range(DEFAULT.amount):
+        assert (await refused(world.introspection, f"invented-{number}")).status == 401
+    assert world.asked == DEFAULT.amount
+    error = await refused(world.introspection, TOKEN)
+    assert (error.status, error.headers["retry-after"]) == (429, "1")
+    assert (await refused(world.introspection, "invented-0")).status == 401  # remembered: it costs nothing
+    assert world.asked == DEFAULT.amount
+    assert (await world.introspection.caller(TOKEN, "192.0.2.2")).identity == "alice"
+    assert (await world.introspection.caller(TOKEN)).identity == "alice"  # known by now
+    world.clock.advance(60)
+    assert (await world.introspection.caller(TOKEN)).identity == "alice"
+
+
+async def test_whoever_waits_when_the_budget_is_used_up_is_not_asked_about(world: World) -> None:
+    number = LINE_AT_ONCE + DEFAULT.amount + 50
+    slow = Slow(world)
+    introspection = world.asking(timeout="30s")
+    tasks = [asyncio.create_task(refused(introspection, f"invented-{n}")) for n in range(number)]
+    await slow.arrived(LINE_AT_ONCE)
+    slow.gate.set()
+    statuses = [error.status for error in await asyncio.gather(*tasks)]
+    assert set(statuses) == {401, 429}
+    assert statuses.count(401) == world.asked <= DEFAULT.amount + LINE_AT_ONCE
+
+
+async def test_the_same_wrong_token_again_and_again_uses_nothing_up(world: World) -> None:
+    for _ in range(3 * DEFAULT.amount):
+        assert (await refused(world.introspection, "revoked")).status == 401
+    assert (await world.introspection.caller(TOKEN)).identity == "alice"
+
+
+async def test_a_good_token_that_may_not_do_anything_here_is_remembered_too(world: World) -> None:
+    introspection = world.asking(scopes=("chat",))
+    for _ in range(3):
+        error = await refused(introspection)
+        assert (error.status, error.code) == (403, "insufficient_scope")
+    assert world.asked == 1
+
+
+async def test_a_clock_that_is_set_back_prolongs_nothing(world: World) -> None:
+    introspection = world.asking(cache="1h", leeway="10s")
+    await introspection.caller(TOKEN)
+    await refused(introspection, "unknown")
+    world.clock.set(NOW - 250)
+    world.clock.advance(10)
+    await refused(introspection, "unknown")
+    assert world.asked == 3  # the wrong one was remembered for its 10 s
+    world.clock.advance(299)
+    assert (await introspection.caller(TOKEN)).identity == "alice"
+    assert world.asked == 3
+    world.clock.advance(1)
+    assert "expired" in (await refused(introspection)).message
+
+
+async def test_whoever_only_waited_says_nothing_of_the_provider(world: World) -> None:
+    async with AsyncExitStack() as others:
+        for _ in range(LINE_AT_ONCE):
+            await others.enter_async_context(world.introspection._places.place("192.0.2.1", Rank.NEW))
+        with capture_logs() as logs:
+            assert (await refused(world.introspection)).status == 503
+    assert logs == []
+    assert world.asked == 0
+
+
+async def test_many_with_the_same_wrong_token_use_up_one_question(world: World) -> None:
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(refused(world.introspection, "wrong") for _ in range(100)))
+    assert world.asked == 1
+    assert world.standing._asked.spent("192.0.2.1") == 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from middleware.credentials.jwt import MAX_HEADER, Jwts, is_jwt
+from middleware.credentials.jwt import MAX_HEADER, REMEMBER, Jwts, is_jwt
 from middleware.credentials.jwt_options import JwtOptions
 from proxy.errors import Refused
 from proxy.services import Keepsakes
@@ -365,3 +365,33 @@ def test_what_looks_like_a_token() -> None:
     assert is_jwt("..")
     assert not is_jwt("op_a_b")
     assert not is_jwt("a.b.c.d.e")
+
+
+async def test_a_clock_that_is_set_back_prolongs_no_token(world: World) -> None:
+    token = signed(rsa_key(), world.claims(exp=NOW + 300, iat=NOW - 3600))
+    await world.jwts.caller(token)
+    world.clock.set(NOW - 200)
+    for _ in range(3):
+        world.clock.advance(100)
+        assert (await world.jwts.caller(token)).identity == "alice"
+    world.clock.advance(30)  # the leeway
+    assert "expired" in (await refused(world.jwts, token)).message
+
+
+async def test_what_is_remembered_ends_by_the_monotonic_clock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = signed(rsa_key(), world.claims(exp=NOW + 3600))
+    await world.jwts.caller(token)
+    world.clock.set(NOW - 25)
+    world.clock.advance(REMEMBER)
+    monkeypatch.setattr("middleware.credentials.jwt.deserialize_compact", None)
+    with pytest.raises(TypeError):
+        await world.jwts.caller(token)
+
+
+async def test_a_clock_that_is_set_forward_and_right_again_shuts_nobody_out(world: World) -> None:
+    token = signed(rsa_key(), world.claims(exp=NOW + 300))
+    await world.jwts.caller(token)
+    world.clock.set(NOW + 10**6)
+    assert "expired" in (await refused(world.jwts, token)).message
+    world.clock.set(NOW)
+    assert (await world.jwts.caller(token)).identity == "alice"

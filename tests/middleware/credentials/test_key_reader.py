@@ -1,12 +1,12 @@
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from middleware.credentials.caller import Caller
-from middleware.credentials.key_reader import parse_keys, read_entries
+from middleware.credentials.key_reader import end_of, parse_keys, read_entries
 from middleware.credentials.keys import KeyEntry, SecretHash
 from middleware.credentials.watched import BadFile
 
@@ -94,6 +94,24 @@ def test_an_id_that_stands_twice_counts_once() -> None:
     loaded = parse_keys(text.encode(), "keys.yaml", POLICIES)
     assert loaded.named("alice", 0.0) is not None
     assert loaded.named("mallory", 0.0) is None
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "10000-01-01", "9999-12-31T23:59:59+00:00"])
+def test_the_first_and_the_last_day_there_is_break_nothing(day: str) -> None:
+    text = entry_text(expires=day) + entry_text(id="b" * 12, name="bob")
+    assert parse_keys(text.encode(), "keys.yaml", POLICIES).named("bob", 0.0) == Caller("bob")
+
+
+def test_the_last_day_there_is_has_an_end_too() -> None:
+    assert end_of("9999-12-31") == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+    assert end_of("2026-12-31") == datetime(2027, 1, 1, tzinfo=UTC).timestamp()
+    assert end_of("never") is None
+
+
+@given(st.dates(), st.booleans())
+def test_any_day_can_be_read(day: date, alone: bool) -> None:
+    text = entry_text(expires=day.isoformat() if alone else f"{day.isoformat()}T12:00:00Z")
+    assert len(parse_keys(text.encode(), "keys.yaml", POLICIES)) == 1
 
 
 @given(st.binary(max_size=200))

@@ -2,7 +2,9 @@ import pytest
 
 from middleware.credentials.caller import Caller
 from middleware.credentials.keys import KeyEntry, Keys, SecretHash, new_key
+from middleware.credentials.lifetimes import Lifetimes
 from proxy.errors import Refused
+from tests.support.clock import ManualClock
 
 NOW = 1_800_000_000.0
 
@@ -95,3 +97,25 @@ def test_a_bad_name_is_no_name() -> None:
     for name in ("", "a\nb", "x" * 201, "a\x1b[2J", "a\x9b2J", "a\u2028b", "a\u202eb", "a\u2066b"):
         with pytest.raises(ValueError, match="name"):
             new_key(name, now=NOW)
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_a_key() -> None:
+    clock = ManualClock(NOW)
+    key, entry = new_key("alice", now=NOW, expires=NOW + 60)
+    keys = Keys({entry.id: entry}, Lifetimes(clock))
+    clock.set(NOW - 3600)
+    clock.advance(59.9)
+    assert keys.caller(key, clock.time()).identity == "alice"
+    clock.advance(0.1)
+    with pytest.raises(Refused, match="expired"):
+        keys.caller(key, clock.time())
+
+
+def test_a_clock_that_was_ahead_shuts_a_key_out_no_longer_than_it_is() -> None:
+    clock = ManualClock(NOW + 10**6)
+    key, entry = new_key("alice", now=NOW, expires=NOW + 60)
+    keys = Keys({entry.id: entry}, Lifetimes(clock))
+    with pytest.raises(Refused, match="expired"):
+        keys.caller(key, clock.time())
+    clock.set(NOW)
+    assert keys.caller(key, clock.time()).identity == "alice"

@@ -261,3 +261,21 @@ def test_a_full_memory_lets_nothing_through_unseen(monkeypatch: pytest.MonkeyPat
         replays.first(0, b"c", 0.0, WINDOW)
     assert refused.value.status == 503
     assert replays.first(61, b"d", 61.0, WINDOW)
+
+
+async def test_a_clock_that_is_set_back_lets_no_signature_in_again(world: World) -> None:
+    credential, query = world.key.authorization("POST", "/api/chat", NOW), f"ts={int(NOW)}"
+    assert await world.ask(credential, query=query, connection=HERE) == "alice"
+    later = NOW + 2 * WINDOW
+    other = world.key.authorization("POST", "/api/chat", later)
+    assert await world.ask(other, query=f"ts={int(later)}", now=later) == "alice"  # the first one is forgotten by now
+    for moment in (NOW - 30, NOW, NOW + 30):
+        assert await world.status(credential, query=query, now=moment, connection=HERE) == 401
+    fresh = world.key.authorization("GET", "/api/tags", later)
+    assert await world.ask(fresh, "GET", "/api/tags", query=f"ts={int(later)}", now=later) == "alice"
+
+
+async def test_over_its_connection_too_a_moment_is_over_when_the_clock_is_set_back(world: World) -> None:
+    credential = world.key.authorization("POST", "/api/show", NOW)
+    assert await world.ask(credential, path="/api/show", connection=HERE) == "alice"
+    assert await world.status(credential, path="/api/show", now=NOW - 1, connection=HERE) == 401

@@ -1,6 +1,9 @@
 from base64 import b64encode
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from middleware.credentials.presented import LONGEST, NOTHING, Presented, presented
 from proxy.errors import Refused
@@ -73,6 +76,10 @@ def test_several_credentials_are_a_bad_request(pairs: list[tuple[str, str]], pat
         "Bearer a,b",
         "Bearer \x00",
         "Bearer caf\xe9",
+        "Basic caf\xe9",
+        "Basic \xff\xfe",
+        "Basic YWxpY2U6a2V5\xa0=",
+        "\xe9:\xe9",
         "Bearer ===",
         "Basic !!!",
         "Basic " + b64encode(b"\xff:\xff").decode(),
@@ -87,3 +94,27 @@ def test_a_credential_that_is_not_well_formed_is_refused(value: str) -> None:
         presented(headers(("authorization", value)))
     assert refused.value.status == 401
     assert refused.value.headers["www-authenticate"].startswith('Bearer realm="ollama-proxy", error="invalid_')
+
+
+SCHEMES = st.sampled_from([b"", b"Bearer ", b"Basic ", b"basic\t", b"Negotiate "])
+VALUES = st.one_of(st.none(), st.builds(bytes.__add__, SCHEMES, st.binary(max_size=60)))
+
+
+@given(authorization=VALUES, api_key=VALUES, path_token=st.one_of(st.none(), st.text(max_size=20)))
+def test_whatever_bytes_come_it_is_a_credential_or_a_refusal(
+    authorization: bytes | None, api_key: bytes | None, path_token: str | None
+) -> None:
+    pairs = [(b"authorization", authorization), (b"x-api-key", api_key)]
+    with suppress(Refused):
+        found = presented([(name, value) for name, value in pairs if value is not None], path_token)
+        assert found.token is None or (found.token.isascii() and len(found.token) <= LONGEST)
+
+
+@pytest.mark.parametrize("size", [2 * LONGEST + 1, 8 * LONGEST])
+def test_nothing_is_made_of_what_is_too_long(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b64decode", "_SIGNATURE", "_TOKEN"):
+        monkeypatch.setattr(f"middleware.credentials.presented.{name}", None)
+    for pairs, token in ((("authorization", "Basic " + "A" * size), None), (("x-api-key", "A" * size), "A" * size)):
+        with pytest.raises(Refused) as refused:
+            presented(headers(pairs), token)
+        assert refused.value.status == 401

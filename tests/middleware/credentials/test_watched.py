@@ -132,3 +132,29 @@ def test_a_file_that_everybody_may_write_is_warned_about(file: Path) -> None:
     with capture_logs() as logs:
         Watched(file, parse, clock=ManualClock())
     assert events(logs) == ["auth_file_writable_by_everybody"]
+
+
+async def test_a_rewrite_in_place_with_size_and_time_kept_is_a_change(file: Path) -> None:
+    clock = ManualClock()
+    watched = Watched(file, parse, clock=clock)
+    for text in ("two", "abc"):
+        status = file.stat()
+        file.write_text(text)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        clock.advance(LOOK_EVERY)
+        assert await watched.current() == text
+
+
+async def test_a_file_that_comes_to_rest_is_not_read_again(file: Path) -> None:
+    clock = ManualClock()
+    read: list[bytes] = []
+
+    def parse(text: bytes) -> str:
+        read.append(text)
+        return text.decode()
+
+    watched = Watched(file, parse, clock=clock)
+    for _ in range(5):
+        clock.advance(LOOK_EVERY)
+        assert await watched.current() == "one"
+    assert read == [b"one"]

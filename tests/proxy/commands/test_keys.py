@@ -49,7 +49,6 @@ def test_revoking(file: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["new", "alice", "--expires", "90"], "expected a duration"),
         (["new", "a\nb"], "controls how text is shown"),
     ],
 )
@@ -64,3 +63,49 @@ def test_a_broken_file_is_said_to_be_so(file: str) -> None:
     for command in (["list"], ["new", "x"], ["revoke", "x"]):
         _, error = run(*command, "--file", file, code=1)
         assert file in error
+
+
+@pytest.mark.parametrize(
+    ("expires", "said"),
+    [
+        ("90", "expected a duration"),
+        ("", "expected a duration"),
+        ("-5d", "expected a duration"),
+        ("0d", "dead at once"),
+        ("0s", "dead at once"),
+        ("999ms", "dead at once"),  # the file counts seconds
+        ("2020-01-01", "dead at once"),
+        ("2027-13-01", "a time is written 2026-12-31"),
+        ("10000-01-01", "a time is written 2026-12-31"),
+        ("99999999d", "after the year 9999"),
+    ],
+)
+def test_an_end_that_makes_no_sense_makes_no_key(
+    file: str, expires: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "4000")
+    _, error = run("new", "alice", "--file", file, f"--expires={expires}", code=2)
+    assert said in error
+    assert "leave --expires out, or write never" in error
+    assert not Path(file).exists()
+
+
+@pytest.mark.parametrize(
+    ("expires", "listed"),
+    [
+        ("never", "never expires"),
+        ("9999-12-31", "expires 9999-12-31 23:59 UTC"),
+        ("2100-01-31", "expires 2100-02-01 00:00 UTC"),
+        ("2100-01-31T08:00:00Z", "expires 2100-01-31 08:00 UTC"),
+        ("2s", "expire"),
+    ],
+)
+def test_when_a_key_may_end(file: str, expires: str, listed: str) -> None:
+    run("new", "alice", "--file", file, "--expires", expires)
+    shown, _ = run("list", "--file", file)
+    assert listed in shown
+
+
+def test_an_end_of_more_digits_than_a_number_has(file: str) -> None:
+    run("new", "alice", "--file", file, "--expires", "9" * 400 + "d", code=2)
+    assert not Path(file).exists()

@@ -1,0 +1,66 @@
+"""Whether a file is still the one that was read.
+
+Size, inode and time of modification are not enough: who writes a file can set its time back. The time of the last
+change of its status (``st_ctime``) cannot be set by anybody, but it has ticks, of some milliseconds on most file
+systems and of two seconds on a few: what is written twice within a tick looks alike. So of a file that changed just now
+the contents are compared, too, until it has been at rest for longer than a tick.
+"""
+
+import os
+import time
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, NamedTuple
+
+REST: Final = 4.0
+"""Seconds after which a file is at rest: more than the longest tick of a file system and the wait between two looks."""
+
+LARGEST: Final = 4 * 1024 * 1024
+"""Bytes of a file whose contents are compared."""
+
+
+class FileStamp(NamedTuple):
+    """What a file looked like.
+
+    Attributes:
+        status: device, inode, size, and when it was modified and changed, nanoseconds.
+        young: whether it had changed just before.
+        digest: of its contents; None where they need not be compared.
+        world_writable: whether anybody may write it.
+    """
+
+    status: tuple[int, int, int, int, int]
+    young: bool
+    digest: bytes | None
+    world_writable: bool
+
+
+def differ(before: FileStamp | None, now: FileStamp | None) -> bool:
+    """Whether something was written between two looks, or the file came or went."""
+    if before is None or now is None:
+        return before is not now
+    if before.status != now.status:
+        return True
+    return before.digest is not None and now.digest is not None and before.digest != now.digest
+
+
+def look_at(path: Path, before: FileStamp | None = None) -> FileStamp | None:
+    """Return what a file looks like now, through symbolic links; None where there is none to look at.
+
+    Args:
+        path: the file.
+        before: what it looked like at the look before; it decides whether contents have to be compared.
+    """
+    try:
+        status = os.stat(path)
+        young = abs(time.time() - status.st_ctime) < REST
+        compared = (young or (before is not None and before.young)) and status.st_size <= LARGEST
+        digest = blake2b(path.read_bytes(), digest_size=16).digest() if compared else None
+    except OSError:
+        return None
+    return FileStamp(
+        (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+        young,
+        digest,
+        bool(status.st_mode & 0o002),
+    )
