@@ -1,14 +1,18 @@
 """proxy/multipart.py."""
 
+from collections.abc import Callable
+
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy import multipart
 from proxy.errors import Refused
 from proxy.exchange import Exchange
-from proxy.multipart import Field, fields
+from proxy.multipart import HEADERS, PARTS, TEXT, Field, fields, with_field
 from tests.support.asgi import make_exchange
+from tests.support.cost import assert_flat
 
 TYPE = "multipart/form-data; boundary=b"
 PATH = "/v1/audio/transcriptions"
@@ -159,3 +163,87 @@ async def test_a_form_of_many_parts_and_megabytes() -> None:
         path=PATH, body=request.read(), headers=[("content-type", request.headers["content-type"])]
     )
     assert await exchange.names() == {"form": "llama3"}
+
+
+# Bounds
+
+
+def test_as_many_parts_as_go_reads() -> None:
+    assert len(read(field("a") * PARTS + END)) == PARTS
+    with pytest.raises(Refused, match=f"more than {PARTS} parts"):
+        read(field("a") * (PARTS + 1) + END)
+
+
+def test_as_many_header_lines_as_go_reads() -> None:
+    def form(lines: int) -> str:
+        each = lines // PARTS
+        names = "".join(f"\r\n{chr(97 + number)}: x" for number in range(each - 1))
+        more = "\r\nmore: x" * (lines - each * PARTS)
+        head = 'Content-Disposition: form-data; name="x"' + names
+        return part(head) * (PARTS - 1) + part(head + more) + END
+
+    assert len(read(form(HEADERS))) == PARTS
+    with pytest.raises(Refused, match=f"more than {HEADERS} header lines"):
+        read(form(HEADERS + 1))
+
+
+def test_as_much_text_as_a_form_needs() -> None:
+    long = field("x", "x" * 60_000)
+    fits = TEXT // len(long)
+    assert len(read(long * fits + END)) == fits
+    with pytest.raises(Refused, match=f"longer than {TEXT} bytes in all"):
+        read(long * (fits + 1) + END)
+    assert read(part('Content-Disposition: form-data; name="f"; filename="x"', "x" * 2 * TEXT) + END) == []
+
+
+HOSTILE = {
+    "small parts": lambda size: b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\n\r\n" * (size // 51) + b"--b--",
+    "small files": lambda size: (
+        b"--b\r\nContent-Disposition: form-data; name=x; filename=y\r\n\r\n\r\n" * (size // 62) + b"--b--"
+    ),
+    "almost boundaries": lambda size: a_file(b"\r\n-" * (size // 3)),
+    "line ends": lambda size: a_file(b"\r\n" * (size // 2)),
+    "no end": lambda size: a_file(b"x" * size)[:-7],
+    "header lines": lambda size: one_head(b"".join(b"%s: y\r\n" % word(number) for number in range(size // 8))),
+    "a long header": lambda size: one_head(b"y: " + b"z" * size + b"\r\n"),
+    "a long name": lambda size: one_head(b"", b"y" * size),
+    "parameters": lambda size: one_head(b"", b"x" + b"; name=x" * (size // 8)),
+    "quotes": lambda size: one_head(b"", b'"' * size),
+    "semicolons": lambda size: one_head(b"", b'"x"' + b"; " * (size // 2)),
+}
+
+
+def a_file(content: bytes) -> bytes:
+    return b"--b\r\nContent-Disposition: form-data; name=f; filename=x\r\n\r\n" + content + b"\r\n--b--"
+
+
+def one_head(lines: bytes, name: bytes = b"x") -> bytes:
+    return b"--b\r\nContent-Disposition: form-data; name=" + name + b"\r\n" + lines + b"\r\nx\r\n--b--"
+
+
+def word(number: int) -> bytes:
+    return bytes(97 + number // 26**place % 26 for place in range(3))
+
+
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
+def test_a_byte_costs_the_same_in_a_longer_form(make: Callable[[int], bytes]) -> None:
+    assert_flat(read, make, 64 * 1024)
+
+
+@given(st.integers(0, 40), st.integers(1, 12))
+def test_a_boundary_is_found_wherever_a_stride_ends(before: int, stride: int) -> None:
+    body = a_file(b"x" * before)
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(multipart, "_STRIDE", stride)
+        assert read(body + b"\r\n") == []
+        with pytest.raises(Refused):
+            read(body[:-2])
+
+
+@given(st.binary(max_size=30).filter(lambda value: b"--b" not in value), st.binary(max_size=30))
+def test_a_field_is_replaced_and_nothing_else(value: bytes, audio: bytes) -> None:
+    request = httpx.Request("POST", f"http://h{PATH}", data={"model": "a", "x": "ä"}, files={"file": ("f", audio)})
+    body, content_type = request.read(), request.headers["content-type"]
+    scope = make_exchange(path=PATH, headers=[("Content-Type", content_type)]).scope
+    old = b'name="model"\r\n\r\na\r\n'
+    assert with_field(body, scope, "model", value) == body.replace(old, old[:-3] + value + b"\r\n", 1)
