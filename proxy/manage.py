@@ -13,6 +13,7 @@ from typing import Final, cast
 import httpx
 import orjson
 
+from proxy import json_bounds
 from proxy.asgi import Header, Receive, Scope, Send
 from proxy.backend import Backend
 from proxy.dispatch import Dispatch
@@ -147,16 +148,20 @@ async def _progress(backend: Backend, body: bytes, timeouts: Timeouts) -> AsyncG
         response = await backend.transport.handle_async_request(request)
         stream = cast(httpx.AsyncByteStream, response.stream)
         try:
-            rest = b""
+            rest = bytearray()  # a line that has not come to its end
             async for chunk in stream:
-                *whole, rest = (rest + chunk).split(b"\n")
-                for line in filter(None, whole):
-                    yield _line(line)
+                whole, newline, begun = chunk.rpartition(b"\n")
+                if newline:
+                    rest += whole
+                    for line in filter(None, bytes(rest).split(b"\n")):
+                        yield _line(line)
+                    rest.clear()
+                rest += begun
                 if len(rest) > LONGEST_LINE:
                     yield {"error": "a line of its progress is too long"}
                     return
             if rest:
-                yield _line(rest)
+                yield _line(bytes(rest))
         finally:
             await stream.aclose()
     except (httpx.HTTPError, OSError) as error:
@@ -165,8 +170,8 @@ async def _progress(backend: Backend, body: bytes, timeouts: Timeouts) -> AsyncG
 
 def _line(text: bytes) -> dict[str, object]:
     try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        found = json_bounds.loads(text)
+    except ValueError:
         found = None
     return found if isinstance(found, dict) else {"error": "its progress is not what Ollama sends"}
 

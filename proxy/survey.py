@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
+from proxy import json_bounds
 from proxy.backend import Backend
 from proxy.errors import BadAnswer, UpstreamError, UpstreamTimeout
 from proxy.sending import send
@@ -71,11 +72,11 @@ async def ask(
     )
     try:
         response = await send(backend.transport, request, repeat=document is None)
-        body = b""
+        received = bytearray()
         try:
             async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > LARGEST_ANSWER:
+                received += chunk
+                if len(received) > LARGEST_ANSWER:
                     raise BadAnswer(f"the answer to {target.decode()} is longer than {LARGEST_ANSWER} bytes")
         finally:
             await response.aclose()
@@ -86,8 +87,8 @@ async def ask(
     if response.status_code != 200:
         raise BadAnswer(f"{target.decode()} answered {response.status_code}")
     try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        answer = json_bounds.loads(bytes(received))
+    except ValueError as error:
         raise BadAnswer(f"{target.decode()} did not answer JSON") from error
     if not isinstance(answer, dict):
         raise BadAnswer(f"{target.decode()} did not answer a JSON object")

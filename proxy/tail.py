@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import orjson
-
+from proxy import json_bounds
 from proxy.exchange import Usage
 
 Format = Literal["ndjson", "sse", "json", "other"]
 
 RECORDS: Final = 8
 """Records kept: the terminator, the usage before it, and what may share a flush with them."""
+EVENTS: Final = 1000
+"""Events of a stream that are looked at, from its end: several may come in one chunk."""
 LONGEST_RECORD: Final = 8 * 2**20
 """Ollama's Go client reads no longer line. Of a longer one only the end is kept."""
 LONGEST_JSON: Final = 256 * 1024
@@ -104,23 +105,22 @@ class Tail:
 
 
 def _read_ndjson(text: bytes, *, boundary: bool) -> Ending:
-    for line in reversed(text.split(b"\n")):
-        if not line.strip():
-            continue
-        record = _object(line)
-        if record is None:
-            # Cut at its front, because it was too long to keep. Only the object that ends a generation has counts.
-            usage = _last_counts(line) if line.endswith(b"}") else None
-            return Ending(terminated=usage is not None, boundary=boundary, usage=usage)
-        error = record.get("error")
-        terminated = record.get("done") is True or record.get("status") == "success" or "error" in record
-        return Ending(
-            terminated,
-            boundary,
-            _ollama_usage(record) if terminated else None,
-            error if isinstance(error, str) else None,
-        )
-    return Ending(terminated=False, boundary=boundary, usage=None)
+    line = text.rstrip().rpartition(b"\n")[2]
+    if not line:
+        return Ending(terminated=False, boundary=boundary, usage=None)
+    record = _object(line)
+    if record is None:
+        # Cut at its front, because it was too long to keep. Only the object that ends a generation has counts.
+        usage = _last_counts(line) if line.endswith(b"}") else None
+        return Ending(terminated=usage is not None, boundary=boundary, usage=usage)
+    error = record.get("error")
+    terminated = record.get("done") is True or record.get("status") == "success" or "error" in record
+    return Ending(
+        terminated,
+        boundary,
+        _ollama_usage(record) if terminated else None,
+        error if isinstance(error, str) else None,
+    )
 
 
 def _read_sse(text: bytes, *, boundary: bool) -> Ending:
@@ -153,8 +153,8 @@ def _read_json(text: bytes) -> Ending:
 
 
 def _sse_data(text: bytes) -> Iterator[bytes]:
-    for event in re.split(rb"\r?\n\r?\n", text):
-        lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+    for event in text.replace(b"\r\n", b"\n").rsplit(b"\n\n", EVENTS)[-EVENTS:]:
+        lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
         if lines:
             yield b"\n".join(lines)
 
@@ -228,7 +228,7 @@ def _error_text(record: dict[str, Any]) -> str:
 
 def _object(text: bytes) -> dict[str, Any] | None:
     try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        found = json_bounds.loads(text)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
