@@ -4,22 +4,37 @@ Only text: images, tools and what calls them are left out.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
-import orjson
+from proxy import json_bounds
 
 _ASKED: Final = ("system", "instructions", "prompt", "suffix", "input")
 LONGEST_RECORD: Final = 64 * 1024
 """Bytes of a record of an answer that is not over yet; a longer one is left out."""
 
 
+MOST_PARTS: Final = 10_000
+"""Parts of a conversation that are looked at, messages and parts of messages together."""
+DEEPEST: Final = 4
+"""Levels of messages and parts within each other; what the four APIs know has two."""
+
+
 def prompt_of(document: Mapping[str, Any], limit: int) -> str:
     """Return what a request says to the model, each message on lines of its own behind its role.
 
-    At most `limit` characters, counted from the end: what was said last.
+    At most `limit` characters, counted from the end: what was said last. No more of it than that is put together.
     """
-    parts = [_text(document.get(name)) for name in (*_ASKED, "messages")]
-    return "\n".join(filter(None, parts))[-limit:]
+    said = (text for name in reversed((*_ASKED, "messages")) for text in _backwards(document.get(name)))
+    texts: list[str] = []
+    left = limit
+    for text in islice(said, MOST_PARTS):
+        if left < 0:
+            break
+        if text:
+            texts.append(text[-left:] if left else "")  # where only a line end is left, that stays
+            left -= len(texts[-1]) + 1
+    return "\n".join(reversed(texts))
 
 
 class Listener:
@@ -29,11 +44,12 @@ class Listener:
         limit: characters; what comes behind is not looked at.
     """
 
-    __slots__ = ("_left", "_limit", "_rest", "_words")
+    __slots__ = ("_begun", "_left", "_limit", "_size", "_words")
 
     def __init__(self, limit: int) -> None:
         self._limit = self._left = limit
-        self._rest = b""
+        self._begun: list[bytes] = []  # a record that has not come to its end
+        self._size = 0
         self._words: list[str] = []
 
     @property
@@ -43,24 +59,30 @@ class Listener:
 
     def hear(self, chunk: bytes) -> None:
         """Take the next bytes of the answer."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            self._take(line)
-        if len(self._rest) > LONGEST_RECORD:
-            self._rest = b""
+        whole, newline, rest = chunk.rpartition(b"\n")
+        if newline:
+            for line in b"".join([*self._begun, whole]).split(b"\n"):
+                self._take(line)
+            self._begun.clear()
+            self._size = 0
+        self._begun.append(rest)
+        self._size += len(rest)
+        if self._size > LONGEST_RECORD:
+            self._begun.clear()
+            self._size = 0
 
     def words(self) -> str:
         """Return what was said; the answer is over."""
-        self._take(self._rest)
-        self._rest = b""
+        self._take(b"".join(self._begun))
+        self._begun.clear()
         return "".join(self._words)[: self._limit]
 
     def _take(self, line: bytes) -> None:
         line = line.strip().removeprefix(b"data:").strip()
         if self._left > 0 and line.startswith(b"{"):
             try:
-                record = orjson.loads(line)
-            except orjson.JSONDecodeError:
+                record = json_bounds.loads(line)
+            except ValueError:
                 return
             for words in _said(record):
                 self._words.append(words)
@@ -91,15 +113,34 @@ def _text(content: object) -> str:
     """Return the text of a message's content: text, or parts of which some are text, or messages."""
     if isinstance(content, str):
         return content
-    return "\n".join(filter(None, map(_part, content))) if isinstance(content, list) else ""
+    return "\n".join(reversed(list(filter(None, islice(_backwards(content), MOST_PARTS)))))
 
 
-def _part(part: object) -> str:
-    if not isinstance(part, dict):
-        return part if isinstance(part, str) else ""
-    if "role" in part:
-        return f"{part['role']}: {_text(part.get('content'))}"
-    return _text(part.get("text"))
+def _backwards(content: object, depth: int = 1) -> Iterator[str]:
+    """Yield the texts in a content, the last one first; a part without text as an empty one."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list) and depth <= DEEPEST:
+        for part in reversed(content):
+            if isinstance(part, dict):
+                yield from _message(part, depth) if "role" in part else _backwards(part.get("text"), depth + 1)
+            else:
+                yield part if isinstance(part, str) else ""
+    else:
+        yield ""
+
+
+def _message(message: Mapping[str, Any], depth: int) -> Iterator[str]:
+    """Yield the texts of a message, the last one first, and the first one behind its role."""
+    role, before = message["role"], ""
+    for text in _backwards(message.get("content"), depth + 1):
+        if not text:
+            yield ""
+            continue
+        if before:
+            yield before
+        before = text
+    yield f"{role if isinstance(role, str) else ''}: {before}"
 
 
 def _within(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:

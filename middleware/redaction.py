@@ -1,34 +1,85 @@
 """Masking what a log must not keep: kinds of text that can be told by their form.
 
-Every pattern is bounded in what it may try at one place, so that no text makes it slow. What has no form (a name, a
-diagnosis) cannot be found this way.
+No text makes it slow. A pattern looks at a bounded number of characters from each place where it might begin. Where a
+form has no bound (a token, a run of letters and digits), a run of its characters is looked at once, from its beginning,
+and never again from its middle. What has no form (a name, a diagnosis) cannot be found this way.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 Kind = Literal["keys", "emails", "numbers", "addresses"]
+Span = tuple[int, int]
+Finder = Callable[[str], Iterator[Span]]
+"""Returns where in a text something is that has one form: beginnings and ends, in order."""
 
 MASK: Final = "***"
 
-_KINDS: Final[Mapping[Kind, str]] = {
-    # Credentials: PEM blocks, tokens of three parts, what follows `Bearer`, `password:` and the like, known prefixes,
-    # and every run of letters and digits that is as long as a key.
+_TOKEN_BEGINS: Final = re.compile(r"\beyJ(?=[\w-]{5})", re.ASCII)
+_TOKEN_PART: Final = re.compile(r"[\w-]*+", re.ASCII)
+_TOKEN_REST: Final = re.compile(r"\.[\w-]{5,}+(?:\.[\w-]*+)?", re.ASCII)
+_RUN: Final = re.compile(r"(?<![\w+/=-])[\w+/=-]{32,}+", re.ASCII)
+_DIGIT: Final = re.compile(r"\d", re.ASCII)
+_WORD_EDGE: Final = re.compile(r"\b", re.ASCII)
+_SHORTEST_KEY: Final = 32
+_DIGIT_WITHIN: Final = 64
+"""Characters from its beginning within which a run has a digit, if it is a key: long words have none."""
+
+
+def _tokens(text: str) -> Iterator[Span]:
+    """Find tokens of two or three parts: JWTs. A part that no other follows is none, wherever in it one might begin."""
+    at = 0
+    while begins := _TOKEN_BEGINS.search(text, at):
+        part = _TOKEN_PART.match(text, begins.end())
+        at = begins.end() if part is None else part.end()
+        if rest := _TOKEN_REST.match(text, at):
+            at = rest.end()
+            yield begins.start(), at
+
+
+def _long_runs(text: str) -> Iterator[Span]:
+    """Find runs of letters and digits that are as long as a key, from the first word in them that a digit follows."""
+    for run in _RUN.finditer(text):
+        at, end = run.span()
+        while digit := _DIGIT.search(text, at, end):
+            edge = _WORD_EDGE.search(text, max(at, digit.start() - _DIGIT_WITHIN), end)
+            if edge is None or end - edge.start() < _SHORTEST_KEY:
+                break
+            if edge.start() <= digit.start():
+                yield edge.start(), end
+                break
+            at = edge.start()
+
+
+def _pattern(pattern: str) -> Finder:
+    """Return what finds `pattern`, which must be bounded in what it looks at from each place."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def find(text: str) -> Iterator[Span]:
+        return (match.span() for match in compiled.finditer(text))
+
+    return find
+
+
+_KINDS: Final[Mapping[Kind, tuple[Finder, ...]]] = {
+    # Credentials: PEM blocks, tokens, what follows `Bearer`, `password:` and the like, known prefixes, long runs.
     "keys": (
-        r"-----BEGIN [A-Z ]{0,40}KEY-----[^-]{0,8192}(?:-----END [A-Z ]{0,40}KEY-----)?"
-        r"|\beyJ[\w-]{5,4096}\.[\w-]{5,8192}(?:\.[\w-]{0,2048})?"
-        r"|(?i:\b(?:bearer|basic)\s{1,4})[\w.~+/=-]{6,4096}"
-        r"|(?i:\b(?:password|passwd|pwd|secret|token|api[ _-]?key)\b[\"']?\s{0,4}[:=]\s{0,4})[^\s\"',;]{1,256}"
-        r"|\b(?:sk|pk|op|gh[opsu]|xox[abp]|AKIA|hf)[-_]?[\w-]{12,256}"
-        r"|\b(?=[\w+/=-]{0,64}\d)[\w+/=-]{32,4096}"
+        _pattern(r"-----BEGIN [A-Z ]{0,40}KEY-----[^-]{0,8192}(?:-----END [A-Z ]{0,40}KEY-----)?"),
+        _tokens,
+        _pattern(r"(?i:\b(?:bearer|basic)\s{1,4})[\w.~+/=-]{6,4096}"),
+        _pattern(
+            r"(?i:\b(?:password|passwd|pwd|secret|token|api[ _-]?key)\b[\"']?\s{0,4}[:=]\s{0,4})[^\s\"',;]{1,256}"
+        ),
+        _pattern(r"\b(?:sk|pk|op|gh[opsu]|xox[abp]|AKIA|hf)[-_]?[\w-]{12,256}"),
+        _long_runs,
     ),
-    "emails": r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}",
+    "emails": (_pattern(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"),),
     # Cards, accounts, phones: seven digits and more, in groups or not.
-    "numbers": r"(?<![\w.])\+?(?:\d[ ./()-]{0,2}){6,30}\d(?!\w)",
+    "numbers": (_pattern(r"(?<![\w.])\+?(?:\d[ ./()-]{0,2}){6,30}\d(?!\w)"),),
     "addresses": (
-        r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])"
-        r"|(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{1,4}(?![\w:])"
+        _pattern(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])"),
+        _pattern(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{1,4}(?![\w:])"),
     ),
 }
 
@@ -42,9 +93,8 @@ class Redaction:
     """
 
     def __init__(self, kinds: Collection[Kind], shapes: Iterable[str] = ()) -> None:
-        wanted = [pattern for kind, pattern in _KINDS.items() if kind in kinds] + [_pattern(shape) for shape in shapes]
-        # Without anything to look for this is a pattern that is nowhere.
-        self._pattern = re.compile("|".join(f"(?:{pattern})" for pattern in wanted) or r"(?!)", re.ASCII)
+        self._finders = [finder for kind, finders in _KINDS.items() if kind in kinds for finder in finders]
+        self._finders += map(_shape, shapes)
 
     def first(self, text: str, limit: int) -> str:
         """Return the first `limit` characters, masked; what stands behind them helps to see what is cut there."""
@@ -55,16 +105,17 @@ class Redaction:
         return self._between(text, max(0, len(text) - limit), len(text))
 
     def _between(self, text: str, start: int, end: int) -> str:
-        parts, at = [], start
-        for match in self._pattern.finditer(text):
-            if start < match.end() and match.start() < end:
-                parts += [text[at : max(at, match.start())], MASK]
-                at = match.end()
+        parts, at, masked = [], start, 0
+        for begins, ends in sorted(span for find in self._finders for span in find(text)):
+            if start < ends and begins < end:
+                if begins >= masked:  # else it is part of what was found before
+                    parts += [text[at : max(at, begins)], MASK]
+                masked = at = max(masked, ends)
         return "".join([*parts, text[at:end]])
 
 
-def _pattern(shape: str) -> str:
+def _shape(shape: str) -> Finder:
     if not shape.strip("#? "):
         raise ValueError(f"the shape {shape!r} has no letter or digit of its own, so it would mask almost everything")
     inside = "".join({"#": r"\d", "?": "[A-Za-z]"}.get(char) or re.escape(char) for char in shape)
-    return rf"(?i:(?<!\w){inside}(?!\w))"
+    return _pattern(rf"(?i:(?<!\w){inside}(?!\w))")
