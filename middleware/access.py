@@ -7,6 +7,7 @@ from typing import Final, get_args
 import orjson
 
 from middleware.model_globs import ModelGlobs
+from proxy import json_bounds
 from proxy.asgi import ASGIApp, Message, Receive, Scope, Send, without
 from proxy.errors import BadAnswer, Refused
 from proxy.exchange import Exchange
@@ -150,10 +151,10 @@ class _Filter:
         """Return the messages as they came where nothing is left out."""
         start, *rest = self._held
         try:
-            document = orjson.loads(b"".join(message.get("body", b"") for message in rest))
+            document = json_bounds.loads(b"".join(message.get("body", b"") for message in rest))
             entries = document[self._member] or []
             kept = [entry for entry in entries if self._is_shown(entry)]
-        except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             # Nothing is shown rather than everything.
             raise BadAnswer("the backend's list of models cannot be read") from None
         if len(kept) == len(entries):

@@ -63,18 +63,23 @@ class Capture:
         if scope["type"] == "http" and (self._prompt or self._answer):
             exchange = Exchange.of(scope)
             if exchange.route is not None and exchange.route.kind == "inference":
-                listener = Listener(self._answer + MARGIN) if self._answer else None
-                exchange.on_finish(lambda exchange: self._write(exchange, listener))
-                if listener is not None:
-                    send = _overheard(send, listener)
+                heard = _Heard(Listener(self._answer + MARGIN) if self._answer else None)
+                if self._prompt:
+                    exchange.before_parting(lambda exchange: self._note_prompt(exchange, heard))
+                exchange.on_finish(lambda exchange: self._write(exchange, heard))
+                if heard.listener is not None:
+                    send = _overheard(send, heard.listener)
         return self.app(scope, receive, send)
 
-    def _write(self, exchange: Exchange, listener: Listener | None) -> None:
-        prompt = answer = None
-        if self._prompt:
-            prompt = self._redact.last(prompt_of(exchange.document or {}, self._prompt + MARGIN), self._prompt)
-        if self._answer and listener is not None:
-            answer = self._redact.first(listener.words(), self._answer)
+    def _note_prompt(self, exchange: Exchange, heard: "_Heard") -> None:
+        """Take what will be logged of what was asked: the body is not kept while it is answered."""
+        prompt = prompt_of(exchange.document or {}, (self._prompt or 0) + MARGIN)
+        heard.prompt = self._redact.last(prompt, self._prompt or 0)
+
+    def _write(self, exchange: Exchange, heard: "_Heard") -> None:
+        answer = None
+        if self._answer and heard.listener is not None:
+            answer = self._redact.first(heard.listener.words(), self._answer)
         self._log.info(
             "content",
             logger="ollama_proxy.capture",
@@ -84,9 +89,19 @@ class Capture:
             policy=exchange.policy,
             model=model_of(exchange),
             outcome=exchange.outcome,
-            prompt=prompt,
+            prompt=heard.prompt,
             answer=answer,
         )
+
+
+class _Heard:
+    """What is gathered of one request: the prompt as it will be logged, and who listens to its answer."""
+
+    __slots__ = ("listener", "prompt")
+
+    def __init__(self, listener: Listener | None) -> None:
+        self.listener = listener
+        self.prompt: str | None = None
 
 
 def _overheard(send: Send, listener: Listener) -> Send:

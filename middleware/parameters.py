@@ -14,7 +14,8 @@ from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
 from proxy.models import parse as parse_model
-from proxy.multipart import fields
+from proxy.multipart import with_field
+from proxy.off_loop import off_loop
 
 
 class Parameters:
@@ -128,8 +129,7 @@ class Parameters:
                 continue
             if place == "form":
                 body = await exchange.body()
-                field = next(field for field in fields(body, exchange.scope) if field.name == "model")
-                exchange.put_body(body[: field.start] + target.encode() + body[field.end :])
+                exchange.put_body(await off_loop(with_field, body, exchange.scope, "model", target.encode()))
             elif place != "query":
                 patch[place] = target
 

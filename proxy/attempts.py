@@ -1,8 +1,25 @@
-"""What became of the sends of one request: one `Attempt` each, and of those that failed a `Failure`."""
+"""What is noted of a request at its backends: its attempts and their failures, the slot held for it, its tokens."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one request.
+
+    Attributes:
+        tokens_in: prompt tokens, None where nobody knows.
+        tokens_out: generated tokens.
+        source: "reported" by the backend, or "estimated" from delivered chunks where no report came.
+        done_reason: why generation ended, in the backend's word (``stop``, ``length``, …).
+    """
+
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    source: Literal["reported", "estimated"] = "reported"
+    done_reason: str | None = None
 
 
 class Attempt(NamedTuple):
@@ -23,6 +40,13 @@ class Attempt(NamedTuple):
     ended: float
     cold: bool
     error: str | None
+
+
+class Held(Protocol):
+    """A slot of a backend that is held for a request."""
+
+    def give_back(self) -> None:
+        """Give it up unused."""
 
 
 @dataclass(slots=True)

@@ -4,7 +4,9 @@ What is left must read for a policy as the whole reads for Ollama, whatever a cl
 string may go, and it must show that something is gone: the first part of a name may be another name.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final
 
 BLOB: Final = 64 * 1024
@@ -54,11 +56,7 @@ def _is_word(data: bytes) -> bool:
     return b" " not in data and data.isascii()
 
 
-def origin(position: int, cuts: Iterable[Cut]) -> int:
+def origin(position: int, cuts: Sequence[Cut]) -> int:
     """Return where the shortened text's `position` is in the original."""
-    shift = 0
-    for at, left_out in cuts:
-        if position < at:
-            break
-        shift = left_out
-    return position + shift
+    behind = bisect_right(cuts, position, key=itemgetter(0))
+    return position + cuts[behind - 1][1] if behind else position

@@ -7,18 +7,28 @@ import zstandard
 
 from proxy.asgi import Scope, header_values
 from proxy.errors import Refused
+from proxy.json_bounds import TOO_MUCH
+from proxy.off_loop import off_loop
 from proxy.routes import Route
 
 ENCODING: Final = b"content-encoding"
+LONGEST: Final = 20 * 2**20
+"""Bytes of a body once it is unpacked; Ollama reads no more of it either (``maxDecompressedBodySize``)."""
+SPARE: Final = 2**20
+"""Bytes that a body may be unpacked to, however small it was sent."""
+RATIO: Final = 200
+"""Bytes that it may be unpacked to besides for each that was sent. Conversations have 3 to 30, a bomb has thousands."""
 
 _WINDOW: Final = 8 * 2**20  # Ollama's decoder has no more memory either
-_PIECE: Final = 256 * 1024
+_QUICK: Final = 64 * 1024
+_PIECE: Final = 2**20
 
 
-def decoded(body: bytes, scope: Scope, route: Route, hold: Callable[[int], None]) -> bytes:
+async def decoded(body: bytes, scope: Scope, route: Route, hold: Callable[[int], None]) -> bytes:
     """Return `body` as Ollama's handlers read it; the same object where it is not encoded.
 
-    Ollama decompresses zstd on the OpenAI and Anthropic routes that take JSON, and nothing anywhere else.
+    Ollama decompresses zstd on the OpenAI and Anthropic routes that take JSON, and nothing anywhere else. What is more
+    than some KiB is unpacked off the event loop, a piece at a time.
 
     Args:
         body: as the client sent it.
@@ -27,19 +37,39 @@ def decoded(body: bytes, scope: Scope, route: Route, hold: Callable[[int], None]
         hold: is told of every so many decompressed bytes before they are kept; raises where they are too many.
 
     Raises:
-        Refused: 415 for an encoding that Ollama does not undo, 400 for broken zstd, and what `hold` raises.
+        Refused: 415 for an encoding that Ollama does not undo, 400 for broken zstd, 413 beyond `LONGEST` or beyond what
+            `SPARE` and `RATIO` allow, and what `hold` raises.
     """
     encodings = [value for value in header_values(scope["headers"], ENCODING) if value not in (b"", b"identity")]
     if not encodings:
         return body
     if encodings != [b"zstd"] or route.body != "json" or not route.path.startswith("/v1/"):
         raise Refused(415, "send the request body uncompressed: Ollama does not read this Content-Encoding here")
+    most = min(LONGEST, SPARE + RATIO * len(body))
     pieces: list[bytes] = []
+    size = 0
+    # It is not closed: who is cancelled must not take it away from the thread that reads.
+    reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(body, read_across_frames=True)
     try:
-        with zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(body, read_across_frames=True) as reader:
-            while piece := reader.read(_PIECE):
-                hold(len(piece))
-                pieces.append(piece)
-    except zstandard.ZstdError as error:
-        raise Refused(400, "the request body is not valid zstd") from error
-    return b"".join(pieces)
+        while True:
+            if len(body) <= _QUICK and size <= _QUICK:
+                piece = reader.read(_QUICK + 1)
+            else:
+                piece = await off_loop(reader.read, _PIECE)
+            if not piece:
+                return b"".join(pieces)
+            size += len(piece)
+            if size > most:
+                raise _too_long(most)
+            hold(len(piece))
+            pieces.append(piece)
+    except zstandard.ZstdError:
+        raise Refused(400, "the request body is not valid zstd") from None
+
+
+def _too_long(most: int) -> Refused:
+    if most == LONGEST:
+        why = f"Ollama unpacks no more than {LONGEST >> 20} MiB"
+    else:
+        why = f"it is packed more than {RATIO} to 1"
+    return Refused(413, f"the request body cannot be unpacked: {why}; send it uncompressed", code=TOO_MUCH)

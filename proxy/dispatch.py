@@ -222,6 +222,7 @@ class Dispatch:
 
     async def _relay(self, exchange: Exchange, answer: _Answer, send: Send, deadline: float | None) -> None:
         """Send the answer on, chunk by chunk, and see that its end is an honest one."""
+        exchange.part()
         exchange.committed = True  # The commit point.
         exchange.first_byte_at = time.monotonic()
         must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")
@@ -316,13 +317,13 @@ def _note(exchange: Exchange, lease: Lease) -> None:
 
 
 async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: Read) -> UpstreamAnswer | BadAnswer:
-    body = b""
+    held = bytearray()
     while chunk:
-        body += chunk
-        if len(body) > ERROR_BODY:
+        held += chunk
+        if len(held) > ERROR_BODY:
             return BadAnswer(f"the backend's error answer is longer than {ERROR_BODY} bytes", sent=True, received=True)
         chunk = await read()
-    return error_answer(status, headers, body)
+    return error_answer(status, headers, bytes(held))
 
 
 async def _read(exchange: Exchange, receive: Receive) -> bytes:

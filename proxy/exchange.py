@@ -6,48 +6,24 @@ gives it; the frame puts them on ``http.response.start``, so that no plugin need
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 
-from proxy import jsontext
 from proxy.asgi import Header, Message, Receive, Scope, Send, header, over, without
-from proxy.attempts import Attempt, Failure
+from proxy.attempts import Attempt, Failure, Held, Usage
 from proxy.body import BodyBudget
-from proxy.content import ENCODING, decoded
+from proxy.body_contents import Contents
+from proxy.content import ENCODING
 from proxy.errors import Flavor, Outcome, ProxyError, Refused
 from proxy.models import ModelName
-from proxy.models import parse as parse_model
 from proxy.naming import names_in
 from proxy.routes import ALL, Match, NoMatch, Route, RouteTable, flavor_of, pinned_in
+
+__all__ = ["KEY", "Attempt", "Exchange", "Finisher", "Held", "Usage"]
 
 KEY: Final = "ollama_proxy.exchange"
 
 Finisher = Callable[["Exchange"], Awaitable[None] | None]
-
-
-@dataclass(slots=True)
-class Usage:
-    """Tokens of one request.
-
-    Attributes:
-        tokens_in: prompt tokens, None where nobody knows.
-        tokens_out: generated tokens.
-        source: "reported" by the backend, or "estimated" from delivered chunks where no report came.
-        done_reason: why generation ended, in the backend's word (``stop``, ``length``, …).
-    """
-
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    source: Literal["reported", "estimated"] = "reported"
-    done_reason: str | None = None
-
-
-class Held(Protocol):
-    """A slot of a backend that is held for a request."""
-
-    def give_back(self) -> None:
-        """Give it up unused."""
 
 
 class Exchange:
@@ -56,16 +32,13 @@ class Exchange:
     __slots__ = (
         "_bodies",
         "_body",
-        "_document",
+        "_contents",
         "_finishers",
         "_held",
-        "_model",
-        "_parsed",
-        "_plain",
+        "_last_looks",
         "_replay",
         "_routes",
         "_source",
-        "_strict",
         "asked",
         "attempts",
         "backend",
@@ -75,6 +48,7 @@ class Exchange:
         "claims",
         "client",
         "committed",
+        "edition",
         "ended",
         "ended_at",
         "error",
@@ -186,11 +160,10 @@ class Exchange:
         self._bodies = bodies
         self._held = 0
         self._body: bytes | None = None
-        self._plain: bytes | None = None
+        self._contents = Contents()
         self._replay = False
-        self._parsed = self._strict = False
-        self._document: dict[str, Any] | None = None
-        self._model: ModelName | None = None
+        self._last_looks: list[Callable[[Exchange], None]] = []
+        self.edition = 0  # of what the request says: another one each time that this may have changed
         self._finishers: list[Finisher] | None = []
         self._routes = routes
         self.reroute("")
@@ -220,7 +193,7 @@ class Exchange:
         self.match = self._routes.match(scope["method"], scope["path"], scope["query_string"])
         if self.pinned == ALL and self.route is not None and self.route.kind not in ("manage", "account"):
             self.pinned = None
-        self._parsed = False
+        self._says(Contents(self._body or b""))
         self.flavor = flavor_of(scope["path"])
 
     def _move(self, prefix: str) -> None:
@@ -239,11 +212,30 @@ class Exchange:
             raise RuntimeError("the exchange is finished already")
         self._finishers.append(callback)
 
+    def before_parting(self, look: Callable[["Exchange"], None]) -> None:
+        """Run `look(exchange)` once, while what the body says is still there: as an answer begins, or at the end.
+
+        It must not raise, and is quick: the first chunk waits for it.
+        """
+        self._last_looks.append(look)
+
+    def part(self) -> None:
+        """Let go of what the body says: nobody may need it from now on. For dispatch, at the commit point."""
+        self._take_last_looks()
+        self._look().part()
+
+    def _take_last_looks(self) -> None:
+        looks = self._last_looks.copy()
+        self._last_looks.clear()
+        for look in looks:
+            look(self)
+
     def finishers(self) -> list[Finisher]:
         """Hand over the callbacks in the order they run, and let go of body and client. For the frame, once."""
         finishers, self._finishers = self._finishers, None
         if finishers is None:
             raise RuntimeError("the exchange is finished already")
+        self._take_last_looks()
         self._source, self.shortcut = over, None
         self._bodies.release(self._held)
         self._held = 0
@@ -256,7 +248,7 @@ class Exchange:
         """Return the chain's next message from the client: a body that was read already, or what comes."""
         if self._replay and self._body is not None:
             self._replay = False
-            return {"type": "http.request", "body": self._body, "more_body": False}
+            return {"type": "http.request", "body": await self.body(), "more_body": False}
         return await self._source()
 
     def rewind(self) -> None:
@@ -264,28 +256,32 @@ class Exchange:
         self._replay = self._body is not None
 
     async def body(self) -> bytes:
-        """Read the whole body, once; raises Refused (408, 413, 503) beyond its bounds and ClientGone."""
+        """Read the whole body, once; raises Refused (400, 408, 413, 503) beyond its bounds and ClientGone."""
         if self._body is None and self.route is not None and self.route.open:
             self._body = b""  # it means nothing there, and no stranger's takes up memory
-        if self._body is not None:
-            return self._body
-        declared = int(header(self.scope["headers"], b"content-length") or 0)
-        if declared:
-            self._hold(declared)
-        began = monotonic()
-        self._body = await self._bodies.read(self._source, self._hold_all)
-        self.reading = monotonic() - began
-        self._replay = True
-        self._parsed = False
+        if self._body is None:
+            declared = int(header(self.scope["headers"], b"content-length") or 0)
+            if declared:
+                self._hold(declared)
+            began = monotonic()
+            self._body = await self._bodies.read(self._source, self._hold_all)
+            self.reading = monotonic() - began
+            self._replay = True
+            encoded = header(self.scope["headers"], ENCODING) is not None
+            self._says(Contents(self._body, encoded=encoded))
+        contents = self._contents
+        if contents.edits:
+            self._send_instead(await contents.write_edits())
+        if contents.unread and isinstance(self.match, Match):
+            await contents.read_ahead(self.match, self.scope, self._hold)
+            self.edition += 1
+        contents.refuse_excess()
         return self._body
 
     def put_body(self, body: bytes) -> None:
         """Set the body that the rest of the chain sees, in place of what the client sent; it goes out unencoded."""
-        self.scope["headers"] = without(self.scope["headers"], frozenset({ENCODING}))
-        self._body = body
-        self._plain = self._document = None
-        self._replay = True
-        self._parsed = self._strict = False
+        self._send_instead(body)
+        self._says(Contents(body))
 
     async def json(self) -> dict[str, Any]:
         """Return the body as a JSON object that Ollama reads the same way; raises Refused (400, 413, 415) where not.
@@ -294,11 +290,7 @@ class Exchange:
         `proxy.jsontext.parse`.
         """
         await self.body()
-        if not self._strict or self._document is None:
-            self._document = jsontext.parse(self._text())
-            self._strict = True
-            self._parsed = False
-        return self._document
+        return await self._contents.checked_document()
 
     async def names(self) -> dict[str, str]:
         """Return every name of a model in this request by its place; raises Refused like `json` and `names_in`."""
@@ -306,33 +298,34 @@ class Exchange:
         if not isinstance(match, Match):
             return {}
         await self.body()
-        return names_in(match, await self.json() if match.route.body == "json" else None, self._text, self.scope)
+        if match.route.body == "json":
+            return names_in(match, await self.json(), b"", self.scope)
+        contents = self._look()
+        contents.refuse_flaw()
+        return dict(contents.names)
 
     def edit(self, patch: Mapping[str, Any]) -> None:
         """Merge `patch` into the JSON body that `json` returned; every other byte of it stays as it is.
 
-        See `proxy.jsontext.edit` for what a patch is.
+        See `proxy.json_edit.edit` for what a patch is. A long body is written when it is asked for.
         """
-        if not self._strict or self._document is None:
-            raise RuntimeError("only a body that was read by json can be edited")
-        document = jsontext.merged(self._document, patch)
-        self.put_body(jsontext.edit(self._text(), patch))
-        self._document = document
-        self._strict = True
+        contents = self._contents.edited(patch)
+        if not contents.edits:
+            self._send_instead(contents.text)
+        self._says(contents)
 
     @property
     def document(self) -> dict[str, Any] | None:
-        """The body as a JSON object where it has been read and is one; for hints only, `json` is what policies use."""
-        if not self._parsed:
-            self._parse()
-        return self._document
+        """The body as a JSON object where it has been read and is one; for hints only, `json` is what policies use.
+
+        None from the commit point on: see `part`.
+        """
+        return self._look().document
 
     @property
     def model(self) -> ModelName | None:
         """The model the request names, as far as it is known by now."""
-        if not self._parsed:
-            self._parse()
-        return self._model
+        return self._look().model
 
     @property
     def stream(self) -> bool:
@@ -340,8 +333,8 @@ class Exchange:
         route = self.route
         if route is None or route.stream is None:
             return False
-        wanted = self.document.get("stream") if self.document else None
-        return wanted if isinstance(wanted, bool) else route.stream
+        wanted = self._look().stream
+        return route.stream if wanted is None else wanted
 
     def _hold(self, more: int) -> None:
         if self._finishers is None:  # who looks back at a body must not hold memory that nobody gives back
@@ -353,26 +346,21 @@ class Exchange:
         if size > self._held:
             self._hold(size - self._held)
 
-    def _text(self) -> bytes:
-        """Return the body without its Content-Encoding."""
-        if self._plain is None:
-            body = self._body or b""
-            self._plain = decoded(body, self.scope, self.route, self._hold) if self.route else body
-        return self._plain
+    def _send_instead(self, body: bytes) -> None:
+        self.scope["headers"] = without(self.scope["headers"], frozenset({ENCODING}))
+        self._body = body
+        self._replay = True
 
-    def _parse(self) -> None:
-        """Find out what the body says without judging it."""
-        match = self.match
-        if not isinstance(match, Match) or (self._body is None and match.route.body != "none"):
-            return
-        try:
-            if self._document is None and match.route.body == "json":
-                self._document = jsontext.load(self._text())
-            names = names_in(match, self._document, self._text, self.scope)
-        except Refused:
-            names = {}
-        self._model = parse_model(next(iter(names.values()))) if names else None
-        self._parsed = True
+    def _says(self, contents: Contents) -> None:
+        self._contents = contents
+        self.edition += 1
+
+    def _look(self) -> Contents:
+        """Return what the body says, as far as it can be told at once: of one that takes long, `body` finds out."""
+        contents, match = self._contents, self.match
+        if not contents.known and isinstance(match, Match) and (self._body is not None or match.route.body == "none"):
+            contents.glance(match, self.scope)
+        return contents
 
     def __repr__(self) -> str:
         return (

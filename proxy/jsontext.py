@@ -5,22 +5,23 @@ last of two equal keys wins, ``null`` changes nothing, what follows the first va
 A policy that read such a body in any other way could be passed by it. `parse` therefore accepts only what leaves no
 choice, and everything it accepts is forwarded byte for byte.
 
-Speed comes from two facts. A text that orjson writes again byte for byte cannot hold a key twice, so most bodies need
-no second look. And images are megabytes of base64 in a single string, in which no policy has any interest: they are
+Speed comes from three facts. A text that orjson writes again byte for byte cannot hold a key twice, so most bodies need
+no second look. Any other has as many colons outside of its strings as keys, and more than the document where one stood
+twice. And images are megabytes of base64 in a single string, in which no policy has any interest: they are
 left out before anything is parsed (`proxy.blobs`).
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
-from proxy.blobs import origin, shorten
+from proxy.blobs import Cut, origin, shorten
 from proxy.errors import Refused
+from proxy.json_bounds import DEPTH, VALUES, check_counts, extent, outside_strings
+from proxy.json_edit import edit, merged
 
-VALUES: Final = 500_000
-"""Beyond so many, a body costs seconds and a hundred times its size in memory to read. Texts have commas too."""
+__all__ = ["CONTROL", "VALUES", "check", "edit", "fold", "load", "merged", "parse", "read"]
 
 CONTROL: Final = frozenset(
     {
@@ -49,6 +50,8 @@ CONTROL: Final = frozenset(
 
 _LONGEST_KEY: Final = 24
 """Characters of a member that no secret is as short as; of those that Ollama knows the longest has 21."""
+_QUICK: Final = 256 * 1024
+"""Bytes of a text up to which one way of looking at the whole of it takes no more than some milliseconds."""
 _OBJECTS: Final = ("options", "reasoning", "thinking", "output_config")
 """Members that are objects whose own members are control keys too."""
 
@@ -60,17 +63,10 @@ def parse(raw: bytes) -> dict[str, Any]:
     and ``…``.
 
     Raises:
-        Refused: 400. Not one JSON object in plain UTF-8; nested beyond 254 levels; half a million values and more; a
-            number beyond a double; a key that stands twice in its object; a control key in another spelling.
+        Refused: what `read` and `check` raise.
     """
-    text, document = _read(raw)
-    _check_spelling(document)
-    for name in _OBJECTS:
-        nested = document.get(name)
-        if nested.__class__ is dict:
-            _check_spelling(nested)
-    if not _is_canonical(document, text):
-        _check_duplicates(text)
+    text, document = read(raw)
+    check(text, document)
     return document
 
 
@@ -78,9 +74,53 @@ def load(raw: bytes) -> dict[str, Any]:
     """Return the JSON object in `raw`, shortened like `parse` does, but however it is spelled; for hints only.
 
     Raises:
-        Refused: 400. Not one JSON object.
+        Refused: what `read` raises.
     """
-    return _read(raw)[1]
+    return read(raw)[1]
+
+
+def read(raw: bytes, sent: int | None = None) -> tuple[bytes, dict[str, Any]]:
+    """Return the JSON text `raw` with its images shortened, and the object in it.
+
+    Args:
+        raw: the text.
+        sent: the bytes that were sent for it; as many as it has where left out.
+
+    Raises:
+        Refused: 400. Not one JSON object in plain UTF-8; a number beyond a double. 400 or 413: holds more than
+            `proxy.json_bounds` allows.
+    """
+    if not raw:
+        raise Refused(400, "missing request body")
+    text, cuts = shorten(raw)
+    check_counts(text, len(raw) if sent is None else sent)
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise _not_plain(error, text, cuts) from None
+    if document.__class__ is not dict:
+        raise Refused(400, "the request body must be a JSON object")
+    return text, document
+
+
+def check(text: bytes, document: dict[str, Any]) -> None:
+    """Refuse what `read` returned where Ollama might read it in another way.
+
+    Raises:
+        Refused: 400. Nested beyond 254 levels; a key that stands twice in its object; a control key in another
+            spelling.
+    """
+    _check_spelling(document)
+    for name in _OBJECTS:
+        nested = document.get(name)
+        if nested.__class__ is dict:
+            _check_spelling(nested)
+    if len(text) > _QUICK or not _is_canonical(document, text):
+        depth, keys = extent(document)
+        if depth > DEPTH:
+            raise _too_deep()
+        if keys < sum(piece.count(b":") for piece in outside_strings(text)):
+            raise _repeated(text)
 
 
 def fold(key: str) -> str:
@@ -88,77 +128,20 @@ def fold(key: str) -> str:
     return key.lower().replace("\u017f", "s")  # lower() knows the Kelvin sign; nothing else folds into ASCII
 
 
-def edit(raw: bytes, patch: Mapping[str, Any]) -> bytes:
-    """Return `raw`, which `parse` accepted, with `patch` merged in and every byte outside of it unchanged.
+def _not_plain(error: orjson.JSONDecodeError, text: bytes, cuts: list[Cut]) -> Refused:
+    """Return what is wrong with a text that orjson does not read, and where in the body.
 
-    Args:
-        raw: the JSON text of an object.
-        patch: a merge patch (RFC 7396) without deletions: an object goes into the object that is there, everything
-            else replaces what is there; what is not there becomes the first member. Its keys are ASCII.
+    Of a text that is not UTF-8 orjson does not say where; PowerShell 5 sends Latin-1.
     """
-    text, cuts = shorten(raw)
-    latin = text.decode("latin-1")  # one character per byte: positions in it are positions in `text`
-    whole = memoryview(raw)
-    out: list[bytes | memoryview] = []
-    done = 0
-    for start, end, replacement in sorted(_splices(latin, latin.index("{"), patch)):
-        out += (whole[done : origin(start, cuts)], replacement)
-        done = origin(end, cuts)
-    out.append(whole[done:])
-    return b"".join(out)
-
-
-def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `parse` would of the edited text, given what it returned of the text before."""
-    result = dict(document)
-    for key, value in patch.items():
-        there = result.get(key)
-        result[key] = merged(there, value) if isinstance(value, dict) and isinstance(there, dict) else value
-    return result
-
-
-class Span(NamedTuple):
-    """Where a member of an object stands in the text: from its key's opening quote to the end of its value."""
-
-    key: int
-    start: int
-    end: int
-
-
-def members(text: str, at: int) -> dict[str, Span]:
-    """Return the members of the object whose brace stands at `at` in the valid JSON `text`.
-
-    In a text that was read as Latin-1 so that positions count bytes, only the keys in ASCII are what they say.
-    """
-    found: dict[str, Span] = {}
-    position = _next(text, at + 1)
-    while text[position] != "}":
-        key_at = position
-        key, position = _SCANNER.raw_decode(text, position)
-        start = _next(text, _next(text, position) + 1)
-        end = _SCANNER.raw_decode(text, start)[1]
-        found[key] = Span(key_at, start, end)
-        position = _next(text, end)
-        if text[position] == ",":
-            position = _next(text, position + 1)
-    return found
-
-
-def _read(raw: bytes) -> tuple[bytes, dict[str, Any]]:
-    if not raw:
-        raise Refused(400, "missing request body")
-    text, cuts = shorten(raw)
-    if len(text) > 2 * VALUES and text.count(b",") > VALUES:
-        raise Refused(400, "the request body holds too many values")
     try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        before = error.doc[: error.pos].encode()  # it counts characters
-        where = f" at byte {origin(len(before), cuts)}"
-        raise Refused(400, f"the request body is not plain JSON: {error.msg.partition(': line')[0]}{where}") from None
-    if document.__class__ is not dict:
-        raise Refused(400, "the request body must be a JSON object")
-    return text, document
+        text.decode()
+    except UnicodeDecodeError as broken:
+        at = origin(broken.start, cuts)
+        return Refused(400, f"the request body is not UTF-8 at byte {at}; send the body as UTF-8")
+    before = error.doc[: error.pos].encode()  # it counts characters
+    where = f"{error.msg.partition(': line')[0]} at byte {origin(len(before), cuts)}"
+    hint = "; send the body as UTF-8" if b"\0" in text[:4] else ""  # it looks like UTF-16
+    return Refused(400, f"the request body is not plain JSON: {where}{hint}")
 
 
 def _check_spelling(document: dict[str, Any]) -> None:
@@ -171,12 +154,27 @@ def _is_canonical(document: dict[str, Any], text: bytes) -> bool:
     """Whether orjson writes `document` as `text`; then no key of it stood twice."""
     try:
         return orjson.dumps(document) == text
-    except orjson.JSONEncodeError:  # nested deeper than it writes, and than Python reads by recursion
-        raise Refused(400, "the request body is nested too deeply") from None
+    except orjson.JSONEncodeError:  # nested deeper than it writes
+        raise _too_deep() from None
 
 
-def _check_duplicates(text: bytes) -> None:
-    _DUPLICATES.decode(text.decode())
+def _too_deep() -> Refused:
+    return Refused(400, f"the request body is nested too deeply, beyond {DEPTH} levels")
+
+
+def _repeated(text: bytes) -> Refused:
+    """Return which key of `text` stands twice; of a long text only that one does, as finding it takes time."""
+    which = "a key"
+    if len(text) <= _QUICK:
+        try:
+            _DUPLICATES.decode(text.decode())
+        except _Twice as twice:
+            which = f'the key "{_shown(str(twice))}"'
+    return Refused(400, f"{which} stands twice in one object of the request body")
+
+
+class _Twice(Exception):
+    """A key, when it is found for the second time in its object."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
@@ -184,29 +182,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise Refused(400, f'the key "{_shown(key)}" stands twice in one object of the request body')
+                raise _Twice(key)
             seen.add(key)
-
-
-def _splices(text: str, at: int, patch: Mapping[str, Any]) -> Iterator[tuple[int, int, bytes]]:
-    """Yield what to put where to merge `patch` into the object at `at`: start, end, replacement."""
-    found = members(text, at)
-    new = {key: value for key, value in patch.items() if key not in found}
-    if new:
-        yield at + 1, at + 1, orjson.dumps(new)[1:-1] + (b"," if found else b"")
-    for key in patch.keys() & found.keys():
-        value, span = patch[key], found[key]
-        if isinstance(value, dict) and text[span.start] == "{":
-            yield from _splices(text, span.start, value)
-        else:
-            yield span.start, span.end, orjson.dumps(value)
-
-
-def _next(text: str, position: int) -> int:
-    """Skip white space."""
-    while text[position] in " \t\r\n":
-        position += 1
-    return position
 
 
 def _shown(key: str) -> str:
@@ -215,5 +192,4 @@ def _shown(key: str) -> str:
     return (key[:64] if whole else f"{key[:8]}…").encode("ascii", "backslashreplace").decode()
 
 
-_SCANNER: Final = json.JSONDecoder()
 _DUPLICATES: Final = json.JSONDecoder(object_pairs_hook=_unique)

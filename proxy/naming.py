@@ -1,6 +1,6 @@
 """Where a request names models. Whoever decides by model has to look at every one of these places."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,9 +10,7 @@ from proxy.multipart import fields
 from proxy.routes import Match
 
 
-def names_in(
-    match: Match, document: Mapping[str, Any] | None, plain: Callable[[], bytes], scope: Scope
-) -> dict[str, str]:
+def names_in(match: Match, document: Mapping[str, Any] | None, plain: bytes, scope: Scope) -> dict[str, str]:
     """Return the names of models in a request by the place where each stands, the one Ollama prefers first.
 
     Places are the members of a JSON body that the route lists (``model``, ``name``, ``from``, …), ``path``, and for
@@ -21,18 +19,17 @@ def names_in(
     Args:
         match: the route, and what of the path is its argument.
         document: the body where it is JSON.
-        plain: returns the body without its Content-Encoding, or raises Refused; asked for forms only.
+        plain: the body without its Content-Encoding; looked at for forms only.
         scope: its headers say how a form is written.
 
     Raises:
         Refused: 400. A name that is not text, a form that cannot be read safely, or one that names two models.
-            And what `plain` raises.
     """
     if document is not None:
         return {place: text for place in match.route.models if (text := _text(document, place))}
     if match.route.body == "multipart":
         query = [value for key, value in parse_qsl(match.target.partition(b"?")[2].decode()) if key == "model"]
-        form = [field.value for field in fields(plain(), scope) if field.name == "model"]
+        form = [field.value for field in fields(plain, scope) if field.name == "model"]
         if len(query) + len(form) > 1:
             raise Refused(400, "the request names its model twice")
         places = {"query": query, "form": form}

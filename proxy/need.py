@@ -37,18 +37,18 @@ NOTHING: Final = Need()
 
 
 class _Noted(NamedTuple):
-    """What was found out, and from what."""
+    """What was found out, and from which edition of what the request says."""
 
-    model: ModelName | None
-    document: dict[str, Any] | None
+    edition: int
     need: Need
 
 
 def need_of(exchange: Exchange) -> Need:
     """Return what `exchange` needs, as its route and its body say by now."""
-    model, document, noted = exchange.model, exchange.document, exchange.need
-    if not isinstance(noted, _Noted) or noted.model is not model or noted.document is not document:
-        noted = exchange.need = _Noted(model, document, _need(exchange, model, document))
+    noted = exchange.need
+    if not isinstance(noted, _Noted) or noted.edition != exchange.edition:
+        need = _need(exchange, exchange.model, exchange.document)
+        noted = exchange.need = _Noted(exchange.edition, need)
     return noted.need
 
 

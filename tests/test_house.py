@@ -18,9 +18,9 @@ PACKAGES = ("proxy", "middleware", "config")
 KERNEL = frozenset(
     f"proxy.{name}"
     for name in (
-        "asgi", "unit_hints", "units", "errors", "routes", "models", "blobs", "jsontext", "multipart", "content",
-        "naming", "body", "exchange", "quotas", "services", "dialects", "lines", "explain", "genai",
-        "address", "hosts", "cross_origin", "attempts", "caller", "file_stamp",
+        "asgi", "unit_hints", "units", "errors", "routes", "models", "blobs", "json_bounds", "json_edit", "jsontext",
+        "multipart", "off_loop", "content", "naming", "body", "body_contents", "attempts", "exchange", "quotas",
+        "services", "dialects", "lines", "explain", "genai", "address", "hosts", "cross_origin", "caller", "file_stamp",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"

@@ -1,12 +1,13 @@
 """proxy/content.py."""
 
+import asyncio
 import random
 
 import pytest
 import zstandard
 
 from proxy.body import BodyBudget
-from proxy.content import decoded
+from proxy.content import LONGEST, RATIO, SPARE, decoded
 from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.routes import Match
@@ -17,20 +18,20 @@ ZSTD = zstandard.compress(JSON)
 FIVE = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings"]
 
 
-def decode(body: bytes, *encodings: str, path: str = FIVE[0], budget: BodyBudget | None = None) -> bytes:
+async def decode(body: bytes, *encodings: str, path: str = FIVE[0], budget: BodyBudget | None = None) -> bytes:
     exchange = make_exchange(path=path, headers=[("Content-Encoding", encoding) for encoding in encodings])
     assert isinstance(exchange.match, Match)
-    return decoded(body, exchange.scope, exchange.match.route, (budget or BodyBudget()).hold)
+    return await decoded(body, exchange.scope, exchange.match.route, (budget or BodyBudget()).hold)
 
 
 @pytest.mark.parametrize("encodings", [(), ("identity",), ("",)])
-def test_what_is_not_encoded_stays_the_same_object(encodings: tuple[str, ...]) -> None:
-    assert decode(JSON, *encodings) is JSON
+async def test_what_is_not_encoded_stays_the_same_object(encodings: tuple[str, ...]) -> None:
+    assert await decode(JSON, *encodings) is JSON
 
 
 @pytest.mark.parametrize("path", FIVE)
-def test_zstd_is_undone_where_ollama_undoes_it(path: str) -> None:
-    assert decode(ZSTD, "zstd", path=path) == JSON
+async def test_zstd_is_undone_where_ollama_undoes_it(path: str) -> None:
+    assert await decode(ZSTD, "zstd", path=path) == JSON
 
 
 @pytest.mark.parametrize(
@@ -48,29 +49,29 @@ def test_zstd_is_undone_where_ollama_undoes_it(path: str) -> None:
         (FIVE[0], ("x",)),
     ],
 )
-def test_every_other_encoding_is_refused(path: str, encodings: tuple[str, ...]) -> None:
+async def test_every_other_encoding_is_refused(path: str, encodings: tuple[str, ...]) -> None:
     with pytest.raises(Refused) as caught:
-        decode(ZSTD, *encodings, path=path)
+        await decode(ZSTD, *encodings, path=path)
     assert caught.value.status == 415
 
 
 @pytest.mark.parametrize("body", [JSON, ZSTD + b"no frame", b"\x28\xb5\x2f\xfd\xff" + ZSTD])
-def test_broken_zstd(body: bytes) -> None:
+async def test_broken_zstd(body: bytes) -> None:
     with pytest.raises(Refused) as caught:
-        decode(body, "zstd")
+        await decode(body, "zstd")
     assert caught.value.status == 400
 
 
 @pytest.mark.parametrize("length", range(len(ZSTD)))
-def test_a_cut_frame_gives_no_more_than_its_beginning(length: int) -> None:
-    assert JSON.startswith(decode(ZSTD[:length], "zstd"))
+async def test_a_cut_frame_gives_no_more_than_its_beginning(length: int) -> None:
+    assert JSON.startswith(await decode(ZSTD[:length], "zstd"))
 
 
-def test_frames_follow_one_another() -> None:
-    assert decode(zstandard.compress(JSON[:5]) + zstandard.compress(JSON[5:]), "zstd") == JSON
+async def test_frames_follow_one_another() -> None:
+    assert await decode(zstandard.compress(JSON[:5]) + zstandard.compress(JSON[5:]), "zstd") == JSON
 
 
-def test_a_bomb_is_stopped_at_the_bound() -> None:
+async def test_a_bomb_is_stopped_at_the_bound() -> None:
     compressor = zstandard.ZstdCompressor(level=19).compressobj()
     bomb = b"".join([*(compressor.compress(bytes(2**20)) for _ in range(512)), compressor.flush()])
     assert len(bomb) < 100_000
@@ -84,17 +85,17 @@ def test_a_bomb_is_stopped_at_the_bound() -> None:
     exchange = make_exchange(path=FIVE[0], headers=[("content-encoding", "zstd")])
     assert isinstance(exchange.match, Match)
     with pytest.raises(Refused) as caught:
-        decoded(bomb, exchange.scope, exchange.match.route, hold)
+        await decoded(bomb, exchange.scope, exchange.match.route, hold)
     assert caught.value.status == 413
     assert budget.held <= budget.each
 
 
-def test_a_window_beyond_ollamas_is_refused() -> None:
+async def test_a_window_beyond_ollamas_is_refused() -> None:
     parameters = zstandard.ZstdCompressionParameters(window_log=25, enable_ldm=True)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     wide = compressor.compress(random.Random(1).randbytes(2**20)) + compressor.flush()
     with pytest.raises(Refused) as caught:
-        decode(wide, "zstd")
+        await decode(wide, "zstd")
     assert caught.value.status == 400
 
 
@@ -116,3 +117,67 @@ async def test_looking_back_at_a_bomb_holds_nothing() -> None:
     exchange.finishers()
     assert exchange.model is None  # what a log line asks
     assert budget.held == 0
+
+
+def zstd_of(size: int, *, level: int = 19) -> bytes:
+    """Return a body of `size` bytes, packed as small as it gets."""
+    return zstandard.ZstdCompressor(level=level).compress(b"x" * size)
+
+
+async def test_a_body_is_unpacked_as_far_as_ollama_does() -> None:
+    words = random.Random(1).choices([b"the ", b"sky ", b"is ", b"blue ", b"why "], k=LONGEST // 4)
+    text = b"".join(words)[:LONGEST]
+    assert await decode(zstandard.compress(text), "zstd") == text
+    with pytest.raises(Refused, match="no more than 20 MiB") as caught:
+        await decode(zstandard.compress(text) + zstandard.compress(b"!"), "zstd")
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("size", [1000, SPARE, SPARE + 100])
+async def test_what_was_sent_small_is_unpacked_to_a_mebibyte(size: int) -> None:
+    assert await decode(zstd_of(size), "zstd") == b"x" * size
+
+
+@pytest.mark.parametrize("size", [2 * SPARE, LONGEST, 2 * LONGEST])
+async def test_what_was_sent_small_is_unpacked_to_no_more(size: int) -> None:
+    held: list[int] = []
+    exchange = make_exchange(path=FIVE[0], headers=[("content-encoding", "zstd")])
+    assert isinstance(exchange.match, Match)
+    with pytest.raises(Refused, match=f"more than {RATIO} to 1") as caught:
+        await decoded(bomb := zstd_of(size), exchange.scope, exchange.match.route, held.append)
+    assert caught.value.status == 413
+    assert sum(held) <= SPARE + RATIO * len(bomb)
+
+
+async def test_a_conversation_compresses_less_than_a_bomb() -> None:
+    turns = b",".join(b'{"role":"user","content":"turn %d"}' % number for number in range(5000))
+    assert await decode(zstandard.compress(turns, 3), "zstd") == turns
+    assert await decode(zstandard.compress(b'{"role":"user","content":"hello"},' * 30_000), "zstd")
+
+
+async def test_a_long_body_is_unpacked_off_the_loop() -> None:
+    body = random.Random(1).randbytes(4 * 2**20)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(tick())
+    assert await decode(zstandard.compress(body), "zstd") == body
+    ticking.cancel()
+    assert ticks > 4  # at least one for each piece
+
+
+async def test_whoever_leaves_takes_nothing_from_the_thread() -> None:
+    packed = zstandard.compress(random.Random(1).randbytes(8 * 2**20))
+    for _ in range(20):
+        reading = asyncio.create_task(decode(packed, "zstd"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert len(await decode(packed, "zstd")) == 8 * 2**20

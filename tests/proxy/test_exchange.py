@@ -1,7 +1,10 @@
 """proxy/exchange.py."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
+import orjson
 import pytest
 import zstandard
 
@@ -288,3 +291,114 @@ def test_it_says_where_it_stands() -> None:
     exchange.identity, exchange.backend = "alice", "gpu-1"
     assert repr(exchange) == ("<Exchange test POST /api/chat by alice at gpu-1 status=None chunks=0 outcome=None>")
     assert exchange.scope[KEY] is exchange
+
+
+# A long body
+
+LONG = b'{ "model" : "llama3.2", "stream":false, "prompt":"' + b"words " * 20_000 + b'"}'
+
+
+async def test_of_a_long_body_hints_are_there_once_it_has_been_read() -> None:
+    exchange = make_exchange(path="/api/generate", body=LONG)
+    assert (exchange.document, exchange.model) == (None, None)
+    assert await exchange.body() == LONG
+    assert exchange.document == await exchange.json() == orjson.loads(LONG)
+    assert (exchange.model, exchange.stream) == (parse_model("llama3.2"), False)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+async def test_the_loop_goes_on_while_a_long_body_is_read(encoded: bool) -> None:
+    body = b'{"model":"a","x":[' + b",".join([b'{"a": 1}'] * 40_000) + b"]}"
+    headers = [("content-encoding", "zstd")] if encoded else []
+    packed = body if not encoded else zstandard.compress(body)
+    exchange = make_exchange(path="/v1/chat/completions", body=packed, headers=headers)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(tick())
+    with suppress(Refused):
+        await exchange.json()
+    ticking.cancel()
+    assert ticks > 2  # read on the loop it would have been one
+
+
+async def test_a_long_body_is_edited_when_it_is_asked_for() -> None:
+    exchange = make_exchange(path="/api/generate", body=LONG)
+    await exchange.json()
+    exchange.edit({"model": "b"})
+    exchange.edit({"keep_alive": 1})
+    assert exchange.model == parse_model("b")
+    edited = b'{"keep_alive":1,' + LONG[1:].replace(b'"llama3.2"', b'"b"')
+    assert (await exchange.receive())["body"] == edited
+    assert await exchange.body() == edited
+    assert await exchange.json() == orjson.loads(edited)
+    exchange.put_body(CHAT)
+    assert await exchange.body() == CHAT
+    assert exchange.model == parse_model("llama3.2")
+
+
+async def test_a_long_body_that_was_put_is_read_when_it_is_asked_for() -> None:
+    exchange = make_exchange(path="/api/generate", body=CHAT)
+    await exchange.body()
+    exchange.put_body(LONG)
+    assert exchange.document is None
+    await exchange.body()
+    assert exchange.document == orjson.loads(LONG)
+
+
+async def test_every_change_makes_another_edition() -> None:
+    exchange = make_exchange(path="/api/generate", body=LONG)
+    editions = [exchange.edition]
+    for change in (exchange.body, exchange.json, exchange.names):
+        await change()
+        editions.append(exchange.edition)
+    assert editions[0] < editions[1] == editions[2] == editions[3]
+    exchange.edit({"model": "b"})
+    exchange.put_body(CHAT)
+    assert exchange.edition > editions[-1] + 1
+
+
+# Letting go
+
+
+async def test_whoever_needs_the_body_later_looks_before_it_goes() -> None:
+    exchange = make_exchange(body=CHAT)
+    seen: list[object] = []
+    exchange.before_parting(lambda exchange: seen.append(exchange.document))
+    await exchange.body()
+    exchange.part()
+    exchange.part()
+    exchange.finishers()
+    assert seen == [orjson.loads(CHAT)]
+    assert exchange.document is None
+    assert (exchange.model, exchange.stream) == (parse_model("llama3.2"), True)
+
+
+async def test_without_an_answer_there_is_a_look_at_the_end() -> None:
+    exchange = make_exchange(body=CHAT)
+    seen: list[object] = []
+    exchange.before_parting(lambda exchange: seen.append(exchange.document))
+    await exchange.body()
+    exchange.finishers()
+    assert seen == [orjson.loads(CHAT)]
+
+
+async def test_real_bodies_are_far_from_the_bounds() -> None:
+    properties = {f"p{number}": {"type": "string", "description": "what it is"} for number in range(20)}
+    function = {"name": "search", "parameters": {"type": "object", "properties": properties}}
+    turns = [{"role": "user", "content": f"turn {number}: why is the sky blue?"} for number in range(10_000)]
+    documents: list[dict[str, Any]] = [
+        {"model": "a", "messages": turns, "tools": [{"type": "function", "function": function}] * 128},
+        {"model": "a", "context": list(range(256_000))},
+        {"model": "a", "input": [f"passage {number} of some words " * 20 for number in range(10_000)]},
+    ]
+    for document in documents:
+        body = orjson.dumps(document)
+        assert await make_exchange(path="/v1/responses", body=body).json() == document
+        packed, headers = zstandard.compress(body), [("content-encoding", "zstd")]
+        assert await make_exchange(path="/v1/responses", body=packed, headers=headers).json() == document

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 
 from proxy import jsontext
 from proxy.errors import Refused
-from proxy.jsontext import VALUES, edit, load, members, merged, parse
+from proxy.json_bounds import CONTAINERS
+from proxy.json_bounds import KEYS as MOST_KEYS
+from proxy.jsontext import VALUES, edit, load, merged, parse
 from proxy.simulator import gojson
+from tests.support.cost import assert_flat
 
 IMAGE = b64encode(bytes(range(256)) * 1024)
 
@@ -33,7 +37,10 @@ def refusal(raw: bytes) -> str:
         ('{"model":"x"}'.encode("utf-16"), "UTF-8"),
         ('{"model":"x"}'.encode("utf-16-le"), "not plain JSON"),
         ('{"model":"x"}'.encode("utf-32"), "UTF-8"),
-        (b'{"model":"\xff"}', "UTF-8"),
+        (b'{"model":"\xff"}', "is not UTF-8 at byte 10; send the body as UTF-8"),
+        ('{"prompt":"Grüße"}'.encode("latin-1"), "is not UTF-8 at byte 13; send the body as UTF-8"),  # PowerShell 5
+        ('{"model":"x"}'.encode("utf-16-le"), "at byte 1; send the body as UTF-8"),
+        (b'{"a":"' + IMAGE + b'","b":"\xe4"}', f"is not UTF-8 at byte {6 + len(IMAGE) + 7}; send"),
         (b'{"model":"\xed\xa0\x80"}', "UTF-8"),
         (b'{"model":"\\ud800"}', "not plain JSON"),
         (b'{"model":"a\x00b"}', "control character"),
@@ -96,6 +103,10 @@ def test_says_where(raw: bytes, position: int) -> None:
         b'{"n":1' + b"0" * 400 + b"}",
         b'{"model":"x","n":[' + b"1," * (VALUES + 1) + b"1]}",
         b"{" + b",".join(b'"a":1' for _ in range(VALUES + 2)) + b"}",
+        b'{"model":"x","n":[' + b"[]," * CONTAINERS + b"1]}",
+        b'{"model":"x","n":[' + b"{}," * CONTAINERS + b"1]}",
+        b'{"model":"x","n":[' + b'{"a":[],"b":{}},' * CONTAINERS + b"1]}",
+        b"{" + b",".join(b'"%d":1' % number for number in range(MOST_KEYS + 1)) + b"}",
     ],
 )
 def test_evil_shapes_are_refused(raw: bytes) -> None:
@@ -222,7 +233,36 @@ def test_edits(raw: bytes, patch: dict[str, Any], expected: bytes) -> None:
     assert edit(raw, patch) == expected
 
 
-def test_members_are_where_they_stand() -> None:
-    text = '{ "a" : [1, {"b":2}], "c\\u0064":"}"}'
-    found = {key: (text[span.key : span.start], text[span.start : span.end]) for key, span in members(text, 0).items()}
-    assert found == {"a": ('"a" : ', '[1, {"b":2}]'), "cd": ('"c\\u0064":', '"}"')}
+@given(st.lists(st.tuples(KEYS, JSON), max_size=6), st.booleans())
+def test_keys_that_stand_twice_are_found_in_texts_of_any_length(pairs: list[tuple[str, Any]], long: bool) -> None:
+    raw = ("{" + ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in pairs) + "}").encode()
+    twice = len(dict(pairs)) < len(pairs)
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(jsontext, "_QUICK", 0 if long else 2**20)
+        if twice:
+            assert "stands twice" in refusal(raw)
+        else:
+            assert parse(raw) == json.loads(raw)
+
+
+SHAPES: dict[str, Callable[[int], bytes]] = {
+    "lists": lambda size: b'{"a":[' + b",".join([b"[]"] * (size // 3)) + b"]}",
+    "keys": lambda size: b"{" + b", ".join(b'"%05d":1' % number for number in range(size // 11)) + b"}",
+    "one key": lambda size: b"{" + b", ".join([b'"a":1'] * (size // 7)) + b"}",
+    "objects": lambda size: b'{"a": [' + b",".join([b'{"a":1}'] * (size // 8)) + b"]}",
+    "numbers": lambda size: b'{"a": [' + b",".join([b"1e5"] * (size // 4)) + b"]}",
+    "words": lambda size: b'{"a": "' + b"word " * (size // 5) + b'"}',
+    "escapes": lambda size: b'{"a": "' + b"\\n" * (size // 2) + b'"}',
+    "white space": lambda size: b'{"a":1' + b" " * size + b"}",
+    "brackets": lambda size: b"[" * size,
+    "quotes": lambda size: b'{"a":[' + b",".join([b'""'] * (size // 3)) + b"]}",
+    "strides": lambda size: b'{"a":[' + b",".join([b'"' + b"A" * 65_530 + b'"', b'" x"'] * (size // 65_540)) + b"]}",
+    "images": lambda size: b'{"a":[' + b",".join([b'"' + b"A" * 65_600 + b'"'] * (size // 65_600)) + b"]}",
+    "no end": lambda size: b'{"a":[' + b",".join([b"1"] * (size // 2)) + b"x]}",
+    "latin-1": lambda size: b'{"a":"' + b"\xe4 " * (size // 2) + b'"}',
+}
+
+
+@pytest.mark.parametrize("make", SHAPES.values(), ids=SHAPES)
+def test_a_byte_costs_the_same_in_a_longer_body(make: Callable[[int], bytes]) -> None:
+    assert_flat(parse, make, 64 * 1024)

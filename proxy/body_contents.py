@@ -1,0 +1,172 @@
+"""What a request's body says: its document, the models it names, and why a policy may not depend on it.
+
+A short body is read where somebody asks; one that takes longer is read ahead, off the event loop, as soon as it is
+there. Either way it is parsed once.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from proxy import jsontext
+from proxy.asgi import Scope
+from proxy.content import decoded
+from proxy.errors import Refused, let_go
+from proxy.json_bounds import TOO_MUCH
+from proxy.models import ModelName
+from proxy.models import parse as parse_model
+from proxy.naming import names_in
+from proxy.off_loop import off_loop
+from proxy.routes import Match
+
+LARGE: Final = 64 * 1024
+"""Bytes from which on a body is not read on the event loop: up to there it takes a few milliseconds at worst."""
+
+
+class Contents:
+    """What one body says.
+
+    Args:
+        body: as it was sent, or as a plugin wrote it.
+        encoded: it has a Content-Encoding, which is undone when it is read ahead.
+
+    Attributes:
+        ahead: it has to be read by `read_ahead`; until then nothing is known of it.
+        known: it has been read.
+        checked: its document is one that a policy may depend on.
+        document: the JSON object in it, None where there is none.
+        names: the models it names, by their places; empty where that cannot be told.
+        model: the one that Ollama prefers.
+        stream: its member of that name, None where it is not there or neither true nor false.
+        edits: patches that are in the document already, but not in the body.
+    """
+
+    __slots__ = ("_flaw", "_plain", "_sent", "ahead", "checked", "document", "edits", "known", "model", "names",
+                 "stream")  # fmt: skip
+
+    def __init__(self, body: bytes = b"", *, encoded: bool = False) -> None:
+        self._plain = body
+        self._sent = len(body)
+        self._flaw: Refused | None = None
+        self.ahead = encoded or len(body) >= LARGE
+        self.known = self.checked = False
+        self.document: dict[str, Any] | None = None
+        self.names: dict[str, str] = {}
+        self.model: ModelName | None = None
+        self.stream: bool | None = None
+        self.edits: list[Mapping[str, Any]] = []
+
+    @property
+    def unread(self) -> bool:
+        """Whether `read_ahead` has yet to find out what it says."""
+        return self.ahead and not self.known and self.document is None
+
+    def glance(self, match: Match, scope: Scope) -> None:
+        """Find out what a short body says, without asking whether it could be read in another way."""
+        if self.unread:
+            return
+        try:
+            if self.document is None and match.route.body == "json":
+                self.document = jsontext.read(self._plain, self._sent)[1]
+            self.names = names_in(match, self.document, self._plain, scope)
+        except Refused as refused:
+            self.names = {}
+            if self.document is None:  # a JSON body whose model is no text is one all the same
+                self._found(refused)
+        self._note()
+
+    async def read_ahead(self, match: Match, scope: Scope, hold: Callable[[int], None]) -> None:
+        """Find out what a long or an encoded body says, and whether a policy may depend on it.
+
+        Args:
+            match: its route.
+            scope: its headers say how it is encoded, and how a form is written.
+            hold: see `proxy.content.decoded`.
+        """
+        try:
+            self._plain = await decoded(self._plain, scope, match.route, hold)
+        except Refused as refused:
+            self._found(refused)
+        else:
+            if len(self._plain) < LARGE:
+                self._judge(match, scope)
+            else:
+                await off_loop(self._judge, match, scope)
+        self._note()
+
+    def _judge(self, match: Match, scope: Scope) -> None:
+        try:
+            if match.route.body == "json":
+                text, self.document = jsontext.read(self._plain, self._sent)
+                jsontext.check(text, self.document)
+                self.checked = True
+        except Refused as refused:
+            self._found(refused)
+        if self.document is not None or match.route.body != "json":
+            try:
+                self.names = names_in(match, self.document, self._plain, scope)
+            except Refused as refused:
+                if self.document is None:
+                    self._found(refused)
+
+    def _found(self, flaw: Refused) -> None:
+        let_go(flaw)  # it would keep the frames it passed through, and they us
+        self._flaw = flaw
+
+    def _note(self) -> None:
+        wanted = self.document.get("stream") if self.document is not None else None
+        self.stream = wanted if isinstance(wanted, bool) else None
+        self.model = parse_model(next(iter(self.names.values()))) if self.names else None
+        self.known = True
+
+    async def checked_document(self) -> dict[str, Any]:
+        """Return the document if Ollama reads it the same way; raises Refused where not, or where there is none."""
+        if not self.checked or self.document is None:
+            self.refuse_flaw()
+            if self.ahead:
+                self.document = await off_loop(jsontext.parse, self._plain)
+            else:
+                self.document = jsontext.load(self._plain) if self.document is None else self.document
+                jsontext.check(self._plain, self.document)
+            self.checked = True
+        return self.document
+
+    def refuse_excess(self) -> None:
+        """Raise where the body holds too much: nobody knows its model, so it could go past every slot and limit."""
+        if self._flaw is not None and self._flaw.code == TOO_MUCH:
+            self.refuse_flaw()
+
+    def refuse_flaw(self) -> None:
+        """Raise what is wrong with the body: each time an error of its own, which leads to nothing else."""
+        if (flaw := self._flaw) is not None:
+            raise Refused(flaw.status, flaw.message, code=flaw.code, headers=flaw.headers)
+
+    def edited(self, patch: Mapping[str, Any]) -> "Contents":
+        """Return what the body says with `patch` merged into it; see `proxy.json_edit.edit`."""
+        if not self.checked or self.document is None:
+            raise RuntimeError("only a body that was read by json can be edited")
+        document = jsontext.merged(self.document, patch)
+        if len(self._plain) >= LARGE:
+            after = Contents(self._plain)
+            after.edits = [*self.edits, patch]
+        else:
+            after = Contents(jsontext.edit(self._plain, patch))
+        after.document, after.checked = document, True
+        return after
+
+    async def write_edits(self) -> bytes:
+        """Return the body with its edits, and let it be what was read."""
+        body = self._plain
+        for patch in self.edits:
+            body = await off_loop(jsontext.edit, body, patch)
+        self._plain, self._sent, self.edits = body, len(body), []
+        return body
+
+    @property
+    def text(self) -> bytes:
+        """The body without its Content-Encoding."""
+        return self._plain
+
+    def part(self) -> None:
+        """Let go of body and document; what they asked for stays known."""
+        self._plain, self.document, self.edits = b"", None, []
+        self.known, self.checked = True, False
