@@ -74,7 +74,7 @@ def sent(token: str, address: str) -> dict[str, str]:
 @asynccontextmanager
 async def guarded(**options: Any) -> AsyncIterator[World]:
     async with Ollama() as sim, provider() as idp:
-        introspection = {"url": f"{idp.url}/introspect", "client_id": "proxy", "client_secret": "s"}
+        introspection = {"url": f"{idp.url}/introspect", "client_id": "proxy", "client_secret": "s", "timeout": "30s"}
         auth = {"introspection": introspection, **options}
         chain = ["metrics", {"auth": auth}]
         async with running(sim.url, middleware=chain, trusted_proxies=["127.0.0.1"], log={"level": "info"}) as proxy:
