@@ -153,10 +153,19 @@ def _read_json(text: bytes) -> Ending:
 
 
 def _sse_data(text: bytes) -> Iterator[bytes]:
-    for event in text.replace(b"\r\n", b"\n").rsplit(b"\n\n", EVENTS)[-EVENTS:]:
-        lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
-        if lines:
-            yield b"\n".join(lines)
+    """Yield the data of the last `EVENTS` events, also of one that was cut off before its blank line.
+
+    A line ends with LF, CRLF or CR (HTML standard, section 9.2.6).
+    """
+    events: deque[bytes] = deque(maxlen=EVENTS)
+    data: list[bytes] = []
+    for line in (*text.splitlines(), b""):
+        if line.startswith(b"data:"):
+            data.append(line[5:].strip())
+        elif not line and data:
+            events.append(b"\n".join(data))
+            data.clear()
+    yield from events
 
 
 def _ollama_usage(record: dict[str, Any]) -> Usage | None:

@@ -66,6 +66,8 @@ def test_layout(content_type: bytes | None, layout: Format) -> None:
         ("sse", [event({"choices": [{"finish_reason": "stop"}]}), DONE], Ending(True, True, Usage(done_reason="stop"))),
         ("sse", [OPENAI_USAGE], Ending(False, True, Usage(7, 3))),
         ("sse", [b"data: [DONE]\n"], Ending(True, False, None)),
+        ("sse", [b'data: {"a":1}\r\rdata: [DONE]\r\r'], Ending(True, False, None)),
+        ("sse", [b'data: {"a":1}\r\n\rdata: [DONE]\n\r\n'], Ending(True, False, None)),
         ("sse", [event({"error": {"message": "boom"}})], Ending(True, True, None, "boom")),
         (
             "sse",
