@@ -5,6 +5,7 @@ time stamps, ``12:30:00`` and ``010``. What makes a policy file read differently
 keys, tags, merge keys, several documents.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final, cast
 
@@ -29,6 +30,9 @@ MAX_BYTES: Final = 2**20
 MAX_DEPTH: Final = 40
 MAX_NODES: Final = 50_000
 """Values after every alias is replaced by what it stands for."""
+
+_LINE_END: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+"""What PyYAML counts as one, for the places that it does not tell."""
 
 
 def parse(source: bytes, file: str) -> tuple[Node | None, list[Problem]]:
@@ -57,7 +61,8 @@ def _decode(source: bytes) -> str:
 
 
 def _position(before: str) -> tuple[int, int]:
-    return before.count("\n") + 1, len(before) - before.rfind("\n")
+    lines = _LINE_END.split(before)
+    return len(lines), len(lines[-1]) + 1
 
 
 class _Composer:

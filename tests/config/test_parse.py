@@ -96,6 +96,8 @@ def test_every_value_knows_where_it_stands() -> None:
         (b"a: 1\n---\nb: 2\n", ["p.yaml:2:1: a second document begins here (a policy file is one document)"]),
         ("ä: 1\nb: \xe9".encode("latin-1"), ["p.yaml:1:1: the file is not UTF-8 (save it as UTF-8)"]),
         (b"a: 1\nb: \xff", ["p.yaml:2:4: the file is not UTF-8 (save it as UTF-8)"]),
+        (b"a: 1\r\nb: 2\rc: \xff", ["p.yaml:3:4: the file is not UTF-8 (save it as UTF-8)"]),
+        ("a: '\x85\u2028x\x07'".encode(), ["p.yaml:3:2: character U+0007 is not allowed"]),
         ("a: 1".encode("utf-16"), ["p.yaml: the file is UTF-16 (save it as UTF-8)"]),
         (b"a: 1\nb: \x07", ["p.yaml:2:4: character U+0007 is not allowed"]),
         (b'a: "\\ud800"', ["p.yaml:1:4: a: half of a surrogate pair is no character"]),
