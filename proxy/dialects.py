@@ -10,10 +10,13 @@ nested: both take that, and ECS wants it so for ``log.level``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeGuard
 
 OWN: Final = "ollama_proxy."
 """What stands before names that a dialect does not know."""
+
+_EVER: Final = 1e15
+"""Milliseconds beyond which nothing takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,16 @@ class Dialect:
 
 
 def _nanoseconds(milliseconds: object) -> object:
-    return round(milliseconds * 1_000_000) if isinstance(milliseconds, int | float) else milliseconds
+    return round(milliseconds * 1_000_000) if _is_time(milliseconds) else milliseconds
 
 
 def _seconds(milliseconds: object) -> object:
-    return milliseconds / 1000 if isinstance(milliseconds, int | float) else milliseconds
+    return milliseconds / 1000 if _is_time(milliseconds) else milliseconds
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    """Whether one can reckon with it; a log call must not fail because of what is logged."""
+    return isinstance(value, int | float) and abs(value) < _EVER
 
 
 _GENAI: Final = {

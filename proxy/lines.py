@@ -81,9 +81,9 @@ def console_line(event: Mapping[str, object]) -> bytes:
     A traceback follows on lines of its own, indented, each as safe as the first.
     """
     time, level, name = event.get("time"), event.get("level"), event.get("event")
-    parts = [_safe_text(str(time)[11:23]), _safe_text(str(level)).ljust(8), _word(name)]
+    parts = [_safe_text(_text(time)[11:23]), _safe_text(_text(level)).ljust(8), _word(name)]
     parts += [
-        f"{_safe_text(str(key))}={_word(value)}"
+        f"{_safe_text(_text(key))}={_word(value)}"
         for key, value in event.items()
         if value is not None and key not in ("time", "level", "event", "schema", "exception")
     ]

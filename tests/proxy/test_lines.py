@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.lines import MAX_LINE, clip, console_line, json_line, make_logger, stamp
+from proxy.lines import FORMATS, MAX_LINE, FormatName, clip, console_line, json_line, make_logger, stamp
 from tests.support.logs import Lines
 
 SCALARS = st.one_of(
@@ -110,6 +110,22 @@ def test_a_line_too_long_in_every_field_keeps_its_head() -> None:
 def test_console_line() -> None:
     event = {"time": stamp(1.5), "level": "info", "event": "request", "model": "llama3:8b", "who": "a b", "none": None}
     assert console_line(event) == b'00:00:01.500 info     request model=llama3:8b who="a b"'
+
+
+def test_a_console_line_is_one_line_whatever_stands_in_its_names_and_head() -> None:
+    deep: Any = []
+    for _ in range(2000):
+        deep = [deep]
+    for head in ("\x1b[2J" * 9, deep, 2**70):
+        line = console_line({"time": head, "level": head, "event": head, "a\u2028b\n": 1})
+        assert is_one_line(line)
+        assert b'"a\\u2028b\\n"=1' in line
+
+
+@pytest.mark.parametrize("format", ["ecs", "otel"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400, "x", None, True])
+def test_no_time_makes_a_line_of_another_dialect_fail(format: FormatName, value: object) -> None:
+    assert isinstance(json.loads(FORMATS[format]({"event": "x", "total_ms": value, "ttft_ms": value})), dict)
 
 
 def test_console_shows_a_traceback_on_safe_lines_of_its_own() -> None:
