@@ -8,6 +8,7 @@ Writing: ``<``, ``>``, ``&``, U+2028 and U+2029 are escaped, everything else bey
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -50,7 +51,8 @@ def parse(body: bytes) -> object:
     Raises:
         BadJSON: no value, or not JSON.
     """
-    text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
+    # A surrogate for each broken byte, and in the end U+FFFD for each surrogate.
+    text = body.decode("utf-8", "surrogateescape").lstrip(" \t\r\n")
     if not text:
         raise NoJSON("EOF")
     try:
@@ -101,12 +103,17 @@ def fill(struct: dict[str, Any], pairs: Pairs, shape: Shape) -> dict[str, Any]:
         elif plain_kind == LIST:
             struct[name] = [*value]
         else:
-            struct[name] = plain(value) if plain_kind == ANY else value
+            struct[name] = plain(value) if plain_kind in (ANY, FLOAT) else value
     return struct
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as dicts and lists: what Go puts into an ``interface {}``, where keys keep their case."""
+    """Return `value` as dicts and lists: what Go puts into an ``interface {}``, where keys keep their case.
+
+    Raises BadJSON for a number beyond a double.
+    """
+    if isinstance(value, float) and math.isinf(value):
+        raise BadJSON("json: cannot unmarshal number into Go value of type float64")
     if isinstance(value, list):
         return {key: plain(item) for key, item in value}
     if isinstance(value, tuple):

@@ -47,6 +47,7 @@ ZERO: dict[str, Any] = gojson.zero(SHAPE)
         (b'{"top_p":1}', {"top_p": 1}),
         (b'{"limit":5}', {"limit": 5}),
         (b'{"model":"\xff\xfe"}', {"model": "\ufffd\ufffd"}),
+        (b'{"model":"\xf0\x9f\x98"}', {"model": "\ufffd\ufffd\ufffd"}),  # one for each broken byte
         (rb'{"model":"\ud800x"}', {"model": "\ufffdx"}),
         (rb'{"model":"\ud83d\ude42"}', {"model": "\U0001f642"}),
         (b'{"format":{"b":1,"b":2}}', {"format": {"b": 2}}),
@@ -68,6 +69,7 @@ def test_decoding_as_go_does(body: bytes, changes: dict[str, Any]) -> None:
         b"7",
         b"\xef\xbb\xbf{}",
         b"{'model':1}",
+        b'{"options":{"seed":1e999}}',
         b'{"model":1}',
         b'{"stream":"true"}',
         b'{"stream":1}',
