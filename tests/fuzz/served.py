@@ -117,7 +117,7 @@ def serve(pieces: Iterable[bytes]) -> Served:
     problems: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: problems.append(context))
     state = SharedState(ConnectionOptions(), None)
-    state.note_refusal = lambda refused, *_: state.refusals.update([refused.code])  # type: ignore[method-assign]
+    state.note_refusal = lambda refused, *_: state.refused.counted.update([refused.code])  # type: ignore[method-assign]
     connection, pipe = GuardedProtocol(config, state, {}, loop), Pipe()
     connection.connection_made(pipe)
     for piece in pieces:
@@ -131,7 +131,7 @@ def serve(pieces: Iterable[bytes]) -> Served:
     _run(loop)
     assert not problems, problems
     assert not state.tasks, "an application was left waiting"
-    codes = list(state.refusals.elements())
+    codes = list(state.refused.counted.elements())
     assert len(codes) < 2, f"refused more than once: {codes}"
     whole = tuple(_got(seen) for seen in app.seen if seen.complete)
     return Served(whole, codes[0] if codes else None, bytes(pipe.written))
