@@ -11,7 +11,18 @@ from config.backends import Backend, Pool, distinct
 from config.entries import Entry
 from config.model import Model, as_tuple, check_name
 from config.problems import Mistakes, Path
-from proxy.units import ConfigFile, Duration, DurationOrZero, Least, Mistake, Secret, Size
+from proxy.units import (
+    ConfigFile,
+    Duration,
+    DurationOrZero,
+    Least,
+    Mistake,
+    Percent,
+    Secret,
+    Size,
+    format_percent,
+    format_size,
+)
 
 STORES: Final = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://", "valkey://")
 
@@ -44,16 +55,24 @@ class Body(Model):
     each: Annotated[Size, Least("1KiB")] = 64 * 2**20
     """The largest single body that is read; beyond it 413."""
     total: Annotated[Size, Least("1KiB")] = 512 * 2**20
-    """All bodies held at once; beyond it 503, before reading."""
+    """All bodies held at once; beyond it 503."""
+    share: Annotated[Percent, Field(gt=0)] = 0.25
+    """The part of `total` that the bodies of one caller may take, and of what others leave of it; beyond it 429.
+
+    Left out, it has room for one body of `each`. A caller is an identity, or an address (IPv6: its /64) without one."""
     timeout: Annotated[Duration, Least("100ms")] = 30.0
     """How long a client may send nothing of a body, give or take a factor of two; beyond it 408."""
     rate: Size = 16 * 2**10
-    """Bytes a second that a body must bring, on average, once `timeout` is over; below it 408. Blobs may be slower."""
+    """Bytes a second that a body must bring; 408 for one that is late by more than `timeout`. Blobs may be slower."""
 
     @model_validator(mode="after")
     def _fit(self) -> "Body":
         if self.each > self.total:
             raise Mistakes([(("each",), Mistake("is larger than total"))])
+        if "share" in self.model_fields_set and self.each > self.share * self.total:
+            most = f"{format_percent(self.share)} of {format_size(self.total)}"
+            hint = "raise total or share, or lower each"
+            raise Mistakes([(("share",), Mistake(f"lets no caller send one body of each: that is {most}", hint))])
         return self
 
 

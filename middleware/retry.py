@@ -19,7 +19,6 @@ from middleware.retrying.hedge import hedged
 from middleware.retrying.verdicts import Verdict, most_telling, verdict, why_not
 from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.attempts import broken
-from proxy.caller import caller_of
 from proxy.errors import ConnectionLost, UpstreamError, let_go
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
@@ -111,7 +110,7 @@ class Retry:
         await exchange.body()  # Read by the exchange, it can be handed out again.
         exchange.hurry = self._first_byte
         exchange.resend = self._attempts > 1
-        caller = caller_of(exchange)
+        caller = exchange.caller
         others = list(self._fallbacks.of(exchange))
         if others and not self._backends.serves(exchange):
             await self._fall_back(exchange, others)
@@ -156,7 +155,7 @@ class Retry:
             again=lambda: (
                 not broken(exchange.failed)
                 and self._backends.untried(exchange)
-                and self._retries.spend(caller_of(exchange))
+                and self._retries.spend(exchange.caller)
             ),
         )
 
@@ -169,7 +168,7 @@ class Retry:
             exchange.gave_up = why_not(errors) if where is Verdict.NO else "no_other_backend"
         elif len(errors) >= self._attempts:
             exchange.gave_up = "attempts_spent"
-        elif not self._retries.spend(caller_of(exchange)):
+        elif not self._retries.spend(exchange.caller):
             exchange.gave_up = "budget_spent"
         else:
             stale = isinstance(error, ConnectionLost) and error.reused  # it was at rest: no reason to wait
@@ -186,7 +185,7 @@ class Retry:
             other = others.pop(0)
             if not self._backends.serves(exchange, other):
                 continue
-            if not paid and not self._retries.spend(caller_of(exchange)):
+            if not paid and not self._retries.spend(exchange.caller):
                 exchange.gave_up = "budget_spent"
                 return False
             asked = exchange.model

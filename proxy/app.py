@@ -142,7 +142,8 @@ class App:
     def _bound(self, settings: Settings) -> None:
         """Bound bodies, and connections that come from now on."""
         bodies, body = self.bodies, settings.server.body
-        bodies.each, bodies.total, bodies.patience, bodies.rate = body.each, body.total, body.timeout, body.rate
+        bodies.each, bodies.total, bodies.share = body.each, body.total, body.share
+        bodies.patience, bodies.rate = body.timeout, body.rate
         if self.server is not None:
             self.server.renew_bounds(server_options(settings))
         if self.ops_server is not None and self._ops_listen is not None:

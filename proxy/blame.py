@@ -27,7 +27,6 @@ import structlog
 
 from proxy.attempts import Failure, broken
 from proxy.backend import Backend
-from proxy.caller import caller_of
 from proxy.errors import ConnectionLost, UpstreamAnswer, UpstreamError
 from proxy.exchange import Exchange
 from proxy.lease import Lease
@@ -58,7 +57,7 @@ class Blame:
         """Note that a backend answered to the end."""
         lease.backend.health.request_succeeded(now, lease.began)
         if lease.served:
-            lease.backend.reputation.served(caller_of(exchange), now)
+            lease.backend.reputation.served(exchange.caller, now)
 
     def failed(self, exchange: Exchange, lease: Lease, error: UpstreamError, now: float) -> None:
         """Note a failure that may be the backend's, and say at `error` if the request may be sent nowhere any more."""
@@ -162,7 +161,7 @@ class Blame:
     def _count(self, exchange: Exchange, failure: Failure, now: float, *, proven: bool) -> None:
         failure.settled = True
         backend = cast(Backend, failure.host)
-        if not backend.reputation.failed(caller_of(exchange), failure.at, proven=proven):
+        if not backend.reputation.failed(exchange.caller, failure.at, proven=proven):
             return
         if proven and failure.said is not None:
             self._alike.pop(failure.said, None)

@@ -107,9 +107,8 @@ class Dispatch:
         if match.route.body == "raw":
             body, framing = _Upload(receive), _framing_of(scope)
         else:
-            content = await _read(exchange, receive)
-            body = httpx.ByteStream(content)
-            framing = (b"content-length", b"%d" % len(content)) if content or scope["method"] == "POST" else None
+            body, size = await _read(exchange, receive)
+            framing = (b"content-length", b"%d" % size) if size or scope["method"] == "POST" else None
         if exchange.failed:
             self._pool.blame.check(exchange)
         deadline = self._deadline(exchange, match.route)
@@ -118,6 +117,7 @@ class Dispatch:
             request = self._request(exchange, match, lease, framing, body)
             try:
                 answer = await self._open(exchange, lease.backend, request, match.route, deadline)
+                del request, body  # it was sent; the answer may go on for an hour
                 try:
                     if exchange.failed:
                         self._pool.blame.answered(exchange, lease.backend, answer.status)
@@ -326,10 +326,11 @@ async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: 
     return error_answer(status, headers, bytes(held))
 
 
-async def _read(exchange: Exchange, receive: Receive) -> bytes:
-    """Return the request body: as the exchange has it, or as a middleware above rewrote it."""
+async def _read(exchange: Exchange, receive: Receive) -> tuple[httpx.ByteStream, int]:
+    """Return the request body and its size: as the exchange has it, or as a middleware above rewrote it."""
     if receive == exchange.receive:
-        return await exchange.body()
+        content = await exchange.body()
+        return httpx.ByteStream(content), len(content)
     parts: list[bytes] = []
     while True:
         message = await receive()
@@ -337,7 +338,8 @@ async def _read(exchange: Exchange, receive: Receive) -> bytes:
             raise ClientGone
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return b"".join(parts)
+            content = b"".join(parts)
+            return httpx.ByteStream(content), len(content)
 
 
 class _Upload(httpx.AsyncByteStream):

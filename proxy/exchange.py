@@ -9,39 +9,42 @@ from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any, Final
 
+from proxy.address import block
 from proxy.asgi import Header, Message, Receive, Scope, Send, header, over, without
 from proxy.attempts import Attempt, Failure, Held, Usage
-from proxy.body import BodyBudget
+from proxy.body import BodyBudget, Holding
 from proxy.body_contents import Contents
 from proxy.content import ENCODING
-from proxy.errors import Flavor, Outcome, ProxyError, Refused
+from proxy.errors import Flavor, Outcome, ProxyError
 from proxy.models import ModelName
 from proxy.naming import names_in
 from proxy.routes import ALL, Match, NoMatch, Route, RouteTable, flavor_of, pinned_in
 
-__all__ = ["KEY", "Attempt", "Exchange", "Finisher", "Held", "Usage"]
+__all__ = ["KEY", "Ask", "Attempt", "Exchange", "Finisher", "Held", "Usage"]
 
 KEY: Final = "ollama_proxy.exchange"
 
 Finisher = Callable[["Exchange"], Awaitable[None] | None]
+Ask = Callable[["Exchange"], Awaitable[None]]
 
 
 class Exchange:
     """One request on its way through the chain."""
 
     __slots__ = (
-        "_bodies",
         "_body",
         "_contents",
         "_finishers",
-        "_held",
+        "_holding",
         "_last_looks",
+        "_parted",
         "_replay",
         "_routes",
         "_source",
         "asked",
         "attempts",
         "backend",
+        "before_body",
         "bytes_in",
         "bytes_out",
         "chunks",
@@ -121,6 +124,8 @@ class Exchange:
         self.pinned: str | None = None
         self.error: ProxyError | None = None
         self.shortcut: tuple[Send, Callable[[bytes], bool]] | None = None  # what stands for which `send`, for a chunk
+        # chain
+        self.before_body: Ask | None = None  # what the plugins still to come decide before its body is read
         # any plugin
         self.response_headers: list[Header] = []
         # tracing
@@ -157,8 +162,8 @@ class Exchange:
         # body
         self.reading = 0.0
         self._source = source
-        self._bodies = bodies
-        self._held = 0
+        self._holding = Holding(bodies)
+        self._parted = False
         self._body: bytes | None = None
         self._contents = Contents()
         self._replay = False
@@ -178,6 +183,15 @@ class Exchange:
     def route(self) -> Route | None:
         """The route of this request, None where Ollama has none."""
         return self.match.route if isinstance(self.match, Match) else None
+
+    @property
+    def caller(self) -> str:
+        """Who counts as one caller where none may use up, or spoil, what all need.
+
+        The identity; of somebody nobody knows the address (IPv6: the /64, which one subscriber owns). The two never
+        come out alike.
+        """
+        return f"by {self.identity}" if self.identity else f"at {block(self.client)}"
 
     def reroute(self, prefix: str) -> None:
         """Move `prefix` from the front of ``scope["path"]`` to its ``root_path`` and look the route up again.
@@ -220,9 +234,15 @@ class Exchange:
         self._last_looks.append(look)
 
     def part(self) -> None:
-        """Let go of what the body says: nobody may need it from now on. For dispatch, at the commit point."""
+        """Let go of the body, which was sent, and of what it says: nobody may need it from now on.
+
+        For dispatch, at the commit point. The model, and whether a stream was asked for, stay known.
+        """
         self._take_last_looks()
         self._look().part()
+        self._body = None
+        self._parted, self._replay = True, False
+        self._holding.release()
 
     def _take_last_looks(self) -> None:
         looks = self._last_looks.copy()
@@ -236,9 +256,8 @@ class Exchange:
         if finishers is None:
             raise RuntimeError("the exchange is finished already")
         self._take_last_looks()
-        self._source, self.shortcut = over, None
-        self._bodies.release(self._held)
-        self._held = 0
+        self._holding.release()
+        self._source, self.shortcut, self.before_body = over, None, None
         finishers.reverse()
         return finishers
 
@@ -249,6 +268,8 @@ class Exchange:
         if self._replay and self._body is not None:
             self._replay = False
             return {"type": "http.request", "body": await self.body(), "more_body": False}
+        if self.before_body is not None:
+            await self._ask()
         return await self._source()
 
     def rewind(self) -> None:
@@ -256,15 +277,23 @@ class Exchange:
         self._replay = self._body is not None
 
     async def body(self) -> bytes:
-        """Read the whole body, once; raises Refused (400, 408, 413, 503) beyond its bounds and ClientGone."""
+        """Read the whole body, once; raises Refused (400, 408, 413, 429, 503) beyond its bounds and ClientGone.
+
+        Before the first byte the plugins that are still to come are asked whether they refuse the request anyway.
+        """
+        if self._parted:
+            raise RuntimeError("the body was let go of when the answer began")
         if self._body is None and self.route is not None and self.route.open:
             self._body = b""  # it means nothing there, and no stranger's takes up memory
+        self._holding.charge(self.caller)
         if self._body is None:
+            if self.before_body is not None:
+                await self._ask()
             declared = int(header(self.scope["headers"], b"content-length") or 0)
             if declared:
-                self._hold(declared)
+                self._holding.announce(declared)
             began = monotonic()
-            self._body = await self._bodies.read(self._source, self._hold_all)
+            self._body = await self._holding.read(self._source)
             self.reading = monotonic() - began
             self._replay = True
             encoded = header(self.scope["headers"], ENCODING) is not None
@@ -273,10 +302,15 @@ class Exchange:
         if contents.edits:
             self._send_instead(await contents.write_edits())
         if contents.unread and isinstance(self.match, Match):
-            await contents.read_ahead(self.match, self.scope, self._hold)
+            await contents.read_ahead(self.match, self.scope, self._holding.take)
             self.edition += 1
         contents.refuse_excess()
         return self._body
+
+    async def _ask(self) -> None:
+        ask, self.before_body = self.before_body, None
+        if ask is not None:
+            await ask(self)
 
     def put_body(self, body: bytes) -> None:
         """Set the body that the rest of the chain sees, in place of what the client sent; it goes out unencoded."""
@@ -335,16 +369,6 @@ class Exchange:
             return False
         wanted = self._look().stream
         return route.stream if wanted is None else wanted
-
-    def _hold(self, more: int) -> None:
-        if self._finishers is None:  # who looks back at a body must not hold memory that nobody gives back
-            raise Refused(413, "the request is over")
-        self._bodies.hold(more, already=self._held)
-        self._held += more
-
-    def _hold_all(self, size: int) -> None:
-        if size > self._held:
-            self._hold(size - self._held)
 
     def _send_instead(self, body: bytes) -> None:
         self.scope["headers"] = without(self.scope["headers"], frozenset({ENCODING}))

@@ -159,6 +159,8 @@ def of_process(bodies: BodyBudget, sink: LogSink) -> Sequence[Reading]:
         (meters.BODY_MEMORY, single(lambda: bodies.held)),
         (meters.BODY_MEMORY_LIMIT, single(lambda: bodies.total)),
         (meters.TASKS, single(lambda: len(asyncio.all_tasks()))),
+        (meters.BODY_MEMORY_LARGEST, single(lambda: bodies.largest)),
+        (meters.BODIES_REFUSED, lambda: [((code,), count) for code, count in bodies.refused.items()]),
         (meters.LOG_DROPPED, single(lambda: sink.dropped)),
         (meters.BUILD, lambda: [(about, 1)]),
     ]

@@ -286,6 +286,18 @@ BODY_MEMORY: Final = Meter("ollama_proxy_body_memory_bytes", "gauge", "Memory th
 BODY_MEMORY_LIMIT: Final = Meter(
     "ollama_proxy_body_memory_limit_bytes", "gauge", "Memory that request bodies may take (`server.body.total`)."
 )
+BODY_MEMORY_LARGEST: Final = Meter(
+    "ollama_proxy_body_memory_largest_bytes",
+    "gauge",
+    "Memory that the bodies of the one caller take who holds most (at most `server.body.share` of the limit).",
+)
+BODIES_REFUSED: Final = Meter(
+    "ollama_proxy_bodies_refused_total",
+    "counter",
+    "Request bodies refused for want of memory: of their caller (`body_share_exceeded`) or of all "
+    "(`body_memory_exhausted`).",
+    ("code",),
+)
 TASKS: Final = Meter(
     "ollama_proxy_tasks", "gauge", "Tasks of the event loop: a few of the proxy's own, the rest requests."
 )

@@ -20,7 +20,7 @@ KERNEL = frozenset(
     for name in (
         "asgi", "unit_hints", "units", "errors", "routes", "models", "blobs", "json_bounds", "json_edit", "jsontext",
         "multipart", "off_loop", "content", "naming", "body", "body_contents", "attempts", "exchange", "quotas",
-        "services", "dialects", "lines", "explain", "genai", "address", "hosts", "cross_origin", "caller", "file_stamp",
+        "services", "dialects", "lines", "explain", "genai", "address", "hosts", "cross_origin", "file_stamp",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"
@@ -85,6 +85,7 @@ def test_no_import_leads_back() -> None:
 
 WRITERS = {
     "frame": {"proxy.frame"},
+    "chain": {"proxy.chain"},
     "tracing": {"middleware.tracing"},
     "auth": {"middleware.auth", "proxy.ops.explaining"},  # which supposes a caller
     "queue": {"proxy.scheduler", "proxy.dispatch"},  # which takes the lease

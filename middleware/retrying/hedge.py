@@ -128,3 +128,5 @@ def _take_over(exchange: Exchange, run: Exchange) -> None:
         exchange.backend, exchange.reason = run.backend, run.reason
         exchange.committed, exchange.first_byte_at = run.committed, run.first_byte_at
         exchange.terminated, exchange.usage = run.terminated, run.usage
+        if run.committed:
+            exchange.part()

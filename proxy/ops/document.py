@@ -189,6 +189,10 @@ class Bodies:
     held: int
     total: int
     """What they may take together."""
+    callers: int
+    """How many callers they are of."""
+    largest: int
+    """What the bodies of the one caller take who holds most."""
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ async def report(engine: Engine, *, recent: list[doc.Request] | None) -> doc.Sta
     rates: dict[str | None, float] = {}
     for exchange in running:
         rates[exchange.backend] = rates.get(exchange.backend, 0.0) + (rate_of(exchange, now) or 0.0)
-    queue = engine.scheduler.status()
+    queue, bodies = engine.scheduler.status(), engine.bodies
     return doc.Status(
         at=stamp(time()),
         version=__version__,
@@ -48,7 +48,7 @@ async def report(engine: Engine, *, recent: list[doc.Request] | None) -> doc.Sta
         ),
         requests=[request_of(exchange, engine.pool) for exchange in running],
         limits=await engine.board.in_use(),
-        bodies=doc.Bodies(engine.bodies.held, engine.bodies.total),
+        bodies=doc.Bodies(bodies.held, bodies.total, bodies.callers, bodies.largest),
         log_lines_dropped=engine.sink.dropped,
         recent=recent,
     )

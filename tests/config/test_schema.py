@@ -54,6 +54,11 @@ def test_routes_of_another_ollama() -> None:
 
 def test_what_one_section_says_of_itself() -> None:
     assert problems("server: {body: {each: 2MB, total: 1MB}}") == ["2:23: server.body.each: is larger than total"]
+    assert not problems("server: {body: {each: 2MB, total: 2MB}}")
+    assert not problems("server: {body: {each: 2MB, total: 8MB, share: 25%}}")
+    (small,) = problems("server: {body: {each: 2MB, total: 8MB, share: 24%}}")
+    assert "server.body.share: lets no caller send one body of each: that is 24% of 8MB" in small
+    assert len(problems("server: {body: {share: 0%}}")) == 1
     raw = "routes: [{path: /x, methods: [POST], kind: manage, body: raw, repeat: safe}]"
     assert problems(raw) == ["2:71: routes[0].repeat: must be never: a raw body is gone once it was sent"]
     assert problems("store: s3cret://x") == ["2:8: store: expected memory, or a URL like redis://host:6379/0"]

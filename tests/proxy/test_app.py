@@ -19,7 +19,7 @@ FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
 server:
   head: {size: 8KiB, fields: 20, deadline: 1s}
-  body: {each: 1MiB, total: 2MiB, timeout: 5s, rate: 1KiB}
+  body: {each: 1MiB, total: 2MiB, share: 50%, timeout: 5s, rate: 1KiB}
   write: 2s
   keep_alive: 3s
   shutdown: 4s
@@ -43,7 +43,8 @@ def test_settings_reach_their_parts() -> None:
     assert (options.head_bytes, options.head_fields, options.head_timeout) == (8192, 20, 1)
     assert (options.write_timeout, options.keep_alive, options.shutdown_timeout) == (2, 3, 4)
     bodies = app.bodies
-    assert (bodies.each, bodies.total, bodies.patience, bodies.rate) == (2**20, 2**21, 5, 1024)
+    assert (bodies.each, bodies.total, bodies.share) == (2**20, 2**21, 0.5)
+    assert (bodies.patience, bodies.rate) == (5, 1024)
     assert str(app.plan) == "logging → retry → dispatch"
     assert "canary" not in repr(app.pool) + repr(app.frame) + str(app.plan)
 

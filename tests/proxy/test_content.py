@@ -6,7 +6,7 @@ import random
 import pytest
 import zstandard
 
-from proxy.body import BodyBudget
+from proxy.body import BodyBudget, Holding
 from proxy.content import LONGEST, RATIO, SPARE, decoded
 from proxy.errors import Refused
 from proxy.exchange import Exchange
@@ -21,7 +21,7 @@ FIVE = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/message
 async def decode(body: bytes, *encodings: str, path: str = FIVE[0], budget: BodyBudget | None = None) -> bytes:
     exchange = make_exchange(path=path, headers=[("Content-Encoding", encoding) for encoding in encodings])
     assert isinstance(exchange.match, Match)
-    return await decoded(body, exchange.scope, exchange.match.route, (budget or BodyBudget()).hold)
+    return await decoded(body, exchange.scope, exchange.match.route, Holding(budget or BodyBudget()).take)
 
 
 @pytest.mark.parametrize("encodings", [(), ("identity",), ("",)])
@@ -76,16 +76,10 @@ async def test_a_bomb_is_stopped_at_the_bound() -> None:
     bomb = b"".join([*(compressor.compress(bytes(2**20)) for _ in range(512)), compressor.flush()])
     assert len(bomb) < 100_000
     budget = BodyBudget(each=4 * 2**20, total=2**30)
-    held: list[int] = []
-
-    def hold(more: int) -> None:
-        budget.hold(more, already=sum(held))
-        held.append(more)
-
     exchange = make_exchange(path=FIVE[0], headers=[("content-encoding", "zstd")])
     assert isinstance(exchange.match, Match)
     with pytest.raises(Refused) as caught:
-        await decoded(bomb, exchange.scope, exchange.match.route, hold)
+        await decoded(bomb, exchange.scope, exchange.match.route, Holding(budget).take)
     assert caught.value.status == 413
     assert budget.held <= budget.each
 

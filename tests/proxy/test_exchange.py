@@ -93,6 +93,57 @@ async def test_the_end_gives_back_the_bodys_memory() -> None:
     assert budget.held == 0
 
 
+# Parting with the body
+
+
+async def test_what_is_known_of_a_body_outlives_it() -> None:
+    budget = BodyBudget()
+    exchange = make_exchange(body=b'{"model":"a","stream":false}', bodies=budget)
+    await exchange.body()
+    seen: list[Any] = []
+    exchange.before_parting(lambda exchange: seen.append(exchange.document))
+    edition = exchange.edition
+    exchange.part()
+    assert seen == [{"model": "a", "stream": False}]
+    assert (exchange.document, exchange.stream, exchange.model) == (None, False, parse_model("a"))
+    assert (exchange.edition, budget.held) == (edition, 0)
+    for read in (exchange.body, exchange.json, exchange.names):
+        with pytest.raises(RuntimeError, match="let go"):
+            await read()
+    exchange.rewind()
+    assert await exchange.receive() == {"type": "http.disconnect"}
+    exchange.part()
+    exchange.finishers()
+    assert (len(seen), budget.held) == (1, 0)
+
+
+async def test_the_last_look_is_at_the_end_where_no_answer_began() -> None:
+    exchange = make_exchange(body=CHAT)
+    await exchange.body()
+    seen: list[Any] = []
+    exchange.before_parting(lambda exchange: seen.append(exchange.document))
+    exchange.finishers()
+    assert seen == [{"model": "llama3.2", "messages": []}]
+
+
+async def test_a_body_counts_for_its_caller() -> None:
+    budget = BodyBudget()
+    exchange = make_exchange(body=CHAT, bodies=budget)
+    exchange.identity = "alice"
+    await exchange.body()
+    assert budget.of(exchange.caller) == budget.held == len(CHAT)
+
+
+async def test_a_body_that_came_before_its_caller_was_known_is_his_later() -> None:
+    budget = BodyBudget()
+    exchange = make_exchange(body=CHAT, client="192.0.2.1", bodies=budget)
+    await exchange.body()
+    assert budget.of("at 192.0.2.1") == len(CHAT)
+    exchange.identity = "alice"
+    await exchange.body()
+    assert (budget.of("by alice"), budget.callers) == (len(CHAT), 1)
+
+
 # The body
 
 
@@ -402,3 +453,19 @@ async def test_real_bodies_are_far_from_the_bounds() -> None:
         assert await make_exchange(path="/v1/responses", body=body).json() == document
         packed, headers = zstandard.compress(body), [("content-encoding", "zstd")]
         assert await make_exchange(path="/v1/responses", body=packed, headers=headers).json() == document
+
+
+@pytest.mark.parametrize(
+    ("identity", "client", "caller"),
+    [
+        ("alice", "192.0.2.7", "by alice"),
+        (None, "192.0.2.7", "at 192.0.2.7"),
+        (None, "2001:db8:1:2:3:4:5:6", "at 2001:db8:1:2::/64"),
+        (None, "unix", "at unix"),
+        ("192.0.2.7", "192.0.2.8", "by 192.0.2.7"),
+    ],
+)
+def test_who_counts_as_one(identity: str | None, client: str, caller: str) -> None:
+    exchange = make_exchange()
+    exchange.identity, exchange.client = identity, client
+    assert exchange.caller == caller

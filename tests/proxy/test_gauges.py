@@ -121,7 +121,8 @@ async def test_requests_and_process() -> None:
     live = [make_exchange("POST", "/api/chat"), make_exchange("POST", "/api/chat"), make_exchange("GET", "/nothing")]
     frame = cast(Any, SimpleNamespace(live=live, current=SimpleNamespace(number=3)))
     bodies, sink = BodyBudget(each=10, total=100), Lines()
-    bodies.hold(7)
+    bodies.book(7, "=alice")
+    bodies.refusal(429, "body_share_exceeded", "too much")
     sink.dropped = 2
     numbers = read([*of_requests(frame), *of_process(bodies, sink)])
     assert numbers("ollama_proxy_requests_in_flight", **{"class": "inference"}) == 2
@@ -129,6 +130,8 @@ async def test_requests_and_process() -> None:
     assert numbers("ollama_proxy_config_generation") == 3
     assert numbers("ollama_proxy_body_memory_bytes") == 7
     assert numbers("ollama_proxy_body_memory_limit_bytes") == 100
+    assert numbers("ollama_proxy_body_memory_largest_bytes") == 7
+    assert numbers("ollama_proxy_bodies_refused_total", code="body_share_exceeded") == 1
     assert numbers("ollama_proxy_log_lines_dropped_total") == 2
     assert numbers("ollama_proxy_tasks") == len(asyncio.all_tasks())
     assert numbers("ollama_proxy_build_info") == 1

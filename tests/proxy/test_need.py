@@ -56,3 +56,12 @@ async def test_it_is_found_out_once_and_again_when_the_body_changes() -> None:
 
 async def test_the_path_names_a_model_too() -> None:
     assert need_of(make_exchange("GET", "/v1/models/m")).model == M
+
+
+async def test_what_a_request_needs_is_known_when_its_body_is_gone() -> None:
+    exchange = make_exchange("POST", "/api/chat", body=b'{"model":"m","options":{"num_ctx":8}}')
+    await exchange.body()
+    need = need_of(exchange)
+    exchange.part()
+    assert need_of(exchange) is need
+    assert need.setup == (("num_ctx", 8),)

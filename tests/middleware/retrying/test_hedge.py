@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from middleware.retrying.hedge import hedged
-from proxy.asgi import Receive, Scope, Send
+from proxy.asgi import Message, Receive, Scope, Send
 from proxy.attempts import Attempt
+from proxy.body import BodyBudget
 from proxy.errors import ConnectFailed, Refused, Truncated
 from proxy.exchange import Exchange
 from tests.support.asgi import Answer, call, make_exchange, ok
@@ -223,3 +224,25 @@ async def test_a_body_that_is_rewritten_above_is_rewritten_for_both() -> None:
 
 async def _nowhere(message: Any) -> None:
     pass
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_the_body_goes_when_an_answer_has_begun_whoever_of_both_gives_it(committed: bool) -> None:
+    async def answers(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        exchange.committed = committed
+        if committed:
+            exchange.part()
+        await ok(scope, receive, send)
+
+    budget = BodyBudget()
+    exchange = make_exchange("POST", "/api/embed", body=b'{"model":"m"}', bodies=budget)
+    await exchange.body()
+    held: list[int] = []
+
+    async def send(message: Message) -> None:
+        held.append(budget.held)
+
+    await hedged(Backends(never, answers), exchange.scope, exchange.receive, send, after=0.01, again=lambda: True)
+    assert {*held} == {0 if committed else 13}
+    assert (exchange.document is None) == committed

@@ -64,7 +64,7 @@ async def test_limits_in_use_and_memory() -> None:
         assert (requests["whom"], requests["limit"]) == ("address=127.0.0.1", "rate_limit")
         assert (requests["used"], requests["amount"], requests["window"]) == (1, 5, "minute")
         assert (tokens["unit"], tokens["window"]) == ("tokens", "day")
-        assert found["bodies"] == {"held": 0, "total": 512 * 2**20}
+        assert found["bodies"] == {"held": 0, "total": 512 * 2**20, "callers": 0, "largest": 0}
 
 
 async def test_a_model_that_is_being_loaded_is_shown_so() -> None:
