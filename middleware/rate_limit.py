@@ -16,7 +16,7 @@ from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
-from proxy.quotas import Admission, Lease, Level
+from proxy.quotas import Admission, Lease, Level, Quota
 from proxy.routes import Route, RouteClass
 from proxy.services import EntryName, Store, StoreUnavailable
 from proxy.units import Percent
@@ -74,6 +74,7 @@ class RateLimit:
         self._rules = rules_of(self._entry, (*first, *limits), local_share)
         self._estimate = estimate
         self._routes = routes
+        self._early = tuple(rule for rule in self._rules if "model" not in rule.by)  # they need no body
         self._counts_tokens = any(rule.counts_tokens for rule in self._rules)
         self._reads_body = self._counts_tokens or any("model" in rule.by for rule in self._rules)
 
@@ -84,6 +85,22 @@ class RateLimit:
         if route is not None and route.kind in self._routes:
             await self._admit(exchange, route)
         await self._app(scope, receive, send)
+
+    async def before_body(self, exchange: Exchange) -> None:
+        """Refuse at once, before a body is read, where a counter is known to be full; nothing is counted."""
+        route = exchange.route
+        if not self._early or route is None or route.kind not in self._routes:
+            return
+        store, rules, quotas = self._store, self._early, [rule.quota(exchange) for rule in self._early]
+        try:
+            levels = await store.known(quotas)
+        except StoreUnavailable as error:
+            store, rules, quotas = self._without_store(rules, quotas, error)
+            levels = await store.known(quotas)
+        full = [level for level in levels if level.full]
+        if full:
+            announce(exchange.response_headers, levels, [rule.name for rule in rules])
+            raise self._refusal(rules, full)
 
     async def explain(self, exchange: Exchange) -> Explanation:
         """Say how full the caller's counters are, and count nothing."""
@@ -135,20 +152,26 @@ class RateLimit:
         try:
             return self._store, self._rules, await self._store.admit(quotas, tokens)
         except StoreUnavailable as error:
-            if any(rule.on_store_failure == "closed" for rule in self._rules):
-                raise Refused(
-                    503,
-                    f"{self._entry}: what is left for you cannot be found out at the moment; try again shortly",
-                    code="limits_unavailable",
-                    headers={"retry-after": "1"},
-                ) from error
-        local = [
-            (rule, rule.local(quota))
-            for rule, quota in zip(self._rules, quotas, strict=True)
-            if rule.on_store_failure == "local"
-        ]
-        store = self._store.local
-        return store, [rule for rule, _ in local], await store.admit([quota for _, quota in local], tokens)
+            store, rules, quotas = self._without_store(self._rules, quotas, error)
+        return store, rules, await store.admit(quotas, tokens)
+
+    def _without_store(
+        self, rules: Sequence[Rule], quotas: Sequence[Quota], error: StoreUnavailable
+    ) -> tuple[Store, tuple[Rule, ...], list[Quota]]:
+        """Return where and what to count while the store is away; raises Refused (503) where a rule wants that."""
+        if any(rule.on_store_failure == "closed" for rule in rules):
+            raise Refused(
+                503,
+                f"{self._entry}: what is left for you cannot be found out at the moment; try again shortly",
+                code="limits_unavailable",
+                headers={"retry-after": "1"},
+            ) from error
+        own = [place for place, rule in enumerate(rules) if rule.on_store_failure == "local"]
+        return (
+            self._store.local,
+            tuple(rules[place] for place in own),
+            [rules[place].local(quotas[place]) for place in own],
+        )
 
     def _refusal(self, rules: Sequence[Rule], full: Sequence[Level]) -> Refused:
         """Return the error that tells of the counter that stays full for longest."""

@@ -8,17 +8,21 @@ import traceback
 from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FunctionType, MethodType
+from typing import Final
 
 from config.check import mask
 from config.load import Loaded
 from config.problems import Invalid, Path, Problem
 from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.cross_origin import CrossOrigin
-from proxy.exchange import Exchange
+from proxy.exchange import Ask, Exchange
 from proxy.plan import INNERMOST, Link, Plan
 from proxy.plugins import Options
 from proxy.services import EntryName, Policies
 from proxy.units import Mistake
+
+BEFORE_BODY: Final = "before_body"
+"""The method of a plugin that refuses what it can before a request's body is read: ``async (exchange) -> None``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,38 @@ class Switch:
         return self._by_policy.get(Exchange.of(scope).policy, self._default)(scope, receive, send)
 
 
+class Gate:
+    """Lets the plugins that are still to come refuse a request before its body is read, where they can.
+
+    There is one below the plugin that says who is calling, and one around each plugin that has a `before_body`: so it
+    is asked where a body is wanted above it, and not where the request has come to it already.
+
+    Args:
+        app: what stands below.
+        steps: those of the steps below that may have something to say, the outermost first.
+    """
+
+    __slots__ = ("_app", "_ask", "_steps")
+
+    def __init__(self, app: ASGIApp, steps: tuple[Step, ...]) -> None:
+        self._app = app
+        self._steps = steps
+        self._ask: Ask | None = self.ask if steps else None
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Say what will be asked from here on, and return the app's own awaitable."""
+        exchange = Exchange.of(scope)
+        exchange.before_body = self._ask
+        return self._app(scope, receive, send)
+
+    async def ask(self, exchange: Exchange) -> None:
+        """Ask every step, in order; raises what the first one that refuses raises."""
+        for step in self._steps:
+            decide = getattr(step.instance(exchange.policy), BEFORE_BODY, None)
+            if decide is not None:
+                await decide(exchange)
+
+
 def build(plan: Plan, inner: ASGIApp, services: Mapping[type, object]) -> Chain:
     """Construct the plugins around `inner`; raises Invalid with the problems of all constructors.
 
@@ -116,17 +152,30 @@ def build(plan: Plan, inner: ASGIApp, services: Mapping[type, object]) -> Chain:
     """
     app = inner
     steps = [Step(INNERMOST, inner, {})]
+    gated: tuple[Step, ...] = ()  # what has a `before_body`, of the steps below
+    above = False  # where nobody knows yet who is calling
     problems: list[Problem] = []
     for link in reversed(plan.links):
+        if link.plugin.sets_policy and not above:
+            app, above = _gated(app, gated), True
         handed = {**services, Policies: Policies(plan.policies), EntryName: EntryName(link.name)}
         try:
             app, step = _wrap(link, app, handed)
             steps.append(step)
         except _Failed as failed:
             problems.append(_constructor_problem(plan.loaded, link, failed))
+            continue
+        if hasattr(step.default, BEFORE_BODY) and not above:
+            app, gated = Gate(app, gated), (step, *gated)
     if problems:
         raise Invalid(problems)
+    if not above:
+        app = _gated(app, gated)
     return Chain(app, tuple(reversed(steps)))
+
+
+def _gated(app: ASGIApp, steps: tuple[Step, ...]) -> ASGIApp:
+    return Gate(app, steps) if steps else app
 
 
 class _Failed(Exception):

@@ -120,6 +120,13 @@ class Store(ABC):
     async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
         """Return how full every counter is, and charge nothing. Raises StoreUnavailable."""
 
+    async def known(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
+        """Return how full counters are as far as this process knows it for sure, and ask nobody else.
+
+        Those of which it is not known are left out, so that nothing at all says nothing. Raises StoreUnavailable.
+        """
+        return ()
+
 
 @runtime_checkable
 class Backends(Protocol):

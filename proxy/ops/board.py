@@ -62,6 +62,10 @@ class Board(Store):
         """See `Store.look`."""
         return await self.inner.look(quotas)
 
+    def known(self, quotas: Sequence[Quota]) -> Coroutine[Any, Any, tuple[Level, ...]]:
+        """See `Store.known`."""
+        return self.inner.known(quotas)
+
     async def in_use(self) -> list[Limit]:
         """Return the counters of the quotas asked about last that have something on them, the fullest first.
 

@@ -8,7 +8,7 @@ from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimite
 
 from proxy.quotas import SLICES, Admission, Lease, Level, Quota, Window
 from proxy.services import Clock, Store
-from proxy.stores.shelf import Shelf
+from proxy.stores.shelf import MOST, Shelf
 from proxy.stores.windows import MemoryWindows
 
 
@@ -29,6 +29,8 @@ class MemoryStore(Store):
         self._fixed = FixedWindowRateLimiter(self._limits)
         self._tokens: Shelf[_Tokens] = Shelf()
         self._running: dict[str, _Running] = {}
+        self._brim: dict[str, None] = {}
+        """Keys of quotas that were full; those noted longest ago are forgotten first."""
         self._ids = count()
 
     @property
@@ -47,6 +49,8 @@ class MemoryStore(Store):
         levels = await self.look(quotas)
         full = tuple([level for level in levels if level.full])
         if full:
+            for level in full:
+                self._note_full(quotas[level.quota].key)
             return Admission(levels, full)
         today = self._clock.time()
         lease = None
@@ -61,7 +65,11 @@ class MemoryStore(Store):
                 running.leases.add(lease.id)
                 running.tokens += tokens
         costs = {"requests": 1, "streams": 1, "tokens": tokens}
-        return Admission(tuple([level.charged(costs[level.unit]) for level in levels]), (), lease)
+        charged = tuple([level.charged(costs[level.unit]) for level in levels])
+        for level in charged:
+            if level.full:
+                self._note_full(quotas[level.quota].key)
+        return Admission(charged, (), lease)
 
     def settle(self, lease: Lease, tokens: int) -> None:
         """See `Store.settle`; done at once."""
@@ -78,6 +86,8 @@ class MemoryStore(Store):
                 key = f"{quota.key}/{place}"
                 spent = self._tokens.get(key, now) or self._tokens.put(key, _Tokens(), now)
                 spent.add(tokens, window, now, ends - today if ends else window.rate.per + window.slice)
+                if spent.total >= window.amount:
+                    self._note_full(quota.key)
 
     async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
         """See `Store.look`; never unavailable."""
@@ -100,6 +110,24 @@ class MemoryStore(Store):
                 used, resets_in = spent.level(window, now, reserved) if spent else (reserved, 0.0)
                 levels.append(Level(number, "tokens", window.amount, used, ends - today if ends else resets_in, window))
         return tuple(levels)
+
+    async def known(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
+        """See `Store.known`; of whoever had no room when last looked at, it is all."""
+        suspects = [quota.key for quota in quotas if quota.key in self._brim]
+        if not suspects:
+            return ()
+        levels = await self.look(quotas)
+        full = {quotas[level.quota].key for level in levels if level.full}
+        for key in suspects:
+            if key not in full:
+                self._brim.pop(key)
+        return levels
+
+    def _note_full(self, key: str) -> None:
+        self._brim.pop(key, None)
+        self._brim[key] = None
+        if len(self._brim) > MOST:
+            del self._brim[next(iter(self._brim))]
 
     def _strategy(self, window: Window) -> MovingWindowRateLimiter | FixedWindowRateLimiter:
         return self._moving if window.calendar is None else self._fixed

@@ -18,6 +18,7 @@ from redis.commands.core import AsyncScript
 
 from proxy.quotas import Admission, Lease, Level, Quota
 from proxy.services import Clock, Store, StoreUnavailable
+from proxy.stores.brim import Brim
 from proxy.stores.calls import Arguments, ending, lease_keys, member, question
 from proxy.stores.leases import Keeper
 from proxy.stores.link import Link
@@ -58,6 +59,7 @@ class RedisStore(Store):
         self._scripts = {name: self._script(name) for name in ("admit", "settle", "renew")}
         self._keeper = Keeper(self._renew, self._end, every=ttl / 3)
         self._link = Link(self.url, self._write, within=within, returned=self._keeper.wake)
+        self._brim = Brim()
         self._calls: set[asyncio.Task[Any]] = set()
         self._settling: dict[str, set[asyncio.Task[None]]] = {}
         self._process = secrets.token_hex(6)
@@ -118,6 +120,12 @@ class RedisStore(Store):
         """See `Store.look`."""
         return (await self._decide(quotas, None))[0]
 
+    async def known(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
+        """See `Store.known`; it is what the server said last of windows that are full, for as long as they must be."""
+        if not self._link.up:
+            raise StoreUnavailable(f"{self.url} is unreachable")
+        return tuple(self._brim.levels(quotas, now=self._clock.monotonic(), today=self._clock.time()))
+
     # What the server is asked
 
     async def _decide(self, quotas: Sequence[Quota], lease: Lease | None) -> tuple[tuple[Level, ...], bool]:
@@ -133,9 +141,14 @@ class RedisStore(Store):
         levels = []
         for place, counter in enumerate(plan.counters):
             if counter.amount >= 0:
-                used, milliseconds = answer[2 + 2 * place : 4 + 2 * place]
+                used, milliseconds, sure = answer[2 + 3 * place : 5 + 3 * place]
                 level = Level(counter.quota, counter.unit, counter.amount, used, milliseconds / 1000, counter.window)
-                levels.append(level.charged(costs[counter.unit]) if admitted else level)
+                level = level.charged(costs[counter.unit]) if admitted else level
+                levels.append(level)
+                if level.full:
+                    full_for = level.resets_in if counter.unit == "requests" else sure / 1000
+                    key, now = quotas[counter.quota].key, self._clock.monotonic()
+                    self._brim.note(key, level, full_for, now=now, today=self._clock.time())
         return tuple(levels), admitted
 
     async def _settle(self, lease: Lease, tokens: int) -> None:

@@ -11,7 +11,7 @@ from middleware.quota.options import Estimate
 from middleware.rate_limit import RateLimit
 from proxy.asgi import ASGIApp
 from proxy.errors import ConnectFailed, Refused
-from proxy.exchange import Usage
+from proxy.exchange import Exchange, Usage
 from proxy.explain import Explains, Explanation
 from proxy.quotas import Admission, Level, Quota
 from proxy.services import EntryName, StoreUnavailable
@@ -297,6 +297,11 @@ class LostStore(MemoryStore):
             raise StoreUnavailable("redis://h is unreachable")
         return await super().look(quotas)
 
+    async def known(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
+        if not self.back:
+            raise StoreUnavailable("redis://h is unreachable")
+        return await super().known(quotas)
+
 
 async def test_open_is_no_limit(clock: ManualClock) -> None:
     plugin = RateLimit(ok, store=LostStore(clock), requests=Rate.parse("1/day"), on_store_failure="open")
@@ -355,6 +360,95 @@ async def test_each_limit_has_its_own_rule(clock: ManualClock) -> None:
     error = (await ask(guarded)).error
     assert error is not None
     assert error.status == 503
+
+
+# Before the body
+
+
+UNREAD: list[tuple[dict[str, Any], bool]] = [
+    ({"requests": rates("1/minute")}, True),
+    ({"requests": rates("1/month"), "by": "address"}, True),
+    ({"tokens": rates("1/day")}, True),
+    ({"limits": (limit(name="all", by="tenant", requests="1/day"),)}, True),
+    ({"requests": rates("1/minute"), "by": "model"}, False),
+    ({"requests": rates("1/minute"), "by": ("identity", "model")}, False),
+    ({"requests": rates("2/minute")}, False),
+    ({"requests": rates("1/minute"), "routes": frozenset({"manage"})}, False),
+]
+"""Options of which one request uses up what is allowed, and whether the next one is refused unread."""
+
+
+@pytest.mark.parametrize(("options", "early"), UNREAD)
+async def test_a_full_counter_refuses_before_the_body_is_read(
+    store: MemoryStore, options: dict[str, Any], early: bool
+) -> None:
+    plugin = RateLimit(ok, store=store, **options)
+    await plugin.before_body(caller())
+    assert (await call(plugin, await answered(caller()))).status == 200
+    before = [level.used for rule in plugin._rules for level in await store.look([rule.quota(caller())])]
+    if early:
+        exchange = caller()
+        with pytest.raises(Refused) as caught:
+            await plugin.before_body(exchange)
+        late = (await ask(plugin)).error
+        assert isinstance(late, Refused)
+        assert (caught.value.status, caught.value.message) == (429, late.message)
+        assert caught.value.headers == late.headers
+        assert any(name == b"ratelimit" for name, _ in exchange.response_headers)
+        assert exchange.document is None
+    else:
+        await plugin.before_body(caller())
+    after = [level.used for rule in plugin._rules for level in await store.look([rule.quota(caller())])]
+    assert before == after
+
+
+async def answered(exchange: Exchange) -> Exchange:
+    exchange.usage = Usage(5, 5)
+    return exchange
+
+
+async def test_it_is_exact_about_who_has_room_again(store: MemoryStore, clock: ManualClock) -> None:
+    plugin = RateLimit(ok, store=store, requests=Rate.parse("1/minute"))
+    await ask(plugin)
+    for identity, seconds, refused in (("alice", 0, True), ("bob", 0, False), ("alice", 59, True), ("alice", 2, False)):
+        clock.advance(seconds)
+        try:
+            await plugin.before_body(caller(identity))
+        except Refused:
+            assert refused
+        else:
+            assert not refused
+
+
+async def test_a_running_request_is_a_place_until_it_ends(store: MemoryStore) -> None:
+    backend = Backend()
+    plugin = RateLimit(backend, store=store, streams=1)
+    task = asyncio.create_task(ask(plugin))
+    await backend.arrived()
+    with pytest.raises(Refused, match="when a running request has ended"):
+        await plugin.before_body(caller())
+    backend.release.set()
+    await task
+    await plugin.before_body(caller())
+
+
+async def test_who_may_have_more_after_a_reload_is_not_refused(store: MemoryStore) -> None:
+    await ask(RateLimit(ok, store=store, requests=Rate.parse("1/minute")))
+    await RateLimit(ok, store=store, requests=Rate.parse("2/minute")).before_body(caller())
+
+
+async def test_while_the_store_is_away_its_rules_hold_before_the_body_too(clock: ManualClock) -> None:
+    store = LostStore(clock)
+    closed = RateLimit(ok, store=store, requests=Rate.parse("1/day"), on_store_failure="closed")
+    with pytest.raises(Refused) as caught:
+        await closed.before_body(caller())
+    assert (caught.value.status, caught.value.code) == (503, "limits_unavailable")
+    await RateLimit(ok, store=store, requests=Rate.parse("1/day"), on_store_failure="open").before_body(caller())
+    local = RateLimit(ok, store=store, requests=Rate.parse("2/day"), entry=EntryName("local"))
+    await local.before_body(caller())
+    assert (await ask(local)).status == 200
+    with pytest.raises(Refused, match="1 of 1"):
+        await local.before_body(caller())
 
 
 # Explaining

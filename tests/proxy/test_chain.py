@@ -204,3 +204,71 @@ async def test_an_unmodified_starlette_middleware_works_in_the_chain() -> None:
     text = "middleware:\n  - use: starlette.middleware.cors:CORSMiddleware\n    allow_origins: ['https://a.example']\n"
     answer = await call(built(text).app, make_exchange("GET", "/", headers=[("origin", "https://a.example")]))
     assert answer.header("access-control-allow-origin") == "https://a.example"
+
+
+# Before a body is read
+
+EARLY = "tests.support.plugins:Early"
+READS = "tests.support.plugins:Reads"
+
+
+def entry(use: str, name: str, **options: object) -> str:
+    more = "".join(f", {key}: {str(value).lower()}" for key, value in options.items())
+    return f"  - {{use: '{use}', name: {name}{more}}}\n"
+
+
+@pytest.mark.parametrize("plainly", [False, True])
+@pytest.mark.parametrize(
+    ("entries", "policy", "seen"),
+    [
+        # who stands below is asked once, in order, and then reached
+        (["reads", "a", "b"], None, ["a?", "b?", "reads", "a", "b"]),
+        # who was reached already is not asked any more
+        (["a", "reads", "b"], None, ["a", "b?", "reads", "b"]),
+        (["a", "b", "reads"], None, ["a", "b", "reads"]),
+        # a second one finds it read
+        (["reads", "again", "a"], None, ["a?", "reads", "again", "a"]),
+        # the policy of the caller counts
+        (["reads", "a", "b"], "free", ["b?", "reads", "b"]),
+        (["reads", "a", "b"], "other", ["x?", "b?", "reads", "x", "b"]),
+    ],
+)
+async def test_who_is_still_to_come_is_asked_before_a_body_is_read(
+    entries: list[str], policy: str | None, seen: list[str], plainly: bool
+) -> None:
+    lines = [
+        entry(READS, name, plainly=plainly) if name in ("reads", "again") else entry(EARLY, name, tags=f"[{name}]")
+        for name in entries
+    ]
+    chain = built(HEAD + "".join(lines) + "policies: {free: {a: off}, other: {a: {tags: [x]}}}\n")
+    exchange = make_exchange(body=[b"1", b"2", b"3"], headers=[("policy", policy)] if policy else [])
+    answer = await call(chain.app, exchange)
+    assert answer.status == 200
+    assert [step.rpartition(":")[2] for step in exchange.tried] == seen
+
+
+async def test_nobody_is_asked_while_the_caller_is_unknown() -> None:
+    chain = built("middleware:\n" + entry(READS, "reads") + HEAD.partition("\n")[2] + entry(EARLY, "a", tags="[a]"))
+    answer, exchange = await ask(chain)
+    assert (answer.status, exchange.tried) == (200, ["reads", "a:a"])
+
+
+async def test_without_anybody_who_asks_for_a_caller_all_are_asked() -> None:
+    chain = built("middleware:\n" + entry(READS, "reads") + entry(EARLY, "a", tags="[a]"))
+    _, exchange = await ask(chain)
+    assert exchange.tried == ["a:a?", "reads", "a:a"]
+
+
+async def test_whoever_refuses_is_blamed_and_the_body_is_not_read() -> None:
+    chain = built(HEAD + entry(READS, "reads") + entry(EARLY, "a", refuse=True) + entry(EARLY, "b", tags="[b]"))
+    answer, exchange = await ask(chain)
+    assert isinstance(answer.error, Refused)
+    assert (answer.error.status, chain.blame(answer.error)) == (429, "a")
+    assert (exchange.tried, exchange.bytes_in) == ([], 0)
+
+
+def test_where_nobody_decides_early_nothing_stands_in_between() -> None:
+    chain = built(HEAD + entry(TAG, "tag"))
+    who = chain.app
+    assert isinstance(who, plugins.Identify)
+    assert isinstance(who.app, plugins.Tag)

@@ -89,6 +89,30 @@ class Inherited(Tag):
     """A plugin whose code stands in its base class."""
 
 
+class Early(Tag):
+    """A plugin that is asked before a body is read, and then leaves its tags with a mark."""
+
+    async def before_body(self, exchange: Exchange) -> None:
+        exchange.tried += [f"{self.entry}:{tag}?" for tag in self.tags]
+        if self.refuse:
+            raise Refused(429, "not now")
+
+
+class Reads:
+    """Reads the body, by the exchange or as any middleware does."""
+
+    def __init__(self, app: ASGIApp, *, entry: EntryName, plainly: bool = False) -> None:
+        self.app = app
+        self.entry = entry
+        self.plainly = plainly
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.of(scope)
+        await (receive() if self.plainly else exchange.body())
+        exchange.tried.append(str(self.entry))
+        await self.app(scope, receive, send)
+
+
 def passing(app: ASGIApp) -> ASGIApp:
     """A plugin that is a function, and adds a frame of its own."""
 

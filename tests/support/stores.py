@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import floor
 
+import pytest
 from hypothesis import strategies as st
 
 from proxy.quotas import SLICES, Admission, Lease, Level, Quota, Window
@@ -171,6 +172,38 @@ class StoreContract:
             admissions = await asyncio.gather(*(store.admit([quota], tokens) for _ in range(100)))
             assert sum(not admission.full for admission in admissions) == passing, name
 
+    async def test_what_is_full_is_known_without_asking_and_not_for_too_long(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        quota = Quota("q", windows("2/minute"), windows("100/minute"))
+        leases = [(await store.admit([quota], 50)).lease]
+        assert await store.known([quota]) == ()
+        leases.append((await store.admit([quota], 50)).lease)
+        assert "requests" in [level.unit for level in await store.known([quota]) if level.full]
+        assert await store.known([Quota("p", quota.requests, quota.tokens)]) == ()
+        for lease in leases:
+            await settle(store, lease, 10)
+        clock.advance(60.01)
+        assert not [level for level in await store.known([quota]) if level.full]
+        assert not (await store.admit([quota], 50)).full
+
+    async def test_spent_tokens_are_known_and_reserved_ones_only_while_they_are(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        quota = Quota("q", tokens=windows("100/minute", "1000/day"))
+        lease = (await store.admit([quota], 100)).lease
+        assert (await store.admit([quota], 1)).full
+        await settle(store, lease, 10)
+        assert not [level for level in await store.known([quota]) if level.full]
+        lease = (await store.admit([quota], 1)).lease
+        await settle(store, lease, 90)
+        (full,) = (await store.admit([quota], 1)).full
+        (known,) = [level for level in await store.known([quota]) if level.full]
+        assert (known.unit, known.used, known.amount) == ("tokens", 100, 100)
+        assert known.resets_in == pytest.approx(full.resets_in, abs=0.01)
+        large = Quota("q", tokens=windows("101/minute"))
+        assert not [level for level in await store.known([large]) if level.full]
+
     async def test_fractions_of_a_second_are_windows_too(self, store: Store, clock: ManualClock) -> None:
         quota = Quota("q", requests=windows("1/250ms"))
         assert not (await store.admit([quota])).full
@@ -255,5 +288,7 @@ async def check_against_model(
                     model.running.append(int(value))
                     assert [level.used for level in admission.levels] == model.used()
             assert await used(store, quota) == model.used()
+            units = {level.unit for level in await store.look([quota]) if level.full}
+            assert {level.unit for level in await store.known([quota]) if level.full} <= units
     finally:
         await store.aclose()

@@ -3,7 +3,8 @@
 -- ARGV  now (seconds since 1970; "" = by this server's clock), lease ("" = only look), tokens it reserves,
 --       seconds it lives without a sign of life; then for each counter four: kind, amount, length, end
 -- KEYS  the counters' keys in the same order; "streams" has two
--- Returns the time in ms and whether the request was let through, then for each counter: used, ms until there is more.
+-- Returns the time in ms and whether the request was let through, then for each counter: used, ms until there is more,
+-- and of tokens the ms for which there is none whatever running requests give back of what they reserved (else 0).
 --
 -- kind     key                                                        length, end
 -- streams  zset of leases ("lease tokens") by their end; the sum     any number of them where amount < 0
@@ -83,17 +84,20 @@ function look.tokens(counter)
       slices[#slices + 1] = { number, tonumber(flat[i + 1]) }
     end
   end
+  local spent = used - reserved
   if size == 0 then
-    return used, milliseconds(counter.forget - now)
+    local rest = milliseconds(counter.forget - now)
+    return used, rest, spent >= counter.amount and rest or 0
   end
   table.sort(slices, function(a, b) return a[1] < b[1] end)
-  local left, free = used, now
+  local left, free, sure = used, now, now
   for _, slice in ipairs(slices) do
+    if left - reserved >= counter.amount then sure = (slice[1] + SLICES + 1) * size end
     left = left - slice[2]
     free = (slice[1] + SLICES + 1) * size
     if left < counter.amount then break end
   end
-  return used, milliseconds(free - now)
+  return used, milliseconds(free - now), milliseconds(sure - now)
 end
 
 local charge = {}
@@ -138,10 +142,11 @@ end
 
 local answer, full = { milliseconds(now), 0 }, false
 for _, counter in ipairs(counters) do
-  local used, resets = look[counter.kind](counter)
+  local used, resets, sure = look[counter.kind](counter)
   full = full or (counter.amount >= 0 and used >= counter.amount)
   answer[#answer + 1] = used
   answer[#answer + 1] = resets
+  answer[#answer + 1] = sure or 0
 end
 if lease ~= '' and not full then
   answer[2] = 1
