@@ -199,7 +199,7 @@ def for_page(headers: Sequence[Header], fields: Sequence[Header]) -> list[Header
 def foreign(origin: str | None) -> Refused:
     """Return the refusal of a page that is neither the proxy's own nor allowed; None where its origin is not known."""
     readable = origin and origin.isascii() and origin.isprintable() and len(origin) <= _LONGEST
-    shown = f" ({origin})" if readable else ""
+    shown = f' ("{origin}")' if readable else ""  # in quotes, like all that a caller wrote: so logs can mask it
     return Refused(
         403,
         f"a page of another origin{shown} may not call this proxy; where it should, add its origin to cors.origins in "

@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+from config.load import load_text
+from proxy.app import check
+
 TESTS = Path(__file__).parent
 TEXT = (TESTS.parent / "SECURITY.md").read_text("utf-8")
 NAMED = re.findall(r"`([a-z_/]+\.py)(?:::(test_\w+))?`", TEXT)
@@ -23,14 +26,10 @@ def test_every_test_that_is_named_is_there() -> None:
 
 
 def test_the_lines_that_close_holes_are_taken() -> None:
-    """Each policy line in the table of Ollama's holes is an option that exists."""
-    from config.load import load_text
-    from proxy.app import check
-
     table = TEXT.partition("## Known holes of Ollama")[2]
     lines = set(re.findall(r"`((?:auth|access|parameters): \{[^`]*\})`", table))
     assert len(lines) > 4
     for line in lines:
         chain = "" if line.startswith("auth") else "  - auth: {anonymous: p}\n"
-        text = f"backends: [{{name: a, url: 'http://127.0.0.1:1'}}]\nmiddleware:\n{chain}  - {line}\npolicies: {{p: {{}}}}\n"
-        check(load_text(text))
+        backends = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"
+        check(load_text(f"{backends}middleware:\n{chain}  - {line}\npolicies: {{p: {{}}}}\n"))

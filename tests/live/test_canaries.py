@@ -64,8 +64,8 @@ CANARIES = {
     "user of basic": "op_canaryBasic1_" + "canary5c" * 5,
     "deadline": "sk-canaryDeadline" + "canary6d" * 5,
 }
-SAID_BACK = {"name of a model", "name of a model in a path"}
-"""An answer may tell its caller which model there is not, as Ollama does."""
+SAID_BACK = {"name of a model", "name of a model in a path", "origin"}
+"""An answer may tell its caller which model there is not, as Ollama does, and a page which origin may not call."""
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": CANARIES["prompt"]}]}
 SECRETS = {"UPSTREAM_TOKEN": CANARIES["environment"], "REDIS_PASSWORD": CANARIES["redis"],
            "JWT_SECRET": CANARIES["jwt secret"], "OTLP_TOKEN": CANARIES["collector"]}  # fmt: skip

@@ -46,7 +46,7 @@ async def test_refused_before_a_backend_sees_it(
     async with Ollama() as sim, running(sim.url, middleware=middleware) as proxy:
         client = await Client.connect(proxy.address)
         await client.send(
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{field}".rstrip().encode()
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{field}".rstrip().encode()
             + b"\r\n\r\n"
             + body
         )
@@ -66,7 +66,7 @@ async def test_a_stream_goes_on_while_the_dearest_bodies_are_read() -> None:
         await watcher.read_head()
         (stream,) = proxy.app.frame.live
         before = stream.chunks
-        attack = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(dear) + dear
+        attack = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(dear) + dear
         attackers = [await Client.connect(proxy.address) for _ in range(4)]
         await asyncio.gather(*(attacker.send(attack) for attacker in attackers))
         answers = await asyncio.gather(*(attacker.read() for attacker in attackers))

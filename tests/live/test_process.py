@@ -53,7 +53,7 @@ async def test_zstd_bombs_do_not_grow_memory(tmp_path: Path) -> None:
             answers = await asyncio.gather(
                 *(ask(proxy.address, "POST", "/v1/messages", body, {"Content-Encoding": "zstd"}) for _ in range(50))
             )
-            assert {answer.status for answer in answers} <= {413, 503}
+            assert {answer.status for answer in answers} <= {413, 429, 503}
             assert 413 in {answer.status for answer in answers}
             assert len(sim.seen("/v1/messages")) == 1
             assert peak(proxy) - before < 2 * total + each

@@ -49,7 +49,7 @@ def test_the_shipped_policy_file_names_its_schema_and_has_no_mistake() -> None:
     found, problems = plan(load(file, env={}))
     assert problems == ()
     assert str(found) == (
-        "logging → metrics → auth → access(guests, operators) → parameters(research) → "
+        "logging → metrics → auth → access(guests, operators) → parameters(research, operators off) → "
         "rate_limit(guests, research, operators off) → queue(research) → retry → dispatch"
     )
 
@@ -65,7 +65,7 @@ def test_the_lines_that_are_commented_out_work_as_well(tmp_path: Path) -> None:
     found, problems = plan(loaded)
     assert [str(problem) for problem in problems] == []
     assert str(found) == (
-        "logging → metrics → cors → auth → access(guests, operators) → parameters(research) → "
+        "logging → metrics → cors → auth → access(guests, operators) → parameters(research, operators off) → "
         "rate_limit(guests, research, operators off) → queue(research) → retry → dispatch"
     )
     assert loaded.settings is not None
