@@ -218,7 +218,7 @@ class Arrival:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             # No TLS, a certificate that is not ours, too late, or gone.
-            self._acceptor.state.refused.turned_away["tls"] += 1
+            self._acceptor.state.refused.note_turned_away("tls")
         if error is not None or task.cancelled():
             self._place.give_back()
         if error is not None and not isinstance(error, OSError):

@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
-from proxy.address import Trusted, address_is_trusted, read_address
+from proxy.address import Trusted, address_is_trusted, block
 
 UNBOUNDED: Final = ""
 """The group of those who are not bounded one by one: unix sockets, and trusted proxies, who come for many clients."""
@@ -71,12 +69,4 @@ def group_of(peer: str, trusted: Sequence[Trusted]) -> str:
     """
     if not peer or (trusted and address_is_trusted(peer, trusted)):
         return UNBOUNDED
-    return _network(peer)
-
-
-@lru_cache(maxsize=4096)
-def _network(peer: str) -> str:
-    address = read_address(peer.partition("%")[0])
-    if isinstance(address, IPv6Address):
-        return str(IPv6Network((address, 64), strict=False))
-    return peer if address is None else str(address)
+    return block(peer.partition("%")[0])

@@ -1,37 +1,13 @@
 """What was refused before any plugin saw it: counted, and a few of them logged."""
 
-import time
 from collections import Counter
-from typing import Final
 
 import structlog
 
 from proxy.errors import Refused
-
-LOGGED_PER_SECOND: Final = 10
+from proxy.seldom import Seldom
 
 _log = structlog.get_logger("ollama_proxy.server")
-
-
-class Seldom:
-    """Lets `LOGGED_PER_SECOND` events a second through."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._logged = 0
-        self._unlogged = 0
-
-    def left_out(self) -> int | None:
-        """Return how many events were left out before this one; None: leave this one out, too."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._logged = second, 0
-        if self._logged >= LOGGED_PER_SECOND:
-            self._unlogged += 1
-            return None
-        self._logged += 1
-        left_out, self._unlogged = self._unlogged, 0
-        return left_out
 
 
 class Refusals:
@@ -60,9 +36,11 @@ class Refusals:
                 "request_refused", status=refused.status, reason=refused.code, client_address=address, left_out=left_out
             )
 
-    def note_turned_away(self, reason: str, address: str) -> None:
-        """Count a connection, and log some of them."""
+    def note_turned_away(self, reason: str, address: str | None = None) -> None:
+        """Count a connection, and log some of those that come with an address: what is usual is only counted."""
         self.turned_away[reason] += 1
+        if address is None:
+            return
         left_out = self._turned_away.left_out()
         if left_out is not None:
             _log.warning("connection_refused", reason=reason, client_address=address, left_out=left_out)

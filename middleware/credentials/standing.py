@@ -13,13 +13,12 @@ import structlog
 from middleware.credentials.caller import Reason
 from middleware.credentials.places import Rank
 from proxy.address import block
+from proxy.seldom import Seldom
 from proxy.services import Clock
 from proxy.units import Rate
 
 REMEMBERED: Final = 10_000
 """Addresses in each memory; of more, those that were not heard of for the longest time are forgotten."""
-
-LOGGED_PER_SECOND: Final = 10
 
 DEFAULT: Final = Rate.parse("60/minute")
 
@@ -74,8 +73,7 @@ class Standing:
         self._bounded = rate is not None
         self._good: OrderedDict[str, None] = OrderedDict()
         self._told: OrderedDict[str, float] = OrderedDict()
-        self._log_times: list[float] = []
-        self._left_out = 0
+        self._logged = Seldom(clock.monotonic)
 
     def wrong(self, address: str, credential: str, reason: Reason) -> float:
         """Count a wrong credential; returns the seconds until one more may come, 0 where this one still was in bounds.
@@ -120,7 +118,7 @@ class Standing:
         return Rank.TRUSTED if good else Rank.DOUBTED
 
     def tell(self, address: str, credential: str, reason: Reason) -> None:
-        """Log that an address has to wait, once a minute of each and at most `LOGGED_PER_SECOND` in all."""
+        """Log that an address has to wait, once a minute of each and seldom in all (`proxy.seldom`)."""
         key = block(address)
         now = self._clock.monotonic()
         if now < self._told.get(key, now):
@@ -129,12 +127,8 @@ class Standing:
         self._told.move_to_end(key)
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
-        self._log_times = [then for then in self._log_times if now - then < 1.0]
-        if len(self._log_times) >= LOGGED_PER_SECOND:
-            self._left_out += 1
-            return
-        self._log_times.append(now)
-        left_out, self._left_out = self._left_out, 0
-        _log.warning(
-            "wrong_credentials", client_address=address, credential=credential, reason=reason, left_out=left_out
-        )
+        left_out = self._logged.left_out()
+        if left_out is not None:
+            _log.warning(
+                "wrong_credentials", client_address=address, credential=credential, reason=reason, left_out=left_out
+            )

@@ -18,7 +18,7 @@ from proxy.connections import (
 )
 from proxy.errors import Refused
 from proxy.open_files import limit, reserve
-from proxy.refusals import LOGGED_PER_SECOND
+from proxy.seldom import LOGGED_PER_SECOND
 
 REFUSED = Refused(400, "no", code="bad_host", headers={"allow": "GET"})
 

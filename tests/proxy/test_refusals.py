@@ -4,14 +4,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy.errors import Refused
-from proxy.refusals import LOGGED_PER_SECOND, Refusals
+from proxy.refusals import Refusals
+from proxy.seldom import LOGGED_PER_SECOND
 
 REFUSED = Refused(403, "no", code="cross_origin")
 
 
 def test_refusals_are_counted_and_a_few_of_them_logged_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("proxy.refusals.time.monotonic", lambda: now)
+    monkeypatch.setattr("proxy.seldom.time.monotonic", lambda: now)
     refusals = Refusals()
     with capture_logs() as logs:
         for _ in range(LOGGED_PER_SECOND + 7):

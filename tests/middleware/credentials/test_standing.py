@@ -5,7 +5,8 @@ from structlog.testing import capture_logs
 
 from middleware.credentials import standing as standing_module
 from middleware.credentials.places import Rank
-from middleware.credentials.standing import LOGGED_PER_SECOND, Buckets, Standing
+from middleware.credentials.standing import Buckets, Standing
+from proxy.seldom import LOGGED_PER_SECOND
 from proxy.units import Rate
 from tests.support.clock import ManualClock
 
