@@ -128,12 +128,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._flush_in_time()
 
     def idle_since(self) -> float | None:
-        """Return the time of the loop since which only a request is waited for, or its head; None while one runs."""
-        if self._phase is not _HEAD:
+        """Return the loop's time since which nothing runs here; None while it does, or where it makes way already."""
+        if self._running() or self.transport.is_closing():
             return None
         if self.timeout_keep_alive_task is not None:
             return self.timeout_keep_alive_task.when() - self.options.keep_alive
-        return None if self._reading.due is None else self._reading.due - self.options.head_timeout
+        seconds = LINGER_SECONDS if self._phase is _LINGER else self.options.head_timeout
+        return None if self._reading.due is None else self._reading.due - seconds
 
     def make_way(self) -> None:
         """Close at once, for somebody else's sake; for connections that are idle."""

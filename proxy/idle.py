@@ -20,7 +20,10 @@ NONE_FOR: Final = 0.1
 
 
 class IdleConnections:
-    """Finds and closes the connections of one server that only wait: for a request, or for the rest of its head."""
+    """Finds and closes the connections of one server that only wait.
+
+    That is for a request, for the rest of its head or, after an answer, for the rest of a body or the client to close.
+    """
 
     def __init__(self, state: SharedState) -> None:
         self._loop = asyncio.get_running_loop()
@@ -45,7 +48,7 @@ class IdleConnections:
         if not chosen:
             self._look_from, self._in_vain_for = now + NONE_FOR, has
         for _, _, _, connection in chosen:
-            self._state.refused.turned_away["idle"] += 1
+            self._state.refused.note_turned_away("idle")
             connection.make_way()
         return bool(chosen)
 

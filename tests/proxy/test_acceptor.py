@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from proxy.asgi import Receive, Send
 from proxy.server import Server, ServerOptions, TlsOptions, serve
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
-from tests.support.raw import Raw, Recorder, wait_for_disconnect
+from tests.support.raw import Raw, Recorder, Seen, reply, wait_for_disconnect
 
 BOTH_LOOPS = True
 ROOT = Path(__file__).parents[2]
@@ -100,10 +101,63 @@ async def test_beyond_all_that_may_be_new_ones_are_refused_and_nothing_hangs() -
 async def test_idle_connections_make_way() -> None:
     async with serve(Recorder(), options(total=4, per_address=4)) as server, AsyncExitStack() as stack:
         house = House(server, stack)
-        idle = [await house.come("127.0.0.2") for _ in range(4)]
+        oldest = await house.come("127.0.0.2")
+        await eventually(lambda: len(server._state.connections) == 1)
+        begun = asyncio.get_running_loop().time()
+        await eventually(lambda: asyncio.get_running_loop().time() > begun + 0.002)  # uvloop counts milliseconds
+        for _ in range(3):
+            await house.come("127.0.0.2")
         await eventually(lambda: len(server._state.connections) == 4)
         assert not await house.refused("127.0.0.3")
-        assert await idle[0].rest() == b""
+        assert await oldest.rest() == b""
+        assert server.turned_away == {"idle": 1}
+
+
+async def test_each_newcomer_of_a_burst_takes_the_place_of_another_one() -> None:
+    async with serve(Recorder(), options(total=64, per_address=48)) as server, AsyncExitStack() as stack:
+        house = House(server, stack)
+        idle = [("127.0.0.2", 48), *((f"127.0.1.{number}", 2) for number in range(1, 9))]
+        for source, count in idle:
+            for _ in range(count):
+                await house.come(source)
+        await eventually(lambda: len(server._state.connections) == 64)
+        for burst in range(2):
+            newcomers = []
+            for number in range(60):  # all of them wait in the backlog: the loop does not run
+                sock = stack.enter_context(socket.socket())
+                sock.bind((f"127.0.{2 + burst}.{1 + number // 2}", 0))
+                sock.connect(("127.0.0.1", int(server.addresses[0].rpartition(":")[2])))
+                sock.setblocking(False)
+                newcomers.append(Raw(sock))
+            for client in newcomers:
+                assert await answer_of(client) in (200, 503)
+            assert server.open_connections <= 64
+            assert len(server._state.connections) <= 64
+        assert server.turned_away["idle"] >= 40
+
+
+async def answer_of(client: Raw) -> int:
+    await client.send(GET)
+    return (await client.response()).status
+
+
+@pytest.mark.parametrize(
+    ("says", "status"),
+    [(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", 401), (b"nothing\r\n\r\n", 400)],
+    ids=["a body that nobody reads", "no request"],
+)
+async def test_what_was_answered_and_goes_on_for_nobody_makes_way(says: bytes, status: int) -> None:
+    async def early(seen: Seen, receive: Receive, send: Send) -> None:
+        await reply(send, b"", 401 if seen.header(b"content-length") else 200)
+
+    async with serve(Recorder(early), options(total=64, per_address=48)) as server, AsyncExitStack() as stack:
+        house = House(server, stack)
+        for source, count in (("127.0.0.2", 48), ("127.0.0.3", 16)):
+            for _ in range(count):
+                client = await house.come(source)
+                await client.send(says)
+                assert (await client.response()).status == status
+        assert not await house.refused("127.0.0.4")
         assert server.turned_away == {"idle": 1}
 
 
@@ -142,6 +196,7 @@ async def test_other_bounds_hold_for_those_who_come_from_now_on() -> None:
 PROGRAM = """
 import asyncio, os, sys
 from proxy.logs import configure
+from proxy.asgi import Receive, Send
 from proxy.server import ServerOptions, new_event_loop, serve
 from tests.support.backend import eventually
 from tests.support.proxy import Lines

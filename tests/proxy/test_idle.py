@@ -79,7 +79,7 @@ async def test_an_address_with_many_makes_way_for_one_with_few_however_young_it_
             client.sock.close()
 
 
-async def test_half_a_head_is_idle_and_a_refused_request_is_not() -> None:
+async def test_half_a_head_is_idle_and_so_is_who_was_refused() -> None:
     async with serve(Recorder(), ServerOptions(listen=["127.0.0.1:0"])) as server:
         async with await Raw.open(server.addresses[0]) as client:
             await client.send(b"GET / HT")
@@ -89,6 +89,10 @@ async def test_half_a_head_is_idle_and_a_refused_request_is_not() -> None:
             assert abs(since - asyncio.get_running_loop().time()) < 10
             await client.send(b"\n")
             await client.response()
+            since = connection.idle_since()
+            assert since is not None
+            assert abs(since - asyncio.get_running_loop().time()) < 5
+            connection.make_way()
             assert connection.idle_since() is None
 
 
