@@ -13,6 +13,7 @@ from proxy.errors import BadAnswer, Refused
 from proxy.exchange import Exchange
 from proxy.explain import Explanation
 from proxy.jsontext import fold
+from proxy.models import LONGEST
 from proxy.models import parse as parse_model
 from proxy.routes import Match, Route, RouteClass
 
@@ -61,8 +62,8 @@ class Access:
         self._routes = frozenset(routes)
         self._models = ModelGlobs(models, cloud=cloud)
         self._blocked = frozenset(map(fold, blocked_fields))
-        # Names come from clients: what is remembered of them has to be bounded.
-        self.allows: Callable[[str], bool] = lru_cache(maxsize=4096)(self._allows)
+        # Names come from clients and backends: what is remembered of them has to be bounded.
+        self._remembered: Callable[[str], bool] = lru_cache(maxsize=4096)(self._allows)
         classes = get_args(RouteClass)
         for route in self._routes:
             if route not in classes and not route.rpartition(" ")[2].startswith("/"):
@@ -119,6 +120,10 @@ class Access:
 
     def _permits(self, kind: RouteClass, method: str, path: str) -> bool:
         return not self._routes.isdisjoint((kind, path, f"{method} {path}"))
+
+    def allows(self, text: str) -> bool:
+        """Whether the model of that name may be used."""
+        return len(text) <= LONGEST and self._remembered(text)
 
     def _allows(self, text: str) -> bool:
         name = parse_model(text)

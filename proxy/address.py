@@ -15,12 +15,20 @@ UNIX: Final = "unix"
 _FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"})
 
 
-@lru_cache(maxsize=4096)
+_LONGEST: Final = 64
+"""Characters of an address of IPv6 with the name of an interface behind it."""
+
+
 def read_address(text: str) -> IPv4Address | IPv6Address | None:
     """Return the IP address in `text`, None where there is none.
 
     One of IPv4 that came over an IPv6 socket (``::ffff:192.0.2.1``) is one of IPv4.
     """
+    return _read(text) if len(text) <= _LONGEST else None  # before the cache: it keeps what it is asked about
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> IPv4Address | IPv6Address | None:
     try:
         ip = ip_address(text)
     except ValueError:
@@ -28,9 +36,13 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(ip, "ipv4_mapped", None) or ip
 
 
-@lru_cache(maxsize=4096)
 def block(address: str) -> str:
     """Return an IPv4 address as it is and an IPv6 address as its /64, which one subscriber owns as a whole."""
+    return _block(address) if len(address) <= _LONGEST else address
+
+
+@lru_cache(maxsize=4096)
+def _block(address: str) -> str:
     ip = read_address(address)
     if ip is None:
         return address

@@ -44,13 +44,17 @@ class Host(NamedTuple):
     port: int | None
 
 
-@lru_cache(maxsize=1024)
 def read_host(text: str) -> Host | None:
     """Return what ``host[:port]`` says, None where it is not that.
 
     Two spellings of one host become one: case, the last dot of a name, and the forms of an IPv6 address.
     """
-    found = _HOST.fullmatch(text) if len(text) <= _LONGEST else None
+    return _read(text) if len(text) <= _LONGEST else None  # before the cache: it keeps what it is asked about
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Host | None:
+    found = _HOST.fullmatch(text)
     if found is None:
         return None
     port = int(found[3]) if found[3] else None
@@ -83,7 +87,7 @@ class KnownHosts:
 
         An address is safe as far as it is ours, for no page has one for its name.
         """
-        return self._decided(host, server)
+        return len(host) <= _LONGEST and self._decided(host, server)
 
     def _decide(self, host: str, server: str | None) -> bool:
         found = read_host(host)

@@ -23,7 +23,8 @@ Source = Literal["local", "cloud"]
 # What Go's strings.TrimSpace trims: Python's own strip() also takes the separators U+001C to U+001F.
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
-_LONGEST: Final = 1024
+LONGEST: Final = 1024
+"""Characters of a name; what is longer is none."""
 _WORD: Final = re.compile(r"[A-Za-z0-9_][-_.A-Za-z0-9]{0,79}")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][-_A-Za-z0-9]{0,79}")
 _HOST: Final = re.compile(r"[A-Za-z0-9_][-_.:A-Za-z0-9]{0,349}")
@@ -72,7 +73,7 @@ class ModelName:
 
 def parse(text: str) -> ModelName | None:
     """Return the model that Ollama would take `text` for, or None where Ollama would refuse it as a name."""
-    return _parse(text) if len(text) <= _LONGEST else None  # before the cache: it keeps what it is asked about
+    return _parse(text) if len(text) <= LONGEST else None  # before the cache: it keeps what it is asked about
 
 
 @lru_cache(maxsize=4096)

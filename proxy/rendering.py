@@ -12,6 +12,8 @@ from typing import Final
 from proxy.asgi import Header, header_values
 
 _TYPE: Final = re.compile(r"[ \t]*([a-z0-9!#$&^_.+-]+)/([a-z0-9!#$&^_.+-]+)[ \t]*(?:;[^,]*)?", re.IGNORECASE)
+_LONGEST: Final = 512
+"""Bytes of a type with its parameters; none that means anything is longer."""
 _DATA_TEXTS: Final = frozenset({"plain", "event-stream", "csv", "markdown"})
 _SHOWN_OR_RUN: Final = re.compile(
     "xml|html|svg|script|pdf|flash|xaml|hta|mht|wasm|java|manifest|webbundle|signed-exchange|proxy|xul|xsl|silverlight|css"
@@ -35,9 +37,13 @@ def as_data(headers: list[Header]) -> list[Header]:
     return headers
 
 
-@lru_cache(maxsize=256)
 def is_data(content_type: bytes) -> bool:
     """Whether no browser shows or runs a document of that type: JSON, a stream of it, text, sound, an image."""
+    return len(content_type) <= _LONGEST and _is_data(content_type)  # before the cache: it keeps what it is asked about
+
+
+@lru_cache(maxsize=256)
+def _is_data(content_type: bytes) -> bool:
     found = _TYPE.fullmatch(content_type.decode("latin-1"))
     if found is None:
         return False

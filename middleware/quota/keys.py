@@ -8,11 +8,18 @@ from urllib.parse import quote
 from proxy.address import block
 from proxy.exchange import Exchange
 
+_CACHED: Final = 1024
+"""Characters; what is longer is not kept, for callers say who they are themselves."""
+
 By = Literal["identity", "tenant", "address", "model"]
 
 
-@lru_cache(maxsize=4096)
 def _safe(text: str) -> str:
+    return _quoted(text) if len(text) <= _CACHED else quote(text, safe=":", errors="backslashreplace")
+
+
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
     return quote(text, safe=":", errors="backslashreplace")
 
 

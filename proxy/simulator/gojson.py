@@ -17,6 +17,8 @@ import orjson
 
 Pairs = list[tuple[str, Any]]
 
+_LONGEST_WORD: Final = 64
+
 # How a field of a struct takes a value; named after its Go type.
 STRING: Final = "string"
 BOOL: Final = "bool"
@@ -133,9 +135,13 @@ def dumps(value: object) -> bytes:
     return escape(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
 
 
-@lru_cache(maxsize=8192)
 def quote(text: str) -> bytes:
-    """Write one string, quotes included. Cached, because models repeat their words."""
+    """Write one string, quotes included. Words are cached, because models repeat theirs; longer text is not kept."""
+    return _word(text) if len(text) <= _LONGEST_WORD else dumps(text)
+
+
+@lru_cache(maxsize=8192)
+def _word(text: str) -> bytes:
     return dumps(text)
 
 

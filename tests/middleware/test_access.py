@@ -545,3 +545,10 @@ async def test_real_clients_of_the_form() -> None:
 
 async def test_nothing_of_it_runs_per_chunk() -> None:
     assert await hands_send_on(Access, make_exchange(body=b'{"model":"llama3.2"}'))
+
+
+def test_a_name_of_any_length_is_not_remembered() -> None:
+    access = Access(ok)
+    assert access.allows("llama3.2")
+    assert not access.allows("x" * 60_000)
+    assert access._remembered.cache_info().currsize == 1  # type: ignore[attr-defined]  # of lru_cache

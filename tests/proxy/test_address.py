@@ -4,6 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from proxy import address
 from proxy.address import block, client_address, is_forwarded, is_trusted, read_address
 from proxy.asgi import Scope
 
@@ -115,3 +116,12 @@ def test_whoever_forwards_says_so(name: bytes) -> None:
 )
 def test_an_ipv6_address_counts_by_its_64(address: str, counted: str) -> None:
     assert block(address) == counted
+
+
+def test_text_that_is_too_long_for_an_address_is_not_remembered() -> None:
+    kept = address._read.cache_info().currsize, address._block.cache_info().currsize
+    for text in ("fe80::1%" + "x" * 60_000, "1" * 60_000):
+        assert address.read_address(text) is None
+        assert address.block(text) == text
+    assert (address._read.cache_info().currsize, address._block.cache_info().currsize) == kept
+    assert address.read_address("fe80:0000:0000:0000:0000:0000:0000:0001%abcdefghijklmno") is not None

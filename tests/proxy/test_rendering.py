@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy import rendering
 from proxy.asgi import Header, header_values
 from proxy.rendering import as_data, is_data
 
@@ -63,3 +64,9 @@ def test_an_answer_without_a_type_is_not_to_be_guessed() -> None:
 def test_whatever_names_html_is_no_data(junk: bytes) -> None:
     assert not is_data(b"text/html" + junk)
     assert not is_data(junk + b"," + b"text/html")
+
+
+def test_a_type_of_any_length_is_not_remembered() -> None:
+    kept = rendering._is_data.cache_info().currsize
+    assert not is_data(b"application/json; x=" + b"y" * 60_000)
+    assert rendering._is_data.cache_info().currsize == kept

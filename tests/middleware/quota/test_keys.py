@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from middleware.quota import keys
 from middleware.quota.keys import By, key_of
 from proxy.exchange import Exchange
 from tests.support.asgi import make_exchange
@@ -51,3 +52,9 @@ def test_only_the_same_caller_has_the_same_key(a: str, b: str, c: str, d: str) -
 
 def test_what_is_no_unicode_is_no_crash() -> None:
     assert key_of(("identity",), exchange("\ud800")) != key_of(("identity",), exchange("\udfff"))
+
+
+def test_a_long_identity_is_spelled_and_not_remembered() -> None:
+    kept = keys._quoted.cache_info().currsize
+    assert keys._safe("/" * 5000) == "%2F" * 5000
+    assert keys._quoted.cache_info().currsize == kept

@@ -160,3 +160,9 @@ def test_folding_is_simple() -> None:
     assert gojson.fold("me\u017f\u017fageS") == "messages"
     assert gojson.fold("\u212aEY") == "key"
     assert gojson.fold("gro\u00df") != "gross"
+
+
+def test_words_are_remembered_and_longer_text_is_not() -> None:
+    kept = gojson._word.cache_info().currsize
+    assert gojson.quote("<" * 1000) == b'"' + b"\\u003c" * 1000 + b'"'
+    assert gojson._word.cache_info().currsize == kept
