@@ -197,7 +197,10 @@ def certificate_names(file: Path) -> tuple[str, ...]:
     try:
         (first, *_) = x509.load_pem_x509_certificates(file.read_bytes())
         names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound):
+    except (
+        *(OSError, ValueError, x509.ExtensionNotFound),
+        *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+    ):
         return ()
     addresses = names.get_values_for_type(x509.IPAddress)
     return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))

@@ -1,5 +1,6 @@
 """proxy/listeners.py."""
 
+import base64
 import gc
 import os
 import socket
@@ -8,9 +9,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy.listeners import ServerError, TlsOptions, address, bind, certificate_names, is_local, tls_context
 from tests.support.certificates import Authority, Pair
@@ -196,6 +201,31 @@ def test_the_names_in_a_certificate(authority: Authority, tmp_path: Path) -> Non
         (tmp_path / "bad.pem").write_bytes(content)
         assert certificate_names(tmp_path / "bad.pem") == ()
     assert certificate_names(tmp_path / "nowhere.pem") == ()
+
+
+def odd_certificate(names: bytes, *, twice: bool = False) -> bytes:
+    """Return a certificate, in PEM, with those subject alternative names (DER) where they cannot be read."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")])
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(who, who, key.public_key(), 1, day, day + timedelta(days=1))
+    san, other = x509.ObjectIdentifier("2.5.29.17"), x509.ObjectIdentifier("2.5.29.18")
+    builder = builder.add_extension(x509.UnrecognizedExtension(san, names), critical=False)
+    if twice:
+        builder = builder.add_extension(x509.UnrecognizedExtension(other, names), critical=False)
+    der = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    der = der.replace(b"\x55\x1d\x12", b"\x55\x1d\x11")  # nobody checks the signature
+    return b"-----BEGIN CERTIFICATE-----\n%s-----END CERTIFICATE-----\n" % base64.encodebytes(der)
+
+
+@pytest.mark.parametrize(
+    "certificate",
+    [odd_certificate(b"\x30\x02\xa3\x00"), odd_certificate(b"\x30\x03\x82\x01a", twice=True)],
+    ids=["a name of X.400", "names twice"],
+)
+def test_a_certificate_whose_names_are_odd_has_none(certificate: bytes, tmp_path: Path) -> None:
+    (tmp_path / "odd.pem").write_bytes(certificate)
+    assert certificate_names(tmp_path / "odd.pem") == ()
 
 
 @pytest.mark.parametrize("name", ["cert", "key", "client_ca"])
