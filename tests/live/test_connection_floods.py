@@ -41,9 +41,10 @@ async def ask(address: tuple[str, int], source: str, context: ssl.SSLContext | N
     return time.perf_counter() - begun
 
 
-async def p99(address: tuple[str, int], context: ssl.SSLContext | None) -> float:
-    times = [await ask(address, HONEST[number % 2], context) for number in range(SAMPLES)]
-    return sorted(times)[SAMPLES * 99 // 100]
+async def p99(addresses: list[tuple[str, int]], context: ssl.SSLContext | None) -> list[float]:
+    """Ask each in turn, so that whatever else the machine does disturbs all alike; return the p99 of each."""
+    times = [[await ask(address, HONEST[number % 2], context) for address in addresses] for number in range(SAMPLES)]
+    return [sorted(of_one)[SAMPLES * 99 // 100] for of_one in zip(*times, strict=True)]
 
 
 def room_for(files: int) -> None:
@@ -68,12 +69,16 @@ async def test_a_flood_from_one_address_is_not_noticed_at_others(tmp_path: Path,
         settings: dict[str, Any] = {"listen": "127.0.0.1:0", "backends": [{"name": "b1", "url": sim.url}]}
         if over_tls:
             settings["tls"] = {"cert": pair.cert, "key": pair.key}
-        async with Process.started(tmp_path / "proxy.yaml", settings) as proxy:
-            await ask(proxy.address, HONEST[0], context)
-            undisturbed = await p99(proxy.address, context)
+        async with (
+            Process.started(tmp_path / "calm.yaml", settings) as calm,
+            Process.started(tmp_path / "proxy.yaml", settings) as proxy,
+        ):
+            both = [calm.address, proxy.address]
+            for address in both:
+                await ask(address, HONEST[0], context)
             async with flood(proxy.address, ATTACKER, says, FLOOD):
                 for _ in range(ROUNDS):
-                    disturbed = await p99(proxy.address, context)
+                    undisturbed, disturbed = await p99(both, context)
                     if disturbed <= 3 * undisturbed:
                         break
     assert disturbed <= 3 * undisturbed
@@ -98,7 +103,7 @@ async def test_where_files_are_few_callers_and_operators_are_answered_all_the_sa
                 for number in range(50):
                     await ask(proxy.address, HONEST[number % 2], None)
                     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(HONEST[0], 0))
-                    writer.write(b"GET /-/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    writer.write(b"GET /-/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
                     assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
                     writer.close()
                     await writer.wait_closed()
