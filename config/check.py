@@ -52,6 +52,8 @@ _EXPECTED: Final = {
 }
 _UNKNOWN: Final = ("extra_forbidden", "unexpected_keyword_argument")
 _WORDS: Final = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+_INSTEAD: Final = {"origin_regex": "use origins with *", "allow_origin_regex": "use origins with *"}
+"""What to write for keys that other programs have, and this one has not."""
 _MAX_SHOWN: Final = 60
 
 
@@ -172,7 +174,11 @@ def _counted_wrong(error: ErrorDetails, target: Node) -> bool:
 def _unknown(parent: Node, path: Path, schema: describe.Schema) -> _Flaw:
     name = str(path[-1])
     known = describe.names(schema, path[:-1])
-    hint = suggest(name, known) or (f"known here: {', '.join(sorted(known))}" if 0 < len(known) < 13 else None)
+    hint = (
+        _INSTEAD.get(name)
+        or suggest(name, known)
+        or (f"known here: {', '.join(sorted(known))}" if 0 < len(known) < 13 else None)
+    )
     return _Flaw(path, *parent.keys.get(name, (parent.line, parent.column)), f"unknown key {name!r}", hint=hint)
 
 

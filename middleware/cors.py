@@ -19,12 +19,12 @@ class Cors:
     Args:
         origins: the origins that may call, such as `https://chat.example.com`. One `*` in an origin stands for a part
             of it, as in `https://*.example.com` or `chrome-extension://*`; `*` alone is every origin.
-        origin_regex: origins that match this whole expression may call too.
         ollama_origins: so may the origins that Ollama allows by default, which are `localhost`, `127.0.0.1`, `0.0.0.0`
             and `[::1]` on any port, `app://`, `file://`, `tauri://`, `vscode-webview://` and `vscode-file://`.
         headers: request headers beyond the harmless ones that callers may send; `*` is every header.
         expose: response headers that scripts may read.
-        credentials: whether browsers may send cookies and client certificates for the pages named here.
+        credentials: whether browsers may send cookies and client certificates for the pages of `origins`; a page that
+            may not is refused where its call comes with a certificate.
         max_age: how long a browser may remember the answer to a preflight request; with `0s` it asks every time.
         private_network: whether pages of public addresses may call a proxy at a private one, where browsers ask
             for that (`Access-Control-Request-Private-Network`).
@@ -37,7 +37,6 @@ class Cors:
         app: ASGIApp,
         *,
         origins: Sequence[str] = (),
-        origin_regex: str | None = None,
         ollama_origins: bool = True,
         headers: Sequence[str] = ("*",),
         expose: Sequence[str] = EXPOSED,
@@ -48,7 +47,6 @@ class Cors:
         self.app = app
         self.cross_origin = CrossOrigin(
             origins=origins,
-            origin_regex=origin_regex,
             ollama_origins=ollama_origins,
             headers=headers,
             expose=expose,

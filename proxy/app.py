@@ -11,7 +11,7 @@ from config.load import Loaded
 from config.problems import Invalid
 from config.schema import Settings
 from proxy.body import BodyBudget
-from proxy.browsers import Gate
+from proxy.browsers import PageGate
 from proxy.chain import Chain, build
 from proxy.dispatch import Dispatch
 from proxy.endpoint import Endpoint
@@ -190,7 +190,7 @@ class App:
         `hosts` are the names that every request must have in its Host field; None where the chain sees to that.
         """
         main = make_routes(settings, OPS if self._ops_listen is None else HEALTH)
-        gate = Gate(chain.cross_origin, hosts)
+        gate = PageGate(chain.cross_origin, hosts)
         return (
             Generation(number, chain.app, main, settings.trusted_proxies, chain.blame, gate),
             Generation(number, chain.app, RouteTable(OPS, base=()), settings.trusted_proxies, chain.blame, gate),

@@ -6,13 +6,13 @@ fields that are judged here and pass as ever.
 """
 
 from proxy.asgi import Header
-from proxy.cross_origin import CrossOrigin, foreign, is_preflight, same_origin
+from proxy.cross_origin import LONGEST, CrossOrigin, foreign, is_preflight, same_origin, with_credentials
 from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.hosts import KnownHosts
 
 
-class Gate:
+class PageGate:
     """Decides about one request after another.
 
     Args:
@@ -28,7 +28,8 @@ class Gate:
     def admit(self, exchange: Exchange) -> list[Header] | None:
         """Return the fields for a page of another origin, None where no such page asks.
 
-        Raises Refused (400, 403). Nothing of a request's body is read for that.
+        Raises Refused (400, 403). Nothing of a request's body is read for that. `check_host` has to follow: what it
+        raises goes out with these fields, so that the page can read it.
         """
         scope = exchange.scope
         origin = site = None
@@ -36,11 +37,11 @@ class Gate:
             if name == b"origin":
                 if origin is not None:
                     raise Refused(400, "more than one Origin field", code="bad_origin")
+                if len(value) > LONGEST:
+                    raise foreign(None)
                 origin = value.decode("latin-1")
             elif name == b"sec-fetch-site":
                 site = value
-        if self._hosts is not None:
-            self._hosts.check(scope)
         if origin is None:
             if site == b"cross-site" and not _is_visit(exchange):
                 raise foreign(None)
@@ -51,7 +52,18 @@ class Gate:
         fields = self._cross_origin.answer_fields(origin)
         if fields is None:
             raise foreign(origin)
+        if scope.get("state", {}).get("tls_peer") and not with_credentials(fields):
+            # A form, or a request whose answer no script reads, carries the certificate without being asked to.
+            raise foreign(origin, certificate=True)
         return fields
+
+    def check_host(self, exchange: Exchange) -> None:
+        """Raise Refused (403) where the proxy is called by a name that is not known to be its own.
+
+        Probes call it by whatever name they have, and what they are told is nobody's secret.
+        """
+        if self._hosts is not None and not (exchange.route is not None and exchange.route.probe):
+            self._hosts.check(exchange.scope)
 
     def preflight(self, exchange: Exchange) -> list[Header] | None:
         """Return what the answer to a preflight request carries more, None where a request is none."""

@@ -45,10 +45,12 @@ class Chain:
     Attributes:
         app: what the frame calls.
         steps: the entries, the outermost first, and last the innermost app.
+        cross_origin: what the frame decides about pages by; None where no plugin governs them.
     """
 
     app: ASGIApp
     steps: tuple[Step, ...]
+    cross_origin: CrossOrigin | None = None
 
     @property
     def parts(self) -> list[tuple[str, ASGIApp]]:
@@ -58,15 +60,6 @@ class Chain:
             instances = {id(instance): instance for instance in (step.default, *step.by_policy.values())}
             found += [(step.name, instance) for instance in instances.values() if instance is not None]
         return found
-
-    @property
-    def cross_origin(self) -> CrossOrigin | None:
-        """What the frame decides about pages by; None where no plugin governs them."""
-        for step in self.steps:
-            found = getattr(step.default, "cross_origin", None)
-            if isinstance(found, CrossOrigin):
-                return found
-        return None
 
     def path(self, exchange: Exchange) -> Iterator[tuple[str, ASGIApp | None]]:
         """Yield what a request passes through, the outermost first, None where its policy turns an entry off.
@@ -113,7 +106,7 @@ class Switch:
         return self._by_policy.get(Exchange.of(scope).policy, self._default)(scope, receive, send)
 
 
-class Gate:
+class BeforeBody:
     """Lets the plugins that are still to come refuse a request before its body is read, where they can.
 
     There is one below the plugin that says who is calling, and one around each plugin that has a `before_body`: so it
@@ -154,6 +147,7 @@ def build(plan: Plan, inner: ASGIApp, services: Mapping[type, object]) -> Chain:
     steps = [Step(INNERMOST, inner, {})]
     gated: tuple[Step, ...] = ()  # what has a `before_body`, of the steps below
     above = False  # where nobody knows yet who is calling
+    cross_origin: CrossOrigin | None = None
     problems: list[Problem] = []
     for link in reversed(plan.links):
         if link.plugin.sets_policy and not above:
@@ -165,17 +159,22 @@ def build(plan: Plan, inner: ASGIApp, services: Mapping[type, object]) -> Chain:
         except _Failed as failed:
             problems.append(_constructor_problem(plan.loaded, link, failed))
             continue
+        if link.plugin.governs_pages:
+            cross_origin = getattr(step.default, "cross_origin", None)
+            if not isinstance(cross_origin, CrossOrigin):
+                mistake = Mistake("the plugin says that it governs pages, but has no `cross_origin` to decide by")
+                problems.append(plan.loaded.problem(link.path, mistake))
         if hasattr(step.default, BEFORE_BODY) and not above:
-            app, gated = Gate(app, gated), (step, *gated)
+            app, gated = BeforeBody(app, gated), (step, *gated)
     if problems:
         raise Invalid(problems)
     if not above:
         app = _gated(app, gated)
-    return Chain(app, tuple(reversed(steps)))
+    return Chain(app, tuple(reversed(steps)), cross_origin)
 
 
 def _gated(app: ASGIApp, steps: tuple[Step, ...]) -> ASGIApp:
-    return Gate(app, steps) if steps else app
+    return BeforeBody(app, steps) if steps else app
 
 
 class _Failed(Exception):

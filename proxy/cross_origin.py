@@ -14,7 +14,7 @@ from proxy.errors import Refused
 from proxy.hosts import read_host
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_LONGEST: Final = 512
+LONGEST: Final = 512
 """Characters of an origin; that of a browser is a scheme, a name and a port."""
 _APPS: Final = ("app://", "file://", "tauri://", "vscode-webview://", "vscode-file://")
 _OLLAMA: Final = re.compile(
@@ -26,7 +26,6 @@ Browser extensions are not among them; its users name theirs, such as ``chrome-e
 """
 _RUN: Final = re.compile(r"[A-Za-z0-9._:\[\]-]*")
 """What a star in an origin stands for."""
-_ANYBODY: Final = "https://anybody.invalid"
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED: Final = (
@@ -61,12 +60,10 @@ class CrossOrigin:
     Args:
         origins: those that may call, such as ``https://chat.example.com``; one ``*`` in an origin stands for any part
             of its name or port, and ``*`` alone is every origin.
-        origin_regex: origins that match this whole expression may call too.
         ollama_origins: so may those that Ollama allows by default.
         headers: request fields beyond the harmless ones that scripts may send; ``*`` is every one.
         expose: fields of answers that scripts may read.
-        credentials: whether browsers send cookies and client certificates for the pages of `origins` and
-            `origin_regex`.
+        credentials: whether browsers send cookies and client certificates for the pages of `origins`.
         max_age: seconds that a browser may remember the answer to a preflight request.
         private_network: whether pages of public addresses may call a proxy at a private one.
 
@@ -78,7 +75,6 @@ class CrossOrigin:
         self,
         *,
         origins: Sequence[str] = (),
-        origin_regex: str | None = None,
         ollama_origins: bool = True,
         headers: Sequence[str] = ("*",),
         expose: Sequence[str] = EXPOSED,
@@ -89,7 +85,6 @@ class CrossOrigin:
         self._every = "*" in origins
         self._exact = frozenset(_exact(origin) for origin in origins if "*" not in origin)
         self._patterns = [_pattern(origin.lower()) for origin in origins if "*" in origin and origin != "*"]
-        self._regex = None if origin_regex is None else re.compile(origin_regex)
         self._ollama = ollama_origins
         self._credentials = credentials
         self._private_network = private_network
@@ -99,14 +94,15 @@ class CrossOrigin:
             (b"access-control-allow-methods", ", ".join(METHODS).encode()),
             (b"access-control-max-age", b"%d" % max_age),
         ]
-        if credentials and self._is_named(_ANYBODY):
+        if credentials and (self._every or any(_is_anybodys(*pattern) for pattern in self._patterns)):
             raise ValueError(
-                "cors with credentials needs its origins by name: * would let every page act for its reader"
+                "cors with credentials needs its origins by name: * at the end of one, or alone, would let every page "
+                "act for its reader"
             )
 
     def answer_fields(self, origin: str) -> list[Header] | None:
         """Return what an answer for a page of `origin` carries, None where it may not call."""
-        if len(origin) > _LONGEST:
+        if len(origin) > LONGEST:
             return None
         named = self._is_named(origin)
         if not named and not (self._ollama and _OLLAMA.fullmatch(_canonical(origin))):
@@ -135,9 +131,7 @@ class CrossOrigin:
         """Whether the policy file allows `origin`."""
         if self._every or _canonical(origin) in self._exact:
             return True
-        if any(_fits(origin.lower(), *pattern) for pattern in self._patterns):
-            return True
-        return self._regex is not None and self._regex.fullmatch(origin) is not None
+        return any(_fits(origin.lower(), *pattern) for pattern in self._patterns)
 
 
 def _canonical(origin: str) -> str:
@@ -168,6 +162,12 @@ def _pattern(origin: str) -> tuple[str, str]:
     return before, after
 
 
+def _is_anybodys(before: str, after: str) -> bool:
+    """Whether a star stands where the name of a web origin ends, so that anybody can have a name that fits."""
+    scheme, _, authority = before.partition("://")
+    return scheme in _DEFAULT_PORTS and ":" not in authority and not after.partition(":")[0]
+
+
 def _fits(origin: str, before: str, after: str) -> bool:
     if len(origin) < len(before) + len(after) or not (origin.startswith(before) and origin.endswith(after)):
         return False
@@ -196,13 +196,26 @@ def for_page(headers: Sequence[Header], fields: Sequence[Header]) -> list[Header
     return kept
 
 
-def foreign(origin: str | None) -> Refused:
-    """Return the refusal of a page that is neither the proxy's own nor allowed; None where its origin is not known."""
-    readable = origin and origin.isascii() and origin.isprintable() and len(origin) <= _LONGEST
+def with_credentials(fields: Sequence[Header]) -> bool:
+    """Whether `answer_fields` lets a page act with what its browser adds by itself."""
+    return header(fields, b"access-control-allow-credentials") is not None
+
+
+def foreign(origin: str | None, *, certificate: bool = False) -> Refused:
+    """Return the refusal of a page that is neither the proxy's own nor allowed.
+
+    Args:
+        origin: None where it is not known.
+        certificate: the page may call, but not with the client certificate that came with its call.
+    """
+    readable = origin and origin.isascii() and origin.isprintable() and len(origin) <= LONGEST
     shown = f' ("{origin}")' if readable else ""  # in quotes, like all that a caller wrote: so logs can mask it
+    how, add = "", "add its origin to cors.origins"
+    if certificate:
+        how, add = " with a client certificate", "add its origin to cors.origins and say cors.credentials: true"
     return Refused(
         403,
-        f"a page of another origin{shown} may not call this proxy; where it should, add its origin to cors.origins in "
-        "the middleware list of the policy file",
+        f"a page of another origin{shown} may not call this proxy{how}; where it should, {add} in the middleware list "
+        "of the policy file",
         code="cross_origin",
     )

@@ -18,7 +18,7 @@ import structlog
 from proxy.address import Trusted, client_address, is_trusted
 from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.body import BodyBudget
-from proxy.browsers import Gate
+from proxy.browsers import PageGate
 from proxy.cross_origin import for_page
 from proxy.departure import gone_because, when_gone, writer
 from proxy.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
@@ -39,7 +39,7 @@ class Generation:
     trusted_proxies: Sequence[Trusted] = ()
     blame: Callable[[BaseException], str | None] = lambda _: None
     """Names the plugin that raised an exception."""
-    gate: Gate = field(default_factory=Gate)
+    gate: PageGate = field(default_factory=PageGate)
     """Says what a page in somebody's browser may ask for."""
 
 
@@ -155,10 +155,11 @@ class Frame:
         except asyncio.CancelledError:
             await self._cancelled(exchange, client)
 
-    def _admit(self, exchange: Exchange, client: "_Client", gate: Gate) -> bool:
+    def _admit(self, exchange: Exchange, client: "_Client", gate: PageGate) -> bool:
         """Return whether this is a browser's preflight request, which is answered here; raises Refused."""
         try:
             client.page_fields = gate.admit(exchange)
+            gate.check_host(exchange)
         except Refused as refused:
             self._refused.note(refused, exchange.client)
             raise

@@ -3,6 +3,7 @@
 Everything that can be known without constructing a plugin is checked here; `proxy.chain` constructs.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -79,6 +80,12 @@ class _Place:
 
 def _governs_pages(place: _Place) -> bool:
     return place.plugin is not None and place.plugin.governs_pages
+
+
+def _adds_cors(plugin: Plugin) -> bool:
+    """Whether it is Starlette's CORS middleware, also FastAPI's by that, or made of it."""
+    bases = inspect.getmro(plugin.make) if inspect.isclass(plugin.make) else ()
+    return any(f"{base.__module__}.{base.__name__}" == "starlette.middleware.cors.CORSMiddleware" for base in bases)
 
 
 class _Planner:
@@ -186,6 +193,13 @@ class _Planner:
 
     def _check_pages(self, places: Mapping[str, _Place]) -> None:
         """A browser's preflight request has no credentials: what governs pages stands above whoever asks for them."""
+        for place in places.values():
+            if place.plugin is not None and _adds_cors(place.plugin):
+                error = Mistake(
+                    "opens nothing: the proxy has decided which pages may call before it sees a request",
+                    "name their origins in cors.origins",
+                )
+                self._complain(("middleware", place.index), error)
         governing = [place for place in places.values() if _governs_pages(place)]
         for place in governing[1:]:
             error = Mistake(f"{governing[0].entry.name} says already which pages may call", "write their origins there")

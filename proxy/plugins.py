@@ -68,8 +68,8 @@ class Plugin:
         services: parameter → service.
         summary: the first paragraph of its docstring.
         sets_policy: it says who is calling, and under which policy (`sets_policy = True` on the class).
-        governs_pages: it says which pages of other origins may call (`governs_pages = True`); its `cross_origin` is
-            what the frame decides by.
+        governs_pages: it says which pages of other origins may call (`governs_pages = True`); its
+            `cross_origin`, a `proxy.cross_origin.CrossOrigin`, is what the frame decides by.
     """
 
     use: str

@@ -33,6 +33,7 @@ class Route:
         query: the query parameters that mean something to Ollama; all others are left behind.
         open: answered without credentials (the CLI's first question).
         page: something for people to look at, so that other sites may have links to it.
+        probe: answered by whatever name the proxy is called, as load balancers and health checks do.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Route:
     query: tuple[str, ...] = ()
     open: bool = False
     page: bool = False
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,8 @@ class NoMatch:
 
 
 OLLAMA: Final = (
-    Route("/", ("GET", "HEAD"), "read", "text", open=True),
-    Route("/api/version", ("GET", "HEAD"), "read"),
+    Route("/", ("GET", "HEAD"), "read", "text", open=True, page=True),
+    Route("/api/version", ("GET", "HEAD"), "read", page=True),
     Route("/api/tags", ("GET", "HEAD"), "read"),
     Route("/api/ps", ("GET",), "read"),
     Route("/api/status", ("GET",), "read"),

@@ -51,8 +51,11 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
 
 
-def _get(path: str, *, open: bool = False, page: bool = False, query: tuple[str, ...] = ()) -> Route:
-    return Route(path, ("GET", "HEAD") if open else ("GET",), "ops", open=open, page=page, query=query)
+def _get(
+    path: str, *, open: bool = False, page: bool = False, probe: bool = False, query: tuple[str, ...] = ()
+) -> Route:
+    methods = ("GET", "HEAD") if open else ("GET",)
+    return Route(path, methods, "ops", open=open, page=page, probe=probe, query=query)
 
 
 def _post(path: str, *, body: Body = "none", query: tuple[str, ...] = ()) -> Route:
@@ -65,14 +68,14 @@ _BACKEND: Final = Parameter("backend", "Its name in the policy file.")
 OPERATIONS: Final = (
     Operation(
         "healthz",
-        _get("/-/healthz", open=True),
+        _get("/-/healthz", open=True, probe=True),
         "Whether the process answers",
         "200 as long as it does. For liveness probes; open to everybody.",
         answer="Health",
     ),
     Operation(
         "readyz",
-        _get("/-/readyz", open=True),
+        _get("/-/readyz", open=True, probe=True),
         "Whether requests can be served",
         "200 while a backend can be used and the proxy is not shutting down, else 503. For readiness probes and load "
         "balancers; open to everybody.",

@@ -1,8 +1,11 @@
 """proxy/browsers.py: who is admitted, as a table; over sockets and in Chromium in tests/live/test_browsers.py."""
 
+import gc
+import tracemalloc
+
 import pytest
 
-from proxy.browsers import Gate
+from proxy.browsers import PageGate
 from proxy.cross_origin import CrossOrigin
 from proxy.errors import Refused
 from proxy.exchange import Exchange
@@ -11,7 +14,7 @@ from proxy.ops.routes import ROUTES
 from proxy.routes import RouteTable
 from tests.support.asgi import make_exchange
 
-GATE = Gate(CrossOrigin(origins=["https://chat.example.com"]), KnownHosts(["llm.example.com"]))
+GATE = PageGate(CrossOrigin(origins=["https://chat.example.com"]), KnownHosts(["llm.example.com"]))
 HERE = {"host": "localhost:11435"}
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 
@@ -23,9 +26,10 @@ def exchange_of(headers: dict[str, str], method: str = "POST", path: str = "/api
     return exchange
 
 
-def code_of(gate: Gate, exchange: Exchange) -> str | None:
+def code_of(gate: PageGate, exchange: Exchange) -> str | None:
     try:
         gate.admit(exchange)
+        gate.check_host(exchange)
     except Refused as refused:
         return refused.code
     return None
@@ -62,7 +66,9 @@ def code_of(gate: Gate, exchange: Exchange) -> str | None:
             {"host": "evil.example:1", "origin": "http://evil.example:1", "sec-fetch-site": "same-origin"},
             "unknown_host",
         ),
-        ({"origin": "http://evil.example"}, "unknown_host"),
+        ({"origin": "http://evil.example"}, "cross_origin"),
+        ({"origin": "app://x"}, "unknown_host"),
+        ({"host": "evil.example", "origin": "app://x"}, "unknown_host"),
     ],
 )
 def test_who_is_admitted(headers: dict[str, str], code: str | None) -> None:
@@ -82,6 +88,9 @@ def test_more_than_one_origin_is_none() -> None:
         ("GET", "/-/", {}, None),
         ("GET", "/-", {}, None),
         ("GET", "/-/docs", {}, None),
+        ("GET", "/", {}, None),
+        ("GET", "/api/version", {}, None),
+        ("HEAD", "/", {}, "cross_origin"),
         ("HEAD", "/-/", {}, "cross_origin"),
         ("POST", "/-/", {}, "cross_origin"),
         ("GET", "/-/", {"sec-fetch-dest": "iframe"}, "cross_origin"),
@@ -109,9 +118,68 @@ def test_a_trusted_proxy_may_say_another_host_than_the_browser_did() -> None:
     assert code_of(GATE, exchange) == "cross_origin"
 
 
+CERTIFICATE = {"tls_peer": {"subject": ()}}
+
+
+@pytest.mark.parametrize(
+    ("origin", "credentials", "code"),
+    [
+        (None, False, None),
+        ("http://localhost:11435", False, None),  # our own page
+        ("http://localhost:3000", False, "cross_origin"),
+        ("app://obsidian.md", True, "cross_origin"),
+        ("https://chat.example.com", False, "cross_origin"),
+        ("https://chat.example.com", True, None),
+    ],
+)
+def test_a_page_acts_with_a_client_certificate_only_where_it_may_have_credentials(
+    origin: str | None, credentials: bool, code: str | None
+) -> None:
+    gate = PageGate(CrossOrigin(origins=["https://chat.example.com"], credentials=credentials))
+    exchange = exchange_of(HERE | ({} if origin is None else {"origin": origin}))
+    exchange.scope["state"] = CERTIFICATE
+    assert code_of(gate, exchange) == code
+
+
+def test_the_refusal_of_a_page_with_a_certificate_says_what_to_do() -> None:
+    exchange = exchange_of(HERE | {"origin": "http://localhost:3000"})
+    exchange.scope["state"] = CERTIFICATE
+    with pytest.raises(Refused, match=r"with a client certificate.*cors\.credentials: true"):
+        GATE.admit(exchange)
+
+
+@pytest.mark.parametrize("path", ["/-/healthz", "/-/readyz"])
+def test_probes_call_by_whatever_name_they_have(path: str) -> None:
+    assert code_of(GATE, exchange_of({"host": "ollama-proxy:11435"}, "GET", path)) is None
+    assert code_of(GATE, exchange_of({"host": "ollama-proxy:11435"}, "POST", path)) == "unknown_host"
+    assert (
+        code_of(GATE, exchange_of({"host": "evil.example", "origin": "http://a.example"}, "GET", path))
+        == "cross_origin"
+    )
+
+
+def test_a_stranger_fills_no_memory_with_origins_and_hosts() -> None:
+    def called(number: int) -> None:
+        long = f"{number}-" + "x" * 60_000
+        code_of(GATE, exchange_of({"host": long, "origin": f"https://{long}"}))
+        code_of(GATE, exchange_of({"host": long}))
+
+    called(0)
+    tracemalloc.start()
+    try:
+        for number in range(1, 101):
+            called(number)
+        gc.collect()  # an exchange of a test is a cycle
+        assert tracemalloc.get_traced_memory()[0] < 20 * 60_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_hosts_are_not_asked_where_callers_have_credentials() -> None:
-    assert code_of(Gate(), exchange_of({"host": "evil.example"})) is None
-    assert code_of(Gate(), exchange_of({"host": "evil.example", "origin": "http://other.example"})) == "cross_origin"
+    assert code_of(PageGate(), exchange_of({"host": "evil.example"})) is None
+    assert (
+        code_of(PageGate(), exchange_of({"host": "evil.example", "origin": "http://other.example"})) == "cross_origin"
+    )
 
 
 def test_what_is_admitted_carries_what_browsers_want_to_see() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, header_values
 from proxy.body import BodyBudget
-from proxy.browsers import Gate
+from proxy.browsers import PageGate
 from proxy.cross_origin import CrossOrigin
 from proxy.errors import ConnectFailed, Refused, Truncated, UpstreamAnswer
 from proxy.exchange import Exchange
@@ -104,10 +104,10 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 CHAT = b"https://chat.example.com"
-GATE = Gate(CrossOrigin(origins=[CHAT.decode()]), KnownHosts())
+GATE = PageGate(CrossOrigin(origins=[CHAT.decode()]), KnownHosts())
 
 
-async def served(app: ASGIApp, server: Server, *headers: Header, gate: Gate = GATE) -> tuple[Frame, Exchange]:
+async def served(app: ASGIApp, server: Server, *headers: Header, gate: PageGate = GATE) -> tuple[Frame, Exchange]:
     """Serve a request through a gate; return the frame, and the exchange as the observer saw it at its end."""
     seen: list[Exchange] = []
 
@@ -159,6 +159,18 @@ async def test_a_page_that_may_not_call_reaches_no_plugin(
     assert len(server.messages) == 1, "its body was read"
     assert not cors_of(server)
     assert (b"error" in server.body) is (exchange.flavor != "text")
+
+
+@pytest.mark.parametrize("method", ["POST", "OPTIONS"])
+async def test_a_page_that_may_call_reads_that_the_proxys_name_is_not_known(method: str) -> None:
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("the chain was called")
+
+    server = Server(method=method)
+    preflight = ((b"access-control-request-method", b"POST"),) if method == "OPTIONS" else ()
+    frame, _ = await served(never, server, (b"origin", CHAT), (b"host", b"llm.example"), *preflight)
+    assert (server.status, frame.refusals) == (403, {"unknown_host": 1})
+    assert header(server.sent[0]["headers"], b"access-control-allow-origin") == CHAT
 
 
 async def test_a_preflight_request_is_answered_before_any_plugin() -> None:

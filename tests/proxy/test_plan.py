@@ -164,6 +164,19 @@ def test_planning_constructs_nothing() -> None:
             ],
         ),
         (
+            "middleware: [logging, 'starlette.middleware.cors:CORSMiddleware']\n",
+            [
+                (
+                    "2:23: middleware[1]: opens nothing: the proxy has decided which pages may call before it sees a "
+                    "request (name their origins in cors.origins)"
+                )
+            ],
+        ),
+        (
+            "middleware: [{cors: {origin_regex: 'https://.*'}}]\n",
+            ["2:22: middleware[0].cors.origin_regex: unknown key 'origin_regex' (use origins with *)"],
+        ),
+        (
             "middleware: [cors, {use: cors, name: second}]\n",
             ["2:20: middleware[1]: cors says already which pages may call (write their origins there)"],
         ),

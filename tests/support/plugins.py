@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from proxy.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.cross_origin import CrossOrigin
 from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.services import Clock, EntryName, Policies
@@ -87,6 +88,29 @@ class Tag:
 
 class Inherited(Tag):
     """A plugin whose code stands in its base class."""
+
+
+class Resembling:
+    """Has what governs pages, and does not say that it does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.cross_origin = CrossOrigin(origins=["*"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+class Claiming:
+    """Says that it governs pages, and has nothing to do so by."""
+
+    governs_pages: ClassVar = True
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
 
 
 class Early(Tag):
