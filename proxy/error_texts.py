@@ -1,9 +1,13 @@
 """What an error answer of Ollama is about: the request, the host, or nobody can tell from its words.
 
 Ollama answers many a mistake of the caller with 500, and a cloud model that cannot be reached with 502. Its words tell
-those apart; the tables below are from its sources (``api/types.go``, ``server/``, ``llm/server.go``) and from what a
-0.32.15 answered. Words that callers can put into an error (a template, a name) come behind its beginning, so the
-tables of beginnings go first. What is in no table is judged by what other hosts say, see `proxy.blame`.
+those apart. Those that ``tests/proxy/test_error_texts.py`` lists as RECORDED are what a 0.32.15 answered; the others
+are messages of Ollama and of llama.cpp as they are known from their code and from reports, which nobody recorded here.
+
+Words that callers can put into an error (a template, a name) come behind its beginning, so the tables of beginnings go
+first. What a host says of itself goes before what may stand anywhere in an error about the request: a sick host that is
+taken for a healthy one draws requests and fails them all. What is in no table is judged by what other hosts say, see
+`proxy.blame`.
 """
 
 import re
@@ -46,8 +50,13 @@ _BEGIN_ABOUT_THE_CLOUD: Final = re.compile(
     r'(?:get|post|put|head|patch|delete) "https?://(?:[\w-]+\.)*(?:ollama\.com|ollama\.ai)[:/"]'
 )
 """A request that the host passed on: ``Post "https://ollama.com:443/api/chat?ts=1": dial tcp: …``."""
+_NO_SUCH_MODEL: Final = re.compile(r"/manifests/.*: no such file or directory")
+"""``open /models/manifests/…: no such file or directory``: no model of that name is here."""
+_CANNOT: Final = re.compile(
+    r"does not support (?:embed|tools|thinking|insert|completion|chat|generat|vision|audio|image|multimodal|rerank)"
+)
+"""What a model, or a runner that was started for it, cannot do; a GPU that cannot do something is the host's."""
 _ABOUT_THE_REQUEST: Final = (
-    "does not support ",  # embeddings, tools, thinking, insert, multimodal requests, …
     "is missing data required for image input",
     "exceeds the available context size",
     "exceeds the context length",
@@ -63,7 +72,12 @@ _ABOUT_THE_REQUEST: Final = (
     "failed to load model vocabulary required for format",
     "json schema conversion failed",
     "invalid json schema",
-    "/manifests/",  # open /models/manifests/…: no such file or directory; no model of that name is here
+)
+_BEGIN_THE_RUNNER_DIED: Final = (
+    "an error was encountered while running the model",  # …: CUDA error: …; …: unexpected EOF; …: wsarecv: …
+    'do embedding request: post "http://127.0.0.1',
+    "post predict:",
+    "error reading llm response",
 )
 _THE_RUNNER_DIED: Final = (
     "runner process has terminated",
@@ -85,6 +99,7 @@ _ABOUT_THE_HOST: Final = (
     "unable to load model",
     "error loading model",
     "no such file",
+    "permission denied",
     "timed out waiting for llama runner",
     "unable to create llama context",
     "input/output error",
@@ -127,11 +142,13 @@ def about(text: str) -> About:
     said = text.lower().lstrip()
     if said.startswith(_BEGIN_ABOUT_THE_REQUEST) or _BEGIN_ABOUT_THE_CLOUD.match(said):
         return "request"
-    if any(sign in said for sign in _THE_RUNNER_DIED):
+    if said.startswith(_BEGIN_THE_RUNNER_DIED) or any(sign in said for sign in _THE_RUNNER_DIED):
         return "crash"
-    if any(sign in said for sign in _ABOUT_THE_REQUEST):
+    if _NO_SUCH_MODEL.search(said):
         return "request"
-    return "host" if any(sign in said for sign in _ABOUT_THE_HOST) else "unknown"
+    if any(sign in said for sign in _ABOUT_THE_HOST):
+        return "host"
+    return "request" if _CANNOT.search(said) or any(sign in said for sign in _ABOUT_THE_REQUEST) else "unknown"
 
 
 def comparable(text: str) -> str:

@@ -28,7 +28,7 @@ RECORDED = [
     (503, "account unavailable"),
 ]
 """Statuses and texts of a 0.32.15 for what was the caller's mistake, or the cloud's."""
-FROM_THE_SOURCES = [
+KNOWN = [  # as messages of Ollama and llama.cpp, recorded by nobody here
     "template: :1: unclosed action",
     'template: :1: function "runner process has terminated" not defined',
     "json: cannot unmarshal string into Go value of type api.GenerateRequest",
@@ -46,6 +46,12 @@ CRASHES = [
     "llama runner process has terminated: exit status 2",
     "llama runner process has terminated: CUDA error: an illegal memory access was encountered",
     "llama runner process no longer running: 2 cudaMalloc failed: out of memory",
+    "an error was encountered while running the model: CUDA error: an illegal memory access was encountered",
+    "an error was encountered while running the model: unexpected EOF",
+    "an error was encountered while running the model: read tcp 127.0.0.1:1->127.0.0.1:2: wsarecv: forcibly closed",
+    'do embedding request: Post "http://127.0.0.1:43121/embedding": EOF',
+    'POST predict: Post "http://127.0.0.1:43121/completion": EOF',
+    "error reading llm response: read tcp 127.0.0.1:1->127.0.0.1:2: connection reset by peer",
     "model runner has unexpectedly stopped, this may be due to resource limitations",
 ]
 OF_THE_HOST = [
@@ -56,6 +62,10 @@ OF_THE_HOST = [
     "unable to load model: /models/blobs/sha256-11",
     "timed out waiting for llama runner to start - progress 0.00 -",
     "write /models/blobs/x: no space left on device",
+    "open /models/manifests/registry.ollama.ai/library/tiny/latest: input/output error",
+    "open /models/manifests/registry.ollama.ai/library/tiny/latest: too many open files",
+    "open /models/manifests/registry.ollama.ai/library/tiny/latest: permission denied",
+    "CUDA error: the device does not support image kernels",
 ]
 FORMS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "ollama": lambda text: {"error": text},
@@ -69,10 +79,11 @@ FORMS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     ("status", "text", "expected"),
     [
         *((status, text, "request") for status, text in RECORDED),
-        *((500, text, "request") for text in FROM_THE_SOURCES),
+        *((500, text, "request") for text in KNOWN),
         *((500, text, "crash") for text in CRASHES),
         *((500, text, "host") for text in OF_THE_HOST),
         (500, "something that nobody ever saw", "unknown"),
+        (500, "gpu does not support flash attention", "unknown"),
         (500, "", "unknown"),
     ],
 )
