@@ -109,7 +109,7 @@ class Retry:
     async def _repeat(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         await exchange.body()  # Read by the exchange, it can be handed out again.
         exchange.hurry = self._first_byte
-        exchange.resend = self._attempts > 1
+        exchange.resend = True
         caller = exchange.caller
         others = list(self._fallbacks.of(exchange))
         if others and not self._backends.serves(exchange):
@@ -125,7 +125,7 @@ class Retry:
                     if exchange.committed or exchange.status is not None:
                         raise
                     errors.append(error)
-                delay = self._next(exchange, route, errors[first:])
+                delay = self._next(exchange, route, errors, first)
                 if delay is None:
                     if exchange.gave_up == "suspected_poison":
                         withdraw(exchange)
@@ -159,20 +159,22 @@ class Retry:
             ),
         )
 
-    def _next(self, exchange: Exchange, route: Route, errors: list[UpstreamError]) -> float | None:
-        """Return the seconds to wait before the next attempt, or None where this was the last, and note why."""
-        error = errors[-1]
+    def _next(self, exchange: Exchange, route: Route, all_: list[UpstreamError], first: int) -> float | None:
+        """Return the seconds to wait before the next attempt, or None where this was the last, and note why.
+
+        `first` is where the errors about the model begin that is tried now.
+        """
+        error, errors, free = all_[-1], all_[first:], _free(all_)
         where = verdict(route.repeat, errors)
         untried = self._backends.untried(exchange, ejected=True)
         if where is Verdict.NO or (where is Verdict.ELSEWHERE and not untried):
             exchange.gave_up = why_not(errors) if where is Verdict.NO else "no_other_backend"
-        elif len(errors) >= self._attempts:
+        elif sum(one not in free for one in errors) >= self._attempts:
             exchange.gave_up = "attempts_spent"
-        elif not self._retries.spend(exchange.caller):
+        elif error not in free and not self._retries.spend(exchange.caller):
             exchange.gave_up = "budget_spent"
         else:
-            stale = isinstance(error, ConnectionLost) and error.reused  # it was at rest: no reason to wait
-            delay = 0.0 if untried or stale else self._backoff.delay(len(errors))
+            delay = 0.0 if untried or error in free else self._backoff.delay(len(errors))
             log.info(
                 "retry", request_id=exchange.id, backend=error.backend, error=masked_error(error.detail), delay_s=delay
             )
@@ -215,3 +217,15 @@ class Retry:
         names = ", ".join(other.short for other in others)
         after = f", then {names} in its place" if names else ""
         return Explanation("pass", f"tried up to {self._attempts} times before its first byte{after}")
+
+
+def _free(errors: list[UpstreamError]) -> list[UpstreamError]:
+    """Return those of `errors` that count as no attempt and need no budget.
+
+    The first loss on a kept connection is one: that the backend closed it just then is nobody's fault. So is a failure
+    to reach the next backend, as that leaves what was lost where it was.
+    """
+    for number, error in enumerate(errors, 1):
+        if isinstance(error, ConnectionLost) and error.reused:
+            return [error, *[after for after in errors[number : number + 1] if not after.sent and not after.received]]
+    return []

@@ -40,6 +40,7 @@ from proxy.lease import Lease
 from proxy.need import need_of
 from proxy.pool import Pool, Timeouts
 from proxy.routes import Match, NoMatch, Route
+from proxy.sending import at_once
 from proxy.sending import send as send_once_more
 from proxy.services import Scheduler
 from proxy.tail import Ending, Format, Tail, format_of
@@ -187,7 +188,7 @@ class Dispatch:
         """Send `request` and wait for the first chunk; an error answer that may be better elsewhere is raised."""
         try:
             async with asyncio.timeout_at(deadline):
-                repeat = route.repeat != "never" and not exchange.resend and not exchange.failed
+                repeat = partial(at_once, exchange, route)
                 lost = partial(self._pool.blame.lost, exchange, backend)
                 response = await send_once_more(backend.transport, request, repeat=repeat, lost=lost)
                 stream = cast(httpx.AsyncByteStream, response.stream)

@@ -34,6 +34,8 @@ Timer = Literal["connect", "load", "first_byte", "idle", "write", "total"]
 About = Literal["request", "host", "crash", "unknown"]
 """Whom a backend's error is about; of a crash its runner died."""
 
+_PASSING: Final = frozenset({503, 504})
+
 JSON: Final = b"application/json; charset=utf-8"
 TEXT: Final = b"text/plain; charset=utf-8"
 
@@ -200,6 +202,14 @@ class UpstreamAnswer(UpstreamError):
         self.about: About = about
         self.said = None if said is None else (status, said)
         """Status and text of an error in JSON, in a form that two of them can be compared in."""
+
+    @property
+    def answer(self) -> tuple[int, str] | None:
+        """What makes it the request's own where another backend says the same; None where nothing does.
+
+        What is about a host is said alike by all that are sick alike, and what says that it will pass may pass.
+        """
+        return None if self.about in ("host", "crash") or self.status in _PASSING else self.said
 
 
 class Truncated(UpstreamError):

@@ -5,26 +5,42 @@ from collections.abc import Callable
 import httpx
 
 from proxy.errors import ConnectionLost, let_go
+from proxy.exchange import Exchange
+from proxy.routes import Route
 from proxy.transport import translate
+
+
+def at_once(exchange: Exchange, route: Route, error: ConnectionLost) -> bool:
+    """Whether what was lost on a kept connection goes to the same backend again at once.
+
+    It does not where it may have arrived and something above sends it again, or it was lost before.
+    """
+    return route.repeat != "never" and not (error.sent and (exchange.resend or exchange.failed))
+
+
+def always(error: ConnectionLost) -> bool:
+    """Whether it goes again: for questions, which do no harm however often they arrive."""
+    return True
 
 
 async def send(
     transport: httpx.AsyncBaseTransport,
     request: httpx.Request,
     *,
-    repeat: bool,
+    repeat: Callable[[ConnectionLost], bool] = always,
     lost: Callable[[ConnectionLost], None] | None = None,
 ) -> httpx.Response:
-    """Send `request`; once more at once where a kept-alive connection turned out to be closed and it may be repeated.
+    """Send `request`; once more at once where a kept-alive connection turned out to be closed and `repeat` says yes.
 
     A backend may close an idle connection at any moment, also while a request is on its way to it (RFC 9112 section
-    9.3.1). `lost` is told of what may have reached the backend all the same. Raises what the transport raises.
+    9.3.1). `repeat` is asked when that has happened: much may have happened since the request was sent. `lost` is told
+    of what may have reached the backend all the same. Raises what the transport raises.
     """
     try:
         return await transport.handle_async_request(request)
     except (httpx.HTTPError, OSError) as error:
         failure = translate(error)
-        if not (repeat and isinstance(failure, ConnectionLost) and failure.reused):
+        if not (isinstance(failure, ConnectionLost) and failure.reused and repeat(failure)):
             raise
         let_go(error)
         if failure.sent and lost is not None:

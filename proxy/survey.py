@@ -71,7 +71,7 @@ async def ask(
         },
     )
     try:
-        response = await send(backend.transport, request, repeat=document is None)
+        response = await send(backend.transport, request)
         received = bytearray()
         try:
             async for chunk in response.aiter_raw():

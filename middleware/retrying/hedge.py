@@ -8,7 +8,7 @@ from collections.abc import Callable
 from copy import copy
 
 from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
-from proxy.errors import let_go
+from proxy.errors import UpstreamError, let_go
 from proxy.exchange import KEY, Exchange
 
 
@@ -17,7 +17,8 @@ async def hedged(
 ) -> None:
     """Answer by `app`, and by a second run of it where nothing has come `after` so many seconds and `again` says yes.
 
-    Raises what `app` raises: the winner's error where its answer broke off, and where nobody answered the first run's.
+    Raises what `app` raises: the winner's error where its answer broke off; where nobody answered the one after which
+    the request may be sent nowhere any more, else the first run's.
     """
     exchange = Exchange.of(scope)
     race = _Race(exchange, send)
@@ -83,7 +84,10 @@ class _Race:
 
     def result(self) -> None:
         """Raise what came of it, where that is no answer."""
-        self._runs.pop(self._winner or self._exchange).result()
+        run = self._winner or self._exchange
+        if self._winner is None:
+            run = next((one for one, task in self._runs.items() if _is_spent(task)), run)
+        self._runs.pop(run).result()
 
     async def call_off(self) -> None:
         """End what still runs, and let go of all runs: what came of one refers to us, and by us to the request."""
@@ -95,6 +99,11 @@ class _Race:
                     let_go(error)
         finally:
             self._runs.clear()
+
+
+def _is_spent(run: asyncio.Task[None]) -> bool:
+    error = None if run.cancelled() else run.exception()
+    return isinstance(error, UpstreamError) and error.spent
 
 
 def _twin(exchange: Exchange) -> Exchange:

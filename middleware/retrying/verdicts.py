@@ -18,9 +18,9 @@ broke off an answer that had begun            no                   no           
 
 *Safe* are GET, HEAD, show and embed; *costly* are generate and chat, which cost time; *never* are pull, push, create,
 copy and delete. *Anywhere* means: at once on a backend that was not tried yet, else after a back-off; *elsewhere* only
-the former. *Once* counts the whole life of a request: what two sends were lost of may be what kills backends. An error
-that two backends give alike is an answer; what says of itself that it will pass (503, 504), or is about the host (no
-memory), is not. A blob is never repeated: its bytes are gone.
+the former. *Once* is for the whole life of a request: it is sent at most twice and lost, see `proxy.blame`, as it may
+be what kills backends. An error that two backends give alike is an answer; what says of itself that it will pass (503,
+504), or is about the host (no memory, a runner that died), is not. A blob is never repeated: its bytes are gone.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,6 @@ class Verdict(Enum):
 
 
 _GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
-_PASSING: Final = frozenset({503, 504})
 _SLOW: Final = frozenset({"load", "first_byte", "write"})
 
 
@@ -63,7 +62,7 @@ def verdict(repeat: Repeat, errors: Sequence[UpstreamError]) -> Verdict:
         return Verdict.NO
     match error:
         case ConnectionLost():
-            return Verdict.NO if _lost_twice(errors) else Verdict.ANYWHERE
+            return Verdict.ANYWHERE
         case UpstreamAnswer():
             if error.about == "request" or is_answer(errors):
                 return Verdict.NO
@@ -80,12 +79,9 @@ def verdict(repeat: Repeat, errors: Sequence[UpstreamError]) -> Verdict:
 def is_answer(errors: Sequence[UpstreamError]) -> bool:
     """Whether the latest of `errors` is what another backend said too, so that it is the request's own."""
     error = errors[-1]
-    if not isinstance(error, UpstreamAnswer) or error.said is None:
-        return False
-    if error.about == "host" or error.status in _PASSING:
-        return False
-    return any(
-        isinstance(earlier, UpstreamAnswer) and earlier.said == error.said and earlier.backend != error.backend
+    said = error.answer if isinstance(error, UpstreamAnswer) else None
+    return said is not None and any(
+        isinstance(earlier, UpstreamAnswer) and earlier.answer == said and earlier.backend != error.backend
         for earlier in errors[:-1]
     )
 
@@ -95,15 +91,11 @@ def why_not(errors: Sequence[UpstreamError]) -> str:
     error = errors[-1]
     if error.code == "suspected_poison":
         return "suspected_poison"
-    if error.spent or _lost_twice(errors):
+    if error.spent:
         return "lost_twice"
     if isinstance(error, UpstreamAnswer) and error.about == "request":
         return "content_error"
     return "same_error" if is_answer(errors) else "not_repeatable"
-
-
-def _lost_twice(errors: Sequence[UpstreamError]) -> bool:
-    return sum(isinstance(error, ConnectionLost) and error.sent for error in errors) > 1
 
 
 def most_telling(errors: Sequence[UpstreamError]) -> UpstreamError:

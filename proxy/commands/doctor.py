@@ -104,7 +104,7 @@ async def _date(backend: Backend) -> str | None:
         extensions={"target": b"/api/version", "timeout": dict.fromkeys(("connect", "first_byte", "read"), PATIENCE)},
     )
     try:
-        response = await send(backend.transport, request, repeat=True)
+        response = await send(backend.transport, request)
         await response.aclose()
     except (httpx.HTTPError, OSError):
         return None

@@ -85,7 +85,9 @@ def test_the_table_of_what_is_retried_is_the_code() -> None:
             first, _, _ = cell.partition(", once in all")
             assert {WORDS[verdict(repeat, [error])] for error in errors} == {first}, (name, repeat)
             if ", once in all" in cell:
-                assert verdict(repeat, [*errors, *errors]) is Verdict.NO
+                again = ConnectionLost("lost", sent=True, reused=False)
+                again.spent = True  # as proxy/blame.py says of the second loss
+                assert verdict(repeat, [*errors, again]) is Verdict.NO
 
 
 def test_the_words_for_giving_up_are_all_there() -> None:

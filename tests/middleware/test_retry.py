@@ -44,6 +44,12 @@ def lost(*, sent: bool = True, reused: bool = False) -> ConnectionLost:
     return ConnectionLost("lost", sent=sent, reused=reused)
 
 
+def spent() -> ConnectionLost:
+    error = lost()
+    error.spent = True
+    return error
+
+
 def test_backoff_is_full_jitter_under_a_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     ranges: list[tuple[float, float]] = []
 
@@ -144,8 +150,10 @@ async def test_back_off_where_no_other_backend_is_left(slept: list[float]) -> No
         ("/api/chat", 9, [answered(404)], 1, "not_repeatable"),
         ("/api/chat", 1, [answered(500)], 1, "no_other_backend"),
         ("/api/chat", 2, [answered(500)] * 2, 2, "no_other_backend"),
-        ("/api/chat", 1, [lost()] * 9, 2, "lost_twice"),
-        ("/api/embed", 9, [lost()] * 9, 2, "lost_twice"),
+        ("/api/chat", 1, [lost(), spent()], 2, "lost_twice"),
+        ("/api/embed", 9, [lost(), spent()], 2, "lost_twice"),
+        ("/api/chat", 9, [lost(reused=True), *[ConnectFailed("x") for _ in range(9)]], 5, "attempts_spent"),
+        ("/api/chat", 9, [lost(sent=False, reused=True) for _ in range(9)], 5, "attempts_spent"),
         ("/api/chat", 9, [answered(500, about="request")] * 9, 1, "content_error"),
         ("/api/chat", 9, [answered(500, said="x", at="b1"), answered(500, said="x", at="b2")], 2, "same_error"),
         ("/api/pull", 9, [lost()], 1, "not_repeatable"),
@@ -174,6 +182,21 @@ async def test_retries_stay_within_the_budget_of_the_process() -> None:
         attempts += exchange.attempts
     assert attempts <= 1.2 * 500 + 3
     assert exchange.gave_up == "budget_spent"
+
+
+async def test_the_first_loss_on_a_kept_connection_is_no_attempt_and_needs_no_budget(slept: list[float]) -> None:
+    for attempts in (1, 2):
+        errors = [ConnectFailed("x")] * (attempts - 1)
+        script = Script(*errors, lost(reused=True))
+        answer, exchange = await ask(make(script, attempts=attempts, fallback={"n": ["o"]}))
+        assert (answer.status, exchange.attempts) == (200, attempts + 1)
+    poor = RetryBudget(ManualClock(), reserve=0.0, floor=0.0)
+    await ask(make(Script(ConnectFailed("x")), retries=poor, budget=0.0))  # what a request that runs may owe
+    for _ in range(5):
+        script = Script(lost(reused=True), ConnectFailed("x"))
+        answer, exchange = await ask(make(script, retries=poor, budget=0.0, attempts=1, fallback={"n": ["o"]}))
+        assert (answer.status, exchange.attempts) == (200, 3)
+    assert slept == []
 
 
 async def test_nothing_is_repeated_behind_the_commit_point() -> None:

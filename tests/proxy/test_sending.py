@@ -4,8 +4,10 @@ import httpx
 import pytest
 
 from proxy.backend import Backend, make_backend
-from proxy.sending import send
+from proxy.errors import ConnectionLost
+from proxy.sending import always, at_once, send
 from proxy.simulator import Ollama
+from tests.support.asgi import make_exchange
 
 
 def get(backend: Backend) -> httpx.Request:
@@ -16,7 +18,7 @@ def get(backend: Backend) -> httpx.Request:
 
 
 async def ask(backend: Backend, *, repeat: bool) -> int:
-    response = await send(backend.transport, get(backend), repeat=repeat)
+    response = await send(backend.transport, get(backend), repeat=always if repeat else lambda _: False)
     await response.aread()
     return response.status_code
 
@@ -50,3 +52,32 @@ async def test_a_fresh_connection_that_dies_is_the_backends_fault() -> None:
             await ask(backend, repeat=True)
         assert sim.counters.requests == 1
         await backend.transport.aclose()
+
+
+async def test_whether_it_goes_again_is_asked_when_it_is_lost() -> None:
+    async with Ollama() as sim:
+        backend = make_backend("a", sim.url)
+        assert await ask(backend, repeat=True) == 200
+        sim.fault("close", when=lambda seen: seen.connection == 1)
+        asked: list[int] = []
+
+        def repeat(error: ConnectionLost) -> bool:
+            asked.append(sim.counters.requests)
+            return error.reused
+
+        assert (await send(backend.transport, get(backend), repeat=repeat)).status_code == 200
+        assert asked == [2]
+        await backend.transport.aclose()
+
+
+def test_what_was_sent_goes_again_at_once_where_nobody_above_sends_it_again() -> None:
+    sent, unsent = (ConnectionLost("closed", sent=sent, reused=True) for sent in (True, False))
+    exchange = make_exchange("POST", "/api/chat", body=b'{"model":"m"}')
+    assert exchange.route is not None
+    assert at_once(exchange, exchange.route, sent)
+    exchange.resend = True
+    assert not at_once(exchange, exchange.route, sent)
+    assert at_once(exchange, exchange.route, unsent)
+    never = make_exchange("POST", "/api/copy", body=b"{}")
+    assert never.route is not None
+    assert not at_once(never, never.route, unsent)

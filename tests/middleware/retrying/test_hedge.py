@@ -11,7 +11,7 @@ from middleware.retrying.hedge import hedged
 from proxy.asgi import Message, Receive, Scope, Send
 from proxy.attempts import Attempt
 from proxy.body import BodyBudget
-from proxy.errors import ConnectFailed, Refused, Truncated
+from proxy.errors import ConnectFailed, ConnectionLost, Refused, Truncated
 from proxy.exchange import Exchange
 from tests.support.asgi import Answer, call, make_exchange, ok
 
@@ -51,6 +51,16 @@ async def never(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def fails(scope: Scope, receive: Receive, send: Send) -> None:
     raise ConnectFailed("refused")
+
+
+async def loses(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ConnectionLost("reset", sent=True, reused=False)
+
+
+async def loses_again(scope: Scope, receive: Receive, send: Send) -> None:
+    error = ConnectionLost("reset", sent=True, reused=False)
+    error.spent = True  # as proxy/blame.py says of the second loss
+    raise error
 
 
 async def breaks_off(scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,6 +137,15 @@ async def test_failures(first: Behavior, second: Behavior, error: type[Exception
     answer, exchange = await ask(Backends(first, second))
     assert type(answer.error) is (error or type(None))
     assert exchange.attempts == 2
+
+
+@pytest.mark.parametrize("order", [(0.02, 0.03), (0.04, 0.0)])
+async def test_where_both_are_lost_what_is_raised_says_that_it_goes_nowhere_any_more(
+    order: tuple[float, float],
+) -> None:
+    answer, _ = await ask(Backends(after(order[0], loses), after(order[1], loses_again)))
+    assert isinstance(answer.error, ConnectionLost)
+    assert answer.error.spent
 
 
 async def test_who_fails_before_it_is_time_is_not_hedged() -> None:
