@@ -71,5 +71,10 @@ class Conversations:
         if len(self._backends) > self._size:
             self._backends.popitem(last=False)
 
+    def drop(self, key: int, backend: str) -> None:
+        """Forget that `backend` answers it: it failed there."""
+        if self._backends.get(key) == backend:
+            del self._backends[key]
+
     def __len__(self) -> int:
         return len(self._backends)

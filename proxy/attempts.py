@@ -58,7 +58,8 @@ class Failure:
         host: the backend itself, as `proxy.blame` knows it.
         model: canonical key of the model that was asked for, None where none was.
         reason: what went wrong, for the operator's eyes.
-        said: status and text of an error answer in JSON, so that two of them can be compared; None of all others.
+        said: status and text of an error answer, where another backend's saying the same makes it the request's own;
+            None of all others.
         broke: the request was sent, and the backend or its runner died without an answer.
         at: when it failed, seconds of the monotonic clock.
         doubted: the backend is a suspect for it already.

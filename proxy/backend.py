@@ -78,6 +78,9 @@ class Backend:
     _failing: float = 0.0
     _failed_at: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.health.came_back = self.reputation.forget  # what was said before is no news of a host that is back
+
     @property
     def resident(self) -> Mapping[str, Resident]:
         """What is in its memory as far as is known, by canonical key."""

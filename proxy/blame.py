@@ -6,14 +6,23 @@ what happened                                   whose fault
 the backend was not reached                     the backend's
 its error is about the content of the request   the request's: see `proxy.error_texts`
 another backend answered the same request       the backend's
-another backend gave the same error             the request's; the error is an answer, remembered as one until a
-                                                backend answers a request that another one refused with it
+another backend gave the same error             the request's, unless the error is about the host. The proxy remembers
+                                                the error, and takes it for the request's when only one backend gives
+                                                it, until one backend gives it and another answers the same request
 nobody else was asked, or failed otherwise      one caller's word: see `proxy.reputation`
 ==============================================  ====================================================================
 
 So a failure is judged when the next attempt has its answer, or at the end of the request. Until then a backend that
-broke off, or said that it lacks memory or the like, is a suspect, and one that answered an error nobody knows is not:
-only the load counts, so that one which fails fast does not draw everything to it.
+broke off, or said that it lacks memory or the like, is a suspect where more than one caller's word is against it, and
+one that answered an error nobody knows is not: only the load counts, so that one which fails fast does not draw
+everything to it. A request that names its backend is not drawn to it, so its failures are no load.
+
+Where one caller is all alone, no other word can be had. Then what failed counts as proven as soon as another backend
+serves that caller the same model, unless the request failed on two backends.
+
+An ejected backend on trial that is not reached is ejected again at once. Any other failure of the trial is judged as
+above, but AGAIN of them are enough, and whom other backends served speaks against a caller too: the ejected one serves
+nobody who could.
 
 A request at which two sends were lost (the backend, or its runner, died with it) is sent nowhere any more: it may be
 what kills them.
@@ -31,9 +40,14 @@ from proxy.errors import ConnectionLost, UpstreamAnswer, UpstreamError
 from proxy.exchange import Exchange
 from proxy.lease import Lease
 from proxy.need import need_of
+from proxy.reputation import Served
 
 ALIKE: Final = 64
 """Errors that are remembered because two backends gave them."""
+AGAIN: Final = 2
+"""Failures that eject a backend anew which was ejected and has not served since."""
+WORDS: Final = 64
+"""Failures, of so many callers and models, that the next answer of another backend may prove."""
 SENDS: Final = 2
 """How many times a request may be sent and lost in all."""
 
@@ -52,12 +66,25 @@ class Blame:
         self._spare = spare
         self._ejected = ejected
         self._alike: dict[tuple[int, str], None] = {}  # errors that two backends gave, the latest last
+        self._served = Served()  # by any backend
+        self._words: dict[tuple[str, str], list[Failure]] = {}  # what a caller who was alone said about a model
 
     def served(self, exchange: Exchange, lease: Lease, now: float) -> None:
-        """Note that a backend answered to the end."""
-        lease.backend.health.request_succeeded(now, lease.began)
-        if lease.served:
-            lease.backend.reputation.served(exchange.caller, now)
+        """Note that a backend answered to the end. Only where it ran a model that says much: a sick one can list."""
+        backend, caller, model = lease.backend, exchange.caller, lease.model
+        if not lease.served or model is None:
+            if backend.health.state == "down":
+                backend.health.request_succeeded(now, lease.began)
+            return
+        backend.health.request_succeeded(now, lease.began)
+        backend.reputation.served(caller, now)
+        self._served.note(caller, now)
+        if self._words:
+            self._prove(caller, model, backend, now)
+
+    def refused(self, exchange: Exchange, backend: Backend, now: float) -> None:
+        """Note an error about the content of the request: no fault of the backend's, but load as any failure."""
+        self._weigh(exchange, backend, now)
 
     def failed(self, exchange: Exchange, lease: Lease, error: UpstreamError, now: float) -> None:
         """Note a failure that may be the backend's, and say at `error` if the request may be sent nowhere any more."""
@@ -66,17 +93,13 @@ class Blame:
         lost = isinstance(error, ConnectionLost)
         if not error.sent and not error.received:
             if not lost:  # else it was a connection at rest that the backend had closed already
-                self._unreached(backend, error, now, trial=lease.trial)
+                self._unreached(exchange, backend, error, now, trial=lease.trial)
             return
         failure = self._note(exchange, backend, error, now)
         stale = isinstance(error, ConnectionLost) and error.reused  # it may have been closed for being at rest
         if not stale:
-            backend.failed(now)
-        if lease.trial:
-            failure.settled = True
-            health.request_failed(now, error.detail, trial=True)
-            self._ejected(backend)
-        elif not stale and (failure.said is None or _is_about_the_host(error)):
+            self._weigh(exchange, backend, now)
+        if not stale and failure.said is None and backend.reputation.dubious(exchange.caller, now):
             failure.doubted = True
             health.request_failed(now, error.detail)
         if failure.broke:
@@ -118,7 +141,7 @@ class Blame:
     def _forgive(self, failure: Failure, now: float) -> None:
         failure.settled = True
         if failure.doubted:
-            cast(Backend, failure.host).health.absolve(now)
+            cast(Backend, failure.host).health.absolve(now, failure.at)
 
     def _is_alike(self, failure: Failure, exchange: Exchange) -> bool:
         """Whether another backend gave the same error: to this request, or to one before which was asked of two."""
@@ -139,7 +162,7 @@ class Blame:
             host=backend,
             model=need_of(exchange).model,
             reason=error.detail,
-            said=None if answer is None else answer.said,
+            said=None if answer is None else answer.answer,
             broke=isinstance(error, ConnectionLost) if answer is None else answer.about == "crash",
             at=now,
         )
@@ -148,42 +171,72 @@ class Blame:
         exchange.failed.append(failure)
         return failure
 
-    def _unreached(self, backend: Backend, error: UpstreamError, now: float, *, trial: bool) -> None:
-        backend.failed(now)
-        ejections = backend.health.ejections
-        backend.health.request_failed(now, error.detail, trial=trial)
-        backend.reputation.unreached()
-        if backend.health.ejections > ejections:
-            self._ejected(backend)
-        else:
+    def _unreached(
+        self, exchange: Exchange, backend: Backend, error: UpstreamError, now: float, *, trial: bool
+    ) -> None:
+        self._weigh(exchange, backend, now)
+        backend.health.request_failed(now, error.detail)
+        if trial and backend.health.state == "ejected":
+            self._eject(backend, f"not reached when it was tried again: {error.detail}", now)
+        elif not _is_out(backend, now):
+            backend.reputation.unreached()
             self._judge(backend, error.detail, now)
+
+    def _weigh(self, exchange: Exchange, backend: Backend, now: float) -> None:
+        if exchange.pinned is None:
+            backend.failed(now)
 
     def _count(self, exchange: Exchange, failure: Failure, now: float, *, proven: bool) -> None:
         failure.settled = True
-        backend = cast(Backend, failure.host)
-        if not backend.reputation.failed(exchange.caller, failure.at, proven=proven):
+        backend, caller = cast(Backend, failure.host), exchange.caller
+        if _is_out(backend, failure.at) or not backend.reputation.failed(caller, failure.at, proven=proven):
             return
         if proven and failure.said is not None:
             self._alike.pop(failure.said, None)
-        if not failure.doubted:
+        if not failure.doubted and backend.reputation.dubious(caller, now):
             backend.health.request_failed(now, failure.reason)
         self._judge(backend, failure.reason, now)
+        alone = not self._served.others(caller, now)
+        if alone and not proven and failure.model is not None and len({one.host for one in exchange.failed}) == 1:
+            self._keep(caller, failure.model, failure)
+
+    def _keep(self, caller: str, model: str, failure: Failure) -> None:
+        words = self._words.setdefault((caller, model), [])
+        words.append(failure)
+        if len(words) > WORDS:
+            del words[0]
+        if len(self._words) > WORDS:
+            del self._words[next(iter(self._words))]
+
+    def _prove(self, caller: str, model: str, backend: Backend, now: float) -> None:
+        """Count what failed for a caller who is alone as proven, as `backend` serves that caller the same model."""
+        for failure in self._words.pop((caller, model), ()):
+            host = cast(Backend, failure.host)
+            if host is not backend and not self._served.others(caller, now):
+                host.reputation.proven(caller)
+                self._judge(host, failure.reason, now)
 
     def _judge(self, backend: Backend, reason: str, now: float) -> None:
-        health = backend.health
-        enough = health.rules.eject_after
-        if (
-            health.state in ("up", "suspect")
-            and backend.reputation.weight(enough, now) >= enough
-            and self._spare(backend, now)
-        ):
-            health.eject(now, reason)
-            backend.reputation.forget()
-            self._ejected(backend)
+        health, reputation = backend.health, backend.reputation
+        if health.state == "down" or _is_out(backend, now):
+            return
+        tried = health.state == "ejected"
+        enough = min(AGAIN, health.rules.eject_after) if tried else health.rules.eject_after
+        weight = reputation.weight(enough, now, elsewhere=self._served if tried else None)
+        if weight >= enough and self._spare(backend, now):
+            self._eject(
+                backend, f"failed {reputation.failures} requests and served none since, the last: {reason}", now
+            )
+
+    def _eject(self, backend: Backend, reason: str, now: float) -> None:
+        backend.health.eject(now, reason)
+        backend.reputation.forget()
+        self._ejected(backend)
 
 
-def _is_about_the_host(error: UpstreamError) -> bool:
-    return isinstance(error, UpstreamAnswer) and error.about in ("host", "crash")
+def _is_out(backend: Backend, at: float) -> bool:
+    """Whether it was ejected and not yet to be tried again at that time: what it failed then is no news."""
+    return backend.health.state == "ejected" and at < backend.health.ejected_until
 
 
 def _spend(exchange: Exchange, error: UpstreamError, *, tell: bool = True) -> None:

@@ -5,19 +5,22 @@
                      request or probe fails                  probes fail, `down_after` in a row
         UP ◀──────────────────────────────▶ SUSPECT ───────────────────────────────────────────▶ DOWN
          ▲   a request succeeds, or a probe        │                                               │
-         │   some time after the last failure      │ requests fail, `eject_after` in a row         │ `up_after`
+         │   some time after the last failure      │ `eject` (also from UP)                        │ `up_after`
          │                                         ▼                                               │ good probes
-         ├───────────────────────────────────── EJECTED, for a time that doubles with every failure│
-         │  its one request succeeds                                                               │
+         ├───────────────────────────────────── EJECTED, for a time that doubles with every `eject`│
+         │  a request on trial succeeds                                                            │
          └─────────────────────────────────────────────────────────────────────────────────────────┘
 
     DRAINING is the operator's word: no new requests, whatever the rest of this says.
+
+Which failures of requests count, and when they are enough to `eject`, is up to `proxy.blame`.
 
 A suspect is used only behind those that are up, so it is a probe that has to clear it; each further failure in a row
 makes that take twice as long. A backend that comes back gets its full share only after a while (`ramp`), so that it is
 not knocked over again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -51,10 +54,12 @@ class Health:
         failures: requests that failed in a row.
         ejections: how many times it was ejected so far.
         ejected_until: when an ejected backend may be given its one request.
+        came_back: called when it is up again after it was down or ejected.
     """
 
-    __slots__ = ("_back_at", "_bad_probes", "_cleared_at", "_good_probes", "_in_a_row", "_trial", "draining",
-                 "ejected_until", "ejections", "failures", "reason", "rules", "since", "state")  # fmt: skip
+    __slots__ = ("_back_at", "_bad_probes", "_cleared_at", "_good_probes", "_in_a_row", "_reset_at", "_trial",
+                 "came_back", "draining", "ejected_until", "ejections", "failures", "reason", "rules", "since",
+                 "state")  # fmt: skip
 
     def __init__(self, rules: Rules, now: float = 0.0) -> None:
         self.rules = rules
@@ -70,7 +75,9 @@ class Health:
         self._good_probes = 0
         self._cleared_at = float("-inf")  # when a probe may clear a suspect
         self._back_at = float("-inf")
+        self._reset_at = float("-inf")  # when `failures` began anew
         self._trial = False
+        self.came_back: Callable[[], object] = lambda: None
 
     # What happened
 
@@ -101,29 +108,25 @@ class Health:
                 self._in_a_row = max(0, self._in_a_row - 1)
                 self._return(now, "serves again")
             return
-        self.failures = 0
+        self._reset(now)
         if self.state == "suspect":
             self._become("up", "serves again", now)
         elif now - self.since > self.rules.eject_longest:
             self._in_a_row = 0
 
-    def request_failed(self, now: float, reason: str, *, trial: bool = False) -> bool:
-        """A request failed; returns whether that is one too many, so that `eject` is due if the pool can spare it.
-
-        `trial` says that it was the one which an ejected backend is given.
-        """
+    def request_failed(self, now: float, reason: str) -> None:
+        """A request failed, and that is reason enough to suspect it."""
         self.failures += 1
         if self.state == "ejected":
-            if trial:
-                self.eject(now, reason)
-            return False
+            return
         self._cleared_at = now + min(SUSPICION * 2 ** min(self.failures - 1, 30), self.rules.eject_for)
         if self.state == "up":
             self._become("suspect", reason, now)
-        return self.state == "suspect" and self.failures >= self.rules.eject_after
 
-    def absolve(self, now: float) -> None:
-        """Take back a failure that was no fault of the backend's."""
+    def absolve(self, now: float, failed_at: float) -> None:
+        """Take back a failure of that time that was no fault of the backend's, unless a success did so already."""
+        if self._reset_at >= failed_at:
+            return
         self.failures = max(0, self.failures - 1)
         if self.state == "suspect" and not self.failures and not self._bad_probes:
             self._become("up", "the request was at fault", now)
@@ -134,7 +137,7 @@ class Health:
         self._in_a_row += 1
         self.ejections += 1
         self._trial = False
-        self._become("ejected", f"{self.failures} requests failed in a row, the last: {reason}", now)
+        self._become("ejected", reason, now)
 
     # What follows
 
@@ -167,11 +170,16 @@ class Health:
         return "draining" if self.draining else self.state
 
     def _return(self, now: float, reason: str) -> None:
-        self.failures = 0
+        self._reset(now)
         self._bad_probes = 0
         self._trial = False
         self._back_at = now
         self._become("up", reason, now)
+        self.came_back()
+
+    def _reset(self, now: float) -> None:
+        self.failures = 0
+        self._reset_at = now
 
     def _become(self, state: State, reason: str, now: float) -> None:
         if state != self.state:

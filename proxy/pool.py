@@ -207,12 +207,16 @@ class Pool:
             self._stale(backend)
         elif isinstance(error, UpstreamAnswer) and error.busy:
             backend.failed(now)  # as load only: it has enough to do
-        elif isinstance(error, UpstreamAnswer) and error.about != "request":
-            backend.health.request_succeeded(now, lease.began)
+        elif isinstance(error, UpstreamAnswer):
             model = need_of(exchange).model
-            if error.missing and model is not None:
+            if error.about == "request":
+                self.blame.refused(exchange, backend, now)
+            elif error.missing and model is not None:
                 backend.lacks(model)
                 self._stale(backend)
+        talk = need_of(exchange).talk
+        if talk is not None and isinstance(error, UpstreamError):
+            self._conversations.drop(talk, backend.name)
         if exchange.route is not None and exchange.route.kind == "manage":
             self.touch(backend)
 
@@ -222,7 +226,7 @@ class Pool:
 
     def _can_spare(self, backend: Backend, now: float) -> bool:
         """Whether others are left: the last usable backend is never ejected, however it fails."""
-        ejected = sum(other.health.state == "ejected" for other in self.backends)
+        ejected = sum(other.health.state == "ejected" for other in self.backends if other is not backend)
         others = any(other.health.usable(now) for other in self.backends if other is not backend)
         return others and (ejected + 1) / len(self.backends) <= self.options.eject_share
 

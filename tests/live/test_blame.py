@@ -1,8 +1,8 @@
 """Whose fault a failure is, through the whole proxy: what one caller's requests do to hosts that others need."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,8 @@ class Host:
     """What it answers to everything but questions of how it is; None: it serves."""
     resets: bool = False
     partial: bytes = b""
+    waits_for: Callable[[], bool] | None = None
+    """What it waits for, but not long, before it dies."""
     seen: list[bytes] = field(default_factory=list)
 
     @property
@@ -86,6 +88,10 @@ class Host:
             self.seen.append(asked)
             if b"KILL" in asked:
                 self.killed += 1
+                if self.waits_for is not None:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.2):
+                            await eventually(self.waits_for)
                 if self.partial:
                     await peer.send(self.partial)
                 if self.resets:
@@ -127,6 +133,10 @@ CHAINS: Mapping[str, list[Any]] = {
     "fallback": ["logging", {"retry": {"attempts": 3, "fallback": {"llama3.2": ["qwen3", "phi4"]}}}],
     "hedged": ["logging", {"retry": {"attempts": 3, "hedge": {"after": "1ms"}}}],
 }
+ONCE: Mapping[str, list[Any]] = {
+    "hedged": ["logging", {"retry": {"attempts": 1, "hedge": {"after": "1ms"}}}],
+    "fallback": ["logging", {"retry": {"attempts": 1, "fallback": {"llama3.2": ["qwen3", "phi4"]}}}],
+}
 
 
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
@@ -149,6 +159,23 @@ async def test_a_request_that_kills_arrives_at_exactly_two(what: str, kept: bool
         assert event["client_address"] == "127.0.0.1"
 
 
+@pytest.mark.parametrize("chain", ONCE.values(), ids=ONCE)
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "fresh"])
+@pytest.mark.parametrize("slow", [True, False], ids=["slow", "fast"])
+async def test_nor_at_more_than_two_where_it_is_tried_once(slow: bool, kept: bool, chain: list[Any]) -> None:
+    """Slow ones kill when all that are asked at a time have it."""
+    path, body = KILLS["embed"]
+    async with hosts(4, chain) as (some, proxy):
+        if kept:
+            await warm(proxy, some)
+        if slow:
+            for host in some:
+                host.waits_for = lambda: sum(len(other.seen) for other in some) >= (4 if kept else 0) + 2
+        assert (await ask(proxy.address, "POST", path, body)).status == 502
+        assert 1 <= sum(host.killed for host in some) <= 2
+        assert (await proxy.log.request(len(proxy.log.requests)))["attempts"] <= 2
+
+
 @pytest.mark.parametrize(
     "how", [{"resets": True}, {"partial": b"HTTP/1.1 200 OK\r\nContent-Ty"}, {"partial": b"H"}], ids=str
 )
@@ -159,15 +186,23 @@ async def test_so_does_one_that_kills_in_another_way(how: dict[str, Any]) -> Non
         assert sum(host.killed for host in some) == 2
 
 
-async def test_a_runner_that_dies_of_it_counts_too() -> None:
-    body = b'{"error":"llama runner process has terminated: exit status 2"}'
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llama runner process has terminated: exit status 2",
+        "an error was encountered while running the model: CUDA error: an illegal memory access was encountered",
+        "an error was encountered while running the model: unexpected EOF",
+    ],
+)
+async def test_a_runner_that_dies_of_it_counts_too(text: str) -> None:
+    body = orjson.dumps({"error": text})
     died = reply(body, b"Content-Type: application/json", status=b"500 Internal Server Error")
     async with hosts(4, CHAINS["retry"], error=died) as (some, proxy):
         answer = await ask(proxy.address, "POST", "/api/chat", CHAT)
         assert (answer.status, answer.body) == (500, body)
         assert sum(host.served for host in some) == 2
         assert (await proxy.log.request())["error_code"] == "suspected_poison"
-        assert states(proxy) == ["up"] * 4
+        assert "ejected" not in states(proxy)
 
 
 async def test_repeating_it_ejects_nobody_and_others_are_served() -> None:
@@ -227,6 +262,46 @@ async def test_a_kept_connection_that_the_backend_closed_is_nobodys_problem(
         await client.close()
         assert served == 8
         assert "ejected" not in states(proxy)
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+async def test_nor_is_it_where_another_host_is_not_there(attempts: int) -> None:
+    """As above, while one of two hosts refuses connections and the budget is low."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ANSWER)
+        await peer.request()
+
+    options = {"attempts": attempts, "backoff": {"base": "0s"}, "fallback": {"other": ["another"]}}
+    chain: list[Any] = ["logging", {"retry": options}]
+    async with Ollama() as gone:
+        url = gone.url
+    async with backend(script) as host, running(url, host.url, middleware=chain) as proxy:
+        assert (await ask(proxy.address, "POST", "/api/chat", CHAT, {"X-Ollama-Backend": "b2"})).status == 200
+        for _ in range(20):
+            assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).status == 200
+
+
+@pytest.mark.parametrize("word", ["input/output error", "too many open files", "permission denied"])
+@pytest.mark.parametrize("chain", [["logging", "retry"], ["logging", "queue", "retry"]], ids=["retry", "queued"])
+async def test_a_host_that_cannot_read_its_models_draws_nothing_to_it(chain: list[Any], word: str) -> None:
+    text = f"open /models/manifests/registry.ollama.ai/library/llama3.2/latest: {word}"
+    async with hosts(2, chain) as (some, proxy):
+        some[0].error = reply(orjson.dumps({"error": text}), status=b"500 Internal Server Error")
+        for _ in range(40):
+            assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).status == 200
+        assert some[0].served <= 6
+
+
+async def test_an_error_that_looks_like_the_contents_pins_no_conversation() -> None:
+    async with hosts(2, ["logging"]) as (some, proxy):
+        some[0].error = reply(b'{"error":"invalid format: odd"}', status=b"500 Internal Server Error")
+        other = proxy.app.pool.backends[1].health
+        other.draining = True
+        assert (await ask(proxy.address, "POST", "/api/chat", CHAT)).status == 500
+        other.draining = False
+        assert {(await ask(proxy.address, "POST", "/api/chat", CHAT)).status for _ in range(20)} == {200}
 
 
 async def test_an_error_that_two_hosts_give_is_an_answer() -> None:

@@ -10,7 +10,7 @@ RULES = Rules(down_after=3, up_after=2, eject_after=4, eject_for=30.0, eject_lon
 
 
 def after(*steps: str, rules: Rules = RULES) -> Health:
-    """p: good probe, P: failed probe, r: good request, R: failed request (ejects when due), a number: time passes."""
+    """p: good probe, P: failed probe, r: good request, R: failed request (the fourth ejects), a number: time passes."""
     health, now = Health(rules), 0.0
     for step in steps:
         match step:
@@ -22,7 +22,9 @@ def after(*steps: str, rules: Rules = RULES) -> Health:
                 health.try_it(now)
                 health.request_succeeded(now, now)
             case "R":
-                if health.request_failed(now, "reset", trial=health.try_it(now)):
+                trial = health.try_it(now)
+                health.request_failed(now, "reset")
+                if trial or (health.state == "suspect" and health.failures >= rules.eject_after):
                     health.eject(now, "reset")
             case _:
                 now += float(step)
@@ -49,10 +51,10 @@ def after(*steps: str, rules: Rules = RULES) -> Health:
         (["R", "1", "p", "R", "1", "p"], "suspect", "reset"),
         (["R", "1", "p", "R", "2", "p"], "up", "answers"),
         (["R", "r"], "up", "serves again"),
-        (["R"] * 4, "ejected", "4 requests failed in a row, the last: reset"),
+        (["R"] * 4, "ejected", "reset"),
         (["R", "R", "R", "r", "R"], "suspect", "reset"),
-        (["R", "1", "p", "R", "2", "p", "R", "4", "p", "R"], "ejected", "4 requests failed in a row, the last: reset"),
-        (["R"] * 4 + ["p", "p", "p"], "ejected", "4 requests failed in a row, the last: reset"),
+        (["R", "1", "p", "R", "2", "p", "R", "4", "p", "R"], "ejected", "reset"),
+        (["R"] * 4 + ["p", "p", "p"], "ejected", "reset"),
         (["R"] * 4 + ["31", "r"], "up", "serves again"),
         (["R"] * 4 + ["P", "P", "P"], "down", "refused"),
     ],
@@ -82,7 +84,7 @@ def test_what_began_before_an_ejection_says_nothing_about_it() -> None:
     assert health.try_it(40.0)
     health.request_succeeded(41.0, 9.0)
     assert health.state == "ejected"
-    assert not health.request_failed(41.0, "reset")
+    health.request_failed(41.0, "reset")
     assert (health.ejected_until, health.ejections) == (40.0, 1)
     assert not health.usable(41.0)  # the one on trial is still out
     health.request_succeeded(42.0, 40.0)
@@ -93,7 +95,8 @@ def test_every_ejection_in_a_row_is_twice_as_long_up_to_a_bound() -> None:
     health = after(*["R"] * 4)
     assert health.ejected_until == 30.0
     for now, until in [(30.0, 90.0), (90.0, 190.0), (190.0, 290.0)]:
-        assert not health.request_failed(now, "reset", trial=health.try_it(now))
+        assert health.try_it(now)
+        health.eject(now, "reset")
         assert (health.state, health.ejected_until) == ("ejected", until)
     for _ in range(2000):
         health.eject(300.0, "reset")
@@ -142,12 +145,33 @@ def test_its_share_is_never_none_and_its_reason_never_empty(steps: list[str]) ->
 
 def test_a_failure_that_was_the_requests_is_taken_back() -> None:
     health = after("R", "R")
-    health.absolve(1.0)
+    health.absolve(1.0, 0.0)
     assert (health.state, health.failures) == ("suspect", 1)
-    health.absolve(1.0)
+    health.absolve(1.0, 0.0)
     assert (health.state, health.failures) == ("up", 0)
     for steps in (["R"] * 4, ["R", "P", "P", "P"], ["P", "R"]):
         before = after(*steps)
         state = before.state
-        before.absolve(1.0)
+        before.absolve(1.0, 0.0)
         assert before.state == state
+
+
+def test_what_a_success_wiped_out_is_not_taken_back_again() -> None:
+    health = after("R", "1", "r", "1", "R")
+    health.absolve(3.0, 0.0)
+    assert (health.state, health.failures) == ("suspect", 1)
+    health.absolve(3.0, 2.0)
+    assert (health.state, health.failures) == ("up", 0)
+
+
+def test_it_says_when_it_is_back() -> None:
+    health, back = Health(RULES), []
+    health.came_back = lambda: back.append(health.state)
+    for _ in range(3):
+        health.probe_failed(0.0, "refused")
+    health.probe_succeeded(1.0)
+    assert not back
+    health.probe_succeeded(2.0)
+    health.eject(3.0, "reset")
+    health.request_succeeded(40.0, 39.0)
+    assert back == ["up", "up"]

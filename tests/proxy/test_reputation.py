@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.reputation import CALLERS, GOOD_WORD, Reputation
+from proxy.reputation import CALLERS, GOOD_WORD, Reputation, Served
 
 ENOUGH = 5
 
@@ -60,6 +60,35 @@ def test_however_many_call_little_is_remembered() -> None:
     for number in range(1000):
         reputation.failed(f"c{number}", 1.0, proven=False)
     assert len(reputation._said) == CALLERS
+
+
+def test_what_another_host_answers_later_is_proven_then() -> None:
+    reputation = Reputation()
+    for _ in range(ENOUGH):
+        reputation.failed("a", 1.0, proven=False)
+    for _ in range(2 * ENOUGH):
+        reputation.proven("a")
+        reputation.proven("b")
+    assert (weight(reputation), reputation.failures) == (ENOUGH, ENOUGH)
+
+
+def test_who_was_served_elsewhere_counts_where_that_is_asked_for() -> None:
+    reputation, elsewhere = Reputation(), Served()
+    elsewhere.note("b", 0.0)
+    for _ in range(ENOUGH):
+        reputation.failed("a", 1.0, proven=True)
+    assert weight(reputation) == ENOUGH
+    assert reputation.weight(ENOUGH, 100.0, elsewhere=elsewhere) == ENOUGH / 2
+
+
+def test_one_callers_word_is_dubious_while_another_was_served() -> None:
+    reputation = Reputation()
+    assert reputation.dubious("a", 0.0)
+    reputation.served("b", 0.0)
+    reputation.failed("a", 1.0, proven=True)
+    assert not reputation.dubious("a", 1.0)
+    assert reputation.dubious("b", 1.0)
+    assert reputation.dubious("a", GOOD_WORD + 1.0)
 
 
 STEPS = st.lists(st.sampled_from(["word", "proven", "served by a", "served by b"]), max_size=80)
