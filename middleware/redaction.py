@@ -23,6 +23,8 @@ _RUN: Final = re.compile(r"(?<![\w+/=-])[\w+/=-]{32,}+", re.ASCII)
 _DIGIT: Final = re.compile(r"\d", re.ASCII)
 _WORD_EDGE: Final = re.compile(r"\b", re.ASCII)
 _SHORTEST_KEY: Final = 32
+_PASSES: Final = 4
+"""Looks at a masked text, so that no text is slow; no text is known in which the second one finds anything."""
 _DIGIT_WITHIN: Final = 64
 """Characters from its beginning within which a run has a digit, if it is a key: long words have none."""
 
@@ -71,7 +73,8 @@ _KINDS: Final[Mapping[Kind, tuple[Finder, ...]]] = {
         _pattern(
             r"(?i:\b(?:password|passwd|pwd|secret|token|api[ _-]?key)\b[\"']?\s{0,4}[:=]\s{0,4})[^\s\"',;]{1,256}"
         ),
-        _pattern(r"\b(?:sk|pk|op|gh[opsu]|xox[abp]|AKIA|hf)[-_]?[\w-]{12,256}"),
+        # Where words begin so (open-webui, skyfall, ghost), what separates the prefix tells a key.
+        _pattern(r"\b(?:(?:sk|pk|op)[-_]|hf_|(?:gh[opsu]_|xox[abp]-|AKIA)(?=[A-Za-z_-]{0,255}\d))[\w-]{12,256}"),
         _long_runs,
     ),
     "emails": (_pattern(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"),),
@@ -98,11 +101,19 @@ class Redaction:
 
     def first(self, text: str, limit: int) -> str:
         """Return the first `limit` characters, masked; what stands behind them helps to see what is cut there."""
-        return self._between(text, 0, limit)
+        return self._uncovered(self._between(text, 0, limit))
 
     def last(self, text: str, limit: int) -> str:
         """Return the last `limit` characters, masked; what stands before them helps to see what is cut there."""
-        return self._between(text, max(0, len(text) - limit), len(text))
+        return self._uncovered(self._between(text, max(0, len(text) - limit), len(text)))
+
+    def _uncovered(self, text: str) -> str:
+        """Mask what is found only beside a mask: it was a part of something longer, which has no form of its own."""
+        for _ in range(_PASSES):
+            if MASK not in text or len(masked := self._between(text, 0, len(text))) >= len(text):
+                break
+            text = masked
+        return text
 
     def _between(self, text: str, start: int, end: int) -> str:
         parts, at, masked = [], start, 0

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from middleware.caller_text import masked_error, masked_text, model_of
+from proxy.errors import Outcome
 from proxy.exchange import Exchange
 from tests.support.asgi import make_exchange
 
@@ -64,16 +65,30 @@ def test_errors_lose_it_where_they_quote(message: str, shown: str) -> None:
     assert masked_error(message) == shown
 
 
-async def asked_for(model: str, *, status: int, committed: bool = False) -> Exchange:
-    exchange = make_exchange(body=orjson.dumps({"model": model}))
+async def asked_for(
+    model: str, *, status: int, committed: bool = False, outcome: Outcome = "completed", path: str = "/api/chat"
+) -> Exchange:
+    exchange = make_exchange(path=path, body=orjson.dumps({"model": model}))
     await exchange.json()
-    exchange.status, exchange.committed = status, committed
+    exchange.status, exchange.committed, exchange.outcome = status, committed, outcome
     return exchange
 
 
 @pytest.mark.parametrize(("status", "committed"), [(404, False), (404, True), (403, False), (502, False), (200, False)])
 async def test_a_model_that_nobody_has_may_be_a_key(status: int, committed: bool) -> None:
     assert model_of(await asked_for(KEY, status=status, committed=committed)) == "***:latest"
+
+
+@pytest.mark.parametrize("path", ["/api/pull", "/api/show", "/api/create"])
+async def test_an_answer_about_a_model_is_none_of_the_model(path: str) -> None:
+    """Ollama says 200 to a pull of what is nowhere, and then that there is no such thing."""
+    assert model_of(await asked_for(KEY, status=200, committed=True, path=path)) == "***:latest"
+    assert model_of(await asked_for(KEY, status=404)) == "***:latest"
+
+
+@pytest.mark.parametrize("outcome", ["upstream_failed", "upstream_truncated", "client_gone"])
+async def test_an_answer_that_did_not_come_whole_says_nothing_of_the_model(outcome: Outcome) -> None:
+    assert model_of(await asked_for(KEY, status=200, committed=True, outcome=outcome)) == "***:latest"
 
 
 async def test_a_model_that_a_backend_has_answered_for_is_none_from_then_on() -> None:

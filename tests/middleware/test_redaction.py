@@ -58,6 +58,42 @@ def test_left_alone(text: str) -> None:
     assert Redaction(EVERYTHING).first(text, 1000) == text
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        # models
+        *("llama3.2:latest", "openthinker-32b-preview", "opencoder-instruct:8b", "skyfall-36b-instruct"),
+        *("openhermes-2.5-mistral-7b", "openchat-3.6-8b-20240522", "opus-mt-translation-2", "pkuseg-v2-chinese-base"),
+        *(
+            "ghost-8b-beta-1608",
+            "ghostwriter-13b-v2-instruct",
+            "hfdemo-classifier-v2",
+            "hf-internal-testing/tiny-llama",
+        ),
+        *("hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M", "gpt-oss:120b", "qwen2.5-coder:32b-instruct-q4_K_M"),
+        *("skywork-or1-32b-preview", "deepseek-r1:671b", "mistral-small3.2:24b-instruct-2506-q8_0"),
+        # agents
+        *("open-webui-backend/0.6", "operations-agent/1.0", "openai-python/1.99.9", "openinterpreter-client/0.4.3"),
+        *("skaffold-controller/2.13", "ollama-python/0.6.2 (x86_64 linux) Python/3.11.7", "python-httpx/0.28.1"),
+        *("okhttp/4.12.0", "Go-http-client/1.1", "opentelemetry-collector/0.104", "xoxnetwork-client/3.0"),
+    ],
+)
+def test_ordinary_names_stay(name: str) -> None:
+    assert Redaction(["keys"]).first(name, 1000) == name
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("sk-proj-abcdefghijkl", "sk-ant-api03-" + "aB3" * 30, "sk_live_" + "a1B2" * 6, "pk-lf-" + "1a2b" * 8),
+        *("op_4fQn0ZrT7LkP_xyz", "hf_" + "AbCdEfGhIj" * 3, "ghp_" + "a1" * 18, "gho_" + "1a" * 18, "ghs_" + "Zz9" * 12),
+        *("xoxb-123456789012-1234567890123-abcdef", "xoxp-12345678901-abc", "AKIAIOSFODNN7EXAMPLE"),
+    ],
+)
+def test_keys_are_masked_by_what_they_begin_with(key: str) -> None:
+    assert Redaction(["keys"]).first(f"a {key}, b", 1000) == f"a {MASK}, b"
+
+
 def test_only_what_was_asked_for() -> None:
     assert Redaction(["emails"]).first("a@b.de 1234567", 100) == f"{MASK} 1234567"
     assert Redaction([]).first("a@b.de", 100) == "a@b.de"
@@ -143,7 +179,7 @@ BEFORE: dict[Kind, str] = {
         r"|\beyJ[\w-]{5,4096}\.[\w-]{5,8192}(?:\.[\w-]{0,2048})?"
         r"|(?i:\b(?:bearer|basic)\s{1,4})[\w.~+/=-]{6,4096}"
         r"|(?i:\b(?:password|passwd|pwd|secret|token|api[ _-]?key)\b[\"']?\s{0,4}[:=]\s{0,4})[^\s\"',;]{1,256}"
-        r"|\b(?:sk|pk|op|gh[opsu]|xox[abp]|AKIA|hf)[-_]?[\w-]{12,256}"
+        r"|\b(?:(?:sk|pk|op)[-_]|hf_|(?:gh[opsu]_|xox[abp]-|AKIA)(?=[A-Za-z_-]{0,255}\d))[\w-]{12,256}"
         r"|\b(?=[\w+/=-]{0,64}\d)[\w+/=-]{32,4096}"
     ),
     "emails": r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}",
@@ -170,6 +206,25 @@ def test_what_the_slow_patterns_found_is_masked(text: str) -> None:
 def test_what_is_masked_does_not_come_out(text: str) -> None:
     redaction = Redaction(EVERYTHING)
     hidden = masked_by(redaction, text)
-    assert redaction.first(text, len(text)).replace(MASK, "") == "".join(
-        char for at, char in enumerate(text) if at not in hidden
-    )
+    shown = redaction._between(text, 0, len(text))
+    assert shown.replace(MASK, "") == "".join(char for at, char in enumerate(text) if at not in hidden)
+    again = redaction.first(text, len(text))
+    assert again == redaction.first(again, len(again))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("+49 30 12345672001:db8::8a2e:370:7334", f"{MASK}{MASK}"),
+        (" 1.1.1.12001:db8::8a2e:370:7334.", f" {MASK}{MASK}."),
+        ("@19.a@b.de2001:db8::8a2e:370:7334", f"@{MASK}{MASK}"),
+        ("EMP-12342001:db8::8a2e:370:7334 x", f"EMP-{MASK}{MASK} x"),
+    ],
+)
+def test_nothing_that_can_be_told_is_left_beside_a_mask(text: str, shown: str) -> None:
+    redaction = Redaction(EVERYTHING)
+    assert redaction.first(text, 100) == redaction.last(text, 100) == redaction.first(shown, 100) == shown
+
+
+def test_a_shape_that_a_mask_has_ends() -> None:
+    assert Redaction([], ["*"]).first("a * b", 100) == f"a {MASK} b"

@@ -69,6 +69,8 @@ def check(data: bytes) -> None:
             assert canary not in shown, f"{canary} stands in {shown!r}"
     limit = numbers.randint(0, len(text) + 1)
     assert len(EVERYTHING.first(text, limit)) <= limit + len(MASK)
+    shown = EVERYTHING.first(text, len(text))
+    assert EVERYTHING.first(shown, len(shown)) == shown, f"masked again, {shown!r} has something to mask"
     path = masked("/" + text)
     assert len(path) <= 256
     assert masked(path) == path or path.endswith("…"), f"masked again, {path!r} is {masked(path)!r}"
