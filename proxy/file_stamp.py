@@ -8,6 +8,7 @@ the contents are compared, too, until it has been at rest for longer than a tick
 
 import os
 import time
+from asyncio import to_thread
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -52,15 +53,36 @@ def look_at(path: Path, before: FileStamp | None = None) -> FileStamp | None:
         before: what it looked like at the look before; it decides whether contents have to be compared.
     """
     try:
-        status = os.stat(path)
-        young = abs(time.time() - status.st_ctime) < REST
-        compared = (young or (before is not None and before.young)) and status.st_size <= LARGEST
-        digest = blake2b(path.read_bytes(), digest_size=16).digest() if compared else None
+        stamp = _stat(path)
+        return stamp._replace(digest=_digest(path)) if _is_compared(stamp, before) else stamp
     except OSError:
         return None
+
+
+async def look_again(path: Path, before: FileStamp | None) -> FileStamp | None:
+    """Return the same for the event loop: contents are read in a thread."""
+    try:
+        stamp = _stat(path)
+        if _is_compared(stamp, before):
+            stamp = stamp._replace(digest=await to_thread(_digest, path))
+    except OSError:
+        return None
+    return stamp
+
+
+def _stat(path: Path) -> FileStamp:
+    status = os.stat(path)
     return FileStamp(
         (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
-        young,
-        digest,
-        bool(status.st_mode & 0o002),
+        young=abs(time.time() - status.st_ctime) < REST,
+        digest=None,
+        world_writable=bool(status.st_mode & 0o002),
     )
+
+
+def _is_compared(stamp: FileStamp, before: FileStamp | None) -> bool:
+    return (stamp.young or (before is not None and before.young)) and stamp.status[2] <= LARGEST
+
+
+def _digest(path: Path) -> bytes:
+    return blake2b(path.read_bytes(), digest_size=16).digest()

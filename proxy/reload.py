@@ -14,7 +14,7 @@ from config.load import Loaded
 from config.problems import Invalid
 from proxy import systemd
 from proxy.app import App
-from proxy.file_stamp import FileStamp, differ, look_at
+from proxy.file_stamp import FileStamp, differ, look_again, look_at
 from proxy.listeners import ServerError
 
 log = structlog.get_logger("ollama_proxy.config")
@@ -54,7 +54,7 @@ class Reloader:
         self._read = read
         self._renew_tls = renew_tls
         self._file = file
-        self._stamp = self._look(None)
+        self._stamp = self._look()
         self._task: asyncio.Task[None] | None = None
         self.last = self._now()
 
@@ -62,7 +62,7 @@ class Reloader:
         """Begin to look at the file and to listen for SIGHUP; needs the running loop."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         if self._file is not None:
-            self._task = asyncio.create_task(self._watch())
+            self._task = asyncio.create_task(self._watch(self._file))
 
     async def stop(self) -> None:
         """End both."""
@@ -76,7 +76,7 @@ class Reloader:
 
         A process that drains takes no other file: it would tell systemd that it is ready, and look for backends anew.
         """
-        self._stamp = self._look(None)
+        self._stamp = self._look()
         if not self._app.serving:
             self.last = self._now(problems=("the proxy is shutting down",))
             log.warning("config_refused", config_generation=self.last.generation, problems=self.last.problems)
@@ -107,14 +107,17 @@ class Reloader:
     def _now(self, *, problems: tuple[str, ...] = (), restart: tuple[str, ...] = ()) -> Reloaded:
         return Reloaded(time(), self._app.frame.current.number, problems, restart)
 
-    async def _watch(self) -> None:
+    async def _watch(self, file: Path) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            before, stamp = self._stamp, self._look(self._stamp)
+            before = self._stamp
+            stamp = await look_again(file, before)
+            if self._stamp is not before:
+                continue  # it was loaded meanwhile
             if differ(before, stamp):
                 self.reload()
             else:
                 self._stamp = stamp
 
-    def _look(self, before: FileStamp | None) -> FileStamp | None:
-        return None if self._file is None else look_at(self._file, before)
+    def _look(self) -> FileStamp | None:
+        return None if self._file is None else look_at(self._file)

@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
-from proxy.file_stamp import FileStamp, differ, look_at
+from proxy.file_stamp import FileStamp, differ, look_again, look_at
 from proxy.services import Clock
 
 LOOK_EVERY: Final = 1.0
@@ -37,7 +37,7 @@ class Watched(Generic[T]):
         self.path = path
         self._parse = parse
         self._clock = clock
-        stamp = self._look(None)
+        stamp = self._noted(look_at(path))
         try:
             text = path.read_bytes()
         except FileNotFoundError:
@@ -52,7 +52,7 @@ class Watched(Generic[T]):
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
             known = self._known[0]
-            stamp = self._look(known)
+            stamp = self._noted(await look_again(self.path, known))
             if differ(known, stamp):
                 await asyncio.to_thread(self._reload, stamp)
             elif self._known[0] is known:
@@ -70,8 +70,7 @@ class Watched(Generic[T]):
         # As one: of two threads with a long file the one that began first may end last, and the next look must see it.
         self._known = stamp, value
 
-    def _look(self, before: FileStamp | None) -> FileStamp | None:
-        stamp = look_at(self.path, before)
+    def _noted(self, stamp: FileStamp | None) -> FileStamp | None:
         if stamp is not None and stamp.world_writable:
             _log.warning("auth_file_writable_by_everybody", file=str(self.path))
         return stamp

@@ -1,10 +1,11 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from proxy import file_stamp
-from proxy.file_stamp import FileStamp, differ, look_at
+from proxy.file_stamp import FileStamp, differ, look_again, look_at
 
 
 @pytest.fixture
@@ -71,3 +72,26 @@ def test_a_file_that_everybody_may_write(file: Path) -> None:
         stamp = look_at(file)
         assert isinstance(stamp, FileStamp)
         assert stamp.world_writable is told
+
+
+async def test_contents_are_compared_off_the_loop(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    digest = file_stamp._digest
+
+    def noted(path: Path) -> bytes:
+        threads.append(threading.get_ident())
+        return digest(path)
+
+    monkeypatch.setattr(file_stamp, "_digest", noted)
+    before = look_at(file)
+    rewrite(file, "two")
+    threads.clear()
+    assert differ(before, await look_again(file, before))
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+    monkeypatch.setattr(file_stamp, "REST", 0.0)
+    at_rest = await look_again(file, None)
+    assert at_rest == await look_again(file, at_rest)
+    assert len(threads) == 1
+    file.unlink()  # noqa: ASYNC240
+    assert await look_again(file, at_rest) is None

@@ -158,3 +158,22 @@ async def test_a_file_that_comes_to_rest_is_not_read_again(file: Path) -> None:
         clock.advance(LOOK_EVERY)
         assert await watched.current() == "one"
     assert read == [b"one"]
+
+
+async def test_the_loop_does_not_read_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    watched = Watched(file, parse, clock=clock)
+    threads: list[int] = []
+    read = Path.read_bytes
+
+    def noted(path: Path) -> bytes:
+        threads.append(threading.get_ident())
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
+    for text in ("one", "two", "two"):
+        file.write_text(text)
+        clock.advance(LOOK_EVERY)
+        assert await watched.current() == text
+    assert threads
+    assert threading.get_ident() not in threads
