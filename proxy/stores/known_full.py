@@ -20,7 +20,7 @@ class _Full:
     expires: float
 
 
-class Brim:
+class KnownFull:
     """What the store said of full windows that cannot become free before their time.
 
     That is requests, which are never given back, and tokens that were used; not tokens that running requests have

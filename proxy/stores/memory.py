@@ -29,7 +29,7 @@ class MemoryStore(Store):
         self._fixed = FixedWindowRateLimiter(self._limits)
         self._tokens: Shelf[_Tokens] = Shelf()
         self._running: dict[str, _Running] = {}
-        self._brim: dict[str, None] = {}
+        self._known_full: dict[str, None] = {}
         """Keys of quotas that were full; those noted longest ago are forgotten first."""
         self._ids = count()
 
@@ -113,21 +113,21 @@ class MemoryStore(Store):
 
     async def known(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
         """See `Store.known`; of whoever had no room when last looked at, it is all."""
-        suspects = [quota.key for quota in quotas if quota.key in self._brim]
+        suspects = [quota.key for quota in quotas if quota.key in self._known_full]
         if not suspects:
             return ()
         levels = await self.look(quotas)
         full = {quotas[level.quota].key for level in levels if level.full}
         for key in suspects:
             if key not in full:
-                self._brim.pop(key)
+                self._known_full.pop(key)
         return levels
 
     def _note_full(self, key: str) -> None:
-        self._brim.pop(key, None)
-        self._brim[key] = None
-        if len(self._brim) > MOST:
-            del self._brim[next(iter(self._brim))]
+        self._known_full.pop(key, None)
+        self._known_full[key] = None
+        if len(self._known_full) > MOST:
+            del self._known_full[next(iter(self._known_full))]
 
     def _strategy(self, window: Window) -> MovingWindowRateLimiter | FixedWindowRateLimiter:
         return self._moving if window.calendar is None else self._fixed

@@ -18,8 +18,8 @@ from redis.commands.core import AsyncScript
 
 from proxy.quotas import Admission, Lease, Level, Quota
 from proxy.services import Clock, Store, StoreUnavailable
-from proxy.stores.brim import Brim
 from proxy.stores.calls import Arguments, ending, lease_keys, member, question
+from proxy.stores.known_full import KnownFull
 from proxy.stores.leases import Keeper
 from proxy.stores.link import Link
 from proxy.stores.memory import MemoryStore
@@ -59,7 +59,7 @@ class RedisStore(Store):
         self._scripts = {name: self._script(name) for name in ("admit", "settle", "renew")}
         self._keeper = Keeper(self._renew, self._end, every=ttl / 3)
         self._link = Link(self.url, self._write, within=within, returned=self._keeper.wake)
-        self._brim = Brim()
+        self._known_full = KnownFull()
         self._calls: set[asyncio.Task[Any]] = set()
         self._settling: dict[str, set[asyncio.Task[None]]] = {}
         self._process = secrets.token_hex(6)
@@ -124,7 +124,7 @@ class RedisStore(Store):
         """See `Store.known`; it is what the server said last of windows that are full, for as long as they must be."""
         if not self._link.up:
             raise StoreUnavailable(f"{self.url} is unreachable")
-        return tuple(self._brim.levels(quotas, now=self._clock.monotonic(), today=self._clock.time()))
+        return tuple(self._known_full.levels(quotas, now=self._clock.monotonic(), today=self._clock.time()))
 
     # What the server is asked
 
@@ -148,7 +148,7 @@ class RedisStore(Store):
                 if level.full:
                     full_for = level.resets_in if counter.unit == "requests" else sure / 1000
                     key, now = quotas[counter.quota].key, self._clock.monotonic()
-                    self._brim.note(key, level, full_for, now=now, today=self._clock.time())
+                    self._known_full.note(key, level, full_for, now=now, today=self._clock.time())
         return tuple(levels), admitted
 
     async def _settle(self, lease: Lease, tokens: int) -> None:
