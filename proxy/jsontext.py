@@ -59,8 +59,8 @@ _OBJECTS: Final = ("options", "reasoning", "thinking", "output_config")
 def parse(raw: bytes) -> dict[str, Any]:
     """Return the JSON object in `raw` if it can be read in one way only.
 
-    Strings of 64 KiB and more without a quote, a backslash or a space (images) are there with their first 128 bytes
-    and ``…``.
+    Strings of 8 KiB and more that can only be data (images, see `proxy.blobs`) are there with their first 128 bytes and
+    ``…``.
 
     Raises:
         Refused: what `read` and `check` raise.

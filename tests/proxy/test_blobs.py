@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from proxy import blobs
 from proxy.blobs import BLOB, BLOB_HEAD, CUT
 from proxy.errors import Refused
+from proxy.json_bounds import TEXT
 from proxy.jsontext import edit, parse
 from proxy.models import parse as model_of
 from proxy.simulator import gojson
+from tests.support.cost import assert_flat
 
+PIECE = blobs._PIECE
 IMAGE = b64encode(bytes(range(256)) * 1024)
 
 
@@ -47,7 +50,10 @@ def test_an_image_as_a_control_value_is_replaced_whole() -> None:
     [
         b"A" * (BLOB - 1),  # shorter than a blob
         b"word " * BLOB,  # a prompt
-        b"A\\n" * BLOB,  # escapes
+        b"A\\t" * BLOB,  # escapes that no base64 has
+        b"A\\u0041" * BLOB,
+        b"A\\\\n" * BLOB,
+        b'A\\"' * BLOB,
         b"," + b"A" * 2 * BLOB,  # might stand between two strings, for who reads no further than the first value
         b" " + b"A" * 2 * BLOB,
         b"}" + b"A" * 2 * BLOB,
@@ -131,3 +137,48 @@ def test_a_name_that_was_cut_is_not_taken_for_its_beginning() -> None:
     assert document == {"model": head + CUT}
     assert model_of(head) is not None
     assert model_of(document["model"]) is None
+
+
+MANY = b64encode(bytes(range(256)) * 132)  # 45 KB
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [b64encode(bytes(range(256)) * 2**10 * 53).replace(b"/", b"\\/")],  # as PHP writes it
+        [b"\\n".join([b"A" * 76] * 250_000)],  # as MIME does
+        [b"\\r\\n".join([b"A" * 76] * 230_000) + b"\\r\\n"],
+        [MANY] * 390,
+        [MANY[:9000]] * 2000,
+    ],
+    ids=["slashes", "lines", "long line ends", "many", "small"],
+)
+def test_images_beyond_what_text_may_have(images: list[bytes]) -> None:
+    raw = chat(b'","'.join(images))
+    assert len(raw) > TEXT
+    shown = parse(raw)["messages"][0]["images"]
+    assert len(shown) == len(images)
+    assert all(text.endswith(CUT) and len(text) <= BLOB_HEAD + 2 for text in shown)
+    assert edit(raw, {"keep_alive": 2}) == raw[:-2] + b"2}"
+
+
+@pytest.mark.parametrize("escape", [b"\\/", b"\\n", b"\\r"])
+@pytest.mark.parametrize("at", [0, BLOB_HEAD - 2, BLOB_HEAD - 1, BLOB_HEAD, BLOB, PIECE - 1, PIECE, 2 * PIECE - 2])
+def test_a_cut_does_not_go_through_an_escape(escape: bytes, at: int) -> None:
+    word = b"A" * at + escape + b"A" * (3 * PIECE - at)
+    raw = b'{"a":"' + word + b'","n":1}'
+    assert is_read_as(json.loads(raw), document := parse(raw))
+    assert document["a"].endswith(CUT)
+    assert edit(raw, {"n": 2}) == raw.replace(b'"n":1', b'"n":2')
+
+
+@pytest.mark.parametrize("character", [*(bytes([code]) for code in range(0x20)), b"\\x", b"\\"])
+def test_what_is_no_json_in_a_long_word_is_refused_as_by_ollama(character: bytes) -> None:
+    for word in (b"A" * 2 * BLOB + character, b"A" * 2 * PIECE + character + b"A" * PIECE):
+        with pytest.raises(Refused):
+            parse(b'{"model":"llama3","images":["' + word + b'"]}')
+
+
+@pytest.mark.parametrize("word", [b"\\/", b"A\\n", b"\\\\", b"\\\\/n", b"A" * BLOB + b'","', b"A"])
+def test_a_byte_costs_the_same_in_a_longer_word(word: bytes) -> None:
+    assert_flat(blobs.shorten, lambda size: b'{"a":"' + word * (size // len(word)) + b'"}', PIECE)
