@@ -65,7 +65,7 @@ class Capture:
             if exchange.route is not None and exchange.route.kind == "inference":
                 heard = _Heard(Listener(self._answer + MARGIN) if self._answer else None)
                 if self._prompt:
-                    exchange.before_parting(lambda exchange: self._note_prompt(exchange, heard))
+                    exchange.before_body_release(lambda exchange: self._note_prompt(exchange, heard))
                 exchange.on_finish(lambda exchange: self._write(exchange, heard))
                 if heard.listener is not None:
                     send = _overheard(send, heard.listener)

@@ -129,7 +129,9 @@ class Parameters:
                 continue
             if place == "form":
                 body = await exchange.body()
-                exchange.put_body(await off_loop(with_field, body, exchange.scope, "model", target.encode()))
+                exchange.put_body(
+                    await off_loop(exchange.caller, with_field, body, exchange.scope, "model", target.encode())
+                )
             elif place != "query":
                 patch[place] = target
 

@@ -114,7 +114,7 @@ class Queue:
         if route.body != "raw":
             await exchange.body()
             if route.body == "json":
-                cost = expect(route, exchange.document or {}, self._estimate).total
+                cost = expect(route, exchange.document or {}, exchange.prompt_size, self._estimate).total
         return self._terms._replace(
             tenant=key_of(("tenant",), exchange).removeprefix("tenant="),
             cost=max(1, cost or self._estimate.output),

@@ -123,6 +123,8 @@ class RateLimit:
         return Explanation("pass", f"{found}; it would reserve {expected.total} tokens" if expected.total else found)
 
     async def _admit(self, exchange: Exchange, route: Route) -> None:
+        if self._reads_body and not exchange.has_body:  # else a plugin above has read it, and asked us before
+            await self.before_body(exchange)
         expected = await self._expect(exchange, route)
         store, rules, admission = await self._ask(exchange, expected.total)
         if admission.levels:
@@ -139,7 +141,7 @@ class RateLimit:
         if route.body == "json":
             document = await exchange.json()
             if self._counts_tokens and route.kind == "inference":
-                return expect(route, document, self._estimate)
+                return expect(route, document, exchange.prompt_size, self._estimate)
         elif route.body == "multipart":
             form = await exchange.body()
             if self._counts_tokens and route.kind == "inference":

@@ -16,10 +16,13 @@ from proxy.models import ModelName
 from proxy.models import parse as parse_model
 from proxy.naming import names_in
 from proxy.off_loop import off_loop
+from proxy.prompt_size import PromptSize
 from proxy.routes import Match
 
 LARGE: Final = 64 * 1024
 """Bytes from which on a body is not read on the event loop: up to there it takes a few milliseconds at worst."""
+EDITED_LATER: Final = 8 * 1024
+"""Bytes from which on it is not edited there either: each bracket that an edit steps over takes time."""
 
 
 class Contents:
@@ -40,12 +43,14 @@ class Contents:
         edits: patches that are in the document already, but not in the body.
     """
 
-    __slots__ = ("_flaw", "_plain", "_sent", "ahead", "checked", "document", "edits", "known", "model", "names",
-                 "stream")  # fmt: skip
+    __slots__ = ("_flaw", "_length", "_plain", "_sent", "_size", "ahead", "checked", "document", "edits", "known",
+                 "model", "names", "stream")  # fmt: skip
 
     def __init__(self, body: bytes = b"", *, encoded: bool = False) -> None:
         self._plain = body
         self._sent = len(body)
+        self._length = 0  # of what the document was read of, without its images
+        self._size: PromptSize | None = None
         self._flaw: Refused | None = None
         self.ahead = encoded or len(body) >= LARGE
         self.known = self.checked = False
@@ -66,7 +71,7 @@ class Contents:
             return
         try:
             if self.document is None and match.route.body == "json":
-                self.document = jsontext.read(self._plain, self._sent)[1]
+                self._read(self._sent)
             self.names = names_in(match, self.document, self._plain, scope)
         except Refused as refused:
             self.names = {}
@@ -74,31 +79,31 @@ class Contents:
                 self._found(refused)
         self._note()
 
-    async def read_ahead(self, match: Match, scope: Scope, hold: Callable[[int], None]) -> None:
+    async def read_ahead(self, match: Match, scope: Scope, hold: Callable[[int], None], caller: str) -> None:
         """Find out what a long or an encoded body says, and whether a policy may depend on it.
 
         Args:
             match: its route.
             scope: its headers say how it is encoded, and how a form is written.
             hold: see `proxy.content.decoded`.
+            caller: whose work it is, see `proxy.off_loop`.
         """
         try:
-            self._plain = await decoded(self._plain, scope, match.route, hold)
+            self._plain = await decoded(self._plain, scope, match.route, hold, caller)
         except Refused as refused:
             self._found(refused)
         else:
             if len(self._plain) < LARGE:
                 self._judge(match, scope)
             else:
-                await off_loop(self._judge, match, scope)
+                await off_loop(caller, self._judge, match, scope)
         self._note()
 
     def _judge(self, match: Match, scope: Scope) -> None:
         try:
             if match.route.body == "json":
-                text, self.document = jsontext.read(self._plain, self._sent)
-                jsontext.check(text, self.document)
-                self.checked = True
+                self._read_checked(self._sent)
+                self._size = self.prompt_size
         except Refused as refused:
             self._found(refused)
         if self.document is not None or match.route.body != "json":
@@ -107,6 +112,22 @@ class Contents:
             except Refused as refused:
                 if self.document is None:
                     self._found(refused)
+
+    def _read(self, sent: int) -> tuple[bytes, dict[str, Any]]:
+        text, document = jsontext.read(self._plain, sent)
+        self.document, self._length = document, len(text)
+        return text, document
+
+    def _read_checked(self, sent: int) -> None:
+        jsontext.check(*self._read(sent))
+        self.checked = True
+
+    @property
+    def prompt_size(self) -> PromptSize:
+        """How much a model has to read of it."""
+        if self._size is None and self.document is not None:
+            self._size = PromptSize.of(self.document, self._length)
+        return self._size or PromptSize()
 
     def _found(self, flaw: Refused) -> None:
         let_go(flaw)  # it would keep the frames it passed through, and they us
@@ -118,16 +139,21 @@ class Contents:
         self.model = parse_model(next(iter(self.names.values()))) if self.names else None
         self.known = True
 
-    async def checked_document(self) -> dict[str, Any]:
-        """Return the document if Ollama reads it the same way; raises Refused where not, or where there is none."""
+    async def checked_document(self, caller: str) -> dict[str, Any]:
+        """Return the document if Ollama reads it the same way; raises Refused where not, or where there is none.
+
+        Work off the loop is `caller`'s.
+        """
         if not self.checked or self.document is None:
             self.refuse_flaw()
             if self.ahead:
-                self.document = await off_loop(jsontext.parse, self._plain)
+                await off_loop(caller, self._read_checked, len(self._plain))
+            elif self.document is None:
+                self._read_checked(len(self._plain))
             else:
-                self.document = jsontext.load(self._plain) if self.document is None else self.document
                 jsontext.check(self._plain, self.document)
-            self.checked = True
+                self.checked = True
+        assert self.document is not None  # noqa: S101 (what is checked is one)
         return self.document
 
     def refuse_excess(self) -> None:
@@ -145,19 +171,20 @@ class Contents:
         if not self.checked or self.document is None:
             raise RuntimeError("only a body that was read by json can be edited")
         document = jsontext.merged(self.document, patch)
-        if len(self._plain) >= LARGE:
+        if len(self._plain) >= EDITED_LATER:
             after = Contents(self._plain)
             after.edits = [*self.edits, patch]
         else:
             after = Contents(jsontext.edit(self._plain, patch))
         after.document, after.checked = document, True
+        after._length, after._size = self._length, self._size
         return after
 
-    async def write_edits(self) -> bytes:
+    async def write_edits(self, caller: str) -> bytes:
         """Return the body with its edits, and let it be what was read."""
         body = self._plain
         for patch in self.edits:
-            body = await off_loop(jsontext.edit, body, patch)
+            body = await off_loop(caller, jsontext.edit, body, patch)
         self._plain, self._sent, self.edits = body, len(body), []
         return body
 
@@ -166,7 +193,7 @@ class Contents:
         """The body without its Content-Encoding."""
         return self._plain
 
-    def part(self) -> None:
+    def release(self) -> None:
         """Let go of body and document; what they asked for stays known."""
         self._plain, self.document, self.edits = b"", None, []
         self.known, self.checked = True, False

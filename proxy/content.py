@@ -24,7 +24,7 @@ _QUICK: Final = 64 * 1024
 _PIECE: Final = 2**20
 
 
-async def decoded(body: bytes, scope: Scope, route: Route, hold: Callable[[int], None]) -> bytes:
+async def decoded(body: bytes, scope: Scope, route: Route, hold: Callable[[int], None], caller: str) -> bytes:
     """Return `body` as Ollama's handlers read it; the same object where it is not encoded.
 
     Ollama decompresses zstd on the OpenAI and Anthropic routes that take JSON, and nothing anywhere else. What is more
@@ -35,6 +35,7 @@ async def decoded(body: bytes, scope: Scope, route: Route, hold: Callable[[int],
         scope: its headers say how it is encoded.
         route: where it goes.
         hold: is told of every so many decompressed bytes before they are kept; raises where they are too many.
+        caller: whose work it is, see `proxy.off_loop`.
 
     Raises:
         Refused: 415 for an encoding that Ollama does not undo, 400 for broken zstd, 413 beyond `LONGEST` or beyond what
@@ -55,7 +56,7 @@ async def decoded(body: bytes, scope: Scope, route: Route, hold: Callable[[int],
             if len(body) <= _QUICK and size <= _QUICK:
                 piece = reader.read(_QUICK + 1)
             else:
-                piece = await off_loop(reader.read, _PIECE)
+                piece = await off_loop(caller, reader.read, _PIECE)
             if not piece:
                 return b"".join(pieces)
             size += len(piece)

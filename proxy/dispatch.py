@@ -223,7 +223,7 @@ class Dispatch:
 
     async def _relay(self, exchange: Exchange, answer: _Answer, send: Send, deadline: float | None) -> None:
         """Send the answer on, chunk by chunk, and see that its end is an honest one."""
-        exchange.part()
+        exchange.release_body()
         exchange.committed = True  # The commit point.
         exchange.first_byte_at = time.monotonic()
         must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")

@@ -18,6 +18,7 @@ from proxy.content import ENCODING
 from proxy.errors import Flavor, Outcome, ProxyError
 from proxy.models import ModelName
 from proxy.naming import names_in
+from proxy.prompt_size import PromptSize
 from proxy.routes import ALL, Match, NoMatch, Route, RouteTable, flavor_of, pinned_in
 
 __all__ = ["KEY", "Ask", "Attempt", "Exchange", "Finisher", "Held", "Usage"]
@@ -32,64 +33,14 @@ class Exchange:
     """One request on its way through the chain."""
 
     __slots__ = (
-        "_body",
-        "_contents",
-        "_finishers",
-        "_holding",
-        "_last_looks",
-        "_parted",
-        "_replay",
-        "_routes",
-        "_source",
-        "asked",
-        "attempts",
-        "backend",
-        "before_body",
-        "bytes_in",
-        "bytes_out",
-        "chunks",
-        "claims",
-        "client",
-        "committed",
-        "edition",
-        "ended",
-        "ended_at",
-        "error",
-        "failed",
-        "first_byte_at",
-        "flavor",
-        "gave_up",
-        "generation",
-        "gone",
-        "history",
-        "hurry",
-        "id",
-        "identity",
-        "lease",
-        "match",
-        "need",
-        "outcome",
-        "pinned",
-        "policy",
-        "queue_position",
-        "queue_reason",
-        "queued",
-        "reading",
-        "reason",
-        "relayed",
-        "resend",
-        "response_headers",
-        "scope",
-        "shortcut",
-        "started_at",
-        "status",
-        "tenant",
-        "terminated",
-        "ticket",
-        "trace_id",
-        "tried",
-        "usage",
-    )
+        "_body", "_contents", "_finishers", "_holding", "_last_looks", "_released", "_replay", "_routes",
+        "_source", "asked", "attempts", "backend", "before_body", "bytes_in", "bytes_out", "chunks", "claims",
+        "client", "committed", "edition", "ended", "ended_at", "error", "failed", "first_byte_at", "flavor",
+        "gave_up", "generation", "gone", "history", "hurry", "id", "identity", "lease", "match", "need",
+        "outcome", "pinned", "policy", "queue_position", "queue_reason", "queued", "reading", "reason",
+        "relayed", "resend", "response_headers", "scope", "shortcut", "started_at", "status", "tenant",
+        "terminated", "ticket", "trace_id", "tried", "usage",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -163,7 +114,7 @@ class Exchange:
         self.reading = 0.0
         self._source = source
         self._holding = Holding(bodies)
-        self._parted = False
+        self._released = False
         self._body: bytes | None = None
         self._contents = Contents()
         self._replay = False
@@ -226,25 +177,25 @@ class Exchange:
             raise RuntimeError("the exchange is finished already")
         self._finishers.append(callback)
 
-    def before_parting(self, look: Callable[["Exchange"], None]) -> None:
+    def before_body_release(self, look: Callable[["Exchange"], None]) -> None:
         """Run `look(exchange)` once, while what the body says is still there: as an answer begins, or at the end.
 
         It must not raise, and is quick: the first chunk waits for it.
         """
         self._last_looks.append(look)
 
-    def part(self) -> None:
+    def release_body(self) -> None:
         """Let go of the body, which was sent, and of what it says: nobody may need it from now on.
 
         For dispatch, at the commit point. The model, and whether a stream was asked for, stay known.
         """
-        self._take_last_looks()
-        self._look().part()
+        self._look_before_release()
+        self._look().release()
         self._body = None
-        self._parted, self._replay = True, False
+        self._released, self._replay = True, False
         self._holding.release()
 
-    def _take_last_looks(self) -> None:
+    def _look_before_release(self) -> None:
         looks = self._last_looks.copy()
         self._last_looks.clear()
         for look in looks:
@@ -255,7 +206,7 @@ class Exchange:
         finishers, self._finishers = self._finishers, None
         if finishers is None:
             raise RuntimeError("the exchange is finished already")
-        self._take_last_looks()
+        self._look_before_release()
         self._holding.release()
         self._source, self.shortcut, self.before_body = over, None, None
         finishers.reverse()
@@ -281,7 +232,7 @@ class Exchange:
 
         Before the first byte the plugins that are still to come are asked whether they refuse the request anyway.
         """
-        if self._parted:
+        if self._released:
             raise RuntimeError("the body was let go of when the answer began")
         if self._body is None and self.route is not None and self.route.open:
             self._body = b""  # it means nothing there, and no stranger's takes up memory
@@ -300,12 +251,17 @@ class Exchange:
             self._says(Contents(self._body, encoded=encoded))
         contents = self._contents
         if contents.edits:
-            self._send_instead(await contents.write_edits())
+            self._send_instead(await contents.write_edits(self.caller))
         if contents.unread and isinstance(self.match, Match):
-            await contents.read_ahead(self.match, self.scope, self._holding.take)
+            await contents.read_ahead(self.match, self.scope, self._holding.take, self.caller)
             self.edition += 1
         contents.refuse_excess()
         return self._body
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the body has been read."""
+        return self._body is not None
 
     async def _ask(self) -> None:
         ask, self.before_body = self.before_body, None
@@ -324,7 +280,7 @@ class Exchange:
         `proxy.jsontext.parse`.
         """
         await self.body()
-        return await self._contents.checked_document()
+        return await self._contents.checked_document(self.caller)
 
     async def names(self) -> dict[str, str]:
         """Return every name of a model in this request by its place; raises Refused like `json` and `names_in`."""
@@ -352,9 +308,14 @@ class Exchange:
     def document(self) -> dict[str, Any] | None:
         """The body as a JSON object where it has been read and is one; for hints only, `json` is what policies use.
 
-        None from the commit point on: see `part`.
+        None from the commit point on: see `release_body`.
         """
         return self._look().document
+
+    @property
+    def prompt_size(self) -> PromptSize:
+        """How much of `document` a model has to read; of a long one it was found out off the loop."""
+        return self._look().prompt_size
 
     @property
     def model(self) -> ModelName | None:

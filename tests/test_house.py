@@ -19,8 +19,8 @@ KERNEL = frozenset(
     f"proxy.{name}"
     for name in (
         "asgi", "unit_hints", "units", "errors", "routes", "models", "blobs", "json_bounds", "json_edit", "jsontext",
-        "multipart", "off_loop", "content", "naming", "body", "body_contents", "attempts", "exchange", "quotas",
-        "services", "dialects", "lines", "explain", "genai", "address", "hosts", "cross_origin", "file_stamp",
+        "multipart", "off_loop", "content", "naming", "prompt_size", "body", "body_contents", "attempts", "exchange",
+        "quotas", "services", "dialects", "lines", "explain", "genai", "address", "hosts", "cross_origin", "file_stamp",
         "seldom",
     )
 )  # fmt: skip

@@ -1,13 +1,12 @@
 """What a request will probably cost, and what it cost: tokens."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from middleware.quota.options import Estimate
 from proxy.exchange import Exchange, Usage
+from proxy.prompt_size import PromptSize
 from proxy.routes import Route
 
 BYTES_PER_TOKEN: Final = 4
@@ -16,8 +15,6 @@ IMAGE_TOKENS: Final = 768
 """Of one picture; vision models take between 256 and 1,600."""
 AUDIO_BYTES_PER_TOKEN: Final = 2048
 """Of a form with a recording: a model hears some seven tokens a second, of 32 KB as WAV and 16 KB as MP3."""
-SMALL: Final = 16 * 1024
-"""Bytes of a body in which a picture would not matter."""
 
 _NOT_RUN: Final = frozenset({"load", "unload"})
 """Ollama's reasons for ending where there was no prompt."""
@@ -37,14 +34,9 @@ class Expected(NamedTuple):
     total: int = 0
 
 
-def expect(route: Route, document: Mapping[str, Any], estimate: Estimate) -> Expected:
-    """Return what a request to `route` with the JSON body `document` will use."""
-    try:
-        size = len(orjson.dumps(document))
-    except orjson.JSONEncodeError:  # nested deeper than it writes; no policy that reads bodies lets it come so far
-        size = 0
-    images = list(_images(document)) if size > SMALL else []
-    prompt = (size - sum(map(len, images))) // BYTES_PER_TOKEN + IMAGE_TOKENS * len(images)
+def expect(route: Route, document: Mapping[str, Any], size: PromptSize, estimate: Estimate) -> Expected:
+    """Return what a request to `route` with the JSON body `document`, which is of that `size`, will use."""
+    prompt = size.text // BYTES_PER_TOKEN + IMAGE_TOKENS * size.pictures
     output = estimate.output if route.stream is not None else 0  # the other routes only read: embeddings
     source = document if route.path in _BOUNDS else document.get("options")
     if output and isinstance(source, dict):
@@ -86,24 +78,3 @@ def used(exchange: Exchange, expected: Expected) -> int:
     """Return how many tokens a finished request counts for."""
     usage = usage_of(exchange, expected)
     return 0 if usage is None else (usage.tokens_in or 0) + (usage.tokens_out or 0)
-
-
-def _images(document: Mapping[str, Any]) -> Iterator[str]:
-    """The pictures in a request of any flavor, each as base64 or URL."""
-    yield from _texts(document.get("images"))
-    for message in (*_objects(document.get("messages")), *_objects(document.get("input"))):
-        yield from _texts(message.get("images"))
-        for part in _objects(message.get("content")):
-            image = part.get("image_url") or part.get("source")
-            if isinstance(image, dict):
-                image = image.get("url") or image.get("data")
-            if isinstance(image, str):
-                yield image
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _texts(value: object) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

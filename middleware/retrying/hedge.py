@@ -138,4 +138,4 @@ def _take_over(exchange: Exchange, run: Exchange) -> None:
         exchange.committed, exchange.first_byte_at = run.committed, run.first_byte_at
         exchange.terminated, exchange.usage = run.terminated, run.usage
         if run.committed:
-            exchange.part()
+            exchange.release_body()

@@ -24,7 +24,7 @@ from tests.support.backend import eventually
 from tests.support.process import Process
 from tests.support.proxy import Running, running
 from tests.support.redis import redis_server
-from tests.support.wire import Client, request
+from tests.support.wire import Client, ask, request
 
 MIB = 2**20
 ASKED = 100
@@ -243,6 +243,7 @@ SHIPPED = [
     "access",
     {"parameters": {"num_ctx": {"max": 8192}}},
 ]
+BY_MODEL = {"name": "each", "by": "model", "requests": "100/day"}
 SPENT = {"rate_limit": {"requests": "1/day"}}
 PLACES: list[list[object]] = [
     [*SHIPPED, SPENT, "queue", "retry"],
@@ -252,6 +253,10 @@ PLACES: list[list[object]] = [
     ["access", SPENT],
     [*SHIPPED, {"rate_limit": {"tokens": "1/day"}}, "queue", "retry"],
     [*SHIPPED, {"rate_limit": {"limits": [{"name": "all", "by": "address", "requests": "1/month"}]}}, "queue"],
+    # where the limit itself is the first to want the body
+    [SHIPPED[2], {"rate_limit": {"tokens": "1/day"}}, "access"],
+    ["logging", SHIPPED[2], {"rate_limit": {"requests": "1/day", "tokens": "100000/day"}}, "queue", "retry"],
+    ["logging", SHIPPED[2], {"rate_limit": {"requests": "1/day", "limits": [BY_MODEL]}}, "queue", "retry"],
 ]
 """Chains with a limit that one request uses up, wherever it stands."""
 
@@ -294,9 +299,12 @@ async def test_who_is_over_a_limit_is_told_before_the_body_is_read(chain: list[o
         assert proxy.app.bodies.held == 0
 
 
-async def test_on_a_shared_store_it_is_told_without_asking_again() -> None:
+@pytest.mark.parametrize("chain", [PLACES[0], PLACES[7], PLACES[8]], ids=["requests", "tokens", "both"])
+async def test_on_a_shared_store_it_is_told_without_asking_again(chain: list[object]) -> None:
     with redis_server() as redis:
-        async with used_up(PLACES[0], store=redis.url) as proxy:
+        async with used_up(chain, store=redis.url) as proxy:
+            # What a request used is told to the store when it is over, and the next refusal says that it was all.
+            assert (await ask(proxy.address, "POST", "/api/chat", USES_UP)).status == 429
             await refused_unread(proxy, "/api/chat", {"Content-Length": "1000000"})
             calls = redis.command("INFO", "commandstats")
             for _ in range(20):

@@ -74,13 +74,13 @@ async def test_nobody_needs_the_body_of_a_request_that_is_answered(
 async def test_nothing_of_it_is_kept_while_the_answer_streams() -> None:
     async with Ollama() as sim, running(sim.url, middleware=EVERYTHING) as proxy:
         kept: list[object] = []
-        parted = Exchange.part
+        release = Exchange.release_body
 
-        def part(exchange: Exchange) -> None:
-            parted(exchange)
+        def release_body(exchange: Exchange) -> None:
+            release(exchange)
             kept.extend([exchange.document, exchange._contents.text])
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Exchange, "part", part)
+            patched.setattr(Exchange, "release_body", release_body)
             assert (await ask(proxy.address, "POST", "/api/chat", {**LONG, "stream": True})).clean
     assert kept == [None, b""]

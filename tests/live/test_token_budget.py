@@ -4,6 +4,7 @@ Both proxies are processes of their own, as an operator starts them, in front of
 """
 
 import asyncio
+import json
 import random
 from collections import Counter
 from contextlib import suppress
@@ -14,6 +15,7 @@ import pytest
 
 from middleware.quota.estimate import expect
 from middleware.quota.options import Estimate
+from proxy.prompt_size import PromptSize
 from proxy.quotas import Quota, Window
 from proxy.routes import Match, RouteTable
 from proxy.services import Clock
@@ -44,7 +46,7 @@ def reserved(body: dict[str, Any]) -> tuple[int, int]:
     """The tokens that a request reserves for its prompt and altogether."""
     match = RouteTable().match("POST", "/api/chat")
     assert isinstance(match, Match)
-    return expect(match.route, body, Estimate())
+    return expect(match.route, body, PromptSize(len(json.dumps(body))), Estimate())
 
 
 async def use_up(proxy: Process, choice: random.Random) -> None:

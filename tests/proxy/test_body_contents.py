@@ -1,5 +1,6 @@
 """proxy/body_contents.py: what a body says, short or long, and how often it is looked at for that."""
 
+import threading
 from typing import Any
 
 import orjson
@@ -30,7 +31,7 @@ async def read(body: bytes, *, encoded: bool = False, path: str = "/v1/chat/comp
     contents = Contents(body, encoded=encoded)
     match, scope = place(path, **({"content_encoding": "zstd"} if encoded else {}))
     if contents.unread:
-        await contents.read_ahead(match, scope, lambda size: None)
+        await contents.read_ahead(match, scope, lambda size: None, "by alice")
     else:
         contents.glance(match, scope)
     return contents
@@ -43,7 +44,7 @@ WRITTEN = [orjson.dumps(SHORT), orjson.dumps(LONG)]
 @pytest.mark.parametrize("encoded", [False, True])
 async def test_what_a_body_says(body: bytes, encoded: bool) -> None:
     contents = await read(zstandard.compress(body) if encoded else body, encoded=encoded)
-    assert contents.document == orjson.loads(body) == await contents.checked_document()
+    assert contents.document == orjson.loads(body) == await contents.checked_document("by alice")
     assert (contents.model, contents.stream, contents.names) == (parse_model("llama3.2"), False, {"model": "llama3.2"})
     assert contents.text == body
 
@@ -63,14 +64,14 @@ async def test_what_is_wrong_with_a_body(padding: str, start: str, document: Any
     assert contents.document == (None if document is None else {**document, "x": padding})
     for _ in range(2):
         with pytest.raises(Refused, match=refusal):
-            await contents.checked_document()
+            await contents.checked_document("by alice")
 
 
 async def test_a_body_whose_model_is_no_text_is_one_all_the_same() -> None:
     for padding in ("", "words " * LARGE):
         contents = await read(orjson.dumps({"model": 1, "x": padding}))
         assert (contents.model, contents.names) == (None, {})
-        assert (await contents.checked_document())["model"] == 1
+        assert (await contents.checked_document("by alice"))["model"] == 1
 
 
 def form(size: int, *models: str) -> tuple[bytes, Match, Scope]:
@@ -87,7 +88,7 @@ async def test_a_form(size: int) -> None:
         body, match, scope = form(size, *models)
         contents = Contents(body)
         if contents.unread:
-            await contents.read_ahead(match, scope, lambda size: None)
+            await contents.read_ahead(match, scope, lambda size: None, "by alice")
         contents.glance(match, scope)
         if len(models) == 1:
             contents.refuse_flaw()
@@ -118,30 +119,55 @@ async def test_a_body_is_parsed_once(body: bytes, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(jsontext, "orjson", Counted)
     contents = await read(body)
-    await contents.checked_document()
-    await contents.checked_document()
+    await contents.checked_document("by alice")
+    await contents.checked_document("by alice")
     contents.edited({"model": "x"}).glance(*place())
     assert parsed == [len(body)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [WRITTEN[1], b'{"model":"a","x":[' + b",".join([b"[" * 200 + b"]" * 200] * 150) + b'],"options":{"num_ctx":9}}'],
+    ids=["long", "brackets"],
+)
+async def test_what_takes_time_to_edit_is_not_edited_on_the_loop(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    edit = jsontext.edit
+
+    def noted(raw: bytes, patch: Any) -> bytes:
+        threads.append(threading.get_ident())
+        return edit(raw, patch)
+
+    monkeypatch.setattr(jsontext, "edit", noted)
+    contents = await read(body)
+    await contents.checked_document("by alice")
+    after = contents.edited({"options": {"num_ctx": 8}})
+    assert threads == []
+    meant = {**orjson.loads(body), "options": {"num_ctx": 8}}
+    assert after.document == meant
+    assert orjson.loads(await after.write_edits("by alice")) == meant
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize("body", WRITTEN, ids=["short", "long"])
 async def test_edits(body: bytes) -> None:
     contents = await read(body)
-    await contents.checked_document()
+    await contents.checked_document("by alice")
     for patch in ({"model": "b"}, {"options": 5}, {"options": {"num_ctx": 8}}):
         contents = contents.edited(patch)
     contents.glance(*place())
     assert contents.model == parse_model("b")
     meant = {**orjson.loads(body), "model": "b", "options": {"num_ctx": 8}}
     assert contents.document == meant
-    assert orjson.loads(await contents.write_edits()) == meant
+    assert orjson.loads(await contents.write_edits("by alice")) == meant
     assert contents.edits == []
 
 
 @pytest.mark.parametrize("body", WRITTEN, ids=["short", "long"])
 async def test_what_it_asked_for_is_known_when_it_has_gone(body: bytes) -> None:
     contents = await read(body)
-    contents.part()
+    contents.release()
     assert (contents.text, contents.document) == (b"", None)
     assert (contents.known, contents.model, contents.stream) == (True, parse_model("llama3.2"), False)
 

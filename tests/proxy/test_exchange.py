@@ -93,7 +93,7 @@ async def test_the_end_gives_back_the_bodys_memory() -> None:
     assert budget.held == 0
 
 
-# Parting with the body
+# Releasing the body
 
 
 async def test_what_is_known_of_a_body_outlives_it() -> None:
@@ -101,9 +101,9 @@ async def test_what_is_known_of_a_body_outlives_it() -> None:
     exchange = make_exchange(body=b'{"model":"a","stream":false}', bodies=budget)
     await exchange.body()
     seen: list[Any] = []
-    exchange.before_parting(lambda exchange: seen.append(exchange.document))
+    exchange.before_body_release(lambda exchange: seen.append(exchange.document))
     edition = exchange.edition
-    exchange.part()
+    exchange.release_body()
     assert seen == [{"model": "a", "stream": False}]
     assert (exchange.document, exchange.stream, exchange.model) == (None, False, parse_model("a"))
     assert (exchange.edition, budget.held) == (edition, 0)
@@ -112,7 +112,7 @@ async def test_what_is_known_of_a_body_outlives_it() -> None:
             await read()
     exchange.rewind()
     assert await exchange.receive() == {"type": "http.disconnect"}
-    exchange.part()
+    exchange.release_body()
     exchange.finishers()
     assert (len(seen), budget.held) == (1, 0)
 
@@ -121,7 +121,7 @@ async def test_the_last_look_is_at_the_end_where_no_answer_began() -> None:
     exchange = make_exchange(body=CHAT)
     await exchange.body()
     seen: list[Any] = []
-    exchange.before_parting(lambda exchange: seen.append(exchange.document))
+    exchange.before_body_release(lambda exchange: seen.append(exchange.document))
     exchange.finishers()
     assert seen == [{"model": "llama3.2", "messages": []}]
 
@@ -420,10 +420,10 @@ async def test_every_change_makes_another_edition() -> None:
 async def test_whoever_needs_the_body_later_looks_before_it_goes() -> None:
     exchange = make_exchange(body=CHAT)
     seen: list[object] = []
-    exchange.before_parting(lambda exchange: seen.append(exchange.document))
+    exchange.before_body_release(lambda exchange: seen.append(exchange.document))
     await exchange.body()
-    exchange.part()
-    exchange.part()
+    exchange.release_body()
+    exchange.release_body()
     exchange.finishers()
     assert seen == [orjson.loads(CHAT)]
     assert exchange.document is None
@@ -433,7 +433,7 @@ async def test_whoever_needs_the_body_later_looks_before_it_goes() -> None:
 async def test_without_an_answer_there_is_a_look_at_the_end() -> None:
     exchange = make_exchange(body=CHAT)
     seen: list[object] = []
-    exchange.before_parting(lambda exchange: seen.append(exchange.document))
+    exchange.before_body_release(lambda exchange: seen.append(exchange.document))
     await exchange.body()
     exchange.finishers()
     assert seen == [orjson.loads(CHAT)]

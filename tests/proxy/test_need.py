@@ -62,6 +62,6 @@ async def test_what_a_request_needs_is_known_when_its_body_is_gone() -> None:
     exchange = make_exchange("POST", "/api/chat", body=b'{"model":"m","options":{"num_ctx":8}}')
     await exchange.body()
     need = need_of(exchange)
-    exchange.part()
+    exchange.release_body()
     assert need_of(exchange) is need
     assert need.setup == (("num_ctx", 8),)

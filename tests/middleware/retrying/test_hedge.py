@@ -251,7 +251,7 @@ async def test_the_body_goes_when_an_answer_has_begun_whoever_of_both_gives_it(c
         exchange = Exchange.of(scope)
         exchange.committed = committed
         if committed:
-            exchange.part()
+            exchange.release_body()
         await ok(scope, receive, send)
 
     budget = BodyBudget()
