@@ -135,6 +135,11 @@ class Holding:
                 self._budget.book(self.size, caller)
             self.caller = caller
 
+    @property
+    def room(self) -> int:
+        """Bytes that the largest body may still grow by."""
+        return max(0, self._budget.each - self.size)
+
     def announce(self, size: int) -> None:
         """Raise Refused (413, 429, 503) where a body of `size` bytes could not be held now; nothing is held for it."""
         self._check(size)

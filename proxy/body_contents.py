@@ -4,11 +4,12 @@ A short body is read where somebody asks; one that takes longer is read ahead, o
 there. Either way it is parsed once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy import jsontext
 from proxy.asgi import Scope
+from proxy.body import Holding
 from proxy.content import decoded
 from proxy.errors import Refused, let_go
 from proxy.json_bounds import TOO_MUCH
@@ -79,24 +80,23 @@ class Contents:
                 self._found(refused)
         self._note()
 
-    async def read_ahead(self, match: Match, scope: Scope, hold: Callable[[int], None], caller: str) -> None:
+    async def read_ahead(self, match: Match, scope: Scope, holding: Holding) -> None:
         """Find out what a long or an encoded body says, and whether a policy may depend on it.
 
         Args:
             match: its route.
             scope: its headers say how it is encoded, and how a form is written.
-            hold: see `proxy.content.decoded`.
-            caller: whose work it is, see `proxy.off_loop`.
+            holding: see `proxy.content.decoded`.
         """
         try:
-            self._plain = await decoded(self._plain, scope, match.route, hold, caller)
+            self._plain = await decoded(self._plain, scope, match.route, holding)
         except Refused as refused:
             self._found(refused)
         else:
             if len(self._plain) < LARGE:
                 self._judge(match, scope)
             else:
-                await off_loop(caller, self._judge, match, scope)
+                await off_loop(holding.caller, self._judge, match, scope)
         self._note()
 
     def _judge(self, match: Match, scope: Scope) -> None:

@@ -1,11 +1,11 @@
 """What a request's content is once its Content-Encoding is undone, as far as Ollama would undo it."""
 
-from collections.abc import Callable
 from typing import Final
 
 import zstandard
 
 from proxy.asgi import Scope, header_values
+from proxy.body import Holding
 from proxy.errors import Refused
 from proxy.json_bounds import TOO_MUCH
 from proxy.off_loop import off_loop
@@ -21,25 +21,24 @@ RATIO: Final = 200
 
 _WINDOW: Final = 8 * 2**20  # Ollama's decoder has no more memory either
 _QUICK: Final = 64 * 1024
-_PIECE: Final = 2**20
+_PIECE: Final = 2**18
 
 
-async def decoded(body: bytes, scope: Scope, route: Route, hold: Callable[[int], None], caller: str) -> bytes:
+async def decoded(body: bytes, scope: Scope, route: Route, holding: Holding) -> bytes:
     """Return `body` as Ollama's handlers read it; the same object where it is not encoded.
 
     Ollama decompresses zstd on the OpenAI and Anthropic routes that take JSON, and nothing anywhere else. What is more
-    than some KiB is unpacked off the event loop, a piece at a time.
+    than some KiB is unpacked off the event loop, one body of a caller at a time, as each takes a window of megabytes.
 
     Args:
         body: as the client sent it.
         scope: its headers say how it is encoded.
         route: where it goes.
-        hold: is told of every so many decompressed bytes before they are kept; raises where they are too many.
-        caller: whose work it is, see `proxy.off_loop`.
+        holding: where the decompressed bytes are accounted for, and whose they are.
 
     Raises:
         Refused: 415 for an encoding that Ollama does not undo, 400 for broken zstd, 413 beyond `LONGEST` or beyond what
-            `SPARE` and `RATIO` allow, and what `hold` raises.
+            `SPARE` and `RATIO` allow, and what `Holding.take` raises.
     """
     encodings = [value for value in header_values(scope["headers"], ENCODING) if value not in (b"", b"identity")]
     if not encodings:
@@ -47,25 +46,28 @@ async def decoded(body: bytes, scope: Scope, route: Route, hold: Callable[[int],
     if encodings != [b"zstd"] or route.body != "json" or not route.path.startswith("/v1/"):
         raise Refused(415, "send the request body uncompressed: Ollama does not read this Content-Encoding here")
     most = min(LONGEST, SPARE + RATIO * len(body))
-    pieces: list[bytes] = []
-    size = 0
-    # It is not closed: who is cancelled must not take it away from the thread that reads.
-    reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(body, read_across_frames=True)
+    enough = min(most, holding.room)
     try:
-        while True:
-            if len(body) <= _QUICK and size <= _QUICK:
-                piece = reader.read(_QUICK + 1)
-            else:
-                piece = await off_loop(caller, reader.read, _PIECE)
-            if not piece:
-                return b"".join(pieces)
-            size += len(piece)
-            if size > most:
-                raise _too_long(most)
-            hold(len(piece))
-            pieces.append(piece)
+        plain = _unpacked(body, min(_QUICK, enough)) if len(body) <= _QUICK else None
+        if plain is None:
+            plain = await off_loop(holding.caller, _unpacked, body, enough)
     except zstandard.ZstdError:
         raise Refused(400, "the request body is not valid zstd") from None
+    if plain is None and enough == most:
+        raise _too_long(most)
+    holding.take(enough + 1 if plain is None else len(plain))
+    return plain or b""
+
+
+def _unpacked(body: bytes, most: int) -> bytes | None:
+    """Return what `body` is unpacked to, None where that is more than `most` bytes; raises ZstdError."""
+    plain = bytearray()
+    with zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(body, read_across_frames=True) as reader:
+        while piece := reader.read(min(_PIECE, most + 1)):
+            plain += piece
+            if len(plain) > most:
+                return None
+    return bytes(plain)
 
 
 def _too_long(most: int) -> Refused:

@@ -253,7 +253,7 @@ class Exchange:
         if contents.edits:
             self._send_instead(await contents.write_edits(self.caller))
         if contents.unread and isinstance(self.match, Match):
-            await contents.read_ahead(self.match, self.scope, self._holding.take, self.caller)
+            await contents.read_ahead(self.match, self.scope, self._holding)
             self.edition += 1
         contents.refuse_excess()
         return self._body

@@ -105,7 +105,7 @@ class Tail:
 
 
 def _read_ndjson(text: bytes, *, boundary: bool) -> Ending:
-    line = text.rstrip().rpartition(b"\n")[2]
+    line = text.rstrip(b" \t\r\n").rpartition(b"\n")[2]
     if not line:
         return Ending(terminated=False, boundary=boundary, usage=None)
     record = _object(line)

@@ -9,6 +9,7 @@ import zstandard
 
 from proxy import jsontext
 from proxy.asgi import Scope
+from proxy.body import BodyBudget, Holding
 from proxy.body_contents import LARGE, Contents
 from proxy.errors import Refused
 from proxy.json_bounds import CONTAINERS, TOO_MUCH
@@ -31,7 +32,7 @@ async def read(body: bytes, *, encoded: bool = False, path: str = "/v1/chat/comp
     contents = Contents(body, encoded=encoded)
     match, scope = place(path, **({"content_encoding": "zstd"} if encoded else {}))
     if contents.unread:
-        await contents.read_ahead(match, scope, lambda size: None, "by alice")
+        await contents.read_ahead(match, scope, Holding(BodyBudget()))
     else:
         contents.glance(match, scope)
     return contents
@@ -88,7 +89,7 @@ async def test_a_form(size: int) -> None:
         body, match, scope = form(size, *models)
         contents = Contents(body)
         if contents.unread:
-            await contents.read_ahead(match, scope, lambda size: None, "by alice")
+            await contents.read_ahead(match, scope, Holding(BodyBudget()))
         contents.glance(match, scope)
         if len(models) == 1:
             contents.refuse_flaw()

@@ -91,6 +91,7 @@ class Reader:
 
     def response(self, *, bodiless: bool = False) -> Message:
         """Read one response that is not interim, with what is there of its body; raises Malformed, Incomplete."""
+        skipped = 0
         while True:
             match = _STATUS_LINE.fullmatch(self._line())
             if match is None:
@@ -101,7 +102,11 @@ class Reader:
                 break
             if status < 100 or status == 101:
                 raise Malformed("no interim response of HTTP")
+            while self.data[self.at : self.at + 1] in (b"\r", b"\n"):  # llhttp passes over them
+                self.at += 1
+                skipped += 1
         framing = self._framing(message, old=version == b"1.0")
+        message.skipped = skipped
         message.framing = "none" if bodiless or status in (204, 304) else framing or "close"
         self._body(message)
         return message

@@ -122,7 +122,8 @@ def _is_plain(sent: rfc9112.Message, data: bytes) -> bool:
     """Whether nobody can have a reason to refuse it; trailers, whatever they say, are none."""
     version, status, reason = sent.start
     return (
-        version in (b"1.1", b"1.0")
+        not sent.skipped
+        and version in (b"1.1", b"1.0")
         and 200 <= int(status) < 600
         and reason.isalpha()
         and (sent.complete or sent.framing in ("close", "length"))
