@@ -94,7 +94,7 @@ def backend() -> Iterator[Target]:
             assert process.stdout is not None
             yield Target("direct", int(process.stdout.readline()), process.pid)
         finally:
-            _stop(process)
+            stop(process)
 
 
 @contextmanager
@@ -168,8 +168,8 @@ def _running(name: str, command: list[str], port: int, folder: Path, key: str = 
             time.sleep(0.05)
         yield Target(name, port, process.pid)
     finally:
-        _stop(process)
-        _stop(drain)
+        stop(process)
+        stop(drain)
 
 
 def _answers(port: int, key: str) -> bool:
@@ -184,7 +184,8 @@ def _answers(port: int, key: str) -> bool:
         return False
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a process of ours: politely, then not."""
     process.terminate()
     try:
         process.wait(PATIENCE)

@@ -21,8 +21,9 @@ from proxy.guard import GuardedProtocol
 from proxy.handshakes import Handshakes
 from proxy.idle import IdleConnections
 
-AT_ONCE: Final = 32
-"""Connections that are accepted before the loop does something else."""
+AT_ONCE: Final = 64
+"""Connections that are accepted before the loop does something else: few enough for it to go on within milliseconds,
+and enough that a burst need not wait for several turns of a busy one."""
 WITHOUT_FILES: Final = 0.1
 """Seconds until accepting is tried again where not even a connection to be refused could be opened."""
 RETRY_AFTER: Final = 5

@@ -21,7 +21,7 @@ from bench.soak.plan import QUIET, SAMPLE_EVERY, Plan
 from bench.soak.policy import OPERATOR, write_keys, write_policy
 from bench.soak.sample import kernel, loop_lag, metrics, read_metrics
 from bench.soak.verdict import faults, lag_fault, log_faults, rows
-from bench.targets import ROOT, free_port
+from bench.targets import ROOT, free_port, stop
 
 RELOAD_EVERY: Final = 7.0
 PATIENCE: Final = 20.0
@@ -61,7 +61,7 @@ class Part:
     def __init__(self, stack: ExitStack, module: str, *arguments: str) -> None:
         command = [sys.executable, "-m", module, *arguments]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        stack.callback(_stop, self._process)
+        stack.callback(stop, self._process)
 
     def tell(self, word: str) -> None:
         """Write one line."""
@@ -108,7 +108,7 @@ class Soak:
         command = [sys.executable, "-m", "proxy.cli", "serve", "-c", str(self._folder / "soak.yaml")]
         said = stack.enter_context((self._folder / "stderr").open("wb"))
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said)
-        stack.callback(_stop, process)
+        stack.callback(stop, process)
         assert process.stdout is not None
         self._reading = threading.Thread(target=self.log.read, args=(process.stdout,))
         self._reading.start()
@@ -230,15 +230,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the numbers over time, as SVG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers over time")
     return parser.parse_args(arguments)
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _say(text: str) -> None:

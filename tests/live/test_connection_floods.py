@@ -20,7 +20,7 @@ ATTACKER: Final = "127.0.0.2"
 HONEST: Final = ("127.0.0.1", "127.0.0.3")
 FLOOD: Final = 2000
 SAMPLES: Final = 200
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 """A machine with other work to do may spoil a round."""
 CLIENT_HELLO: Final = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40)
 """The beginning of one."""
@@ -111,5 +111,7 @@ async def test_where_files_are_few_callers_and_operators_are_answered_all_the_sa
                 proxy.process.terminate()
             output, _ = await proxy.process.communicate()
             assert b'"reason":"address"' in output
+            assert b'"event":"connections_bounded"' in output
+            assert b'"files":160' in output
             assert b"EMFILE" not in output
             assert b"Too many open files" not in output
