@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 from proxy.asgi import Scope, header_values
 from proxy.errors import Refused
 
-_PARAMETER: Final = rb';[ \t]*([a-zA-Z-]+)=("[^"\\\x00-\x1f\x7f]*"|[^\s";,\\\x00-\x1f\x7f]+)[ \t]*'
+# What stands without quotes is a token (RFC 9110 section 5.6.2): Go takes no other sign either.
+_PARAMETER: Final = rb';[ \t]*([a-zA-Z-]+)=("[^"\\\x00-\x1f\x7f]*"|[!#$%&\'*+.^_`|~0-9A-Za-z-]+)[ \t]*'
 _CONTENT_TYPE: Final = re.compile(rb"multipart/form-data[ \t]*((?:" + _PARAMETER + rb")+)", re.IGNORECASE)
 _DISPOSITION: Final = re.compile(rb"form-data[ \t]*((?:" + _PARAMETER + rb")+)", re.IGNORECASE)
 _EACH: Final = re.compile(_PARAMETER)
