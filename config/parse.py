@@ -56,7 +56,7 @@ def _decode(source: bytes) -> str:
     try:
         return source.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = source[: error.start].decode("utf-8-sig", "replace")
+        before = error.object[: error.start].decode()  # without the byte order mark
         raise _Unreadable("the file is not UTF-8", *_position(before), hint="save it as UTF-8") from None
 
 

@@ -153,6 +153,8 @@ class AnswerParser:
         if version == "1.0":
             answer.version = b"HTTP/1.0"
         if self._bodiless or status in _NO_BODY:
+            # llhttp waits for chunks all the same: what it takes for the beginning of one is surplus nobody sees.
+            self.keep_alive &= not self._chunked
             self._chunked = False
             self.complete = True
         else:

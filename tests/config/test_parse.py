@@ -95,6 +95,7 @@ def test_every_value_knows_where_it_stands() -> None:
         (b"text", ["p.yaml:1:1: expected a mapping of settings (write listen: 127.0.0.1:11435)"]),
         (b"a: 1\n---\nb: 2\n", ["p.yaml:2:1: a second document begins here (a policy file is one document)"]),
         ("ä: 1\nb: \xe9".encode("latin-1"), ["p.yaml:1:1: the file is not UTF-8 (save it as UTF-8)"]),
+        (b"\xef\xbb\xbfa: \xff", ["p.yaml:1:4: the file is not UTF-8 (save it as UTF-8)"]),
         (b"a: 1\nb: \xff", ["p.yaml:2:4: the file is not UTF-8 (save it as UTF-8)"]),
         (b"a: 1\r\nb: 2\rc: \xff", ["p.yaml:3:4: the file is not UTF-8 (save it as UTF-8)"]),
         ("a: '\x85\u2028x\x07'".encode(), ["p.yaml:3:2: character U+0007 is not allowed"]),

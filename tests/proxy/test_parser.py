@@ -82,7 +82,7 @@ def parse(
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\na", "length", [b"a"], True),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "none", [], True),
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", "none", [], True),
-        (b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", "none", [], True),
+        (b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", "none", [], False),
         (b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\na", "length", [b"a"], True),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 x\r\nLink: y\r\n\r\n" + reply(b"a"), "length", [b"a"], True),
     ],
@@ -336,3 +336,10 @@ def test_closing_leaves_no_cycle(loop: asyncio.AbstractEventLoop) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("behind", [b"", b"3", b"3\r\nabc\r\n0\r\n\r\n"])
+def test_behind_a_chunked_head_without_a_body_nothing_is_sure(loop: asyncio.AbstractEventLoop, behind: bytes) -> None:
+    """llhttp takes the beginning of a chunk and says nothing; it must not be lost in front of the next answer."""
+    parser = parse(loop, OK + b"Transfer-Encoding: chunked\r\n\r\n" + behind, bodiless=True).parser
+    assert (parser.complete, parser.keep_alive) == (True, False)

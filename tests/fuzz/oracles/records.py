@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 def objects(text: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
     """Return the lines of NDJSON that are not blank, each with the object it is, None where it is none."""
-    return [(line, json_object(line)) for line in text.split(b"\n") if line.strip()]
+    return [(line, json_object(line)) for line in text.split(b"\n") if line.strip(b" \t\r")]
 
 
 def events(text: bytes) -> list[bytes]:
