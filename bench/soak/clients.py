@@ -21,6 +21,8 @@ from bench.soak.wire import Broken, Head, Wire, request
 TOKENS: Final = 24
 """Length of every answer that is read to its end."""
 PROMPTS: Final = 16
+INVENTED: Final = 3000
+"""Models that are asked for at the beginning: more than any part of the proxy remembers the names of."""
 LONG: Final = "a long text " * 30_000
 SLOW_READ: Final = 1.0
 """Seconds that a slow reader takes nothing."""
@@ -71,15 +73,16 @@ class Clients:
         self.go.clear()
         await self._idle.wait()
 
-    async def work(self) -> None:
-        """Be one client, for ever."""
+    async def work(self, invented: int) -> None:
+        """Be one client, for ever; ask for so many `invented` models first, for the proxy to remember what it will."""
         kinds, weights = zip(*KINDS, strict=True)
         while True:
             await self.go.wait()
+            invented -= 1
             self._busy += 1
             self._idle.clear()
             try:
-                kind: Kind = self.rng.choices(kinds, weights)[0]
+                kind: Kind = invent if invented >= 0 else self.rng.choices(kinds, weights)[0]
                 wire = await Wire.connect(self.port)
                 try:
                     for _ in range(self.rng.choice((1, 1, 3))):  # some keep their connection
@@ -209,6 +212,12 @@ async def leaver(clients: Clients, wire: Wire) -> None:
     raise Broken("on purpose")
 
 
+async def invent(clients: Clients, wire: Wire) -> None:
+    """Ask for a model that nobody has heard of."""
+    body = {**clients.conversation("/api/chat"), "model": f"model-{clients.rng.randrange(10**9)}"}
+    _ = [chunk async for chunk in wire.body(await clients.ask(wire, "POST", "/api/chat", body))]
+
+
 async def refused(clients: Clients, wire: Wire) -> None:
     """Ask for what is refused, by names that were never heard before."""
     invented = f"{clients.rng.randrange(10**9)}"
@@ -243,7 +252,7 @@ KINDS: Final[Sequence[tuple[Kind, int]]] = (
 async def serve(port: int, keys: Mapping[str, str], streams: int, seed: int) -> None:
     """Run until the standard input ends, then write what was seen."""
     clients = Clients(port, keys, seed)
-    workers = [asyncio.create_task(clients.work()) for _ in range(streams)]
+    workers = [asyncio.create_task(clients.work(INVENTED // streams)) for _ in range(streams)]
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():

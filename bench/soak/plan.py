@@ -31,7 +31,7 @@ class Plan:
     @property
     def warm_up(self) -> float:
         """Seconds until the first measurement: caches are full by then, and the allocator has what it needs."""
-        return max(20.0, self.minutes * 60 * 0.2)
+        return max(20.0, self.minutes * 60 * 0.35)
 
     @property
     def main(self) -> float:
