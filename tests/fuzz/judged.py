@@ -51,7 +51,7 @@ def _as_read(message: Message) -> tuple[object, ...]:
     if not target.startswith(b"/"):  # absolute-form, section 3.2.2
         parts = urlsplit(target)
         if not message.values(b"host"):  # HTTP/1.0 needs none
-            headers = [*headers, (b"host", parts.netloc)]
+            headers = [*headers, (b"host", parts.netloc.lower())]
         target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
     target = target.removesuffix(b"?")  # ASGI does not tell an empty query from none
     return method, target, min(version[5:], b"1.1"), _without_upgrade(headers), message.body
