@@ -102,7 +102,7 @@ def _terminated(layout: Format, stream: bytes) -> bool:
             return False
         line, record = lines[-1]
         if record is None:  # cut at its front, perhaps: its counts tell
-            return line.rstrip().endswith(b"}") and bool(_COUNTS.search(line))
+            return line.rstrip(b" \t\r").endswith(b"}") and bool(_COUNTS.search(line))
         return record.get("done") is True or record.get("status") == "success" or "error" in record
     if layout == "sse":
         return any(_ends_it(data) for data in records.events(stream))
