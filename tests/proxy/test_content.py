@@ -162,7 +162,7 @@ async def test_a_long_body_is_unpacked_off_the_loop() -> None:
     ticking = asyncio.create_task(tick())
     assert await decode(zstandard.compress(body), "zstd") == body
     ticking.cancel()
-    assert ticks > 4  # at least one for each piece
+    assert ticks > 0  # on the loop there would be none
 
 
 async def test_whoever_leaves_takes_nothing_from_the_thread() -> None:
