@@ -22,6 +22,7 @@ _CONTENT_TYPE: Final = re.compile(rb"multipart/form-data[ \t]*((?:" + _PARAMETER
 _DISPOSITION: Final = re.compile(rb"form-data[ \t]*((?:" + _PARAMETER + rb")+)", re.IGNORECASE)
 _EACH: Final = re.compile(_PARAMETER)
 _BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,./:=?-]{1,70}")  # RFC 2046 §5.1.1, without its space
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # what RFC 9110 section 5.5 and Go allow in no value
 PARTS: Final = 1000
 """Parts of one form; Go's mime/multipart reads no more either (``multipartmaxparts``)."""
 HEADERS: Final = 10_000
@@ -135,7 +136,7 @@ def _disposition(head: bytes) -> tuple[str, bool]:
     for line in head.split(b"\r\n"):
         name, colon, value = line.partition(b":")
         key = name.lower()
-        if not colon or not re.fullmatch(rb"[a-z-]+", key) or key in seen or re.search(rb"[\x00-\x08\x0a-\x1f]", value):
+        if not colon or not re.fullmatch(rb"[a-z-]+", key) or key in seen or _CONTROL.search(value):
             raise _refused("a part has a malformed or repeated header")
         seen[key] = value.strip(b" \t")
     if seen.get(b"content-transfer-encoding", b"binary").lower() not in (b"7bit", b"8bit", b"binary"):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.fuzz.corpora import FOLDER, kept
 from tests.fuzz.keep import worth_keeping
@@ -49,11 +49,20 @@ class Run:
     said: str = ""
 
 
+class Limits(NamedTuple):
+    """How long a target is tried: for `seconds`, or for `runs` executions (0: any number). A `seed` repeats a search."""
+
+    seconds: int
+    runs: int = 0
+    seed: int = 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; return the exit code."""
     options = _options(arguments)
     with ThreadPoolExecutor(options.jobs) as pool:
-        runs = list(pool.map(lambda name: _shown(run(name, options.seconds)), options.targets or NAMES))
+        limits = Limits(options.seconds, options.runs, options.seed)
+        runs = list(pool.map(lambda name: _shown(run(name, limits)), options.targets or NAMES))
     if options.keep:
         for name in options.targets or NAMES:
             keep(name)
@@ -64,6 +73,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="target", help=f"of {', '.join(NAMES)}; all where left out")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--runs", type=int, default=0, help="executions at most (0: as the seconds allow)")
+    parser.add_argument("--seed", type=int, default=0, help="begin the search here (0: somewhere else each time)")
     parser.add_argument("--jobs", type=int, default=1, help="targets at a time (1)")
     parser.add_argument("--keep", action="store_true", help="put the inputs that reach new code into tests/fuzz/corpus")
     options = parser.parse_args(arguments)
@@ -72,24 +83,26 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def run(name: str, seconds: int) -> Run:
-    """Let atheris look for `seconds`, from the kept inputs and from those of earlier runs."""
+def run(name: str, limits: Limits) -> Run:
+    """Let atheris look within `limits`, from the kept inputs and from those of earlier runs."""
     work, findings = WORK / "work" / name, WORK / "findings" / name
     for folder in (work, findings):
         folder.mkdir(parents=True, exist_ok=True)
     before, began = set(work.iterdir()), time.time()
     command = [
         *(sys.executable, "-m", "tests.fuzz.engine", name, str(work), str(FOLDER / name)),
-        *(f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-timeout={SLOWEST}", f"-rss_limit_mb={MEMORY}"),
+        *(f"-max_total_time={limits.seconds}", f"-runs={limits.runs or -1}", f"-seed={limits.seed}"),
+        *(f"-max_len={LONGEST}", f"-timeout={SLOWEST}", f"-rss_limit_mb={MEMORY}"),
         *(f"-artifact_prefix={findings}/", f"-dict={_dictionary(name)}", "-print_final_stats=1"),
     ]
-    path = os.pathsep.join(filter(None, (str(WORK.resolve() / "lib"), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join((str(WORK.resolve() / "lib"), *filter(None, [os.getenv("PYTHONPATH")])))
+    environment["PYTHONHASHSEED"] = str(limits.seed or "random")
+    patience = limits.seconds + GRACE
     try:
-        done = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=seconds + GRACE, check=False
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=patience, check=False)
     except subprocess.TimeoutExpired:
-        return Run(name, 0, 0, said=f"did not end within {seconds + GRACE} seconds")
+        return Run(name, 0, 0, said=f"did not end within {patience} seconds")
     said = done.stderr.decode("utf-8", "replace")
     executions = _EXECUTIONS.search(said)
     found = [path for path in findings.iterdir() if path.stat().st_mtime >= began and path.suffix != ".small"]

@@ -165,6 +165,12 @@ async def test_a_form_of_many_parts_and_megabytes() -> None:
     assert await exchange.names() == {"form": "llama3"}
 
 
+@pytest.mark.parametrize("sign", [chr(code) for code in range(128) if not chr(code).isprintable() and code != 9])
+def test_a_control_sign_in_any_header_of_a_part_is_refused_as_by_go(sign: str) -> None:
+    with pytest.raises(Refused, match="cannot be read safely"):
+        read(part(f'Content-Disposition: form-data; name="model"\r\nX: a{sign}b') + END)
+
+
 # Bounds
 
 

@@ -43,6 +43,8 @@ def read_form(content_type: bytes, body: bytes) -> list[tuple[bytes, bytes]]:
             continue
         encoding = next((value for name, value in header if name == b"content-transfer-encoding"), b"")
         if encoding.lower() == b"quoted-printable":
+            if re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", content):
+                raise BadForm("an unescaped byte in a quoted-printable part")
             content = binascii.a2b_qp(re.sub(rb"[ \t]+(\r?\n|$)", rb"\1", content))
         found.append((parameters[b"name"], content))
     return found
@@ -209,7 +211,7 @@ class _Parts:
             raise _Cut
         end = self._body.find(b"\n", self._at) + 1 or len(self._body)
         line, self._at = self._body[self._at : end], end
-        return line.removesuffix(b"\n").removesuffix(b"\r")
+        return line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
 
     def _content(self) -> bytes:
         """Read up to the next delimiter, which may be followed by white space or ``--``."""
