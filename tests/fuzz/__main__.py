@@ -50,7 +50,7 @@ class Run:
 
 
 class Limits(NamedTuple):
-    """How long a target is tried: for `seconds`, or for `runs` executions (0: any number). A `seed` repeats a search."""
+    """How long a target is tried: for `seconds`, or for `runs` executions (0: any number). A seed repeats a search."""
 
     seconds: int
     runs: int = 0
