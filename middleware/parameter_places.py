@@ -19,9 +19,10 @@ from middleware.parameter_values import (
     write_lifetime,
     write_texts,
 )
+from proxy.models import RUNNER_OPTIONS
 
 RUNNER: Final = (
-    *("num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"),
+    *(name for name in RUNNER_OPTIONS if name != "num_ctx"),
     *("low_vram", "use_mlock", "f16_kv", "logits_all", "vocab_only", "numa"),  # of older versions
 )
 """Members of ``options`` that are the runner's: where one differs from what the model was loaded with, Ollama loads it

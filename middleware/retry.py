@@ -207,7 +207,6 @@ class Retry:
             return Explanation("skip", "it is sent once, whatever happens")
         await exchange.body()
         asked, others = exchange.model, list(self._fallbacks.of(exchange))
-        names = ", ".join(other.short for other in others)
         absent = asked is not None and bool(others) and not self._backends.serves(exchange)
         if asked is not None and absent and await self._fall_back(exchange, others):
             other = exchange.model or asked

@@ -1,10 +1,10 @@
 """Which backend answered a conversation before: its prompt is still in that one's cache."""
 
-from collections import OrderedDict
 from typing import Any, Final
 
 from proxy.asgi import header
 from proxy.exchange import Exchange
+from proxy.recent import Recent
 
 SESSION: Final = b"x-session-id"
 REMEMBERED: Final = 10_000
@@ -57,8 +57,7 @@ class Conversations:
     """Conversation → backend, bounded."""
 
     def __init__(self, size: int = REMEMBERED) -> None:
-        self._size = size
-        self._backends: OrderedDict[int, str] = OrderedDict()
+        self._backends: Recent[int, str] = Recent(size)
 
     def get(self, key: int) -> str | None:
         """Return the backend that answered this conversation last."""
@@ -66,10 +65,7 @@ class Conversations:
 
     def put(self, key: int, backend: str) -> None:
         """Remember that `backend` answers it now."""
-        self._backends[key] = backend
-        self._backends.move_to_end(key)
-        if len(self._backends) > self._size:
-            self._backends.popitem(last=False)
+        self._backends.note(key, backend)
 
     def drop(self, key: int, backend: str) -> None:
         """Forget that `backend` answers it: it failed there."""

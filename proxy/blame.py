@@ -40,6 +40,7 @@ from proxy.errors import ConnectionLost, UpstreamAnswer, UpstreamError
 from proxy.exchange import Exchange
 from proxy.lease import Lease
 from proxy.need import need_of
+from proxy.recent import Recent
 from proxy.reputation import Served
 
 ALIKE: Final = 64
@@ -65,7 +66,7 @@ class Blame:
     def __init__(self, *, spare: Callable[[Backend, float], bool], ejected: Callable[[Backend], None]) -> None:
         self._spare = spare
         self._ejected = ejected
-        self._alike: dict[tuple[int, str], None] = {}  # errors that two backends gave, the latest last
+        self._alike: Recent[tuple[int, str], None] = Recent(ALIKE)  # errors that two backends gave, the latest last
         self._served = Served()  # by any backend
         self._words: dict[tuple[str, str], list[Failure]] = {}  # what a caller who was alone said about a model
 
@@ -149,10 +150,7 @@ class Blame:
         alike = any(other.said == said and other.host is not failure.host for other in exchange.failed)
         if said is None or not (alike or said in self._alike):
             return False
-        self._alike.pop(said, None)
-        self._alike[said] = None
-        if len(self._alike) > ALIKE:
-            del self._alike[next(iter(self._alike))]
+        self._alike.note(said, None)
         return True
 
     def _note(self, exchange: Exchange, backend: Backend, error: UpstreamError, now: float) -> Failure:

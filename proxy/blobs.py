@@ -11,6 +11,8 @@ from typing import Final
 
 import orjson
 
+from proxy.json_bounds import pieces
+
 BLOB: Final = 8 * 1024
 """Bytes from which on a string that can only be encoded data is left out of the document: few images are less."""
 BLOB_HEAD: Final = 128
@@ -20,7 +22,6 @@ CUT: Final = "\u2026"
 
 _BACKSLASH: Final = b"\\"[0]
 _CUT: Final = CUT.encode()
-_PIECE: Final = 256 * 1024
 _BETWEEN_STRINGS: Final = b" \t\r\n,:]}"
 
 Cut = tuple[int, int]
@@ -63,13 +64,7 @@ def _is_data(raw: bytes, start: int, end: int) -> bool:
 
     That is ``\/``, as PHP writes it, and the line ends of MIME (RFC 2045, section 6.8).
     """
-    while start < end:
-        piece = raw[start : min(start + _PIECE, end)]
-        if piece[-1] == _BACKSLASH:
-            if start + len(piece) == end or len(piece) == 1:
-                return False
-            piece = piece[:-1]
-        start += len(piece)
+    for piece in pieces(raw, start, end):
         if b" " in piece or not piece.isascii():
             return False
         if b"\\" in piece:

@@ -4,7 +4,7 @@ A short body is read where somebody asks; one that takes longer is read ahead, o
 there. Either way it is parsed once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from proxy import jsontext
@@ -68,17 +68,9 @@ class Contents:
 
     def glance(self, match: Match, scope: Scope) -> None:
         """Find out what a short body says, without asking whether it could be read in another way."""
-        if self.unread:
-            return
-        try:
-            if self.document is None and match.route.body == "json":
-                self._read(self._sent)
-            self.names = names_in(match, self.document, self._plain, scope)
-        except Refused as refused:
-            self.names = {}
-            if self.document is None:  # a JSON body whose model is no text is one all the same
-                self._found(refused)
-        self._note()
+        if not self.unread:
+            self._look(match, scope, self._read)
+            self._note()
 
     async def read_ahead(self, match: Match, scope: Scope, holding: Holding) -> None:
         """Find out what a long or an encoded body says, and whether a policy may depend on it.
@@ -94,32 +86,35 @@ class Contents:
             self._found(refused)
         else:
             if len(self._plain) < LARGE:
-                self._judge(match, scope)
+                self._look(match, scope, self._read_checked)
             else:
-                await off_loop(holding.caller, self._judge, match, scope)
+                await off_loop(holding.caller, self._look, match, scope, self._read_checked)
         self._note()
 
-    def _judge(self, match: Match, scope: Scope) -> None:
-        try:
-            if match.route.body == "json":
-                self._read_checked(self._sent)
-                self._size = self.prompt_size
-        except Refused as refused:
-            self._found(refused)
-        if self.document is not None or match.route.body != "json":
+    def _look(self, match: Match, scope: Scope, read: Callable[[], object]) -> None:
+        """Find the document, by `read`, and the models in it."""
+        is_json = match.route.body == "json"
+        if is_json and self.document is None:
+            try:
+                read()
+            except Refused as refused:
+                self._found(refused)
+        if self.document is not None or not is_json:
             try:
                 self.names = names_in(match, self.document, self._plain, scope)
             except Refused as refused:
-                if self.document is None:
+                if self.document is None:  # a JSON body whose model is no text is one all the same
                     self._found(refused)
 
-    def _read(self, sent: int) -> tuple[bytes, dict[str, Any]]:
-        text, document = jsontext.read(self._plain, sent)
+    def _read(self) -> tuple[bytes, dict[str, Any]]:
+        text, document = jsontext.read(self._plain, self._sent)
         self.document, self._length = document, len(text)
+        if self.ahead:  # now, as this may be in a thread; later it would be on the loop
+            self._size = PromptSize.of(document, self._length)
         return text, document
 
-    def _read_checked(self, sent: int) -> None:
-        jsontext.check(*self._read(sent))
+    def _read_checked(self) -> None:
+        jsontext.check(*self._read())
         self.checked = True
 
     @property
@@ -147,9 +142,9 @@ class Contents:
         if not self.checked or self.document is None:
             self.refuse_flaw()
             if self.ahead:
-                await off_loop(caller, self._read_checked, len(self._plain))
+                await off_loop(caller, self._read_checked)
             elif self.document is None:
-                self._read_checked(len(self._plain))
+                self._read_checked()
             else:
                 jsontext.check(self._plain, self.document)
                 self.checked = True

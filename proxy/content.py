@@ -48,7 +48,7 @@ async def decoded(body: bytes, scope: Scope, route: Route, holding: Holding) -> 
     most = min(LONGEST, SPARE + RATIO * len(body))
     enough = min(most, holding.room)
     try:
-        plain = _unpacked(body, min(_QUICK, enough)) if len(body) <= _QUICK else None
+        plain = _unpacked(body, min(_QUICK, enough)) if _seems_short(body) else None
         if plain is None:
             plain = await off_loop(holding.caller, _unpacked, body, enough)
     except zstandard.ZstdError:
@@ -57,6 +57,14 @@ async def decoded(body: bytes, scope: Scope, route: Route, holding: Holding) -> 
         raise _too_long(most)
     holding.take(enough + 1 if plain is None else len(plain))
     return plain or b""
+
+
+def _seems_short(body: bytes) -> bool:
+    """Whether little comes of a body, as far as its head says; `_unpacked` finds out."""
+    try:
+        return len(body) <= _QUICK and zstandard.frame_content_size(body) <= _QUICK  # -1 where it does not say
+    except zstandard.ZstdError:
+        return len(body) <= _QUICK
 
 
 def _unpacked(body: bytes, most: int) -> bytes | None:

@@ -116,7 +116,7 @@ class Exchange:
         self._holding = Holding(bodies)
         self._released = False
         self._body: bytes | None = None
-        self._contents = Contents()
+        self._contents: Contents  # `reroute` sets it
         self._replay = False
         self._last_looks: list[Callable[[Exchange], None]] = []
         self.edition = 0  # of what the request says: another one each time that this may have changed

@@ -57,7 +57,7 @@ def check_counts(text: bytes, sent: int) -> None:
         raise Refused(413, message, code=TOO_MUCH)
     share = SPARE + PER_BYTE * sent
     bounds = _Counts(min(CONTAINERS, share), min(KEYS, share), min(VALUES, share))
-    if len(text) <= bounds.containers or _passed(_pieces(text), bounds) is None:
+    if len(text) <= bounds.containers or _passed(pieces(text), bounds) is None:
         return
     if (bound := _passed(outside_strings(text), bounds)) is not None:
         raise Refused(400, f"the request body holds more than {bound}; send less at once", code=TOO_MUCH)
@@ -75,7 +75,7 @@ def loads(text: bytes) -> Any:
 def outside_strings(text: bytes) -> Iterator[bytes]:
     """Yield what of a JSON text stands outside of its strings, piece by piece."""
     inside = False
-    for piece in _pieces(text):
+    for piece in pieces(text):
         bare = piece.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in piece else piece
         if inside:
             bare = b'"' + bare
@@ -90,7 +90,7 @@ def without_escapes(text: bytes) -> bytes:
     """
     if b"\\" not in text:
         return text
-    return b"".join([piece.replace(b"\\\\", b"__").replace(b'\\"', b"__") for piece in _pieces(text)])
+    return b"".join([piece.replace(b"\\\\", b"__").replace(b'\\"', b"__") for piece in pieces(text)])
 
 
 class Extent(NamedTuple):
@@ -140,15 +140,12 @@ def _passed(pieces: Iterable[bytes], bounds: _Counts) -> str | None:
     return None
 
 
-def _pieces(text: bytes) -> Iterator[bytes]:
-    """Yield `text` in pieces, none of which ends between a backslash and what it escapes."""
-    if len(text) <= _PIECE:
-        yield text
-        return
-    at = 0
-    while at < len(text):
-        piece = text[at : at + _PIECE]
+def pieces(text: bytes, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """Yield `text`, or what stands between `start` and `end`, in pieces that end behind what a backslash escapes."""
+    end = len(text) if end is None else end
+    while start < end:
+        piece = text[start : min(start + _PIECE, end)]
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and len(piece) > 1:
             piece = piece[:-1]
-        at += len(piece)
+        start += len(piece)
         yield piece

@@ -34,7 +34,7 @@ def edit(raw: bytes, patch: Mapping[str, Any]) -> bytes:
     whole = memoryview(raw)
     out: list[bytes | memoryview] = []
     done = 0
-    for start, end, replacement in sorted(_splices(_Text(text), text.index(b"{"), patch)):
+    for start, end, replacement in sorted(_splices(Text(text), text.index(b"{"), patch)):
         out += (whole[done : origin(start, cuts)], replacement)
         done = origin(end, cuts)
     out.append(whole[done:])
@@ -58,12 +58,7 @@ class Span(NamedTuple):
     end: int
 
 
-def members(text: bytes, at: int) -> dict[str, Span]:
-    """Return the members of the object whose brace stands at `at` in the valid JSON `text`."""
-    return {orjson.loads(key): span for key, span in _Text(text).members(at)}
-
-
-class _Text:
+class Text:
     """A valid JSON text, and the same with no quote or backslash escaped, in which positions are the same."""
 
     def __init__(self, text: bytes) -> None:
@@ -92,7 +87,7 @@ class _Text:
         return position
 
 
-def _splices(text: _Text, at: int, patch: Mapping[str, Any]) -> Iterator[tuple[int, int, bytes]]:
+def _splices(text: Text, at: int, patch: Mapping[str, Any]) -> Iterator[tuple[int, int, bytes]]:
     """Yield what to put where to merge `patch` into the object at `at`: start, end, replacement."""
     empty, left = True, dict(patch)
     plain = {orjson.dumps(key): key for key in patch}

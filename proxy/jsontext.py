@@ -21,7 +21,7 @@ from proxy.errors import Refused
 from proxy.json_bounds import DEPTH, VALUES, check_counts, extent, outside_strings
 from proxy.json_edit import edit, merged
 
-__all__ = ["CONTROL", "VALUES", "check", "edit", "fold", "load", "merged", "parse", "read"]
+__all__ = ["CONTROL", "VALUES", "check", "edit", "fold", "merged", "parse", "read"]
 
 CONTROL: Final = frozenset(
     {
@@ -68,15 +68,6 @@ def parse(raw: bytes) -> dict[str, Any]:
     text, document = read(raw)
     check(text, document)
     return document
-
-
-def load(raw: bytes) -> dict[str, Any]:
-    """Return the JSON object in `raw`, shortened like `parse` does, but however it is spelled; for hints only.
-
-    Raises:
-        Refused: what `read` raises.
-    """
-    return read(raw)[1]
 
 
 def read(raw: bytes, sent: int | None = None) -> tuple[bytes, dict[str, Any]]:

@@ -23,6 +23,11 @@ Source = Literal["local", "cloud"]
 # What Go's strings.TrimSpace trims: Python's own strip() also takes the separators U+001C to U+001F.
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
+RUNNER_OPTIONS: Final = (
+    *("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"),
+)
+"""Options of a model's runner, not of the answer: where one differs, Ollama loads the model anew."""
+
 LONGEST: Final = 1024
 """Characters of a name; what is longer is none."""
 _WORD: Final = re.compile(r"[A-Za-z0-9_][-_.A-Za-z0-9]{0,79}")

@@ -5,12 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.affinity import conversation
 from proxy.exchange import Exchange
-from proxy.models import ModelName
-
-RUNNER_OPTIONS: Final = (
-    *("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"),
-)
-"""Options of the runner, not of the answer: where one differs, Ollama loads the model anew."""
+from proxy.models import RUNNER_OPTIONS, ModelName
 
 Setup = tuple[tuple[str, float], ...]
 """The runner options that a request names, in the order above; empty where it leaves them all to the host."""

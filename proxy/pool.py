@@ -214,8 +214,7 @@ class Pool:
             elif error.missing and model is not None:
                 backend.lacks(model)
                 self._stale(backend)
-        talk = need_of(exchange).talk
-        if talk is not None and isinstance(error, UpstreamError):
+        if isinstance(error, UpstreamError) and (talk := need_of(exchange).talk) is not None:
             self._conversations.drop(talk, backend.name)
         if exchange.route is not None and exchange.route.kind == "manage":
             self.touch(backend)

@@ -21,7 +21,7 @@ KERNEL = frozenset(
         "asgi", "unit_hints", "units", "errors", "routes", "models", "blobs", "json_bounds", "json_edit", "jsontext",
         "multipart", "off_loop", "content", "naming", "prompt_size", "body", "body_contents", "attempts", "exchange",
         "quotas", "services", "dialects", "lines", "explain", "genai", "address", "hosts", "cross_origin", "file_stamp",
-        "seldom",
+        "recent", "seldom",
     )
 )  # fmt: skip
 SIMULATOR = "proxy.simulator"

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from middleware.credentials.caller import Caller, unauthorized
 from middleware.credentials.key_reader import end_of_day_of
-from middleware.credentials.lifetimes import Lifetimes
+from middleware.credentials.lifetimes import Lifetimes, is_over
 
 KIND: Final = "ssh-ed25519"
 
@@ -57,9 +57,7 @@ class AuthorizedKey:
 
     def is_over(self, now: float) -> bool:
         """Whether it has expired."""
-        if self.expires is None:
-            return False
-        return now >= self.expires or (self.lifetimes is not None and self.lifetimes.left(self.blob, self.expires) <= 0)
+        return is_over(self.lifetimes, self.blob, self.expires, now)
 
     def usable(self, now: float) -> Caller:
         """Return who has it; raises Refused (401) where it has expired."""

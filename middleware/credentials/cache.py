@@ -1,10 +1,10 @@
 """Verified tokens, remembered for a while so that the next request with the same token costs next to nothing."""
 
-from collections import OrderedDict
 from hashlib import blake2b
 from math import inf
 from typing import Generic, TypeVar
 
+from proxy.recent import Recent
 from proxy.services import Clock
 
 V = TypeVar("V")
@@ -23,9 +23,8 @@ class TokenCache(Generic[V]):
     """
 
     def __init__(self, size: int, clock: Clock) -> None:
-        self._size = size
         self._clock = clock
-        self._entries: OrderedDict[bytes, tuple[V, float, float]] = OrderedDict()
+        self._entries: Recent[bytes, tuple[V, float, float]] = Recent(size)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -47,10 +46,7 @@ class TokenCache(Generic[V]):
 
     def put(self, digest: bytes, value: V, seconds: float, *, expires: float = inf) -> None:
         """Remember `value` for some `seconds`, at most until `expires` (seconds since 1970)."""
-        self._entries[digest] = value, self._clock.monotonic() + seconds, expires
-        self._entries.move_to_end(digest)
-        if len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+        self._entries.note(digest, (value, self._clock.monotonic() + seconds, expires))
 
     def forget(self, digest: bytes) -> None:
         """Remember it no longer."""

@@ -27,7 +27,17 @@ class NotLetIn(Refused):
         reason: why.
     """
 
-    reason: Reason = "unknown"
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        reason: Reason,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, code=code, headers=headers)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,46 +69,39 @@ def unauthorized(message: str, *, error: str | None = "invalid_token", reason: R
     if error is not None:
         description = message.replace("\\", "").replace('"', "'")
         challenge += f', error="{error}", error_description="{description}"'
-    return _refusal(NotLetIn(401, message, headers={"www-authenticate": challenge}), reason)
+    return NotLetIn(401, message, reason=reason, headers={"www-authenticate": challenge})
 
 
 def insufficient_scope(scopes: str) -> NotLetIn:
     """Return the 403 of RFC 6750, section 3.1; `scopes` are those asked for, with spaces between."""
-    refused = NotLetIn(
+    return NotLetIn(
         403,
         f"the token lacks a scope: {scopes} is required",
+        reason="forbidden",
         code="insufficient_scope",
         headers={"www-authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{scopes}"'},
     )
-    return _refusal(refused, "forbidden")
 
 
 def unavailable(message: str, *, retry_after: float) -> NotLetIn:
     """Return the 503 for a credential that nobody can check right now: such a caller is never let in."""
-    refused = NotLetIn(503, message, code="identity_provider_unavailable", headers=_wait(retry_after))
-    return _refusal(refused, "unavailable")
+    code = "identity_provider_unavailable"
+    return NotLetIn(503, message, reason="unavailable", code=code, headers=_wait(retry_after))
 
 
 def too_many(message: str, *, retry_after: float) -> NotLetIn:
     """Return the 429 for an address from which too many wrong credentials came, or too many to check at once."""
-    return _refusal(NotLetIn(429, message, code="too_many_credentials", headers=_wait(retry_after)), "too_many")
+    return NotLetIn(429, message, reason="too_many", code="too_many_credentials", headers=_wait(retry_after))
 
 
 def forbidden(message: str, *, code: str) -> NotLetIn:
     """Return the 403 for a caller who is known, and has no business here."""
-    return _refusal(NotLetIn(403, message, code=code), "forbidden")
+    return NotLetIn(403, message, reason="forbidden", code=code)
 
 
 def again(refused: NotLetIn) -> NotLetIn:
     """Return the same once more: one that is raised holds on to the request it ends."""
-    return _refusal(
-        NotLetIn(refused.status, refused.message, code=refused.code, headers=refused.headers), refused.reason
-    )
-
-
-def _refusal(refused: NotLetIn, reason: Reason) -> NotLetIn:
-    refused.reason = reason
-    return refused
+    return NotLetIn(refused.status, refused.message, reason=refused.reason, code=refused.code, headers=refused.headers)
 
 
 def _wait(seconds: float) -> dict[str, str]:

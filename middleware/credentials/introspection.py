@@ -145,7 +145,7 @@ class Introspection:
                 self._standing.asked_in_vain(address)
                 self._places.rank(block(address), self._standing.rank(address))
             return no
-        expires = claims["exp"] + self._options.leeway if "exp" in claims else math.inf
+        expires = self._end(claims)
         seconds = min(self._options.cache, self._lifetimes.left(digest, expires))
         self._active.put(digest, caller, seconds, expires=expires)
         self._standing.good(address)
@@ -159,8 +159,7 @@ class Introspection:
         for name in ("exp", "nbf"):
             if name in claims and not _is_moment(claims[name]):
                 raise unauthorized(f"the token has an impossible {name}", reason="malformed")
-        over = "exp" in claims and self._lifetimes.left(digest, claims["exp"] + leeway) <= 0
-        if over or claims.get("nbf", 0) - leeway > now:
+        if self._lifetimes.left(digest, self._end(claims)) <= 0 or claims.get("nbf", 0) - leeway > now:
             raise unauthorized("the token has expired or is not yet valid", reason="expired")
         if self._options.issuer is not None and claims.get("iss") != self._options.issuer:
             raise unauthorized("the token is of an issuer that is not accepted here", reason="not_accepted")
@@ -170,6 +169,10 @@ class Introspection:
             raise unauthorized("the token is not meant for this service", reason="not_accepted")
         if "cnf" in claims:
             raise unauthorized("the token is bound to a key of its holder; send a bearer token", reason="not_accepted")
+
+    def _end(self, claims: Mapping[str, Any]) -> float:
+        end: float = claims.get("exp", math.inf)
+        return end + self._options.leeway
 
     async def _ask(self, token: str) -> Mapping[str, Any]:
         """Return the provider's answer; raises FetchError, ValueError. The caller bounds the time."""

@@ -15,7 +15,7 @@ from hmac import compare_digest
 from typing import Final, Self
 
 from middleware.credentials.caller import UNFIT, Caller, unauthorized
-from middleware.credentials.lifetimes import Lifetimes
+from middleware.credentials.lifetimes import Lifetimes, is_over
 
 PREFIX: Final = "op_"
 
@@ -143,8 +143,4 @@ class Keys:
         return Caller(entry.name, entry.tenant, entry.policy)
 
     def _is_over(self, entry: KeyEntry, now: float) -> bool:
-        if entry.expires is None:
-            return False
-        return now >= entry.expires or (
-            self._lifetimes is not None and self._lifetimes.left(entry.id, entry.expires) <= 0
-        )
+        return is_over(self._lifetimes, entry.id, entry.expires, now)

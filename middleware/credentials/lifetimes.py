@@ -1,6 +1,7 @@
 """How long credentials live, by a clock that nobody can set back."""
 
 from collections.abc import Hashable
+from math import inf
 from typing import Final
 
 from proxy.services import Clock
@@ -31,13 +32,20 @@ class Lifetimes:
 
         Args:
             credential: what it is known by; nothing secret.
-            expires: when it ends, seconds since 1970. Another end is another life.
+            expires: when it ends, seconds since 1970, ``inf`` for never. Another end is another life.
         """
         left = expires - self._clock.time()
-        if left <= 0:
+        if left <= 0 or left == inf:
             return left
         now = self._clock.monotonic()
         end = self._ends.setdefault((credential, expires), now + left)
         if len(self._ends) > REMEMBERED:
             self._ends.pop(next(iter(self._ends)), None)
         return min(left, end - now)
+
+
+def is_over(lifetimes: Lifetimes | None, credential: Hashable, expires: float | None, now: float) -> bool:
+    """Whether a credential is over `now`, seconds since 1970, or by `lifetimes` where they are measured."""
+    if expires is None:
+        return False
+    return now >= expires or (lifetimes is not None and lifetimes.left(credential, expires) <= 0)

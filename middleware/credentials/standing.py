@@ -5,7 +5,6 @@ there. What is bounded is what is *wrong*, and what a provider has to be asked a
 /64 of one of IPv6.
 """
 
-from collections import OrderedDict
 from typing import Final
 
 import structlog
@@ -13,6 +12,7 @@ import structlog
 from middleware.credentials.caller import Reason
 from middleware.credentials.places import Rank
 from proxy.address import block
+from proxy.recent import Recent
 from proxy.seldom import Seldom
 from proxy.services import Clock
 from proxy.units import Rate
@@ -32,7 +32,7 @@ class Buckets:
         self._amount = float(rate.amount)
         self._second = rate.per / rate.amount
         self._clock = clock
-        self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._spent: Recent[str, tuple[float, float]] = Recent(REMEMBERED)
 
     def __len__(self) -> int:
         return len(self._spent)
@@ -51,10 +51,7 @@ class Buckets:
         spent = self.spent(key) + 1.0
         if spent > self._amount and not owe:
             return False
-        self._spent[key] = spent, self._clock.monotonic()
-        self._spent.move_to_end(key)
-        if len(self._spent) > REMEMBERED:
-            self._spent.popitem(last=False)
+        self._spent.note(key, (spent, self._clock.monotonic()))
         return spent <= self._amount
 
 
@@ -70,9 +67,8 @@ class Standing:
         self._clock = clock
         self._wrong = Buckets(rate, clock) if rate is not None else None
         self._asked = Buckets(rate or DEFAULT, clock)
-        self._bounded = rate is not None
-        self._good: OrderedDict[str, None] = OrderedDict()
-        self._told: OrderedDict[str, float] = OrderedDict()
+        self._good: Recent[str, None] = Recent(REMEMBERED)
+        self._told: Recent[str, float] = Recent(REMEMBERED)
         self._logged = Seldom(clock.monotonic)
 
     def wrong(self, address: str, credential: str, reason: Reason) -> float:
@@ -99,15 +95,11 @@ class Standing:
 
     def wait_to_ask(self, address: str) -> float:
         """Return the seconds until a provider is asked again about new tokens from there; 0 for now."""
-        return self._asked.wait(block(address)) if self._bounded else 0.0
+        return 0.0 if self._wrong is None else self._asked.wait(block(address))
 
     def good(self, address: str) -> None:
         """Note that a provider knew a token from there."""
-        key = block(address)
-        self._good[key] = None
-        self._good.move_to_end(key)
-        if len(self._good) > REMEMBERED:
-            self._good.popitem(last=False)
+        self._good.note(block(address), None)
 
     def rank(self, address: str) -> Rank:
         """Return how soon a new token from there is asked about."""
@@ -123,10 +115,7 @@ class Standing:
         now = self._clock.monotonic()
         if now < self._told.get(key, now):
             return
-        self._told[key] = now + 60.0
-        self._told.move_to_end(key)
-        if len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
+        self._told.note(key, now + 60.0)
         left_out = self._logged.left_out()
         if left_out is not None:
             _log.warning(

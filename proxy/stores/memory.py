@@ -7,6 +7,7 @@ from itertools import count
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from proxy.quotas import SLICES, Admission, Lease, Level, Quota, Window
+from proxy.recent import Recent
 from proxy.services import Clock, Store
 from proxy.stores.shelf import MOST, Shelf
 from proxy.stores.windows import MemoryWindows
@@ -29,7 +30,7 @@ class MemoryStore(Store):
         self._fixed = FixedWindowRateLimiter(self._limits)
         self._tokens: Shelf[_Tokens] = Shelf()
         self._running: dict[str, _Running] = {}
-        self._known_full: dict[str, None] = {}
+        self._known_full: Recent[str, None] = Recent(MOST)
         """Keys of quotas that were full; those noted longest ago are forgotten first."""
         self._ids = count()
 
@@ -50,7 +51,7 @@ class MemoryStore(Store):
         full = tuple([level for level in levels if level.full])
         if full:
             for level in full:
-                self._note_full(quotas[level.quota].key)
+                self._known_full.note(quotas[level.quota].key, None)
             return Admission(levels, full)
         today = self._clock.time()
         lease = None
@@ -68,7 +69,7 @@ class MemoryStore(Store):
         charged = tuple([level.charged(costs[level.unit]) for level in levels])
         for level in charged:
             if level.full:
-                self._note_full(quotas[level.quota].key)
+                self._known_full.note(quotas[level.quota].key, None)
         return Admission(charged, (), lease)
 
     def settle(self, lease: Lease, tokens: int) -> None:
@@ -87,7 +88,7 @@ class MemoryStore(Store):
                 spent = self._tokens.get(key, now) or self._tokens.put(key, _Tokens(), now)
                 spent.add(tokens, window, now, ends - today if ends else window.rate.per + window.slice)
                 if spent.total >= window.amount:
-                    self._note_full(quota.key)
+                    self._known_full.note(quota.key, None)
 
     async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
         """See `Store.look`; never unavailable."""
@@ -122,12 +123,6 @@ class MemoryStore(Store):
             if key not in full:
                 self._known_full.pop(key)
         return levels
-
-    def _note_full(self, key: str) -> None:
-        self._known_full.pop(key, None)
-        self._known_full[key] = None
-        if len(self._known_full) > MOST:
-            del self._known_full[next(iter(self._known_full))]
 
     def _strategy(self, window: Window) -> MovingWindowRateLimiter | FixedWindowRateLimiter:
         return self._moving if window.calendar is None else self._fixed

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy import blobs
+from proxy import blobs, json_bounds
 from proxy.blobs import BLOB, BLOB_HEAD, CUT
 from proxy.errors import Refused
 from proxy.json_bounds import TEXT
@@ -17,7 +17,7 @@ from proxy.models import parse as model_of
 from proxy.simulator import gojson
 from tests.support.cost import assert_flat
 
-PIECE = blobs._PIECE
+PIECE = json_bounds._PIECE
 IMAGE = b64encode(bytes(range(256)) * 1024)
 
 

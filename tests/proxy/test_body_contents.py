@@ -14,6 +14,7 @@ from proxy.body_contents import LARGE, Contents
 from proxy.errors import Refused
 from proxy.json_bounds import CONTAINERS, TOO_MUCH
 from proxy.models import parse as parse_model
+from proxy.prompt_size import PromptSize
 from proxy.routes import Match
 from tests.support.asgi import make_exchange
 
@@ -190,3 +191,20 @@ async def test_what_is_no_json_may_be_for_ollama_to_judge() -> None:
     contents.refuse_excess()
     with pytest.raises(Refused, match="not plain JSON"):
         contents.refuse_flaw()
+
+
+async def test_the_size_of_a_long_body_is_found_out_off_the_loop_though_no_policy_may_depend_on_it() -> None:
+    flawed = b'{"model":"a","Model":"b","messages":[' + b",".join([b'{"role":"user","content":"hi"}'] * 3_000) + b"]}"
+    threads: list[int] = []
+    of = PromptSize.of
+
+    def noted(document: dict[str, Any], length: int) -> PromptSize:
+        threads.append(threading.get_ident())
+        return of(document, length)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PromptSize, "of", noted)
+        contents = await read(flawed)
+        assert contents.prompt_size.text > len(flawed) // 2
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads

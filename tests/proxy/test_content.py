@@ -6,12 +6,14 @@ import random
 import pytest
 import zstandard
 
+from proxy import content
 from proxy.body import BodyBudget, Holding
 from proxy.content import LONGEST, RATIO, SPARE, decoded
 from proxy.errors import Refused
 from proxy.exchange import Exchange
 from proxy.routes import Match
 from tests.support.asgi import make_exchange
+from tests.support.turns import counted_turns
 
 JSON = b'{"model":"llama3.2"}'
 ZSTD = zstandard.compress(JSON)
@@ -151,18 +153,9 @@ async def test_a_conversation_compresses_less_than_a_bomb() -> None:
 
 async def test_a_long_body_is_unpacked_off_the_loop() -> None:
     body = random.Random(1).randbytes(4 * 2**20)
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.create_task(tick())
-    assert await decode(zstandard.compress(body), "zstd") == body
-    ticking.cancel()
-    assert ticks > 0  # on the loop there would be none
+    async with counted_turns() as turns:
+        assert await decode(zstandard.compress(body), "zstd") == body
+    assert turns.made > 0  # on the loop there would be none
 
 
 async def test_whoever_leaves_takes_nothing_from_the_thread() -> None:
@@ -174,3 +167,21 @@ async def test_whoever_leaves_takes_nothing_from_the_thread() -> None:
         with pytest.raises(asyncio.CancelledError):
             await reading
     assert len(await decode(packed, "zstd")) == 8 * 2**20
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_body_is_unpacked_once_where_its_head_says_that_much_comes_of_it(
+    told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = b"words " * 40_000
+    body = zstandard.ZstdCompressor(write_content_size=told).compress(plain)
+    unpack, times = content._unpacked, 0
+
+    def counted(body: bytes, most: int) -> bytes | None:
+        nonlocal times
+        times += 1
+        return unpack(body, most)
+
+    monkeypatch.setattr(content, "_unpacked", counted)
+    assert await decode(body, "zstd") == plain
+    assert times == (1 if told else 2)

@@ -1,6 +1,5 @@
 """proxy/exchange.py."""
 
-import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +14,7 @@ from proxy.exchange import KEY, Exchange
 from proxy.models import parse as parse_model
 from proxy.routes import Match, NoMatch
 from tests.support.asgi import make_exchange
+from tests.support.turns import counted_turns
 
 CHAT = b'{"model":"llama3.2","messages":[]}'
 
@@ -363,19 +363,10 @@ async def test_the_loop_goes_on_while_a_long_body_is_read(encoded: bool) -> None
     headers = [("content-encoding", "zstd")] if encoded else []
     packed = body if not encoded else zstandard.compress(body)
     exchange = make_exchange(path="/v1/chat/completions", body=packed, headers=headers)
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.create_task(tick())
-    with suppress(Refused):
-        await exchange.json()
-    ticking.cancel()
-    assert ticks > 2  # read on the loop it would have been one
+    async with counted_turns() as turns:
+        with suppress(Refused):
+            await exchange.json()
+    assert turns.made > 2  # read on the loop it would have been one
 
 
 async def test_a_long_body_is_edited_when_it_is_asked_for() -> None:

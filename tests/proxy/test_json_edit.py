@@ -8,13 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.json_edit import edit, members, merged
+from proxy.json_edit import Span, Text, edit, merged
 from tests.support.cost import assert_flat
+
+
+def members(text: bytes) -> dict[str, Span]:
+    return {json.loads(key): span for key, span in Text(text).members(0)}
 
 
 def test_members_are_where_they_stand() -> None:
     text = b'{ "a" : [1, {"b":2}], "c\\u0064":"}"}'
-    found = {key: (text[span.key : span.start], text[span.start : span.end]) for key, span in members(text, 0).items()}
+    found = {key: (text[span.key : span.start], text[span.start : span.end]) for key, span in members(text).items()}
     assert found == {"a": (b'"a" : ', b'[1, {"b":2}]'), "cd": (b'"c\\u0064":', b'"}"')}
 
 
@@ -32,7 +36,7 @@ def test_members_of_any_object(document: dict[str, Any], pad: str, ascii: bool) 
         f"{{{pad}{json.dumps(document, ensure_ascii=ascii, separators=(f'{pad},{pad}', f'{pad}:{pad}'))[1:-1]}{pad}}}"
     )
     raw = text.encode()
-    spans = members(raw, 0)
+    spans = members(raw)
     assert {key: json.loads(raw[span.start : span.end]) for key, span in spans.items()} == document
     assert all(json.loads(raw[span.key : raw.rindex(b":", 0, span.start)]) == key for key, span in spans.items())
 
