@@ -91,7 +91,7 @@ class Acceptor:
         context = self._listeners[listener]
         for _ in range(AT_ONCE):
             try:
-                sock, peer = listener.accept()
+                sock, peer = _accepted(listener)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -100,7 +100,7 @@ class Acceptor:
                 if not self._refuse_without_files(listener, context):
                     return
             else:
-                self._admit(sock, peer[0] if isinstance(peer, tuple) else "", context)
+                self._admit(sock, peer, context)
 
     def _admit(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None) -> None:
         """Take a connection over, or refuse it."""
@@ -135,11 +135,11 @@ class Acceptor:
         if self._spare is not None:
             os.close(self._spare)
             try:
-                sock, peer = listener.accept()
+                sock, peer = _accepted(listener)
             except OSError:
                 pass
             else:
-                self._refuse(sock, peer[0] if isinstance(peer, tuple) else "", context, "files")
+                self._refuse(sock, peer, context, "files")
             self._spare = _spare_file()
         if self._spare is not None:
             return True
@@ -149,12 +149,20 @@ class Acceptor:
         return False
 
     def _resume(self, listener: socket.socket) -> None:
-        self._spare = self._spare if self.closed else self._spare or _spare_file()
-        if not self.closed:
-            self.loop.add_reader(listener, self._accept, listener)
+        if self.closed:
+            return
+        if self._spare is None:
+            self._spare = _spare_file()
+        self.loop.add_reader(listener, self._accept, listener)
 
     def __repr__(self) -> str:
         return f"<Acceptor {self.state.counts!r}, {self.handshakes!r}{', closed' if self.closed else ''}>"
+
+
+def _accepted(listener: socket.socket) -> tuple[socket.socket, str]:
+    """Accept a connection; return it with its peer's IP address, which is empty behind a unix socket."""
+    sock, peer = listener.accept()
+    return sock, peer[0] if isinstance(peer, tuple) else ""
 
 
 class Arrival:

@@ -100,9 +100,7 @@ class App:
         self.ops = Ops(self)
         self.bodies = BodyBudget()
         self._bound(settings)
-        hosts = make_hosts(settings)
-        self.chain = self._build(self.plan, settings, hosts)
-        main, ops = self._generations(1, self.chain, settings, hosts if self.plan.anonymous else None)
+        self.chain, main, ops = self._generations(1, self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
         self.metrics.read(
@@ -125,10 +123,7 @@ class App:
         plan, settings = check(loaded)
         self._keep_closed(loaded, plan, settings)
         backends = make_backends(loaded, settings, self.settings, self.pool.backends)
-        hosts = make_hosts(settings)
-        chain = self._build(plan, settings, hosts)
-        number = self.frame.current.number + 1
-        main, ops = self._generations(number, chain, settings, hosts if plan.anonymous else None)
+        chain, main, ops = self._generations(self.frame.current.number + 1, plan, settings)
         before, self.settings, self.plan = self.settings, settings, plan
         self.pool.replace(backends, pool_options(settings))
         self.watch.pace(every=settings.pool.health.every, timeout=settings.pool.health.timeout)
@@ -182,16 +177,18 @@ class App:
         )
         return build(plan, endpoint, {**self.services, KnownHosts: hosts})
 
-    def _generations(
-        self, number: int, chain: Chain, settings: Settings, hosts: KnownHosts | None
-    ) -> tuple[Generation, Generation]:
-        """Return what the main listeners serve, and what those of the ops routes do: one chain, other routes.
+    def _generations(self, number: int, plan: Plan, settings: Settings) -> tuple[Chain, Generation, Generation]:
+        """Return the chain, what the main listeners serve by it, and what those of the ops routes do.
 
-        `hosts` are the names that every request must have in its Host field; None where the chain sees to that.
+        The proxy itself sees to the name in the Host field only where nobody in the chain asks who calls. Raises
+        Invalid.
         """
+        hosts = make_hosts(settings)
+        chain = self._build(plan, settings, hosts)
+        gate = PageGate(chain.cross_origin, hosts if plan.anonymous else None)
         main = make_routes(settings, OPS if self._ops_listen is None else HEALTH)
-        gate = PageGate(chain.cross_origin, hosts)
         return (
+            chain,
             Generation(number, chain.app, main, settings.trusted_proxies, chain.blame, gate),
             Generation(number, chain.app, RouteTable(OPS, base=()), settings.trusted_proxies, chain.blame, gate),
         )

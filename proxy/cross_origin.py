@@ -104,8 +104,9 @@ class CrossOrigin:
         """Return what an answer for a page of `origin` carries, None where it may not call."""
         if len(origin) > LONGEST:
             return None
-        named = self._is_named(origin)
-        if not named and not (self._ollama and _OLLAMA.fullmatch(_canonical(origin))):
+        canonical = _canonical(origin)
+        named = self._is_named(origin, canonical)
+        if not named and not (self._ollama and _OLLAMA.fullmatch(canonical)):
             return None
         if self._every:
             return [(b"access-control-allow-origin", b"*"), *self._exposed]
@@ -127,11 +128,12 @@ class CrossOrigin:
         fields.append((b"vary", b"Access-Control-Request-Headers, Access-Control-Request-Private-Network"))
         return fields
 
-    def _is_named(self, origin: str) -> bool:
+    def _is_named(self, origin: str, canonical: str) -> bool:
         """Whether the policy file allows `origin`."""
-        if self._every or _canonical(origin) in self._exact:
+        if self._every or canonical in self._exact:
             return True
-        return any(_fits(origin.lower(), *pattern) for pattern in self._patterns)
+        low = origin.lower()
+        return any(_fits(low, *pattern) for pattern in self._patterns)
 
 
 def _canonical(origin: str) -> str:

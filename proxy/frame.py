@@ -163,8 +163,7 @@ class Frame:
         except Refused as refused:
             self._refused.note(refused, exchange.client)
             raise
-        more = None if client.page_fields is None else gate.preflight(exchange)
-        if client.page_fields is None or more is None:
+        if client.page_fields is None or (more := gate.preflight(exchange)) is None:
             return False
         client.page_fields += more
         return True

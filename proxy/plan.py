@@ -78,6 +78,10 @@ class _Place:
         return self.entry.below(("middleware", self.index))
 
 
+def _names_callers(place: _Place) -> bool:
+    return place.plugin is not None and place.plugin.sets_policy
+
+
 def _governs_pages(place: _Place) -> bool:
     return place.plugin is not None and place.plugin.governs_pages
 
@@ -172,7 +176,7 @@ class _Planner:
 
     def _check_order(self, places: Mapping[str, _Place]) -> None:
         """Policies are known only below the plugin that says which one a caller has."""
-        naming = [place for place in places.values() if place.plugin and place.plugin.sets_policy]
+        naming = [place for place in places.values() if _names_callers(place)]
         for policy, name, _ in self._overrides():
             place = places.get(name)
             if place is None or (not _governs_pages(place) and any(place.index > other.index for other in naming)):
@@ -204,12 +208,9 @@ class _Planner:
         for place in governing[1:]:
             error = Mistake(f"{governing[0].entry.name} says already which pages may call", "write their origins there")
             self._complain(("middleware", place.index), error)
+        naming = [place for place in places.values() if _names_callers(place)]
         for place in governing:
-            above = [
-                other.entry.name
-                for other in places.values()
-                if other.plugin and other.plugin.sets_policy and other.index < place.index
-            ]
+            above = [other.entry.name for other in naming if other.index < place.index]
             if above:
                 error = Mistake(
                     f"stands below {above[0]}, but browsers ask what they may send before they send credentials",
@@ -221,7 +222,7 @@ class _Planner:
         settings = self._loaded.settings
         if settings is None or settings.allow_anonymous_network:
             return
-        if any(place.plugin and place.plugin.sets_policy for place in places.values()):
+        if any(map(_names_callers, places.values())):
             return
         for path in settings.exposed:
             self._complain(

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from proxy.asgi import Header, header_values
+from proxy.errors import TEXT
 
 _TYPE: Final = re.compile(r"[ \t]*([a-z0-9!#$&^_.+-]+)/([a-z0-9!#$&^_.+-]+)[ \t]*(?:;[^,]*)?", re.IGNORECASE)
 _LONGEST: Final = 512
@@ -22,7 +23,7 @@ _SHOWN_OR_RUN: Final = re.compile(
 
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _AS_TEXT: Final[tuple[Header, ...]] = (
-    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-type", TEXT),
     (b"content-security-policy", b"sandbox"),
 )
 

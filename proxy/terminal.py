@@ -6,29 +6,23 @@ All that the commands print passes through `say` and `complain`, or through `pro
 """
 
 import sys
-from typing import Final, TextIO
-
-_KEPT: Final = "\n"
+from typing import TextIO
 
 
-def printable(text: str, *, kept: str = "") -> str:
+def printable(text: str) -> str:
     """Return `text` with everything escaped that is not for the eye.
 
     That are controls (C0 and C1, line ends among them), direction overrides and other marks without a shape, line and
     paragraph separators, odd spaces, lone surrogates.
-
-    Args:
-        text: from anywhere.
-        kept: signs that stay as they are all the same.
     """
     if text.isprintable():
         return text
-    return "".join(sign if sign.isprintable() or sign in kept else _escaped(sign) for sign in text)
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
 
 
 def printable_lines(text: str) -> str:
     """Return `printable` of text that may have several lines."""
-    return printable(text, kept=_KEPT)
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def say(*texts: object, out: TextIO | None = None) -> None:

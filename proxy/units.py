@@ -44,6 +44,7 @@ __all__ = [
     "parse_duration",
     "parse_percent",
     "parse_size",
+    "scalar",
     "suggest",
 ]
 
@@ -114,14 +115,9 @@ _PERCENT: Final = re.compile(r"(100(?:\.0{1,9})?|[0-9]{1,2}(?:\.[0-9]{1,9})?)%")
 _RATE: Final = re.compile(rf"([1-9][0-9]{{0,14}})/(second|minute|hour|day|month|{_NUMBER}(?:ms|s|m|h|d))")
 
 
-_A_DURATION: Final = "expected a duration like 250ms, 30s, 10m, 1h or 7d"
 _SHORTEST: Final = 0.001
 _LONGEST: Final = 36500 * 86400.0
 """Seconds; beyond it an event loop's timer overflows."""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _misread(value: object, message: str, hint: str | None, read: Callable[[object], object]) -> Mistake:
@@ -134,30 +130,35 @@ def _misread(value: object, message: str, hint: str | None, read: Callable[[obje
     return Mistake(message, hint)
 
 
-def parse_duration(value: object, read: Callable[[object], object] | None = None) -> float:
-    """``250ms`` ``30s`` ``10m`` ``1.5h`` ``7d`` → seconds; raises Mistake, with a hint that `read` (or this) takes."""
+def parse_duration(value: object, read: Callable[[object], object] | None = None, *, zero: bool = True) -> float:
+    """Read ``250ms`` ``30s`` ``10m`` ``1.5h`` ``7d`` → seconds.
+
+    Raises Mistake, with a hint that `read` (or else this) takes; it may be ``0s`` only where `zero` is allowed.
+    """
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         return float(Decimal(match[1]) * _SECONDS[match[2]])
-    hint = unit_hints.duration(value)
-    raise _misread(value, _A_DURATION, hint, read or parse_duration)
+    hint = unit_hints.duration(value, zero=zero)
+    raise _misread(value, "expected a duration like 250ms, 30s, 10m, 1h or 7d", hint, read or parse_duration)
 
 
 def parse_time(value: object) -> float:
     """Read a duration from a millisecond to a hundred years → seconds; raises Mistake."""
-    if not (isinstance(value, str) and _DURATION.fullmatch(value)):
-        raise _misread(value, _A_DURATION, unit_hints.duration(value, zero=False), parse_time)
-    seconds = parse_duration(value)
+    seconds = parse_duration(value, parse_time, zero=False)
     if not seconds:
         raise Mistake("expected more than 0s", unit_hints.NEVER)
-    if not _SHORTEST <= seconds <= _LONGEST:
-        raise Mistake(f"expected from {format_duration(_SHORTEST)} to {format_duration(_LONGEST)}")
-    return seconds
+    return _in_range(seconds)
 
 
 def parse_time_or_zero(value: object) -> float:
     """Read a duration as `parse_time` does, or ``0s``; raises Mistake."""
     seconds = parse_duration(value, parse_time_or_zero)
-    return parse_time(value) if seconds else seconds
+    return _in_range(seconds) if seconds else seconds
+
+
+def _in_range(seconds: float) -> float:
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise Mistake(f"expected from {format_duration(_SHORTEST)} to {format_duration(_LONGEST)}")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:
@@ -247,7 +248,7 @@ class Rate:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _scalar(cls.parse, cls._shown)
+        return scalar(cls.parse, cls._shown)
 
     @staticmethod
     def _shown(value: object) -> str:
@@ -261,7 +262,8 @@ class Rate:
         return _described("a rate", _RATE, ["60/minute", "1000/day", "5/10s"])
 
 
-def _scalar(parse: Callable[[Any], Any], show: Callable[[Any], str]) -> CoreSchema:
+def scalar(parse: Callable[[Any], Any], show: Callable[[Any], str]) -> CoreSchema:
+    """Return how pydantic reads a value by `parse`, and `show` writes it for JSON."""
     return core_schema.no_info_plain_validator_function(
         parse, serialization=core_schema.plain_serializer_function_ser_schema(show, when_used="json")
     )
@@ -282,7 +284,7 @@ class _Unit:
     examples: tuple[str, ...]
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _scalar(self.parse, self.show)
+        return scalar(self.parse, self.show)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return _described(self.title, self.pattern, list(self.examples))

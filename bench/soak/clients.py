@@ -89,10 +89,11 @@ class Clients:
                         await kind(self, wire)
                 finally:
                     wire.leave(reset=False)
+            except TimeoutError:  # an OSError, too
+                self.seen.broken += 1
+                self.wrong("nothing came for a minute")
             except (Broken, OSError):
                 self.seen.broken += 1
-            except TimeoutError:
-                self.wrong("nothing came for a minute")
             finally:
                 self._busy -= 1
                 if not self._busy:

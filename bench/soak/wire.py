@@ -49,7 +49,7 @@ class Wire:
         try:
             async with asyncio.timeout(PATIENCE):
                 text = await self._reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, OSError) as error:
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise Broken("no answer") from error
         first, *lines = text.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines if line)
@@ -64,7 +64,7 @@ class Wire:
                 await self._line()
             elif length := int(head.fields.get("content-length", "0")):
                 yield await self._exactly(length)
-        except (asyncio.IncompleteReadError, OSError, ValueError) as error:
+        except (asyncio.IncompleteReadError, ConnectionError, ValueError) as error:
             raise Broken("the answer broke off") from error
 
     async def _line(self) -> bytes:

@@ -2,7 +2,6 @@
 
 import asyncio
 import resource
-import socket
 import ssl
 import time
 from contextlib import suppress
@@ -14,7 +13,7 @@ import pytest
 from proxy.simulator import Ollama
 from tests.support.certificates import Authority
 from tests.support.flood import flood
-from tests.support.process import Process
+from tests.support.process import Process, free_port
 
 ATTACKER: Final = "127.0.0.2"
 HONEST: Final = ("127.0.0.1", "127.0.0.3")
@@ -86,9 +85,7 @@ async def test_a_flood_from_one_address_is_not_noticed_at_others(tmp_path: Path,
 
 async def test_where_files_are_few_callers_and_operators_are_answered_all_the_same(tmp_path: Path) -> None:
     async with Ollama() as sim:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         settings: dict[str, Any] = {
             "listen": "127.0.0.1:0",
             "ops": {"listen": f"127.0.0.1:{port}"},

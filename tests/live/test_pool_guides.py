@@ -13,13 +13,11 @@ from middleware.retrying.verdicts import Verdict, verdict, why_not
 from proxy import selection
 from proxy.app import check
 from proxy.errors import (
-    About,
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
     Timer,
     Truncated,
-    UpstreamAnswer,
     UpstreamError,
     UpstreamTimeout,
 )
@@ -28,6 +26,7 @@ from proxy.pool import PoolOptions, Timeouts
 from proxy.routes import Repeat
 from proxy.services import Clock, RetryBudget
 from proxy.watch import SOONER
+from tests.support.errors import answered
 
 GUIDES: Final = Path(__file__).parents[2] / "docs" / "guides"
 HOSTS: Final = (GUIDES / "several-hosts.md").read_text()
@@ -49,10 +48,6 @@ def test_every_policy_file_in_them_is_right(text: str) -> None:
 
 
 # What is retried
-
-
-def answered(status: int, *, busy: bool = False, missing: bool = False, about: About = "unknown") -> UpstreamAnswer:
-    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing, about=about)
 
 
 def late(*timers: Timer) -> list[UpstreamError]:

@@ -12,7 +12,8 @@ from proxy.store import open_store
 from proxy.stores.redis import RedisStore
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
-from tests.support.redis import RedisServer, Sentinel, free_port, redis_server, started
+from tests.support.process import free_port
+from tests.support.redis import RedisServer, Sentinel, redis_server, started
 from tests.support.stores import settle, used, windows
 
 

@@ -9,7 +9,6 @@ import pytest
 from middleware.retry import Backoff, Hedge, Retry
 from proxy.asgi import Receive, Scope, Send
 from proxy.errors import (
-    About,
     ClientGone,
     ConnectFailed,
     ConnectionLost,
@@ -24,24 +23,7 @@ from proxy.models import ModelName
 from proxy.services import Backends, RetryBudget
 from tests.support.asgi import Answer, call, make_exchange, ok
 from tests.support.clock import ManualClock
-
-
-def answered(
-    status: int,
-    *,
-    busy: bool = False,
-    missing: bool = False,
-    about: About = "unknown",
-    said: str | None = None,
-    at: str | None = None,
-) -> UpstreamAnswer:
-    error = UpstreamAnswer(status, [], b"", busy=busy, missing=missing, about=about, said=said)
-    error.backend = at
-    return error
-
-
-def lost(*, sent: bool = True, reused: bool = False) -> ConnectionLost:
-    return ConnectionLost("lost", sent=sent, reused=reused)
+from tests.support.errors import answered, lost
 
 
 def spent() -> ConnectionLost:

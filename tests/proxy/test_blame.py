@@ -27,6 +27,7 @@ from proxy.lease import Lease
 from proxy.need import NOTHING, need_of
 from proxy.pool import Pool, PoolOptions
 from tests.support.asgi import make_exchange
+from tests.support.errors import answered, lost
 
 ENOUGH = 4
 
@@ -38,11 +39,7 @@ def hosts(count: int) -> Pool:
 
 
 def said(text: str = "odd", status: int = 500, about: Any = "unknown") -> UpstreamAnswer:
-    return UpstreamAnswer(status, [], b"", busy=False, missing=False, about=about, said=text)
-
-
-def lost(*, sent: bool = True, reused: bool = False) -> ConnectionLost:
-    return ConnectionLost("reset", sent=sent, reused=reused)
+    return answered(status, about=about, said=text)
 
 
 class Request:

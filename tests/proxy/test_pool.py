@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.backend import Backend, make_backend
-from proxy.errors import BadAnswer, ConnectFailed, Refused, UpstreamAnswer
+from proxy.errors import BadAnswer, ConnectFailed, Refused
 from proxy.exchange import Exchange
 from proxy.health import Rules
 from proxy.lease import Lease
@@ -16,6 +16,7 @@ from proxy.pool import LOAD_TIME, Pool, PoolOptions
 from proxy.selection import Choice, Wait
 from tests.support.asgi import make_exchange
 from tests.support.backend import eventually
+from tests.support.errors import answered
 
 MODEL = "registry.ollama.ai/library/m:latest"
 
@@ -58,10 +59,6 @@ def taken(pool: Pool, exchange: Exchange, *, waiting: int = 1) -> Lease:
     lease = pool.try_lease(exchange, waiting=waiting)
     assert isinstance(lease, Lease)
     return lease
-
-
-def answer(status: int, *, busy: bool = False, missing: bool = False) -> UpstreamAnswer:
-    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing)
 
 
 async def test_none_is_taken_twice_while_another_is_left() -> None:
@@ -122,7 +119,7 @@ async def test_a_model_in_another_setup_is_as_good_as_not_there() -> None:
 async def test_who_is_busy_draws_nothing_though_it_answers_at_once() -> None:
     two = pool(1, 1)
     loaded(*two.backends)
-    full = await one(two, answer(503, busy=True))
+    full = await one(two, answered(503, busy=True))
     assert full.health.state == "up"
     assert full.last_error is None
     assert {(await one(two)).name for _ in range(10)} == {other.name for other in two.backends if other is not full}
@@ -355,7 +352,7 @@ async def test_a_model_it_does_not_have_is_forgotten_and_its_list_asked_for() ->
     two.on_stale(stale.append)
     for backend in two.backends:
         backend.models = {MODEL: {}}
-    missed = await one(two, answer(404, missing=True))
+    missed = await one(two, answered(404, missing=True))
     assert missed.has(MODEL) is False
     assert missed.health.state == "up"
     assert stale == [missed]

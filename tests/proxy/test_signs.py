@@ -5,20 +5,15 @@ import asyncio
 import pytest
 
 from proxy.errors import (
-    About,
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
     Truncated,
-    UpstreamAnswer,
     UpstreamError,
     UpstreamTimeout,
 )
 from proxy.signs import is_failure, word_for
-
-
-def answer(status: int, *, busy: bool = False, missing: bool = False, about: About = "unknown") -> UpstreamAnswer:
-    return UpstreamAnswer(status, [], b"", busy=busy, missing=missing, about=about)
+from tests.support.errors import answered
 
 
 @pytest.mark.parametrize(
@@ -31,14 +26,14 @@ def answer(status: int, *, busy: bool = False, missing: bool = False, about: Abo
         (UpstreamTimeout("slow", timer="first_byte"), True, "first_byte_timeout"),
         (UpstreamTimeout("slow", timer="load"), True, "load_timeout"),
         (UpstreamTimeout("slow", timer="total"), False, "total_timeout"),
-        (answer(500), True, "status_500"),
-        (answer(503), True, "status_503"),
-        (answer(500, about="request"), False, "content"),
-        (answer(502, about="request"), False, "content"),
-        (answer(500, about="host"), True, "status_500"),
+        (answered(500), True, "status_500"),
+        (answered(503), True, "status_503"),
+        (answered(500, about="request"), False, "content"),
+        (answered(502, about="request"), False, "content"),
+        (answered(500, about="host"), True, "status_500"),
         (UpstreamError("it cannot be written", status=400), False, "upstream_failed"),
-        (answer(503, busy=True), False, "busy"),
-        (answer(404, missing=True), False, "missing"),
+        (answered(503, busy=True), False, "busy"),
+        (answered(404, missing=True), False, "missing"),
     ],
     ids=str,
 )

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import pytest
 
+from tests.support.process import free_port
+
 Server = TypeVar("Server", bound="RedisServer")
 
 BINARY = shutil.which("redis-server")
@@ -98,13 +100,6 @@ class Sentinel(RedisServer):
 
     def arguments(self) -> list[str]:
         return [str(self._config), "--sentinel"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

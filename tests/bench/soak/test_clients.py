@@ -1,9 +1,11 @@
 """The soak's clients notice what must not be."""
 
+import asyncio
 import random
 
 import pytest
 
+from bench.soak import wire as wire_module
 from bench.soak.clients import Clients, stream
 from bench.soak.hosts import FAULTS, Fault, heal
 from bench.soak.wire import Broken, Wire
@@ -66,3 +68,26 @@ async def test_every_fault_can_be_healed(fault: Fault) -> None:
         them = clients(host)
         await ask(host, them, 2)
         assert them.seen.whole == 2
+
+
+async def test_a_request_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_module, "PATIENCE", 0.01)
+    taken: list[asyncio.StreamWriter] = []
+    noticed = asyncio.Event()
+
+    class Noticing(Clients):
+        def wrong(self, what: str) -> None:
+            super().wrong(what)
+            noticed.set()
+
+    async with await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1", 0) as server:
+        them = Noticing(server.sockets[0].getsockname()[1], {"alice": "op_key", "operator": "op_other"}, seed=1)
+        them.go.set()
+        working = asyncio.create_task(them.work(0))
+        await noticed.wait()
+        working.cancel()
+        await asyncio.wait([working])
+        for writer in taken:
+            writer.close()
+    assert "nothing came" in them.seen.wrong[0]
+    assert them.seen.broken == len(them.seen.wrong)

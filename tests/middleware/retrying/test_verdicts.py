@@ -4,41 +4,21 @@ import pytest
 
 from middleware.retrying.verdicts import Verdict, most_telling, verdict, why_not
 from proxy.errors import (
-    About,
     BadAnswer,
     ConnectFailed,
-    ConnectionLost,
     Timer,
     Truncated,
-    UpstreamAnswer,
     UpstreamError,
     UpstreamTimeout,
 )
 from proxy.routes import Repeat
+from tests.support.errors import answered, lost
 
 NO, ELSEWHERE, ANYWHERE = Verdict.NO, Verdict.ELSEWHERE, Verdict.ANYWHERE
 
 
-def answered(
-    status: int,
-    *,
-    busy: bool = False,
-    missing: bool = False,
-    about: About = "unknown",
-    said: str | None = None,
-    at: str | None = None,
-) -> UpstreamAnswer:
-    error = UpstreamAnswer(status, [], b"", busy=busy, missing=missing, about=about, said=said)
-    error.backend = at
-    return error
-
-
 def late(timer: Timer, *, sent: bool = True) -> UpstreamTimeout:
     return UpstreamTimeout("late", timer=timer, sent=sent)
-
-
-def lost(*, sent: bool = True, reused: bool = False) -> ConnectionLost:
-    return ConnectionLost("lost", sent=sent, reused=reused)
 
 
 @pytest.mark.parametrize(
