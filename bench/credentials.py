@@ -28,13 +28,13 @@ from middleware.credentials.jwt_options import JwtOptions
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
 from middleware.rate_limit import RateLimit
-from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send
-from proxy.body import BodyBudget
-from proxy.exchange import KEY, Exchange, Usage
-from proxy.routes import RouteTable
-from proxy.services import Clock, Policies
+from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.exchange import KEY, Exchange, Usage
+from proxy.kernel.routes import RouteTable
+from proxy.kernel.services import Clock, Policies
+from proxy.kernel.units import Rate
 from proxy.stores.memory import MemoryStore
-from proxy.units import Rate
 
 ROUNDS: Final = 7
 CALLS: Final = 500

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from config.addresses import Url
 from config.model import Model, Name
 from config.problems import Mistakes, Path
-from proxy.units import ConfigFile, Duration, DurationOrZero, Least, Mistake, Percent, Secret
+from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Least, Mistake, Percent, Secret
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS: Final = frozenset(

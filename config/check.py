@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from config import describe
 from config.problems import Mistakes, Path, Problem
 from config.tree import Data, Node, scalar
-from proxy.units import Context, Mistake, suggest
+from proxy.kernel.units import Context, Mistake, suggest
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -17,7 +17,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from config.problems import Path
-from proxy.units import Mistake
+from proxy.kernel.units import Mistake
 
 _FORMS: Final = "expected a plugin: name, name: {options}, or use: package.module:Class"
 

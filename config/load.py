@@ -13,7 +13,7 @@ from config.problems import Path, Problem, in_order
 from config.schema import Settings
 from config.tree import Data, Node
 from config.values import resolve
-from proxy.units import Context, Mistake
+from proxy.kernel.units import Context, Mistake
 
 NO_FILE: Final = "command line"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.units import Mistake
+from proxy.kernel.units import Mistake
 
 Path = tuple[str | int, ...]
 """Where a value stands: keys and list indexes from the top of the file."""

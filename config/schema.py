@@ -11,7 +11,7 @@ from config.backends import Backend, Pool, distinct
 from config.entries import Entry
 from config.model import Model, as_tuple, check_name
 from config.problems import Mistakes, Path
-from proxy.units import (
+from proxy.kernel.units import (
     ConfigFile,
     Duration,
     DurationOrZero,

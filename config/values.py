@@ -12,7 +12,7 @@ from typing import Final
 
 from config.problems import Problem
 from config.tree import Node
-from proxy.units import Mistake, suggest
+from proxy.kernel.units import Mistake, suggest
 
 MAX_FILE_BYTES: Final = 64 * 2**10
 

@@ -7,15 +7,15 @@ from typing import Final, get_args
 import orjson
 
 from middleware.model_globs import ModelGlobs
-from proxy import json_bounds
-from proxy.asgi import ASGIApp, Message, Receive, Scope, Send, without
-from proxy.errors import BadAnswer, Refused
-from proxy.exchange import Exchange
-from proxy.explain import Explanation
-from proxy.jsontext import fold
-from proxy.models import LONGEST
-from proxy.models import parse as parse_model
-from proxy.routes import Match, Route, RouteClass
+from proxy.kernel import json_bounds
+from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send, without
+from proxy.kernel.body_json import fold
+from proxy.kernel.errors import BadAnswer, Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.model_names import LONGEST
+from proxy.kernel.model_names import parse as parse_model
+from proxy.kernel.routes import Match, Route, RouteClass
 
 _LISTS: Final = {
     "/api/tags": ("models", ("name", "model")),

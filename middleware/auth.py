@@ -38,14 +38,14 @@ from middleware.credentials.path_token import take_path_token
 from middleware.credentials.presented import Presented, presented
 from middleware.credentials.standing import DEFAULT as DEFAULT_FAILURES
 from middleware.credentials.watched import Watched
-from proxy.address import is_forwarded
-from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.explain import Explanation
-from proxy.hosts import KnownHosts
-from proxy.services import Clock, Keepsakes, Metrics, Policies, Store
-from proxy.units import ConfigPath, PolicyName
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.client_address import is_forwarded
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.known_hosts import KnownHosts
+from proxy.kernel.services import Clock, Keepsakes, Metrics, Policies, Store
+from proxy.kernel.units import ConfigPath, PolicyName
 
 
 class Auth:

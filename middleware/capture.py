@@ -9,14 +9,14 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from middleware.caller_text import model_of
 from middleware.dialogue import Listener, prompt_of
-from middleware.redaction import Kind, Redaction
-from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
-from proxy.exchange import Exchange
-from proxy.lines import FormatName, make_logger
-from proxy.services import Clock, LogSink
-from proxy.units import Size
+from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
+from proxy.kernel.caller_text import model_of
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.log_lines import FormatName, make_logger
+from proxy.kernel.redaction import Kind, Redaction
+from proxy.kernel.services import Clock, LogSink
+from proxy.kernel.units import Size
 
 Bound = Annotated[Size, Field(le=8 * 1024)]
 

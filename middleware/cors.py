@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Sequence
 from typing import ClassVar
 
-from proxy.asgi import ASGIApp, Receive, Scope, Send, header
-from proxy.cross_origin import EXPOSED, CrossOrigin
-from proxy.exchange import Exchange
-from proxy.explain import Explanation
-from proxy.units import DurationOrZero
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.cross_origin import EXPOSED, CrossOrigin
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.units import DurationOrZero
 
 
 class Cors:

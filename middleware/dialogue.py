@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
-from proxy import json_bounds
+from proxy.kernel import json_bounds
 
 _ASKED: Final = ("system", "instructions", "prompt", "suffix", "input")
 LONGEST_RECORD: Final = 64 * 1024

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from middleware.caller_text import masked_error, masked_text, model_of
-from proxy.asgi import header
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.lines import clip
+from proxy.kernel.asgi import header
+from proxy.kernel.caller_text import masked_error, masked_text, model_of
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.log_lines import clip
 
 
 @dataclass(frozen=True, slots=True)

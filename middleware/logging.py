@@ -12,11 +12,11 @@ from pydantic import Field
 from structlog.typing import EventDict, WrappedLogger
 
 from middleware.log_line import FIELDS
-from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.errors import Outcome
-from proxy.exchange import Exchange
-from proxy.lines import FormatName, Level, make_logger
-from proxy.services import Clock, LogSink
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.errors import Outcome
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.log_lines import FormatName, Level, make_logger
+from proxy.kernel.services import Clock, LogSink
 
 LEVELS: Final[Mapping[Outcome, Level]] = {
     "completed": "info",

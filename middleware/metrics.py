@@ -6,9 +6,9 @@ this plugin, is the service `Metrics`; ``/-/metrics`` shows it.
 
 from collections.abc import Awaitable
 
-from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.exchange import Exchange
-from proxy.services import Metrics as Service
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Metrics as Service
 
 
 class Metrics:

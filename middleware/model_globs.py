@@ -19,8 +19,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from proxy.models import HOST, NAMESPACE, ModelName
-from proxy.models import parse as parse_model
+from proxy.kernel.model_names import HOST, NAMESPACE, ModelName
+from proxy.kernel.model_names import parse as parse_model
 
 _GLOB: Final = re.compile(r"[a-z0-9_.:/*-]+")
 

@@ -19,7 +19,7 @@ from middleware.parameter_values import (
     write_lifetime,
     write_texts,
 )
-from proxy.models import RUNNER_OPTIONS
+from proxy.kernel.model_names import RUNNER_OPTIONS
 
 RUNNER: Final = (
     *(name for name in RUNNER_OPTIONS if name != "num_ctx"),

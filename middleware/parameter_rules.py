@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from proxy.units import DurationOrZero, format_duration
+from proxy.kernel.units import DurationOrZero, format_duration
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ from middleware.parameter_check import check_rule
 from middleware.parameter_places import ROUTES, RUNNER
 from middleware.parameter_plan import Plan, plan_of
 from middleware.parameter_rules import Anything, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
-from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.explain import Explanation
-from proxy.models import parse as parse_model
-from proxy.multipart import with_field
-from proxy.off_loop import off_loop
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.body_form import with_field
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.model_names import parse as parse_model
+from proxy.kernel.worker_threads import off_loop
 
 
 class Parameters:

@@ -12,13 +12,13 @@ from pydantic import Field
 from middleware.quota.estimate import expect
 from middleware.quota.keys import key_of
 from middleware.quota.options import Estimate
-from proxy.asgi import ASGIApp, Receive, Scope, Send, header
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.explain import Explanation
-from proxy.routes import Route, RouteClass
-from proxy.services import Scheduler, Terms
-from proxy.units import Duration, Mistake, format_duration, parse_duration
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.routes import Route, RouteClass
+from proxy.kernel.services import Scheduler, Terms
+from proxy.kernel.units import Duration, Mistake, format_duration, parse_duration
 
 TIMEOUT: Final = b"x-request-timeout"
 """The header by which a client says when it no longer needs the answer."""

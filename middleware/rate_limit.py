@@ -12,14 +12,14 @@ from middleware.quota.headers import announce, duration
 from middleware.quota.keys import By
 from middleware.quota.options import Estimate, Limit, OnStoreFailure, Rates, Streams
 from middleware.quota.rules import Rule, rules_of
-from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.explain import Explanation
-from proxy.quotas import Admission, Lease, Level, Quota
-from proxy.routes import Route, RouteClass
-from proxy.services import EntryName, Store, StoreUnavailable
-from proxy.units import Percent
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.quotas import Admission, Lease, Level, Quota
+from proxy.kernel.routes import Route, RouteClass
+from proxy.kernel.services import EntryName, Store, StoreUnavailable
+from proxy.kernel.units import Percent
 
 OWN: Final = "default"
 """The name of the limit that an entry itself is, beside those it lists."""

@@ -13,19 +13,19 @@ from typing import Annotated, Final
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from middleware.caller_text import masked_error, masked_text
 from middleware.retrying.fallback import Fallbacks, stand_in, withdraw
 from middleware.retrying.hedge import hedged
 from middleware.retrying.verdicts import Verdict, most_telling, verdict, why_not
-from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.attempts import broken
-from proxy.errors import ConnectionLost, UpstreamError, let_go
-from proxy.exchange import Exchange
-from proxy.explain import Explanation
-from proxy.models import ModelName
-from proxy.routes import Route
-from proxy.services import Backends, RetryBudget
-from proxy.units import Duration, DurationOrZero, Least, Percent
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.attempts import broken
+from proxy.kernel.caller_text import masked_error, masked_text
+from proxy.kernel.errors import ConnectionLost, UpstreamError, let_go
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.model_names import ModelName
+from proxy.kernel.routes import Route
+from proxy.kernel.services import Backends, RetryBudget
+from proxy.kernel.units import Duration, DurationOrZero, Least, Percent
 
 log = structlog.get_logger("ollama_proxy.retry")
 

@@ -19,13 +19,13 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from middleware.caller_text import masked_error, masked_text, model_of
 from middleware.log_line import masked
-from proxy.asgi import Header, Scope, header
-from proxy.attempts import Attempt
-from proxy.errors import Outcome, Refused
-from proxy.exchange import Exchange
-from proxy.genai import PROVIDER, operation_of
+from proxy.kernel.asgi import Header, Scope, header
+from proxy.kernel.attempts import Attempt
+from proxy.kernel.caller_text import masked_error, masked_text, model_of
+from proxy.kernel.errors import Outcome, Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.genai import PROVIDER, operation_of
 
 _W3C: Final = TraceContextTextMapPropagator()
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

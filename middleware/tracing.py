@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import Final
 from urllib.parse import urlsplit
 
-from proxy.asgi import ASGIApp, Receive, Scope, Send, without
-from proxy.exchange import Exchange
-from proxy.services import Collector, Traces
-from proxy.units import Percent, Secret
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, without
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Collector, Traces
+from proxy.kernel.units import Percent, Secret
 
 _EXTRA: Final = ("opentelemetry.sdk.trace.export", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
 _CONTEXT: Final = frozenset({b"traceparent", b"tracestate"})

@@ -16,10 +16,10 @@ from typing import Final
 
 from proxy.connection_counts import UNBOUNDED, Place, group_of
 from proxy.connections import SharedState
-from proxy.errors import Refused
 from proxy.guard import GuardedProtocol
 from proxy.handshakes import Handshakes
 from proxy.idle import IdleConnections
+from proxy.kernel.errors import Refused
 
 AT_ONCE: Final = 64
 """Connections that are accepted before the loop does something else: few enough for it to go on within milliseconds,

@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
-from proxy.asgi import header
-from proxy.exchange import Exchange
-from proxy.recent import Recent
+from proxy.kernel.asgi import header
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.recent import Recent
 
 SESSION: Final = b"x-session-id"
 REMEMBERED: Final = 10_000

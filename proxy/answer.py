@@ -13,7 +13,7 @@ from typing import Final, Literal, Self
 
 import httpx
 
-from proxy.asgi import Header
+from proxy.kernel.asgi import Header
 
 Sink = Callable[[bytes], bool]
 """Takes an item; returns whether it takes more at once."""

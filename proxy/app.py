@@ -10,14 +10,28 @@ from typing import Final
 from config.load import Loaded
 from config.problems import Invalid
 from config.schema import Settings
-from proxy.body import BodyBudget
 from proxy.browsers import PageGate
 from proxy.chain import Chain, build
 from proxy.dispatch import Dispatch
 from proxy.endpoint import Endpoint
 from proxy.frame import Frame, Generation
 from proxy.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
-from proxy.hosts import KnownHosts
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.known_hosts import KnownHosts
+from proxy.kernel.routes import RouteTable
+from proxy.kernel.services import (
+    Backends,
+    Clock,
+    Keepsakes,
+    LogSink,
+    Metrics,
+    RetryBudget,
+    Scheduler,
+    Slots,
+    Store,
+    Traces,
+)
+from proxy.kernel.units import Mistake
 from proxy.lag import Lag
 from proxy.logs import configure
 from proxy.metrics import PrometheusMetrics
@@ -29,12 +43,9 @@ from proxy.ops.routes import ROUTES as OPS
 from proxy.plan import Plan
 from proxy.plan import plan as make_plan
 from proxy.pool import Pool
-from proxy.routes import RouteTable
 from proxy.scheduler import FairScheduler
 from proxy.server import Server, serve
-from proxy.services import Backends, Clock, Keepsakes, LogSink, Metrics, RetryBudget, Scheduler, Slots, Store, Traces
 from proxy.traces import Pipelines
-from proxy.units import Mistake
 from proxy.views import Views
 from proxy.watch import Watch
 from proxy.wiring import (

@@ -8,8 +8,8 @@ from typing import Final
 
 import httpx
 
-from proxy.asgi import Header
 from proxy.health import Health, Rules
+from proxy.kernel.asgi import Header
 from proxy.memory import Memory, Resident
 from proxy.reputation import Reputation
 from proxy.transport import Transport

@@ -34,13 +34,13 @@ from typing import Final, cast
 
 import structlog
 
-from proxy.attempts import Failure, broken
 from proxy.backend import Backend
-from proxy.errors import ConnectionLost, UpstreamAnswer, UpstreamError
-from proxy.exchange import Exchange
+from proxy.kernel.attempts import Failure, broken
+from proxy.kernel.errors import ConnectionLost, UpstreamAnswer, UpstreamError
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.recent import Recent
 from proxy.lease import Lease
 from proxy.need import need_of
-from proxy.recent import Recent
 from proxy.reputation import Served
 
 ALIKE: Final = 64

@@ -5,11 +5,11 @@ place behind the firewall. So a page could act for its reader wherever nothing e
 fields that are judged here and pass as ever.
 """
 
-from proxy.asgi import Header
-from proxy.cross_origin import LONGEST, CrossOrigin, foreign, is_preflight, same_origin, with_credentials
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.hosts import KnownHosts
+from proxy.kernel.asgi import Header
+from proxy.kernel.cross_origin import LONGEST, CrossOrigin, foreign, is_preflight, same_origin, with_credentials
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.known_hosts import KnownHosts
 
 
 class PageGate:

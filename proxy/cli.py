@@ -18,7 +18,7 @@ from proxy.commands import act, diff, doctor, explain, keys, logs, reload, statu
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.connections import log_bounds
 from proxy.demo import run_demo
-from proxy.lines import FORMATS
+from proxy.kernel.log_lines import FORMATS
 from proxy.logs import configure
 from proxy.ownership import intruders
 from proxy.plan import Plan

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from proxy.address import Trusted, address_is_trusted, block
+from proxy.kernel.client_address import Trusted, address_is_trusted, block
 
 UNBOUNDED: Final = ""
 """The group of those who are not bounded one by one: unix sockets, and trusted proxies, who come for many clients."""

@@ -11,11 +11,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from proxy import open_files
-from proxy.address import Trusted
 from proxy.connection_counts import ConnectionCounts
-from proxy.errors import Refused, render
 from proxy.hangup import Hangups
-from proxy.refusals import Refusals
+from proxy.kernel.client_address import Trusted
+from proxy.kernel.early_refusals import Refusals
+from proxy.kernel.errors import Refused, render
 
 _log = structlog.get_logger("ollama_proxy.server")
 

@@ -10,8 +10,8 @@ has them, as long as the client keeps up.
 from collections.abc import Callable
 from typing import Any, Final
 
-from proxy.asgi import Scope
-from proxy.errors import ProxyError
+from proxy.kernel.asgi import Scope
+from proxy.kernel.errors import ProxyError
 
 REASON: Final = "gone"
 REGISTER: Final = "when_gone"

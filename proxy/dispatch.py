@@ -16,11 +16,12 @@ from typing import Final, cast
 import httpx
 
 from proxy.answer import Answer
-from proxy.asgi import Header, Receive, Scope, Send, header, without
 from proxy.backend import Backend
 from proxy.departure import gone_because
 from proxy.error_texts import error_answer
-from proxy.errors import (
+from proxy.headers import downstream_headers, upstream_headers, via_names
+from proxy.kernel.asgi import Header, Receive, Scope, Send, header, without
+from proxy.kernel.errors import (
     BadAnswer,
     ClientGone,
     ConnectionLost,
@@ -34,15 +35,14 @@ from proxy.errors import (
     let_go,
     render_record,
 )
-from proxy.exchange import Exchange, Usage
-from proxy.headers import downstream_headers, upstream_headers, via_names
+from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.routes import Match, NoMatch, Route
+from proxy.kernel.services import Scheduler
 from proxy.lease import Lease
 from proxy.need import need_of
 from proxy.pool import Pool, Timeouts
-from proxy.routes import Match, NoMatch, Route
 from proxy.sending import at_once
 from proxy.sending import send as send_once_more
-from proxy.services import Scheduler
 from proxy.tail import Ending, Format, Tail, format_of
 from proxy.transport import translate
 

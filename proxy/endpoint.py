@@ -1,13 +1,13 @@
 """The end of the chain: who answers a request that every plugin let through."""
 
-from proxy.asgi import ASGIApp, Receive, Scope, Send
 from proxy.dispatch import Dispatch, not_routed
-from proxy.errors import ProxyError
-from proxy.exchange import Exchange
-from proxy.explain import Explanation
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.errors import ProxyError
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.routes import ALL, NoMatch
 from proxy.manage import Manage
 from proxy.pool import Pool
-from proxy.routes import ALL, NoMatch
 from proxy.selection import Choice
 from proxy.views import Views
 
@@ -38,7 +38,7 @@ class Endpoint:
         await self._dispatch(scope, receive, send)
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say who would answer the request; see `proxy.explain.Explains`."""
+        """Say who would answer the request; see `proxy.kernel.explain.Explains`."""
         try:
             if exchange.route is not None and exchange.route.body != "raw":
                 await exchange.body()  # which backend depends on the model

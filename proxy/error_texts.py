@@ -15,8 +15,8 @@ from typing import Final
 
 import orjson
 
-from proxy.asgi import Header
-from proxy.errors import About, UpstreamAnswer
+from proxy.kernel.asgi import Header
+from proxy.kernel.errors import About, UpstreamAnswer
 
 LONGEST: Final = 2048
 """Characters of a text that are looked at."""

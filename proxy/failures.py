@@ -20,7 +20,7 @@ They are raised as httpx's own types so that `Transport` and `httpx.AsyncHTTPTra
 
 import httpx
 
-from proxy.errors import Timer
+from proxy.kernel.errors import Timer
 
 
 class TransportFailure(httpx.TransportError):

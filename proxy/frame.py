@@ -15,16 +15,16 @@ from typing import Final, Protocol
 
 import structlog
 
-from proxy.address import Trusted, client_address, is_trusted
-from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
-from proxy.body import BodyBudget
 from proxy.browsers import PageGate
-from proxy.cross_origin import for_page
 from proxy.departure import gone_because, when_gone, writer
-from proxy.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
-from proxy.exchange import KEY, Exchange
-from proxy.refusals import Refusals
-from proxy.routes import RouteTable
+from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.client_address import Trusted, client_address, is_trusted
+from proxy.kernel.cross_origin import for_page
+from proxy.kernel.early_refusals import Refusals
+from proxy.kernel.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
+from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.routes import RouteTable
 
 log = structlog.get_logger("ollama_proxy.frame")
 

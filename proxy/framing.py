@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from proxy.asgi import Header
-from proxy.errors import Refused
+from proxy.kernel.asgi import Header
+from proxy.kernel.errors import Refused
 
 EMPTY_LINE: Final = b"\r\n\r\n"
 GOVERNED: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})

@@ -10,17 +10,17 @@ from urllib.parse import unquote
 
 from proxy import __version__, meters
 from proxy.backend import Backend
-from proxy.body import BodyBudget
 from proxy.exposition import Point, Reading
 from proxy.frame import Frame
 from proxy.health import State
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.model_names import parse as parse_model
+from proxy.kernel.services import LogSink
 from proxy.meters import OTHER
-from proxy.models import parse as parse_model
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler
 from proxy.series import Names
 from proxy.server import Server
-from proxy.services import LogSink
 
 _STATES: Final = get_args(State)
 

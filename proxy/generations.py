@@ -1,8 +1,8 @@
 """What requests to a model are counted as, by OpenTelemetry's conventions for generative AI."""
 
 from proxy import meters
-from proxy.exchange import Exchange
-from proxy.genai import PROVIDER, operation_of
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.genai import PROVIDER, operation_of
 from proxy.series import histogram
 
 

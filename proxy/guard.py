@@ -26,15 +26,15 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from proxy import framing
-from proxy.asgi import Header
 from proxy.connection_counts import Place
 from proxy.connections import SharedState, uvicorn_log
 from proxy.deadline import Deadline
 from proxy.departure import REASON, REGISTER, WRITE
-from proxy.errors import ProxyError, Refused, ShuttingDown, let_go
 from proxy.hangup import HeardFlow
 from proxy.head import HeadReader
 from proxy.http10 import without_chunks
+from proxy.kernel.asgi import Header
+from proxy.kernel.errors import ProxyError, Refused, ShuttingDown, let_go
 from proxy.shortcut import chunk_writer
 
 KEPT_BYTES: Final = 65_536

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from proxy.asgi import Header, Scope
+from proxy.kernel.asgi import Header, Scope
 from proxy.rendering import as_data
 
 _HOP_BY_HOP: Final = frozenset(

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from proxy.backend import Backend
-from proxy.errors import ClientGone, UpstreamTimeout
+from proxy.kernel.errors import ClientGone, UpstreamTimeout
 from proxy.need import NOTHING, Need
 
 

@@ -8,8 +8,8 @@ import structlog
 from structlog.processors import format_exc_info
 from structlog.typing import EventDict, WrappedLogger
 
-from proxy.lines import FormatName, Level, SinkLogger, pipeline
-from proxy.services import LogSink
+from proxy.kernel.log_lines import FormatName, Level, SinkLogger, pipeline
+from proxy.kernel.services import LogSink
 
 MAX_TRACEBACK: Final = 8 * 1024
 """Characters; of a longer one the end is kept, where the cause stands."""

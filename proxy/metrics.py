@@ -16,14 +16,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from proxy import meters
-from proxy.errors import Refused
-from proxy.exchange import Exchange, Usage
 from proxy.exposition import Moment, Reading
 from proxy.gauges import single
 from proxy.generations import Generations
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.services import Metrics
 from proxy.meters import OTHER
 from proxy.series import Count, Names, Series, Spread, counter, histogram
-from proxy.services import Metrics
 
 _BEGAN: Final = attrgetter("began")
 _STATUS: Final = {number: f"{number}xx" for number in range(1, 6)}

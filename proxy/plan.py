@@ -12,8 +12,8 @@ from config.entries import Entry
 from config.load import Loaded
 from config.problems import Path, Problem, in_order
 from config.tree import Node
+from proxy.kernel.units import Mistake, suggest
 from proxy.plugins import Options, Plugin, find
-from proxy.units import Mistake, suggest
 
 INNERMOST: Final = "dispatch"
 

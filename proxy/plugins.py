@@ -22,9 +22,9 @@ from typing_extensions import Doc
 
 from config.model import Model
 from middleware import BUILTIN
-from proxy.asgi import ASGIApp
-from proxy.services import SERVICES
-from proxy.units import Mistake, suggest
+from proxy.kernel.asgi import ASGIApp
+from proxy.kernel.services import SERVICES
+from proxy.kernel.units import Mistake, suggest
 
 GROUP: Final = "ollama_proxy.middleware"
 """The entry-point group under which other distributions name their plugins."""
@@ -69,7 +69,7 @@ class Plugin:
         summary: the first paragraph of its docstring.
         sets_policy: it says who is calling, and under which policy (`sets_policy = True` on the class).
         governs_pages: it says which pages of other origins may call (`governs_pages = True`); its
-            `cross_origin`, a `proxy.cross_origin.CrossOrigin`, is what the frame decides by.
+            `cross_origin`, a `proxy.kernel.cross_origin.CrossOrigin`, is what the frame decides by.
     """
 
     use: str

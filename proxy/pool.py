@@ -9,14 +9,14 @@ from time import monotonic
 from typing import Final
 
 from proxy.affinity import Conversations
-from proxy.attempts import Attempt
 from proxy.backend import Backend
 from proxy.blame import Blame
-from proxy.errors import Refused, UpstreamAnswer, UpstreamError
-from proxy.exchange import Exchange
 from proxy.health import Rules
+from proxy.kernel.attempts import Attempt
+from proxy.kernel.errors import Refused, UpstreamAnswer, UpstreamError
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.model_names import ModelName
 from proxy.lease import Lease
-from proxy.models import ModelName
 from proxy.need import Need, need_of
 from proxy.selection import Choice, Criterion, Wait, choose
 from proxy.signs import is_failure, word_for

@@ -9,8 +9,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from proxy.asgi import Header, header_values
-from proxy.errors import TEXT
+from proxy.kernel.asgi import Header, header_values
+from proxy.kernel.errors import TEXT
 
 _TYPE: Final = re.compile(r"[ \t]*([a-z0-9!#$&^_.+-]+)/([a-z0-9!#$&^_.+-]+)[ \t]*(?:;[^,]*)?", re.IGNORECASE)
 _LONGEST: Final = 512

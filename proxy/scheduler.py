@@ -17,11 +17,11 @@ from math import ceil
 from typing import Final, NamedTuple
 
 from proxy.demand import Demands, Late
-from proxy.errors import Refused
-from proxy.exchange import Exchange, Held
 from proxy.fair import FIRST, Ahead, Claim, Entry, FairQueue, Verdict
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange, Held
+from proxy.kernel.services import Clock, Outlook, Scheduler, Slots, Terms
 from proxy.pace import Pace
-from proxy.services import Clock, Outlook, Scheduler, Slots, Terms
 
 REMEMBERED: Final = 1000
 """Lanes whose pace is remembered, and tenants in a lane whose demand is."""

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import httpx
 
-from proxy.errors import ConnectionLost, let_go
-from proxy.exchange import Exchange
-from proxy.routes import Route
+from proxy.kernel.errors import ConnectionLost, let_go
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.routes import Route
 from proxy.transport import translate
 
 

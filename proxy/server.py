@@ -20,10 +20,10 @@ from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 
 from proxy.acceptor import Acceptor
-from proxy.asgi import ASGIApp
 from proxy.connections import Bounds, ConnectionOptions, SharedState
 from proxy.guard import GuardedProtocol
 from proxy.hangup import Hangups
+from proxy.kernel.asgi import ASGIApp
 from proxy.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
 from proxy.systemd import inherited_sockets, stopping
 

@@ -1,6 +1,6 @@
 """What the end of a request says about its backend."""
 
-from proxy.errors import ProxyError, UpstreamAnswer, UpstreamError, UpstreamTimeout
+from proxy.kernel.errors import ProxyError, UpstreamAnswer, UpstreamError, UpstreamTimeout
 
 
 def is_failure(error: UpstreamError) -> bool:

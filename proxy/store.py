@@ -1,6 +1,6 @@
 """Opens the store that the configuration names."""
 
-from proxy.services import Clock, Store
+from proxy.kernel.services import Clock, Store
 from proxy.stores.memory import MemoryStore
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from proxy import json_bounds
-from proxy.exchange import Usage
+from proxy.kernel import json_bounds
+from proxy.kernel.exchange import Usage
 
 Format = Literal["ndjson", "sse", "json", "other"]
 

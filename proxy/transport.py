@@ -25,8 +25,16 @@ from typing import Final, NamedTuple
 import httpx
 
 from proxy.connection import Bounds, Connection, Timeouts
-from proxy.errors import BadAnswer, ConnectFailed, ConnectionLost, Timer, Truncated, UpstreamError, UpstreamTimeout
 from proxy.failures import ConnectTimedOut, CutShort, Disconnected, NoConnectionFree, NotConnected, TransportFailure
+from proxy.kernel.errors import (
+    BadAnswer,
+    ConnectFailed,
+    ConnectionLost,
+    Timer,
+    Truncated,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from proxy.origin import Origin, tls_context
 from proxy.wire import encode
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.asgi import Header, Send
 from proxy.backend import Backend
-from proxy.errors import JSON, TEXT
-from proxy.exchange import Exchange
-from proxy.models import parse as parse_model
+from proxy.kernel.asgi import Header, Send
+from proxy.kernel.errors import JSON, TEXT
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.model_names import parse as parse_model
 from proxy.pool import Pool
 from proxy.watch import Watch
 

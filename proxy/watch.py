@@ -12,10 +12,10 @@ from typing import Any, Final
 import structlog
 
 from proxy.backend import Backend, compare
-from proxy.errors import BadAnswer, UpstreamError
 from proxy.health import State
+from proxy.kernel.errors import BadAnswer, UpstreamError
+from proxy.kernel.model_names import parse as parse_model
 from proxy.memory import Resident
-from proxy.models import parse as parse_model
 from proxy.pool import Pool
 from proxy.survey import ask
 from proxy.transport import Transport

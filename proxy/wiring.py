@@ -14,16 +14,16 @@ from config.schema import Settings
 from proxy import open_files
 from proxy.backend import Backend, make_backend
 from proxy.health import Rules
-from proxy.hosts import KnownHosts
+from proxy.kernel.known_hosts import KnownHosts
+from proxy.kernel.model_names import parse as parse_model
+from proxy.kernel.routes import Route, RouteTable
+from proxy.kernel.services import Clock, Store
+from proxy.kernel.units import Mistake
 from proxy.listeners import certificate_names
-from proxy.models import parse as parse_model
 from proxy.pool import PoolOptions, Timeouts
-from proxy.routes import Route, RouteTable
 from proxy.server import ServerOptions, TlsOptions
-from proxy.services import Clock, Store
 from proxy.store import open_store
 from proxy.transport import tls_context
-from proxy.units import Mistake
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:

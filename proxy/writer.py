@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from proxy.lines import SCHEMA, Render, json_line, stamp
-from proxy.services import LogSink
+from proxy.kernel.log_lines import SCHEMA, Render, json_line, stamp
+from proxy.kernel.services import LogSink
 
 LINGER: Final = 0.025
 """Seconds the writer waits for more lines before it writes: it is woken at most that often, not once per line."""

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from middleware.credentials.caller import Caller
-from proxy.address import read_address
-from proxy.units import PolicyName
+from proxy.kernel.client_address import read_address
+from proxy.kernel.units import PolicyName
 
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Final, Literal
 
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 
 REALM: Final = "ollama-proxy"
 

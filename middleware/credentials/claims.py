@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from middleware.credentials.caller import UNFIT, Caller, forbidden, insufficient_scope, unauthorized
-from proxy.units import PolicyName
+from proxy.kernel.units import PolicyName
 
 Path = tuple[str, ...]
 

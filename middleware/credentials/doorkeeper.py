@@ -9,9 +9,9 @@ from middleware.credentials.jwt import is_jwt
 from middleware.credentials.keys import PREFIX as KEY_PREFIX
 from middleware.credentials.presented import Presented
 from middleware.credentials.standing import Standing
-from proxy.exchange import Exchange
-from proxy.services import Clock, Keepsakes, Metrics
-from proxy.units import Rate
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Clock, Keepsakes, Metrics
+from proxy.kernel.units import Rate
 
 SLOWED: Final = 2.0
 """Seconds that an answer is held back from an address which sent too many wrong credentials, on average: many that come

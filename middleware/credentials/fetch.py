@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
-from proxy.address import read_address
+from proxy.kernel.client_address import read_address
 
 MAX_BYTES: Final = 512 * 1024
 """Bytes of an answer; a large key set has some 20 KiB."""

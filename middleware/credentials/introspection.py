@@ -16,9 +16,9 @@ from middleware.credentials.flight import SingleFlight
 from middleware.credentials.lifetimes import Lifetimes
 from middleware.credentials.places import Places, Rank
 from middleware.credentials.standing import Standing
-from proxy.address import UNIX, block
-from proxy.services import Clock
-from proxy.units import ConfigFile, Duration, DurationOrZero, Secret
+from proxy.kernel.client_address import UNIX, block
+from proxy.kernel.services import Clock
+from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Secret
 
 REMEMBERED: Final = 4096
 """Active tokens, and as many inactive ones."""

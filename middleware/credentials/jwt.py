@@ -22,7 +22,7 @@ from middleware.credentials.caller import Caller, unauthorized
 from middleware.credentials.claims import ClaimMap
 from middleware.credentials.jwt_options import JwtOptions, algorithms_of, keys_of
 from middleware.credentials.lifetimes import Lifetimes
-from proxy.services import Clock, Keepsakes
+from proxy.kernel.services import Clock, Keepsakes
 
 REMEMBER: Final = 60.0
 """Seconds a verified token is taken on the word of its digest."""

@@ -6,8 +6,8 @@ from middleware.credentials.claims import ClaimOptions
 from middleware.credentials.fetch import Fetcher, check_url, tls_context
 from middleware.credentials.key_sources import FixedKeys, KeySource, RemoteKeys
 from middleware.credentials.public_keys import import_text
-from proxy.services import Clock, Keepsakes
-from proxy.units import ConfigFile, Duration, DurationOrZero, Secret
+from proxy.kernel.services import Clock, Keepsakes
+from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Secret
 
 Asymmetric = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448"

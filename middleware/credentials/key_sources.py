@@ -11,8 +11,8 @@ from middleware.credentials.caller import unavailable
 from middleware.credentials.fetch import Fetcher, FetchError
 from middleware.credentials.flight import SingleFlight
 from middleware.credentials.public_keys import KeySet, import_key_set
-from proxy.errors import Refused
-from proxy.services import Clock
+from proxy.kernel.errors import Refused
+from proxy.kernel.services import Clock
 
 FRESH: Final = (60.0, 24 * 3600.0)
 """Seconds a key set is taken as fresh: at least and at most, whatever its Cache-Control says."""

@@ -28,9 +28,9 @@ from pydantic import BaseModel, ConfigDict
 
 from middleware.credentials.authorized_keys import AuthorizedKey, AuthorizedKeys
 from middleware.credentials.caller import Caller, unauthorized, unavailable
-from proxy.quotas import Quota, Window
-from proxy.services import Store, StoreUnavailable
-from proxy.units import ConfigPath, Duration, PolicyName, Rate
+from proxy.kernel.quotas import Quota, Window
+from proxy.kernel.services import Store, StoreUnavailable
+from proxy.kernel.units import ConfigPath, Duration, PolicyName, Rate
 
 WINDOW: Final = 300.0
 """Seconds that a client's clock may be off, either way."""

@@ -9,8 +9,8 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from proxy.exchange import Exchange
-from proxy.routes import NoMatch
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.routes import NoMatch
 
 PREFIX: Final = "/k/"
 _ANYWHERE: Final = re.compile(r"(.*?/k)(?:/|%2f).*", re.DOTALL | re.IGNORECASE)

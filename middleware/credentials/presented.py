@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from middleware.credentials.caller import unauthorized
-from proxy.asgi import Header
-from proxy.errors import Refused
+from proxy.kernel.asgi import Header
+from proxy.kernel.errors import Refused
 
 PLACEHOLDER: Final = "ollama"
 """What ``ollama launch`` and many tutorials put where a client insists on a key; it means "no key"."""

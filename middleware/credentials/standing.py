@@ -11,11 +11,11 @@ import structlog
 
 from middleware.credentials.caller import Reason
 from middleware.credentials.places import Rank
-from proxy.address import block
-from proxy.recent import Recent
-from proxy.seldom import Seldom
-from proxy.services import Clock
-from proxy.units import Rate
+from proxy.kernel.client_address import block
+from proxy.kernel.log_throttle import Seldom
+from proxy.kernel.recent import Recent
+from proxy.kernel.services import Clock
+from proxy.kernel.units import Rate
 
 REMEMBERED: Final = 10_000
 """Addresses in each memory; of more, those that were not heard of for the longest time are forgotten."""
@@ -110,7 +110,7 @@ class Standing:
         return Rank.TRUSTED if good else Rank.DOUBTED
 
     def tell(self, address: str, credential: str, reason: Reason) -> None:
-        """Log that an address has to wait, once a minute of each and seldom in all (`proxy.seldom`)."""
+        """Log that an address has to wait, once a minute of each and seldom in all (`proxy.kernel.log_throttle`)."""
         key = block(address)
         now = self._clock.monotonic()
         if now < self._told.get(key, now):

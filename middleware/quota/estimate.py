@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from middleware.quota.options import Estimate
-from proxy.exchange import Exchange, Usage
-from proxy.prompt_size import PromptSize
-from proxy.routes import Route
+from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.prompt_size import PromptSize
+from proxy.kernel.routes import Route
 
 BYTES_PER_TOKEN: Final = 4
 """Of a JSON request or answer; English text has a little more, most other text, code and JSON's own signs less."""

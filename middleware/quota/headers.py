@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Final
 
-from proxy.asgi import Header
-from proxy.quotas import Level, Unit
+from proxy.kernel.asgi import Header
+from proxy.kernel.quotas import Level, Unit
 
 _UNITS: Final[dict[Unit, str]] = {"requests": "", "tokens": ';qu="tokens"', "streams": ';qu="concurrent-requests"'}
 _OPENAI: Final[dict[Unit, tuple[bytes, bytes, bytes]]] = {

@@ -5,8 +5,8 @@ from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import quote
 
-from proxy.address import block
-from proxy.exchange import Exchange
+from proxy.kernel.client_address import block
+from proxy.kernel.exchange import Exchange
 
 _CACHED: Final = 1024
 """Characters; what is longer is not kept, for callers say who they are themselves."""

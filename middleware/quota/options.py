@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from middleware.quota.keys import By
-from proxy.units import Rate
+from proxy.kernel.units import Rate
 
 OnStoreFailure = Literal["open", "closed", "local"]
 Rates = Rate | tuple[Rate, ...]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from middleware.quota.keys import By, key_of
 from middleware.quota.options import Limit, Rates
-from proxy.exchange import Exchange
-from proxy.quotas import Level, Quota, Window
-from proxy.units import Rate
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.quotas import Level, Quota, Window
+from proxy.kernel.units import Rate
 
 
 class Rule:

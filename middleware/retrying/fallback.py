@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.models import ModelName, parse
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.model_names import ModelName, parse
 
 HEADER: Final = b"x-ollama-proxy-model"
 """Says which model answered in place of the one that was asked for."""

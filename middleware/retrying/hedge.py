@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Callable
 from copy import copy
 
-from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
-from proxy.errors import UpstreamError, let_go
-from proxy.exchange import KEY, Exchange
+from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
+from proxy.kernel.errors import UpstreamError, let_go
+from proxy.kernel.exchange import KEY, Exchange
 
 
 async def hedged(

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
-from proxy.errors import (
+from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
@@ -36,7 +36,7 @@ from proxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.routes import Repeat
+from proxy.kernel.routes import Repeat
 
 
 class Verdict(Enum):

@@ -28,9 +28,9 @@ from proxy.commands.findings import (
 )
 from proxy.commands.remote import fail
 from proxy.commands.shapes import Aside, console
-from proxy.quotas import Quota
+from proxy.kernel.quotas import Quota
+from proxy.kernel.services import Clock, Store, StoreUnavailable
 from proxy.sending import send
-from proxy.services import Clock, Store, StoreUnavailable
 from proxy.survey import survey
 from proxy.wiring import make_backends, make_store
 

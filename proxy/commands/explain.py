@@ -15,7 +15,7 @@ from config.problems import Invalid
 from proxy.app import App
 from proxy.commands.remote import Remote, fail
 from proxy.commands.shapes import Aside, console
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 from proxy.ops.explaining import account, read_supposed
 
 SIGNS: Final = {

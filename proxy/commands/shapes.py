@@ -11,8 +11,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from proxy.kernel.services import LogSink
 from proxy.logs import configure
-from proxy.services import LogSink
 from proxy.terminal import printable, printable_lines
 
 PIPED: Final = 200

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.commands.shapes import console, seconds, size, state, table
-from proxy.lines import escape_json
+from proxy.kernel.log_lines import escape_json
 
 Document = Mapping[str, Any]
 

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from proxy.backend import Backend
-from proxy.errors import Refused, UpstreamError
-from proxy.exchange import Exchange
-from proxy.models import parse as parse_model
+from proxy.kernel.errors import Refused, UpstreamError
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.model_names import parse as parse_model
 from proxy.ops.answers import json
 from proxy.ops.document import Done, Reloaded
 from proxy.ops.engine import Engine

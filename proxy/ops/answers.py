@@ -6,7 +6,7 @@ from typing import Final
 import orjson
 from starlette.responses import Response
 
-from proxy.asgi import Header
+from proxy.kernel.asgi import Header
 
 _CONTENT: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
 
-from proxy.asgi import ASGIApp, Receive, Scope, Send, header
-from proxy.errors import Refused
-from proxy.exchange import Exchange
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
 from proxy.ops.actions import Actions
 from proxy.ops.answers import HEADERS, asset, json
 from proxy.ops.digest import digest

@@ -7,9 +7,9 @@ from urllib.parse import unquote
 
 from limits.aio.storage import Storage as LimitsStorage
 
+from proxy.kernel.quotas import Admission, Lease, Level, Quota
+from proxy.kernel.services import Store, StoreUnavailable
 from proxy.ops.document import Limit
-from proxy.quotas import Admission, Lease, Level, Quota
-from proxy.services import Store, StoreUnavailable
 
 REMEMBERED: Final = 1000
 """Quotas; those asked about longest ago are forgotten first."""

@@ -9,9 +9,9 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict
 
-from proxy.errors import Outcome
 from proxy.health import State
-from proxy.quotas import Unit
+from proxy.kernel.errors import Outcome
+from proxy.kernel.quotas import Unit
 
 _DESCRIBED: Final = ConfigDict(use_attribute_docstrings=True)
 

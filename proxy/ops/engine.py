@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from config.schema import Settings
-from proxy.body import BodyBudget
 from proxy.chain import Chain
 from proxy.frame import Frame
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.services import LogSink, Metrics
 from proxy.ops.board import Board
 from proxy.plan import Plan
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler
-from proxy.services import LogSink, Metrics
 
 
 class Loading(Protocol):

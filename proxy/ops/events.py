@@ -13,9 +13,9 @@ from typing import Final, Literal
 import orjson
 import structlog
 
-from proxy.exchange import Exchange
 from proxy.frame import Observer
 from proxy.health import State
+from proxy.kernel.exchange import Exchange
 from proxy.ops.document import Change, Reloaded, Request, Status
 from proxy.ops.engine import Engine, Loading
 from proxy.ops.report import report

@@ -10,14 +10,14 @@ from urllib.parse import unquote
 import orjson
 
 from middleware.credentials.keys import PREFIX
-from proxy.asgi import Header, Message, Scope
-from proxy.body import BodyBudget
 from proxy.chain import Chain
-from proxy.errors import ProxyError, Refused
-from proxy.exchange import KEY, Exchange
-from proxy.explain import Explains
+from proxy.kernel.asgi import Header, Message, Scope
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.errors import ProxyError, Refused
+from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.explain import Explains
+from proxy.kernel.routes import Route, RouteTable
 from proxy.ops.document import Account, Step
-from proxy.routes import Route, RouteTable
 
 CALLER: Final = "127.0.0.1"
 _TOKENS: Final = (PREFIX, "eyJ")

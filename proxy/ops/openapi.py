@@ -6,10 +6,10 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter
 
 from proxy import __version__
+from proxy.kernel.routes import RouteTable
 from proxy.ops import digest, document
 from proxy.ops.passed_on import errors, passed_on
 from proxy.ops.routes import OPERATIONS, Operation
-from proxy.routes import RouteTable
 
 _MEDIA: Final = {"json": "application/json", "text": "text/plain", "events": "text/event-stream", "page": "text/html"}
 _SUPPOSED: Final = {

@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from proxy.errors import Flavor
-from proxy.routes import Route
+from proxy.kernel.errors import Flavor
+from proxy.kernel.routes import Route
 
 OLLAMA: Final = {
     "/": "Whether Ollama runs",

@@ -1,11 +1,11 @@
 """Who may change something by the ops routes, beyond what `auth` and `access` in the chain decide."""
 
-from proxy.address import UNIX, is_forwarded, read_address
-from proxy.asgi import Scope, header
-from proxy.cross_origin import same_origin
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.hosts import read_host
+from proxy.kernel.asgi import Scope, header
+from proxy.kernel.client_address import UNIX, is_forwarded, read_address
+from proxy.kernel.cross_origin import same_origin
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.known_hosts import read_host
 
 
 def check_change(exchange: Exchange) -> None:

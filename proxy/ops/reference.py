@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from proxy.kernel.routes import RouteTable
 from proxy.ops.openapi import openapi
 from proxy.ops.routes import OPERATIONS, ROUTES, Operation
-from proxy.routes import RouteTable
 
 _ERRORS: Final = ("Error", "OpenAIError", "AnthropicError")
 

@@ -5,9 +5,9 @@ from time import monotonic, time
 
 from proxy import __version__
 from proxy.backend import Backend
-from proxy.lines import stamp
+from proxy.kernel.log_lines import stamp
+from proxy.kernel.model_names import parse as parse_model
 from proxy.memory import Resident
-from proxy.models import parse as parse_model
 from proxy.ops import document as doc
 from proxy.ops.engine import Engine
 from proxy.ops.requests import rate_of, request_of

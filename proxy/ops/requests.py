@@ -3,9 +3,9 @@
 from time import monotonic, time
 from typing import Final
 
-from middleware.caller_text import masked_error, masked_text, model_of
-from proxy.exchange import Exchange
-from proxy.lines import clip, stamp
+from proxy.kernel.caller_text import masked_error, masked_text, model_of
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.log_lines import clip, stamp
 from proxy.ops.document import Phase, Request
 from proxy.pool import Pool
 

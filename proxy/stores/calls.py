@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from proxy.quotas import Lease, Quota, Unit, Window
+from proxy.kernel.quotas import Lease, Quota, Unit, Window
 from proxy.stores.redis_url import PREFIX
 
 Arguments = list[str | int | float]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.quotas import Level, Quota, Unit, Window
+from proxy.kernel.quotas import Level, Quota, Unit, Window
 from proxy.stores.shelf import Shelf
 
 TRUSTED: Final = 10.0

@@ -7,8 +7,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from proxy.quotas import Lease
-from proxy.services import StoreUnavailable
+from proxy.kernel.quotas import Lease
+from proxy.kernel.services import StoreUnavailable
 
 BATCH: Final = 200
 """Leases renewed by one call."""

@@ -6,9 +6,9 @@ from itertools import count
 
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
-from proxy.quotas import SLICES, Admission, Lease, Level, Quota, Window
-from proxy.recent import Recent
-from proxy.services import Clock, Store
+from proxy.kernel.quotas import SLICES, Admission, Lease, Level, Quota, Window
+from proxy.kernel.recent import Recent
+from proxy.kernel.services import Clock, Store
 from proxy.stores.shelf import MOST, Shelf
 from proxy.stores.windows import MemoryWindows
 

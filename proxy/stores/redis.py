@@ -16,8 +16,8 @@ from limits.aio.storage.redis import RedisStorage
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from proxy.quotas import Admission, Lease, Level, Quota
-from proxy.services import Clock, Store, StoreUnavailable
+from proxy.kernel.quotas import Admission, Lease, Level, Quota
+from proxy.kernel.services import Clock, Store, StoreUnavailable
 from proxy.stores.calls import Arguments, ending, lease_keys, member, question
 from proxy.stores.known_full import KnownFull
 from proxy.stores.leases import Keeper

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from config.addresses import Address, HostName, Network, Permissions, Url
-from proxy.units import Context, Mistake
+from proxy.kernel.units import Context, Mistake
 
 URLS: TypeAdapter[Url] = TypeAdapter(Url)
 

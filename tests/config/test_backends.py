@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from config.backends import Backend, BackendTls, Pool, distinct
 from config.problems import Mistakes
-from proxy.units import Mistake
+from proxy.kernel.units import Mistake
 
 
 def backend(**options: object) -> Backend:

@@ -10,7 +10,7 @@ from config.check import Checker, mask
 from config.parse import parse
 from config.tree import Node
 from config.values import resolve
-from proxy.units import Context, Duration, Mistake, Secret
+from proxy.kernel.units import Context, Duration, Mistake, Secret
 
 ENV = {"WORD": "canary-s3cret", "NUMBER": "4", "BIG": "99", "TRUE": "true", "EMPTY": "", "ODD": "4x"}
 

@@ -8,7 +8,7 @@ from config.addresses import Address
 from config.describe import at, describe, names, secret, unread
 from config.problems import Path
 from config.tree import Node
-from proxy.units import Duration, Percent, Rate, Secret, Size
+from proxy.kernel.units import Duration, Percent, Rate, Secret, Size
 
 
 class Inner(BaseModel):

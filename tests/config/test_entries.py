@@ -1,7 +1,7 @@
 import pytest
 
 from config.entries import Entry
-from proxy.units import Mistake
+from proxy.kernel.units import Mistake
 
 
 @pytest.mark.parametrize(

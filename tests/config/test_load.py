@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from config.load import load, load_data, load_text
-from proxy.units import Mistake
+from proxy.kernel.units import Mistake
 
 BAD = """\
 listen: [127.0.0.1:11435, ":80", 5]

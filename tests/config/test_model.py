@@ -2,7 +2,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from config.model import Model, Name, as_tuple, check_name
-from proxy.units import Mistake
+from proxy.kernel.units import Mistake
 
 
 class Section(Model):

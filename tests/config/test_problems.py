@@ -1,5 +1,5 @@
 from config.problems import Invalid, Mistakes, Path, Problem, in_order, show_path
-from proxy.units import Mistake
+from proxy.kernel.units import Mistake
 
 
 def at(line: int, column: int, message: str = "m", path: Path = (), hint: str | None = None) -> Problem:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from config.parse import parse
 from config.tree import Node
 from config.values import MAX_FILE_BYTES, resolve, substitute
-from proxy.units import Mistake
+from proxy.kernel.units import Mistake
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 VALUES = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30)

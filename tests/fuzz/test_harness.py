@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.units import parse_size
+from proxy.kernel.units import parse_size
 from tests.fuzz import cuts
 from tests.fuzz.keep import worth_keeping
 from tests.fuzz.shrink import failure, shrunk

@@ -11,7 +11,7 @@ import yaml
 from config.load import load_text
 from middleware.model_globs import canonical
 from proxy.app import check
-from proxy.routes import OLLAMA
+from proxy.kernel.routes import OLLAMA
 from proxy.simulator import Ollama
 from tests.support.proxy import running
 from tests.support.wire import ask

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.asgi import header
-from proxy.services import RetryBudget
+from proxy.kernel.asgi import header
+from proxy.kernel.services import RetryBudget
 from proxy.simulator import Ollama
 from tests.support.backend import Backend, Peer, backend, eventually, reply
 from tests.support.proxy import Running, running

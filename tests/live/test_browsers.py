@@ -12,9 +12,9 @@ import pytest
 from config.load import load_text
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
+from proxy.kernel.routes import OLLAMA, Route
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
-from proxy.routes import OLLAMA, Route
 from proxy.simulator import Ollama
 from tests.conftest import Need
 from tests.support.backend import always, backend, reply

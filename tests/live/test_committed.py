@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxy.exchange import Exchange
+from proxy.kernel.exchange import Exchange
 from proxy.simulator import Ollama
 from tests.support.proxy import running
 from tests.support.wire import ask

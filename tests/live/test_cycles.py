@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxy.exchange import Exchange
+from proxy.kernel.exchange import Exchange
 from proxy.simulator import Ollama
 from proxy.simulator.faults import Fault
 from tests.support.backend import eventually

@@ -7,12 +7,12 @@ import orjson
 import pytest
 
 from middleware.rate_limit import RateLimit
-from proxy.asgi import Message, Scope
-from proxy.body import BodyBudget
 from proxy.frame import Frame, Generation
-from proxy.quotas import Quota
-from proxy.routes import RouteTable
-from proxy.services import Clock, Store
+from proxy.kernel.asgi import Message, Scope
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.quotas import Quota
+from proxy.kernel.routes import RouteTable
+from proxy.kernel.services import Clock, Store
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisStore
 from tests.support.limits import CHAT, Backend, rates

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.asgi import header, header_values
+from proxy.kernel.asgi import header, header_values
 from proxy.simulator import Ollama
 from proxy.transport import Transport
 from tests.live.test_framing import REFUSED

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from middleware import log_line
-from proxy.dialects import ECS, OTEL
 from proxy.events import COMMON, FIELDS
+from proxy.kernel.log_dialects import ECS, OTEL
 from proxy.simulator import Ollama
 from tests.conftest import Need
 from tests.support.proxy import running

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from middleware.metrics import Metrics
-from proxy.asgi import Message, Receive, Scope, Send
-from proxy.body import BodyBudget
-from proxy.errors import Refused
-from proxy.exchange import Exchange
 from proxy.frame import Frame, Generation
+from proxy.kernel.asgi import Message, Receive, Scope, Send
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.routes import RouteTable
 from proxy.meters import METERS, MODELS, PROCESS, SETS, SPREAD, TENANTS
 from proxy.metrics import PrometheusMetrics
-from proxy.routes import RouteTable
 from proxy.simulator import Ollama
 from tests.conftest import Need
 from tests.support import promtool

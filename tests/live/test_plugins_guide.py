@@ -13,7 +13,7 @@ from config.problems import Invalid
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
 from proxy.app import check
-from proxy.services import SERVICES
+from proxy.kernel.services import SERVICES
 from proxy.simulator import Ollama
 from tests.support.asgi import call, make_exchange, ok
 from tests.support.proxy import running

@@ -12,7 +12,8 @@ from middleware.queue import Queue
 from middleware.retrying.verdicts import Verdict, verdict, why_not
 from proxy import selection
 from proxy.app import check
-from proxy.errors import (
+from proxy.health import RAMP_START, Rules
+from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
@@ -21,10 +22,9 @@ from proxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.health import RAMP_START, Rules
+from proxy.kernel.routes import Repeat
+from proxy.kernel.services import Clock, RetryBudget
 from proxy.pool import PoolOptions, Timeouts
-from proxy.routes import Repeat
-from proxy.services import Clock, RetryBudget
 from proxy.watch import SOONER
 from tests.support.errors import answered
 

@@ -11,7 +11,7 @@ from config.load import load_text
 from middleware.quota.estimate import BYTES_PER_TOKEN, IMAGE_TOKENS
 from middleware.quota.options import Estimate
 from proxy.app import check
-from proxy.services import Clock
+from proxy.kernel.services import Clock
 from proxy.simulator import Ollama
 from proxy.store import open_store
 from tests.support.proxy import running

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.quotas import Level, Quota, Window
+from proxy.kernel.quotas import Level, Quota, Window
+from proxy.kernel.units import Rate
 from proxy.simulator import Ollama
-from proxy.units import Rate
 from tests.support.backend import always, backend, eventually, reply
 from tests.support.proxy import Running, running
 from tests.support.redis import redis_server

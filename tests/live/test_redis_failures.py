@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import pytest
 
 from middleware.rate_limit import RateLimit
-from proxy.services import Clock
+from proxy.kernel.services import Clock
 from proxy.simulator import Ollama
 from proxy.stores.redis import RedisStore
 from tests.support import wire

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from middleware.rate_limit import RateLimit
-from proxy.services import Clock
+from proxy.kernel.services import Clock
 from proxy.stores.redis import RedisStore
 from tests.support.limits import EDGES, Backend, ask, caller, passing_of_100, rates
 from tests.support.redis import RedisServer, redis_server

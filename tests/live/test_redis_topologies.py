@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.quotas import Quota
-from proxy.services import Clock, StoreUnavailable
+from proxy.kernel.quotas import Quota
+from proxy.kernel.services import Clock, StoreUnavailable
 from proxy.store import open_store
 from proxy.stores.redis import RedisStore
 from tests.support.backend import eventually

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from proxy.backend import make_backend
-from proxy.exchange import Exchange
+from proxy.kernel.exchange import Exchange
 from proxy.lease import Lease
 from proxy.memory import Resident
 from proxy.pool import Pool, PoolOptions

@@ -15,13 +15,13 @@ import pytest
 
 from middleware.quota.estimate import expect
 from middleware.quota.options import Estimate
-from proxy.prompt_size import PromptSize
-from proxy.quotas import Quota, Window
-from proxy.routes import Match, RouteTable
-from proxy.services import Clock
+from proxy.kernel.prompt_size import PromptSize
+from proxy.kernel.quotas import Quota, Window
+from proxy.kernel.routes import Match, RouteTable
+from proxy.kernel.services import Clock
+from proxy.kernel.units import Rate
 from proxy.simulator import Ollama
 from proxy.stores.redis import RedisStore
-from proxy.units import Rate
 from tests.support.process import Process
 from tests.support.redis import redis_server
 from tests.support.wire import Client, request

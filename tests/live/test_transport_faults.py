@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.answer import BEHIND, Answer
-from proxy.errors import BadAnswer, ConnectFailed, ConnectionLost, Truncated, UpstreamError, UpstreamTimeout
+from proxy.kernel.errors import BadAnswer, ConnectFailed, ConnectionLost, Truncated, UpstreamError, UpstreamTimeout
 from proxy.transport import Transport, translate
 from tests.support.backend import Peer, Script, backend, chunked, eventually, nothing_left, reply
 

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from middleware.access import Access
-from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
-from proxy.errors import Refused, UpstreamError
-from proxy.exchange import Exchange
-from proxy.models import parse as parse_model
+from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
+from proxy.kernel.errors import Refused, UpstreamError
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.model_names import parse as parse_model
 from proxy.simulator import gojson, names
 from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, unread
 

@@ -23,13 +23,13 @@ from middleware.credentials.key_file import add_key, revoke_keys
 from middleware.credentials.keys import new_key
 from middleware.credentials.ollama_keys import OllamaKeysOptions
 from middleware.credentials.standing import DEFAULT
-from proxy.asgi import ASGIApp
-from proxy.errors import render
-from proxy.exchange import Exchange
-from proxy.explain import Explains
-from proxy.hosts import KnownHosts
-from proxy.services import Keepsakes, Metrics, Policies
-from proxy.units import Rate
+from proxy.kernel.asgi import ASGIApp
+from proxy.kernel.errors import render
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explains
+from proxy.kernel.known_hosts import KnownHosts
+from proxy.kernel.services import Keepsakes, Metrics, Policies
+from proxy.kernel.units import Rate
 from tests.conftest import Need
 from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, unread
 from tests.support.clock import ManualClock

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from middleware.capture import Capture
-from proxy.asgi import Receive, Scope, Send
-from proxy.errors import Refused
-from proxy.exchange import Exchange
+from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
 from tests.support.asgi import call, make_exchange, ok
 from tests.support.clock import ManualClock
 from tests.support.log_schema import check_line

@@ -1,11 +1,11 @@
-"""`cors`, which says what the frame decides by; the decisions are in tests/proxy/test_cross_origin.py."""
+"""`cors`, which says what the frame decides by; the decisions are in tests/proxy/kernel/test_cross_origin.py."""
 
 import pytest
 
 from middleware.cors import Cors
-from proxy.asgi import header
-from proxy.cross_origin import EXPOSED
-from proxy.explain import Verdict
+from proxy.kernel.asgi import header
+from proxy.kernel.cross_origin import EXPOSED
+from proxy.kernel.explain import Verdict
 from tests.support.asgi import assert_not_wrapped, call, make_exchange, ok
 
 CHAT = "https://chat.example.com"

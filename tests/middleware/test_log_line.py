@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from middleware.log_line import FIELDS, masked
-from proxy.errors import Refused
-from proxy.exchange import Exchange, Usage
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange, Usage
 from tests.support.asgi import make_exchange
 
 CHAT = b'{"model":"LLAMA3","messages":[]}'

@@ -7,8 +7,8 @@ import pytest
 
 from middleware.log_line import FIELDS
 from middleware.logging import LEVELS, Logging
-from proxy.asgi import Receive, Scope, Send
-from proxy.errors import Outcome, Refused
+from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.errors import Outcome, Refused
 from tests.support.asgi import Answer, call, make_exchange, ok
 from tests.support.clock import ManualClock
 from tests.support.logs import Lines

@@ -3,10 +3,10 @@
 import pytest
 
 from middleware.metrics import Metrics
-from proxy.asgi import Receive, Scope, Send
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.services import Metrics as Service
+from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Metrics as Service
 from tests.support.asgi import assert_not_wrapped, call, make_exchange, ok
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from middleware.model_globs import ModelGlobs, canonical
-from proxy.models import ModelName
-from proxy.models import parse as parse_model
+from proxy.kernel.model_names import ModelName
+from proxy.kernel.model_names import parse as parse_model
 
 
 def name(text: str) -> ModelName:

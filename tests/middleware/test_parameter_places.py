@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from middleware.parameter_places import ROUTES, RUNNER, places
-from proxy.routes import OLLAMA
+from proxy.kernel.routes import OLLAMA
 
 
 def paths(route: str, parameter: str) -> list[str]:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from middleware.access import Access
 from middleware.parameter_rules import Anything, Flag, Lifetime, Number, Thinking, Whole
 from middleware.parameters import Parameters
-from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.errors import ProxyError, Refused
-from proxy.exchange import Exchange
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.errors import ProxyError, Refused
+from proxy.kernel.exchange import Exchange
 from tests.support.asgi import call, hands_send_on, make_exchange, ok
 
 KINDS: dict[str, Any] = {

@@ -9,14 +9,14 @@ import pytest
 
 from middleware.quota.options import Estimate
 from middleware.rate_limit import RateLimit
-from proxy.asgi import ASGIApp
-from proxy.errors import ConnectFailed, Refused
-from proxy.exchange import Exchange, Usage
-from proxy.explain import Explains, Explanation
-from proxy.quotas import Admission, Level, Quota
-from proxy.services import EntryName, StoreUnavailable
+from proxy.kernel.asgi import ASGIApp
+from proxy.kernel.errors import ConnectFailed, Refused
+from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.explain import Explains, Explanation
+from proxy.kernel.quotas import Admission, Level, Quota
+from proxy.kernel.services import EntryName, StoreUnavailable
+from proxy.kernel.units import Rate
 from proxy.stores.memory import MemoryStore
-from proxy.units import Rate
 from tests.support.asgi import call, hands_send_on, make_exchange, ok
 from tests.support.clock import ManualClock
 from tests.support.limits import EDGES, PROMPT, Backend, ask, caller, limit, passing_of_100, rates

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from middleware.retry import Backoff, Hedge, Retry
-from proxy.asgi import Receive, Scope, Send
-from proxy.errors import (
+from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.errors import (
     ClientGone,
     ConnectFailed,
     ConnectionLost,
@@ -17,10 +17,10 @@ from proxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.exchange import Exchange
-from proxy.explain import Explanation
-from proxy.models import ModelName
-from proxy.services import Backends, RetryBudget
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.model_names import ModelName
+from proxy.kernel.services import Backends, RetryBudget
 from tests.support.asgi import Answer, call, make_exchange, ok
 from tests.support.clock import ManualClock
 from tests.support.errors import answered, lost

@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from middleware.spans import begin, context_headers, finish
-from proxy.errors import ConnectFailed, Refused
-from proxy.exchange import Exchange, Usage
+from proxy.kernel.errors import ConnectFailed, Refused
+from proxy.kernel.exchange import Exchange, Usage
 from tests.support.asgi import make_exchange
 from tests.support.metrics import attempt, finished
 

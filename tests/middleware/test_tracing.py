@@ -10,10 +10,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from middleware.tracing import Tracing
-from proxy.asgi import Receive, Scope, Send, header, header_values
-from proxy.exchange import Exchange
-from proxy.services import Collector, Traces
-from proxy.units import Secret
+from proxy.kernel.asgi import Receive, Scope, Send, header, header_values
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Collector, Traces
+from proxy.kernel.units import Secret
 from tests.support.asgi import assert_not_wrapped, call, make_exchange, ok
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

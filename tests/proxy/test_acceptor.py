@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from proxy.asgi import Receive, Send
+from proxy.kernel.asgi import Receive, Send
 from proxy.server import Server, ServerOptions, TlsOptions, serve
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
@@ -196,7 +196,7 @@ async def test_other_bounds_hold_for_those_who_come_from_now_on() -> None:
 PROGRAM = """
 import asyncio, os, sys
 from proxy.logs import configure
-from proxy.asgi import Receive, Send
+from proxy.kernel.asgi import Receive, Send
 from proxy.server import ServerOptions, new_event_loop, serve
 from tests.support.backend import eventually
 from tests.support.proxy import Lines

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from proxy.backend import Backend, make_backend
 from proxy.blame import AGAIN, ALIKE, WORDS
-from proxy.errors import (
+from proxy.health import Rules
+from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
@@ -21,8 +22,7 @@ from proxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.exchange import Exchange
-from proxy.health import Rules
+from proxy.kernel.exchange import Exchange
 from proxy.lease import Lease
 from proxy.need import NOTHING, need_of
 from proxy.pool import Pool, PoolOptions

@@ -6,12 +6,12 @@ import tracemalloc
 import pytest
 
 from proxy.browsers import PageGate
-from proxy.cross_origin import CrossOrigin
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.hosts import KnownHosts
+from proxy.kernel.cross_origin import CrossOrigin
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.known_hosts import KnownHosts
+from proxy.kernel.routes import RouteTable
 from proxy.ops.routes import ROUTES
-from proxy.routes import RouteTable
 from tests.support.asgi import make_exchange
 
 GATE = PageGate(CrossOrigin(origins=["https://chat.example.com"]), KnownHosts(["llm.example.com"]))

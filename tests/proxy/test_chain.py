@@ -5,12 +5,12 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from config.load import load_text
 from config.problems import Invalid
-from proxy.asgi import Receive, Scope, Send
 from proxy.chain import Chain, Switch, build
-from proxy.errors import Refused
-from proxy.exchange import Exchange
+from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Clock
 from proxy.plan import plan
-from proxy.services import Clock
 from tests.support import plugins
 from tests.support.asgi import Answer, call, make_exchange, ok
 

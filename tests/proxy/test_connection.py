@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 from proxy.answer import BEHIND, Answer
-from proxy.asgi import Header
 from proxy.connection import Bounds, Connection, Timeouts
 from proxy.failures import (
     BadResponse,
@@ -25,6 +24,7 @@ from proxy.failures import (
     Unsendable,
     WriteTimedOut,
 )
+from proxy.kernel.asgi import Header
 from proxy.wire import encode
 from tests.support.backend import (
     Backend,

@@ -16,9 +16,9 @@ from proxy.connections import (
     log_bounds,
     uvicorn_log,
 )
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
+from proxy.kernel.log_throttle import LOGGED_PER_SECOND
 from proxy.open_files import limit, reserve
-from proxy.seldom import LOGGED_PER_SECOND
 
 REFUSED = Refused(400, "no", code="bad_host", headers={"allow": "GET"})
 

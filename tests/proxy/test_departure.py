@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.asgi import Scope
 from proxy.departure import gone_because, when_gone, writer
-from proxy.errors import Refused
+from proxy.kernel.asgi import Scope
+from proxy.kernel.errors import Refused
 
 
 @pytest.mark.parametrize("scope", [{"type": "http"}, {"type": "http", "state": {}}])

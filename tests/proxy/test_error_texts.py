@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.error_texts import about, comparable, error_answer, text_of
-from proxy.errors import About
+from proxy.kernel.errors import About
 
 CLOUD = 'Post "https://ollama.com:443/api/chat?ts=1796032345": proxyconnect tcp: connection refused'
 RECORDED = [

@@ -2,7 +2,7 @@ import httpx
 import pytest
 
 from proxy import failures
-from proxy.errors import Timer
+from proxy.kernel.errors import Timer
 
 
 @pytest.mark.parametrize(

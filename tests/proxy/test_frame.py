@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, header_values
-from proxy.body import BodyBudget
 from proxy.browsers import PageGate
-from proxy.cross_origin import CrossOrigin
-from proxy.errors import ConnectFailed, Refused, Truncated, UpstreamAnswer
-from proxy.exchange import Exchange
 from proxy.frame import Frame, Generation
-from proxy.hosts import KnownHosts
-from proxy.routes import RouteTable
+from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, header_values
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.cross_origin import CrossOrigin
+from proxy.kernel.errors import ConnectFailed, Refused, Truncated, UpstreamAnswer
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.known_hosts import KnownHosts
+from proxy.kernel.routes import RouteTable
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}
 

@@ -4,8 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.asgi import Header
-from proxy.errors import Refused
 from proxy.framing import (
     EMPTY_LINE,
     METHODS,
@@ -15,6 +13,8 @@ from proxy.framing import (
     open_head,
     pieces,
 )
+from proxy.kernel.asgi import Header
+from proxy.kernel.errors import Refused
 
 HOST: Header = (b"host", b"x")
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxy.asgi import Receive, Send
 from proxy.departure import when_gone
 from proxy.guard import KEPT_BYTES, GuardedProtocol
+from proxy.kernel.asgi import Receive, Send
 from proxy.server import Server, ServerOptions, serve
 from tests.support.raw import PATIENCE, Handler, Raw, Recorder, Seen, read_body, reply, wait_for_disconnect
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import Refused
 from proxy.framing import Head
 from proxy.head import HeadReader
+from proxy.kernel.errors import Refused
 
 WHOLE = b"\r\nGET http://x/a HTTP/1.1\r\nHost: x\r\n\r\n"
 

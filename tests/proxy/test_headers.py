@@ -2,8 +2,8 @@
 
 import pytest
 
-from proxy.asgi import Header, Scope, header, header_values
 from proxy.headers import downstream_headers, upstream_headers, via_names
+from proxy.kernel.asgi import Header, Scope, header, header_values
 
 NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
 

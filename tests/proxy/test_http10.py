@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.asgi import Receive, Send
+from proxy.kernel.asgi import Receive, Send
 from proxy.server import ServerOptions, serve
 from tests.support.raw import Raw, Recorder, Seen
 

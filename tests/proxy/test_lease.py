@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from proxy.backend import Backend, make_backend
-from proxy.errors import ClientGone, ConnectFailed, UpstreamTimeout
 from proxy.health import Rules
+from proxy.kernel.errors import ClientGone, ConnectFailed, UpstreamTimeout
 from proxy.lease import Lease
 from proxy.memory import Resident
 from proxy.need import NOTHING, Need

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import ConnectFailed, Refused
-from proxy.exchange import Exchange, Usage
 from proxy.exposition import Point
+from proxy.kernel.errors import ConnectFailed, Refused
+from proxy.kernel.exchange import Exchange, Usage
 from proxy.meters import METERS, MODELS, OTHER, PROCESS, TENANTS, Meter
 from proxy.metrics import PrometheusMetrics
 from tests.support.asgi import make_exchange

@@ -14,10 +14,10 @@ from config.describe import describe
 from middleware import BUILTIN
 from middleware.cors import Cors
 from proxy import plugins
-from proxy.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.services import Clock, RetryBudget, Store
+from proxy.kernel.units import Duration, Mistake, Rate
 from proxy.plugins import Plugin, find, inspected, known_names
-from proxy.services import Clock, RetryBudget, Store
-from proxy.units import Duration, Mistake, Rate
 from tests.support.asgi import ok
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from proxy.backend import Backend, make_backend
-from proxy.errors import BadAnswer, ConnectFailed, Refused
-from proxy.exchange import Exchange
 from proxy.health import Rules
+from proxy.kernel.errors import BadAnswer, ConnectFailed, Refused
+from proxy.kernel.exchange import Exchange
 from proxy.lease import Lease
 from proxy.memory import Resident
 from proxy.pool import LOAD_TIME, Pool, PoolOptions

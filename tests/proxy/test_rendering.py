@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import rendering
-from proxy.asgi import Header, header_values
+from proxy.kernel.asgi import Header, header_values
 from proxy.rendering import as_data, is_data
 
 DATA = [

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import Refused
-from proxy.exchange import Exchange, Usage
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.services import Clock, Scheduler, Slots, Terms
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler, _Waiter
-from proxy.services import Clock, Scheduler, Slots, Terms
 from tests.support.asgi import make_exchange
 from tests.support.clock import ManualClock
 from tests.support.slots import FakeSlots, Slot

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from proxy.asgi import Receive, Scope, Send
 from proxy.guard import GuardedProtocol
+from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.server import Server, ServerError, ServerOptions, TlsOptions, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
 from tests.support.raw import PATIENCE, Raw, Recorder, Seen, read_body, reply

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from proxy.asgi import ASGIApp, Message, Receive, Scope, Send
-from proxy.exchange import Exchange
+from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
+from proxy.kernel.exchange import Exchange
 from proxy.simulator import Ollama
 from tests.support.backend import Peer, backend, eventually
 from tests.support.proxy import running

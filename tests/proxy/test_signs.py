@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.errors import (
+from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
     ConnectionLost,

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from proxy.services import Clock
+from proxy.kernel.services import Clock
 from proxy.store import open_store
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisStore

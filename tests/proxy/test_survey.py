@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.backend import make_backend
-from proxy.errors import BadAnswer
+from proxy.kernel.errors import BadAnswer
 from proxy.simulator import Ollama
 from proxy.survey import ask, survey
 

@@ -11,8 +11,8 @@ import pytest
 
 from proxy import failures
 from proxy.answer import Answer
-from proxy.asgi import Header
-from proxy.errors import (
+from proxy.kernel.asgi import Header
+from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
     ConnectionLost,

@@ -3,8 +3,8 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from proxy.asgi import Header
 from proxy.failures import Unsendable
+from proxy.kernel.asgi import Header
 from proxy.wire import chunk, encode
 
 URL = httpx.URL("http://127.0.0.1:11434/from/url?q=1")

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from proxy.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
-from proxy.body import BodyBudget
-from proxy.errors import Outcome, ProxyError
-from proxy.exchange import KEY, Exchange
-from proxy.routes import RouteTable
+from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.errors import Outcome, ProxyError
+from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.routes import RouteTable
 
 ROUTES = RouteTable()
 

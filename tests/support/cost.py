@@ -5,7 +5,7 @@ from contextlib import suppress
 from time import thread_time
 from typing import Any
 
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 
 STEPS = (1, 4, 16)
 SLACK = 4.0

@@ -1,6 +1,6 @@
 """Failures of backends, as dispatch raises them."""
 
-from proxy.errors import About, ConnectionLost, UpstreamAnswer
+from proxy.kernel.errors import About, ConnectionLost, UpstreamAnswer
 
 
 def answered(

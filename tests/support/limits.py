@@ -7,9 +7,9 @@ import orjson
 
 from middleware.quota.options import Limit
 from middleware.rate_limit import RateLimit
-from proxy.asgi import Receive, Scope, Send
-from proxy.exchange import Exchange, Usage
-from proxy.units import Rate
+from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.units import Rate
 from tests.support.asgi import Answer, call, make_exchange, ok
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [], "options": {"num_predict": 60}}

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from proxy.services import LogSink
+from proxy.kernel.services import LogSink
 
 
 class Lines(LogSink):

@@ -4,8 +4,8 @@ from typing import Any
 
 from prometheus_client.registry import Collector
 
-from proxy.attempts import Attempt
-from proxy.exchange import Exchange, Usage
+from proxy.kernel.attempts import Attempt
+from proxy.kernel.exchange import Exchange, Usage
 from tests.support.asgi import make_exchange
 
 

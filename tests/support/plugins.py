@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from proxy.asgi import ASGIApp, Receive, Scope, Send, header
-from proxy.cross_origin import CrossOrigin
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.services import Clock, EntryName, Policies
-from proxy.units import ConfigPath, Duration, PolicyName, Secret
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.cross_origin import CrossOrigin
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Clock, EntryName, Policies
+from proxy.kernel.units import ConfigPath, Duration, PolicyName, Secret
 
 made: list[object] = []
 """Every plugin that was constructed; tests clear it."""

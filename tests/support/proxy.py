@@ -12,9 +12,9 @@ import yaml
 
 from config.load import load_text
 from proxy.app import App
+from proxy.kernel.services import LogSink
 from proxy.logs import configure
 from proxy.server import Server, serve
-from proxy.services import LogSink
 from proxy.watch import Watch
 from proxy.wiring import server_options
 from tests.support.log_schema import check_line

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Hashable
 
-from proxy.exchange import Exchange
-from proxy.services import Slots
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Slots
 
 
 class Slot:

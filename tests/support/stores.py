@@ -9,9 +9,9 @@ from math import floor
 import pytest
 from hypothesis import strategies as st
 
-from proxy.quotas import SLICES, Admission, Lease, Level, Quota, Window
-from proxy.services import Store
-from proxy.units import Rate
+from proxy.kernel.quotas import SLICES, Admission, Lease, Level, Quota, Window
+from proxy.kernel.services import Store
+from proxy.kernel.units import Rate
 from tests.support.clock import ManualClock
 
 START = datetime(2096, 1, 31, 12, tzinfo=UTC).timestamp()

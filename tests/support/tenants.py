@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, ClassVar
 
-from proxy.asgi import ASGIApp, Receive, Scope, Send, header
-from proxy.exchange import Exchange
-from proxy.services import Policies
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Policies
 from tests.support.wire import Client, Reply, request
 
 

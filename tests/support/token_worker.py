@@ -13,10 +13,10 @@ from typing import Final
 
 from middleware.quota.options import Estimate
 from middleware.rate_limit import RateLimit
-from proxy.asgi import ASGIApp, Receive, Scope, Send
-from proxy.errors import ConnectFailed, Outcome
-from proxy.exchange import Exchange, Usage
-from proxy.services import Clock
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.errors import ConnectFailed, Outcome
+from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.services import Clock
 from proxy.stores.redis import RedisStore
 from tests.support.asgi import call, ok
 from tests.support.limits import caller, rates

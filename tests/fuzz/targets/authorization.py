@@ -24,10 +24,10 @@ from middleware.auth import Auth
 from middleware.credentials.jwt_options import JwtOptions
 from middleware.credentials.keys import SecretHash
 from middleware.log_line import masked
-from proxy.asgi import Header, Message
-from proxy.errors import Refused
-from proxy.exchange import Exchange
-from proxy.services import Policies
+from proxy.kernel.asgi import Header, Message
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.services import Policies
 from tests.support.asgi import make_exchange, ok
 from tests.support.clock import ManualClock
 from tests.support.tokens import NOW, claims, hmac_signed

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from reprlib import repr as brief
 from typing import Any, Final
 
-from proxy import jsontext
-from proxy.errors import Refused
+from proxy.kernel import body_json
+from proxy.kernel.errors import Refused
 from tests.fuzz.cuts import dice
 from tests.fuzz.oracles.strictjson import placed
 from tests.fuzz.targets import json_gate
@@ -31,7 +31,7 @@ def check(data: bytes) -> None:
     """Raise where an edit of the body reads as anything but the body with the patch, or touches other bytes."""
     raw = expanded(data)
     try:
-        document = jsontext.parse(raw)
+        document = body_json.parse(raw)
     except Refused:
         return
     numbers = dice(data)
@@ -40,9 +40,9 @@ def check(data: bytes) -> None:
     if ascii_keys:
         patches.append({numbers.choice(ascii_keys): 0})
     for patch in patches:
-        edited = jsontext.edit(raw, patch)
-        wanted = jsontext.merged(document, patch)
-        assert jsontext.parse(edited) == wanted, f"{patch} gives {brief(edited)}"
+        edited = body_json.edit(raw, patch)
+        wanted = body_json.merged(document, patch)
+        assert body_json.parse(edited) == wanted, f"{patch} gives {brief(edited)}"
         replaced = set(_replaced(document, patch))
         assert list(_untouched(edited, replaced)) == list(_untouched(raw, replaced)), (
             f"{patch} touched more: {brief(edited)}"

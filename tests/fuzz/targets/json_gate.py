@@ -4,8 +4,8 @@ import json
 from reprlib import repr as brief
 from typing import Any, Final
 
-from proxy import jsontext
-from proxy.errors import Refused
+from proxy.kernel import body_json
+from proxy.kernel.errors import Refused
 from proxy.simulator import gojson
 from tests.fuzz.oracles.strictjson import Ambiguous, read
 
@@ -86,7 +86,7 @@ def check(data: bytes) -> None:
     except Ambiguous as error:
         strict = error
     try:
-        document = jsontext.parse(raw)
+        document = body_json.parse(raw)
     except Refused as refused:
         assert 400 <= refused.status < 500
         assert not _is_plain(strict, raw), f"refused: {refused.message}"
@@ -98,7 +98,7 @@ def check(data: bytes) -> None:
         members = document if name != "options" else document.get("options")
         for key in members if isinstance(members, dict) else ():
             known = gojson.fold(key)
-            assert key == known or known not in jsontext.CONTROL, f"Go takes {brief(key)} for {known!r}"
+            assert key == known or known not in body_json.CONTROL, f"Go takes {brief(key)} for {known!r}"
     try:
         go = gojson.decode(raw, SHAPE)
     except gojson.BadJSON as error:

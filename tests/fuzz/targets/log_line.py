@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from middleware.log_line import masked
-from proxy.lines import FORMATS, MAX_ITEMS, MAX_LINE, console_line, json_line
+from proxy.kernel.log_lines import FORMATS, MAX_ITEMS, MAX_LINE, console_line, json_line
 from tests.fuzz.cuts import dice
 
 TOKENS = (

@@ -1,7 +1,7 @@
 """Multipart forms: what we find is what Go finds. An input is a Content-Type, a line feed, and the body."""
 
-from proxy.errors import Refused
-from proxy.multipart import fields
+from proxy.kernel.body_form import fields
+from proxy.kernel.errors import Refused
 from tests.fuzz.oracles import gomultipart
 
 TOKENS = (

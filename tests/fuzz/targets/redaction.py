@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from middleware.log_line import masked
-from middleware.redaction import MASK, Redaction
+from proxy.kernel.redaction import MASK, Redaction
 from tests.fuzz.cuts import dice
 
 CANARIES: Final = {

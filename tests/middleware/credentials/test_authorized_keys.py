@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from middleware.credentials.authorized_keys import AuthorizedKey, parse_authorized_keys
 from middleware.credentials.caller import Caller
 from middleware.credentials.lifetimes import Lifetimes
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 from tests.support.clock import ManualClock
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
 

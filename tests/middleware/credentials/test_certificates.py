@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from middleware.credentials.certificates import CertificateOptions, Certificates, certificate_claims
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 
 POLICIES = frozenset({"robots"})
 PEER: dict[str, Any] = {

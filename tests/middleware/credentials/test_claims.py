@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from middleware.credentials.claims import ClaimMap, ClaimOptions, parse_path, values
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 
 POLICIES = frozenset({"guests", "research", "operators"})
 

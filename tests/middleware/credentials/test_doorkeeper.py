@@ -6,9 +6,9 @@ from middleware.credentials import doorkeeper
 from middleware.credentials.caller import forbidden, too_many, unauthorized, unavailable
 from middleware.credentials.doorkeeper import Doorkeeper, Kind, kind_of
 from middleware.credentials.presented import NOTHING, Presented
-from proxy.errors import Refused
-from proxy.services import Keepsakes
-from proxy.units import Rate
+from proxy.kernel.errors import Refused
+from proxy.kernel.services import Keepsakes
+from proxy.kernel.units import Rate
 from tests.support.asgi import make_exchange
 from tests.support.clock import ManualClock
 

@@ -13,7 +13,7 @@ from middleware.credentials.introspection import Introspection, IntrospectionOpt
 from middleware.credentials.lifetimes import Lifetimes
 from middleware.credentials.places import AT_ONCE, LINE_AT_ONCE, STRANGERS_AT_ONCE, Rank
 from middleware.credentials.standing import DEFAULT, Standing
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 from tests.support.clock import ManualClock
 from tests.support.provider import Answer, Provider, http, provider
 from tests.support.tokens import NOW

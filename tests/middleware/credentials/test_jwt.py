@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from middleware.credentials.jwt import MAX_HEADER, REMEMBER, Jwts, is_jwt
 from middleware.credentials.jwt_options import JwtOptions
-from proxy.errors import Refused
-from proxy.services import Keepsakes
+from proxy.kernel.errors import Refused
+from proxy.kernel.services import Keepsakes
 from tests.support.clock import ManualClock
 from tests.support.provider import Provider, http, provider
 from tests.support.tokens import (

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from middleware.credentials.jwt import Jwts
 from middleware.credentials.jwt_options import JwtOptions, algorithms_of, keys_of
 from middleware.credentials.key_sources import FixedKeys, RemoteKeys
-from proxy.services import Keepsakes
+from proxy.kernel.services import Keepsakes
 from tests.support.certificates import Authority
 from tests.support.clock import ManualClock
 from tests.support.tokens import jwk, rsa_key

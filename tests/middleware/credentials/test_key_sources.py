@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from middleware.credentials.fetch import MAX_BYTES, Fetcher, tls_context
 from middleware.credentials.key_sources import AFTER_FAILURE, FRESH_DEFAULT, FixedKeys, RemoteKeys
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 from tests.support.clock import ManualClock
 from tests.support.provider import Answer, Provider, http, provider
 from tests.support.tokens import jwk, rsa_key

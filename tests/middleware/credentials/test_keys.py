@@ -3,7 +3,7 @@ import pytest
 from middleware.credentials.caller import Caller
 from middleware.credentials.keys import KeyEntry, Keys, SecretHash, new_key
 from middleware.credentials.lifetimes import Lifetimes
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 from tests.support.clock import ManualClock
 
 NOW = 1_800_000_000.0

@@ -6,9 +6,9 @@ import pytest
 from middleware.credentials import ollama_keys
 from middleware.credentials.authorized_keys import AuthorizedKeys, parse_authorized_keys
 from middleware.credentials.ollama_keys import AGAIN, Connection, OllamaKeys, Replays, SignedRequest
-from proxy.errors import Refused
-from proxy.quotas import Admission, Quota
-from proxy.services import StoreUnavailable
+from proxy.kernel.errors import Refused
+from proxy.kernel.quotas import Admission, Quota
+from proxy.kernel.services import StoreUnavailable
 from proxy.stores.memory import MemoryStore
 from tests.support.clock import ManualClock
 from tests.support.ollama_cli import OllamaKey

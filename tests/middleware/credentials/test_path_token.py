@@ -1,7 +1,7 @@
 import pytest
 
 from middleware.credentials.path_token import take_path_token
-from proxy.exchange import Exchange
+from proxy.kernel.exchange import Exchange
 from tests.support.asgi import make_exchange
 
 KEY = "op_4fQn0ZrT7LkP_0123456789abcdef0123456789abcdef"

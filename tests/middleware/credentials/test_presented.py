@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from middleware.credentials.presented import LONGEST, NOTHING, Presented, presented
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 
 KEY = "op_4fQn0ZrT7LkP_0123456789abcdef0123456789abcdef"
 SIGNATURE = "AAAAC3NzaC1lZDI1NTE5AAAAIA==:c2lnbmF0dXJl"

@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 from middleware.credentials import standing as standing_module
 from middleware.credentials.places import Rank
 from middleware.credentials.standing import Buckets, Standing
-from proxy.seldom import LOGGED_PER_SECOND
-from proxy.units import Rate
+from proxy.kernel.log_throttle import LOGGED_PER_SECOND
+from proxy.kernel.units import Rate
 from tests.support.clock import ManualClock
 
 RATE = Rate.parse("3/minute")

@@ -7,9 +7,9 @@ import pytest
 
 from middleware.quota.estimate import AUDIO_BYTES_PER_TOKEN, IMAGE_TOKENS, Expected, expect, expect_form, usage_of, used
 from middleware.quota.options import Estimate
-from proxy.exchange import Usage
-from proxy.prompt_size import PromptSize
-from proxy.routes import Match, Route
+from proxy.kernel.exchange import Usage
+from proxy.kernel.prompt_size import PromptSize
+from proxy.kernel.routes import Match, Route
 from tests.support.asgi import ROUTES, make_exchange
 
 PICTURE = "A" * 40_000

@@ -3,9 +3,9 @@
 import pytest
 
 from middleware.quota.headers import announce, duration
-from proxy.asgi import Header
-from proxy.quotas import Level, Unit, Window
-from proxy.units import Rate
+from proxy.kernel.asgi import Header
+from proxy.kernel.quotas import Level, Unit, Window
+from proxy.kernel.units import Rate
 
 
 def level(unit: Unit, rate: str, used: int, resets_in: float = 30.2, quota: int = 0) -> Level:

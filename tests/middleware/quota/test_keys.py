@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from middleware.quota import keys
 from middleware.quota.keys import By, key_of
-from proxy.exchange import Exchange
+from proxy.kernel.exchange import Exchange
 from tests.support.asgi import make_exchange
 
 NAMES = st.text(max_size=12) | st.sampled_from(["", "@127.0.0.1", "a,tenant=b", "a/b", "{a}", "%41", "A", "é"])

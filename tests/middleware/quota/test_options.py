@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from middleware.quota.options import Estimate, Limit
-from proxy.units import Rate
+from proxy.kernel.units import Rate
 
 
 def test_a_limit_as_it_is_written() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from middleware.quota.options import Limit
 from middleware.quota.rules import Rule, rules_of
-from proxy.quotas import Level, Quota
+from proxy.kernel.quotas import Level, Quota
 from tests.support.asgi import make_exchange
 
 

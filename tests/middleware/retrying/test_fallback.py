@@ -3,7 +3,7 @@
 import pytest
 
 from middleware.retrying.fallback import HEADER, Fallbacks, stand_in, withdraw
-from proxy.models import parse
+from proxy.kernel.model_names import parse
 from tests.support.asgi import make_exchange
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from middleware.retrying.hedge import hedged
-from proxy.asgi import Message, Receive, Scope, Send
-from proxy.attempts import Attempt
-from proxy.body import BodyBudget
-from proxy.errors import ConnectFailed, ConnectionLost, Refused, Truncated
-from proxy.exchange import Exchange
+from proxy.kernel.asgi import Message, Receive, Scope, Send
+from proxy.kernel.attempts import Attempt
+from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.errors import ConnectFailed, ConnectionLost, Refused, Truncated
+from proxy.kernel.exchange import Exchange
 from tests.support.asgi import Answer, call, make_exchange, ok
 
 Behavior = Callable[[Scope, Receive, Send], Awaitable[None]]

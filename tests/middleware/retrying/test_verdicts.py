@@ -3,7 +3,7 @@
 import pytest
 
 from middleware.retrying.verdicts import Verdict, most_telling, verdict, why_not
-from proxy.errors import (
+from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
     Timer,
@@ -11,7 +11,7 @@ from proxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.routes import Repeat
+from proxy.kernel.routes import Repeat
 from tests.support.errors import answered, lost
 
 NO, ELSEWHERE, ANYWHERE = Verdict.NO, Verdict.ELSEWHERE, Verdict.ANYWHERE

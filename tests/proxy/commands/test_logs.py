@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from proxy.commands.logs import _lines, _replaced, pretty
-from proxy.errors import Outcome
+from proxy.kernel.errors import Outcome
 from tests.support.cli import run
 
 REQUEST: dict[str, Any] = {

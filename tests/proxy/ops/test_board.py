@@ -2,11 +2,11 @@
 
 import pytest
 
+from proxy.kernel.quotas import Quota, Window
+from proxy.kernel.services import StoreUnavailable
+from proxy.kernel.units import Rate
 from proxy.ops.board import REMEMBERED, SHOWN, Board
-from proxy.quotas import Quota, Window
-from proxy.services import StoreUnavailable
 from proxy.stores.memory import MemoryStore
-from proxy.units import Rate
 from tests.support.clock import ManualClock
 
 

@@ -9,7 +9,7 @@ from config.load import load_text
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
 from proxy.app import App
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 from proxy.ops.document import Account
 from proxy.ops.explaining import Supposed, account, read_supposed
 from tests.support.plugins import Tag

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from openapi_spec_validator import validate
 
+from proxy.kernel.routes import OLLAMA, Route, RouteTable
 from proxy.ops.openapi import openapi
 from proxy.ops.routes import OPERATIONS, ROUTES
-from proxy.routes import OLLAMA, Route, RouteTable
 from proxy.simulator import Ollama
 from tests.support.proxy import running
 from tests.support.wire import ask

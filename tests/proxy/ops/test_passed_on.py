@@ -1,8 +1,8 @@
 """proxy/ops/passed_on.py."""
 
+from proxy.kernel.routes import OLLAMA, Route
 from proxy.ops.passed_on import OLLAMA as SUMMARIES
 from proxy.ops.passed_on import errors, passed_on
-from proxy.routes import OLLAMA, Route
 
 
 def route(path: str, method: str) -> Route:

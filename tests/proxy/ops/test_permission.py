@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import Refused
+from proxy.kernel.errors import Refused
 from proxy.ops.permission import check_change
 from tests.support.asgi import make_exchange
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from proxy.backend import make_backend
-from proxy.errors import Refused
-from proxy.exchange import Exchange, Usage
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange, Usage
 from proxy.ops.requests import Facts, past, phase_of, rate_of, request_of
 from proxy.pool import Pool
 from tests.support.asgi import make_exchange

@@ -2,10 +2,10 @@
 
 import inspect
 
+from proxy.kernel.routes import Match, RouteTable
 from proxy.ops.actions import Actions
 from proxy.ops.app import Ops
 from proxy.ops.routes import HEALTH, OPERATIONS, ROUTES
-from proxy.routes import Match, RouteTable
 from proxy.simulator import Ollama
 from tests.support.proxy import running
 

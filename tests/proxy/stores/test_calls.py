@@ -1,6 +1,6 @@
 """proxy/stores/calls.py: what the scripts are given. That they do right by it is in test_redis.py."""
 
-from proxy.quotas import Lease, Quota
+from proxy.kernel.quotas import Lease, Quota
 from proxy.stores.calls import ending, lease_keys, member, question
 from proxy.stores.redis_url import PREFIX
 from tests.support.stores import START, windows

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.quotas import Level, Quota, Unit, Window
+from proxy.kernel.quotas import Level, Quota, Unit, Window
 from proxy.stores.known_full import TRUSTED, KnownFull
 from tests.support.stores import START, windows
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from proxy.quotas import Lease
-from proxy.services import StoreUnavailable
+from proxy.kernel.quotas import Lease
+from proxy.kernel.services import StoreUnavailable
 from proxy.stores.leases import BATCH, DEBTS, Keeper
 
 

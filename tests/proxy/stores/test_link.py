@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterException
 
-from proxy.services import StoreUnavailable
+from proxy.kernel.services import StoreUnavailable
 from proxy.stores import link as module
 from proxy.stores.link import PLACES, Link
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from hypothesis import given
 
-from proxy.quotas import Quota
-from proxy.services import Store
+from proxy.kernel.quotas import Quota
+from proxy.kernel.services import Store
 from proxy.stores.memory import MemoryStore
 from tests.support.clock import ManualClock
 from tests.support.stores import START, STEPS, Step, StoreContract, check_against_model, settle, used, windows

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
-from proxy.quotas import Quota
-from proxy.services import Clock, Store
+from proxy.kernel.quotas import Quota
+from proxy.kernel.services import Clock, Store
 from proxy.stores.redis import RedisStore
 from tests.support.clock import ManualClock
 from tests.support.redis import RedisServer, redis_server

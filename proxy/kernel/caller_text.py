@@ -1,0 +1,65 @@
+"""What a caller wrote and a log, a trace or a page repeats: user agents, names of models, texts within errors.
+
+People put credentials where they do not belong: a key as the model, a token in the User-Agent. What looks like one is
+masked, by the same forms as in `capture`. A model that has written a whole answer is no secret, however its name looks.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.log_lines import clip
+from proxy.kernel.redaction import MASK, Redaction
+
+_LOOKED_AT: Final = 1024
+"""Characters; a credential that begins within what is shown is whole within these."""
+_CREDENTIALS: Final = Redaction({"keys"})
+_USER_INFO: Final = re.compile(r"(?<=://)[^/@\s]{1,256}@")
+_MOST: Final = 1024
+_answered: Final[set[str]] = set()
+"""Names of models that wrote a whole answer; a pull of what is no model begins with 200, too.
+
+They stay when a host is down, which is when they matter in a log.
+"""
+_QUOTED: Final = re.compile(r"'[^']{8,1024}'|\"[^\"]{8,1024}\"")
+"""Where our errors, and Ollama's, repeat what a caller wrote."""
+
+
+def masked_text(text: str, limit: int = 256) -> str:
+    """Return the first `limit` characters of `text`, without what looks like a credential."""
+    return _masked(text[:_LOOKED_AT], limit)
+
+
+@lru_cache(maxsize=512)
+def _masked(text: str, limit: int) -> str:
+    return clip(_CREDENTIALS.first(_USER_INFO.sub(f"{MASK}@", text), limit + 1), limit)
+
+
+def masked_error(message: str, limit: int = 512) -> str:
+    """Return the first `limit` characters of an error's text, without what looks like a credential in its quotes."""
+    if "'" in message or '"' in message:
+        message = _QUOTED.sub(_without, message[: 4 * _LOOKED_AT])
+    return clip(message, limit)
+
+
+def _without(match: re.Match[str]) -> str:
+    quoted = match[0]
+    return quoted[0] + masked_text(quoted[1:-1], _LOOKED_AT) + quoted[-1]
+
+
+def _has_answered(exchange: Exchange) -> bool:
+    route = exchange.route
+    whole = exchange.committed and exchange.status == 200 and exchange.outcome == "completed"
+    return whole and route is not None and route.kind == "inference"
+
+
+def model_of(exchange: Exchange) -> str | None:
+    """Return the short name of the request's model; without what looks like a credential until it has answered."""
+    model = exchange.model
+    if model is None:
+        return None
+    name = clip(model.short, 256)
+    if name not in _answered and len(_answered) < _MOST and _has_answered(exchange):
+        _answered.add(name)
+    return name if name in _answered else masked_text(name)

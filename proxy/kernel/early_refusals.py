@@ -1,0 +1,46 @@
+"""What was refused before any plugin saw it: counted, and a few of them logged."""
+
+from collections import Counter
+
+import structlog
+
+from proxy.kernel.errors import Refused
+from proxy.kernel.log_throttle import Seldom
+
+_log = structlog.get_logger("ollama_proxy.server")
+
+
+class Refusals:
+    """What one server, or one frame, refused.
+
+    Attributes:
+        counted: how many requests, by the error's code.
+        turned_away: how many connections, refused or closed to make room, by the reason.
+    """
+
+    def __init__(self) -> None:
+        self.counted: Counter[str] = Counter()
+        self.turned_away: Counter[str] = Counter()
+        self._refused = Seldom()
+        self._turned_away = Seldom()
+
+    def note(self, refused: Refused, address: str) -> None:
+        """Count a request, and log some; the next one logged says how many were left out.
+
+        The event holds nothing the client sent, but its address.
+        """
+        self.counted[refused.code] += 1
+        left_out = self._refused.left_out()
+        if left_out is not None:
+            _log.warning(
+                "request_refused", status=refused.status, reason=refused.code, client_address=address, left_out=left_out
+            )
+
+    def note_turned_away(self, reason: str, address: str | None = None) -> None:
+        """Count a connection, and log some of those that come with an address: what is usual is only counted."""
+        self.turned_away[reason] += 1
+        if address is None:
+            return
+        left_out = self._turned_away.left_out()
+        if left_out is not None:
+            _log.warning("connection_refused", reason=reason, client_address=address, left_out=left_out)

@@ -1,0 +1,323 @@
+"""What can go wrong with a request, and how each API flavour says it.
+
+::
+
+    ProxyError                 status, message, code, headers, outcome
+    ├── Refused                we said no: a plugin, a limit, a bound
+    │   └── NotRouted          Ollama has no such route; said in plain text, as Ollama does
+    ├── Cancelled              an operator ended it, before or in the middle of its answer
+    ├── ShuttingDown           the time to drain is up, before or in the middle of its answer
+    └── UpstreamError          the backend did not answer, or not to the end; sent, received
+        ├── ConnectFailed      no connection: nothing was sent
+        ├── ConnectionLost     reset or closed before the first byte of the answer
+        ├── BadAnswer          what came back is not HTTP/1.1 we accept
+        ├── UpstreamTimeout    one named timer ran out: connect, first_byte, idle, write, total
+        ├── UpstreamAnswer     the backend's own refusal (404, 5xx), kept whole so that it can be relayed
+        └── Truncated          the answer began and broke off: never retried, never ended cleanly
+    ClientGone                 nobody is left to answer
+
+Plugins raise `Refused`; only the frame renders. Foreign exceptions become these in ``transport.py`` and nowhere else.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal, Self
+
+import orjson
+
+from proxy.kernel.asgi import Header
+
+Flavor = Literal["ollama", "openai", "anthropic", "text"]
+Outcome = Literal[
+    "completed", "refused", "cancelled", "client_gone", "upstream_failed", "upstream_truncated", "timed_out", "shutdown"
+]
+Timer = Literal["connect", "load", "first_byte", "idle", "write", "total"]
+About = Literal["request", "host", "crash", "unknown"]
+"""Whom a backend's error is about; of a crash its runner died."""
+
+_PASSING: Final = frozenset({503, 504})
+
+JSON: Final = b"application/json; charset=utf-8"
+TEXT: Final = b"text/plain; charset=utf-8"
+
+
+class ClientGone(Exception):
+    """The client closed its connection; raised where its next message was awaited."""
+
+
+def let_go(error: BaseException) -> None:
+    """Cut `error` loose from the frames it passed through and the errors behind it, once it is dealt with.
+
+    They refer back to it: the request, with its body, would stay until the garbage collector comes.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
+class ProxyError(Exception):
+    """A request that ends with an error of ours.
+
+    Args:
+        status: HTTP status.
+        message: one sentence for the caller: what was wrong, where, what to do. Never holds a secret.
+        code: a stable snake_case name for programs (OpenAI's ``error.code``, the log's ``code``).
+        headers: extra response headers, for example ``{"retry-after": "3"}``.
+    """
+
+    outcome: Outcome = "refused"
+
+    def __init__(self, status: int, message: str, *, code: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.detail = message
+        """The same for the operator's eyes: a backend's address may stand in it."""
+        self.code = code
+        self.headers: Mapping[str, str] = headers or {}
+
+
+class Refused(ProxyError):
+    """We said no. `by` is filled in by the chain with the name of the plugin that raised it."""
+
+    by: str | None = None
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, message, code=code or _CODES.get(status, "refused"), headers=headers)
+
+
+class NotRouted(Refused):
+    """No such path (404), another method (405 with Allow), or one slash too many (301, 307 with Location)."""
+
+
+class Cancelled(ProxyError):
+    """An operator ended the request. 499, which no client takes for a reason to try again by itself."""
+
+    outcome: Outcome = "cancelled"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(499, reason, code="cancelled")
+
+
+class ShuttingDown(ProxyError):
+    """The proxy stops, and the request has had its time to finish."""
+
+    outcome: Outcome = "shutdown"
+
+    def __init__(self) -> None:
+        super().__init__(503, "the proxy is shutting down; try again", code="shutdown", headers={"connection": "close"})
+
+
+class UpstreamError(ProxyError):
+    """A backend failed us.
+
+    Attributes:
+        sent: whether any byte of the request may have reached the backend.
+        received: whether any byte of an answer came back.
+        backend: the backend's name; filled in by dispatch, for the log.
+        spent: it was sent and lost as often as a request may be: it is sent nowhere any more.
+    """
+
+    outcome: Outcome = "upstream_failed"
+    code_default = "upstream_failed"
+    status_default = 502
+
+    def __init__(self, message: str, *, sent: bool = False, received: bool = False, status: int | None = None) -> None:
+        super().__init__(status or self.status_default, message, code=self.code_default)
+        self.sent = sent
+        self.received = received
+        self.backend: str | None = None
+        self.spent = False
+
+    def at(self, backend: str) -> None:
+        """Note whose failure it is. A message that leaves out an address says the name in its place."""
+        self.backend = backend
+        if self.detail != self.message:
+            self.message = self.message.replace("the backend", f"the backend {backend}", 1)
+
+
+class ConnectFailed(UpstreamError):
+    """No connection was made: refused, unreachable, name unknown, TLS failed."""
+
+    code_default = "upstream_unreachable"
+
+
+class ConnectionLost(UpstreamError):
+    """The connection was reset or closed before the first byte of the answer.
+
+    `reused` tells a kept-alive connection that was closed under us from a backend that died on this request.
+    """
+
+    code_default = "upstream_connection_lost"
+
+    def __init__(self, message: str, *, sent: bool, reused: bool) -> None:
+        super().__init__(message, sent=sent)
+        self.reused = reused
+
+
+class BadAnswer(UpstreamError):
+    """The backend's answer breaks HTTP/1.1 or a bound of ours, or is none; where it breaks, so does its connection."""
+
+    code_default = "upstream_bad_answer"
+
+
+class UpstreamTimeout(UpstreamError):
+    """A timer of ours ran out; `timer` names which."""
+
+    outcome: Outcome = "timed_out"
+    status_default = 504
+
+    def __init__(self, message: str, *, timer: Timer, sent: bool = False, received: bool = False) -> None:
+        super().__init__(message, sent=sent, received=received)
+        self.timer = timer
+        self.code = f"{timer}_timeout"
+
+
+class UpstreamAnswer(UpstreamError):
+    """A whole error answer of a backend (at most 64 KiB), raised so that `retry` may try elsewhere.
+
+    If nobody catches it the frame relays it unchanged: same status, headers and body.
+    """
+
+    code_default = "upstream_error"
+
+    def __init__(
+        self,
+        status: int,
+        headers: list[Header],
+        body: bytes,
+        *,
+        busy: bool,
+        missing: bool,
+        about: About = "unknown",
+        said: str | None = None,
+    ) -> None:
+        super().__init__(f"the backend answered {status}", sent=True, received=True, status=status)
+        self.outcome: Outcome = "upstream_failed" if status >= 500 else "completed"
+        self.response_headers = headers
+        self.body = body
+        self.busy = busy
+        """503 "maximum pending requests": back-pressure, not sickness."""
+        self.missing = missing
+        """404 for a model this backend was believed to have."""
+        self.about: About = about
+        self.said = None if said is None else (status, said)
+        """Status and text of an error in JSON, in a form that two of them can be compared in."""
+
+    @property
+    def answer(self) -> tuple[int, str] | None:
+        """What makes it the request's own where another backend says the same; None where nothing does.
+
+        What is about a host is said alike by all that are sick alike, and what says that it will pass may pass.
+        """
+        return None if self.about in ("host", "crash") or self.status in _PASSING else self.said
+
+
+class Truncated(UpstreamError):
+    """The answer broke off after it had begun.
+
+    Attributes:
+        clean: the HTTP framing ended well, only the stream's own terminator is missing.
+    """
+
+    outcome: Outcome = "upstream_truncated"
+    code_default = "upstream_truncated"
+
+    def __init__(self, message: str, *, clean: bool = False) -> None:
+        super().__init__(message, sent=True, received=True)
+        self.clean = clean
+
+    @classmethod
+    def after(cls, error: UpstreamError) -> Self:
+        """Wrap what broke the stream; its own code says what that was (``idle_timeout``, …)."""
+        truncated = cls(error.message)
+        truncated.code, truncated.detail = error.code, error.detail
+        return truncated
+
+
+_CODES: Final = {
+    400: "invalid_request",
+    401: "invalid_api_key",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    409: "conflict",
+    413: "request_too_large",
+    415: "unsupported_content_encoding",
+    429: "rate_limit_exceeded",
+    500: "internal_error",
+    502: "upstream_failed",
+    503: "overloaded",
+    504: "upstream_timeout",
+    508: "loop_detected",
+}
+_OPENAI_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_ANTHROPIC_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+
+
+def _kind(types: Mapping[int, str], status: int) -> str:
+    return types.get(status) or ("invalid_request_error" if status < 500 else "api_error")
+
+
+_SPLIT_AT: Final = str.maketrans(dict.fromkeys("\x85\u2028\u2029", " "))
+
+
+def _sentence(error: ProxyError) -> str:
+    """Return the message without what no UTF-8 can hold, and without line ends that some clients split records at."""
+    message = error.message
+    return message if message.isascii() else message.encode(errors="backslashreplace").decode().translate(_SPLIT_AT)
+
+
+def _document(flavor: Flavor, error: ProxyError) -> bytes:
+    message = _sentence(error)
+    if flavor == "openai":
+        detail = {
+            "message": message,
+            "type": _kind(_OPENAI_TYPES, error.status),
+            "param": None,
+            "code": error.code,
+        }
+        return orjson.dumps({"error": detail})
+    if flavor == "anthropic":
+        return orjson.dumps(
+            {"type": "error", "error": {"type": _kind(_ANTHROPIC_TYPES, error.status), "message": message}}
+        )
+    return orjson.dumps({"error": message})
+
+
+def render(flavor: Flavor, error: ProxyError) -> tuple[int, list[Header], bytes]:
+    """Return status, headers and body of `error` in the flavor of the API that was called."""
+    if isinstance(error, UpstreamAnswer):
+        return error.status, error.response_headers, error.body
+    if flavor == "text" or isinstance(error, NotRouted):
+        kind, body = TEXT, _sentence(error).encode()
+    else:
+        kind, body = JSON, _document(flavor, error)
+    headers: list[Header] = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
+    return error.status, headers, body
+
+
+def render_record(flavor: Flavor, error: ProxyError) -> bytes:
+    """Return `error` as one record of a running stream: an NDJSON line, or one SSE event."""
+    document = _document(flavor, error)
+    if flavor == "openai":
+        return b"data: " + document + b"\n\n"
+    if flavor == "anthropic":
+        return b"event: error\ndata: " + document + b"\n\n"
+    return document + b"\n"

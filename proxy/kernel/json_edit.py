@@ -1,0 +1,107 @@
+"""Edits of a JSON text that leave every byte outside of them as it was.
+
+The text is never read into a document: a member is found by stepping over what stands before it, a string or a bracket
+at a time, so that an edit costs as much for a long conversation as for a long text.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from proxy.kernel.body_images import origin, shorten
+from proxy.kernel.json_bounds import without_escapes
+
+_MEMBER: Final = re.compile(
+    rb'[ \t\r\n,]*+("[^"]*+")[ \t\r\n]*+:[ \t\r\n]*+("[^"]*+"|[^"\[\]{}, \t\r\n]*+)',
+)
+"""A key with its value, or with nothing where that is a list or an object."""
+_TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:"[^"]*+"[^"\[\]{}]*+)*+[\[\]{}]')
+_OPENING: Final = b"[{"
+_BACKSLASH: Final = b"\\"
+
+
+def edit(raw: bytes, patch: Mapping[str, Any]) -> bytes:
+    """Return `raw` with `patch` merged in and every other byte unchanged.
+
+    Args:
+        raw: the JSON text of an object.
+        patch: a merge patch (RFC 7396) without deletions: an object goes into the object that is there, everything
+            else replaces what is there; what is not there becomes the first member. Its keys are ASCII.
+    """
+    text, cuts = shorten(raw)
+    whole = memoryview(raw)
+    out: list[bytes | memoryview] = []
+    done = 0
+    for start, end, replacement in sorted(_splices(Text(text), text.index(b"{"), patch)):
+        out += (whole[done : origin(start, cuts)], replacement)
+        done = origin(end, cuts)
+    out.append(whole[done:])
+    return b"".join(out)
+
+
+def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `body_json.parse` would of the edited text, given what it returned of the text before."""
+    result = dict(document)
+    for key, value in patch.items():
+        there = result.get(key)
+        result[key] = merged(there, value) if isinstance(value, dict) and isinstance(there, dict) else value
+    return result
+
+
+class Span(NamedTuple):
+    """Where a member of an object stands in the text: from its key's opening quote to the end of its value."""
+
+    key: int
+    start: int
+    end: int
+
+
+class Text:
+    """A valid JSON text, and the same with no quote or backslash escaped, in which positions are the same."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self._flat = without_escapes(text)
+
+    def members(self, at: int) -> Iterator[tuple[bytes, Span]]:
+        """Yield the members of the object whose brace stands at `at`, each with its key as it is written."""
+        text, flat, position = self.text, self._flat, at + 1
+        while member := _MEMBER.match(flat, position):
+            key, end_of_key = member.span(1)
+            start, position = member.span(2)
+            if start == position:
+                position = self._end_of(start)
+            yield text[key:end_of_key], Span(key, start, position)
+
+    def _end_of(self, start: int) -> int:
+        """Return where the list or the object ends that begins at `start`."""
+        flat, depth, position = self._flat, 1, start + 1
+        while depth:
+            bracket = _TO_BRACKET.match(flat, position)
+            if bracket is None:
+                raise ValueError("a list or an object has no end")
+            position = bracket.end()
+            depth += 1 if flat[position - 1] in _OPENING else -1
+        return position
+
+
+def _splices(text: Text, at: int, patch: Mapping[str, Any]) -> Iterator[tuple[int, int, bytes]]:
+    """Yield what to put where to merge `patch` into the object at `at`: start, end, replacement."""
+    empty, left = True, dict(patch)
+    plain = {orjson.dumps(key): key for key in patch}
+    for written, span in text.members(at):
+        empty = False
+        key = plain.get(written) if _BACKSLASH not in written else orjson.loads(written)
+        if key not in left:
+            continue
+        value = left.pop(key)
+        if isinstance(value, dict) and text.text[span.start] == b"{"[0]:
+            yield from _splices(text, span.start, value)
+        else:
+            yield span.start, span.end, orjson.dumps(value)
+        if not left:
+            return
+    if left:
+        yield at + 1, at + 1, orjson.dumps(left)[1:-1] + (b"" if empty else b",")

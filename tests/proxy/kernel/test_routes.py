@@ -1,0 +1,134 @@
+"""proxy/kernel/routes.py."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.kernel.routes import OLLAMA, Match, NoMatch, Route, RouteTable, flavor_of
+
+TABLE = RouteTable()
+
+
+def found(method: str, path: str, query: bytes = b"") -> Match:
+    match = TABLE.match(method, path, query)
+    assert isinstance(match, Match)
+    return match
+
+
+@pytest.mark.parametrize("route", OLLAMA, ids=lambda route: f"{route.methods[0]} {route.path}")
+def test_every_route_finds_itself(route: Route) -> None:
+    path = route.path.replace("{model}", "m").replace("{digest}", "sha256:00").replace("{key}", "k")
+    for method in route.methods:
+        match = found(method, path)
+        assert match.route is route
+        assert match.target == path.encode()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("//api/pull", "/api//pull", "/api/./pull", "/api/x/../pull", "/API/pull", "/api/Pull", "/api/pull;x", "/api"),
+        *("/api/pull\x00", "/api\\pull", "/api/pull ", " /api/pull", "/api/pull?", "/api%2fpull", "api/pull", "", "x"),
+        *("/v1/models/a/b", "/v1/models/", "/api/blobs/", "/v1/models/..", "/v1/models/.", "/v1/models/a\n", "/-/x"),
+    ],
+)
+def test_odd_spellings_are_no_route(path: str) -> None:
+    for method in ("GET", "POST"):
+        match = TABLE.match(method, path)
+        assert isinstance(match, NoMatch)
+        assert not match.allow
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/api/chat", ("POST",)),
+        ("post", "/api/chat", ("POST",)),
+        ("DELETE", "/", ("GET", "HEAD")),
+        ("PUT", "/api/blobs/sha256:00", ("HEAD", "POST")),
+        ("POST", "/v1/models/x", ("GET",)),
+    ],
+)
+def test_other_methods_are_told_which_to_use(method: str, path: str, allow: tuple[str, ...]) -> None:
+    assert TABLE.match(method, path) == NoMatch(allow=allow)
+
+
+@pytest.mark.parametrize("path", ["/api/tags/", "/v1/models/", "/api/chat/"])
+def test_a_slash_too_many_is_redirected(path: str) -> None:
+    assert TABLE.match("GET", path) == NoMatch(location=path[:-1])
+
+
+@pytest.mark.parametrize(
+    ("argument", "target"),
+    [
+        ("llama3.2:1b", b"/v1/models/llama3.2:1b"),
+        ("a b", b"/v1/models/a%20b"),
+        ("a%2fb", b"/v1/models/a%252fb"),
+        ("ä?x#y", b"/v1/models/%C3%A4%3Fx%23y"),
+        ("...", b"/v1/models/..."),
+    ],
+)
+def test_the_target_is_written_anew(argument: str, target: bytes) -> None:
+    match = found("GET", f"/v1/models/{argument}")
+    assert (match.target, match.argument) == (target, argument)
+
+
+@given(st.text(min_size=1, max_size=9))
+def test_a_target_never_leaves_its_route(argument: str) -> None:
+    match = TABLE.match("GET", f"/v1/models/{argument}")
+    if isinstance(match, Match):
+        last = match.target.removeprefix(b"/v1/models/")
+        assert last
+        assert last not in (b".", b"..")
+        assert not set(last) & set(b"/?#\\ \r\n")
+        assert all(0x20 < byte < 0x7F for byte in match.target)
+
+
+@pytest.mark.parametrize(
+    ("query", "target"),
+    [
+        (b"", b"/v1/audio/transcriptions"),
+        (b"model=x", b"/v1/audio/transcriptions?model=x"),
+        (b"a=1&model=x%26y=&b", b"/v1/audio/transcriptions?model=x%26y%3D"),
+        (b"mod%65l=x", b"/v1/audio/transcriptions?model=x"),
+        (b"model=", b"/v1/audio/transcriptions?model="),
+        (b"model=a&model=b", b"/v1/audio/transcriptions?model=a&model=b"),
+        (b"Model=x;model=y", b"/v1/audio/transcriptions"),
+        (b"model=\xc3\xa4%C3%A4", b"/v1/audio/transcriptions?model=%C3%83%C2%A4%C3%A4"),
+    ],
+)
+def test_of_the_query_only_what_counts_is_kept(query: bytes, target: bytes) -> None:
+    assert found("POST", "/v1/audio/transcriptions", query).target == target
+
+
+def test_other_routes_have_no_query() -> None:
+    assert found("GET", "/api/tags", b"model=x").target == b"/api/tags"
+
+
+def test_a_table_can_be_extended_and_changed() -> None:
+    images = Route("/v1/images/generations", ("POST",), "inference", "openai", body="json", models=("model",))
+    closed = Route("/", ("GET", "HEAD"), "read", "text")
+    table = RouteTable([images, closed])
+    match: Any = table.match("POST", images.path)
+    assert match.route is images
+    match = table.match("GET", "/")
+    assert match.route is closed
+
+
+def test_the_table_is_consistent() -> None:
+    for route in OLLAMA:
+        assert route.path.startswith("/")
+        assert (route.stream is None) or route.body == "json"
+        assert not route.models or route.body in ("json", "multipart")
+        assert route.flavor == flavor_of(route.path)
+    assert [route.path for route in OLLAMA if route.open] == ["/"]
+
+
+@pytest.mark.parametrize(
+    ("path", "flavor"),
+    [("/v1/messages", "anthropic"), ("/v1/x", "openai"), ("/api/x", "ollama"), ("/x", "text"), ("/", "text")],
+)
+def test_errors_have_a_flavor_everywhere(path: str, flavor: str) -> None:
+    assert flavor_of(path) == flavor
