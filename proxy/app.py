@@ -44,7 +44,7 @@ from proxy.plan import Plan
 from proxy.plan import plan as make_plan
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler
-from proxy.server import Server, serve
+from proxy.server.server import Server, serve
 from proxy.traces import Pipelines
 from proxy.views import Views
 from proxy.watch import Watch

@@ -11,19 +11,20 @@ from config.load import Loaded, load, load_data
 from config.problems import Invalid
 from config.schema import Log, Settings
 from config.tree import Data
-from proxy import __version__, open_files, systemd
+from proxy import __version__
 from proxy.announce import announce
 from proxy.app import App, check
 from proxy.commands import act, diff, doctor, explain, keys, logs, reload, status, top
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
-from proxy.connections import log_bounds
 from proxy.demo import run_demo
 from proxy.kernel.log_lines import FORMATS
 from proxy.logs import configure
 from proxy.ownership import intruders
 from proxy.plan import Plan
 from proxy.reload import Reloader
-from proxy.server import Server, ServerError
+from proxy.server import open_files, systemd
+from proxy.server.server import Server, ServerError
+from proxy.server.shared_state import log_bounds
 from proxy.terminal import complain, say
 from proxy.wiring import server_options
 from proxy.writer import Writer

@@ -21,7 +21,7 @@ from middleware.credentials.keys import new_key
 from proxy.announce import announce
 from proxy.app import App
 from proxy.logs import configure
-from proxy.server import new_event_loop, serve
+from proxy.server.server import new_event_loop, serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from proxy.writer import Writer

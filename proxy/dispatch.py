@@ -17,7 +17,6 @@ import httpx
 
 from proxy.answer import Answer
 from proxy.backend import Backend
-from proxy.departure import gone_because
 from proxy.error_texts import error_answer
 from proxy.headers import downstream_headers, upstream_headers, via_names
 from proxy.kernel.asgi import Header, Receive, Scope, Send, header, without
@@ -43,6 +42,7 @@ from proxy.need import need_of
 from proxy.pool import Pool, Timeouts
 from proxy.sending import at_once
 from proxy.sending import send as send_once_more
+from proxy.server.beyond_asgi import gone_because
 from proxy.tail import Ending, Format, Tail, format_of
 from proxy.transport import translate
 

@@ -16,7 +16,6 @@ from typing import Final, Protocol
 import structlog
 
 from proxy.browsers import PageGate
-from proxy.departure import gone_because, when_gone, writer
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted
@@ -25,6 +24,7 @@ from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.routes import RouteTable
+from proxy.server.beyond_asgi import gone_because, when_gone, writer
 
 log = structlog.get_logger("ollama_proxy.frame")
 
@@ -315,7 +315,7 @@ class _Client:
         return self._send(message)
 
     def write(self, chunk: bytes) -> bool:
-        """Do what `send` does with a chunk, without a task; see `proxy.departure.writer`."""
+        """Do what `send` does with a chunk, without a task; see `proxy.server.beyond_asgi.writer`."""
         exchange = self.exchange
         exchange.chunks += 1
         exchange.bytes_out += len(chunk)

@@ -20,7 +20,7 @@ from proxy.meters import OTHER
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler
 from proxy.series import Names
-from proxy.server import Server
+from proxy.server.server import Server
 
 _STATES: Final = get_args(State)
 

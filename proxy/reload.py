@@ -12,10 +12,10 @@ import structlog
 
 from config.load import Loaded
 from config.problems import Invalid
-from proxy import systemd
 from proxy.app import App
 from proxy.kernel.file_stamp import FileStamp, differ, look_again, look_at
-from proxy.listeners import ServerError
+from proxy.server import systemd
+from proxy.server.listeners import ServerError
 
 log = structlog.get_logger("ollama_proxy.config")
 

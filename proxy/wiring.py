@@ -11,7 +11,6 @@ from config.backends import Backend as BackendSettings
 from config.load import Loaded
 from config.problems import Invalid, Problem
 from config.schema import Settings
-from proxy import open_files
 from proxy.backend import Backend, make_backend
 from proxy.health import Rules
 from proxy.kernel.known_hosts import KnownHosts
@@ -19,9 +18,10 @@ from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.routes import Route, RouteTable
 from proxy.kernel.services import Clock, Store
 from proxy.kernel.units import Mistake
-from proxy.listeners import certificate_names
 from proxy.pool import PoolOptions, Timeouts
-from proxy.server import ServerOptions, TlsOptions
+from proxy.server import open_files
+from proxy.server.listeners import certificate_names
+from proxy.server.server import ServerOptions, TlsOptions
 from proxy.store import open_store
 from proxy.transport import tls_context
 

@@ -11,7 +11,7 @@ import structlog
 from hypothesis import settings
 
 from proxy.logs import _Bridge
-from proxy.server import new_event_loop
+from proxy.server.server import new_event_loop
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("suite", deadline=None)

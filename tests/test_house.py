@@ -19,7 +19,7 @@ TOP = frozenset(
     f"proxy.{name}"
     for name in (
         "cli", "commands", "demo", "app", "announce", "reload", "frame", "chain", "plan", "plugins", "reference",
-        "log_reference", "server", "wiring", "metrics", "gauges", "ops", "telemetry",
+        "log_reference", "wiring", "metrics", "gauges", "ops", "telemetry",
     )
 )  # fmt: skip
 """What may know everything, folders with all that is in them. The rest of the engine may import none of it."""

@@ -13,8 +13,8 @@ from typing import Final, Literal
 from cryptography import x509
 
 from config.schema import Settings
-from proxy import open_files
 from proxy.plan import Plan
+from proxy.server import open_files
 
 Level = Literal["ok", "note", "warn", "bad"]
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from uvicorn.config import Config
 
-from proxy.connections import ConnectionOptions, SharedState
-from proxy.guard import GuardedProtocol
 from proxy.kernel.asgi import Header
+from proxy.server.guard import GuardedProtocol
+from proxy.server.shared_state import ConnectionOptions, SharedState
 from tests.support.raw import Recorder
 
 PEER: Final = ("127.0.0.1", 40_000)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.server import ServerOptions, serve
+from proxy.server.server import ServerOptions, serve
 from tests.support.raw import Raw, Recorder
 
 BOTH_LOOPS = True

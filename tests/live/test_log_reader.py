@@ -8,7 +8,7 @@ import orjson
 
 from config.load import load_text
 from proxy.app import App
-from proxy.server import serve
+from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from proxy.writer import Writer

@@ -13,7 +13,7 @@ import pytest
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
 from proxy.ops.app import ASSETS
-from proxy.server import serve
+from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from tests.conftest import Need

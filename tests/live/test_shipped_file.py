@@ -12,7 +12,7 @@ from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
 from proxy.app import App
 from proxy.plan import plan
-from proxy.server import serve
+from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from tests.support.proxy import Lines

@@ -5,7 +5,7 @@ import io
 from config.load import load_text
 from proxy.announce import announce
 from proxy.app import App
-from proxy.server import serve
+from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from tests.support.backend import eventually

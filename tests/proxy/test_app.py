@@ -9,8 +9,8 @@ from config.load import load_text
 from config.problems import Invalid
 from proxy.app import App, check
 from proxy.kernel.routes import Match
-from proxy.open_files import for_ops, limit
-from proxy.server import serve
+from proxy.server.open_files import for_ops, limit
+from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import make_routes, server_options
 from tests.support.proxy import Lines, running

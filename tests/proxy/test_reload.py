@@ -12,7 +12,7 @@ from config.load import Loaded, load, load_text
 from proxy.app import App
 from proxy.backend import Backend
 from proxy.reload import Reloader
-from proxy.server import serve
+from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from tests.support.backend import eventually

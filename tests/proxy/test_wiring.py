@@ -7,7 +7,7 @@ from config.addresses import Address
 from config.load import load_text
 from config.schema import Settings
 from proxy.kernel.services import Clock
-from proxy.open_files import for_ops, limit
+from proxy.server.open_files import for_ops, limit
 from proxy.wiring import (
     make_backends,
     make_hosts,

@@ -1,4 +1,4 @@
-"""proxy/guard.py, over real sockets: bounds, deadlines, disconnects, pipelining, endings.
+"""proxy/server/guard.py, over real sockets: bounds, deadlines, disconnects, pipelining, endings.
 
 What it refuses by its form stands in tests/live/test_framing.py.
 """
@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxy.departure import when_gone
-from proxy.guard import KEPT_BYTES, GuardedProtocol
 from proxy.kernel.asgi import Receive, Send
-from proxy.server import Server, ServerOptions, serve
+from proxy.server.beyond_asgi import when_gone
+from proxy.server.guard import KEPT_BYTES, GuardedProtocol
+from proxy.server.server import Server, ServerOptions, serve
 from tests.support.raw import PATIENCE, Handler, Raw, Recorder, Seen, read_body, reply, wait_for_disconnect
 
 BOTH_LOOPS = True
@@ -276,7 +276,7 @@ async def test_a_body_that_came_is_not_timed_out_while_it_is_answered() -> None:
 @pytest.fixture
 def long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no refused connection end by its deadline."""
-    monkeypatch.setattr("proxy.guard.LINGER_SECONDS", 3600)
+    monkeypatch.setattr("proxy.server.guard.LINGER_SECONDS", 3600)
 
 
 @pytest.mark.usefixtures("long_linger")

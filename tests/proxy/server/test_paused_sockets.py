@@ -1,4 +1,4 @@
-"""proxy/hangup.py."""
+"""proxy/server/paused_sockets.py."""
 
 import asyncio
 import select
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from proxy.hangup import Hangups
+from proxy.server.paused_sockets import Hangups
 from tests.support.raw import Raw
 
 BOTH_LOOPS = True
@@ -98,5 +98,5 @@ async def test_a_closed_socket_can_be_forgotten(hangups: Hangups) -> None:
 
 
 async def test_elsewhere_there_is_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.hangup._GONE", 0)
+    monkeypatch.setattr("proxy.server.paused_sockets._GONE", 0)
     assert Hangups.where_known(asyncio.get_running_loop()) is None

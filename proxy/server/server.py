@@ -19,13 +19,13 @@ from uvicorn._types import ASGIApplication
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 
-from proxy.acceptor import Acceptor
-from proxy.connections import Bounds, ConnectionOptions, SharedState
-from proxy.guard import GuardedProtocol
-from proxy.hangup import Hangups
 from proxy.kernel.asgi import ASGIApp
-from proxy.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
-from proxy.systemd import inherited_sockets, stopping
+from proxy.server.acceptor import Acceptor
+from proxy.server.guard import GuardedProtocol
+from proxy.server.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
+from proxy.server.paused_sockets import Hangups
+from proxy.server.shared_state import Bounds, ConnectionOptions, SharedState
+from proxy.server.systemd import inherited_sockets, stopping
 
 __all__ = ["Server", "ServerError", "ServerOptions", "TlsOptions", "new_event_loop", "serve"]
 
@@ -158,8 +158,8 @@ class Server:
         Args:
             timeout: seconds that requests may take to finish; `ServerOptions.shutdown_timeout` where None.
 
-        A request that is cut is cancelled, and `proxy.departure.gone_because` says ``shutdown``. What of its answer is
-        missing stays missing: the client sees a connection that broke off, never a clean end.
+        A request that is cut is cancelled, and `proxy.server.beyond_asgi.gone_because` says ``shutdown``. What of its
+        answer is missing stays missing: the client sees a connection that broke off, never a clean end.
         """
         self.serving = False
         self._acceptor.close()

@@ -1,4 +1,4 @@
-"""proxy/acceptor.py, over real sockets."""
+"""proxy/server/acceptor.py, over real sockets."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from proxy.kernel.asgi import Receive, Send
-from proxy.server import Server, ServerOptions, TlsOptions, serve
+from proxy.server.server import Server, ServerOptions, TlsOptions, serve
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
 from tests.support.raw import Raw, Recorder, Seen, reply, wait_for_disconnect
@@ -197,7 +197,7 @@ PROGRAM = """
 import asyncio, os, sys
 from proxy.logs import configure
 from proxy.kernel.asgi import Receive, Send
-from proxy.server import ServerOptions, new_event_loop, serve
+from proxy.server.server import ServerOptions, new_event_loop, serve
 from tests.support.backend import eventually
 from tests.support.proxy import Lines
 from tests.support.raw import Recorder
@@ -267,7 +267,7 @@ async def test_where_not_even_a_refusal_has_a_file_accepting_pauses_and_goes_on(
         os.close(acceptor._spare)
         acceptor._spare = None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("proxy.acceptor._spare_file", lambda: None)
+            patch.setattr("proxy.server.acceptor._spare_file", lambda: None)
             assert not acceptor._refuse_without_files(listener, None)
         assert not asyncio.get_running_loop().remove_reader(listener), "it is not looked at meanwhile"
         assert await status_of(server.addresses[0]) == 200
@@ -314,8 +314,8 @@ async def test_half_handshakes_count_and_only_some_of_an_address_begin(authority
 async def test_a_crowded_address_drops_its_own_that_dawdle(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.handshakes.CROWDED_SECONDS", 0.05)
-    monkeypatch.setattr("proxy.handshakes.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("proxy.server.tls_handshakes.CROWDED_SECONDS", 0.05)
+    monkeypatch.setattr("proxy.server.tls_handshakes.LOOK_EVERY", 0.01)
     async with serve(Recorder(), tls(authority, handshakes=8)) as server, AsyncExitStack() as stack:
         house = House(server, stack)
         for _ in range(10):

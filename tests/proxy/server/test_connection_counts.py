@@ -1,4 +1,4 @@
-"""proxy/connection_counts.py."""
+"""proxy/server/connection_counts.py."""
 
 from collections import Counter
 from ipaddress import ip_network
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.connection_counts import UNBOUNDED, ConnectionCounts, group_of
+from proxy.server.connection_counts import UNBOUNDED, ConnectionCounts, group_of
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48"))
 

@@ -1,4 +1,4 @@
-"""proxy/systemd.py."""
+"""proxy/server/systemd.py."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import systemd
+from proxy.server import systemd
 from proxy.simulator import Ollama
 from tests.proxy.test_cli import ROOT
 from tests.support.wire import ask

@@ -25,17 +25,17 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy import framing
-from proxy.connection_counts import Place
-from proxy.connections import SharedState, uvicorn_log
-from proxy.deadline import Deadline
-from proxy.departure import REASON, REGISTER, WRITE
-from proxy.hangup import HeardFlow
-from proxy.head import HeadReader
-from proxy.http10 import without_chunks
 from proxy.kernel.asgi import Header
 from proxy.kernel.errors import ProxyError, Refused, ShuttingDown, let_go
-from proxy.shortcut import chunk_writer
+from proxy.server import request_rules
+from proxy.server.beyond_asgi import REASON, REGISTER, WRITE
+from proxy.server.chunk_writer import chunk_writer
+from proxy.server.connection_counts import Place
+from proxy.server.deadline import Deadline
+from proxy.server.head_reader import HeadReader
+from proxy.server.http10 import without_chunks
+from proxy.server.paused_sockets import HeardFlow
+from proxy.server.shared_state import SharedState, uvicorn_log
 
 KEPT_BYTES: Final = 65_536
 LINGER_SECONDS: Final = 2.0
@@ -177,7 +177,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._reading.stop()
             self._open_request(*whole)
 
-    def _open_request(self, head: framing.Head, rest: bytes) -> None:
+    def _open_request(self, head: request_rules.Head, rest: bytes) -> None:
         """Parse one whole head and what came with it; start the application if nothing is wrong with either."""
         self._version, self._hosts = head.version, head.hosts
         self._refusal, self._governed, self._body_moved = None, [], False
@@ -204,7 +204,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _read_chunked(self, data: bytes) -> None:
         read = 0
-        for piece in framing.pieces(data):
+        for piece in request_rules.pieces(data):
             read += len(piece)
             self._overhead += len(piece)
             if not self._parse(piece):
@@ -223,7 +223,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             # We offer no other protocol, so Upgrade is ignored (RFC 9110 section 7.8). llhttp would ignore the body
             # instead, and take it for the next request; it sees the head again, without the field.
-            head = framing.without_upgrade(data)
+            head = request_rules.without_upgrade(data)
             if head != data:
                 self.parser = httptools.HttpRequestParser(self)
                 self._governed = []
@@ -239,7 +239,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one field, of the head or of the trailers."""
         name = name.lower()
-        if name in framing.GOVERNED:
+        if name in request_rules.GOVERNED:
             self._governed.append((name, value))
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -250,7 +250,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         try:
-            self._length = framing.check_fields(self._governed, self._version, self._hosts)
+            self._length = request_rules.check_fields(self._governed, self._version, self._hosts)
         except Refused as refused:
             self._refusal = refused
             return

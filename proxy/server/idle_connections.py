@@ -5,9 +5,9 @@ import heapq
 from collections.abc import Iterator
 from typing import Final, cast
 
-from proxy.connection_counts import UNBOUNDED
-from proxy.connections import SharedState
-from proxy.guard import GuardedProtocol
+from proxy.server.connection_counts import UNBOUNDED
+from proxy.server.guard import GuardedProtocol
+from proxy.server.shared_state import SharedState
 
 YOUNGEST: Final = 1.0
 """Seconds: a connection that waits for less than that may have its request on the way."""
@@ -38,7 +38,7 @@ class IdleConnections:
         Those of addresses with many connections go first, and of these the longest idle.
 
         Args:
-            newcomer: whose connection it is; see `proxy.connection_counts.group_of`.
+            newcomer: whose connection it is; see `proxy.server.connection_counts.group_of`.
         """
         now, has = self._loop.time(), 0 if newcomer == UNBOUNDED else self._state.counts.of[newcomer]
         if now < self._look_from and has >= self._in_vain_for:

@@ -10,12 +10,12 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from proxy import open_files
-from proxy.connection_counts import ConnectionCounts
-from proxy.hangup import Hangups
 from proxy.kernel.client_address import Trusted
 from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import Refused, render
+from proxy.server import open_files
+from proxy.server.connection_counts import ConnectionCounts
+from proxy.server.paused_sockets import Hangups
 
 _log = structlog.get_logger("ollama_proxy.server")
 

@@ -1,12 +1,12 @@
-"""proxy/head.py. What becomes of the bytes says tests/live/test_framing.py."""
+"""proxy/server/head_reader.py. What becomes of the bytes says tests/live/test_framing.py."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.framing import Head
-from proxy.head import HeadReader
 from proxy.kernel.errors import Refused
+from proxy.server.head_reader import HeadReader
+from proxy.server.request_rules import Head
 
 WHOLE = b"\r\nGET http://x/a HTTP/1.1\r\nHost: x\r\n\r\n"
 

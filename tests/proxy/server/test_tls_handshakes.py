@@ -1,4 +1,4 @@
-"""proxy/handshakes.py, by a clock that a test turns."""
+"""proxy/server/tls_handshakes.py, by a clock that a test turns."""
 
 import asyncio
 from collections import Counter
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.connection_counts import UNBOUNDED
-from proxy.handshakes import CROWDED_SECONDS, DROPPED_AT_ONCE, LOOK_EVERY, SHARE, Handshakes
+from proxy.server.connection_counts import UNBOUNDED
+from proxy.server.tls_handshakes import CROWDED_SECONDS, DROPPED_AT_ONCE, LOOK_EVERY, SHARE, Handshakes
 
 PATIENCE = 10.0
 

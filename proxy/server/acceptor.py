@@ -14,12 +14,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from proxy.connection_counts import UNBOUNDED, Place, group_of
-from proxy.connections import SharedState
-from proxy.guard import GuardedProtocol
-from proxy.handshakes import Handshakes
-from proxy.idle import IdleConnections
 from proxy.kernel.errors import Refused
+from proxy.server.connection_counts import UNBOUNDED, Place, group_of
+from proxy.server.guard import GuardedProtocol
+from proxy.server.idle_connections import IdleConnections
+from proxy.server.shared_state import SharedState
+from proxy.server.tls_handshakes import Handshakes
 
 AT_ONCE: Final = 64
 """Connections that are accepted before the loop does something else: few enough for it to go on within milliseconds,
@@ -184,12 +184,12 @@ class Arrival:
         self.since = acceptor.loop.time()
 
     def begin(self) -> None:
-        """See `proxy.handshakes.Handshake`."""
+        """See `proxy.server.tls_handshakes.Handshake`."""
         self._task = self._acceptor.start(self)
         self._task.add_done_callback(self._over)
 
     def drop(self) -> None:
-        """See `proxy.handshakes.Handshake`."""
+        """See `proxy.server.tls_handshakes.Handshake`."""
         if not self._acceptor.closed:
             self._acceptor.state.note_turned_away("handshake", self._peer)
         if self._task is not None:

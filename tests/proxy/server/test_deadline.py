@@ -1,8 +1,8 @@
-"""proxy/deadline.py."""
+"""proxy/server/deadline.py."""
 
 import asyncio
 
-from proxy.deadline import Deadline
+from proxy.server.deadline import Deadline
 
 
 async def test_it_runs_what_is_late_once() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import Final, Protocol
 
-from proxy.connection_counts import UNBOUNDED
+from proxy.server.connection_counts import UNBOUNDED
 
 SHARE: Final = 4
 """One address has at most a fourth of the handshakes that may run."""
@@ -29,7 +29,7 @@ class Handshake(Protocol):
     """One handshake, as `Handshakes` sees it."""
 
     group: str
-    """Whose it is; see `proxy.connection_counts.group_of`."""
+    """Whose it is; see `proxy.server.connection_counts.group_of`."""
     since: float
     """When it was accepted, and from `begin` on, when it began; time of the loop."""
 

@@ -1,9 +1,9 @@
-"""proxy/http10.py, over real sockets; more in test_guard.py."""
+"""proxy/server/http10.py, over real sockets; more in test_guard.py."""
 
 import pytest
 
 from proxy.kernel.asgi import Receive, Send
-from proxy.server import ServerOptions, serve
+from proxy.server.server import ServerOptions, serve
 from tests.support.raw import Raw, Recorder, Seen
 
 BOTH_LOOPS = True

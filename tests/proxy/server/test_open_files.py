@@ -1,4 +1,4 @@
-"""proxy/open_files.py."""
+"""proxy/server/open_files.py."""
 
 import resource
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.open_files import MOST, MOST_CLIENTS, for_clients, for_ops, limit, raise_limit, reserve
+from proxy.server.open_files import MOST, MOST_CLIENTS, for_clients, for_ops, limit, raise_limit, reserve
 
 
 @given(st.integers(min_value=128, max_value=MOST))
@@ -53,7 +53,7 @@ def test_the_limit_is_raised_as_far_as_it_may_be(
     soft: int, hard: int, fixed: bool, then: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = Limits(soft, hard, fixed=fixed)
-    monkeypatch.setattr("proxy.open_files.resource.getrlimit", limits.get)
-    monkeypatch.setattr("proxy.open_files.resource.setrlimit", limits.set)
+    monkeypatch.setattr("proxy.server.open_files.resource.getrlimit", limits.get)
+    monkeypatch.setattr("proxy.server.open_files.resource.setrlimit", limits.set)
     assert raise_limit() == limit() == then
     assert limits.now[1] == hard

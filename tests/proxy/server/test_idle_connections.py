@@ -1,13 +1,13 @@
-"""proxy/idle.py, over real sockets."""
+"""proxy/server/idle_connections.py, over real sockets."""
 
 import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
-from proxy.connection_counts import UNBOUNDED
-from proxy.guard import GuardedProtocol
-from proxy.idle import NONE_FOR, YOUNGEST, IdleConnections
-from proxy.server import ServerOptions, serve
+from proxy.server.connection_counts import UNBOUNDED
+from proxy.server.guard import GuardedProtocol
+from proxy.server.idle_connections import NONE_FOR, YOUNGEST, IdleConnections
+from proxy.server.server import ServerOptions, serve
 from tests.support.backend import eventually
 from tests.support.raw import Raw, Recorder, wait_for_disconnect
 

@@ -1,4 +1,4 @@
-"""proxy/connections.py."""
+"""proxy/server/shared_state.py."""
 
 import asyncio
 import logging
@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from proxy.connections import (
+from proxy.kernel.errors import Refused
+from proxy.kernel.log_throttle import LOGGED_PER_SECOND
+from proxy.server.open_files import limit, reserve
+from proxy.server.shared_state import (
     Bounds,
     ConnectionOptions,
     SharedState,
@@ -16,9 +19,6 @@ from proxy.connections import (
     log_bounds,
     uvicorn_log,
 )
-from proxy.kernel.errors import Refused
-from proxy.kernel.log_throttle import LOGGED_PER_SECOND
-from proxy.open_files import limit, reserve
 
 REFUSED = Refused(400, "no", code="bad_host", headers={"allow": "GET"})
 

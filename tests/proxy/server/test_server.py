@@ -1,4 +1,4 @@
-"""proxy/server.py, over real sockets."""
+"""proxy/server/server.py, over real sockets."""
 
 import asyncio
 import os
@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from proxy.guard import GuardedProtocol
 from proxy.kernel.asgi import Receive, Scope, Send
-from proxy.server import Server, ServerError, ServerOptions, TlsOptions, new_event_loop, serve
+from proxy.server.guard import GuardedProtocol
+from proxy.server.server import Server, ServerError, ServerOptions, TlsOptions, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
 from tests.support.raw import PATIENCE, Raw, Recorder, Seen, read_body, reply
 
@@ -141,7 +141,7 @@ async def test_lifespan_state_reaches_requests() -> None:
 
 async def test_the_date_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     dates = iter(["one", "two", "three", "four"])
-    monkeypatch.setattr("proxy.server.formatdate", lambda usegmt: next(dates))
+    monkeypatch.setattr("proxy.server.server.formatdate", lambda usegmt: next(dates))
     async with serve(Recorder(), options()) as server, await Raw.open(server.addresses[0]) as client:
         await client.send(GET)
         assert (await client.response()).header(b"date") == b"one"
@@ -359,7 +359,7 @@ async def test_an_application_that_goes_on_is_cancelled_again(
         except asyncio.CancelledError:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr("proxy.server.SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("proxy.server.server.SETTLE_SECONDS", 0.05)
     app = Recorder(stubborn)
     async with serve(app, options()) as server, await Raw.open(server.addresses[0]) as client:
         await client.send(GET)
@@ -411,8 +411,8 @@ async def test_nothing_is_left_after_the_end() -> None:
 
 PROGRAM = """
 import asyncio, sys
-from proxy.guard import GuardedProtocol
-from proxy.server import Server, ServerOptions
+from proxy.server.guard import GuardedProtocol
+from proxy.server.server import Server, ServerOptions
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

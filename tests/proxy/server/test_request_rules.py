@@ -1,10 +1,12 @@
-"""proxy/framing.py. What a client sees of it stands in tests/live/test_framing.py."""
+"""proxy/server/request_rules.py. What a client sees of it stands in tests/live/test_framing.py."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.framing import (
+from proxy.kernel.asgi import Header
+from proxy.kernel.errors import Refused
+from proxy.server.request_rules import (
     EMPTY_LINE,
     METHODS,
     check_beginning,
@@ -13,8 +15,6 @@ from proxy.framing import (
     open_head,
     pieces,
 )
-from proxy.kernel.asgi import Header
-from proxy.kernel.errors import Refused
 
 HOST: Header = (b"host", b"x")
 

@@ -1,4 +1,4 @@
-"""proxy/listeners.py."""
+"""proxy/server/listeners.py."""
 
 import base64
 import gc
@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from proxy.listeners import ServerError, TlsOptions, address, bind, certificate_names, is_local, tls_context
+from proxy.server.listeners import ServerError, TlsOptions, address, bind, certificate_names, is_local, tls_context
 from tests.support.certificates import Authority, Pair
 
 

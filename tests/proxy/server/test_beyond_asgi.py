@@ -1,12 +1,12 @@
-"""proxy/departure.py. That the server keeps its word is tested in test_guard.py."""
+"""proxy/server/beyond_asgi.py. That the server keeps its word is tested in test_guard.py."""
 
 from collections.abc import Callable
 
 import pytest
 
-from proxy.departure import gone_because, when_gone, writer
 from proxy.kernel.asgi import Scope
 from proxy.kernel.errors import Refused
+from proxy.server.beyond_asgi import gone_because, when_gone, writer
 
 
 @pytest.mark.parametrize("scope", [{"type": "http"}, {"type": "http", "state": {}}])

@@ -1,4 +1,4 @@
-"""proxy/shortcut.py, and who may take it, over real sockets."""
+"""proxy/server/chunk_writer.py, and who may take it, over real sockets."""
 
 import asyncio
 from typing import Any

@@ -1,6 +1,6 @@
 """Collecting the head of a request, in whatever pieces it comes."""
 
-from proxy import framing
+from proxy.server import request_rules
 
 
 class HeadReader:
@@ -23,26 +23,26 @@ class HeadReader:
         """Whether anything has come but white space."""
         return bool(self._begun.strip())
 
-    def take(self, data: bytes) -> tuple[framing.Head, bytes] | None:
+    def take(self, data: bytes) -> tuple[request_rules.Head, bytes] | None:
         """Take what arrived; return the head, once it is whole, and what came behind it; raises Refused."""
         begun = self._begun
         if begun:
-            looked = max(len(begun) - len(framing.EMPTY_LINE) + 1, 0)
+            looked = max(len(begun) - len(request_rules.EMPTY_LINE) + 1, 0)
             begun += data
-            if begun.find(framing.EMPTY_LINE, looked) < 0:
+            if begun.find(request_rules.EMPTY_LINE, looked) < 0:
                 self._check(new_from=looked)
                 return None
             data = bytes(begun)
             begun.clear()
-        head, end, rest = data.partition(framing.EMPTY_LINE)
+        head, end, rest = data.partition(request_rules.EMPTY_LINE)
         if not end:
             begun += data
             self._check(new_from=0)
             return None
         # One empty line in front of a request is to be ignored (RFC 9112 section 2.2).
         head = (head + end).removeprefix(b"\r\n")
-        framing.check_size(head, self._max_bytes, self._max_fields)
-        return framing.open_head(head), rest
+        request_rules.check_size(head, self._max_bytes, self._max_fields)
+        return request_rules.open_head(head), rest
 
     def clear(self) -> None:
         """Forget what has come."""
@@ -52,5 +52,5 @@ class HeadReader:
         begun = self._begun
         # Looking at each line once, when it ends, keeps a head that comes byte by byte linear.
         if new_from == 0 or len(begun) > self._max_bytes or b"\n" in begun[new_from:]:
-            framing.check_size(begun, self._max_bytes, self._max_fields)
-            framing.check_beginning(begun)
+            request_rules.check_size(begun, self._max_bytes, self._max_fields)
+            request_rules.check_beginning(begun)

@@ -1,0 +1,1 @@
+"""Towards the client: sockets, TLS, uvicorn's protocol guarded, and its bounds."""
