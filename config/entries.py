@@ -24,7 +24,7 @@ _FORMS: Final = "expected a plugin: name, name: {options}, or use: package.modul
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A plugin's place in the chain. Its options are checked against its signature, by `proxy.plan`.
+    """A plugin's place in the chain. Its options are checked against its signature, by `proxy.chain.plan`.
 
     Attributes:
         name: what policies, logs and errors call it.

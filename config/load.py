@@ -28,7 +28,7 @@ class Loaded:
         source: its text.
         root: its values and where they stand, references already replaced.
         settings: None where anything is wrong with them.
-        problems: all mistakes but those in the options of plugins, which `proxy.plan` finds.
+        problems: all mistakes but those in the options of plugins, which `proxy.chain.plan` finds.
     """
 
     file: str

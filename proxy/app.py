@@ -10,11 +10,13 @@ from typing import Final
 from config.load import Loaded
 from config.problems import Invalid
 from config.schema import Settings
-from proxy.browsers import PageGate
-from proxy.chain import Chain, build
+from proxy.chain.browser_gate import PageGate
+from proxy.chain.build import Chain, build
+from proxy.chain.frame import Frame, Generation
+from proxy.chain.plan import Plan
+from proxy.chain.plan import plan as make_plan
 from proxy.dispatch import Dispatch
 from proxy.endpoint import Endpoint
-from proxy.frame import Frame, Generation
 from proxy.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.known_hosts import KnownHosts
@@ -40,8 +42,6 @@ from proxy.ops.board import Board
 from proxy.ops.engine import Loader
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
-from proxy.plan import Plan
-from proxy.plan import plan as make_plan
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler
 from proxy.server.server import Server, serve

@@ -14,13 +14,13 @@ from config.tree import Data
 from proxy import __version__
 from proxy.announce import announce
 from proxy.app import App, check
+from proxy.chain.plan import Plan
 from proxy.commands import act, diff, doctor, explain, keys, logs, reload, status, top
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.demo import run_demo
 from proxy.kernel.log_lines import FORMATS
 from proxy.logs import configure
 from proxy.ownership import intruders
-from proxy.plan import Plan
 from proxy.reload import Reloader
 from proxy.server import open_files, systemd
 from proxy.server.server import Server, ServerError

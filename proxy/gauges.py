@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 from proxy import __version__, meters
 from proxy.backend import Backend
+from proxy.chain.frame import Frame
 from proxy.exposition import Point, Reading
-from proxy.frame import Frame
 from proxy.health import State
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.model_names import parse as parse_model

@@ -18,8 +18,8 @@ from config.schema import Settings
 from middleware import BUILTIN
 from middleware.parameter_rules import Rule
 from proxy.app import check
+from proxy.chain.plugins import find
 from proxy.kernel.units import Rate
-from proxy.plugins import find
 
 NOTHINGS: list[Any] = [0, 0.0, "0s", "0ms", "0B", "0KiB", "0%", "0/minute"]
 NOTHINGS += [wrapped for nothing in NOTHINGS for wrapped in ([nothing], {"x": nothing})]

@@ -79,8 +79,8 @@ def test_no_import_leads_back() -> None:
 
 
 WRITERS = {
-    "frame": {"proxy.frame"},
-    "chain": {"proxy.chain"},
+    "frame": {"proxy.chain.frame"},
+    "chain": {"proxy.chain.build"},
     "tracing": {"middleware.tracing"},
     "auth": {"middleware.auth", "proxy.ops.explaining"},  # which supposes a caller
     "queue": {"proxy.scheduler", "proxy.dispatch"},  # which takes the lease

@@ -11,9 +11,9 @@ from middleware.credentials.key_file import read_keys
 from middleware.credentials.keys import KeyEntry
 from middleware.credentials.watched import BadFile
 from proxy.app import NEEDS_RESTART
+from proxy.chain.plan import Plan
 from proxy.commands.shapes import console
 from proxy.ops.digest import digest, flat
-from proxy.plan import Plan
 
 LIMITING: Final = ("access", "parameters", "rate_limit", "queue")
 """Plugins whose options are told for each caller whose own they are."""

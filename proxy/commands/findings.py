@@ -13,7 +13,7 @@ from typing import Final, Literal
 from cryptography import x509
 
 from config.schema import Settings
-from proxy.plan import Plan
+from proxy.chain.plan import Plan
 from proxy.server import open_files
 
 Level = Literal["ok", "note", "warn", "bad"]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from config.problems import Path
 from config.schema import Settings
 from config.tree import Data, Node
-from proxy.plan import Link, Plan
+from proxy.chain.plan import Link, Plan
 
 _APART = {"middleware", "policies"}
 

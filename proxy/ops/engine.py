@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from config.schema import Settings
-from proxy.chain import Chain
-from proxy.frame import Frame
+from proxy.chain.build import Chain
+from proxy.chain.frame import Frame
+from proxy.chain.plan import Plan
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.services import LogSink, Metrics
 from proxy.ops.board import Board
-from proxy.plan import Plan
 from proxy.pool import Pool
 from proxy.scheduler import FairScheduler
 

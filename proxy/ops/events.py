@@ -13,7 +13,7 @@ from typing import Final, Literal
 import orjson
 import structlog
 
-from proxy.frame import Observer
+from proxy.chain.frame import Observer
 from proxy.health import State
 from proxy.kernel.exchange import Exchange
 from proxy.ops.document import Change, Reloaded, Request, Status

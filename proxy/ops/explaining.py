@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import orjson
 
 from middleware.credentials.keys import PREFIX
-from proxy.chain import Chain
+from proxy.chain.build import Chain
 from proxy.kernel.asgi import Header, Message, Scope
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import ProxyError, Refused

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from middleware.rate_limit import RateLimit
-from proxy.frame import Frame, Generation
+from proxy.chain.frame import Frame, Generation
 from proxy.kernel.asgi import Message, Scope
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.quotas import Quota

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from middleware.metrics import Metrics
-from proxy.frame import Frame, Generation
+from proxy.chain.frame import Frame, Generation
 from proxy.kernel.asgi import Message, Receive, Scope, Send
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import Refused

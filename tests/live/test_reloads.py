@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from config.load import load
-from proxy.chain import Chain
+from proxy.chain.build import Chain
 from proxy.reload import Reloaded, Reloader
 from proxy.simulator import Ollama
 from tests.support.backend import eventually

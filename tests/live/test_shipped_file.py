@@ -11,7 +11,7 @@ from config.load import load_text
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
 from proxy.app import App
-from proxy.plan import plan
+from proxy.chain.plan import plan
 from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options

@@ -14,8 +14,8 @@ from config.load import load
 from config.parse import parse
 from config.schema import Settings
 from middleware import BUILTIN
-from proxy.plan import plan
-from proxy.plugins import find
+from proxy.chain.plan import plan
+from proxy.chain.plugins import find
 from proxy.reference import configuration_page, generated, plugins_page, policy_schema
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""proxy/frame.py."""
+"""proxy/chain/frame.py."""
 
 import asyncio
 import gc
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from proxy.browsers import PageGate
-from proxy.frame import Frame, Generation
+from proxy.chain.browser_gate import PageGate
+from proxy.chain.frame import Frame, Generation
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, header_values
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.cross_origin import CrossOrigin

@@ -13,13 +13,13 @@ from typing import Final
 from config.check import mask
 from config.load import Loaded
 from config.problems import Invalid, Path, Problem
+from proxy.chain.plan import INNERMOST, Link, Plan
+from proxy.chain.plugins import Options
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.exchange import Ask, Exchange
 from proxy.kernel.services import EntryName, Policies
 from proxy.kernel.units import Mistake
-from proxy.plan import INNERMOST, Link, Plan
-from proxy.plugins import Options
 
 BEFORE_BODY: Final = "before_body"
 """The method of a plugin that refuses what it can before a request's body is read: ``async (exchange) -> None``."""

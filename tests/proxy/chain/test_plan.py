@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from config.load import load_text
-from proxy.plan import Plan, plan
+from proxy.chain.plan import Plan, plan
 from tests.support import plugins
 
 BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"

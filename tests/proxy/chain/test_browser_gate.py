@@ -1,11 +1,11 @@
-"""proxy/browsers.py: who is admitted, as a table; over sockets and in Chromium in tests/live/test_browsers.py."""
+"""proxy/chain/browser_gate.py: who is admitted, as a table; over sockets in tests/live/test_browsers.py."""
 
 import gc
 import tracemalloc
 
 import pytest
 
-from proxy.browsers import PageGate
+from proxy.chain.browser_gate import PageGate
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange

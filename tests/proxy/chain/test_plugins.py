@@ -13,11 +13,11 @@ from typing_extensions import Doc
 from config.describe import describe
 from middleware import BUILTIN
 from middleware.cors import Cors
-from proxy import plugins
+from proxy.chain import plugins
+from proxy.chain.plugins import Plugin, find, inspected, known_names
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.services import Clock, RetryBudget, Store
 from proxy.kernel.units import Duration, Mistake, Rate
-from proxy.plugins import Plugin, find, inspected, known_names
 from tests.support.asgi import ok
 
 

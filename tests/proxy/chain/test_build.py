@@ -5,12 +5,12 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from config.load import load_text
 from config.problems import Invalid
-from proxy.chain import Chain, Switch, build
+from proxy.chain.build import Chain, Switch, build
+from proxy.chain.plan import plan
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Clock
-from proxy.plan import plan
 from tests.support import plugins
 from tests.support.asgi import Answer, call, make_exchange, ok
 

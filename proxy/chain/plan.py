@@ -1,6 +1,6 @@
 """From the policy file to a plan of the chain: which plugins, in which order, with which options for whom.
 
-Everything that can be known without constructing a plugin is checked here; `proxy.chain` constructs.
+Everything that can be known without constructing a plugin is checked here; `proxy.chain.build` constructs.
 """
 
 import inspect
@@ -12,8 +12,8 @@ from config.entries import Entry
 from config.load import Loaded
 from config.problems import Path, Problem, in_order
 from config.tree import Node
+from proxy.chain.plugins import Options, Plugin, find
 from proxy.kernel.units import Mistake, suggest
-from proxy.plugins import Options, Plugin, find
 
 INNERMOST: Final = "dispatch"
 

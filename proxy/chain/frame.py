@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from proxy.browsers import PageGate
+from proxy.chain.browser_gate import PageGate
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted

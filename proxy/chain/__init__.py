@@ -1,0 +1,1 @@
+"""The chain of plugins: planned from the policy file, built, and run within the frame."""
