@@ -15,8 +15,6 @@ from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
-from proxy.dispatch import Dispatch
-from proxy.endpoint import Endpoint
 from proxy.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.known_hosts import KnownHosts
@@ -43,10 +41,12 @@ from proxy.ops.engine import Loader
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
 from proxy.pool import Pool
+from proxy.relay.dispatch import Dispatch
+from proxy.relay.endpoint import Endpoint
+from proxy.relay.merged_lists import Views
 from proxy.scheduler import FairScheduler
 from proxy.server.server import Server, serve
 from proxy.traces import Pipelines
-from proxy.views import Views
 from proxy.watch import Watch
 from proxy.wiring import (
     make_backends,

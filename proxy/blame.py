@@ -4,7 +4,7 @@
 what happened                                   whose fault
 ==============================================  ====================================================================
 the backend was not reached                     the backend's
-its error is about the content of the request   the request's: see `proxy.error_texts`
+its error is about the content of the request   the request's: see `proxy.relay.error_answers`
 another backend answered the same request       the backend's
 another backend gave the same error             the request's, unless the error is about the host. The proxy remembers
                                                 the error, and takes it for the request's when only one backend gives

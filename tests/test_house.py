@@ -83,11 +83,17 @@ WRITERS = {
     "chain": {"proxy.chain.build"},
     "tracing": {"middleware.tracing"},
     "auth": {"middleware.auth", "proxy.ops.explaining"},  # which supposes a caller
-    "queue": {"proxy.scheduler", "proxy.dispatch"},  # which takes the lease
+    "queue": {"proxy.scheduler", "proxy.relay.dispatch"},  # which takes the lease
     "retry": {"middleware.retry", "middleware.retrying.fallback"},
     "pool": {"proxy.need", "proxy.blame"},
     "dispatch": {
-        *("proxy.dispatch", "proxy.manage", "proxy.endpoint", "middleware.retrying.hedge", "middleware.rate_limit"),
+        *(
+            "proxy.relay.dispatch",
+            "proxy.relay.named_backend",
+            "proxy.relay.endpoint",
+            "middleware.retrying.hedge",
+            "middleware.rate_limit",
+        ),
     },
     # who answers, who says who would, who says which of two answers counts, and who estimates what nobody reported
     "body": set(),

@@ -1,4 +1,4 @@
-"""proxy/dispatch.py, over real sockets to the simulator, without plugins."""
+"""proxy/relay/dispatch.py, over real sockets to the simulator, without plugins."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from proxy.backend import make_backend
-from proxy.dispatch import Dispatch
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.errors import BadAnswer, ConnectFailed, ConnectionLost, NotRouted, Refused, UpstreamAnswer
 from proxy.pool import Pool, PoolOptions, Timeouts
+from proxy.relay.dispatch import Dispatch
 from proxy.simulator import Ollama
 from tests.support.asgi import Answer, call, make_exchange
 

@@ -1,12 +1,12 @@
-"""proxy/rendering.py."""
+"""proxy/relay/browser_headers.py."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import rendering
 from proxy.kernel.asgi import Header, header_values
-from proxy.rendering import as_data, is_data
+from proxy.relay import browser_headers
+from proxy.relay.browser_headers import as_data, is_data
 
 DATA = [
     *("application/json", "application/json; charset=utf-8", "application/x-ndjson", "text/event-stream", "text/plain"),
@@ -67,6 +67,6 @@ def test_whatever_names_html_is_no_data(junk: bytes) -> None:
 
 
 def test_a_type_of_any_length_is_not_remembered() -> None:
-    kept = rendering._is_data.cache_info().currsize
+    kept = browser_headers._is_data.cache_info().currsize
     assert not is_data(b"application/json; x=" + b"y" * 60_000)
-    assert rendering._is_data.cache_info().currsize == kept
+    assert browser_headers._is_data.cache_info().currsize == kept

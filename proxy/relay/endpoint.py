@@ -1,15 +1,15 @@
 """The end of the chain: who answers a request that every plugin let through."""
 
-from proxy.dispatch import Dispatch, not_routed
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ProxyError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.routes import ALL, NoMatch
-from proxy.manage import Manage
 from proxy.pool import Pool
+from proxy.relay.dispatch import Dispatch, not_routed
+from proxy.relay.merged_lists import Views
+from proxy.relay.named_backend import Manage
 from proxy.selection import Choice
-from proxy.views import Views
 
 
 class Endpoint:

@@ -1,4 +1,4 @@
-"""proxy/endpoint.py."""
+"""proxy/relay/endpoint.py."""
 
 import asyncio
 

@@ -17,8 +17,6 @@ import httpx
 
 from proxy.answer import Answer
 from proxy.backend import Backend
-from proxy.error_texts import error_answer
-from proxy.headers import downstream_headers, upstream_headers, via_names
 from proxy.kernel.asgi import Header, Receive, Scope, Send, header, without
 from proxy.kernel.errors import (
     BadAnswer,
@@ -40,10 +38,12 @@ from proxy.kernel.services import Scheduler
 from proxy.lease import Lease
 from proxy.need import need_of
 from proxy.pool import Pool, Timeouts
+from proxy.relay.ending import Ending, Format, Tail, format_of
+from proxy.relay.error_answers import error_answer
+from proxy.relay.hop_headers import downstream_headers, upstream_headers, via_names
 from proxy.sending import at_once
 from proxy.sending import send as send_once_more
 from proxy.server.beyond_asgi import gone_because
-from proxy.tail import Ending, Format, Tail, format_of
 from proxy.transport import translate
 
 ERROR_BODY: Final = 64 * 1024

@@ -1,4 +1,4 @@
-"""proxy/error_texts.py: what a real Ollama said, as a table."""
+"""proxy/relay/error_answers.py: what a real Ollama said, as a table."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.error_texts import about, comparable, error_answer, text_of
 from proxy.kernel.errors import About
+from proxy.relay.error_answers import about, comparable, error_answer, text_of
 
 CLOUD = 'Post "https://ollama.com:443/api/chat?ts=1796032345": proxyconnect tcp: connection refused'
 RECORDED = [

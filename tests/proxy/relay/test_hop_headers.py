@@ -1,9 +1,9 @@
-"""proxy/headers.py."""
+"""proxy/relay/hop_headers.py."""
 
 import pytest
 
-from proxy.headers import downstream_headers, upstream_headers, via_names
 from proxy.kernel.asgi import Header, Scope, header, header_values
+from proxy.relay.hop_headers import downstream_headers, upstream_headers, via_names
 
 NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
 

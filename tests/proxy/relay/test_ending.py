@@ -1,4 +1,4 @@
-"""proxy/tail.py."""
+"""proxy/relay/ending.py."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.kernel.exchange import Usage
-from proxy.tail import LONGEST_JSON, LONGEST_RECORD, Ending, Format, Tail, format_of
+from proxy.relay.ending import LONGEST_JSON, LONGEST_RECORD, Ending, Format, Tail, format_of
 
 
 def read(layout: Format, *chunks: bytes) -> Ending:

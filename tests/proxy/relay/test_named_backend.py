@@ -1,4 +1,4 @@
-"""proxy/manage.py."""
+"""proxy/relay/named_backend.py."""
 
 import asyncio
 

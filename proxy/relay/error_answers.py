@@ -1,8 +1,9 @@
 """What an error answer of Ollama is about: the request, the host, or nobody can tell from its words.
 
 Ollama answers many a mistake of the caller with 500, and a cloud model that cannot be reached with 502. Its words tell
-those apart. Those that ``tests/proxy/test_error_texts.py`` lists as RECORDED are what a 0.32.15 answered; the others
-are messages of Ollama and of llama.cpp as they are known from their code and from reports, which nobody recorded here.
+those apart. Those that ``tests/proxy/relay/test_error_answers.py`` lists as RECORDED are what a 0.32.15 answered; the
+others are messages of Ollama and of llama.cpp as they are known from their code and from reports, which nobody recorded
+here.
 
 Words that callers can put into an error (a template, a name) come behind its beginning, so the tables of beginnings go
 first. What a host says of itself goes before what may stand anywhere in an error about the request: a sick host that is

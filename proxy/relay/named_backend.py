@@ -14,13 +14,13 @@ import httpx
 import orjson
 
 from proxy.backend import Backend
-from proxy.dispatch import Dispatch
 from proxy.kernel import json_bounds
 from proxy.kernel.asgi import Header, Receive, Scope, Send
 from proxy.kernel.errors import JSON, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import ALL
 from proxy.pool import Pool, Timeouts
+from proxy.relay.dispatch import Dispatch
 from proxy.transport import translate
 
 NDJSON: Final = b"application/x-ndjson"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.kernel.asgi import Header, Scope
-from proxy.rendering import as_data
+from proxy.relay.browser_headers import as_data
 
 _HOP_BY_HOP: Final = frozenset(
     {
@@ -136,7 +136,7 @@ def upstream_headers(
 def downstream_headers(received: Sequence[Header]) -> list[Header]:
     """Return what the caller is sent of a backend's headers, names in lower case.
 
-    What a browser would show as a page, or run, it is told to take for plain text: `proxy.rendering`.
+    What a browser would show as a page, or run, it is told to take for plain text: `proxy.relay.browser_headers`.
     """
     lowered = [(name.lower(), value) for name, value in received]
     dropped = _named_by_connection(lowered, _NOT_RETURNED)

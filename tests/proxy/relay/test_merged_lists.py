@@ -1,4 +1,4 @@
-"""proxy/views.py: many hosts look like one Ollama, to its own client and in its own shape."""
+"""proxy/relay/merged_lists.py: many hosts look like one Ollama, to its own client and in its own shape."""
 
 import gc
 import re
@@ -9,8 +9,8 @@ import openai
 import orjson
 import pytest
 
+from proxy.relay.merged_lists import Views
 from proxy.simulator import Ollama
-from proxy.views import Views
 from tests.support.proxy import Running, running
 from tests.support.wire import ask
 

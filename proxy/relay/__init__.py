@@ -1,0 +1,1 @@
+"""The end of the chain: a request goes to a backend, and its answer comes back chunk for chunk."""
