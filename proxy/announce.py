@@ -7,7 +7,7 @@ from typing import Final, TextIO
 
 from proxy import __version__
 from proxy.app import App
-from proxy.survey import survey
+from proxy.pool.ask import survey
 from proxy.terminal import say
 
 _announcing: Final[set[asyncio.Task[None]]] = set()

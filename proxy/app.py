@@ -40,14 +40,14 @@ from proxy.ops.board import Board
 from proxy.ops.engine import Loader
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
-from proxy.pool import Pool
+from proxy.pool.pool import Pool
+from proxy.pool.probes import Watch
 from proxy.relay.dispatch import Dispatch
 from proxy.relay.endpoint import Endpoint
 from proxy.relay.merged_lists import Views
 from proxy.scheduler import FairScheduler
 from proxy.server.server import Server, serve
 from proxy.traces import Pipelines
-from proxy.watch import Watch
 from proxy.wiring import (
     make_backends,
     make_hosts,

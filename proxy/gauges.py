@@ -9,15 +9,15 @@ from typing import Final, Protocol, get_args
 from urllib.parse import unquote
 
 from proxy import __version__, meters
-from proxy.backend import Backend
 from proxy.chain.frame import Frame
 from proxy.exposition import Point, Reading
-from proxy.health import State
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.services import LogSink
 from proxy.meters import OTHER
-from proxy.pool import Pool
+from proxy.pool.backend import Backend
+from proxy.pool.health import State
+from proxy.pool.pool import Pool
 from proxy.scheduler import FairScheduler
 from proxy.series import Names
 from proxy.server.server import Server

@@ -11,14 +11,14 @@ from config.backends import Backend as BackendSettings
 from config.load import Loaded
 from config.problems import Invalid, Problem
 from config.schema import Settings
-from proxy.backend import Backend, make_backend
-from proxy.health import Rules
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.routes import Route, RouteTable
 from proxy.kernel.services import Clock, Store
 from proxy.kernel.units import Mistake
-from proxy.pool import PoolOptions, Timeouts
+from proxy.pool.backend import Backend, make_backend
+from proxy.pool.health import Rules
+from proxy.pool.pool import PoolOptions, Timeouts
 from proxy.server import open_files
 from proxy.server.listeners import certificate_names
 from proxy.server.server import ServerOptions, TlsOptions

@@ -85,7 +85,7 @@ WRITERS = {
     "auth": {"middleware.auth", "proxy.ops.explaining"},  # which supposes a caller
     "queue": {"proxy.scheduler", "proxy.relay.dispatch"},  # which takes the lease
     "retry": {"middleware.retry", "middleware.retrying.fallback"},
-    "pool": {"proxy.need", "proxy.blame"},
+    "pool": {"proxy.pool.need", "proxy.pool.blame"},
     "dispatch": {
         *(
             "proxy.relay.dispatch",

@@ -18,9 +18,9 @@ broke off an answer that had begun            no                   no           
 
 *Safe* are GET, HEAD, show and embed; *costly* are generate and chat, which cost time; *never* are pull, push, create,
 copy and delete. *Anywhere* means: at once on a backend that was not tried yet, else after a back-off; *elsewhere* only
-the former. *Once* is for the whole life of a request: it is sent at most twice and lost, see `proxy.blame`, as it may
-be what kills backends. An error that two backends give alike is an answer; what says of itself that it will pass (503,
-504), or is about the host (no memory, a runner that died), is not. A blob is never repeated: its bytes are gone.
+the former. *Once* is for the whole life of a request: it is sent at most twice and lost, see `proxy.pool.blame`, as it
+may be what kills backends. An error that two backends give alike is an answer; what says of itself that it will pass
+(503, 504), or is about the host (no memory, a runner that died), is not. A blob is never repeated: its bytes are gone.
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,6 @@ from rich.text import Text
 from config.load import Loaded
 from config.problems import Invalid
 from proxy.app import check
-from proxy.backend import Backend
 from proxy.commands.findings import (
     Finding,
     check_certificates,
@@ -30,8 +29,9 @@ from proxy.commands.remote import fail
 from proxy.commands.shapes import Aside, console
 from proxy.kernel.quotas import Quota
 from proxy.kernel.services import Clock, Store, StoreUnavailable
+from proxy.pool.ask import survey
+from proxy.pool.backend import Backend
 from proxy.sending import send
-from proxy.survey import survey
 from proxy.wiring import make_backends, make_store
 
 SIGNS: Final = {"ok": ("✓", "green"), "note": ("·", "blue"), "warn": ("!", "yellow"), "bad": ("✗", "bold red")}

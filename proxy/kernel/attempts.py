@@ -51,11 +51,11 @@ class Held(Protocol):
 
 @dataclass(slots=True)
 class Failure:
-    """A send that failed and may be the backend's fault, see `proxy.blame`.
+    """A send that failed and may be the backend's fault, see `proxy.pool.blame`.
 
     Attributes:
         backend: its name.
-        host: the backend itself, as `proxy.blame` knows it.
+        host: the backend itself, as `proxy.pool.blame` knows it.
         model: canonical key of the model that was asked for, None where none was.
         reason: what went wrong, for the operator's eyes.
         said: status and text of an error answer, where another backend's saying the same makes it the request's own;

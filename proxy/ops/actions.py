@@ -7,7 +7,6 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from proxy.backend import Backend
 from proxy.kernel.errors import Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
@@ -15,7 +14,8 @@ from proxy.ops.answers import json
 from proxy.ops.document import Done, Reloaded
 from proxy.ops.engine import Engine
 from proxy.ops.events import Hub
-from proxy.survey import ask
+from proxy.pool.ask import ask
+from proxy.pool.backend import Backend
 
 log = structlog.get_logger("ollama_proxy.ops")
 

@@ -9,9 +9,9 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict
 
-from proxy.health import State
 from proxy.kernel.errors import Outcome
 from proxy.kernel.quotas import Unit
+from proxy.pool.health import State
 
 _DESCRIBED: Final = ConfigDict(use_attribute_docstrings=True)
 

@@ -10,7 +10,7 @@ from proxy.chain.plan import Plan
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.services import LogSink, Metrics
 from proxy.ops.board import Board
-from proxy.pool import Pool
+from proxy.pool.pool import Pool
 from proxy.scheduler import FairScheduler
 
 

@@ -14,12 +14,12 @@ import orjson
 import structlog
 
 from proxy.chain.frame import Observer
-from proxy.health import State
 from proxy.kernel.exchange import Exchange
 from proxy.ops.document import Change, Reloaded, Request, Status
 from proxy.ops.engine import Engine, Loading
 from proxy.ops.report import report
 from proxy.ops.requests import Facts, past, request_of
+from proxy.pool.health import State
 
 log = structlog.get_logger("ollama_proxy.ops")
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from time import monotonic, time
 
 from proxy import __version__
-from proxy.backend import Backend
 from proxy.kernel.log_lines import stamp
 from proxy.kernel.model_names import parse as parse_model
-from proxy.memory import Resident
 from proxy.ops import document as doc
 from proxy.ops.engine import Engine
 from proxy.ops.requests import rate_of, request_of
+from proxy.pool.backend import Backend
+from proxy.pool.residency import Resident
 
 
 def readiness(engine: Engine) -> doc.Readiness:

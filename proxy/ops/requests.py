@@ -7,7 +7,7 @@ from proxy.kernel.caller_text import masked_error, masked_text, model_of
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.log_lines import clip, stamp
 from proxy.ops.document import Phase, Request
-from proxy.pool import Pool
+from proxy.pool.pool import Pool
 
 LONGEST: Final = 256
 """Characters of a text that a client or a backend wrote."""

@@ -16,7 +16,6 @@ from typing import Final, cast
 import httpx
 
 from proxy.answer import Answer
-from proxy.backend import Backend
 from proxy.kernel.asgi import Header, Receive, Scope, Send, header, without
 from proxy.kernel.errors import (
     BadAnswer,
@@ -35,9 +34,10 @@ from proxy.kernel.errors import (
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.routes import Match, NoMatch, Route
 from proxy.kernel.services import Scheduler
-from proxy.lease import Lease
-from proxy.need import need_of
-from proxy.pool import Pool, Timeouts
+from proxy.pool.backend import Backend
+from proxy.pool.lease import Lease
+from proxy.pool.need import need_of
+from proxy.pool.pool import Pool, Timeouts
 from proxy.relay.ending import Ending, Format, Tail, format_of
 from proxy.relay.error_answers import error_answer
 from proxy.relay.hop_headers import downstream_headers, upstream_headers, via_names

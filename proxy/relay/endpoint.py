@@ -5,11 +5,11 @@ from proxy.kernel.errors import ProxyError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.routes import ALL, NoMatch
-from proxy.pool import Pool
+from proxy.pool.pool import Pool
+from proxy.pool.selection import Choice
 from proxy.relay.dispatch import Dispatch, not_routed
 from proxy.relay.merged_lists import Views
 from proxy.relay.named_backend import Manage
-from proxy.selection import Choice
 
 
 class Endpoint:

@@ -8,7 +8,7 @@ here.
 Words that callers can put into an error (a template, a name) come behind its beginning, so the tables of beginnings go
 first. What a host says of itself goes before what may stand anywhere in an error about the request: a sick host that is
 taken for a healthy one draws requests and fails them all. What is in no table is judged by what other hosts say, see
-`proxy.blame`.
+`proxy.pool.blame`.
 """
 
 import re

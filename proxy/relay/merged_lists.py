@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.backend import Backend
 from proxy.kernel.asgi import Header, Send
 from proxy.kernel.errors import JSON, TEXT
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
-from proxy.pool import Pool
-from proxy.watch import Watch
+from proxy.pool.backend import Backend
+from proxy.pool.pool import Pool
+from proxy.pool.probes import Watch
 
 RUNNING: Final = b"Ollama is running"
 

@@ -13,13 +13,13 @@ from typing import Final, cast
 import httpx
 import orjson
 
-from proxy.backend import Backend
 from proxy.kernel import json_bounds
 from proxy.kernel.asgi import Header, Receive, Scope, Send
 from proxy.kernel.errors import JSON, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import ALL
-from proxy.pool import Pool, Timeouts
+from proxy.pool.backend import Backend
+from proxy.pool.pool import Pool, Timeouts
 from proxy.relay.dispatch import Dispatch
 from proxy.transport import translate
 

@@ -10,9 +10,7 @@ import pytest
 from config.load import load_text
 from middleware.queue import Queue
 from middleware.retrying.verdicts import Verdict, verdict, why_not
-from proxy import selection
 from proxy.app import check
-from proxy.health import RAMP_START, Rules
 from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
@@ -24,8 +22,10 @@ from proxy.kernel.errors import (
 )
 from proxy.kernel.routes import Repeat
 from proxy.kernel.services import Clock, RetryBudget
-from proxy.pool import PoolOptions, Timeouts
-from proxy.watch import SOONER
+from proxy.pool import selection
+from proxy.pool.health import RAMP_START, Rules
+from proxy.pool.pool import PoolOptions, Timeouts
+from proxy.pool.probes import SOONER
 from tests.support.errors import answered
 
 GUIDES: Final = Path(__file__).parents[2] / "docs" / "guides"
@@ -81,7 +81,7 @@ def test_the_table_of_what_is_retried_is_the_code() -> None:
             assert {WORDS[verdict(repeat, [error])] for error in errors} == {first}, (name, repeat)
             if ", once in all" in cell:
                 again = ConnectionLost("lost", sent=True, reused=False)
-                again.spent = True  # as proxy/blame.py says of the second loss
+                again.spent = True  # as proxy/pool/blame.py says of the second loss
                 assert verdict(repeat, [*errors, again]) is Verdict.NO
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.backend import make_backend
 from proxy.kernel.exchange import Exchange
-from proxy.lease import Lease
-from proxy.memory import Resident
-from proxy.pool import Pool, PoolOptions
+from proxy.pool.backend import make_backend
+from proxy.pool.lease import Lease
+from proxy.pool.pool import Pool, PoolOptions
+from proxy.pool.residency import Resident
 from tests.support.asgi import make_exchange
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "several-hosts.md"

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.backend import Backend, make_backend
 from proxy.exposition import Moment, Reading
 from proxy.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers, tenant_of
 from proxy.kernel.body_budget import BodyBudget
-from proxy.memory import Resident
 from proxy.meters import OTHER
-from proxy.pool import Pool
+from proxy.pool.backend import Backend, make_backend
+from proxy.pool.pool import Pool
+from proxy.pool.residency import Resident
 from proxy.scheduler import Counts, FairScheduler, Status
 from proxy.series import Names
 from tests.support.asgi import make_exchange

@@ -10,7 +10,7 @@ import yaml
 
 from config.load import Loaded, load, load_text
 from proxy.app import App
-from proxy.backend import Backend
+from proxy.pool.backend import Backend
 from proxy.reload import Reloader
 from proxy.server.server import serve
 from proxy.simulator import Ollama

@@ -11,7 +11,7 @@ import pytest
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Clock, Scheduler, Slots, Terms
-from proxy.pool import Pool
+from proxy.pool.pool import Pool
 from proxy.scheduler import FairScheduler, _Waiter
 from tests.support.asgi import make_exchange
 from tests.support.clock import ManualClock

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from proxy.backend import Backend, make_backend
 from proxy.kernel.errors import ConnectionLost
+from proxy.pool.backend import Backend, make_backend
 from proxy.sending import always, at_once, send
 from proxy.simulator import Ollama
 from tests.support.asgi import make_exchange

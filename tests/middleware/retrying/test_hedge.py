@@ -59,7 +59,7 @@ async def loses(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def loses_again(scope: Scope, receive: Receive, send: Send) -> None:
     error = ConnectionLost("reset", sent=True, reused=False)
-    error.spent = True  # as proxy/blame.py says of the second loss
+    error.spent = True  # as proxy/pool/blame.py says of the second loss
     raise error
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from proxy.backend import make_backend
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.ops.requests import Facts, past, phase_of, rate_of, request_of
-from proxy.pool import Pool
+from proxy.pool.backend import make_backend
+from proxy.pool.pool import Pool
 from tests.support.asgi import make_exchange
 
 BODY = b'{"model":"llama3.2","messages":[]}'

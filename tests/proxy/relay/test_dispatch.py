@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.backend import make_backend
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.errors import BadAnswer, ConnectFailed, ConnectionLost, NotRouted, Refused, UpstreamAnswer
-from proxy.pool import Pool, PoolOptions, Timeouts
+from proxy.pool.backend import make_backend
+from proxy.pool.pool import Pool, PoolOptions, Timeouts
 from proxy.relay.dispatch import Dispatch
 from proxy.simulator import Ollama
 from tests.support.asgi import Answer, call, make_exchange

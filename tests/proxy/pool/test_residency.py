@@ -1,4 +1,4 @@
-"""proxy/memory.py."""
+"""proxy/pool/residency.py."""
 
 from math import inf
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.memory import Memory, Residency, Resident
-from proxy.need import Setup
+from proxy.pool.need import Setup
+from proxy.pool.residency import Memory, Residency, Resident
 
 LONG: Setup = (("num_ctx", 32768),)
 

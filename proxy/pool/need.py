@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from proxy.affinity import conversation
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import RUNNER_OPTIONS, ModelName
+from proxy.pool.conversations import conversation
 
 Setup = tuple[tuple[str, float], ...]
 """The runner options that a request names, in the order above; empty where it leaves them all to the host."""

@@ -1,9 +1,9 @@
-"""proxy/reputation.py."""
+"""proxy/pool/reputation.py."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.reputation import CALLERS, GOOD_WORD, Reputation, Served
+from proxy.pool.reputation import CALLERS, GOOD_WORD, Reputation, Served
 
 ENOUGH = 5
 

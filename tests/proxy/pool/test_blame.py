@@ -1,4 +1,4 @@
-"""proxy/blame.py: through a pool, as it is used."""
+"""proxy/pool/blame.py: through a pool, as it is used."""
 
 import asyncio
 from collections import Counter
@@ -11,9 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from proxy.backend import Backend, make_backend
-from proxy.blame import AGAIN, ALIKE, WORDS
-from proxy.health import Rules
 from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
@@ -23,9 +20,12 @@ from proxy.kernel.errors import (
     UpstreamTimeout,
 )
 from proxy.kernel.exchange import Exchange
-from proxy.lease import Lease
-from proxy.need import NOTHING, need_of
-from proxy.pool import Pool, PoolOptions
+from proxy.pool.backend import Backend, make_backend
+from proxy.pool.blame import AGAIN, ALIKE, WORDS
+from proxy.pool.health import Rules
+from proxy.pool.lease import Lease
+from proxy.pool.need import NOTHING, need_of
+from proxy.pool.pool import Pool, PoolOptions
 from tests.support.asgi import make_exchange
 from tests.support.errors import answered, lost
 

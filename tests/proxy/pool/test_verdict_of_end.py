@@ -1,4 +1,4 @@
-"""proxy/signs.py."""
+"""proxy/pool/verdict_of_end.py."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from proxy.kernel.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.signs import is_failure, word_for
+from proxy.pool.verdict_of_end import is_failure, word_for
 from tests.support.errors import answered
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Final, Literal, NamedTuple
 
-from proxy.memory import Residency
+from proxy.pool.residency import Residency
 
 Criterion = Literal["resident", "affinity", "least_busy"]
 

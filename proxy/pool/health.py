@@ -13,7 +13,7 @@
 
     DRAINING is the operator's word: no new requests, whatever the rest of this says.
 
-Which failures of requests count, and when they are enough to `eject`, is up to `proxy.blame`.
+Which failures of requests count, and when they are enough to `eject`, is up to `proxy.pool.blame`.
 
 A suspect is used only behind those that are up, so it is a probe that has to clear it; each further failure in a row
 makes that take twice as long. A backend that comes back gets its full share only after a while (`ramp`), so that it is

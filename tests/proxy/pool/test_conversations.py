@@ -1,11 +1,11 @@
-"""proxy/affinity.py."""
+"""proxy/pool/conversations.py."""
 
 from typing import Any
 
 import orjson
 import pytest
 
-from proxy.affinity import BEGINNING, Conversations, conversation
+from proxy.pool.conversations import BEGINNING, Conversations, conversation
 from tests.support.asgi import make_exchange
 
 SYSTEM = {"role": "system", "content": "be brief"}

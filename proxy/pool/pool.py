@@ -8,20 +8,20 @@ from math import ceil
 from time import monotonic
 from typing import Final
 
-from proxy.affinity import Conversations
-from proxy.backend import Backend
-from proxy.blame import Blame
-from proxy.health import Rules
 from proxy.kernel.attempts import Attempt
 from proxy.kernel.errors import Refused, UpstreamAnswer, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import ModelName
-from proxy.lease import Lease
-from proxy.need import Need, need_of
-from proxy.selection import Choice, Criterion, Wait, choose
-from proxy.signs import is_failure, word_for
-from proxy.snapshot import snapshot
-from proxy.trend import Trends
+from proxy.pool.averages import Trends
+from proxy.pool.backend import Backend
+from proxy.pool.blame import Blame
+from proxy.pool.candidates import snapshot
+from proxy.pool.conversations import Conversations
+from proxy.pool.health import Rules
+from proxy.pool.lease import Lease
+from proxy.pool.need import Need, need_of
+from proxy.pool.selection import Choice, Criterion, Wait, choose
+from proxy.pool.verdict_of_end import is_failure, word_for
 
 LOAD_TIME: Final = 10.0
 """Seconds that loading a model takes, as long as nobody has measured it."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from math import inf
 
-from proxy.backend import Backend
-from proxy.need import Need
-from proxy.selection import Candidate
+from proxy.pool.backend import Backend
+from proxy.pool.need import Need
+from proxy.pool.selection import Candidate
 
 
 def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: float) -> list[Candidate]:

@@ -1,9 +1,9 @@
-"""proxy/backend.py."""
+"""proxy/pool/backend.py."""
 
 import pytest
 
-from proxy.backend import Backend, compare, make_backend
-from proxy.health import Rules
+from proxy.pool.backend import Backend, compare, make_backend
+from proxy.pool.health import Rules
 
 
 def backend(name: str = "a", **more: object) -> Backend:

@@ -1,10 +1,10 @@
-"""proxy/health.py."""
+"""proxy/pool/health.py."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.health import Health, Rules
+from proxy.pool.health import Health, Rules
 
 RULES = Rules(down_after=3, up_after=2, eject_after=4, eject_for=30.0, eject_longest=100.0, ramp=10.0)
 

@@ -1,12 +1,12 @@
-"""proxy/snapshot.py."""
+"""proxy/pool/candidates.py."""
 
 from math import inf
 
-from proxy.backend import Backend, make_backend
-from proxy.health import Rules
-from proxy.memory import Resident
-from proxy.need import NOTHING, Need
-from proxy.snapshot import snapshot
+from proxy.pool.backend import Backend, make_backend
+from proxy.pool.candidates import snapshot
+from proxy.pool.health import Rules
+from proxy.pool.need import NOTHING, Need
+from proxy.pool.residency import Resident
 
 RUNS = Need("m", True)
 

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import structlog
 
-from proxy.backend import Backend, compare
-from proxy.health import State
 from proxy.kernel.errors import BadAnswer, UpstreamError
 from proxy.kernel.model_names import parse as parse_model
-from proxy.memory import Resident
-from proxy.pool import Pool
-from proxy.survey import ask
+from proxy.pool.ask import ask
+from proxy.pool.backend import Backend, compare
+from proxy.pool.health import State
+from proxy.pool.pool import Pool
+from proxy.pool.residency import Resident
 from proxy.transport import Transport
 
 log = structlog.get_logger("ollama_proxy.pool")

@@ -1,11 +1,11 @@
-"""proxy/need.py."""
+"""proxy/pool/need.py."""
 
 from typing import Any
 
 import orjson
 import pytest
 
-from proxy.need import NOTHING, need_of
+from proxy.pool.need import NOTHING, need_of
 from tests.support.asgi import make_exchange
 
 M = "registry.ollama.ai/library/m:latest"

@@ -1,4 +1,4 @@
-"""proxy/pool.py."""
+"""proxy/pool/pool.py."""
 
 import asyncio
 from time import monotonic
@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from proxy.backend import Backend, make_backend
-from proxy.health import Rules
 from proxy.kernel.errors import BadAnswer, ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange
-from proxy.lease import Lease
-from proxy.memory import Resident
-from proxy.pool import LOAD_TIME, Pool, PoolOptions
-from proxy.selection import Choice, Wait
+from proxy.pool.backend import Backend, make_backend
+from proxy.pool.health import Rules
+from proxy.pool.lease import Lease
+from proxy.pool.pool import LOAD_TIME, Pool, PoolOptions
+from proxy.pool.residency import Resident
+from proxy.pool.selection import Choice, Wait
 from tests.support.asgi import make_exchange
 from tests.support.backend import eventually
 from tests.support.errors import answered

@@ -1,4 +1,4 @@
-"""proxy/watch.py."""
+"""proxy/pool/probes.py."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,12 +8,12 @@ from time import monotonic
 
 import pytest
 
-from proxy.backend import Backend, make_backend
-from proxy.health import Rules
-from proxy.memory import Resident
-from proxy.pool import Pool, PoolOptions
+from proxy.pool.backend import Backend, make_backend
+from proxy.pool.health import Rules
+from proxy.pool.pool import Pool, PoolOptions
+from proxy.pool.probes import Watch
+from proxy.pool.residency import Resident
 from proxy.simulator import Ollama
-from proxy.watch import Watch
 from tests.support.backend import eventually
 
 LLAMA = "registry.ollama.ai/library/llama3.2:latest"

@@ -1,4 +1,4 @@
-"""proxy/selection.py."""
+"""proxy/pool/selection.py."""
 
 import random
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.selection import BOUND, SLACK, Candidate, Choice, Criterion, Wait, choose
+from proxy.pool.selection import BOUND, SLACK, Candidate, Choice, Criterion, Wait, choose
 
 
 def zero() -> float:

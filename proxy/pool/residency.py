@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from proxy.need import Setup
+from proxy.pool.need import Setup
 
 Residency = Literal["loaded", "loading", "cold"]
 

@@ -1,11 +1,11 @@
-"""proxy/survey.py."""
+"""proxy/pool/ask.py."""
 
 import pytest
 
-from proxy.backend import make_backend
 from proxy.kernel.errors import BadAnswer
+from proxy.pool.ask import ask, survey
+from proxy.pool.backend import make_backend
 from proxy.simulator import Ollama
-from proxy.survey import ask, survey
 
 
 async def test_what_it_found() -> None:

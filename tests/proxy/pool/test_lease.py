@@ -1,15 +1,15 @@
-"""proxy/lease.py."""
+"""proxy/pool/lease.py."""
 
 import asyncio
 
 import pytest
 
-from proxy.backend import Backend, make_backend
-from proxy.health import Rules
 from proxy.kernel.errors import ClientGone, ConnectFailed, UpstreamTimeout
-from proxy.lease import Lease
-from proxy.memory import Resident
-from proxy.need import NOTHING, Need
+from proxy.pool.backend import Backend, make_backend
+from proxy.pool.health import Rules
+from proxy.pool.lease import Lease
+from proxy.pool.need import NOTHING, Need
+from proxy.pool.residency import Resident
 
 RUNS_M = Need("m", True)
 

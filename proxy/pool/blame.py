@@ -9,7 +9,7 @@ another backend answered the same request       the backend's
 another backend gave the same error             the request's, unless the error is about the host. The proxy remembers
                                                 the error, and takes it for the request's when only one backend gives
                                                 it, until one backend gives it and another answers the same request
-nobody else was asked, or failed otherwise      one caller's word: see `proxy.reputation`
+nobody else was asked, or failed otherwise      one caller's word: see `proxy.pool.reputation`
 ==============================================  ====================================================================
 
 So a failure is judged when the next attempt has its answer, or at the end of the request. Until then a backend that
@@ -34,14 +34,14 @@ from typing import Final, cast
 
 import structlog
 
-from proxy.backend import Backend
 from proxy.kernel.attempts import Failure, broken
 from proxy.kernel.errors import ConnectionLost, UpstreamAnswer, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.recent import Recent
-from proxy.lease import Lease
-from proxy.need import need_of
-from proxy.reputation import Served
+from proxy.pool.backend import Backend
+from proxy.pool.lease import Lease
+from proxy.pool.need import need_of
+from proxy.pool.reputation import Served
 
 ALIKE: Final = 64
 """Errors that are remembered because two backends gave them."""

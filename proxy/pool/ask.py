@@ -8,9 +8,9 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from proxy.backend import Backend
 from proxy.kernel import json_bounds
 from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout
+from proxy.pool.backend import Backend
 from proxy.sending import send
 from proxy.transport import translate
 

@@ -6,9 +6,9 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from proxy.backend import Backend
 from proxy.kernel.errors import ClientGone, UpstreamTimeout
-from proxy.need import NOTHING, Need
+from proxy.pool.backend import Backend
+from proxy.pool.need import NOTHING, Need
 
 
 class Lease:

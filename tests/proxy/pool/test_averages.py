@@ -1,8 +1,8 @@
-"""proxy/trend.py."""
+"""proxy/pool/averages.py."""
 
 import pytest
 
-from proxy.trend import Trends, moved
+from proxy.pool.averages import Trends, moved
 
 
 def test_a_trend_follows() -> None:

@@ -1,0 +1,1 @@
+"""The backends: which one gets a request, and what is known of each."""
