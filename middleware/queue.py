@@ -1,6 +1,6 @@
 """`queue`: a request that finds no free slot waits for one, each tenant's in its turn.
 
-What the plugin does is to say how a request waits; the waiting is the scheduler's (``proxy/scheduler.py``).
+What the plugin does is to say how a request waits; the waiting is the scheduler's (``proxy/queue/scheduler.py``).
 """
 
 import re

@@ -42,10 +42,10 @@ from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Watch
+from proxy.queue.scheduler import FairScheduler
 from proxy.relay.dispatch import Dispatch
 from proxy.relay.endpoint import Endpoint
 from proxy.relay.merged_lists import Views
-from proxy.scheduler import FairScheduler
 from proxy.server.server import Server, serve
 from proxy.traces import Pipelines
 from proxy.wiring import (

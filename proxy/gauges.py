@@ -18,7 +18,7 @@ from proxy.meters import OTHER
 from proxy.pool.backend import Backend
 from proxy.pool.health import State
 from proxy.pool.pool import Pool
-from proxy.scheduler import FairScheduler
+from proxy.queue.scheduler import FairScheduler
 from proxy.series import Names
 from proxy.server.server import Server
 

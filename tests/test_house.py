@@ -83,7 +83,7 @@ WRITERS = {
     "chain": {"proxy.chain.build"},
     "tracing": {"middleware.tracing"},
     "auth": {"middleware.auth", "proxy.ops.explaining"},  # which supposes a caller
-    "queue": {"proxy.scheduler", "proxy.relay.dispatch"},  # which takes the lease
+    "queue": {"proxy.queue.scheduler", "proxy.relay.dispatch"},  # which takes the lease
     "retry": {"middleware.retry", "middleware.retrying.fallback"},
     "pool": {"proxy.pool.need", "proxy.pool.blame"},
     "dispatch": {

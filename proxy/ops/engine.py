@@ -11,7 +11,7 @@ from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.services import LogSink, Metrics
 from proxy.ops.board import Board
 from proxy.pool.pool import Pool
-from proxy.scheduler import FairScheduler
+from proxy.queue.scheduler import FairScheduler
 
 
 class Loading(Protocol):

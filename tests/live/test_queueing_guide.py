@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from config.load import load_text
-from proxy import scheduler
 from proxy.app import check
-from proxy.fair import PATIENCE
+from proxy.queue import scheduler
+from proxy.queue.fair_queue import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "guides" / "queueing.md").read_text()

@@ -12,7 +12,7 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Clock, Outlook, Scheduler, Terms
-from proxy.scheduler import FairScheduler
+from proxy.queue.scheduler import FairScheduler
 from tests.support.asgi import Answer, call, make_exchange, ok
 from tests.support.slots import FakeSlots
 

@@ -14,7 +14,7 @@ from proxy.meters import OTHER
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.pool import Pool
 from proxy.pool.residency import Resident
-from proxy.scheduler import Counts, FairScheduler, Status
+from proxy.queue.scheduler import Counts, FairScheduler, Status
 from proxy.series import Names
 from tests.support.asgi import make_exchange
 from tests.support.logs import Lines

@@ -1,12 +1,12 @@
 """Waiting for slots: the service `Scheduler`.
 
-Whose turn it is says the fair queue (``proxy/fair.py``); here are the tasks that wait, their deadlines, and what is
-said to those who would wait in vain.
+Whose turn it is says the fair queue (``proxy/queue/fair_queue.py``); here are the tasks that wait, their deadlines, and
+what is said to those who would wait in vain.
 
 A request is only let in where, by what was measured, its turn comes in time; and it is only let out in time, however
 late its timer fires. So no slot goes to a request that nobody waits for any more, and after a burst the queue holds no
 more than can be served within the deadlines of those in it. Of a tenant most of whose requests have to be refused in
-any case (``proxy/demand.py``) it holds no more than there are slots, so that they go within one service time.
+any case (``proxy/queue/overload.py``) it holds no more than there are slots, so that they go within one service time.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
 
-from proxy.demand import Demands, Late
-from proxy.fair import FIRST, Ahead, Claim, Entry, FairQueue, Verdict
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Held
 from proxy.kernel.services import Clock, Outlook, Scheduler, Slots, Terms
-from proxy.pace import Pace
+from proxy.queue.fair_queue import FIRST, Ahead, Claim, Entry, FairQueue, Verdict
+from proxy.queue.overload import Demands, Late
+from proxy.queue.pace import Pace
 
 REMEMBERED: Final = 1000
 """Lanes whose pace is remembered, and tenants in a lane whose demand is."""

@@ -1,4 +1,4 @@
-"""What the fair queue (``proxy/fair.py``) is made of: tenants, their flows, the lines they stand in, priorities."""
+"""What ``proxy/queue/fair_queue.py`` is made of: tenants, their flows, the lines they stand in, priorities."""
 
 from collections import OrderedDict
 from collections.abc import Hashable

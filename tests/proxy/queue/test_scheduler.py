@@ -12,7 +12,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Clock, Scheduler, Slots, Terms
 from proxy.pool.pool import Pool
-from proxy.scheduler import FairScheduler, _Waiter
+from proxy.queue.scheduler import FairScheduler, _Waiter
 from tests.support.asgi import make_exchange
 from tests.support.clock import ManualClock
 from tests.support.slots import FakeSlots, Slot

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.pace import MEMORY, Pace
+from proxy.queue.pace import MEMORY, Pace
 
 
 def steady(every: float, tokens: float, count: int = 100, start: float = 1000.0) -> tuple[Pace, float]:

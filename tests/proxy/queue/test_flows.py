@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.flows import LEAST, REMEMBERED, Claim, Crowds, Entry, Flow, Learned, Level, Line, Sizes, Tenant
+from proxy.queue.flows import LEAST, REMEMBERED, Claim, Crowds, Entry, Flow, Learned, Level, Line, Sizes, Tenant
 
 
 def make_line() -> Line[int]:
