@@ -23,7 +23,7 @@ from proxy.server import open_files
 from proxy.server.listeners import certificate_names
 from proxy.server.server import ServerOptions, TlsOptions
 from proxy.store import open_store
-from proxy.transport import tls_context
+from proxy.upstream.transport import tls_context
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:

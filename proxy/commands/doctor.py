@@ -31,7 +31,7 @@ from proxy.kernel.quotas import Quota
 from proxy.kernel.services import Clock, Store, StoreUnavailable
 from proxy.pool.ask import survey
 from proxy.pool.backend import Backend
-from proxy.sending import send
+from proxy.upstream.sending import send
 from proxy.wiring import make_backends, make_store
 
 SIGNS: Final = {"ok": ("✓", "green"), "note": ("·", "blue"), "warn": ("!", "yellow"), "bad": ("✗", "bold red")}

@@ -11,8 +11,8 @@ import orjson
 from proxy.kernel import json_bounds
 from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout
 from proxy.pool.backend import Backend
-from proxy.sending import send
-from proxy.transport import translate
+from proxy.upstream.sending import send
+from proxy.upstream.transport import translate
 
 LARGEST_ANSWER: Final = 16 * 2**20
 

@@ -13,7 +13,7 @@ from proxy.pool.averages import Trends, moved
 from proxy.pool.health import Health, Rules
 from proxy.pool.reputation import Reputation
 from proxy.pool.residency import Memory, Resident
-from proxy.transport import Transport
+from proxy.upstream.transport import Transport
 
 FAILURE_HALF_LIFE: Final = 10.0
 """Seconds in which a failure counts half as much as load. A failed request counts as one that runs, about as long as it

@@ -18,7 +18,7 @@ from proxy.pool.backend import Backend, compare
 from proxy.pool.health import State
 from proxy.pool.pool import Pool
 from proxy.pool.residency import Resident
-from proxy.transport import Transport
+from proxy.upstream.transport import Transport
 
 log = structlog.get_logger("ollama_proxy.pool")
 

@@ -15,7 +15,6 @@ from typing import Final, cast
 
 import httpx
 
-from proxy.answer import Answer
 from proxy.kernel.asgi import Header, Receive, Scope, Send, header, without
 from proxy.kernel.errors import (
     BadAnswer,
@@ -41,10 +40,11 @@ from proxy.pool.pool import Pool, Timeouts
 from proxy.relay.ending import Ending, Format, Tail, format_of
 from proxy.relay.error_answers import error_answer
 from proxy.relay.hop_headers import downstream_headers, upstream_headers, via_names
-from proxy.sending import at_once
-from proxy.sending import send as send_once_more
 from proxy.server.beyond_asgi import gone_because
-from proxy.transport import translate
+from proxy.upstream.answer import Answer
+from proxy.upstream.sending import at_once
+from proxy.upstream.sending import send as send_once_more
+from proxy.upstream.transport import translate
 
 ERROR_BODY: Final = 64 * 1024
 """Error answers that another backend might better are held back whole; longer ones do not exist in Ollama."""

@@ -21,7 +21,7 @@ from proxy.kernel.routes import ALL
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool, Timeouts
 from proxy.relay.dispatch import Dispatch
-from proxy.transport import translate
+from proxy.upstream.transport import translate
 
 NDJSON: Final = b"application/x-ndjson"
 LONGEST_LINE: Final = 1 << 20

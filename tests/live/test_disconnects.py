@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from proxy.simulator import Ollama
-from proxy.transport import Transport
+from proxy.upstream.transport import Transport
 from tests.support.backend import black_hole, eventually
 from tests.support.proxy import Running, running
 from tests.support.wire import Client, request

@@ -18,7 +18,7 @@ import pytest
 
 from proxy.kernel.asgi import header, header_values
 from proxy.simulator import Ollama
-from proxy.transport import Transport
+from proxy.upstream.transport import Transport
 from tests.live.test_framing import REFUSED
 from tests.support.backend import Peer, Script, backend, black_hole, eventually, once, reply
 from tests.support.proxy import Running, running

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.answer import BEHIND, Answer
 from proxy.kernel.errors import BadAnswer, ConnectFailed, ConnectionLost, Truncated, UpstreamError, UpstreamTimeout
-from proxy.transport import Transport, translate
+from proxy.upstream.answer import BEHIND, Answer
+from proxy.upstream.transport import Transport, translate
 from tests.support.backend import Peer, Script, backend, chunked, eventually, nothing_left, reply
 
 BOTH_LOOPS = True

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from proxy.answer import Answer, Source
-from proxy.failures import BadResponse
-from proxy.parser import AnswerParser
+from proxy.upstream.answer import Answer, Source
+from proxy.upstream.failures import BadResponse
+from proxy.upstream.parser import AnswerParser
 from tests.fuzz import cuts
 from tests.fuzz.oracles import rfc9112
 

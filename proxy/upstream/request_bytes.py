@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from proxy.failures import Unsendable
 from proxy.kernel.asgi import Header
+from proxy.upstream.failures import Unsendable
 
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 """RFC 9110, section 5.6.2: what methods and field names are made of."""

@@ -1,12 +1,12 @@
-"""proxy/sending.py."""
+"""proxy/upstream/sending.py."""
 
 import httpx
 import pytest
 
 from proxy.kernel.errors import ConnectionLost
 from proxy.pool.backend import Backend, make_backend
-from proxy.sending import always, at_once, send
 from proxy.simulator import Ollama
+from proxy.upstream.sending import always, at_once, send
 from tests.support.asgi import make_exchange
 
 

@@ -9,8 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from proxy import failures
-from proxy.answer import Answer
 from proxy.kernel.asgi import Header
 from proxy.kernel.errors import (
     BadAnswer,
@@ -21,7 +19,9 @@ from proxy.kernel.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.transport import Transport, translate
+from proxy.upstream import failures
+from proxy.upstream.answer import Answer
+from proxy.upstream.transport import Transport, translate
 from tests.support.backend import (
     Backend,
     Peer,

@@ -10,7 +10,7 @@ from typing import Final
 
 import httpx
 
-from proxy.failures import NotConnected
+from proxy.upstream.failures import NotConnected
 
 _PORTS: Final = {"http": 80, "https": 443}
 

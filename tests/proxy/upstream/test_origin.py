@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from proxy.failures import NotConnected
-from proxy.origin import Origin, _public, tls_context
-from proxy.transport import Transport
+from proxy.upstream.failures import NotConnected
+from proxy.upstream.origin import Origin, _public, tls_context
+from proxy.upstream.transport import Transport
 from tests.support.backend import Backend, Peer, always, backend, nothing_left, reply
 from tests.support.certificates import Authority
 

@@ -24,8 +24,6 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from proxy.connection import Bounds, Connection, Timeouts
-from proxy.failures import ConnectTimedOut, CutShort, Disconnected, NoConnectionFree, NotConnected, TransportFailure
 from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
@@ -35,8 +33,17 @@ from proxy.kernel.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.origin import Origin, tls_context
-from proxy.wire import encode
+from proxy.upstream.connection import Bounds, Connection, Timeouts
+from proxy.upstream.failures import (
+    ConnectTimedOut,
+    CutShort,
+    Disconnected,
+    NoConnectionFree,
+    NotConnected,
+    TransportFailure,
+)
+from proxy.upstream.origin import Origin, tls_context
+from proxy.upstream.request_bytes import encode
 
 __all__ = ["Transport", "tls_context", "translate"]
 
@@ -106,7 +113,7 @@ class Transport(httpx.AsyncBaseTransport):
         The stream is to be read to its end or closed. Cancelling closes the connection.
 
         Raises:
-            TransportFailure: see `proxy.failures`; each of them is an httpx exception as well.
+            TransportFailure: see `proxy.upstream.failures`; each of them is an httpx exception as well.
             Exception: what the iterator of a streamed request body raised, unchanged.
         """
         outgoing = encode(request)

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple, Protocol, cast
 
 import httpx
 
-from proxy.answer import Answer, Source
-from proxy.failures import (
+from proxy.upstream.answer import Answer, Source
+from proxy.upstream.failures import (
     BadResponse,
     CutShort,
     Disconnected,
@@ -21,9 +21,9 @@ from proxy.failures import (
     Unsendable,
     WriteTimedOut,
 )
-from proxy.lazytimer import LazyTimer
-from proxy.parser import AnswerParser
-from proxy.wire import LAST_CHUNK, Outgoing, Upload, chunk
+from proxy.upstream.lazy_timer import LazyTimer
+from proxy.upstream.parser import AnswerParser
+from proxy.upstream.request_bytes import LAST_CHUNK, Outgoing, Upload, chunk
 
 _JOIN: Final = 16 * 1024
 """Bytes of body up to which head and body are copied into one buffer rather than written as two."""

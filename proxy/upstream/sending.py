@@ -7,7 +7,7 @@ import httpx
 from proxy.kernel.errors import ConnectionLost, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import Route
-from proxy.transport import translate
+from proxy.upstream.transport import translate
 
 
 def at_once(exchange: Exchange, route: Route, error: ConnectionLost) -> bool:

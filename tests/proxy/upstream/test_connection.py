@@ -12,9 +12,10 @@ from typing import cast
 import httpx
 import pytest
 
-from proxy.answer import BEHIND, Answer
-from proxy.connection import Bounds, Connection, Timeouts
-from proxy.failures import (
+from proxy.kernel.asgi import Header
+from proxy.upstream.answer import BEHIND, Answer
+from proxy.upstream.connection import Bounds, Connection, Timeouts
+from proxy.upstream.failures import (
     BadResponse,
     CutShort,
     Disconnected,
@@ -24,8 +25,7 @@ from proxy.failures import (
     Unsendable,
     WriteTimedOut,
 )
-from proxy.kernel.asgi import Header
-from proxy.wire import encode
+from proxy.upstream.request_bytes import encode
 from tests.support.backend import (
     Backend,
     Peer,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.lazytimer import LazyTimer
+from proxy.upstream.lazy_timer import LazyTimer
 from tests.support.faketime import FakeLoop
 
 

@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from proxy.failures import Unsendable
 from proxy.kernel.asgi import Header
-from proxy.wire import chunk, encode
+from proxy.upstream.failures import Unsendable
+from proxy.upstream.request_bytes import chunk, encode
 
 URL = httpx.URL("http://127.0.0.1:11434/from/url?q=1")
 

@@ -11,8 +11,8 @@ from typing import Final
 
 import httptools
 
-from proxy.answer import Answer
-from proxy.failures import BadResponse
+from proxy.upstream.answer import Answer
+from proxy.upstream.failures import BadResponse
 
 ITEM: Final = 64 * 1024
 """Bytes up to which a chunk always comes out as one item."""

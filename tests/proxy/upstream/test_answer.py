@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.answer import BEHIND, CAUGHT_UP, Answer, Source
-from proxy.failures import CutShort
+from proxy.upstream.answer import BEHIND, CAUGHT_UP, Answer, Source
+from proxy.upstream.failures import CutShort
 
 BOTH_LOOPS = True
 

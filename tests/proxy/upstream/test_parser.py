@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.answer import Answer, Source
-from proxy.failures import BadResponse
-from proxy.parser import ITEM, AnswerParser
+from proxy.upstream.answer import Answer, Source
+from proxy.upstream.failures import BadResponse
+from proxy.upstream.parser import ITEM, AnswerParser
 from tests.support.backend import chunked, reply
 
 OK = b"HTTP/1.1 200 OK\r\n"

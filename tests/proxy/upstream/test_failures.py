@@ -1,8 +1,8 @@
 import httpx
 import pytest
 
-from proxy import failures
 from proxy.kernel.errors import Timer
+from proxy.upstream import failures
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@
     └── Unsendable             is httpx.LocalProtocolError: the request must not be written like this
 
 They are raised as httpx's own types so that `Transport` and `httpx.AsyncHTTPTransport` can stand for one another.
-`proxy.transport.translate` turns both into the project's errors.
+`proxy.upstream.transport.translate` turns both into the project's errors.
 """
 
 import httpx

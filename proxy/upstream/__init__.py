@@ -1,0 +1,1 @@
+"""HTTP/1.1 to one backend: connections, requests as bytes, answers as chunks."""
