@@ -22,7 +22,7 @@ from proxy.pool.pool import PoolOptions, Timeouts
 from proxy.server import open_files
 from proxy.server.listeners import certificate_names
 from proxy.server.server import ServerOptions, TlsOptions
-from proxy.store import open_store
+from proxy.stores.open import open_store
 from proxy.upstream.transport import tls_context
 
 

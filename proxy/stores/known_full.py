@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.kernel.quotas import Level, Quota, Unit, Window
-from proxy.stores.shelf import Shelf
+from proxy.stores.expiring import Shelf
 
 TRUSTED: Final = 10.0
 """Seconds after which the store is asked again in any case: its counters may have been lost meanwhile."""

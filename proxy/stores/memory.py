@@ -9,7 +9,7 @@ from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimite
 from proxy.kernel.quotas import SLICES, Admission, Lease, Level, Quota, Window
 from proxy.kernel.recent import Recent
 from proxy.kernel.services import Clock, Store
-from proxy.stores.shelf import MOST, Shelf
+from proxy.stores.expiring import MOST, Shelf
 from proxy.stores.windows import MemoryWindows
 
 

@@ -18,12 +18,12 @@ from redis.commands.core import AsyncScript
 
 from proxy.kernel.quotas import Admission, Lease, Level, Quota
 from proxy.kernel.services import Clock, Store, StoreUnavailable
-from proxy.stores.calls import Arguments, ending, lease_keys, member, question
 from proxy.stores.known_full import KnownFull
 from proxy.stores.leases import Keeper
-from proxy.stores.link import Link
 from proxy.stores.memory import MemoryStore
+from proxy.stores.redis_link import Link
 from proxy.stores.redis_url import PREFIX, open_storage, shown
+from proxy.stores.script_calls import Arguments, ending, lease_keys, member, question
 
 WITHIN: Final = 0.08
 """Seconds a call may take: with what `Link` adds for a busy loop no request is held up for more than 100 ms."""

@@ -11,7 +11,7 @@ from collections import deque
 from limits.aio.storage import MovingWindowSupport, Storage
 
 from proxy.kernel.services import Clock
-from proxy.stores.shelf import Shelf
+from proxy.stores.expiring import Shelf
 
 
 class MemoryWindows(Storage, MovingWindowSupport):

@@ -13,7 +13,7 @@ from middleware.quota.options import Estimate
 from proxy.app import check
 from proxy.kernel.services import Clock
 from proxy.simulator import Ollama
-from proxy.store import open_store
+from proxy.stores.open import open_store
 from tests.support.proxy import running
 from tests.support.wire import ask
 

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.kernel.quotas import Quota
 from proxy.kernel.services import Clock, StoreUnavailable
-from proxy.store import open_store
+from proxy.stores.open import open_store
 from proxy.stores.redis import RedisStore
 from tests.support.backend import eventually
 from tests.support.certificates import Authority

@@ -1,4 +1,4 @@
-"""proxy/stores/link.py: bounded calls, and the breaker, without a server."""
+"""proxy/stores/redis_link.py: bounded calls, and the breaker, without a server."""
 
 import asyncio
 import socket
@@ -11,8 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterException
 
 from proxy.kernel.services import StoreUnavailable
-from proxy.stores import link as module
-from proxy.stores.link import PLACES, Link
+from proxy.stores import redis_link as module
+from proxy.stores.redis_link import PLACES, Link
 
 
 class Server:

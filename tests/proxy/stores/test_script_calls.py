@@ -1,8 +1,8 @@
-"""proxy/stores/calls.py: what the scripts are given. That they do right by it is in test_redis.py."""
+"""proxy/stores/script_calls.py: what the scripts are given. That they do right by it is in test_redis.py."""
 
 from proxy.kernel.quotas import Lease, Quota
-from proxy.stores.calls import ending, lease_keys, member, question
 from proxy.stores.redis_url import PREFIX
+from proxy.stores.script_calls import ending, lease_keys, member, question
 from tests.support.stores import START, windows
 
 QUOTA = Quota("a", windows("5/minute", "9/day"), windows("60/minute", "70/month"), 2)

@@ -1,12 +1,12 @@
-"""proxy/store.py."""
+"""proxy/stores/open.py."""
 
 import sys
 
 import pytest
 
 from proxy.kernel.services import Clock
-from proxy.store import open_store
 from proxy.stores.memory import MemoryStore
+from proxy.stores.open import open_store
 from proxy.stores.redis import RedisStore
 
 

@@ -1,9 +1,9 @@
-"""proxy/stores/shelf.py."""
+"""proxy/stores/expiring.py."""
 
 import pytest
 
-from proxy.stores import shelf as module
-from proxy.stores.shelf import Shelf
+from proxy.stores import expiring as module
+from proxy.stores.expiring import Shelf
 
 
 class Thing:
