@@ -15,7 +15,6 @@ from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
-from proxy.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.routes import RouteTable
@@ -32,9 +31,6 @@ from proxy.kernel.services import (
     Traces,
 )
 from proxy.kernel.units import Mistake
-from proxy.lag import Lag
-from proxy.logs import configure
-from proxy.metrics import PrometheusMetrics
 from proxy.ops.app import Ops
 from proxy.ops.board import Board
 from proxy.ops.engine import Loader
@@ -47,7 +43,11 @@ from proxy.relay.dispatch import Dispatch
 from proxy.relay.endpoint import Endpoint
 from proxy.relay.merged_lists import Views
 from proxy.server.server import Server, serve
-from proxy.traces import Pipelines
+from proxy.telemetry.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
+from proxy.telemetry.log_setup import configure
+from proxy.telemetry.loop_lag import Lag
+from proxy.telemetry.prometheus import PrometheusMetrics
+from proxy.telemetry.traces import Pipelines
 from proxy.wiring import (
     make_backends,
     make_hosts,

@@ -19,15 +19,15 @@ from proxy.commands import act, diff, doctor, explain, keys, logs, reload, statu
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.demo import run_demo
 from proxy.kernel.log_lines import FORMATS
-from proxy.logs import configure
 from proxy.ownership import intruders
 from proxy.reload import Reloader
 from proxy.server import open_files, systemd
 from proxy.server.server import Server, ServerError
 from proxy.server.shared_state import log_bounds
+from proxy.telemetry.log_setup import configure
+from proxy.telemetry.log_writer import Writer
 from proxy.terminal import complain, say
 from proxy.wiring import server_options
-from proxy.writer import Writer
 
 OLLAMA: Final = "http://127.0.0.1:11434"
 

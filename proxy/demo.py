@@ -20,11 +20,11 @@ from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
 from proxy.announce import announce
 from proxy.app import App
-from proxy.logs import configure
 from proxy.server.server import new_event_loop, serve
 from proxy.simulator import Ollama
+from proxy.telemetry.log_setup import configure
+from proxy.telemetry.log_writer import Writer
 from proxy.wiring import server_options
-from proxy.writer import Writer
 
 _HEAD: Final = """
 # Two simulated Ollama hosts run at {hosts}, the proxy in front of them at {proxy}.

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from middleware import log_line
 from middleware.log_line import Field
-from proxy.events import COMMON, EVENTS, FIELDS, Event
 from proxy.kernel.log_dialects import ECS, OTEL
 from proxy.kernel.log_lines import SCHEMA
+from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS, Event
 
 REQUEST: Final = "request"
 """The event of a request's line."""
@@ -104,9 +104,9 @@ def _rows(rows: Iterable[Sequence[str]]) -> str:
 _PAGE: Final = """\
 # The log
 
-Generated from `middleware/log_line.py`, `proxy/events.py` and `proxy/kernel/log_dialects.py` by `scripts/generate`; not
-to be edited here. How to use it says the [guide](../guides/logs.md). [log.schema.json](log.schema.json) is the JSON
-Schema of a line in `format: json`.
+Generated from `middleware/log_line.py`, `proxy/telemetry/log_events.py` and `proxy/kernel/log_dialects.py` by
+`scripts/generate`; not to be edited here. How to use it says the [guide](../guides/logs.md).
+[log.schema.json](log.schema.json) is the JSON Schema of a line in `format: json`.
 
 Each line is one JSON object in UTF-8 of at most 32 KiB, whatever is in it. `schema` is the version of what lines hold,
 now {schema}. It grows when a field goes, or changes its name, its type or its meaning; it does not when one is added. A

@@ -16,8 +16,8 @@ from middleware import BUILTIN
 from proxy.chain.plugins import Plugin, find
 from proxy.commands.reference import commands_page
 from proxy.log_reference import log_page, log_schema
-from proxy.meters import metrics_page
 from proxy.ops.reference import ops_api_page
+from proxy.telemetry.metric_table import metrics_page
 
 _REFERENCE: Final = r"\$\{|^file:"
 _NOTES: Final = ("description", "default", "title", "examples")

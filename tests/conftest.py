@@ -10,8 +10,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from proxy.logs import _Bridge
 from proxy.server.server import new_event_loop
+from proxy.telemetry.log_setup import _Bridge
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("suite", deadline=None)
@@ -34,7 +34,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """Undo what `proxy.logs.configure` does to the whole process, so that no test depends on the ones before it."""
+    """Undo what `log_setup.configure` does to the whole process, so that no test depends on the ones before it."""
     yield
     root = logging.getLogger()
     root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler, _Bridge)]

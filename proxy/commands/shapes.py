@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.kernel.services import LogSink
-from proxy.logs import configure
+from proxy.telemetry.log_setup import configure
 from proxy.terminal import printable, printable_lines
 
 PIPED: Final = 200

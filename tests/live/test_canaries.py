@@ -185,7 +185,7 @@ async def placed(folder: Path) -> AsyncIterator[Place]:
 def secrets_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("proxy.traces.EVERY", 0.02)
+    monkeypatch.setattr("proxy.telemetry.traces.EVERY", 0.02)
 
 
 async def use_it(place: Place) -> list[int]:

@@ -10,8 +10,8 @@ from config.load import load_text
 from proxy.app import App
 from proxy.server.server import serve
 from proxy.simulator import Ollama
+from proxy.telemetry.log_writer import Writer
 from proxy.wiring import server_options
-from proxy.writer import Writer
 from tests.support.log_schema import check_line
 from tests.support.metrics import Numbers
 from tests.support.wire import Client, ask, request

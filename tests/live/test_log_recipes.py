@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from middleware import log_line
-from proxy.events import COMMON, FIELDS
 from proxy.kernel.log_dialects import ECS, OTEL
 from proxy.simulator import Ollama
+from proxy.telemetry.log_events import COMMON, FIELDS
 from tests.conftest import Need
 from tests.support.proxy import running
 from tests.support.wire import ask

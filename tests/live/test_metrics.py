@@ -13,9 +13,9 @@ from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import RouteTable
-from proxy.meters import METERS, MODELS, PROCESS, SETS, SPREAD, TENANTS
-from proxy.metrics import PrometheusMetrics
 from proxy.simulator import Ollama
+from proxy.telemetry.metric_table import METERS, MODELS, PROCESS, SETS, SPREAD, TENANTS
+from proxy.telemetry.prometheus import PrometheusMetrics
 from tests.conftest import Need
 from tests.support import promtool
 from tests.support.metrics import Numbers

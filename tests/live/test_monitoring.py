@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.meters import METERS, PROCESS
+from proxy.telemetry.metric_table import METERS, PROCESS
 from tests.conftest import Need
 from tests.support import promtool
 

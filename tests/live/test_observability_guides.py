@@ -9,7 +9,7 @@ import yaml
 
 from config.load import load_text
 from proxy.app import check
-from proxy.meters import METERS, MODELS, PROCESS, SETS, SPREAD, TENANTS
+from proxy.telemetry.metric_table import METERS, MODELS, PROCESS, SETS, SPREAD, TENANTS
 
 GUIDES = Path(__file__).parents[2] / "docs/guides"
 BLOCKS = [

@@ -16,7 +16,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.traces.EVERY", 0.02)
+    monkeypatch.setattr("proxy.telemetry.traces.EVERY", 0.02)
 
 
 def chain(url: str, **options: Any) -> list[object]:
@@ -93,7 +93,7 @@ async def test_a_request_that_waited_and_was_streamed() -> None:
 
 
 async def test_what_was_recorded_last_arrives_before_the_proxy_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.traces.EVERY", 3600.0)
+    monkeypatch.setattr("proxy.telemetry.traces.EVERY", 3600.0)
     async with collecting() as collector, Ollama() as one:
         async with running(one.url, middleware=chain(collector.url)) as proxy:
             await ask(proxy.address, "GET", "/api/tags")
@@ -102,7 +102,7 @@ async def test_what_was_recorded_last_arrives_before_the_proxy_ends(monkeypatch:
 
 
 async def test_a_collector_that_refuses_costs_no_request_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.traces.TIMEOUT", 0.2)
+    monkeypatch.setattr("proxy.telemetry.traces.TIMEOUT", 0.2)
     async with (
         collecting(status=b"500 No") as collector,
         Ollama() as one,

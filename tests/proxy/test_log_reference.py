@@ -7,8 +7,8 @@ import jsonschema
 import pytest
 
 from middleware import log_line
-from proxy.events import COMMON, EVENTS, FIELDS
 from proxy.log_reference import log_page, log_schema
+from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS
 
 SCHEMA = log_schema()
 HEAD: dict[str, Any] = {"time": "2026-01-31T23:59:59.999Z", "level": "info", "schema": 1}

@@ -13,9 +13,9 @@ import yaml
 from config.load import load_text
 from proxy.app import App
 from proxy.kernel.services import LogSink
-from proxy.logs import configure
 from proxy.pool.probes import Watch
 from proxy.server.server import Server, serve
+from proxy.telemetry.log_setup import configure
 from proxy.wiring import server_options
 from tests.support.log_schema import check_line
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from middleware import log_line
-from proxy.events import COMMON, FIELDS
 from proxy.kernel.log_dialects import ECS, OTEL, Dialect
 from proxy.kernel.log_lines import FORMATS
+from proxy.telemetry.log_events import COMMON, FIELDS
 
 OURS = {field.name for field in log_line.FIELDS} | set(COMMON) | set(FIELDS)
 EVENT: dict[str, Any] = {

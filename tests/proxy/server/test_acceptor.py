@@ -195,7 +195,7 @@ async def test_other_bounds_hold_for_those_who_come_from_now_on() -> None:
 
 PROGRAM = """
 import asyncio, os, sys
-from proxy.logs import configure
+from proxy.telemetry.log_setup import configure
 from proxy.kernel.asgi import Receive, Send
 from proxy.server.server import ServerOptions, new_event_loop, serve
 from tests.support.backend import eventually

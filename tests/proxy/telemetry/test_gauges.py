@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.exposition import Moment, Reading
-from proxy.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers, tenant_of
 from proxy.kernel.body_budget import BodyBudget
-from proxy.meters import OTHER
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.pool import Pool
 from proxy.pool.residency import Resident
 from proxy.queue.scheduler import Counts, FairScheduler, Status
-from proxy.series import Names
+from proxy.telemetry.exposition import Moment, Reading
+from proxy.telemetry.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers, tenant_of
+from proxy.telemetry.metric_table import OTHER
+from proxy.telemetry.series import Names
 from tests.support.asgi import make_exchange
 from tests.support.logs import Lines
 from tests.support.metrics import Numbers

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.writer import Writer
+from proxy.telemetry.log_writer import Writer
 
 
 class Pipe:
@@ -169,7 +169,7 @@ def test_into_a_file(tmp_path: Path) -> None:
 def test_a_forked_child_writes_its_own_lines_and_not_its_parents(pipe: Pipe) -> None:
     script = f"""
 import os
-from proxy.writer import Writer
+from proxy.telemetry.log_writer import Writer
 writer = Writer({pipe.write_end})
 writer.write(b"parent")
 child = os.fork()
@@ -184,13 +184,16 @@ os.waitpid(child, 0)
 
 
 def test_nothing_is_lost_at_a_normal_exit() -> None:
-    script = "from proxy.writer import Writer\nw = Writer(1)\nfor n in range(5000): w.write(b'%d' % n)"
+    script = "from proxy.telemetry.log_writer import Writer\nw = Writer(1)\nfor n in range(5000): w.write(b'%d' % n)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=30)
     assert done.stdout.split() == [b"%d" % n for n in range(5000)]
 
 
 def test_a_blocked_stdout_does_not_keep_the_process_from_exiting(pipe: Pipe) -> None:
-    script = "from proxy.writer import Writer\nw = Writer(1)\nfor n in range(5000): w.write(b'x' * 999)\nw.close(0.1)"
+    script = (
+        "from proxy.telemetry.log_writer import Writer\nw = Writer(1)\n"
+        "for n in range(5000): w.write(b'x' * 999)\nw.close(0.1)"
+    )
     started = time.monotonic()
     subprocess.run([sys.executable, "-c", script], check=True, stdout=pipe.write_end, timeout=30)
     assert time.monotonic() - started < 20
@@ -205,7 +208,7 @@ def test_many_lines_take_few_wake_ups(pipe: Pipe, monkeypatch: pytest.MonkeyPatc
         put(writer, lines)
 
     monkeypatch.setattr(Writer, "_put", counted)
-    monkeypatch.setattr("proxy.writer.LINGER", 30.0)
+    monkeypatch.setattr("proxy.telemetry.log_writer.LINGER", 30.0)
     writer = Writer(pipe.write_end)
     for n in range(1000):
         writer.write(b"%d" % n)

@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from proxy.meters import Meter
+from proxy.telemetry.metric_table import Meter
 
 Labels = tuple[str, ...]
 Spreading = tuple[Sequence[int], float]

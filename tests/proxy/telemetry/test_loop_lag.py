@@ -1,9 +1,9 @@
-"""proxy/lag.py."""
+"""proxy/telemetry/loop_lag.py."""
 
 import asyncio
 import time
 
-from proxy.lag import EVERY, Lag
+from proxy.telemetry.loop_lag import EVERY, Lag
 
 
 async def test_a_loop_that_was_held_up_is_seen() -> None:

@@ -346,8 +346,8 @@ def metrics_page() -> str:
 _PAGE: Final = """\
 # Metrics
 
-Generated from `proxy/meters.py` by `scripts/generate`; not to be edited here. What they are good for says the
-[guide](../guides/metrics.md).
+Generated from `proxy/telemetry/metric_table.py` by `scripts/generate`; not to be edited here. What they are good for
+says the [guide](../guides/metrics.md).
 
 Labels whose values come from outside are bounded. A model is told apart where a backend has it, or answered for it;
 {models} models and {tenants} tenants are told apart, and a metric has {sets} sets of label values at most, a histogram

@@ -1,7 +1,7 @@
 """The service `Metrics`: counts requests, and tells all numbers in Prometheus' words.
 
 Nothing is done while a request runs: what became of it is known when it is over. What is true only of the moment
-(slots, queue, memory) is read when somebody asks, see ``proxy/gauges.py``.
+(slots, queue, memory) is read when somebody asks, see ``proxy/telemetry/gauges.py``.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from proxy import meters
-from proxy.exposition import Moment, Reading
-from proxy.gauges import single
-from proxy.generations import Generations
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Metrics
-from proxy.meters import OTHER
-from proxy.series import Count, Names, Series, Spread, counter, histogram
+from proxy.telemetry import metric_table
+from proxy.telemetry.exposition import Moment, Reading
+from proxy.telemetry.gauges import single
+from proxy.telemetry.genai_metrics import Generations
+from proxy.telemetry.metric_table import OTHER
+from proxy.telemetry.series import Count, Names, Series, Spread, counter, histogram
 
 _BEGAN: Final = attrgetter("began")
 _STATUS: Final = {number: f"{number}xx" for number in range(1, 6)}
@@ -41,28 +41,28 @@ class PrometheusMetrics(Metrics):
     """
 
     def __init__(self, known: Callable[[str], bool]) -> None:
-        self.models = Names(meters.MODELS)
-        self.tenants = Names(meters.TENANTS)
+        self.models = Names(metric_table.MODELS)
+        self.tenants = Names(metric_table.TENANTS)
         self._known = known
         self._short: dict[str, str] = {}
-        self._requests = counter(meters.REQUESTS)
-        self._duration = histogram(meters.DURATION)
-        self._queue_wait = histogram(meters.QUEUE_WAIT)
-        self._overhead = histogram(meters.OVERHEAD)
-        self._received = counter(meters.RECEIVED)
-        self._sent = counter(meters.SENT)
-        self._chunks = counter(meters.CHUNKS)
-        self._tokens = counter(meters.TOKENS)
-        self._wasted_tokens = counter(meters.WASTED_TOKENS)
-        self._wasted_seconds = counter(meters.WASTED_SECONDS)
-        self._refused = counter(meters.REFUSED)
-        self._not_let_in = counter(meters.NOT_LET_IN)
-        self._retries = counter(meters.RETRIES)
-        self._given_up = counter(meters.GIVEN_UP)
-        self._failures = counter(meters.FAILURES)
+        self._requests = counter(metric_table.REQUESTS)
+        self._duration = histogram(metric_table.DURATION)
+        self._queue_wait = histogram(metric_table.QUEUE_WAIT)
+        self._overhead = histogram(metric_table.OVERHEAD)
+        self._received = counter(metric_table.RECEIVED)
+        self._sent = counter(metric_table.SENT)
+        self._chunks = counter(metric_table.CHUNKS)
+        self._tokens = counter(metric_table.TOKENS)
+        self._wasted_tokens = counter(metric_table.WASTED_TOKENS)
+        self._wasted_seconds = counter(metric_table.WASTED_SECONDS)
+        self._refused = counter(metric_table.REFUSED)
+        self._not_let_in = counter(metric_table.NOT_LET_IN)
+        self._retries = counter(metric_table.RETRIES)
+        self._given_up = counter(metric_table.GIVEN_UP)
+        self._failures = counter(metric_table.FAILURES)
         self._generations = Generations()
-        self._lag = histogram(meters.LAG)
-        self._reloads = counter(meters.RELOADS)
+        self._lag = histogram(metric_table.LAG)
+        self._reloads = counter(metric_table.RELOADS)
         self._series: list[Series[Count] | Series[Spread]] = [
             series for series in vars(self).values() if isinstance(series, Series)
         ]
@@ -71,9 +71,9 @@ class PrometheusMetrics(Metrics):
         self._loaded_at = time()
         self._readings: list[Reading] = [(series.meter, series.read) for series in self._series]
         self._readings += [
-            (meters.FOLDED, single(lambda: self.folded)),
-            (meters.LOADED_AT, single(lambda: self._loaded_at)),
-            (meters.RELOAD_OK, single(lambda: self._intact)),
+            (metric_table.FOLDED, single(lambda: self.folded)),
+            (metric_table.LOADED_AT, single(lambda: self._loaded_at)),
+            (metric_table.RELOAD_OK, single(lambda: self._intact)),
         ]
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)

@@ -6,9 +6,9 @@ import pytest
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from proxy import traces
 from proxy.kernel.services import Collector as To
-from proxy.traces import Pipelines
+from proxy.telemetry import traces
+from proxy.telemetry.traces import Pipelines
 from tests.support.collector import collecting
 
 

@@ -8,19 +8,20 @@ from time import monotonic
 from typing import Final, Protocol, get_args
 from urllib.parse import unquote
 
-from proxy import __version__, meters
+from proxy import __version__
 from proxy.chain.frame import Frame
-from proxy.exposition import Point, Reading
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.services import LogSink
-from proxy.meters import OTHER
 from proxy.pool.backend import Backend
 from proxy.pool.health import State
 from proxy.pool.pool import Pool
 from proxy.queue.scheduler import FairScheduler
-from proxy.series import Names
 from proxy.server.server import Server
+from proxy.telemetry import metric_table
+from proxy.telemetry.exposition import Point, Reading
+from proxy.telemetry.metric_table import OTHER
+from proxy.telemetry.series import Names
 
 _STATES: Final = get_args(State)
 
@@ -46,7 +47,7 @@ def of_requests(*frames: Frame) -> Sequence[Reading]:
         kinds = Counter(route.kind if route is not None else "none" for route in routes)
         return [((kind,), count) for kind, count in kinds.items()]
 
-    return [(meters.IN_FLIGHT, in_flight), (meters.GENERATION, single(lambda: frames[0].current.number))]
+    return [(metric_table.IN_FLIGHT, in_flight), (metric_table.GENERATION, single(lambda: frames[0].current.number))]
 
 
 def of_queue(scheduler: FairScheduler, tenants: Names) -> Sequence[Reading]:
@@ -65,10 +66,10 @@ def of_queue(scheduler: FairScheduler, tenants: Names) -> Sequence[Reading]:
         return [((reason,), count) for reason, count in scheduler.counts.dropped.items()]
 
     return [
-        (meters.QUEUE_WAITING, waiting),
-        (meters.QUEUE_OLDEST, single(lambda: scheduler.status().oldest)),
-        (meters.QUEUE_ADMITTED, admitted),
-        (meters.QUEUE_DROPPED, dropped),
+        (metric_table.QUEUE_WAITING, waiting),
+        (metric_table.QUEUE_OLDEST, single(lambda: scheduler.status().oldest)),
+        (metric_table.QUEUE_ADMITTED, admitted),
+        (metric_table.QUEUE_DROPPED, dropped),
     ]
 
 
@@ -99,16 +100,16 @@ def of_backends(pool: Pool, models: Names) -> Sequence[Reading]:
         return _by_model(pool, models, lambda vram: vram)
 
     return [
-        (meters.BACKEND_INFO, info),
-        (meters.BACKEND_STATE, state),
-        (meters.BACKEND_SEEN, each(lambda backend: _age(backend.seen_at))),
-        (meters.BACKEND_SLOTS, each(lambda backend: backend.slots)),
-        (meters.BACKEND_ACTIVE, each(lambda backend: backend.active)),
-        (meters.BACKEND_EJECTIONS, each(lambda backend: backend.health.ejections)),
-        (meters.BACKEND_MODELS, each(lambda backend: None if backend.models is None else len(backend.models))),
-        (meters.LOADING, each(lambda backend: sum(map(bool, backend.loading.values())))),
-        (meters.RESIDENT, resident),
-        (meters.VRAM, vram),
+        (metric_table.BACKEND_INFO, info),
+        (metric_table.BACKEND_STATE, state),
+        (metric_table.BACKEND_SEEN, each(lambda backend: _age(backend.seen_at))),
+        (metric_table.BACKEND_SLOTS, each(lambda backend: backend.slots)),
+        (metric_table.BACKEND_ACTIVE, each(lambda backend: backend.active)),
+        (metric_table.BACKEND_EJECTIONS, each(lambda backend: backend.health.ejections)),
+        (metric_table.BACKEND_MODELS, each(lambda backend: None if backend.models is None else len(backend.models))),
+        (metric_table.LOADING, each(lambda backend: sum(map(bool, backend.loading.values())))),
+        (metric_table.RESIDENT, resident),
+        (metric_table.VRAM, vram),
     ]
 
 
@@ -129,7 +130,7 @@ def _age(then: float | None) -> float | None:
 
 def of_refusals(refusing: Callable[[], Iterable[Refusing]]) -> Sequence[Reading]:
     """What servers and frames refused before any plugin saw it."""
-    return [(meters.HTTP_REFUSED, lambda: _summed(one.refusals for one in refusing()))]
+    return [(metric_table.HTTP_REFUSED, lambda: _summed(one.refusals for one in refusing()))]
 
 
 def _summed(counts: Iterable[Mapping[str, int]]) -> Iterable[Point]:
@@ -146,9 +147,9 @@ def of_servers(servers: Callable[[], Mapping[str, Server]]) -> Sequence[Reading]
         return lambda: [((name,), read(server)) for name, server in servers().items()]
 
     return [
-        (meters.CONNECTIONS_REFUSED, lambda: _summed(server.turned_away for server in servers().values())),
-        (meters.CONNECTIONS, each(lambda server: server.open_connections)),
-        (meters.CONNECTIONS_LIMIT, each(lambda server: server.bounds.total)),
+        (metric_table.CONNECTIONS_REFUSED, lambda: _summed(server.turned_away for server in servers().values())),
+        (metric_table.CONNECTIONS, each(lambda server: server.open_connections)),
+        (metric_table.CONNECTIONS_LIMIT, each(lambda server: server.bounds.total)),
     ]
 
 
@@ -156,11 +157,11 @@ def of_process(bodies: BodyBudget, sink: LogSink) -> Sequence[Reading]:
     """What this process holds and has lost."""
     about = (__version__, platform.python_version())
     return [
-        (meters.BODY_MEMORY, single(lambda: bodies.held)),
-        (meters.BODY_MEMORY_LIMIT, single(lambda: bodies.total)),
-        (meters.TASKS, single(lambda: len(asyncio.all_tasks()))),
-        (meters.BODY_MEMORY_LARGEST, single(lambda: bodies.largest)),
-        (meters.BODIES_REFUSED, lambda: [((code,), count) for code, count in bodies.refused.items()]),
-        (meters.LOG_DROPPED, single(lambda: sink.dropped)),
-        (meters.BUILD, lambda: [(about, 1)]),
+        (metric_table.BODY_MEMORY, single(lambda: bodies.held)),
+        (metric_table.BODY_MEMORY_LIMIT, single(lambda: bodies.total)),
+        (metric_table.TASKS, single(lambda: len(asyncio.all_tasks()))),
+        (metric_table.BODY_MEMORY_LARGEST, single(lambda: bodies.largest)),
+        (metric_table.BODIES_REFUSED, lambda: [((code,), count) for code, count in bodies.refused.items()]),
+        (metric_table.LOG_DROPPED, single(lambda: sink.dropped)),
+        (metric_table.BUILD, lambda: [(about, 1)]),
     ]

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from proxy.exposition import Point
 from proxy.kernel.errors import ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange, Usage
-from proxy.meters import METERS, MODELS, OTHER, PROCESS, TENANTS, Meter
-from proxy.metrics import PrometheusMetrics
+from proxy.telemetry.exposition import Point
+from proxy.telemetry.metric_table import METERS, MODELS, OTHER, PROCESS, TENANTS, Meter
+from proxy.telemetry.prometheus import PrometheusMetrics
 from tests.support.asgi import make_exchange
 from tests.support.metrics import Numbers, attempt, finished
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from middleware import log_line
-from proxy.events import COMMON, EVENTS, FIELDS, Event
+from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS, Event
 
 ROOT = Path(__file__).parents[2]
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -54,7 +54,7 @@ CALLS = list(logged())
 @pytest.mark.parametrize(("name", "fields", "where"), CALLS, ids=[where for _, _, where in CALLS])
 def test_what_is_logged_is_in_the_table(name: str, fields: frozenset[str], where: str) -> None:
     known = {event.name: set(event.fields) for event in EVENTS}
-    assert name in known, f"{where}: an event that is not in proxy/events.py"
+    assert name in known, f"{where}: an event that is not in proxy/telemetry/log_events.py"
     assert fields == known[name], where
 
 

@@ -1,9 +1,9 @@
-"""proxy/series.py."""
+"""proxy/telemetry/series.py."""
 
 import pytest
 
-from proxy.meters import OTHER, SETS, SPREAD, Meter
-from proxy.series import Names, Spread, counter, histogram
+from proxy.telemetry.metric_table import OTHER, SETS, SPREAD, Meter
+from proxy.telemetry.series import Names, Spread, counter, histogram
 
 COUNTER = Meter("things_total", "counter", "Things.", ("class", "model"))
 

@@ -7,8 +7,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from proxy.exposition import Labels, Point
-from proxy.meters import OTHER, Meter
+from proxy.telemetry.exposition import Labels, Point
+from proxy.telemetry.metric_table import OTHER, Meter
 
 
 class Names:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from proxy.exposition import Moment
-from proxy.generations import Generations
 from proxy.kernel.errors import Truncated
 from proxy.kernel.exchange import Usage
+from proxy.telemetry.exposition import Moment
+from proxy.telemetry.genai_metrics import Generations
 from tests.support.metrics import Numbers, finished
 
 MODEL = {"gen_ai_provider_name": "ollama", "gen_ai_request_model": "m:latest"}

@@ -1,19 +1,19 @@
 """What requests to a model are counted as, by OpenTelemetry's conventions for generative AI."""
 
-from proxy import meters
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.genai import PROVIDER, operation_of
-from proxy.series import histogram
+from proxy.telemetry import metric_table
+from proxy.telemetry.series import histogram
 
 
 class Generations:
     """The ``gen_ai_`` metrics."""
 
     def __init__(self) -> None:
-        self._duration = histogram(meters.GENAI_DURATION)
-        self._first_token = histogram(meters.GENAI_FIRST_TOKEN)
-        self._per_token = histogram(meters.GENAI_PER_TOKEN)
-        self._tokens = histogram(meters.GENAI_TOKENS)
+        self._duration = histogram(metric_table.GENAI_DURATION)
+        self._first_token = histogram(metric_table.GENAI_FIRST_TOKEN)
+        self._per_token = histogram(metric_table.GENAI_PER_TOKEN)
+        self._tokens = histogram(metric_table.GENAI_TOKENS)
         self.series = (self._duration, self._first_token, self._per_token, self._tokens)
 
     def count(self, exchange: Exchange, model: str, backend: str, seconds: float) -> None:

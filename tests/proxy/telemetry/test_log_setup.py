@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from proxy.logs import MAX_TRACEBACK, _Bridge, configure
+from proxy.telemetry.log_setup import MAX_TRACEBACK, _Bridge, configure
 from tests.support.logs import Lines
 
 log = structlog.get_logger("ollama_proxy.test")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from proxy.meters import METERS, PROCESS, Meter, metrics_page
+from proxy.telemetry.metric_table import METERS, PROCESS, Meter, metrics_page
 
 ALL = (*METERS, *PROCESS)
 

@@ -1,10 +1,10 @@
-"""proxy/exposition.py."""
+"""proxy/telemetry/exposition.py."""
 
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.exposition import Moment, Point
-from proxy.meters import Meter
+from proxy.telemetry.exposition import Moment, Point
+from proxy.telemetry.metric_table import Meter
 
 COUNTER = Meter("things_total", "counter", "Things.", ("class",))
 GAUGE = Meter("now", "gauge", "Now.")
