@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 from jsonschema import Draft202012Validator
 
-from proxy.log_reference import log_schema
+from proxy.reference.log import log_schema
 
 _SCHEMAS: Final[dict[str, Any]] = {
     schema["properties"]["event"].get("const", ""): schema for schema in log_schema()["oneOf"]

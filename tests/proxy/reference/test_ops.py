@@ -1,10 +1,10 @@
-"""proxy/ops/reference.py: what is documented exists, and the other way round."""
+"""proxy/reference/ops.py: what is documented exists, and the other way round."""
 
 import re
 from pathlib import Path
 
-from proxy.ops.reference import ops_api_page
 from proxy.ops.routes import OPERATIONS
+from proxy.reference.ops import ops_api_page
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "ops-api.md"
 GUIDE = PAGE.parents[1] / "guides" / "operations.md"

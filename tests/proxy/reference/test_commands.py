@@ -1,4 +1,4 @@
-"""proxy/commands/reference.py: what is documented exists, and the other way round; completion knows it too."""
+"""proxy/reference/commands.py: what is documented exists, and the other way round; completion knows it too."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.commands.reference import commands, commands_page
+from proxy.reference.commands import commands, commands_page
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "commands.md"

@@ -16,7 +16,7 @@ from config.schema import Settings
 from middleware import BUILTIN
 from proxy.chain.plan import plan
 from proxy.chain.plugins import find
-from proxy.reference import configuration_page, generated, plugins_page, policy_schema
+from proxy.reference.generate import configuration_page, generated, plugins_page, policy_schema
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = policy_schema()

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from middleware import log_line
-from proxy.log_reference import log_page, log_schema
+from proxy.reference.log import log_page, log_schema
 from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS
 
 SCHEMA = log_schema()

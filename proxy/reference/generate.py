@@ -14,9 +14,9 @@ from config.describe import Schema, describe
 from config.schema import Settings
 from middleware import BUILTIN
 from proxy.chain.plugins import Plugin, find
-from proxy.commands.reference import commands_page
-from proxy.log_reference import log_page, log_schema
-from proxy.ops.reference import ops_api_page
+from proxy.reference.commands import commands_page
+from proxy.reference.log import log_page, log_schema
+from proxy.reference.ops import ops_api_page
 from proxy.telemetry.metric_table import metrics_page
 
 _REFERENCE: Final = r"\$\{|^file:"
