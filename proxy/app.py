@@ -32,8 +32,8 @@ from proxy.kernel.services import (
 )
 from proxy.kernel.units import Mistake
 from proxy.ops.app import Ops
-from proxy.ops.board import Board
-from proxy.ops.engine import Loader
+from proxy.ops.app_protocol import Loader
+from proxy.ops.recent_limits import Board
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
 from proxy.pool.pool import Pool

@@ -13,7 +13,7 @@ from middleware.credentials.watched import BadFile
 from proxy.app import NEEDS_RESTART
 from proxy.chain.plan import Plan
 from proxy.commands.shapes import console
-from proxy.ops.digest import digest, flat
+from proxy.ops.effective_config import digest, flat
 
 LIMITING: Final = ("access", "parameters", "rate_limit", "queue")
 """Plugins whose options are told for each caller whose own they are."""

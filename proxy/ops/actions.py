@@ -11,8 +11,8 @@ from proxy.kernel.errors import Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
 from proxy.ops.answers import json
+from proxy.ops.app_protocol import Engine
 from proxy.ops.document import Done, Reloaded
-from proxy.ops.engine import Engine
 from proxy.ops.events import Hub
 from proxy.pool.ask import ask
 from proxy.pool.backend import Backend

@@ -18,9 +18,9 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.ops.actions import Actions
 from proxy.ops.answers import HEADERS, asset, json
-from proxy.ops.digest import digest
+from proxy.ops.app_protocol import Engine
 from proxy.ops.document import Health
-from proxy.ops.engine import Engine
+from proxy.ops.effective_config import digest
 from proxy.ops.events import Hub
 from proxy.ops.explaining import account, read_supposed
 from proxy.ops.openapi import openapi

@@ -15,8 +15,8 @@ import structlog
 
 from proxy.chain.frame import Observer
 from proxy.kernel.exchange import Exchange
+from proxy.ops.app_protocol import Engine, Loading
 from proxy.ops.document import Change, Reloaded, Request, Status
-from proxy.ops.engine import Engine, Loading
 from proxy.ops.report import report
 from proxy.ops.requests import Facts, past, request_of
 from proxy.pool.health import State

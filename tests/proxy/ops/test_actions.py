@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.ops.engine import Loading
+from proxy.ops.app_protocol import Loading
 from proxy.reload import Reloaded
 from proxy.simulator import Ollama
 from tests.support.proxy import Running, running

@@ -1,8 +1,8 @@
-"""proxy/ops/passed_on.py."""
+"""proxy/ops/openapi_ollama.py."""
 
 from proxy.kernel.routes import OLLAMA, Route
-from proxy.ops.passed_on import OLLAMA as SUMMARIES
-from proxy.ops.passed_on import errors, passed_on
+from proxy.ops.openapi_ollama import OLLAMA as SUMMARIES
+from proxy.ops.openapi_ollama import errors, passed_on
 
 
 def route(path: str, method: str) -> Route:

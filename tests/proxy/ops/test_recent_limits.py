@@ -1,11 +1,11 @@
-"""proxy/ops/board.py, around the store in memory."""
+"""proxy/ops/recent_limits.py, around the store in memory."""
 
 import pytest
 
 from proxy.kernel.quotas import Quota, Window
 from proxy.kernel.services import StoreUnavailable
 from proxy.kernel.units import Rate
-from proxy.ops.board import REMEMBERED, SHOWN, Board
+from proxy.ops.recent_limits import REMEMBERED, SHOWN, Board
 from proxy.stores.memory import MemoryStore
 from tests.support.clock import ManualClock
 

@@ -1,8 +1,8 @@
-"""proxy/ops/engine.py."""
+"""proxy/ops/app_protocol.py."""
 
 from config.load import load_text
 from proxy.app import App
-from proxy.ops.engine import Engine, Loader
+from proxy.ops.app_protocol import Engine, Loader
 from proxy.reload import Reloader
 from tests.support.proxy import Lines
 

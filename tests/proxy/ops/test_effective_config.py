@@ -1,4 +1,4 @@
-"""proxy/ops/digest.py."""
+"""proxy/ops/effective_config.py."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 
 from config.load import load, load_text
 from proxy.app import check
-from proxy.ops.digest import Digest, digest, flat
+from proxy.ops.effective_config import Digest, digest, flat
 
 TEXT = """
 listen: ["127.0.0.1:1", "127.0.0.1:${PORT}"]

@@ -9,7 +9,7 @@ from proxy.chain.frame import Frame
 from proxy.chain.plan import Plan
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.services import LogSink, Metrics
-from proxy.ops.board import Board
+from proxy.ops.recent_limits import Board
 from proxy.pool.pool import Pool
 from proxy.queue.scheduler import FairScheduler
 
