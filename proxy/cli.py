@@ -12,21 +12,21 @@ from config.problems import Invalid
 from config.schema import Log, Settings
 from config.tree import Data
 from proxy import __version__
-from proxy.announce import announce
 from proxy.app import App, check
 from proxy.chain.plan import Plan
 from proxy.commands import act, diff, doctor, explain, keys, logs, reload, status, top
+from proxy.commands.announce import announce
+from proxy.commands.demo import run_demo
+from proxy.commands.ownership import intruders
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
-from proxy.demo import run_demo
+from proxy.commands.terminal import complain, say
 from proxy.kernel.log_lines import FORMATS
-from proxy.ownership import intruders
 from proxy.reload import Reloader
 from proxy.server import open_files, systemd
 from proxy.server.server import Server, ServerError
 from proxy.server.shared_state import log_bounds
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.log_writer import Writer
-from proxy.terminal import complain, say
 from proxy.wiring import server_options
 
 OLLAMA: Final = "http://127.0.0.1:11434"

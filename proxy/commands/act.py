@@ -7,7 +7,7 @@ from urllib.parse import quote
 import typer
 
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
-from proxy.terminal import say
+from proxy.commands.terminal import say
 
 BackendArgument = Annotated[str, typer.Argument(help="The backend's name in the policy file.")]
 

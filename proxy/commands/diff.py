@@ -12,7 +12,7 @@ from middleware.credentials.keys import KeyEntry
 from middleware.credentials.watched import BadFile
 from proxy.app import NEEDS_RESTART
 from proxy.chain.plan import Plan
-from proxy.commands.shapes import console
+from proxy.commands.tables import console
 from proxy.ops.effective_config import digest, flat
 
 LIMITING: Final = ("access", "parameters", "rate_limit", "queue")

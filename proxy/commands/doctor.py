@@ -26,7 +26,7 @@ from proxy.commands.findings import (
     num_parallel,
 )
 from proxy.commands.remote import fail
-from proxy.commands.shapes import Aside, console
+from proxy.commands.tables import Aside, console
 from proxy.kernel.quotas import Quota
 from proxy.kernel.services import Clock, Store, StoreUnavailable
 from proxy.pool.ask import survey

@@ -14,7 +14,7 @@ from config.load import Loaded
 from config.problems import Invalid
 from proxy.app import App
 from proxy.commands.remote import Remote, fail
-from proxy.commands.shapes import Aside, console
+from proxy.commands.tables import Aside, console
 from proxy.kernel.errors import Refused
 from proxy.ops.explaining import account, read_supposed
 

@@ -13,8 +13,8 @@ from middleware.credentials.key_file import add_key, read_keys, revoke_keys
 from middleware.credentials.key_reader import end_of
 from middleware.credentials.keys import KeyEntry, new_key
 from middleware.credentials.watched import BadFile
+from proxy.commands.terminal import complain, say
 from proxy.kernel.units import Mistake, parse_duration
-from proxy.terminal import complain, say
 
 commands: Final = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 

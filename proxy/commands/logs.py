@@ -15,12 +15,12 @@ import typer
 from rich.text import Text
 
 from proxy.commands.remote import fail
-from proxy.commands.shapes import STATES, SafeConsole, seconds
+from proxy.commands.tables import STATES, SafeConsole, seconds
+from proxy.commands.terminal import printable, printable_lines
 from proxy.kernel.errors import Outcome
 from proxy.kernel.log_lines import console_line, escape_json
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.units import parse_duration
-from proxy.terminal import printable, printable_lines
 
 LOOK_EVERY: Final = 0.25
 """Seconds between two looks at a file that is followed."""

@@ -1,7 +1,7 @@
 """``ollama-proxy reload``: a new policy file for a running proxy."""
 
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption, fail
-from proxy.terminal import say
+from proxy.commands.terminal import say
 
 
 def reload(url: UrlOption = URL, key: KeyOption = None, ca: CaOption = None) -> None:

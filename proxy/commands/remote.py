@@ -9,7 +9,7 @@ import httpx
 import orjson
 import typer
 
-from proxy.terminal import complain
+from proxy.commands.terminal import complain
 
 URL: Final = "http://127.0.0.1:11435"
 _HINTS: Final = {

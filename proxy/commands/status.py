@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
-from proxy.commands.shapes import console, seconds, size, state, table
+from proxy.commands.tables import console, seconds, size, state, table
 from proxy.kernel.log_lines import escape_json
 
 Document = Mapping[str, Any]

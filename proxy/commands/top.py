@@ -10,8 +10,8 @@ from rich.live import Live
 from rich.text import Text
 
 from proxy.commands.remote import URL, CaOption, Failed, KeyOption, Remote, UrlOption
-from proxy.commands.shapes import console
 from proxy.commands.status import view
+from proxy.commands.tables import console
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 KEPT: Final = 60

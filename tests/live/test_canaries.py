@@ -21,8 +21,8 @@ from config.load import Loaded, load_text
 from config.problems import Invalid
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
-from proxy.announce import _announce
 from proxy.app import check
+from proxy.commands.announce import _announce
 from proxy.reload import Reloader
 from proxy.simulator import Ollama
 from tests.conftest import Need

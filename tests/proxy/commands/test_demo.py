@@ -1,4 +1,4 @@
-"""proxy/demo.py: what it prints works when it is pasted."""
+"""proxy/commands/demo.py: what it prints works when it is pasted."""
 
 import asyncio
 import signal

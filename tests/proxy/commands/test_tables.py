@@ -1,10 +1,10 @@
-"""proxy/commands/shapes.py."""
+"""proxy/commands/tables.py."""
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
-from proxy.commands.shapes import STATES, SafeConsole, seconds, size, state, table
+from proxy.commands.tables import STATES, SafeConsole, seconds, size, state, table
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from proxy.commands.terminal import printable, printable_lines
 from proxy.kernel.services import LogSink
 from proxy.telemetry.log_setup import configure
-from proxy.terminal import printable, printable_lines
 
 PIPED: Final = 200
 """Columns of what is not shown by a terminal."""

@@ -7,8 +7,8 @@ from typing import Final, TextIO
 
 from proxy import __version__
 from proxy.app import App
+from proxy.commands.terminal import say
 from proxy.pool.ask import survey
-from proxy.terminal import say
 
 _announcing: Final[set[asyncio.Task[None]]] = set()
 

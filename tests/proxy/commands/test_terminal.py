@@ -1,4 +1,4 @@
-"""proxy/terminal.py. That all commands use it shows tests/live/test_terminals.py."""
+"""proxy/commands/terminal.py. That all commands use it shows tests/live/test_terminals.py."""
 
 import io
 import sys
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.terminal import complain, printable, printable_lines, say
+from proxy.commands.terminal import complain, printable, printable_lines, say
 
 
 @pytest.mark.parametrize(

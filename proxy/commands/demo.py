@@ -18,8 +18,8 @@ from config.load import load
 from config.tree import Data
 from middleware.credentials.key_file import add_key
 from middleware.credentials.keys import new_key
-from proxy.announce import announce
 from proxy.app import App
+from proxy.commands.announce import announce
 from proxy.server.server import new_event_loop, serve
 from proxy.simulator import Ollama
 from proxy.telemetry.log_setup import configure

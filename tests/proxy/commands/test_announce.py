@@ -1,10 +1,10 @@
-"""proxy/announce.py."""
+"""proxy/commands/announce.py."""
 
 import io
 
 from config.load import load_text
-from proxy.announce import announce
 from proxy.app import App
+from proxy.commands.announce import announce
 from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options

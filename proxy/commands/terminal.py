@@ -2,7 +2,7 @@
 
 Names of models, versions, error texts of backends, headers and lines of files are written by strangers. A terminal
 takes an escape sequence in them for a command: it changes its title, its clipboard, what stands on the screen already.
-All that the commands print passes through `say` and `complain`, or through `proxy.commands.shapes.SafeConsole`.
+All that the commands print passes through `say` and `complain`, or through `proxy.commands.tables.SafeConsole`.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""proxy/ownership.py."""
+"""proxy/commands/ownership.py."""
 
-from proxy.ownership import intruders
+from proxy.commands.ownership import intruders
 
 
 def test_here_we_are_alone() -> None:
