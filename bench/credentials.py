@@ -22,7 +22,7 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from bench.report import table
-from middleware.access import Access
+from middleware.access.plugin import Access
 from middleware.auth import Auth
 from middleware.credentials.jwt_options import JwtOptions
 from middleware.credentials.key_file import add_key

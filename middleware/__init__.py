@@ -7,7 +7,7 @@ which services of the kernel it is handed.
 from typing import Final
 
 BUILTIN: Final = {
-    "access": "middleware.access:Access",
+    "access": "middleware.access.plugin:Access",
     "auth": "middleware.auth:Auth",
     "capture": "middleware.capture:Capture",
     "cors": "middleware.cors:Cors",

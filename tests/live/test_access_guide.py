@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from config.load import load_text
-from middleware.model_globs import canonical
+from middleware.access.model_globs import canonical
 from proxy.app import check
 from proxy.kernel.routes import OLLAMA
 from proxy.simulator import Ollama

@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.access import Access
+from middleware.access.plugin import Access
 from middleware.parameter_rules import Anything, Flag, Lifetime, Number, Thinking, Whole
 from middleware.parameters import Parameters
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send

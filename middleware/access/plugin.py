@@ -6,7 +6,7 @@ from typing import Final, get_args
 
 import orjson
 
-from middleware.model_globs import ModelGlobs
+from middleware.access.model_globs import ModelGlobs
 from proxy.kernel import json_bounds
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send, without
 from proxy.kernel.body_json import fold

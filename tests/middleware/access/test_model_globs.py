@@ -1,4 +1,4 @@
-"""middleware/model_globs.py."""
+"""middleware/access/model_globs.py."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.model_globs import ModelGlobs, canonical
+from middleware.access.model_globs import ModelGlobs, canonical
 from proxy.kernel.model_names import ModelName
 from proxy.kernel.model_names import parse as parse_model
 

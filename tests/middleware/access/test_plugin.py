@@ -1,4 +1,4 @@
-"""middleware/access.py."""
+"""middleware/access/plugin.py."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from middleware.access import Access
+from middleware.access.plugin import Access
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.errors import Refused, UpstreamError
 from proxy.kernel.exchange import Exchange

@@ -1,0 +1,1 @@
+"""`access`: which routes and models somebody may use."""
