@@ -23,10 +23,10 @@ from joserfc.jws import JWSRegistry
 
 from bench.report import table
 from middleware.access.plugin import Access
-from middleware.auth import Auth
-from middleware.credentials.jwt_options import JwtOptions
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.jwt_options import JwtOptions
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
+from middleware.auth.plugin import Auth
 from middleware.rate_limit import RateLimit
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send
 from proxy.kernel.body_budget import BodyBudget

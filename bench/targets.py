@@ -16,8 +16,8 @@ import yaml
 
 from bench.meter import family
 from bench.plan import HOST, MODEL
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 
 ROOT: Final = Path(__file__).parent.parent
 PATIENCE: Final = 20.0

@@ -8,7 +8,7 @@ from typing import Final
 
 BUILTIN: Final = {
     "access": "middleware.access.plugin:Access",
-    "auth": "middleware.auth:Auth",
+    "auth": "middleware.auth.plugin:Auth",
     "capture": "middleware.capture:Capture",
     "cors": "middleware.cors:Cors",
     "logging": "middleware.logging:Logging",

@@ -82,7 +82,7 @@ WRITERS = {
     "frame": {"proxy.chain.frame"},
     "chain": {"proxy.chain.build"},
     "tracing": {"middleware.tracing"},
-    "auth": {"middleware.auth", "proxy.ops.explaining"},  # which supposes a caller
+    "auth": {"middleware.auth.plugin", "proxy.ops.explaining"},  # which supposes a caller
     "queue": {"proxy.queue.scheduler", "proxy.relay.dispatch"},  # which takes the lease
     "retry": {"middleware.retry", "middleware.retrying.fallback"},
     "pool": {"proxy.pool.need", "proxy.pool.blame"},

@@ -9,8 +9,8 @@ from typing import Any, Final
 import yaml
 
 from bench.soak.plan import HOST
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 
 CALLERS: Final = ("alice", "bob", "carol")
 OPERATOR: Final = "operator"

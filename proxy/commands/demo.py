@@ -16,8 +16,8 @@ from typing import Final
 
 from config.load import load
 from config.tree import Data
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.app import App
 from proxy.commands.announce import announce
 from proxy.server.server import new_event_loop, serve

@@ -7,9 +7,9 @@ from typing import Any, Final
 from rich.text import Text
 
 from config.schema import Settings
-from middleware.credentials.key_file import read_keys
-from middleware.credentials.keys import KeyEntry
-from middleware.credentials.watched import BadFile
+from middleware.auth.key_file import read_keys
+from middleware.auth.keys import KeyEntry
+from middleware.auth.watched import BadFile
 from proxy.app import NEEDS_RESTART
 from proxy.chain.plan import Plan
 from proxy.commands.tables import console

@@ -9,10 +9,10 @@ from typing import Annotated, Final
 
 import typer
 
-from middleware.credentials.key_file import add_key, read_keys, revoke_keys
-from middleware.credentials.key_reader import end_of
-from middleware.credentials.keys import KeyEntry, new_key
-from middleware.credentials.watched import BadFile
+from middleware.auth.key_file import add_key, read_keys, revoke_keys
+from middleware.auth.key_reader import end_of
+from middleware.auth.keys import KeyEntry, new_key
+from middleware.auth.watched import BadFile
 from proxy.commands.terminal import complain, say
 from proxy.kernel.units import Mistake, parse_duration
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from middleware.credentials.keys import PREFIX
+from middleware.auth.keys import PREFIX
 from proxy.chain.build import Chain
 from proxy.kernel.asgi import Header, Message, Scope
 from proxy.kernel.body_budget import BodyBudget

@@ -11,8 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from config.load import load_text
-from middleware.credentials.authorized_keys import parse_authorized_keys
-from middleware.credentials.key_reader import parse_keys
+from middleware.auth.authorized_keys import parse_authorized_keys
+from middleware.auth.key_reader import parse_keys
 from proxy.app import check
 from proxy.commands.keys import commands
 from proxy.simulator import Ollama

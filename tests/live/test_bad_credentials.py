@@ -8,9 +8,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
-from middleware.credentials.places import AT_ONCE
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
+from middleware.auth.question_places import AT_ONCE
 from proxy.simulator import Ollama
 from tests.support.invented_tokens import inventing_tokens
 from tests.support.metrics import Numbers

@@ -10,8 +10,8 @@ from typing import Any, Final
 import pytest
 
 from config.load import load_text
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.kernel.routes import OLLAMA, Route
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS

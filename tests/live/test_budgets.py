@@ -17,8 +17,8 @@ import orjson
 import pytest
 import zstandard
 
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
 from tests.support.process import Process

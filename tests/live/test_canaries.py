@@ -19,8 +19,8 @@ from joserfc.jwk import OctKey
 
 from config.load import Loaded, load_text
 from config.problems import Invalid
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.app import check
 from proxy.commands.announce import _announce
 from proxy.reload import Reloader

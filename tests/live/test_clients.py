@@ -11,8 +11,8 @@ import ollama
 import openai
 import pytest
 
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.proxy import Running, running
 

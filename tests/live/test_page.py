@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.ops.app import ASSETS
 from proxy.server.server import serve
 from proxy.simulator import Ollama

@@ -10,8 +10,8 @@ import pytest
 
 from config.load import load_text
 from config.problems import Invalid
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.app import check
 from proxy.kernel.services import SERVICES
 from proxy.simulator import Ollama

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from middleware import BUILTIN
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.proxy import running
 from tests.support.wire import Client, Reply, ask, request

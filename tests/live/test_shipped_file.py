@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from config.load import load_text
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.app import App
 from proxy.chain.plan import plan
 from proxy.server.server import serve

@@ -1,6 +1,6 @@
 """What strangers try, through the whole proxy: no backend hears of it, and no log line repeats a key.
 
-The tables of forged tokens and of odd bodies are in middleware/credentials/test_jwt.py and proxy/test_jsontext.py;
+The tables of forged tokens and of odd bodies are in middleware/auth/test_jwt.py and proxy/test_jsontext.py;
 other names for a model in test_access.py.
 """
 
@@ -13,8 +13,8 @@ from urllib.parse import quote, urljoin
 import pytest
 import zstandard
 
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
 from tests.support.proxy import Running, running

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from middleware.auth import Auth
-from middleware.credentials.jwt_options import JwtOptions
-from middleware.credentials.keys import SecretHash
+from middleware.auth.jwt_options import JwtOptions
+from middleware.auth.keys import SecretHash
+from middleware.auth.plugin import Auth
 from middleware.log_line import masked
 from proxy.kernel.asgi import Header, Message
 from proxy.kernel.errors import Refused

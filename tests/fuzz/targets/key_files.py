@@ -8,10 +8,10 @@ from typing import Final
 
 from structlog.testing import capture_logs
 
-from middleware.credentials.authorized_keys import parse_authorized_keys
-from middleware.credentials.key_reader import read_entries
-from middleware.credentials.keys import NAME
-from middleware.credentials.watched import BadFile
+from middleware.auth.authorized_keys import parse_authorized_keys
+from middleware.auth.key_reader import read_entries
+from middleware.auth.keys import NAME
+from middleware.auth.watched import BadFile
 
 TOKENS = (
     b"- name: alice\n",

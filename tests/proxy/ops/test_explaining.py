@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from config.load import load_text
-from middleware.credentials.key_file import add_key
-from middleware.credentials.keys import new_key
+from middleware.auth.key_file import add_key
+from middleware.auth.keys import new_key
 from proxy.app import App
 from proxy.kernel.errors import Refused
 from proxy.ops.document import Account

@@ -1,0 +1,123 @@
+"""What is known of addresses by the credentials that came from them.
+
+Many people may share an address, so a right key, or a token that can be checked here, gets in whatever else comes from
+there. What is bounded is what is *wrong*, and what a provider has to be asked about. An address is one of IPv4, or the
+/64 of one of IPv6.
+"""
+
+from typing import Final
+
+import structlog
+
+from middleware.auth.caller import Reason
+from middleware.auth.question_places import Rank
+from proxy.kernel.client_address import block
+from proxy.kernel.log_throttle import Seldom
+from proxy.kernel.recent import Recent
+from proxy.kernel.services import Clock
+from proxy.kernel.units import Rate
+
+REMEMBERED: Final = 10_000
+"""Addresses in each memory; of more, those that were not heard of for the longest time are forgotten."""
+
+DEFAULT: Final = Rate.parse("60/minute")
+
+_log = structlog.get_logger("ollama_proxy.auth")
+
+
+class Buckets:
+    """How much of a rate each key has left: `Rate.amount` at once, which comes back evenly over `Rate.per`."""
+
+    def __init__(self, rate: Rate, clock: Clock) -> None:
+        self._amount = float(rate.amount)
+        self._second = rate.per / rate.amount
+        self._clock = clock
+        self._spent: Recent[str, tuple[float, float]] = Recent(REMEMBERED)
+
+    def __len__(self) -> int:
+        return len(self._spent)
+
+    def spent(self, key: str) -> float:
+        """Return how much `key` has spent that has not come back."""
+        spent, at = self._spent.get(key, (0.0, 0.0))
+        return max(0.0, spent - (self._clock.monotonic() - at) / self._second)
+
+    def wait(self, key: str) -> float:
+        """Return the seconds until `key` may spend one; 0 where it may now."""
+        return max(0.0, self.spent(key) + 1.0 - self._amount) * self._second
+
+    def spend(self, key: str, *, owe: bool = False) -> bool:
+        """Spend one; False where there was none left, and then nothing is spent, or it is owed."""
+        spent = self.spent(key) + 1.0
+        if spent > self._amount and not owe:
+            return False
+        self._spent.note(key, (spent, self._clock.monotonic()))
+        return spent <= self._amount
+
+
+class Standing:
+    """Counts wrong credentials by address, in this process.
+
+    Args:
+        rate: how many an address may send before it is told to wait; None for no bound.
+        clock: for how they come back.
+    """
+
+    def __init__(self, rate: Rate | None, clock: Clock) -> None:
+        self._clock = clock
+        self._wrong = Buckets(rate, clock) if rate is not None else None
+        self._asked = Buckets(rate or DEFAULT, clock)
+        self._good: Recent[str, None] = Recent(REMEMBERED)
+        self._told: Recent[str, float] = Recent(REMEMBERED)
+        self._logged = Seldom(clock.monotonic)
+
+    def wrong(self, address: str, credential: str, reason: Reason) -> float:
+        """Count a wrong credential; returns the seconds until one more may come, 0 where this one still was in bounds.
+
+        The first one beyond the bound is logged.
+
+        Args:
+            address: of the caller.
+            credential: its kind, for the log.
+            reason: what was wrong with it, for the log.
+        """
+        if self._wrong is None:
+            return 0.0
+        key = block(address)
+        if self._wrong.spend(key):
+            return 0.0
+        self.tell(address, credential, reason)
+        return self._wrong.wait(key)
+
+    def asked_in_vain(self, address: str) -> None:
+        """Count that a provider was asked about a token from there that it did not know."""
+        self._asked.spend(block(address), owe=True)
+
+    def wait_to_ask(self, address: str) -> float:
+        """Return the seconds until a provider is asked again about new tokens from there; 0 for now."""
+        return 0.0 if self._wrong is None else self._asked.wait(block(address))
+
+    def good(self, address: str) -> None:
+        """Note that a provider knew a token from there."""
+        self._good.note(block(address), None)
+
+    def rank(self, address: str) -> Rank:
+        """Return how soon a new token from there is asked about."""
+        key = block(address)
+        good, doubted = key in self._good, self._asked.spent(key) > 0.0
+        if good is doubted:
+            return Rank.NEW
+        return Rank.TRUSTED if good else Rank.DOUBTED
+
+    def tell(self, address: str, credential: str, reason: Reason) -> None:
+        """Log that an address has to wait, once a minute of each and seldom in all (`proxy.kernel.log_throttle`)."""
+        key = block(address)
+        now = self._clock.monotonic()
+        if now < self._told.get(key, now):
+            return
+        self._told.note(key, now + 60.0)
+        left_out = self._logged.left_out()
+        if left_out is not None:
+            _log.warning(
+                "wrong_credentials", client_address=address, credential=credential, reason=reason, left_out=left_out
+            )

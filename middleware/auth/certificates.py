@@ -1,0 +1,48 @@
+"""Who a verified TLS client certificate speaks of."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from middleware.auth.caller import Caller
+from middleware.auth.claims import ClaimMap, ClaimName, ClaimOptions
+
+_NAMES: Final = {
+    "commonName": "cn",
+    "organizationName": "o",
+    "organizationalUnitName": "ou",
+    "countryName": "c",
+    "emailAddress": "email",
+    "DNS": "dns",
+    "email": "email",
+    "URI": "uri",
+    "IP Address": "ip",
+}
+
+
+class CertificateOptions(ClaimOptions):
+    """What of a client certificate counts: `cn`, `o`, `ou`, `c`, `dns`, `email`, `uri` and `ip` are its claims."""
+
+    identity: ClaimName = "cn"
+    """Part of the certificate that is the identity; it must have one value."""
+
+
+class Certificates:
+    """Turns verified client certificates into callers."""
+
+    def __init__(self, options: CertificateOptions, *, policies: frozenset[str]) -> None:
+        self._map = ClaimMap(options, policies)
+
+    def caller(self, peer: Mapping[str, Any]) -> Caller:
+        """Return who `peer` speaks of, the dict of `ssl.SSLSocket.getpeercert`; raises Refused (401, 403)."""
+        return self._map.caller(certificate_claims(peer))
+
+
+def certificate_claims(peer: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return subject and alternative names of a certificate as claims, each a list without repetitions."""
+    claims: dict[str, list[str]] = {}
+    subject = [pair for names in peer.get("subject", ()) for pair in names]
+    for name, value in [*subject, *peer.get("subjectAltName", ())]:
+        claim = claims.setdefault(_NAMES.get(name, name), [])
+        if value not in claim:
+            claim.append(value)
+    return claims

@@ -1,0 +1,243 @@
+"""`auth`: who is calling, under which policy.
+
+The methods are tried in this order; the first that finds something of its own decides:
+
+1. a key or token in ``Authorization``, ``x-api-key`` or the path: an API key where it begins with ``op_``, a JWT where
+   it looks like one, else an opaque token for introspection,
+2. the signature of Ollama's own key in ``Authorization``,
+3. a verified TLS client certificate,
+4. the address of the caller,
+5. nothing of all that: the policy of anonymous callers, or 401.
+
+A browser adds 3 to 5 by itself, whoever's page makes it call. Pages of other origins have been refused before; one that
+had its own name point here is told by that name in Host, so that there Host must be a name of the proxy.
+
+A credential that is presented and bad ends the request with 401; it never falls through to the next method. Only the
+placeholder key ``ollama`` and an empty one count as none. Routes that are open to everybody (the CLI's first question,
+``/``) are not checked at all. The body is never read here. Who is not let in is counted, see ``doorkeeper.py``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from middleware.auth.address_standing import DEFAULT as DEFAULT_FAILURES
+from middleware.auth.addresses import Addresses, AddressOptions
+from middleware.auth.authorized_keys import AuthorizedKeys, named, parse_authorized_keys
+from middleware.auth.caller import Caller, NotLetIn, unauthorized
+from middleware.auth.certificates import CertificateOptions, Certificates
+from middleware.auth.doorkeeper import Doorkeeper, Failures, kind_of
+from middleware.auth.introspection import Introspection, IntrospectionOptions
+from middleware.auth.jwt import Jwts, is_jwt
+from middleware.auth.jwt_options import JwtOptions
+from middleware.auth.key_reader import parse_keys
+from middleware.auth.keys import PREFIX as KEY_PREFIX
+from middleware.auth.keys import Keys
+from middleware.auth.lifetimes import Lifetimes
+from middleware.auth.ollama_keys import OllamaKeys, OllamaKeysOptions, Replays, SignedRequest
+from middleware.auth.path_token import take_path_token
+from middleware.auth.presented import Presented, presented
+from middleware.auth.watched import Watched
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.client_address import is_forwarded
+from proxy.kernel.errors import Refused
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.explain import Explanation
+from proxy.kernel.known_hosts import KnownHosts
+from proxy.kernel.services import Clock, Keepsakes, Metrics, Policies, Store
+from proxy.kernel.units import ConfigPath, PolicyName
+
+
+class Auth:
+    """Finds out who is calling: identity, tenant and policy.
+
+    Args:
+        keys: file of API keys, which `ollama-proxy keys new` writes; read again when it changes.
+        jwt: issuer of JSON Web Tokens, or several.
+        introspection: provider of opaque tokens (RFC 7662).
+        ollama_keys: file of the public keys of Ollama clients (`OLLAMA_AUTH=1`), or its options.
+        path_token: accept a key or token in the path, `/k/<key>/api/chat`.
+        mtls: what of a TLS client certificate counts.
+        addresses: networks whose callers need no credentials; the first entry that fits counts.
+        anonymous: policy of callers without credentials; leave out to refuse them.
+        failures: how many wrong credentials an address (an IPv6 address by its /64) may send before further ones are
+            answered 429, some two seconds later; `off` for no bound. A right one gets in all the same, except that no
+            token is asked about that was never seen. Each process counts for itself.
+    """
+
+    sets_policy: ClassVar = True
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        clock: Clock,
+        policies: Policies,
+        store: Store | None = None,
+        keepsakes: Keepsakes | None = None,
+        hosts: KnownHosts | None = None,
+        metrics: Metrics | None = None,
+        keys: ConfigPath | None = None,
+        jwt: JwtOptions | list[JwtOptions] | None = None,
+        introspection: IntrospectionOptions | None = None,
+        ollama_keys: ConfigPath | OllamaKeysOptions | None = None,
+        path_token: bool = False,
+        mtls: CertificateOptions | None = None,
+        addresses: Sequence[AddressOptions] = (),
+        anonymous: PolicyName | None = None,
+        failures: Failures = DEFAULT_FAILURES,
+    ) -> None:
+        issuers = jwt if isinstance(jwt, list) else [jwt] if jwt is not None else []
+        if not (keys or issuers or introspection or ollama_keys or mtls or addresses or anonymous):
+            raise ValueError("auth needs at least one method, for example `keys: keys.yaml`")
+        if isinstance(ollama_keys, Path):
+            ollama_keys = OllamaKeysOptions.model_construct(file=ollama_keys)
+        keepsakes = keepsakes or Keepsakes()
+        self.app = app
+        self._clock = clock
+        self._hosts = hosts or KnownHosts()
+        self._path_token = path_token
+        lives = keepsakes.keep((Lifetimes, clock), lambda: Lifetimes(clock))
+        self._doorkeeper = Doorkeeper(failures, clock, keepsakes, metrics)
+        self._keys = _watched_keys(keys, policies, clock, lives) if keys else None
+        self._jwts = (
+            Jwts(issuers, policies=policies, clock=clock, keepsakes=keepsakes, lifetimes=lives) if issuers else None
+        )
+        self._introspection = (
+            Introspection(
+                introspection, policies=policies, clock=clock, standing=self._doorkeeper.standing, lifetimes=lives
+            )
+            if introspection
+            else None
+        )
+        replays = keepsakes.keep((Replays, ollama_keys.file), lambda: Replays(clock.time())) if ollama_keys else None
+        self._ollama_keys = OllamaKeys(ollama_keys.window, store, replays) if ollama_keys else None
+        self._authorized = _watched_authorized_keys(ollama_keys, policies, clock, lives) if ollama_keys else None
+        self._certificates = Certificates(mtls, policies=policies) if mtls else None
+        self._addresses = Addresses(addresses) if addresses else None
+        self._anonymous = Caller(None, policy=anonymous) if anonymous else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Settle who is calling, then pass the request on; lifespan events pass as they are."""
+        if scope["type"] != "lifespan":
+            exchange = Exchange.of(scope)
+            path_token = take_path_token(exchange, enabled=self._path_token)
+            if exchange.route is None or not exchange.route.open:
+                _settle(exchange, await self._let_in(exchange, path_token))
+        await self.app(scope, receive, send)
+
+    async def _let_in(self, exchange: Exchange, path_token: str | None) -> Caller:
+        """Return who is calling; raises Refused (400, 401, 403, 429, 503), and counts that."""
+        credential = None
+        try:
+            credential = presented(exchange.scope["headers"], path_token)
+            return await self._caller(credential, exchange)
+        except NotLetIn as refused:
+            await self._doorkeeper.refuse(refused, kind_of(credential, exchange), exchange.client)
+            raise
+
+    async def _caller(self, credential: Presented, exchange: Exchange) -> Caller:
+        """Return whose `credential` it is; raises Refused (401, 403, 429, 503)."""
+        scope = exchange.scope
+        if credential.token is not None:
+            return await self._by_token(credential.token, exchange.client)
+        if credential.signature is not None:
+            return await self._by_signature(credential.signature, exchange)
+        caller = self._by_connection(exchange)
+        if caller is None:
+            text = "a key is required; send it as `Authorization: Bearer <key>`"
+            raise unauthorized(text, error=None, reason="missing")
+        self._hosts.check(scope)
+        return caller
+
+    def _by_connection(self, exchange: Exchange) -> Caller | None:
+        """Return who calls without a credential in the request; raises Refused (401, 403)."""
+        if self._certificates is not None and (peer := exchange.scope.get("state", {}).get("tls_peer")):
+            return self._certificates.caller(peer)
+        if self._addresses is not None and (caller := self._addresses.caller(exchange.client)):
+            return caller
+        return self._anonymous
+
+    async def explain(self, exchange: Exchange) -> Explanation:
+        """Say who is calling.
+
+        In place of a credential, `exchange.identity` may hold the name or id of a key, or `exchange.claims` the claims
+        of a token. No provider is asked, so the signature of a token is not checked.
+        """
+        path_token = take_path_token(exchange, enabled=self._path_token)
+        if exchange.route is not None and exchange.route.open:
+            return Explanation("skip", "this route is open to everybody")
+        try:
+            caller = await self._supposed(exchange, path_token)
+        except Refused as refused:
+            return Explanation("refuse", refused.message)
+        _settle(exchange, caller)
+        who = caller.identity or "a caller without an identity"
+        return Explanation("pass", f"{who}, tenant {caller.tenant or '-'}, policy {caller.policy or '-'}")
+
+    async def _supposed(self, exchange: Exchange, path_token: str | None) -> Caller:
+        tokens = self._jwts or self._introspection
+        if exchange.claims and tokens is not None:
+            return tokens.mapped(exchange.claims)
+        if exchange.identity is not None:
+            return await self._named(exchange.identity)
+        credential = presented(exchange.scope["headers"], path_token)
+        token = credential.token or ""
+        if not token or token.startswith(KEY_PREFIX) or tokens is None:
+            return await self._caller(credential, exchange)
+        if self._jwts is not None and is_jwt(token):
+            return self._jwts.unverified(token)
+        raise unauthorized("only the provider can read this token; give its claims instead")
+
+    async def _named(self, name: str) -> Caller:
+        now = self._clock.time()
+        if self._keys is not None and (caller := (await self._keys.current()).named(name, now)):
+            return caller
+        if self._authorized is not None and (caller := named(await self._authorized.current(), name, now)):
+            return caller
+        raise unauthorized("no key has that name")
+
+    async def _by_token(self, token: str, address: str) -> Caller:
+        if self._keys is not None and token.startswith(KEY_PREFIX):
+            return (await self._keys.current()).caller(token, self._clock.time())
+        if self._jwts is not None and is_jwt(token):
+            return await self._jwts.caller(token)
+        if self._introspection is not None:
+            return await self._introspection.caller(token, address)
+        raise unauthorized("the key or token is of a kind that is not accepted here", reason="not_accepted")
+
+    async def _by_signature(self, credential: str, exchange: Exchange) -> Caller:
+        if self._ollama_keys is None or self._authorized is None:
+            raise unauthorized("signatures of Ollama keys are not accepted here", reason="not_accepted")
+        scope = exchange.scope
+        shared = exchange.relayed or is_forwarded(scope)  # the connection of a proxy in front serves many clients
+        connection = None if shared else scope.get("client")
+        request = SignedRequest(scope["method"], scope["path"], scope["query_string"], connection)
+        return await self._ollama_keys.caller(credential, request, await self._authorized.current(), self._clock.time())
+
+
+def _settle(exchange: Exchange, caller: Caller) -> None:
+    exchange.identity = caller.identity
+    exchange.tenant = caller.tenant
+    exchange.policy = caller.policy
+    exchange.claims = caller.claims
+
+
+def _watched_keys(path: Path, policies: Policies, clock: Clock, lives: Lifetimes) -> Watched[Keys]:
+    return Watched(path, lambda text: parse_keys(text, str(path), policies, lives), clock=clock)
+
+
+def _watched_authorized_keys(
+    options: OllamaKeysOptions, policies: Policies, clock: Clock, lives: Lifetimes
+) -> Watched[AuthorizedKeys]:
+    def parse(text: bytes) -> AuthorizedKeys:
+        return parse_authorized_keys(
+            text,
+            str(options.file),
+            policies=policies,
+            tenant=options.tenant,
+            policy=options.policy,
+            lifetimes=lives,
+        )
+
+    return Watched(options.file, parse, clock=clock)
