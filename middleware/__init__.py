@@ -9,7 +9,7 @@ from typing import Final
 BUILTIN: Final = {
     "access": "middleware.access.plugin:Access",
     "auth": "middleware.auth.plugin:Auth",
-    "capture": "middleware.capture:Capture",
+    "capture": "middleware.capture.plugin:Capture",
     "cors": "middleware.cors:Cors",
     "logging": "middleware.logging:Logging",
     "metrics": "middleware.metrics:Metrics",

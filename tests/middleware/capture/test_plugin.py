@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from middleware.capture import Capture
+from middleware.capture.plugin import Capture
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from middleware import dialogue
-from middleware.dialogue import LONGEST_RECORD, Listener, prompt_of
+from middleware.capture import words
+from middleware.capture.words import LONGEST_RECORD, Listener, prompt_of
 from tests.support.cost import assert_flat
 
 
@@ -153,7 +153,7 @@ def depth(content: Any) -> int:
 
 @given(st.dictionaries(st.sampled_from(["system", "prompt", "input", "messages"]), CONTENT), st.integers(0, 40))
 def test_the_end_of_a_prompt_is_the_end_of_all_that_is_said(document: dict[str, Any], limit: int) -> None:
-    assume(max(map(depth, document.values()), default=0) <= dialogue.DEEPEST)
+    assume(max(map(depth, document.values()), default=0) <= words.DEEPEST)
     names = ("system", "instructions", "prompt", "suffix", "input", "messages")
     whole = "\n".join(filter(None, (simply(document.get(name)) for name in names)))
     assert prompt_of(document, limit) == (whole[-limit:] if limit else "")

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from middleware.dialogue import Listener, prompt_of
+from middleware.capture.words import Listener, prompt_of
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.caller_text import model_of
 from proxy.kernel.exchange import Exchange

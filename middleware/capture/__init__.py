@@ -1,0 +1,1 @@
+"""`capture`: what was asked and answered, logged."""
