@@ -11,7 +11,7 @@ BUILTIN: Final = {
     "auth": "middleware.auth.plugin:Auth",
     "capture": "middleware.capture.plugin:Capture",
     "cors": "middleware.cors:Cors",
-    "logging": "middleware.logging:Logging",
+    "logging": "middleware.logging.plugin:Logging",
     "metrics": "middleware.metrics:Metrics",
     "parameters": "middleware.parameters:Parameters",
     "queue": "middleware.queue:Queue",

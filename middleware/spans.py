@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from middleware.log_line import masked
+from middleware.logging.fields import masked
 from proxy.kernel.asgi import Header, Scope, header
 from proxy.kernel.attempts import Attempt
 from proxy.kernel.caller_text import masked_error, masked_text, model_of

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from middleware import log_line
-from middleware.log_line import Field
+from middleware.logging import fields as request_line
+from middleware.logging.fields import Field
 from proxy.kernel.log_dialects import ECS, OTEL
 from proxy.kernel.log_lines import SCHEMA
 from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS, Event
@@ -34,7 +34,7 @@ def log_schema() -> dict[str, Any]:
 def _request() -> dict[str, Any]:
     properties = {
         field.name: _described(field.kind, field.description, nullable=field.read is not None)
-        for field in log_line.FIELDS
+        for field in request_line.FIELDS
     }
     return _line(REQUEST, "The line of a request, written when it is over.", properties)
 
@@ -83,7 +83,7 @@ def log_page() -> str:
     fields = {name: FIELDS[name] for name in sorted({name for event in EVENTS for name in event.fields})}
     return _PAGE.format(
         schema=SCHEMA,
-        request=_rows(_request_row(field) for field in log_line.FIELDS),
+        request=_rows(_request_row(field) for field in request_line.FIELDS),
         events=_rows((f"`{event.name}`", event.about, _names(event.fields)) for event in EVENTS),
         fields=_rows((f"`{name}`", kind, about) for name, (kind, about) in {**COMMON, **fields}.items()),
     )
@@ -104,7 +104,7 @@ def _rows(rows: Iterable[Sequence[str]]) -> str:
 _PAGE: Final = """\
 # The log
 
-Generated from `middleware/log_line.py`, `proxy/telemetry/log_events.py` and `proxy/kernel/log_dialects.py` by
+Generated from `middleware/logging/fields.py`, `proxy/telemetry/log_events.py` and `proxy/kernel/log_dialects.py` by
 `scripts/generate`; not to be edited here. How to use it says the [guide](../guides/logs.md).
 [log.schema.json](log.schema.json) is the JSON Schema of a line in `format: json`.
 

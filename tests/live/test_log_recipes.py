@@ -16,7 +16,7 @@ import orjson
 import pytest
 import yaml
 
-from middleware import log_line
+from middleware.logging import fields
 from proxy.kernel.log_dialects import ECS, OTEL
 from proxy.simulator import Ollama
 from proxy.telemetry.log_events import COMMON, FIELDS
@@ -26,7 +26,7 @@ from tests.support.wire import ask
 
 RECIPES = Path(__file__).parents[2] / "deploy/logs"
 FOLDER = "/var/log/ollama-proxy"
-KINDS = {field.name: str(field.kind) for field in log_line.FIELDS} | {
+KINDS = {field.name: str(field.kind) for field in fields.FIELDS} | {
     name: str(kind) for name, (kind, _) in {**COMMON, **FIELDS}.items()
 }
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "tell me"}]}

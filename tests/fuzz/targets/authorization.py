@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from middleware.auth.jwt_options import JwtOptions
 from middleware.auth.keys import SecretHash
 from middleware.auth.plugin import Auth
-from middleware.log_line import masked
+from middleware.logging.fields import masked
 from proxy.kernel.asgi import Header, Message
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange

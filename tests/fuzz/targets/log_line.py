@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from middleware.log_line import masked
+from middleware.logging.fields import masked
 from proxy.kernel.log_lines import FORMATS, MAX_ITEMS, MAX_LINE, console_line, json_line
 from tests.fuzz.cuts import dice
 

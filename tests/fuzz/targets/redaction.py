@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from middleware.log_line import masked
+from middleware.logging.fields import masked
 from proxy.kernel.redaction import MASK, Redaction
 from tests.fuzz.cuts import dice
 

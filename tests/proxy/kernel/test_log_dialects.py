@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from middleware import log_line
+from middleware.logging import fields
 from proxy.kernel.log_dialects import ECS, OTEL, Dialect
 from proxy.kernel.log_lines import FORMATS
 from proxy.telemetry.log_events import COMMON, FIELDS
 
-OURS = {field.name for field in log_line.FIELDS} | set(COMMON) | set(FIELDS)
+OURS = {field.name for field in fields.FIELDS} | set(COMMON) | set(FIELDS)
 EVENT: dict[str, Any] = {
     "time": "2026-01-31T23:59:59.999Z",
     "level": "info",
@@ -33,7 +33,7 @@ EVENT: dict[str, Any] = {
 def test_every_name_in_the_table_is_one_of_ours_and_goes_to_one_of_theirs(dialect: Dialect) -> None:
     assert set(dialect.names) <= OURS
     assert set(dialect.values) <= set(dialect.names)
-    for names in ({field.name for field in log_line.FIELDS}, set(COMMON) | set(FIELDS)):
+    for names in ({field.name for field in fields.FIELDS}, set(COMMON) | set(FIELDS)):
         theirs = [dialect.name(name) for name in names]
         assert len(theirs) == len(set(theirs))
 

@@ -6,7 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from middleware import log_line
+from middleware.logging import fields
 from proxy.reference.log import log_page, log_schema
 from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS
 
@@ -15,7 +15,7 @@ HEAD: dict[str, Any] = {"time": "2026-01-31T23:59:59.999Z", "level": "info", "sc
 
 
 def request(**changes: Any) -> dict[str, Any]:
-    return {field.name: None for field in log_line.FIELDS} | HEAD | {"event": "request"} | changes
+    return {field.name: None for field in fields.FIELDS} | HEAD | {"event": "request"} | changes
 
 
 def test_the_schema_is_one() -> None:
@@ -56,5 +56,5 @@ def test_bad_lines(line: dict[str, Any]) -> None:
 def test_the_page_has_every_field_and_event_and_no_other() -> None:
     first = re.findall(r"^\| `([a-z_]+)` \|", log_page(), re.MULTILINE)
     used = sorted({name for event in EVENTS for name in event.fields})
-    assert first == [*(field.name for field in log_line.FIELDS), *(event.name for event in EVENTS), *COMMON, *used]
+    assert first == [*(field.name for field in fields.FIELDS), *(event.name for event in EVENTS), *COMMON, *used]
     assert set(used) | {"exception"} == set(FIELDS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from middleware import log_line
+from middleware.logging import fields
 from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS, Event
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +72,6 @@ def test_no_event_twice_and_no_field_for_nothing() -> None:
 
 
 def test_a_name_has_one_type_in_all_lines() -> None:
-    line = {field.name: field.kind for field in log_line.FIELDS}
+    line = {field.name: field.kind for field in fields.FIELDS}
     for name, (kind, _) in {**COMMON, **FIELDS}.items():
         assert line.get(name, kind) == kind, name

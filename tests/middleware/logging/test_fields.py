@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from middleware.log_line import FIELDS, masked
+from middleware.logging.fields import FIELDS, masked
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from tests.support.asgi import make_exchange

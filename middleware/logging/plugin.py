@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import Field
 from structlog.typing import EventDict, WrappedLogger
 
-from middleware.log_line import FIELDS
+from middleware.logging.fields import FIELDS
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import Outcome
 from proxy.kernel.exchange import Exchange

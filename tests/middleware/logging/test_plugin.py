@@ -5,8 +5,8 @@ from typing import Any, get_args
 
 import pytest
 
-from middleware.log_line import FIELDS
-from middleware.logging import LEVELS, Logging
+from middleware.logging.fields import FIELDS
+from middleware.logging.plugin import LEVELS, Logging
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Outcome, Refused
 from tests.support.asgi import Answer, call, make_exchange, ok

@@ -1,0 +1,1 @@
+"""`logging`: one line per request."""
