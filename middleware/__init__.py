@@ -13,7 +13,7 @@ BUILTIN: Final = {
     "cors": "middleware.cors:Cors",
     "logging": "middleware.logging.plugin:Logging",
     "metrics": "middleware.metrics:Metrics",
-    "parameters": "middleware.parameters:Parameters",
+    "parameters": "middleware.parameters.plugin:Parameters",
     "queue": "middleware.queue:Queue",
     "rate_limit": "middleware.rate_limit:RateLimit",
     "retry": "middleware.retry:Retry",

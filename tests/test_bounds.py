@@ -16,7 +16,7 @@ from config.load import load_text
 from config.problems import Invalid
 from config.schema import Settings
 from middleware import BUILTIN
-from middleware.parameter_rules import Rule
+from middleware.parameters.rules import Rule
 from proxy.app import check
 from proxy.chain.plugins import find
 from proxy.kernel.units import Rate

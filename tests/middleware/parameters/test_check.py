@@ -1,4 +1,4 @@
-"""middleware/parameter_check.py; what is wrong with rules stands in test_parameters.py."""
+"""middleware/parameters/check.py; what is wrong with rules stands in test_parameters.py."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.parameter_check import check_rule
-from middleware.parameter_places import ENDLESS, places
-from middleware.parameter_rules import Anything, Flag, Lifetime, Number, Rule, Thinking, Whole
+from middleware.parameters.check import check_rule
+from middleware.parameters.places import ENDLESS, places
+from middleware.parameters.rules import Anything, Flag, Lifetime, Number, Rule, Thinking, Whole
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""middleware/parameter_places.py."""
+"""middleware/parameters/places.py."""
 
 from typing import Any
 
 import pytest
 
-from middleware.parameter_places import ROUTES, RUNNER, places
+from middleware.parameters.places import ROUTES, RUNNER, places
 from proxy.kernel.routes import OLLAMA
 
 

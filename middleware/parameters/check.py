@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from middleware.parameter_places import ENDLESS, ROUTES, Place, places
-from middleware.parameter_rules import NotAllowed, Rule
+from middleware.parameters.places import ENDLESS, ROUTES, Place, places
+from middleware.parameters.rules import NotAllowed, Rule
 
 _POSITIVE: Final = frozenset({"num_ctx", "n"})
 """Of these there is at least one."""

@@ -10,7 +10,7 @@ use. It raises ValueError for what Ollama refuses and what depends on the host's
 import re
 from typing import Any, Final
 
-from middleware.parameter_rules import FOREVER
+from middleware.parameters.rules import FOREVER
 
 _LARGEST: Final = 2**63 - 1
 """Of a Go int, and of the nanoseconds of a time.Duration."""

@@ -1,4 +1,4 @@
-"""middleware/parameter_values.py."""
+"""middleware/parameters/values.py."""
 
 import json
 import math
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from middleware.parameter_rules import FOREVER
-from middleware.parameter_values import (
+from middleware.parameters.rules import FOREVER
+from middleware.parameters.values import (
     read_cut,
     read_flag,
     read_lifetime,

@@ -1,4 +1,4 @@
-"""middleware/parameters.py."""
+"""middleware/parameters/plugin.py."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from middleware.access.plugin import Access
-from middleware.parameter_rules import Anything, Flag, Lifetime, Number, Thinking, Whole
-from middleware.parameters import Parameters
+from middleware.parameters.plugin import Parameters
+from middleware.parameters.rules import Anything, Flag, Lifetime, Number, Thinking, Whole
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ProxyError, Refused
 from proxy.kernel.exchange import Exchange

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import orjson
 
-from middleware.parameter_check import check_rule
-from middleware.parameter_places import ROUTES, RUNNER
-from middleware.parameter_plan import Plan, plan_of
-from middleware.parameter_rules import Anything, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
+from middleware.parameters.check import check_rule
+from middleware.parameters.places import ROUTES, RUNNER
+from middleware.parameters.plan import Plan, plan_of
+from middleware.parameters.rules import Anything, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.body_form import with_field
 from proxy.kernel.errors import Refused

@@ -1,4 +1,4 @@
-"""middleware/parameter_rules.py."""
+"""middleware/parameters/rules.py."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from middleware.parameter_rules import FOREVER, Anything, Lifetime, NotAllowed, Number, Rule, Thinking, Whole, measure
+from middleware.parameters.rules import FOREVER, Anything, Lifetime, NotAllowed, Number, Rule, Thinking, Whole, measure
 
 
 @pytest.mark.parametrize(

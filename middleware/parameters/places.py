@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from middleware.parameter_values import (
+from middleware.parameters.values import (
     read_cut,
     read_flag,
     read_lifetime,

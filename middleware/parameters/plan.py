@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from middleware.parameter_places import BARE, ENDLESS, Place, leading, places
-from middleware.parameter_rules import NotAllowed, Rule
+from middleware.parameters.places import BARE, ENDLESS, Place, leading, places
+from middleware.parameters.rules import NotAllowed, Rule
 
 _UNBOUNDED: Final = "num_predict"
 """Left out, it means a reply without a bound: a `max` holds there, too."""

@@ -1,11 +1,11 @@
-"""middleware/parameter_plan.py; what becomes of bodies stands in test_parameters.py."""
+"""middleware/parameters/plan.py; what becomes of bodies stands in test_parameters.py."""
 
 from typing import Any
 
 import pytest
 
-from middleware.parameter_plan import plan_of
-from middleware.parameter_rules import Anything, Lifetime, Rule, Whole
+from middleware.parameters.plan import plan_of
+from middleware.parameters.rules import Anything, Lifetime, Rule, Whole
 
 RULES: dict[str, Rule[Any] | None] = {
     "num_ctx": Whole(drop=True),

@@ -1,0 +1,1 @@
+"""`parameters`: what a request may choose of a model's run."""
