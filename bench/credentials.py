@@ -27,7 +27,7 @@ from middleware.auth.jwt_options import JwtOptions
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
 from middleware.auth.plugin import Auth
-from middleware.rate_limit import RateLimit
+from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.exchange import KEY, Exchange, Usage

@@ -15,7 +15,7 @@ BUILTIN: Final = {
     "metrics": "middleware.metrics:Metrics",
     "parameters": "middleware.parameters.plugin:Parameters",
     "queue": "middleware.queue:Queue",
-    "rate_limit": "middleware.rate_limit:RateLimit",
+    "rate_limit": "middleware.rate_limit.plugin:RateLimit",
     "retry": "middleware.retry:Retry",
     "tracing": "middleware.tracing:Tracing",
 }

@@ -9,9 +9,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from middleware.quota.estimate import expect
-from middleware.quota.keys import key_of
-from middleware.quota.options import Estimate
+from middleware.rate_limit.estimate import expect
+from middleware.rate_limit.options import Estimate
+from middleware.rate_limit.who import key_of
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange

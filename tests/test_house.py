@@ -92,7 +92,7 @@ WRITERS = {
             "proxy.relay.named_backend",
             "proxy.relay.endpoint",
             "middleware.retrying.hedge",
-            "middleware.rate_limit",
+            "middleware.rate_limit.plugin",
         ),
     },
     # who answers, who says who would, who says which of two answers counts, and who estimates what nobody reported

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from middleware.rate_limit import RateLimit
+from middleware.rate_limit.plugin import RateLimit
 from proxy.chain.frame import Frame, Generation
 from proxy.kernel.asgi import Message, Scope
 from proxy.kernel.body_budget import BodyBudget

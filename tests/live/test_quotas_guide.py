@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from config.load import load_text
-from middleware.quota.estimate import BYTES_PER_TOKEN, IMAGE_TOKENS
-from middleware.quota.options import Estimate
+from middleware.rate_limit.estimate import BYTES_PER_TOKEN, IMAGE_TOKENS
+from middleware.rate_limit.options import Estimate
 from proxy.app import check
 from proxy.kernel.services import Clock
 from proxy.simulator import Ollama

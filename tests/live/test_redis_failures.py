@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import pytest
 
-from middleware.rate_limit import RateLimit
+from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.services import Clock
 from proxy.simulator import Ollama
 from proxy.stores.redis import RedisStore

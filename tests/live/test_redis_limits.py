@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from middleware.rate_limit import RateLimit
+from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.services import Clock
 from proxy.stores.redis import RedisStore
 from tests.support.limits import EDGES, Backend, ask, caller, passing_of_100, rates

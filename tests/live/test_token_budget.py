@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import pytest
 
-from middleware.quota.estimate import expect
-from middleware.quota.options import Estimate
+from middleware.rate_limit.estimate import expect
+from middleware.rate_limit.options import Estimate
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.quotas import Quota, Window
 from proxy.kernel.routes import Match, RouteTable

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from middleware.quota.options import Limit
-from middleware.rate_limit import RateLimit
+from middleware.rate_limit.options import Limit
+from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.units import Rate

@@ -11,8 +11,8 @@ import sys
 from collections import Counter
 from typing import Final
 
-from middleware.quota.options import Estimate
-from middleware.rate_limit import RateLimit
+from middleware.rate_limit.options import Estimate
+from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ConnectFailed, Outcome
 from proxy.kernel.exchange import Exchange, Usage

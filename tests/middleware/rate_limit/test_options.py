@@ -1,11 +1,11 @@
-"""middleware/quota/options.py: what may be written."""
+"""middleware/rate_limit/options.py: what may be written."""
 
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from middleware.quota.options import Estimate, Limit
+from middleware.rate_limit.options import Estimate, Limit
 from proxy.kernel.units import Rate
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from middleware.quota.options import Estimate
-from middleware.rate_limit import RateLimit
+from middleware.rate_limit.options import Estimate
+from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp
 from proxy.kernel.errors import ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange, Usage

@@ -7,11 +7,11 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from middleware.quota.estimate import Expected, expect, expect_form, usage_of, used
-from middleware.quota.headers import announce, duration
-from middleware.quota.keys import By
-from middleware.quota.options import Estimate, Limit, OnStoreFailure, Rates, Streams
-from middleware.quota.rules import Rule, rules_of
+from middleware.rate_limit.estimate import Expected, expect, expect_form, usage_of, used
+from middleware.rate_limit.headers import announce, duration
+from middleware.rate_limit.options import Estimate, Limit, OnStoreFailure, Rates, Streams
+from middleware.rate_limit.rules import Rule, rules_of
+from middleware.rate_limit.who import By
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange

@@ -1,11 +1,11 @@
-"""middleware/quota/keys.py: who counts together, as a table, and that nobody else does."""
+"""middleware/rate_limit/who.py: who counts together, as a table, and that nobody else does."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.quota import keys
-from middleware.quota.keys import By, key_of
+from middleware.rate_limit import who
+from middleware.rate_limit.who import By, key_of
 from proxy.kernel.exchange import Exchange
 from tests.support.asgi import make_exchange
 
@@ -55,6 +55,6 @@ def test_what_is_no_unicode_is_no_crash() -> None:
 
 
 def test_a_long_identity_is_spelled_and_not_remembered() -> None:
-    kept = keys._quoted.cache_info().currsize
-    assert keys._safe("/" * 5000) == "%2F" * 5000
-    assert keys._quoted.cache_info().currsize == kept
+    kept = who._quoted.cache_info().currsize
+    assert who._safe("/" * 5000) == "%2F" * 5000
+    assert who._quoted.cache_info().currsize == kept

@@ -1,8 +1,8 @@
-"""middleware/quota/headers.py."""
+"""middleware/rate_limit/headers.py."""
 
 import pytest
 
-from middleware.quota.headers import announce, duration
+from middleware.rate_limit.headers import announce, duration
 from proxy.kernel.asgi import Header
 from proxy.kernel.quotas import Level, Unit, Window
 from proxy.kernel.units import Rate

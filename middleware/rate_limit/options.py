@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from middleware.quota.keys import By
+from middleware.rate_limit.who import By
 from proxy.kernel.units import Rate
 
 OnStoreFailure = Literal["open", "closed", "local"]

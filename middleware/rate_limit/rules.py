@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from middleware.quota.keys import By, key_of
-from middleware.quota.options import Limit, Rates
+from middleware.rate_limit.options import Limit, Rates
+from middleware.rate_limit.who import By, key_of
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.quotas import Level, Quota, Window
 from proxy.kernel.units import Rate

@@ -1,9 +1,9 @@
-"""middleware/quota/rules.py."""
+"""middleware/rate_limit/rules.py."""
 
 import pytest
 
-from middleware.quota.options import Limit
-from middleware.quota.rules import Rule, rules_of
+from middleware.rate_limit.options import Limit
+from middleware.rate_limit.rules import Rule, rules_of
 from proxy.kernel.quotas import Level, Quota
 from tests.support.asgi import make_exchange
 

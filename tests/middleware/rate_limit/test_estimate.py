@@ -1,12 +1,20 @@
-"""middleware/quota/estimate.py, as tables."""
+"""middleware/rate_limit/estimate.py, as tables."""
 
 from typing import Any
 
 import orjson
 import pytest
 
-from middleware.quota.estimate import AUDIO_BYTES_PER_TOKEN, IMAGE_TOKENS, Expected, expect, expect_form, usage_of, used
-from middleware.quota.options import Estimate
+from middleware.rate_limit.estimate import (
+    AUDIO_BYTES_PER_TOKEN,
+    IMAGE_TOKENS,
+    Expected,
+    expect,
+    expect_form,
+    usage_of,
+    used,
+)
+from middleware.rate_limit.options import Estimate
 from proxy.kernel.exchange import Usage
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Match, Route

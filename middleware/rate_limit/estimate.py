@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from middleware.quota.options import Estimate
+from middleware.rate_limit.options import Estimate
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Route
