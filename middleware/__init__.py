@@ -16,7 +16,7 @@ BUILTIN: Final = {
     "parameters": "middleware.parameters.plugin:Parameters",
     "queue": "middleware.queue:Queue",
     "rate_limit": "middleware.rate_limit.plugin:RateLimit",
-    "retry": "middleware.retry:Retry",
+    "retry": "middleware.retry.plugin:Retry",
     "tracing": "middleware.tracing:Tracing",
 }
 """Name in the policy file → ``module:Class``, imported when a policy file names it."""

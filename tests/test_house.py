@@ -84,14 +84,14 @@ WRITERS = {
     "tracing": {"middleware.tracing"},
     "auth": {"middleware.auth.plugin", "proxy.ops.explaining"},  # which supposes a caller
     "queue": {"proxy.queue.scheduler", "proxy.relay.dispatch"},  # which takes the lease
-    "retry": {"middleware.retry", "middleware.retrying.fallback"},
+    "retry": {"middleware.retry.plugin", "middleware.retry.fallback"},
     "pool": {"proxy.pool.need", "proxy.pool.blame"},
     "dispatch": {
         *(
             "proxy.relay.dispatch",
             "proxy.relay.named_backend",
             "proxy.relay.endpoint",
-            "middleware.retrying.hedge",
+            "middleware.retry.hedge",
             "middleware.rate_limit.plugin",
         ),
     },

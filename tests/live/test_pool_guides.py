@@ -9,7 +9,7 @@ import pytest
 
 from config.load import load_text
 from middleware.queue import Queue
-from middleware.retrying.verdicts import Verdict, verdict, why_not
+from middleware.retry.verdicts import Verdict, verdict, why_not
 from proxy.app import check
 from proxy.kernel.errors import (
     BadAnswer,

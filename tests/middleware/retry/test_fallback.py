@@ -1,8 +1,8 @@
-"""middleware/retrying/fallback.py; what comes of it is tested with the plugin."""
+"""middleware/retry/fallback.py; what comes of it is tested with the plugin."""
 
 import pytest
 
-from middleware.retrying.fallback import HEADER, Fallbacks, stand_in, withdraw
+from middleware.retry.fallback import HEADER, Fallbacks, stand_in, withdraw
 from proxy.kernel.model_names import parse
 from tests.support.asgi import make_exchange
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from middleware.retry import Backoff, Hedge, Retry
+from middleware.retry.plugin import Backoff, Hedge, Retry
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import (
     ClientGone,

@@ -1,8 +1,8 @@
-"""middleware/retrying/verdicts.py."""
+"""middleware/retry/verdicts.py."""
 
 import pytest
 
-from middleware.retrying.verdicts import Verdict, most_telling, verdict, why_not
+from middleware.retry.verdicts import Verdict, most_telling, verdict, why_not
 from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,

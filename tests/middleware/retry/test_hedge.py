@@ -1,4 +1,4 @@
-"""middleware/retrying/hedge.py."""
+"""middleware/retry/hedge.py."""
 
 import asyncio
 import gc
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from middleware.retrying.hedge import hedged
+from middleware.retry.hedge import hedged
 from proxy.kernel.asgi import Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt
 from proxy.kernel.body_budget import BodyBudget

@@ -1,7 +1,7 @@
 """`retry`: what failed before its first byte is tried again, where that can do no harm.
 
 A retry is another run of the app below, before the commit point: no response is ever held back for it. What may be
-repeated, and where, is a table of its own (``middleware/retrying/verdicts.py``). When nothing is left for the model
+repeated, and where, is a table of its own (``middleware/retry/verdicts.py``). When nothing is left for the model
 that was asked for, another one may stand in for it; and embeddings may be asked of two backends at once.
 """
 
@@ -13,9 +13,9 @@ from typing import Annotated, Final
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from middleware.retrying.fallback import Fallbacks, stand_in, withdraw
-from middleware.retrying.hedge import hedged
-from middleware.retrying.verdicts import Verdict, most_telling, verdict, why_not
+from middleware.retry.fallback import Fallbacks, stand_in, withdraw
+from middleware.retry.hedge import hedged
+from middleware.retry.verdicts import Verdict, most_telling, verdict, why_not
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.attempts import broken
 from proxy.kernel.caller_text import masked_error, masked_text

@@ -1,0 +1,1 @@
+"""`retry`: what failed before its first byte is tried again."""

@@ -1,1 +1,0 @@
-"""What `retry` decides by, and how it asks two backends at once."""
