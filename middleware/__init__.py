@@ -17,6 +17,6 @@ BUILTIN: Final = {
     "queue": "middleware.queue:Queue",
     "rate_limit": "middleware.rate_limit.plugin:RateLimit",
     "retry": "middleware.retry.plugin:Retry",
-    "tracing": "middleware.tracing:Tracing",
+    "tracing": "middleware.tracing.plugin:Tracing",
 }
 """Name in the policy file → ``module:Class``, imported when a policy file names it."""

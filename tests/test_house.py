@@ -81,7 +81,7 @@ def test_no_import_leads_back() -> None:
 WRITERS = {
     "frame": {"proxy.chain.frame"},
     "chain": {"proxy.chain.build"},
-    "tracing": {"middleware.tracing"},
+    "tracing": {"middleware.tracing.plugin"},
     "auth": {"middleware.auth.plugin", "proxy.ops.explaining"},  # which supposes a caller
     "queue": {"proxy.queue.scheduler", "proxy.relay.dispatch"},  # which takes the lease
     "retry": {"middleware.retry.plugin", "middleware.retry.fallback"},

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from middleware.spans import begin, context_headers, finish
+from middleware.tracing.spans import begin, context_headers, finish
 from proxy.kernel.errors import ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange, Usage
 from tests.support.asgi import make_exchange

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
-from middleware.tracing import Tracing
+from middleware.tracing.plugin import Tracing
 from proxy.kernel.asgi import Receive, Scope, Send, header, header_values
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Collector, Traces
@@ -120,13 +120,17 @@ def test_a_bad_endpoint_is_a_mistake_in_the_policy_file(endpoint: str) -> None:
 
 @pytest.mark.parametrize(
     "missing",
-    ["middleware.spans", "opentelemetry.sdk.trace.export", "opentelemetry.exporter.otlp.proto.http.trace_exporter"],
+    [
+        "middleware.tracing.spans",
+        "opentelemetry.sdk.trace.export",
+        "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    ],
 )
 def test_without_the_extra_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if missing == "middleware.spans":
+    if missing == "middleware.tracing.spans":
         monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
         monkeypatch.delitem(sys.modules, missing, raising=False)
-        monkeypatch.delattr("middleware.spans", raising=False)
+        monkeypatch.delattr("middleware.tracing.spans", raising=False)
     else:
         monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ValueError, match=r"pip install 'ollama-proxy\[otel\]'"):

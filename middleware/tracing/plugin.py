@@ -44,7 +44,7 @@ class Tracing:
         propagate: bool = True,
     ) -> None:
         try:
-            from middleware import spans
+            from middleware.tracing import spans
 
             for module in _EXTRA:  # here, as the first request must not wait for it
                 import_module(module)

@@ -1,0 +1,1 @@
+"""`tracing`: a trace of every request."""
