@@ -1,7 +1,9 @@
-"""The plugins that ship with the proxy, one file each.
+"""The plugins that ship with the proxy: one file or folder each, under its name in the policy file.
 
 A plugin is a plain ASGI middleware; its constructor's signature says which options it takes from the policy file and
-which services of the kernel it is handed.
+which services of the kernel it is handed. No plugin imports another.
+
+May import: `proxy.kernel`.
 """
 
 from typing import Final

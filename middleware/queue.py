@@ -9,15 +9,14 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from middleware.rate_limit.estimate import expect
-from middleware.rate_limit.options import Estimate
-from middleware.rate_limit.who import key_of
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
+from proxy.kernel.quota_key import key_of
 from proxy.kernel.routes import Route, RouteClass
 from proxy.kernel.services import Scheduler, Terms
+from proxy.kernel.token_estimate import Estimate, expect
 from proxy.kernel.units import Duration, Mistake, format_duration, parse_duration
 
 TIMEOUT: Final = b"x-request-timeout"

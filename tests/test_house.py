@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -12,17 +13,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("proxy", "middleware", "config")
-
-KERNEL = "proxy.kernel"
-SIMULATOR = "proxy.simulator"
-TOP = frozenset(
-    f"proxy.{name}"
-    for name in (
-        "cli", "commands", "demo", "app", "announce", "reload", "frame", "chain", "plan", "plugins", "reference",
-        "log_reference", "wiring", "metrics", "gauges", "ops", "telemetry",
-    )
-)  # fmt: skip
-"""What may know everything, folders with all that is in them. The rest of the engine may import none of it."""
 
 
 def module_of(path: Path) -> str:
@@ -33,48 +23,121 @@ def module_of(path: Path) -> str:
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULES = {module_of(path): path for path in SOURCES}
 
+LOADERS = {"proxy.chain.plugins"}
+"""Who may import by a name that is known only at run time: plugins, as the policy file names them."""
+OPEN_IMPORTLIB = {"importlib.metadata", "importlib.resources", "importlib.util.find_spec"}
+"""What may be used of `importlib`: it reads, or asks whether something is there."""
 
-def imports(path: Path) -> Iterator[str]:
-    """The modules of ours that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+
+def room_of(module: str) -> str:
+    """The folder whose rule a module follows; every plugin is one of its own."""
+    parts = module.split(".")
+    if len(parts) == 2 and parts[0] == "proxy" and not (ROOT / "proxy" / parts[1]).is_dir():
+        return "proxy"
+    return parts[0] if parts[0] == "config" else ".".join(parts[:2])
+
+
+def may_import(room: str) -> frozenset[str]:
+    """What the docstring of a folder says after *May import:*, or that of `middleware` for its plugins."""
+    package = "middleware" if room.startswith("middleware") else room
+    docstring = ast.get_docstring(tree_of(MODULES[package])) or ""
+    said = re.search(r"^May import: (.+)\.$", docstring, re.MULTILINE)
+    assert said, f"{package}/__init__.py does not say what it may import"
+    return frozenset(said[1].replace("`", "").split(", ")) - {"nothing"}
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imports(tree: ast.AST, module: str) -> Iterator[str]:
+    """What a file imports of ours, wherever in it: ``module`` or ``module:name``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] in PACKAGES)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"{module}: relative import"
+            assert node.level == 0, f"{module}: relative import"
+            if node.module.split(".")[0] in PACKAGES:
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}"
+                    yield full if full in MODULES else f"{node.module}:{alias.name}"
+
+
+def ways_around(tree: ast.AST) -> Iterator[str]:
+    """What would import without an import statement."""
+    for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            assert node.module is not None
-            names = [
-                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module
-                for alias in node.names
-            ]
-        yield from (name for name in names if name.split(".")[0] in PACKAGES)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"__import__", "exec", "eval"}:
+            yield ast.unparse(node.func)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.modules":
+            yield "sys.modules"
+        for name in names:
+            if (
+                name.split(".")[0] in {"pkgutil", "runpy", "imp", "pydoc", "zipimport"}
+                or name == "sys.modules"
+                or (
+                    name.split(".")[0] == "importlib"
+                    and not any(name == allowed or name.startswith(f"{allowed}.") for allowed in OPEN_IMPORTLIB)
+                )
+            ):
+                yield name
+
+
+def forbidden(module: str, tree: ast.AST) -> list[str]:
+    """What a file imports that the rule of its folder does not name."""
+    room = room_of(module)
+    found = [] if module in LOADERS else list(ways_around(tree))
+    rule = may_import(room)
+    if "everything" in rule:
+        return found
+    for name in imports(tree, module):
+        target = name.partition(":")[0]
+        if target == "proxy" or room_of(target) in rule | {room} or name in rule:
+            continue
+        found.append(name)
+    return found
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_point_downward(module: str) -> None:
-    used = set(imports(MODULES[module])) - {"proxy"}
-    if module.startswith(KERNEL):
-        assert not outside_kernel(used)
-    elif module.startswith("config"):
-        assert {name for name in used if not name.startswith("config")} <= {"proxy.kernel.units"}
-    elif module.startswith("middleware"):
-        assert not {name for name in outside_kernel(used) if not name.startswith("middleware")}
-    elif module.startswith(SIMULATOR):
-        assert all(name.startswith(SIMULATOR) for name in used)
-    elif module.startswith("proxy.") and not on_top(module):
-        assert not any(on_top(name) or name.startswith(("middleware", "config")) for name in used)
+def test_a_folder_imports_only_what_its_docstring_names(module: str) -> None:
+    assert not forbidden(module, tree_of(MODULES[module]))
 
 
-def outside_kernel(used: set[str]) -> set[str]:
-    return {name for name in used if name != KERNEL and not name.startswith(f"{KERNEL}.")}
+SIDEWAYS = [
+    ("proxy.pool.pool", "from proxy.server.guard import GuardedProtocol"),
+    ("proxy.pool.pool", "if TYPE_CHECKING:\n    from proxy.server import guard"),
+    ("proxy.kernel.exchange", "import proxy.relay.endpoint"),
+    ("proxy.kernel.exchange", "def late():\n    from config import load"),
+    ("middleware.cors", "from proxy.pool.pool import Pool"),
+    ("middleware.cors", "from middleware.auth.caller import caller_of"),
+    ("middleware.cors", "import importlib\nimportlib.import_module('proxy.pool.pool')"),
+    ("middleware.cors", "from importlib import import_module"),
+    ("middleware.cors", "__import__('proxy.pool.pool')"),
+    ("middleware.cors", "import sys\nsys.modules['proxy.pool.pool']"),
+    ("proxy.simulator.server", "from proxy.kernel import asgi"),
+    ("config.load", "from proxy.chain.plan import plan"),
+    ("proxy.chain.build", "from middleware.cors import Cors"),
+]
 
 
-def on_top(module: str) -> bool:
-    return ".".join(module.split(".")[:2]) in TOP
+@pytest.mark.parametrize(("module", "source"), SIDEWAYS)
+def test_a_sideways_import_is_seen(module: str, source: str) -> None:
+    assert module in MODULES
+    assert forbidden(module, ast.parse(source))
 
 
 def test_no_import_leads_back() -> None:
-    graph = {module: set(imports(path)) - {"proxy"} for module, path in MODULES.items() if SIMULATOR not in module}
+    graph = {
+        module: {name.partition(":")[0] for name in imports(tree_of(path), module)} - {"proxy", module}
+        for module, path in MODULES.items()
+        if not module.startswith("proxy.simulator")
+    }
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 

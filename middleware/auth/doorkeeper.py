@@ -7,8 +7,8 @@ from typing import Final, Literal
 from middleware.auth.address_standing import Standing
 from middleware.auth.caller import NotLetIn, too_many
 from middleware.auth.jwt import is_jwt
-from middleware.auth.keys import PREFIX as KEY_PREFIX
 from middleware.auth.presented import Presented
+from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Clock, Keepsakes, Metrics
 from proxy.kernel.units import Rate

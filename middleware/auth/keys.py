@@ -16,8 +16,7 @@ from typing import Final, Self
 
 from middleware.auth.caller import UNFIT, Caller, unauthorized
 from middleware.auth.lifetimes import Lifetimes, is_over
-
-PREFIX: Final = "op_"
+from proxy.kernel.caller_text import KEY_PREFIX
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _KEY: Final = re.compile(r"op_([0-9A-Za-z]{12})_([0-9A-Za-z]{32})")
@@ -92,7 +91,7 @@ def new_key(
         raise ValueError("a name has 1 to 200 characters, none of which controls how text is shown")
     key_id, secret = _random(12), _random(32)
     entry = KeyEntry(name, key_id, SecretHash.of(secret), tenant, policy, created=now, expires=expires)
-    return f"{PREFIX}{key_id}_{secret}", entry
+    return f"{KEY_PREFIX}{key_id}_{secret}", entry
 
 
 def _random(length: int) -> str:

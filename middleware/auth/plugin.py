@@ -31,7 +31,6 @@ from middleware.auth.introspection import Introspection, IntrospectionOptions
 from middleware.auth.jwt import Jwts, is_jwt
 from middleware.auth.jwt_options import JwtOptions
 from middleware.auth.key_reader import parse_keys
-from middleware.auth.keys import PREFIX as KEY_PREFIX
 from middleware.auth.keys import Keys
 from middleware.auth.lifetimes import Lifetimes
 from middleware.auth.ollama_keys import OllamaKeys, OllamaKeysOptions, Replays, SignedRequest
@@ -39,6 +38,7 @@ from middleware.auth.path_token import take_path_token
 from middleware.auth.presented import Presented, presented
 from middleware.auth.watched import Watched
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.client_address import is_forwarded
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange

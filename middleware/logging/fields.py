@@ -3,13 +3,12 @@
 `logging` reads the line from it; the reference page and the JSON Schema of the log are generated from it.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from proxy.kernel.asgi import header
-from proxy.kernel.caller_text import masked_error, masked_text, model_of
+from proxy.kernel.caller_text import masked_error, masked_path, masked_text, model_of
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.log_lines import clip
@@ -42,7 +41,7 @@ def _route(exchange: Exchange) -> str | None:
 
 
 def _path(exchange: Exchange) -> str | None:
-    return masked(exchange.scope["path"]) if exchange.route is None else None
+    return masked_path(exchange.scope["path"]) if exchange.route is None else None
 
 
 def _user_agent(exchange: Exchange) -> str | None:
@@ -159,18 +158,3 @@ FIELDS: Final = (
     Field("config_generation", "integer", "Which configuration the request ran under.", lambda x: x.generation),
     Field("trace_id", "string", "The trace that `tracing` recorded it in.", lambda x: x.trace_id),
 )
-
-
-_PATH_TOKEN: Final = re.compile(r"(?i)(/k/+)[^/]+")
-_KEY: Final = re.compile(r"[^/]{25,}|(?<=/)(?:op_|sk-)[^/]+")
-_BEHIND_PATH: Final = re.compile(r"[?#;&].*", re.DOTALL)
-
-
-def masked(path: str) -> str:
-    """Return a path that no route has, fit for a log: at most 256 characters and without what may be a secret.
-
-    What stands behind ``?``, ``#``, ``;`` or ``&`` (percent-encoded in the request line, or it would not be in a path)
-    is left out. What follows ``/k/`` is masked, and so is every segment that begins or is as long as a key.
-    """
-    path = _BEHIND_PATH.sub("", path[:4096])
-    return clip(_KEY.sub("***", _PATH_TOKEN.sub(r"\1***", path)), 256)

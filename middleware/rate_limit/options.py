@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from middleware.rate_limit.who import By
+from proxy.kernel.quota_key import By
 from proxy.kernel.units import Rate
 
 OnStoreFailure = Literal["open", "closed", "local"]
@@ -29,15 +29,3 @@ class Limit(BaseModel):
     """Requests running at the same time, streamed or not."""
     on_store_failure: OnStoreFailure = "local"
     """What holds while a shared store is away: no limit, no request, or a share of the limit in this process."""
-
-
-class Estimate(BaseModel):
-    """How many tokens a request reserves until its real number is known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    output: Annotated[int, Field(ge=0)] = 1024
-    """Tokens expected of an answer where the request sets no bound of its own (`num_predict`, `max_tokens`, …); with
-    `0` nothing is reserved for it."""
-    max: Annotated[int, Field(ge=1)] = 16384
-    """No request reserves more."""

@@ -7,18 +7,18 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from middleware.rate_limit.estimate import Expected, expect, expect_form, usage_of, used
 from middleware.rate_limit.headers import announce, duration
-from middleware.rate_limit.options import Estimate, Limit, OnStoreFailure, Rates, Streams
+from middleware.rate_limit.options import Limit, OnStoreFailure, Rates, Streams
 from middleware.rate_limit.rules import Rule, rules_of
-from middleware.rate_limit.who import By
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
+from proxy.kernel.quota_key import By
 from proxy.kernel.quotas import Admission, Lease, Level, Quota
 from proxy.kernel.routes import Route, RouteClass
 from proxy.kernel.services import EntryName, Store, StoreUnavailable
+from proxy.kernel.token_estimate import Estimate, Expected, expect, expect_form, usage_of, used
 from proxy.kernel.units import Percent
 
 OWN: Final = "default"

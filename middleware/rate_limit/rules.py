@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from middleware.rate_limit.options import Limit, Rates
-from middleware.rate_limit.who import By, key_of
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.quota_key import By, key_of
 from proxy.kernel.quotas import Level, Quota, Window
 from proxy.kernel.units import Rate
 

@@ -5,7 +5,6 @@ is done per chunk. What the spans hold is ``spans.py``; how they leave is the se
 """
 
 from collections.abc import Awaitable, Mapping
-from importlib import import_module
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,7 +13,6 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Collector, Traces
 from proxy.kernel.units import Percent, Secret
 
-_EXTRA: Final = ("opentelemetry.sdk.trace.export", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
 _CONTEXT: Final = frozenset({b"traceparent", b"tracestate"})
 
 
@@ -44,10 +42,11 @@ class Tracing:
         propagate: bool = True,
     ) -> None:
         try:
-            from middleware.tracing import spans
+            # two of them here already, as the first request must not wait for them
+            import opentelemetry.exporter.otlp.proto.http.trace_exporter
+            import opentelemetry.sdk.trace.export  # noqa: F401
 
-            for module in _EXTRA:  # here, as the first request must not wait for it
-                import_module(module)
+            from middleware.tracing import spans
         except ImportError as error:
             raise ValueError("tracing needs the extra `otel`: pip install 'ollama-proxy[otel]'") from error
         address = urlsplit(endpoint)

@@ -19,10 +19,9 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from middleware.logging.fields import masked
 from proxy.kernel.asgi import Header, Scope, header
 from proxy.kernel.attempts import Attempt
-from proxy.kernel.caller_text import masked_error, masked_text, model_of
+from proxy.kernel.caller_text import masked_error, masked_path, masked_text, model_of
 from proxy.kernel.errors import Outcome, Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.genai import PROVIDER, operation_of
@@ -126,7 +125,7 @@ def _of_request(exchange: Exchange) -> Attributes:
     return {
         "http.request.method": scope["method"] if scope["method"] in _METHODS else "_OTHER",
         "http.route": route.path if route is not None else None,
-        "url.path": masked(scope["path"]),
+        "url.path": masked_path(scope["path"]),
         "url.scheme": scope.get("scheme"),
         "http.response.status_code": exchange.status,
         "http.request.body.size": exchange.bytes_in,

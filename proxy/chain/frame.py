@@ -24,7 +24,7 @@ from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.routes import RouteTable
-from proxy.server.beyond_asgi import gone_because, when_gone, writer
+from proxy.kernel.server_extensions import gone_because, when_gone, writer
 
 log = structlog.get_logger("ollama_proxy.frame")
 
@@ -315,7 +315,7 @@ class _Client:
         return self._send(message)
 
     def write(self, chunk: bytes) -> bool:
-        """Do what `send` does with a chunk, without a task; see `proxy.server.beyond_asgi.writer`."""
+        """Do what `send` does with a chunk, without a task; see `proxy.kernel.server_extensions.writer`."""
         exchange = self.exchange
         exchange.chunks += 1
         exchange.bytes_out += len(chunk)

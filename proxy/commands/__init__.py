@@ -1,1 +1,4 @@
-"""Commands of the command line that are more than a call."""
+"""Commands of the command line that are more than a call.
+
+May import: everything.
+"""

@@ -1,1 +1,4 @@
-"""What everything else may use, plugins too: names, contracts and data. It imports nothing else of ours."""
+"""What everything else may import, plugins too: contracts, data, and small pure functions.
+
+May import: nothing.
+"""

@@ -24,6 +24,11 @@ They stay when a host is down, which is when they matter in a log.
 """
 _QUOTED: Final = re.compile(r"'[^']{8,1024}'|\"[^\"]{8,1024}\"")
 """Where our errors, and Ollama's, repeat what a caller wrote."""
+_PATH_TOKEN: Final = re.compile(r"(?i)(/k/+)[^/]+")
+KEY_PREFIX: Final = "op_"
+"""What the keys begin with that the proxy hands out."""
+_KEY: Final = re.compile(rf"[^/]{{25,}}|(?<=/)(?:{KEY_PREFIX}|sk-)[^/]+")
+_BEHIND_PATH: Final = re.compile(r"[?#;&].*", re.DOTALL)
 
 
 def masked_text(text: str, limit: int = 256) -> str:
@@ -63,3 +68,13 @@ def model_of(exchange: Exchange) -> str | None:
     if name not in _answered and len(_answered) < _MOST and _has_answered(exchange):
         _answered.add(name)
     return name if name in _answered else masked_text(name)
+
+
+def masked_path(path: str) -> str:
+    """Return a path that no route has, fit for a log: at most 256 characters and without what may be a secret.
+
+    What stands behind ``?``, ``#``, ``;`` or ``&`` (percent-encoded in the request line, or it would not be in a path)
+    is left out. What follows ``/k/`` is masked, and so is every segment that begins or is as long as a key.
+    """
+    path = _BEHIND_PATH.sub("", path[:4096])
+    return clip(_KEY.sub("***", _PATH_TOKEN.sub(r"\1***", path)), 256)

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 
 import orjson
 
-from middleware.auth.keys import PREFIX
 from proxy.chain.build import Chain
 from proxy.kernel.asgi import Header, Message, Scope
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.errors import ProxyError, Refused
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.explain import Explains
@@ -20,7 +20,7 @@ from proxy.kernel.routes import Route, RouteTable
 from proxy.ops.document import Account, Step
 
 CALLER: Final = "127.0.0.1"
-_TOKENS: Final = (PREFIX, "eyJ")
+_TOKENS: Final = (KEY_PREFIX, "eyJ")
 """What API keys begin with, and JWTs; everything else is a name."""
 
 

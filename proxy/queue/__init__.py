@@ -1,1 +1,4 @@
-"""Where requests wait for a slot, and in which order they go on."""
+"""Where requests wait for a slot of a backend, and in which order they go on.
+
+May import: `proxy.kernel`.
+"""

@@ -32,6 +32,7 @@ from proxy.kernel.errors import (
 )
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.routes import Match, NoMatch, Route
+from proxy.kernel.server_extensions import gone_because
 from proxy.kernel.services import Scheduler
 from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
@@ -40,7 +41,6 @@ from proxy.pool.pool import Pool, Timeouts
 from proxy.relay.ending import Ending, Format, Tail, format_of
 from proxy.relay.error_answers import error_answer
 from proxy.relay.hop_headers import downstream_headers, upstream_headers, via_names
-from proxy.server.beyond_asgi import gone_because
 from proxy.upstream.answer import Answer
 from proxy.upstream.sending import at_once
 from proxy.upstream.sending import send as send_once_more

@@ -27,8 +27,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from proxy.kernel.asgi import Header
 from proxy.kernel.errors import ProxyError, Refused, ShuttingDown, let_go
+from proxy.kernel.server_extensions import REASON, REGISTER, WRITE
 from proxy.server import request_rules
-from proxy.server.beyond_asgi import REASON, REGISTER, WRITE
 from proxy.server.chunk_writer import chunk_writer
 from proxy.server.connection_counts import Place
 from proxy.server.deadline import Deadline

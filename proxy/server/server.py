@@ -158,8 +158,8 @@ class Server:
         Args:
             timeout: seconds that requests may take to finish; `ServerOptions.shutdown_timeout` where None.
 
-        A request that is cut is cancelled, and `proxy.server.beyond_asgi.gone_because` says ``shutdown``. What of its
-        answer is missing stays missing: the client sees a connection that broke off, never a clean end.
+        A request that is cut is cancelled, and `proxy.kernel.server_extensions.gone_because` says ``shutdown``. What of
+        its answer is missing stays missing: the client sees a connection that broke off, never a clean end.
         """
         self.serving = False
         self._acceptor.close()

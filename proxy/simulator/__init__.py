@@ -9,6 +9,8 @@ It imports nothing of the proxy, so that what it believes about Ollama's protoco
 - ``routes``, ``guard``: routing, Host and Origin; ``reads``, ``manage``, ``embeddings``, ``transcription``: handlers.
 - ``inference``, ``jobs``, ``words``: generation; ``flavor_*``: the four ways it is spoken.
 - ``engine``, ``store``: models in memory and on disk; ``names``, ``gojson``: reading as Ollama reads.
+
+May import: nothing.
 """
 
 from proxy.simulator.faults import Fault

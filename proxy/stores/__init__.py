@@ -1,1 +1,4 @@
-"""Where counters live: one module per kind of store."""
+"""Where counters live: in memory or in Redis.
+
+May import: `proxy.kernel`.
+"""

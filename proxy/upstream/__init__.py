@@ -1,1 +1,4 @@
-"""HTTP/1.1 to one backend: connections, requests as bytes, answers as chunks."""
+"""HTTP/1.1 to one backend: connections, requests as bytes, answers as chunks.
+
+May import: `proxy.kernel`.
+"""

@@ -8,10 +8,9 @@ import pytest
 import yaml
 
 from config.load import load_text
-from middleware.rate_limit.estimate import BYTES_PER_TOKEN, IMAGE_TOKENS
-from middleware.rate_limit.options import Estimate
 from proxy.app import check
 from proxy.kernel.services import Clock
+from proxy.kernel.token_estimate import BYTES_PER_TOKEN, IMAGE_TOKENS, Estimate
 from proxy.simulator import Ollama
 from proxy.stores.open import open_store
 from tests.support.proxy import running

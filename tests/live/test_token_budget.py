@@ -13,12 +13,11 @@ from typing import Any, Final
 
 import pytest
 
-from middleware.rate_limit.estimate import expect
-from middleware.rate_limit.options import Estimate
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.quotas import Quota, Window
 from proxy.kernel.routes import Match, RouteTable
 from proxy.kernel.services import Clock
+from proxy.kernel.token_estimate import Estimate, expect
 from proxy.kernel.units import Rate
 from proxy.simulator import Ollama
 from proxy.stores.redis import RedisStore

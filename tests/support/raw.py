@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from proxy.kernel.asgi import Header, Message, Receive, Scope, Send
-from proxy.server.beyond_asgi import gone_because
+from proxy.kernel.server_extensions import gone_because
 
 PATIENCE = 10.0
 """Seconds after which a test has failed that waits for something to happen."""

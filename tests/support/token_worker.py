@@ -11,12 +11,12 @@ import sys
 from collections import Counter
 from typing import Final
 
-from middleware.rate_limit.options import Estimate
 from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ConnectFailed, Outcome
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Clock
+from proxy.kernel.token_estimate import Estimate
 from proxy.stores.redis import RedisStore
 from tests.support.asgi import call, ok
 from tests.support.limits import caller, rates

@@ -23,8 +23,8 @@ from structlog.testing import capture_logs
 from middleware.auth.jwt_options import JwtOptions
 from middleware.auth.keys import SecretHash
 from middleware.auth.plugin import Auth
-from middleware.logging.fields import masked
 from proxy.kernel.asgi import Header, Message
+from proxy.kernel.caller_text import masked_path
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Policies
@@ -123,7 +123,7 @@ def check(data: bytes) -> None:
     with capture_logs():
         identity = _identify(exchange)
     _check_identity(identity, request[0].split(b" ")[0].decode(), unquote(path.decode()), query, headers)
-    shown = exchange.scope["path"] if exchange.route is not None else masked(exchange.scope["path"])
+    shown = exchange.scope["path"] if exchange.route is not None else masked_path(exchange.scope["path"])
     if unquote(path.decode()).startswith("/k/"):
         assert KEY_SECRET not in shown, f"the key is still in the path: {shown}"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from middleware.logging.fields import masked
+from proxy.kernel.caller_text import masked_path
 from proxy.kernel.log_lines import FORMATS, MAX_ITEMS, MAX_LINE, console_line, json_line
 from tests.fuzz.cuts import dice
 
@@ -86,7 +86,7 @@ _KINDS: Final[dict[int, Callable[[bytes], object]]] = {
     ord("d"): lambda raw: {_text(raw): [raw, None], len(raw): True},
     ord("s"): lambda raw: {_text(raw), 1.5},
     ord("e"): lambda raw: _Odd(_text(raw)),
-    ord("p"): lambda raw: masked(_text(raw)),
+    ord("p"): lambda raw: masked_path(_text(raw)),
 }
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from middleware.logging.fields import masked
+from proxy.kernel.caller_text import masked_path
 from proxy.kernel.redaction import MASK, Redaction
 from tests.fuzz.cuts import dice
 
@@ -71,8 +71,8 @@ def check(data: bytes) -> None:
     assert len(EVERYTHING.first(text, limit)) <= limit + len(MASK)
     shown = EVERYTHING.first(text, len(text))
     assert EVERYTHING.first(shown, len(shown)) == shown, f"masked again, {shown!r} has something to mask"
-    path = masked("/" + text)
+    path = masked_path("/" + text)
     assert len(path) <= 256
-    assert masked(path) == path or path.endswith("…"), f"masked again, {path!r} is {masked(path)!r}"
+    assert masked_path(path) == path or path.endswith("…"), f"masked again, {path!r} is {masked_path(path)!r}"
     key = CANARIES["keys"][0]
-    assert not re.search(re.escape(key[4:]), masked(f"/{text}/{key}/{text}")), "a key stays in a path"
+    assert not re.search(re.escape(key[4:]), masked_path(f"/{text}/{key}/{text}")), "a key stays in a path"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from middleware.rate_limit.options import Estimate, Limit
+from middleware.rate_limit.options import Limit
 from proxy.kernel.units import Rate
 
 
@@ -36,9 +36,3 @@ def test_a_limit_as_it_is_written() -> None:
 def test_what_no_limit_may_be(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Limit.model_validate(options)
-
-
-@pytest.mark.parametrize("options", [{"max": 0}, {"output": -1}, {"prompt": 1}])
-def test_what_no_estimate_may_be(options: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        Estimate.model_validate(options)

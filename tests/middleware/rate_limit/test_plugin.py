@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from middleware.rate_limit.options import Estimate
 from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp
 from proxy.kernel.errors import ConnectFailed, Refused
@@ -15,6 +14,7 @@ from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.explain import Explains, Explanation
 from proxy.kernel.quotas import Admission, Level, Quota
 from proxy.kernel.services import EntryName, StoreUnavailable
+from proxy.kernel.token_estimate import Estimate
 from proxy.kernel.units import Rate
 from proxy.stores.memory import MemoryStore
 from tests.support.asgi import call, hands_send_on, make_exchange, ok

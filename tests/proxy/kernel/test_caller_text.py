@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.kernel.caller_text import masked_error, masked_text, model_of
+from proxy.kernel.caller_text import masked_error, masked_path, masked_text, model_of
 from proxy.kernel.errors import Outcome
 from proxy.kernel.exchange import Exchange
 from tests.support.asgi import make_exchange
@@ -101,3 +101,26 @@ async def test_a_model_that_a_backend_has_answered_for_is_none_from_then_on() ->
 
 def test_without_a_model_there_is_no_name() -> None:
     assert model_of(make_exchange()) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/api/nothing", "/api/nothing"),
+        ("/k/op_secret/api/chat", "/k/***/api/chat"),
+        ("/k/short", "/k/***"),
+        ("/K//short/api", "/K//***/api"),
+        ("/prefix/k/short/k/again", "/prefix/k/***/k/***"),
+        ("/kk/short", "/kk/short"),
+        ("/op_4fQn0ZrT7LkP_x/api/chat", "/***/api/chat"),
+        ("/api/sk-abc", "/api/***"),
+        ("/x/" + "a" * 24, "/x/" + "a" * 24),
+        ("/x/" + "a" * 25 + "/y", "/x/***/y"),
+        ("/api/chat?key=secret", "/api/chat"),
+        ("/api/chat;key=secret", "/api/chat"),
+        ("/api/chat#secret\nsecret", "/api/chat"),
+        ("", ""),
+    ],
+)
+def test_a_path_that_no_route_has_is_masked(path: str, expected: str) -> None:
+    assert masked_path(path) == expected

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy.kernel.asgi import Receive, Send
-from proxy.server.beyond_asgi import when_gone
+from proxy.kernel.server_extensions import when_gone
 from proxy.server.guard import KEPT_BYTES, GuardedProtocol
 from proxy.server.server import Server, ServerOptions, serve
 from tests.support.raw import PATIENCE, Handler, Raw, Recorder, Seen, read_body, reply, wait_for_disconnect

@@ -1,4 +1,4 @@
-"""proxy/server/beyond_asgi.py. That the server keeps its word is tested in test_guard.py."""
+"""proxy/kernel/server_extensions.py. That the server keeps its word is tested in test_guard.py."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import pytest
 
 from proxy.kernel.asgi import Scope
 from proxy.kernel.errors import Refused
-from proxy.server.beyond_asgi import gone_because, when_gone, writer
+from proxy.kernel.server_extensions import gone_because, when_gone, writer
 
 
 @pytest.mark.parametrize("scope", [{"type": "http"}, {"type": "http", "state": {}}])

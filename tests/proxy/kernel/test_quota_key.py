@@ -1,12 +1,12 @@
-"""middleware/rate_limit/who.py: who counts together, as a table, and that nobody else does."""
+"""proxy/kernel/quota_key.py: who counts together, as a table, and that nobody else does."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.rate_limit import who
-from middleware.rate_limit.who import By, key_of
+from proxy.kernel import quota_key
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.quota_key import By, key_of
 from tests.support.asgi import make_exchange
 
 NAMES = st.text(max_size=12) | st.sampled_from(["", "@127.0.0.1", "a,tenant=b", "a/b", "{a}", "%41", "A", "é"])
@@ -55,6 +55,6 @@ def test_what_is_no_unicode_is_no_crash() -> None:
 
 
 def test_a_long_identity_is_spelled_and_not_remembered() -> None:
-    kept = who._quoted.cache_info().currsize
-    assert who._safe("/" * 5000) == "%2F" * 5000
-    assert who._quoted.cache_info().currsize == kept
+    kept = quota_key._quoted.cache_info().currsize
+    assert quota_key._safe("/" * 5000) == "%2F" * 5000
+    assert quota_key._quoted.cache_info().currsize == kept

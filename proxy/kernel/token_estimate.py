@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
-from middleware.rate_limit.options import Estimate
+from pydantic import BaseModel, ConfigDict, Field
+
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Route
@@ -25,6 +26,18 @@ _BOUNDS: Final[Mapping[str, str]] = {
     "/v1/messages": "max_tokens",
 }
 """The member that says how long an answer may be, by route; on Ollama's own routes ``num_predict`` in the options."""
+
+
+class Estimate(BaseModel):
+    """How many tokens a request reserves until its real number is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    output: Annotated[int, Field(ge=0)] = 1024
+    """Tokens expected of an answer where the request sets no bound of its own (`num_predict`, `max_tokens`, …); with
+    `0` nothing is reserved for it."""
+    max: Annotated[int, Field(ge=1)] = 16384
+    """No request reserves more."""
 
 
 class Expected(NamedTuple):

@@ -1,23 +1,24 @@
-"""middleware/rate_limit/estimate.py, as tables."""
+"""proxy/kernel/token_estimate.py, as tables."""
 
 from typing import Any
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
-from middleware.rate_limit.estimate import (
+from proxy.kernel.exchange import Usage
+from proxy.kernel.prompt_size import PromptSize
+from proxy.kernel.routes import Match, Route
+from proxy.kernel.token_estimate import (
     AUDIO_BYTES_PER_TOKEN,
     IMAGE_TOKENS,
+    Estimate,
     Expected,
     expect,
     expect_form,
     usage_of,
     used,
 )
-from middleware.rate_limit.options import Estimate
-from proxy.kernel.exchange import Usage
-from proxy.kernel.prompt_size import PromptSize
-from proxy.kernel.routes import Match, Route
 from tests.support.asgi import ROUTES, make_exchange
 
 PICTURE = "A" * 40_000
@@ -151,3 +152,9 @@ def test_what_runs_no_model_costs_no_tokens(path: str) -> None:
 def test_a_recording_counts_by_its_length() -> None:
     assert expect_form(10 * AUDIO_BYTES_PER_TOKEN, Estimate(output=7)) == Expected(10, 17)
     assert expect_form(10**9, Estimate(output=7, max=500)).total == 500
+
+
+@pytest.mark.parametrize("options", [{"max": 0}, {"output": -1}, {"prompt": 1}])
+def test_what_no_estimate_may_be(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Estimate.model_validate(options)
