@@ -18,7 +18,7 @@ from proxy.chain.plan import plan
 from proxy.chain.plugins import find
 from proxy.reference.generate import configuration_page, generated, plugins_page, policy_schema
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCHEMA = policy_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"

@@ -9,7 +9,7 @@ import pytest
 from middleware.logging import fields
 from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS, Event
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 BY_HAND = {"log_lines_dropped", "message"}
 """Events that are no call of a logger: the writer's own, and those of libraries."""
