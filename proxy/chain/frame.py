@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import structlog
 
 from proxy.chain.browser_gate import PageGate
-from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
+from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, respond
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted
 from proxy.kernel.cross_origin import for_page
@@ -169,8 +169,7 @@ class Frame:
         return True
 
     async def _answer_preflight(self, client: "_Client") -> None:
-        await client.send({"type": "http.response.start", "status": 204, "headers": []})
-        await client.send({"type": "http.response.body", "body": b"", "more_body": False})
+        await respond(client.send, 204, [], b"")
 
     async def _answer(self, exchange: Exchange, client: "_Client", error: ProxyError) -> None:
         """Answer with `error`; an answer that has begun is left without its end, so that nobody takes it for whole."""
@@ -178,8 +177,7 @@ class Frame:
         exchange.outcome = error.outcome
         if exchange.status is None:
             status, headers, body = render(exchange.flavor, error)
-            await client.send({"type": "http.response.start", "status": status, "headers": headers})
-            await client.send({"type": "http.response.body", "body": body, "more_body": False})
+            await respond(client.send, status, headers, body)
 
     async def _cancelled(self, exchange: Exchange, client: "_Client") -> None:
         """Our own watch cancelled the chain, an operator or the server's shutdown did: the request ends here."""

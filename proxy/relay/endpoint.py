@@ -7,9 +7,10 @@ from proxy.kernel.explain import Explanation
 from proxy.kernel.routes import ALL, NoMatch
 from proxy.pool.pool import Pool
 from proxy.pool.selection import Choice
-from proxy.relay.dispatch import Dispatch, not_routed
+from proxy.relay.dispatch import Dispatch
 from proxy.relay.merged_lists import Views
 from proxy.relay.named_backend import Manage
+from proxy.relay.no_route import not_routed
 
 
 class Endpoint:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.kernel.asgi import Header, Send
+from proxy.kernel.asgi import Send, respond
 from proxy.kernel.errors import JSON, TEXT
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
@@ -99,9 +99,7 @@ class Views:
 
 
 async def _respond(send: Send, body: bytes, kind: bytes) -> None:
-    headers: list[Header] = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await respond(send, 200, [(b"content-type", kind), (b"content-length", b"%d" % len(body))], body)
 
 
 def _merged(backends: Iterable[Backend], keys: Iterable[str] | None = None) -> dict[str, Mapping[str, object]]:

@@ -5,7 +5,6 @@ stock CLI; the header ``X-Ollama-Backend: gpu-1`` says it without. ``all`` is a 
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final, cast
@@ -14,13 +13,15 @@ import httpx
 import orjson
 
 from proxy.kernel import json_bounds
-from proxy.kernel.asgi import Header, Receive, Scope, Send
+from proxy.kernel.asgi import Header, Receive, Scope, Send, respond, start_response
 from proxy.kernel.errors import JSON, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import ALL
 from proxy.pool.backend import Backend
-from proxy.pool.pool import Pool, Timeouts
+from proxy.pool.pool import Pool
+from proxy.relay.answer_stream import commit
 from proxy.relay.dispatch import Dispatch
+from proxy.upstream.timeouts import Timeouts
 from proxy.upstream.transport import translate
 
 NDJSON: Final = b"application/x-ndjson"
@@ -62,7 +63,7 @@ class Manage:
         body = await exchange.body()
         backends = tuple(self._pool.backends)
         lines: Lines = asyncio.Queue(maxsize=64)
-        exchange.backend, exchange.attempts, exchange.committed = ALL, len(backends), True
+        exchange.backend, exchange.attempts, exchange.committed = ALL, len(backends), True  # nobody pulls twice
         async with asyncio.TaskGroup() as group:
             for backend in backends:
                 group.create_task(self._pull(backend, body, lines))
@@ -105,11 +106,12 @@ async def _merged(lines: Lines, left: int) -> AsyncGenerator[Line, None]:
 
 
 async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
-    headers: list[Header] = [(b"content-type", NDJSON)]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    """Send each line as it comes; the response begins when the first one is here."""
     async with aclosing(merged):
         async for line in merged:
-            exchange.first_byte_at = exchange.first_byte_at or time.monotonic()
+            if exchange.first_byte_at is None:
+                commit(exchange)
+                await start_response(send, 200, [(b"content-type", NDJSON)])
             last = "error" in line or line.get("status") == "success"
             exchange.terminated = last
             await send({"type": "http.response.body", "body": orjson.dumps(line) + b"\n", "more_body": not last})
@@ -122,9 +124,8 @@ async def _answer(exchange: Exchange, merged: AsyncGenerator[Line, None], send: 
             last = line
     body = orjson.dumps(last)
     headers: list[Header] = [(b"content-type", JSON), (b"content-length", b"%d" % len(body))]
-    exchange.first_byte_at = time.monotonic()
-    await send({"type": "http.response.start", "status": 500 if "error" in last else 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    commit(exchange)
+    await respond(send, 500 if "error" in last else 200, headers, body)
 
 
 async def _progress(backend: Backend, body: bytes, timeouts: Timeouts) -> AsyncGenerator[Line, None]:
@@ -135,12 +136,7 @@ async def _progress(backend: Backend, body: bytes, timeouts: Timeouts) -> AsyncG
         stream=httpx.ByteStream(body),
         extensions={
             "target": b"/api/pull",
-            "timeout": {
-                "connect": timeouts.connect,
-                "first_byte": timeouts.first_byte,
-                "read": timeouts.idle,
-                "write": timeouts.write,
-            },
+            "timeout": timeouts,
             "fresh": True,
         },
     )

@@ -35,7 +35,7 @@ SETTLE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions(ConnectionOptions):
-    """Where and how to serve. Times are seconds.
+    """Where and how to serve. Times are seconds. The policy file has the defaults, but for what it does not say.
 
     Attributes:
         listen: ``host:port``, ``[v6]:port``, ``:port`` (all interfaces) or ``unix:/path``. Port 0 is any free one. An
@@ -47,11 +47,11 @@ class ServerOptions(ConnectionOptions):
         backlog: connections that may wait in the kernel to be accepted.
     """
 
-    listen: Sequence[str] = ("127.0.0.1:11435",)
-    tls: TlsOptions | None = None
-    unix_mode: int = 0o660
+    listen: Sequence[str]
+    tls: TlsOptions | None
+    unix_mode: int
+    shutdown_timeout: float
     local_only: bool = False
-    shutdown_timeout: float = 30.0
     backlog: int = 2048
 
 

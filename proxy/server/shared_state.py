@@ -22,7 +22,7 @@ _log = structlog.get_logger("ollama_proxy.server")
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionOptions:
-    """What one connection may take. Times are seconds, sizes bytes.
+    """What one connection may take. Times are seconds, sizes bytes. The policy file alone has defaults.
 
     Attributes:
         head_timeout: for a whole request head, from its first byte, or from the connection's beginning.
@@ -37,16 +37,16 @@ class ConnectionOptions:
         trusted: the proxies in front, whose connections are bounded together with all others only.
     """
 
-    head_timeout: float = 10.0
-    head_bytes: int = 65_536
-    head_fields: int = 100
-    body_timeout: float = 60.0
-    keep_alive: float = 75.0
-    write_timeout: float = 60.0
-    total: int | None = None
-    per_address: int | None = None
-    handshakes: int | None = None
-    trusted: Sequence[Trusted] = ()
+    head_timeout: float
+    head_bytes: int
+    head_fields: int
+    body_timeout: float
+    keep_alive: float
+    write_timeout: float
+    total: int | None
+    per_address: int | None
+    handshakes: int | None
+    trusted: Sequence[Trusted]
 
 
 MOST_HANDSHAKES: Final = 256

@@ -24,11 +24,13 @@ from proxy.upstream.failures import (
 from proxy.upstream.lazy_timer import LazyTimer
 from proxy.upstream.parser import AnswerParser
 from proxy.upstream.request_bytes import LAST_CHUNK, Outgoing, Upload, chunk
+from proxy.upstream.timeouts import Timeouts
 
 _JOIN: Final = 16 * 1024
 """Bytes of body up to which head and body are copied into one buffer rather than written as two."""
 _EARLY: Final = 0.002
 """Seconds by which a timer may be early: uvloop's clock counts milliseconds."""
+_NEVER: Final = Timeouts()
 
 
 class Bounds(NamedTuple):
@@ -37,17 +39,6 @@ class Bounds(NamedTuple):
     head_bytes: int
     head_fields: int
     idle_expiry: float
-
-
-class Timeouts(NamedTuple):
-    """Seconds; `math.inf` for never."""
-
-    first_byte: float = math.inf
-    """From the end of the request to the response head."""
-    idle: float = math.inf
-    """Between two bytes of the answer, while we are reading."""
-    write: float = math.inf
-    """While the backend takes nothing of the request."""
 
 
 class Owner(Protocol):
@@ -83,7 +74,7 @@ class Connection(asyncio.Protocol, Source):
         self._drained: asyncio.Future[None] | None = None
 
         self._timer = LazyTimer(loop, self._check)
-        self._timeouts = Timeouts()
+        self._timeouts = _NEVER
         self._wrote = 0.0  # when the kernel took the last bytes of the request
         self._unsent = 0  # bytes that were left then
         self._heard = loop.time()  # when the last bytes came, or reading went on

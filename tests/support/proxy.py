@@ -104,7 +104,7 @@ async def running(
     configure(lines)
     app = App(load_text(text, folder=folder), lines)
     if not watched:
-        app.watch = _Blind(app.pool)
+        app.watch = _Blind(app.pool, every=1.0, timeout=1.0)
     async with serve(app.frame, server_options(app.settings)) as server:
         yield Running(app, server, lines)
     for line in lines.raw:

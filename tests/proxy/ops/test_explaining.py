@@ -42,7 +42,7 @@ def app(tmp_path: Path) -> App:
 
 async def explained(app: App, **supposed: Any) -> Account:
     asked = Supposed(**{"method": "POST", "path": "/api/chat", "model": "llama3.2", **supposed})
-    return await account(app.chain, app.frame.current.routes, asked)
+    return await account(app.chain, app.frame.current.routes, asked, app.bodies)
 
 
 def verdicts(found: Account) -> dict[str, str]:

@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 from proxy.kernel.asgi import Receive, Send
 from proxy.kernel.server_extensions import when_gone
 from proxy.server.guard import KEPT_BYTES, GuardedProtocol
-from proxy.server.server import Server, ServerOptions, serve
+from proxy.server.server import Server, serve
+from tests.support.options import server_options
 from tests.support.raw import PATIENCE, Handler, Raw, Recorder, Seen, read_body, reply, wait_for_disconnect
 
 BOTH_LOOPS = True
@@ -36,7 +37,7 @@ async def connected(
 ) -> AsyncIterator[tuple[Recorder, Raw, Server]]:
     app = Recorder(handler)
     async with (
-        serve(app, ServerOptions(listen=["127.0.0.1:0"], **options)) as server,
+        serve(app, server_options(listen=["127.0.0.1:0"], **options)) as server,
         await Raw.open(server.addresses[0], receive_buffer=receive_buffer) as client,
     ):
         yield app, client, server
