@@ -20,7 +20,7 @@ from tests.support.options import server_options
 from tests.support.raw import Raw, Recorder, Seen, reply, wait_for_disconnect
 
 BOTH_LOOPS = True
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
