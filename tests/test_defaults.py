@@ -22,6 +22,7 @@ from proxy.pool.health import Rules
 from proxy.pool.pool import Pool, PoolOptions
 from proxy.pool.probes import Watch
 from proxy.server.server import ServerOptions
+from proxy.telemetry.log_setup import configure
 from tests.support.options import SETTINGS
 
 ROOT: Final = Path(__file__).parents[1]
@@ -32,6 +33,7 @@ PARTS: Final[dict[Callable[..., Any], set[str]]] = {
     BodyBudget: set(),
     Pool: set(),
     Watch: set(),
+    configure: set(),
     survey: set(),
     ask: {"document"},
     make_backend: {"transport", "tls", "server_name", "uds", "shown", "headers", "weight", "slots", "model_slots"},

@@ -205,7 +205,7 @@ from tests.support.proxy import Lines
 from tests.support.raw import Recorder
 
 async def main():
-    configure(Lines())
+    configure(Lines(), format="json", level="info")
     async with serve(Recorder(), server_options(listen=["127.0.0.1:0"])) as server:
         print(*server.addresses, flush=True)
         while True:
