@@ -24,7 +24,7 @@ from proxy.kernel.log_lines import FORMATS
 from proxy.reload import Reloader
 from proxy.server import open_files, systemd
 from proxy.server.server import Server, ServerError
-from proxy.server.shared_state import log_bounds
+from proxy.server.server_state import log_bounds
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.log_writer import Writer
 from proxy.wiring import server_options

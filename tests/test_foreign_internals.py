@@ -45,7 +45,7 @@ USED: Final[dict[str, dict[type, set[str]]]] = {
             *("scope", "run_asgi", "disconnected", "message_event", "response_started", "response_complete"),
         },
     },
-    "proxy/server/paused_sockets.py": {
+    "proxy/server/disconnect_watch.py": {
         FlowControl: {"_transport", "read_paused", "pause_reading", "resume_reading"},
     },
     "proxy/server/chunk_writer.py": {
@@ -57,7 +57,7 @@ USED: Final[dict[str, dict[type, set[str]]]] = {
             *("chunked_encoding", "expected_content_length", "response_complete", "disconnected", "transport"),
         },
     },
-    "proxy/server/shared_state.py": {ServerState: {"default_headers"}},
+    "proxy/server/server_state.py": {ServerState: {"default_headers"}},
     "proxy/server/idle_connections.py": {ServerState: {"connections"}},
     "proxy/server/server.py": {
         ServerState: {"connections", "default_headers", "tasks"},
@@ -75,13 +75,13 @@ NAMES: Final = {
         "config.Config",
         "protocols.http.flow_control.HIGH_WATER_LIMIT",
     },
-    "proxy/server/paused_sockets.py": {"protocols.http.flow_control.FlowControl"},
+    "proxy/server/disconnect_watch.py": {"protocols.http.flow_control.FlowControl"},
     "proxy/server/chunk_writer.py": {"protocols.http.httptools_impl.RequestResponseCycle"},
     "proxy/server/http10.py": {
         *(f"_types.{name}" for name in ("ASGI3Application", "ASGIReceiveCallable", "ASGISendCallable")),
         *("_types.ASGISendEvent", "_types.Scope", "protocols.http.httptools_impl.RequestResponseCycle"),
     },
-    "proxy/server/shared_state.py": {"protocols.http.httptools_impl.STATUS_LINE", "server.ServerState"},
+    "proxy/server/server_state.py": {"protocols.http.httptools_impl.STATUS_LINE", "server.ServerState"},
     "proxy/server/server.py": {"_types.ASGIApplication", "config.Config", "lifespan.on.LifespanOn"},
 }
 """By file: what it imports of uvicorn."""
@@ -119,7 +119,7 @@ def test_the_table_names_every_file_and_every_import() -> None:
 
 
 OWNERS: Final = {
-    "self": {"GuardedProtocol": HttpToolsProtocol, "RequestReader": HttpToolsProtocol, "HeardFlow": FlowControl},
+    "self": {"GuardedProtocol": HttpToolsProtocol, "RequestReader": HttpToolsProtocol, "WatchedFlow": FlowControl},
     "cycle": RequestResponseCycle,
     "flow": FlowControl,
     "_state": ServerState,
@@ -146,7 +146,7 @@ def attributes(path: Path) -> Iterator[tuple[type, str]]:
                 yield OWNERS[holder], node.attr  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("file", [file for file in USED if file != "proxy/server/shared_state.py"])
+@pytest.mark.parametrize("file", [file for file in USED if file != "proxy/server/server_state.py"])
 def test_the_table_names_every_attribute(file: str) -> None:
     touched: dict[type, set[str]] = {}
     for owner, name in attributes(ROOT / file):
@@ -167,7 +167,7 @@ def test_uvicorn_writes_chunks_as_our_short_way_does() -> None:
 
 def test_uvicorn_hides_no_disconnect_but_by_not_reading() -> None:
     """A watch for a closed socket is set where reading pauses; this is the one place where uvicorn pauses it."""
-    assert inspect.getsource(httptools_impl).count(".pause_reading()") == 2, f"proxy/server/paused_sockets.py: {LOOK}"
+    assert inspect.getsource(httptools_impl).count(".pause_reading()") == 2, f"proxy/server/disconnect_watch.py: {LOOK}"
 
 
 def test_llhttp_names_the_field_that_it_refuses_in_trailers() -> None:

@@ -17,8 +17,8 @@ from proxy.kernel.asgi import Send, header, start_response
 from proxy.kernel.errors import ProxyError, Truncated, UpstreamError, UpstreamTimeout, let_go, render_record
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.server_extensions import gone_because
+from proxy.relay.answer_end import Ending, Tail
 from proxy.relay.backend_answer import BackendAnswer
-from proxy.relay.ending import Ending, Tail
 from proxy.upstream.answer import Answer
 from proxy.upstream.transport import translate
 

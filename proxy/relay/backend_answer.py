@@ -21,7 +21,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import Route
 from proxy.pool.backend import Backend
 from proxy.pool.blame import Blame
-from proxy.relay.ending import Format, format_of
+from proxy.relay.answer_end import Format, format_of
 from proxy.relay.error_answers import error_answer
 from proxy.relay.hop_headers import downstream_headers
 from proxy.upstream.answer import Answer

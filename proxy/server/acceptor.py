@@ -18,7 +18,7 @@ from proxy.kernel.errors import Refused
 from proxy.server.connection_counts import UNBOUNDED, Place, group_of
 from proxy.server.guard import GuardedProtocol
 from proxy.server.idle_connections import IdleConnections
-from proxy.server.shared_state import SharedState
+from proxy.server.server_state import GuardState
 from proxy.server.tls_handshakes import Handshakes
 
 AT_ONCE: Final = 64
@@ -45,7 +45,7 @@ class Acceptor:
         make: makes the protocol of one connection.
     """
 
-    def __init__(self, state: SharedState, make: Callable[[], GuardedProtocol]) -> None:
+    def __init__(self, state: GuardState, make: Callable[[], GuardedProtocol]) -> None:
         self.state = state
         self.make = make
         self.loop = asyncio.get_running_loop()

@@ -19,10 +19,10 @@ from proxy.kernel.server_extensions import REASON, REGISTER, WRITE
 from proxy.server.chunk_writer import chunk_writer
 from proxy.server.connection_counts import Place
 from proxy.server.deadline import Deadline
+from proxy.server.disconnect_watch import WatchedFlow
 from proxy.server.http10 import without_chunks
-from proxy.server.paused_sockets import HeardFlow
 from proxy.server.request_reader import RequestReader
-from proxy.server.shared_state import SharedState, uvicorn_log
+from proxy.server.server_state import GuardState, uvicorn_log
 
 LINGER_SECONDS: Final = 2.0
 """Seconds that a refused client has to read the refusal and close."""
@@ -31,12 +31,12 @@ LINGER_SECONDS: Final = 2.0
 class GuardedProtocol(RequestReader):
     """One connection of a client."""
 
-    _flow: HeardFlow
+    _flow: WatchedFlow
 
     def __init__(
         self,
         config: Config,
-        server_state: SharedState,
+        server_state: GuardState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class GuardedProtocol(RequestReader):
         if peer := transport.get_extra_info("peercert"):  # empty or None unless it was asked for and verified
             self.app_state = {**self.app_state, "tls_peer": peer}
         self.server_state.empty.clear()
-        self.flow = self._flow = HeardFlow(transport, self.server_state.hangups)
+        self.flow = self._flow = WatchedFlow(transport, self.server_state.disconnect_watch)
         self._reading.start(self.options.head_timeout, self._head_late)
 
     def connection_lost(self, exc: Exception | None) -> None:

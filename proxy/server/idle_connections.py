@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from proxy.server.connection_counts import UNBOUNDED
 from proxy.server.guard import GuardedProtocol
-from proxy.server.shared_state import SharedState
+from proxy.server.server_state import GuardState
 
 YOUNGEST: Final = 1.0
 """Seconds: a connection that waits for less than that may have its request on the way."""
@@ -25,7 +25,7 @@ class IdleConnections:
     That is for a request, for the rest of its head or, after an answer, for the rest of a body or the client to close.
     """
 
-    def __init__(self, state: SharedState) -> None:
+    def __init__(self, state: GuardState) -> None:
         self._loop = asyncio.get_running_loop()
         self._state = state
         self._look_from = 0.0

@@ -27,7 +27,7 @@ from proxy.kernel.errors import ProxyError, Refused
 from proxy.server import request_rules
 from proxy.server.deadline import Deadline
 from proxy.server.head_reader import HeadReader
-from proxy.server.shared_state import SharedState
+from proxy.server.server_state import GuardState
 
 KEPT_BYTES: Final = 65_536
 
@@ -37,12 +37,12 @@ Phase = Literal["head", "body", "answer", "linger"]
 class RequestReader(HttpToolsProtocol):
     """Reads the requests of one connection; `GuardedProtocol` answers them."""
 
-    server_state: SharedState
+    server_state: GuardState
 
     def __init__(
         self,
         config: Config,
-        server_state: SharedState,
+        server_state: GuardState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:

@@ -21,10 +21,10 @@ from uvicorn.lifespan.on import LifespanOn
 
 from proxy.kernel.asgi import ASGIApp
 from proxy.server.acceptor import Acceptor
+from proxy.server.disconnect_watch import DisconnectWatch
 from proxy.server.guard import GuardedProtocol
 from proxy.server.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
-from proxy.server.paused_sockets import Hangups
-from proxy.server.shared_state import Bounds, ConnectionOptions, SharedState
+from proxy.server.server_state import Bounds, ConnectionOptions, GuardState
 from proxy.server.systemd import inherited_sockets, stopping
 
 __all__ = ["Server", "ServerError", "ServerOptions", "TlsOptions", "new_event_loop", "serve"]
@@ -116,8 +116,8 @@ class Server:
                 sock.close()
             self._remove_unix_sockets()
             raise
-        self._hangups = Hangups.where_known(asyncio.get_running_loop())
-        self._state = SharedState(self.options, self._hangups)
+        self._watch = DisconnectWatch.where_known(asyncio.get_running_loop())
+        self._state = GuardState(self.options, self._watch)
         self._keep_date()
         self.addresses = tuple(address(sock) for sock in sockets)
         self._acceptor = Acceptor(self._state, self._protocol)
@@ -180,8 +180,8 @@ class Server:
             connection.transport.abort()
         await self._lifespan.shutdown()
         self._clock.cancel()
-        if self._hangups is not None:
-            self._hangups.close()
+        if self._watch is not None:
+            self._watch.close()
         return len(tasks)
 
     @property

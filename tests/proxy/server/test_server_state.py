@@ -1,4 +1,4 @@
-"""proxy/server/shared_state.py."""
+"""proxy/server/server_state.py."""
 
 import asyncio
 import logging
@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from proxy.kernel.errors import Refused
 from proxy.kernel.log_throttle import LOGGED_PER_SECOND
 from proxy.server.open_files import limit, reserve
-from proxy.server.shared_state import (
+from proxy.server.server_state import (
     Bounds,
-    SharedState,
+    GuardState,
     bounds_of,
     log_bounds,
     uvicorn_log,
@@ -24,7 +24,7 @@ REFUSED = Refused(400, "no", code="bad_host", headers={"allow": "GET"})
 
 
 async def test_refusals_are_counted_and_logged_with_their_address() -> None:
-    state = SharedState(server_options(), None)
+    state = GuardState(server_options(), None)
     with capture_logs() as logs:
         state.note_refusal(REFUSED, ("192.0.2.1", 5))
         state.note_refusal(REFUSED, None)
@@ -33,7 +33,7 @@ async def test_refusals_are_counted_and_logged_with_their_address() -> None:
 
 
 async def test_connections_that_are_turned_away_are_counted_and_logged_apart_from_requests() -> None:
-    state = SharedState(server_options(), None)
+    state = GuardState(server_options(), None)
     with capture_logs() as logs:
         for _ in range(LOGGED_PER_SECOND):
             state.note_refusal(REFUSED, None)
@@ -87,7 +87,7 @@ def test_what_holds_is_logged() -> None:
 
 
 async def test_a_refusal_is_a_whole_answer() -> None:
-    state = SharedState(server_options(), None)
+    state = GuardState(server_options(), None)
     state.default_headers = [(b"date", b"today")]
     assert state.refusal(REFUSED) == (
         b"HTTP/1.1 400 Bad Request\r\n"

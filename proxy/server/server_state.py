@@ -15,7 +15,7 @@ from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import Refused, render
 from proxy.server import open_files
 from proxy.server.connection_counts import ConnectionCounts
-from proxy.server.paused_sockets import Hangups
+from proxy.server.disconnect_watch import DisconnectWatch
 
 _log = structlog.get_logger("ollama_proxy.server")
 
@@ -84,13 +84,13 @@ def log_bounds(bounds: Bounds) -> None:
     )
 
 
-class SharedState(ServerState):
+class GuardState(ServerState):
     """What the connections of one server share: uvicorn's state, the options, the log of refusals."""
 
-    def __init__(self, options: ConnectionOptions, hangups: Hangups | None) -> None:
+    def __init__(self, options: ConnectionOptions, disconnect_watch: DisconnectWatch | None) -> None:
         super().__init__()
         self.options = options
-        self.hangups = hangups
+        self.disconnect_watch = disconnect_watch
         self.empty = asyncio.Event()
         """Set while there is no connection."""
         self.empty.set()

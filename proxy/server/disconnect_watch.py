@@ -19,7 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 _GONE: Final = getattr(select, "EPOLLRDHUP", 0)
 
 
-class Hangups:
+class DisconnectWatch:
     """Calls back once, without delay, when the peer of a watched socket closes or resets the connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -58,20 +58,20 @@ class Hangups:
                 callback()
 
 
-class HeardFlow(FlowControl):
+class WatchedFlow(FlowControl):
     """uvicorn's flow control; while it does not read, a peer that hangs up is heard all the same."""
 
-    def __init__(self, transport: asyncio.Transport, hangups: Hangups | None) -> None:
+    def __init__(self, transport: asyncio.Transport, disconnect_watch: DisconnectWatch | None) -> None:
         super().__init__(transport)
-        self._hangups = hangups
+        self._watch = disconnect_watch
         self._fd: int = transport.get_extra_info("socket").fileno()
 
     def pause_reading(self) -> None:
         """Stop reading, and listen."""
         if not self.read_paused:
             super().pause_reading()
-            if self._hangups is not None:
-                self._hangups.watch(self._fd, self._transport.abort)
+            if self._watch is not None:
+                self._watch.watch(self._fd, self._transport.abort)
 
     def resume_reading(self) -> None:
         """Go on reading."""
@@ -81,5 +81,5 @@ class HeardFlow(FlowControl):
 
     def forget(self) -> None:
         """Stop listening; the file descriptor may soon be another connection's."""
-        if self._hangups is not None:
-            self._hangups.forget(self._fd)
+        if self._watch is not None:
+            self._watch.forget(self._fd)
