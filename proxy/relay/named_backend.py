@@ -1,4 +1,4 @@
-"""Calls that change one host, where there are several: which one is meant must be said.
+"""Requests that change one host, where there are several: the caller has to name the host.
 
 ``/-/backends/gpu-1/api/pull`` says it in the path, so that ``OLLAMA_HOST=http://proxy/-/backends/gpu-1`` works with the
 stock CLI; the header ``X-Ollama-Backend: gpu-1`` says it without. ``all`` is a name of its own, for pull.
@@ -32,18 +32,18 @@ Lines = asyncio.Queue[tuple[Backend, Line | None]]
 
 
 class Manage:
-    """Passes on what names its backend, and answers 409 to what does not."""
+    """Passes a request on to the backend that it names; answers 409 where it names none."""
 
     def __init__(self, pool: Pool, dispatch: Dispatch) -> None:
         self._pool = pool
         self._dispatch = dispatch
 
     def concerns(self, exchange: Exchange) -> bool:
-        """Whether `exchange` changes a host, or the operator's account on one."""
+        """Return whether `exchange` changes a host, or the operator's account on one."""
         return exchange.route is not None and exchange.route.kind in ("manage", "account")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it to the backend that was named."""
+        """Send the request to the backend that it names, or to all of them."""
         exchange = Exchange.of(scope)
         self.check(exchange)
         if exchange.pinned == ALL:
@@ -118,7 +118,7 @@ async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: S
 
 
 async def _answer(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
-    """Answer what wants no progress with the last line, as Ollama does."""
+    """Answer a request that wants no progress with the last line, as Ollama does."""
     async with aclosing(merged):
         async for line in merged:
             last = line

@@ -1,7 +1,7 @@
-"""Hearing a peer hang up on a socket that nobody reads.
+"""Noticing a client that disconnects while its socket is not read.
 
 Flow control stops reading while a request body is not taken. From then on neither a FIN nor an RST reaches the event
-loop, and whoever works for that client works for nobody. Linux tells of both without a read (EPOLLRDHUP), so the
+loop, and a backend may work for a client that is gone. Linux tells of both without a read (EPOLLRDHUP), so the
 sockets that are paused, and only they, are put into an epoll set of their own, which the event loop watches as one
 more file.
 
@@ -59,7 +59,7 @@ class DisconnectWatch:
 
 
 class WatchedFlow(FlowControl):
-    """uvicorn's flow control; while it does not read, a peer that hangs up is heard all the same."""
+    """uvicorn's flow control, with a watch for a disconnect while it does not read."""
 
     def __init__(self, transport: asyncio.Transport, disconnect_watch: DisconnectWatch | None) -> None:
         super().__init__(transport)
@@ -67,7 +67,7 @@ class WatchedFlow(FlowControl):
         self._fd: int = transport.get_extra_info("socket").fileno()
 
     def pause_reading(self) -> None:
-        """Stop reading, and listen."""
+        """Stop reading, and watch for a disconnect."""
         if not self.read_paused:
             super().pause_reading()
             if self._watch is not None:
@@ -80,6 +80,6 @@ class WatchedFlow(FlowControl):
             super().resume_reading()
 
     def forget(self) -> None:
-        """Stop listening; the file descriptor may soon be another connection's."""
+        """Stop watching; the file descriptor may soon be another connection's."""
         if self._watch is not None:
             self._watch.forget(self._fd)

@@ -4,11 +4,11 @@ It exists because httpx's own transport costs several times as much per chunk, d
 cannot tell its time-outs apart. It is called directly, not through `httpx.AsyncClient`, and can be swapped for
 `httpx.AsyncHTTPTransport`. Its parts, from the outside in:
 
-* `Transport`, here: which connection a request gets, and how many there may be
-* `wire.encode`: an `httpx.Request` → the bytes to write
-* `connection.Connection`: one socket, one exchange after the other, and their timers
+* `Transport`, here: chooses the connection for a request, and bounds their number
+* `request_bytes.encode`: an `httpx.Request` → the bytes to write
+* `connection.Connection`: one socket, one request after the other, and their timers
 * `parser.AnswerParser`: bytes → head and items
-* `answer.Answer`: items → the one who reads them
+* `answer.Answer`: items → their reader
 
 `translate` is the one place where what httpx and the operating system raise becomes the project's own errors.
 """
@@ -144,21 +144,21 @@ class Transport(httpx.AsyncBaseTransport):
             self._gone.set_result(None)
         await asyncio.shield(self._gone)
 
-    # How many there are
+    # Counts
 
     @property
     def open(self) -> int:
-        """Connections, those that are being made included."""
+        """The number of connections, those that are being made included."""
         return len(self._connections)
 
     @property
     def idle(self) -> int:
-        """Connections kept for the next request."""
+        """The number of connections kept for the next request."""
         return len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a connection."""
+        """The number of requests that wait for a connection."""
         return len(self._waiting)
 
     def __repr__(self) -> str:
@@ -170,7 +170,7 @@ class Transport(httpx.AsyncBaseTransport):
             f"{self.waiting} waiting>"
         )
 
-    # Who gets which
+    # Choosing a connection
 
     async def _acquire(self, seconds: float, *, fresh: bool) -> Connection:
         while True:
@@ -225,7 +225,7 @@ class Transport(httpx.AsyncBaseTransport):
             self.lost(connection)
 
     def release(self, connection: Connection) -> None:
-        """`connection` is at rest: the one who waits longest gets it, or it is kept."""
+        """Give `connection`, which is idle, to the request that waits longest, or keep it."""
         if connection.closed:
             return  # `lost` follows
         waiter = self._first_waiter()
@@ -240,7 +240,7 @@ class Transport(httpx.AsyncBaseTransport):
             waiter.future.set_result(connection)
 
     def lost(self, connection: Connection) -> None:
-        """`connection` has no socket (any more): its place goes to the one who waits longest. May be called twice."""
+        """Give the place of `connection`, which has no socket, to the request that waits longest; may run twice."""
         if connection not in self._connections:
             return
         self._connections.remove(connection)
