@@ -88,14 +88,24 @@ async def relay_answer(
     if must_terminate and not ending.terminated and failure is None:
         failure = Truncated("the backend ended the stream without its terminator", clean=True)
     if failure is not None and (left > 0 or not exchange.terminated):
-        await answer.stream.aclose()
-        broken = failure if isinstance(failure, Truncated) else Truncated.after(failure)
-        if must_terminate:
-            await _say(broken, ending, exchange, send)
-        raise broken
+        raise await _broken_off(failure, exchange, answer, send, ending if must_terminate else None)
     await send({"type": "http.response.body", "body": last, "more_body": False})
     if ending.error is not None:
         exchange.reason = f"{exchange.reason}; the backend ended with an error"
+
+
+async def _broken_off(
+    failure: UpstreamError, exchange: Exchange, answer: BackendAnswer, send: Send, ending: Ending | None
+) -> Truncated:
+    """Close the backend's answer and return the error that ends ours.
+
+    `ending` is that of a stream, whose client is told in a last record where one can stand; else None.
+    """
+    await answer.stream.aclose()
+    broken = failure if isinstance(failure, Truncated) else Truncated.after(failure)
+    if ending is not None:
+        await _say(broken, ending, exchange, send)
+    return broken
 
 
 def _flow(

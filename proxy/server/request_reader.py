@@ -60,7 +60,7 @@ class RequestReader(HttpToolsProtocol):
         self._overhead = 0
         """Bytes of chunk sizes, extensions and trailers since the last byte of body."""
         self._body_moved = False
-        """Whether a byte of the body came since the last look."""
+        """A byte of the body came since the last look of the timer."""
         self._governed: list[Header] = []
         """The fields of the head that `request_rules.check_fields` is about."""
         self._refusal: Refused | None = None
