@@ -129,7 +129,13 @@ def _scope(credential: str) -> Scope:
     headers = [*_HEADERS, (b"authorization", b"Bearer " + credential.encode())]
     scope: Scope = {"type": "http", "method": "POST", "path": "/api/chat", "query_string": b"", "headers": headers}
     scope[KEY] = Exchange(
-        scope, _body, id="bench", routes=_ROUTES, client="127.0.0.1", started_at=0.0, bodies=BodyBudget()
+        scope,
+        _body,
+        id="bench",
+        routes=_ROUTES,
+        client="127.0.0.1",
+        started_at=0.0,
+        bodies=BodyBudget(each=2**20, total=2**20, share=1.0, patience=30.0, rate=1),
     )
     return scope
 

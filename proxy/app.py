@@ -49,6 +49,7 @@ from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
 from proxy.telemetry.traces import Pipelines
 from proxy.wiring import (
+    body_bounds,
     make_backends,
     make_hosts,
     make_routes,
@@ -109,7 +110,7 @@ class App:
             Traces: self.traces,
         }
         self.ops = Ops(self)
-        self.bodies = BodyBudget()
+        self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
@@ -147,9 +148,7 @@ class App:
 
     def _bound(self, settings: Settings) -> None:
         """Bound bodies, and connections that come from now on."""
-        bodies, body = self.bodies, settings.server.body
-        bodies.each, bodies.total, bodies.share = body.each, body.total, body.share
-        bodies.patience, bodies.rate = body.timeout, body.rate
+        self.bodies.bound(**body_bounds(settings))
         if self.server is not None:
             self.server.renew_bounds(server_options(settings))
         if self.ops_server is not None and self._ops_listen is not None:

@@ -152,6 +152,7 @@ WRITERS = {
     "dispatch": {
         *(
             "proxy.relay.dispatch",
+            "proxy.relay.answer_stream",
             "proxy.relay.named_backend",
             "proxy.relay.endpoint",
             "middleware.retry.hedge",

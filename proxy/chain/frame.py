@@ -1,7 +1,8 @@
 """The outermost ASGI app.
 
-It makes the Exchange, admits pages in browsers or not, owns `receive` and `send`, watches for a client that leaves,
-renders every error, and says how a request ended. Nothing else in the project does any of these.
+The frame makes the Exchange, admits pages in browsers or refuses them, owns `receive` and `send`, watches for a client
+that leaves, renders every error, and writes down how a request ended. Nothing else in the project does any of these.
+Every response passes `_Client.send` on its way out, whoever begins it.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Final, Protocol
 import structlog
 
 from proxy.chain.browser_gate import PageGate
-from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
+from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, respond
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted
 from proxy.kernel.cross_origin import for_page
@@ -31,7 +32,7 @@ log = structlog.get_logger("ollama_proxy.frame")
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One configuration in force. A request keeps the generation it began with, whatever is loaded meanwhile."""
+    """A configuration in force. A request keeps the generation it began with, whatever is loaded meanwhile."""
 
     number: int
     chain: ASGIApp
@@ -40,20 +41,20 @@ class Generation:
     blame: Callable[[BaseException], str | None] = lambda _: None
     """Names the plugin that raised an exception."""
     gate: PageGate = field(default_factory=PageGate)
-    """Says what a page in somebody's browser may ask for."""
+    """Admits the requests of pages in browsers, or refuses them."""
 
 
 class Observer(Protocol):
-    """Who is told of every request, in the request's own task: its methods are quick and never raise."""
+    """An observer of every request. Its methods run in the request's own task, are quick, and never raise."""
 
     def started(self, exchange: Exchange) -> None:
-        """It came; nobody knows yet who sent it."""
+        """Note that a request came; nobody knows yet who sent it."""
 
     def answered(self, exchange: Exchange) -> None:
-        """Its answer begins."""
+        """Note that its response begins."""
 
     def finished(self, exchange: Exchange) -> None:
-        """It is over, with its outcome."""
+        """Note that it is over; its outcome is set."""
 
 
 class Frame:
@@ -121,8 +122,8 @@ class Frame:
     def cancel(self, request_id: str, reason: str) -> bool:
         """End a running request; returns whether there was one to end.
 
-        Where its answer has not begun the client gets 499 with `reason`. An answer that has begun breaks off, behind an
-        error record where one can stand, and without the end that would make it look whole.
+        Where the response has not begun the client gets 499 with `reason`. A response that has begun breaks off, behind
+        an error record where one can stand, and without the end that would make it look whole.
         """
         for exchange, client in self.live.items():
             if exchange.id == request_id:
@@ -169,20 +170,18 @@ class Frame:
         return True
 
     async def _answer_preflight(self, client: "_Client") -> None:
-        await client.send({"type": "http.response.start", "status": 204, "headers": []})
-        await client.send({"type": "http.response.body", "body": b"", "more_body": False})
+        await respond(client.send, 204, [], b"")
 
     async def _answer(self, exchange: Exchange, client: "_Client", error: ProxyError) -> None:
-        """Answer with `error`; an answer that has begun is left without its end, so that nobody takes it for whole."""
+        """Respond with `error`; a response that has begun is left without its end, so that it looks broken."""
         exchange.error = error
         exchange.outcome = error.outcome
         if exchange.status is None:
             status, headers, body = render(exchange.flavor, error)
-            await client.send({"type": "http.response.start", "status": status, "headers": headers})
-            await client.send({"type": "http.response.body", "body": body, "more_body": False})
+            await respond(client.send, status, headers, body)
 
     async def _cancelled(self, exchange: Exchange, client: "_Client") -> None:
-        """Our own watch cancelled the chain, an operator or the server's shutdown did: the request ends here."""
+        """End a request whose chain was cancelled: by our own watch, an operator, or the server's shutdown."""
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
@@ -244,9 +243,9 @@ class Frame:
 
 
 class _Client:
-    """The caller: what it sends, what it is sent, and whether it is still there.
+    """The client of one request: its messages, our messages to it, and whether it is still there.
 
-    ASGI tells of a disconnect only to who waits in `receive`; nobody does while a place in the queue, a connection or a
+    ASGI tells of a disconnect only in `receive`, and nothing waits there while a place in the queue, a connection or a
     token is awaited. Our own server calls back. Under any other a task waits in `receive`, from the end of the request
     body on. Either way the chain is cancelled.
     """
@@ -257,7 +256,7 @@ class _Client:
 
     exchange: Exchange
     page_fields: list[Header] | None
-    """What the answer carries for a page of another origin; None where no such page asks."""
+    """The fields of the response for a page of another origin; None where no such page asks."""
 
     def __init__(self, receive: Receive, send: Send, observer: Observer | None) -> None:
         self._receive = receive
@@ -291,7 +290,7 @@ class _Client:
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Note what goes out, and return the server's own awaitable: a chunk is no reason for another coroutine."""
+        """Count what goes out, and return the server's own awaitable: a chunk is no reason for another coroutine."""
         exchange = self.exchange
         if message["type"] == "http.response.body":
             body = message.get("body")
@@ -315,7 +314,7 @@ class _Client:
         return self._send(message)
 
     def write(self, chunk: bytes) -> bool:
-        """Do what `send` does with a chunk, without a task; see `proxy.kernel.server_extensions.writer`."""
+        """Send a chunk as `send` does, without a task; see `proxy.kernel.server_extensions.writer`."""
         exchange = self.exchange
         exchange.chunks += 1
         exchange.bytes_out += len(chunk)
@@ -341,7 +340,7 @@ class _Client:
         return True
 
     def unwatch(self) -> None:
-        """The chain has ended: there is nothing left to cancel."""
+        """Stop watching: the chain has ended, and there is nothing left to cancel."""
         self._chain = None
         if self._watch is not None:
             self._watch.cancel()

@@ -31,7 +31,8 @@ from proxy.kernel.quotas import Quota
 from proxy.kernel.services import Clock, Store, StoreUnavailable
 from proxy.pool.ask import survey
 from proxy.pool.backend import Backend
-from proxy.upstream.sending import send
+from proxy.upstream.resend import send_or_resend
+from proxy.upstream.timeouts import Timeouts
 from proxy.wiring import make_backends, make_store
 
 SIGNS: Final = {"ok": ("✓", "green"), "note": ("·", "blue"), "warn": ("!", "yellow"), "bad": ("✗", "bold red")}
@@ -101,10 +102,13 @@ async def _date(backend: Backend) -> str | None:
         backend.url,
         headers=[(b"host", backend.host), *backend.headers],
         stream=httpx.ByteStream(b""),
-        extensions={"target": b"/api/version", "timeout": dict.fromkeys(("connect", "first_byte", "read"), PATIENCE)},
+        extensions={
+            "target": b"/api/version",
+            "timeout": Timeouts(connect=PATIENCE, first_byte=PATIENCE, idle=PATIENCE),
+        },
     )
     try:
-        response = await send(backend.transport, request)
+        response = await send_or_resend(backend.transport, request)
         await response.aclose()
     except (httpx.HTTPError, OSError):
         return None

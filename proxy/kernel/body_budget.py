@@ -2,9 +2,20 @@
 
 import asyncio
 from collections import Counter
+from typing import TypedDict
 
 from proxy.kernel.asgi import Message, Receive
 from proxy.kernel.errors import ClientGone, Refused
+
+
+class BodyBounds(TypedDict):
+    """The bounds of a `BodyBudget`; only the policy file has defaults for them."""
+
+    each: int
+    total: int
+    share: float
+    patience: float
+    rate: int
 
 
 class BodyBudget:
@@ -28,24 +39,24 @@ class BodyBudget:
         refused: how many bodies were refused for want of memory, by the error's code.
     """
 
-    def __init__(
-        self,
-        *,
-        each: int = 64 * 2**20,
-        total: int = 512 * 2**20,
-        share: float = 0.25,
-        patience: float = 30.0,
-        rate: int = 16 * 2**10,
-    ) -> None:
+    def __init__(self, *, each: int, total: int, share: float, patience: float, rate: int) -> None:
+        self.bound(each=each, total=total, share=share, patience=patience, rate=rate)
+        self.held = 0
+        self.refused: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
+        self._arriving: set[Holding] = set()
+
+    def bound(self, *, each: int, total: int, share: float, patience: float, rate: int) -> None:
+        """Set the bounds, for what comes from now on."""
         self.each = each
         self.total = total
         self.share = share
         self.patience = patience
         self.rate = rate
-        self.held = 0
-        self.refused: Counter[str] = Counter()
-        self._held: dict[str, int] = {}
-        self._arriving: set[Holding] = set()
+
+    def empty_copy(self) -> "BodyBudget":
+        """Return another budget with the same bounds, for a body that shall take nobody's room."""
+        return BodyBudget(each=self.each, total=self.total, share=self.share, patience=self.patience, rate=self.rate)
 
     @property
     def callers(self) -> int:

@@ -27,6 +27,8 @@ Browser extensions are not among them; its users name theirs, such as ``chrome-e
 _RUN: Final = re.compile(r"[A-Za-z0-9._:\[\]-]*")
 """What a star in an origin stands for."""
 
+MAX_AGE: Final = 600.0
+"""Seconds that a browser may remember the answer to a preflight request, where `cors` does not say."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED: Final = (
     *("x-request-id", "retry-after", "www-authenticate", "x-error-code", "x-ollama-proxy-model"),
@@ -79,7 +81,7 @@ class CrossOrigin:
         headers: Sequence[str] = ("*",),
         expose: Sequence[str] = EXPOSED,
         credentials: bool = False,
-        max_age: float = 600.0,
+        max_age: float = MAX_AGE,
         private_network: bool = False,
     ) -> None:
         self._every = "*" in origins

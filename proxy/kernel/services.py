@@ -172,21 +172,21 @@ class Terms(NamedTuple):
     Attributes:
         tenant: who has one turn among all.
         cost: tokens it is expected to take.
+        depth: it is refused where so many wait, unless another tenant has more than its share of them.
+        wait: seconds it waits at most.
         weight: the tenant's share compared to the others'.
         priority: higher ones go first; 0 is the usual one.
-        depth: it is refused where so many wait, unless another tenant has more than its share of them.
         depth_per_tenant: it is refused where so many of its tenant wait; None for no such bound.
-        wait: seconds it waits at most.
         deadline: by `Clock.monotonic`, when its answer must be complete; None for never.
     """
 
     tenant: str
     cost: int
+    depth: int
+    wait: float
     weight: float = 1.0
     priority: int = 0
-    depth: int = 200
     depth_per_tenant: int | None = None
-    wait: float = 60.0
     deadline: float | None = None
 
 

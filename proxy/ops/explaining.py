@@ -70,12 +70,12 @@ def read_supposed(document: Mapping[str, Any]) -> Supposed:
     )
 
 
-async def account(chain: Chain, routes: RouteTable, supposed: Supposed) -> Account:
+async def account(chain: Chain, routes: RouteTable, supposed: Supposed, bodies: BodyBudget) -> Account:
     """Ask the plugins that the request would reach, in order, until one refuses it; nothing is counted or sent.
 
-    Raises Refused (400) where there is no such request.
+    The body is bounded as `bodies` says, and takes no room there. Raises Refused (400) where there is no such request.
     """
-    exchange = await _exchange(routes, supposed)
+    exchange = await _exchange(routes, supposed, bodies)
     steps: list[Step] = []
     for name, instance in chain.path(exchange):
         step = await _ask(name, instance, exchange)
@@ -108,7 +108,7 @@ async def _ask(name: str, instance: object, exchange: Exchange) -> Step:
     return Step(name, explanation.verdict, explanation.text)
 
 
-async def _exchange(routes: RouteTable, supposed: Supposed) -> Exchange:
+async def _exchange(routes: RouteTable, supposed: Supposed, bodies: BodyBudget) -> Exchange:
     """Return the exchange that the frame would make."""
     messages: list[Message] = []
 
@@ -135,7 +135,7 @@ async def _exchange(routes: RouteTable, supposed: Supposed) -> Exchange:
         routes=routes,
         client=supposed.address,
         started_at=monotonic(),
-        bodies=BodyBudget(),
+        bodies=bodies.empty_copy(),
     )
     scope[KEY] = exchange
     exchange.claims = supposed.claims

@@ -1,4 +1,4 @@
-"""The end of the chain: who answers a request that every plugin let through."""
+"""The end of the chain: hands a request that every plugin let through to the part that answers it."""
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ProxyError
@@ -7,9 +7,10 @@ from proxy.kernel.explain import Explanation
 from proxy.kernel.routes import ALL, NoMatch
 from proxy.pool.pool import Pool
 from proxy.pool.selection import Choice
-from proxy.relay.dispatch import Dispatch, not_routed
+from proxy.relay.dispatch import Dispatch
 from proxy.relay.merged_lists import Views
 from proxy.relay.named_backend import Manage
+from proxy.relay.no_route import not_routed
 
 
 class Endpoint:
@@ -38,7 +39,7 @@ class Endpoint:
         await self._dispatch(scope, receive, send)
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say who would answer the request; see `proxy.kernel.explain.Explains`."""
+        """Say which part or backend would answer the request; see `proxy.kernel.explain.Explains`."""
         try:
             if exchange.route is not None and exchange.route.body != "raw":
                 await exchange.body()  # which backend depends on the model

@@ -16,7 +16,7 @@ MAX_TRACEBACK: Final = 8 * 1024
 _STDLIB_LEVELS: Final = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"), (0, "debug"))
 
 
-def configure(sink: LogSink, *, format: FormatName = "json", level: Level = "info") -> None:
+def configure(sink: LogSink, *, format: FormatName, level: Level) -> None:
     """Send every event of the program to `sink`: structlog's, the standard library's, warnings.
 
     May be called again to change any of the three; loggers that were made before follow. An event has ``time``,

@@ -9,7 +9,6 @@ import pytest
 from middleware.metrics import Metrics
 from proxy.chain.frame import Frame, Generation
 from proxy.kernel.asgi import Message, Receive, Scope, Send
-from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import RouteTable
@@ -19,6 +18,7 @@ from proxy.telemetry.prometheus import PrometheusMetrics
 from tests.conftest import Need
 from tests.support import promtool
 from tests.support.metrics import Numbers
+from tests.support.options import body_budget
 from tests.support.proxy import Running, running
 from tests.support.wire import Client, ask
 
@@ -138,7 +138,7 @@ async def test_a_hundred_thousand_models_users_and_paths() -> None:
         await send({"type": "http.response.body", "body": b"ok"})
 
     generation = Generation(1, Metrics(whoever, metrics=service), RouteTable())
-    frame = Frame(generation, bodies=BodyBudget())
+    frame = Frame(generation, bodies=body_budget())
 
     async def send(message: Message) -> None: ...
 

@@ -10,6 +10,7 @@ from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import Outcome, ProxyError
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.routes import RouteTable
+from tests.support.options import body_budget
 
 ROUTES = RouteTable()
 
@@ -58,7 +59,7 @@ def make_exchange(
         routes=ROUTES,
         client=client,
         started_at=time.monotonic() if started_at is None else started_at,
-        bodies=bodies or BodyBudget(),
+        bodies=bodies or body_budget(),
     )
     scope[KEY] = exchange
     return exchange

@@ -101,10 +101,10 @@ async def running(
         sort_keys=False,
     )
     lines = Lines()
-    configure(lines)
+    configure(lines, format="json", level="info")
     app = App(load_text(text, folder=folder), lines)
     if not watched:
-        app.watch = _Blind(app.pool)
+        app.watch = _Blind(app.pool, every=1.0, timeout=1.0)
     async with serve(app.frame, server_options(app.settings)) as server:
         yield Running(app, server, lines)
     for line in lines.raw:

@@ -10,10 +10,10 @@ import pytest
 from middleware.retry.hedge import hedged
 from proxy.kernel.asgi import Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt
-from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import ConnectFailed, ConnectionLost, Refused, Truncated
 from proxy.kernel.exchange import Exchange
 from tests.support.asgi import Answer, call, make_exchange, ok
+from tests.support.options import body_budget
 
 Behavior = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -254,7 +254,7 @@ async def test_the_body_goes_when_an_answer_has_begun_whoever_of_both_gives_it(c
             exchange.release_body()
         await ok(scope, receive, send)
 
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange("POST", "/api/embed", body=b'{"model":"m"}', bodies=budget)
     await exchange.body()
     held: list[int] = []

@@ -8,12 +8,12 @@ import pytest
 import zstandard
 
 from proxy.kernel.asgi import Message
-from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import ClientGone, Refused
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.routes import Match, NoMatch
 from tests.support.asgi import make_exchange
+from tests.support.options import body_budget
 from tests.support.turns import counted_turns
 
 CHAT = b'{"model":"llama3.2","messages":[]}'
@@ -85,7 +85,7 @@ def test_finishers_run_last_registered_first_and_once() -> None:
 
 
 async def test_the_end_gives_back_the_bodys_memory() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange(body=CHAT, bodies=budget)
     await exchange.body()
     assert budget.held == len(CHAT)
@@ -97,7 +97,7 @@ async def test_the_end_gives_back_the_bodys_memory() -> None:
 
 
 async def test_what_is_known_of_a_body_outlives_it() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange(body=b'{"model":"a","stream":false}', bodies=budget)
     await exchange.body()
     seen: list[Any] = []
@@ -127,7 +127,7 @@ async def test_the_last_look_is_at_the_end_where_no_answer_began() -> None:
 
 
 async def test_a_body_counts_for_its_caller() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange(body=CHAT, bodies=budget)
     exchange.identity = "alice"
     await exchange.body()
@@ -135,7 +135,7 @@ async def test_a_body_counts_for_its_caller() -> None:
 
 
 async def test_a_body_that_came_before_its_caller_was_known_is_his_later() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange(body=CHAT, client="192.0.2.1", bodies=budget)
     await exchange.body()
     assert budget.of("at 192.0.2.1") == len(CHAT)
@@ -150,7 +150,7 @@ async def test_a_body_that_came_before_its_caller_was_known_is_his_later() -> No
 @pytest.mark.parametrize("parts", [[CHAT], [CHAT[:5], CHAT[5:]], [b"", CHAT, b""], [bytes([byte]) for byte in CHAT]])
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_is_read_once(parts: list[bytes], declared: bool) -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     headers = [("content-length", str(len(CHAT)))] if declared else []
     exchange = make_exchange(body=parts, headers=headers, bodies=budget)
     assert await exchange.body() == CHAT
@@ -165,7 +165,7 @@ async def test_an_unread_body_is_passed_on_as_it_comes() -> None:
 
 
 async def test_where_everybody_is_answered_no_body_is_read() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange("GET", "/", body=CHAT, headers=[("content-length", str(len(CHAT)))], bodies=budget)
     assert await exchange.body() == b""
     assert budget.held == 0
@@ -197,7 +197,7 @@ async def test_a_client_that_leaves_while_sending() -> None:
 
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_beyond_its_bound(declared: bool) -> None:
-    budget = BodyBudget(each=10)
+    budget = body_budget(each=10)
     exchange = make_exchange(
         body=[b"x" * 8, b"x" * 8], headers=[("content-length", "16")] if declared else [], bodies=budget
     )

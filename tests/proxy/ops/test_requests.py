@@ -10,9 +10,8 @@ import pytest
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.ops.requests import Facts, past, phase_of, rate_of, request_of
-from proxy.pool.backend import make_backend
-from proxy.pool.pool import Pool
 from tests.support.asgi import make_exchange
+from tests.support.options import make_backend, make_pool
 
 BODY = b'{"model":"llama3.2","messages":[]}'
 
@@ -41,7 +40,7 @@ async def asked(**changes: Any) -> Exchange:
 async def test_how_far_a_request_has_got(changes: dict[str, Any], phase: str) -> None:
     exchange = await asked(**changes)
     assert exchange.model is not None
-    pool = Pool([make_backend(name, "http://127.0.0.1:1") for name in ("b1", "b2")])
+    pool = make_pool([make_backend(name, "http://127.0.0.1:1") for name in ("b1", "b2")])
     pool.backends[1].loading[exchange.model.key] = 1
     assert phase_of(exchange, pool) == phase
     assert request_of(exchange, pool).state == phase
@@ -72,7 +71,7 @@ async def test_what_is_known_is_told_and_no_path_is() -> None:
     exchange.identity = "x" * 1000
     exchange.error = Refused(401, "y" * 10_000)
     exchange.ended_at = monotonic() + 2
-    told = request_of(exchange, Pool([]))
+    told = request_of(exchange, make_pool([]))
     assert "secret" not in repr(told)
     assert told.route is None
     assert len(told.identity or "") == 256
@@ -84,7 +83,7 @@ async def test_what_is_known_is_told_and_no_path_is() -> None:
 
 async def test_of_one_that_waits_the_time_goes_on() -> None:
     exchange = await asked(ticket=object(), started_at=monotonic() - 7)
-    assert request_of(exchange, Pool([])).queued >= 7
+    assert request_of(exchange, make_pool([])).queued >= 7
 
 
 async def test_what_is_kept_of_a_request_holds_neither_its_error_nor_its_body() -> None:

@@ -20,22 +20,22 @@ from proxy.kernel.errors import (
     UpstreamTimeout,
 )
 from proxy.kernel.exchange import Exchange
-from proxy.pool.backend import Backend, make_backend
+from proxy.pool.backend import Backend
 from proxy.pool.blame import AGAIN, ALIKE, WORDS
-from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
 from proxy.pool.need import NOTHING, need_of
-from proxy.pool.pool import Pool, PoolOptions
+from proxy.pool.pool import Pool
 from tests.support.asgi import make_exchange
 from tests.support.errors import answered, lost
+from tests.support.options import health_rules, make_backend, make_pool
 
 ENOUGH = 4
 
 
 def hosts(count: int) -> Pool:
-    rules = Rules(eject_after=ENOUGH)
+    rules = health_rules(eject_after=ENOUGH)
     backends = [make_backend(f"b{n}", f"http://127.0.0.1:{n}", rules=rules) for n in range(1, count + 1)]
-    return Pool(backends, PoolOptions(grace=0.0))
+    return make_pool(backends, grace=0.0)
 
 
 def said(text: str = "odd", status: int = 500, about: Any = "unknown") -> UpstreamAnswer:
@@ -362,7 +362,7 @@ async def test_in_an_hour_of_a_lone_caller_few_requests_meet_a_sick_host(monkeyp
     for module in ("blame", "pool", "lease"):
         monkeypatch.setattr(f"proxy.{module}.monotonic", lambda: clock)
     backends = [make_backend(f"b{n}", f"http://127.0.0.1:{n}") for n in (1, 2)]
-    pool = Pool(backends, PoolOptions(grace=0.0, prefer=("least_busy",)))
+    pool = make_pool(backends, grace=0.0, prefer=("least_busy",))
     failed = 0
     for second in range(3600):
         clock += 1.0

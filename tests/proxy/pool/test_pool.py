@@ -8,27 +8,27 @@ import pytest
 
 from proxy.kernel.errors import BadAnswer, ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange
-from proxy.pool.backend import Backend, make_backend
-from proxy.pool.health import Rules
+from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
-from proxy.pool.pool import LOAD_TIME, Pool, PoolOptions
+from proxy.pool.pool import LOAD_TIME, Pool
 from proxy.pool.residency import Resident
 from proxy.pool.selection import Choice, Wait
 from tests.support.asgi import make_exchange
 from tests.support.backend import eventually
 from tests.support.errors import answered
+from tests.support.options import health_rules, make_backend, make_pool, pool_options
 
 MODEL = "registry.ollama.ai/library/m:latest"
 
 
 def pool(*weights: float, slots: int | None = None, **options: float) -> Pool:
-    rules = Rules(eject_after=3, eject_for=30.0)
+    rules = health_rules(eject_after=3, eject_for=30.0)
     return Pool(
         [
             make_backend(f"b{n}", f"http://127.0.0.1:{n}", weight=w, slots=slots, rules=rules)
             for n, w in enumerate(weights, 1)
         ],
-        PoolOptions(grace=0.0, **options),  # type: ignore[arg-type]
+        pool_options(grace=0.0, **options),
     )
 
 
@@ -306,7 +306,7 @@ async def test_of_an_ejected_backend_one_request_decides() -> None:
     told: list[int] = []
     two.on_free(lambda: told.append(1))
     bad, good = two.backends
-    bad.health.rules = Rules(eject_after=1, eject_for=0.01)
+    bad.health.rules = health_rules(eject_after=1, eject_for=0.01)
     before = await chat()
     before.pinned = "b1"
     old = two.lease(before)
@@ -342,7 +342,7 @@ async def test_at_most_a_share_is_ejected() -> None:
 
 async def test_no_backend_is_a_503() -> None:
     with pytest.raises(Refused) as refused:
-        Pool([]).lease(await chat())
+        make_pool([]).lease(await chat())
     assert refused.value.status == 503
 
 
@@ -417,7 +417,7 @@ async def test_a_backend_that_went_finishes_what_it_runs() -> None:
     gone, stays = two.backends
     lease = two.hold(gone)
     added = make_backend("b3", "http://127.0.0.1:3")
-    two.replace([stays, added], PoolOptions())
+    two.replace([stays, added], pool_options())
     assert two.backends == [stays, added]
     assert two.named("b1") is None
     await two.close_retired()
@@ -434,7 +434,7 @@ async def test_the_same_host_in_other_words_keeps_what_is_known_of_it() -> None:
     loaded(kept)
     lease = two.lease(await chat())
     changed = make_backend("b1", "http://127.0.0.1:1", transport=kept.transport, slots=7)
-    two.replace([changed, other], PoolOptions(rules=Rules(eject_after=9)))
+    two.replace([changed, other], pool_options(rules=health_rules(eject_after=9)))
     assert two.backends == [kept, other]
     assert (kept.slots, kept.active) == (7, 1)
     assert MODEL in kept.resident
@@ -446,6 +446,6 @@ async def test_the_same_host_in_other_words_keeps_what_is_known_of_it() -> None:
 async def test_a_drained_backend_stays_drained_wherever_it_moves() -> None:
     two = pool(1, 1)
     two.backends[0].health.draining = True
-    two.replace([make_backend("b1", "http://127.0.0.1:9"), two.backends[1]], PoolOptions())
+    two.replace([make_backend("b1", "http://127.0.0.1:9"), two.backends[1]], pool_options())
     assert [backend.health.draining for backend in two.backends] == [True, False]
     assert "b1 draining" in repr(two)

@@ -11,10 +11,10 @@ import pytest
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Clock, Scheduler, Slots, Terms
-from proxy.pool.pool import Pool
 from proxy.queue.scheduler import FairScheduler, _Waiter
 from tests.support.asgi import make_exchange
 from tests.support.clock import ManualClock
+from tests.support.options import make_pool
 from tests.support.slots import FakeSlots, Slot
 
 
@@ -25,7 +25,7 @@ async def chat(model: str = "m") -> Exchange:
 
 
 def terms(tenant: str = "a", cost: int = 10, **more: Any) -> Terms:
-    return Terms(tenant, cost, **more)
+    return Terms(tenant, cost, **({"depth": 200, "wait": 60.0} | more))
 
 
 class House:
@@ -86,7 +86,7 @@ async def house(count: int = 1, *, clock: Clock | None = None, **only: int) -> A
 
 
 def test_the_pool_has_slots_and_this_is_a_scheduler() -> None:
-    pool: Slots = Pool([])
+    pool: Slots = make_pool()
     assert isinstance(pool, Slots)
     assert isinstance(FairScheduler(pool, Clock()), Scheduler)
 

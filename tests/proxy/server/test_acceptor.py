@@ -16,6 +16,7 @@ from proxy.kernel.asgi import Receive, Send
 from proxy.server.server import Server, ServerOptions, TlsOptions, serve
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
+from tests.support.options import server_options
 from tests.support.raw import Raw, Recorder, Seen, reply, wait_for_disconnect
 
 BOTH_LOOPS = True
@@ -25,7 +26,7 @@ CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 
 def options(**changes: Any) -> ServerOptions:
-    return ServerOptions(**({"listen": ["127.0.0.1:0"]} | changes))
+    return server_options(**({"listen": ["127.0.0.1:0"]} | changes))
 
 
 async def connect(address: str, source: str) -> Raw:
@@ -197,14 +198,15 @@ PROGRAM = """
 import asyncio, os, sys
 from proxy.telemetry.log_setup import configure
 from proxy.kernel.asgi import Receive, Send
-from proxy.server.server import ServerOptions, new_event_loop, serve
+from proxy.server.server import new_event_loop, serve
 from tests.support.backend import eventually
+from tests.support.options import server_options
 from tests.support.proxy import Lines
 from tests.support.raw import Recorder
 
 async def main():
-    configure(Lines())
-    async with serve(Recorder(), ServerOptions(listen=["127.0.0.1:0"])) as server:
+    configure(Lines(), format="json", level="info")
+    async with serve(Recorder(), server_options(listen=["127.0.0.1:0"])) as server:
         print(*server.addresses, flush=True)
         while True:
             taken = []

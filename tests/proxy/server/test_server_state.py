@@ -1,4 +1,4 @@
-"""proxy/server/shared_state.py."""
+"""proxy/server/server_state.py."""
 
 import asyncio
 import logging
@@ -11,20 +11,20 @@ from structlog.testing import capture_logs
 from proxy.kernel.errors import Refused
 from proxy.kernel.log_throttle import LOGGED_PER_SECOND
 from proxy.server.open_files import limit, reserve
-from proxy.server.shared_state import (
+from proxy.server.server_state import (
     Bounds,
-    ConnectionOptions,
-    SharedState,
+    GuardState,
     bounds_of,
     log_bounds,
     uvicorn_log,
 )
+from tests.support.options import server_options
 
 REFUSED = Refused(400, "no", code="bad_host", headers={"allow": "GET"})
 
 
 async def test_refusals_are_counted_and_logged_with_their_address() -> None:
-    state = SharedState(ConnectionOptions(), None)
+    state = GuardState(server_options(), None)
     with capture_logs() as logs:
         state.note_refusal(REFUSED, ("192.0.2.1", 5))
         state.note_refusal(REFUSED, None)
@@ -33,7 +33,7 @@ async def test_refusals_are_counted_and_logged_with_their_address() -> None:
 
 
 async def test_connections_that_are_turned_away_are_counted_and_logged_apart_from_requests() -> None:
-    state = SharedState(ConnectionOptions(), None)
+    state = GuardState(server_options(), None)
     with capture_logs() as logs:
         for _ in range(LOGGED_PER_SECOND):
             state.note_refusal(REFUSED, None)
@@ -55,7 +55,7 @@ async def test_connections_that_are_turned_away_are_counted_and_logged_apart_fro
 def test_whatever_is_asked_for_fits_into_the_files_there_are(
     files: int, total: int | None, per_address: int | None, handshakes: int | None
 ) -> None:
-    bounds = bounds_of(ConnectionOptions(total=total, per_address=per_address, handshakes=handshakes), files)
+    bounds = bounds_of(server_options(total=total, per_address=per_address, handshakes=handshakes), files)
     assert 1 <= bounds.total <= files - reserve(files)
     assert 1 <= bounds.per_address <= bounds.total
     assert 1 <= bounds.handshakes <= bounds.total
@@ -68,7 +68,7 @@ def test_whatever_is_asked_for_fits_into_the_files_there_are(
     [(1024, Bounds(464, 348, 58)), (20_000, Bounds(8192, 6144, 256)), (64, Bounds(16, 12, 8))],
 )
 def test_what_holds_where_nothing_is_asked_for(files: int, bounds: Bounds) -> None:
-    assert bounds_of(ConnectionOptions(), files) == bounds
+    assert bounds_of(server_options(), files) == bounds
 
 
 def test_what_holds_is_logged() -> None:
@@ -87,7 +87,7 @@ def test_what_holds_is_logged() -> None:
 
 
 async def test_a_refusal_is_a_whole_answer() -> None:
-    state = SharedState(ConnectionOptions(), None)
+    state = GuardState(server_options(), None)
     state.default_headers = [(b"date", b"today")]
     assert state.refusal(REFUSED) == (
         b"HTTP/1.1 400 Bad Request\r\n"

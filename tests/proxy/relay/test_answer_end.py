@@ -1,4 +1,4 @@
-"""proxy/relay/ending.py."""
+"""proxy/relay/answer_end.py."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.kernel.exchange import Usage
-from proxy.relay.ending import LONGEST_JSON, LONGEST_RECORD, Ending, Format, Tail, format_of
+from proxy.relay.answer_end import LONGEST_JSON, LONGEST_RECORD, Ending, Format, Tail, format_of
 
 
 def read(layout: Format, *chunks: bytes) -> Ending:

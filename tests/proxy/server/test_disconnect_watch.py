@@ -1,4 +1,4 @@
-"""proxy/server/paused_sockets.py."""
+"""proxy/server/disconnect_watch.py."""
 
 import asyncio
 import select
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from proxy.server.paused_sockets import Hangups
+from proxy.server.disconnect_watch import DisconnectWatch
 from tests.support.raw import Raw
 
 BOTH_LOOPS = True
@@ -18,8 +18,8 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
-async def hangups() -> AsyncIterator[Hangups]:
-    watch = Hangups.where_known(asyncio.get_running_loop())
+async def hangups() -> AsyncIterator[DisconnectWatch]:
+    watch = DisconnectWatch.where_known(asyncio.get_running_loop())
     assert watch is not None
     yield watch
     watch.close()
@@ -42,7 +42,7 @@ LEAVE: list[Callable[[socket.socket], None]] = [
 @pytest.mark.parametrize("make", [tcp_pair, socket.socketpair])
 @pytest.mark.parametrize("unread", [b"", b"x" * 1000])
 async def test_a_peer_that_goes_is_heard(
-    hangups: Hangups, make: Callable[[], Pair], leave: Callable[[socket.socket], None], unread: bytes
+    hangups: DisconnectWatch, make: Callable[[], Pair], leave: Callable[[socket.socket], None], unread: bytes
 ) -> None:
     ours, theirs = make()
     with ours, theirs:
@@ -54,7 +54,7 @@ async def test_a_peer_that_goes_is_heard(
             await gone.wait()
 
 
-async def test_only_the_peer_that_goes_is_heard_and_once(hangups: Hangups) -> None:
+async def test_only_the_peer_that_goes_is_heard_and_once(hangups: DisconnectWatch) -> None:
     calls: list[int] = []
     first, second = tcp_pair(), tcp_pair()
     with first[0], first[1], second[0], second[1]:
@@ -73,7 +73,7 @@ async def test_only_the_peer_that_goes_is_heard_and_once(hangups: Hangups) -> No
     assert calls == [2]
 
 
-async def test_what_is_forgotten_is_not_heard_and_may_be_watched_again(hangups: Hangups) -> None:
+async def test_what_is_forgotten_is_not_heard_and_may_be_watched_again(hangups: DisconnectWatch) -> None:
     calls: list[int] = []
     ours, theirs = tcp_pair()
     with ours, theirs:
@@ -88,7 +88,7 @@ async def test_what_is_forgotten_is_not_heard_and_may_be_watched_again(hangups: 
     assert calls == []
 
 
-async def test_a_closed_socket_can_be_forgotten(hangups: Hangups) -> None:
+async def test_a_closed_socket_can_be_forgotten(hangups: DisconnectWatch) -> None:
     ours, theirs = tcp_pair()
     fd = ours.fileno()
     hangups.watch(fd, lambda: None)
@@ -98,5 +98,5 @@ async def test_a_closed_socket_can_be_forgotten(hangups: Hangups) -> None:
 
 
 async def test_elsewhere_there_is_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.server.paused_sockets._GONE", 0)
-    assert Hangups.where_known(asyncio.get_running_loop()) is None
+    monkeypatch.setattr("proxy.server.disconnect_watch._GONE", 0)
+    assert DisconnectWatch.where_known(asyncio.get_running_loop()) is None

@@ -1,7 +1,7 @@
-"""Hearing a peer hang up on a socket that nobody reads.
+"""Noticing a client that disconnects while its socket is not read.
 
 Flow control stops reading while a request body is not taken. From then on neither a FIN nor an RST reaches the event
-loop, and whoever works for that client works for nobody. Linux tells of both without a read (EPOLLRDHUP), so the
+loop, and a backend may work for a client that is gone. Linux tells of both without a read (EPOLLRDHUP), so the
 sockets that are paused, and only they, are put into an epoll set of their own, which the event loop watches as one
 more file.
 
@@ -19,7 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 _GONE: Final = getattr(select, "EPOLLRDHUP", 0)
 
 
-class Hangups:
+class DisconnectWatch:
     """Calls back once, without delay, when the peer of a watched socket closes or resets the connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -58,20 +58,20 @@ class Hangups:
                 callback()
 
 
-class HeardFlow(FlowControl):
-    """uvicorn's flow control; while it does not read, a peer that hangs up is heard all the same."""
+class WatchedFlow(FlowControl):
+    """uvicorn's flow control, with a watch for a disconnect while it does not read."""
 
-    def __init__(self, transport: asyncio.Transport, hangups: Hangups | None) -> None:
+    def __init__(self, transport: asyncio.Transport, disconnect_watch: DisconnectWatch | None) -> None:
         super().__init__(transport)
-        self._hangups = hangups
+        self._watch = disconnect_watch
         self._fd: int = transport.get_extra_info("socket").fileno()
 
     def pause_reading(self) -> None:
-        """Stop reading, and listen."""
+        """Stop reading, and watch for a disconnect."""
         if not self.read_paused:
             super().pause_reading()
-            if self._hangups is not None:
-                self._hangups.watch(self._fd, self._transport.abort)
+            if self._watch is not None:
+                self._watch.watch(self._fd, self._transport.abort)
 
     def resume_reading(self) -> None:
         """Go on reading."""
@@ -80,6 +80,6 @@ class HeardFlow(FlowControl):
             super().resume_reading()
 
     def forget(self) -> None:
-        """Stop listening; the file descriptor may soon be another connection's."""
-        if self._hangups is not None:
-            self._hangups.forget(self._fd)
+        """Stop watching; the file descriptor may soon be another connection's."""
+        if self._watch is not None:
+            self._watch.forget(self._fd)

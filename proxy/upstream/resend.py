@@ -1,4 +1,4 @@
-"""Sending a request so that a connection which was closed under us is nobody's problem."""
+"""Sending a request again at once where the backend had closed the connection that was kept for it."""
 
 from collections.abc import Callable
 
@@ -11,30 +11,35 @@ from proxy.upstream.transport import translate
 
 
 def at_once(exchange: Exchange, route: Route, error: ConnectionLost) -> bool:
-    """Whether what was lost on a kept connection goes to the same backend again at once.
+    """Return whether a request that was lost on a kept connection goes to the same backend again at once.
 
-    It does not where it may have arrived and something above sends it again, or it was lost before.
+    It does not where it may have arrived and the `retry` plugin sends it again, or where it was lost before.
     """
     return route.repeat != "never" and not (error.sent and (exchange.resend or exchange.failed))
 
 
 def always(error: ConnectionLost) -> bool:
-    """Whether it goes again: for questions, which do no harm however often they arrive."""
+    """Return True: questions do no harm however often they arrive."""
     return True
 
 
-async def send(
+async def send_or_resend(
     transport: httpx.AsyncBaseTransport,
     request: httpx.Request,
     *,
     repeat: Callable[[ConnectionLost], bool] = always,
     lost: Callable[[ConnectionLost], None] | None = None,
 ) -> httpx.Response:
-    """Send `request`; once more at once where a kept-alive connection turned out to be closed and `repeat` says yes.
+    """Send `request`, and once more on a fresh connection where a kept one turned out to be closed.
 
     A backend may close an idle connection at any moment, also while a request is on its way to it (RFC 9112 section
-    9.3.1). `repeat` is asked when that has happened: much may have happened since the request was sent. `lost` is told
-    of what may have reached the backend all the same. Raises what the transport raises.
+    9.3.1). Raises what the transport raises.
+
+    Args:
+        transport: the transport to the backend.
+        request: may be sent twice.
+        repeat: says whether to send again; it is asked after the loss, as much may have happened since the sending.
+        lost: is told of a request that may have reached the backend all the same.
     """
     try:
         return await transport.handle_async_request(request)

@@ -1,4 +1,4 @@
-"""The end of an answer: whether it ended as its protocol says, and what it cost.
+"""Reading the end of a backend's answer: whether it is complete, and how many tokens it took.
 
 Dispatch hands every chunk to `Tail.add`, which only remembers the last few records; they are read once, at the end.
 """
@@ -21,7 +21,8 @@ EVENTS: Final = 1000
 LONGEST_RECORD: Final = 8 * 2**20
 """Ollama's Go client reads no longer line. Of a longer one only the end is kept."""
 LONGEST_JSON: Final = 256 * 1024
-"""The same for an answer that is no stream: to parse embeddings of many megabytes would hold up every other request."""
+"""The longest answer that is kept whole where it is no stream: to parse many megabytes of embeddings would hold up
+every other request."""
 COUNTS_WITHIN: Final = 4096
 """Bytes from the end within which a record that was not kept whole has its counts."""
 
@@ -33,7 +34,7 @@ _LAST_COUNTS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What the tail of an answer says.
+    """The end of an answer, as its last records say.
 
     Attributes:
         terminated: the stream's own terminator has come: ``done:true``, ``[DONE]``, ``message_stop``, an error record.

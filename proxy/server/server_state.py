@@ -1,4 +1,4 @@
-"""What all connections of a server share: their bounds, uvicorn's state, and what is logged of them."""
+"""The state that all connections of a server share: options, bounds, counts, and the log of refusals."""
 
 import asyncio
 import logging
@@ -15,14 +15,14 @@ from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import Refused, render
 from proxy.server import open_files
 from proxy.server.connection_counts import ConnectionCounts
-from proxy.server.paused_sockets import Hangups
+from proxy.server.disconnect_watch import DisconnectWatch
 
 _log = structlog.get_logger("ollama_proxy.server")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionOptions:
-    """What one connection may take. Times are seconds, sizes bytes.
+    """The options of a connection. Times are seconds, sizes bytes. The policy file alone has defaults.
 
     Attributes:
         head_timeout: for a whole request head, from its first byte, or from the connection's beginning.
@@ -37,16 +37,16 @@ class ConnectionOptions:
         trusted: the proxies in front, whose connections are bounded together with all others only.
     """
 
-    head_timeout: float = 10.0
-    head_bytes: int = 65_536
-    head_fields: int = 100
-    body_timeout: float = 60.0
-    keep_alive: float = 75.0
-    write_timeout: float = 60.0
-    total: int | None = None
-    per_address: int | None = None
-    handshakes: int | None = None
-    trusted: Sequence[Trusted] = ()
+    head_timeout: float
+    head_bytes: int
+    head_fields: int
+    body_timeout: float
+    keep_alive: float
+    write_timeout: float
+    total: int | None
+    per_address: int | None
+    handshakes: int | None
+    trusted: Sequence[Trusted]
 
 
 MOST_HANDSHAKES: Final = 256
@@ -54,7 +54,7 @@ MOST_HANDSHAKES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many connections a server takes, as numbers: what `ConnectionOptions` leaves open is filled in."""
+    """The bounds on connections, as numbers: those that `ConnectionOptions` leaves open are filled in."""
 
     total: int
     per_address: int
@@ -62,7 +62,7 @@ class Bounds:
 
 
 def bounds_of(options: ConnectionOptions, files: int) -> Bounds:
-    """Return the bounds of a process that may have `files` open: no more than fits in there, whatever is said.
+    """Return the bounds for a process that may have `files` open; no option raises them beyond that.
 
     A handshake is a connection, too, and an address has no more than all of them.
     """
@@ -74,7 +74,7 @@ def bounds_of(options: ConnectionOptions, files: int) -> Bounds:
 
 
 def log_bounds(bounds: Bounds) -> None:
-    """Log what holds, once a process serves."""
+    """Log the bounds, once a process serves."""
     _log.info(
         "connections_bounded",
         files=open_files.limit(),
@@ -84,18 +84,18 @@ def log_bounds(bounds: Bounds) -> None:
     )
 
 
-class SharedState(ServerState):
-    """What the connections of one server share: uvicorn's state, the options, the log of refusals."""
+class GuardState(ServerState):
+    """uvicorn's state of a server, with our options and counts."""
 
-    def __init__(self, options: ConnectionOptions, hangups: Hangups | None) -> None:
+    def __init__(self, options: ConnectionOptions, disconnect_watch: DisconnectWatch | None) -> None:
         super().__init__()
         self.options = options
-        self.hangups = hangups
+        self.disconnect_watch = disconnect_watch
         self.empty = asyncio.Event()
         """Set while there is no connection."""
         self.empty.set()
         self.refused = Refusals()
-        """What was refused before an application saw it."""
+        """Requests and connections that were refused before an application saw them."""
         self.counts = ConnectionCounts()
         self.bounds = bounds_of(options, open_files.limit())
 
@@ -104,7 +104,7 @@ class SharedState(ServerState):
         self.options, self.bounds = options, bounds_of(options, open_files.limit())
 
     def refusal(self, refused: Refused) -> bytes:
-        """Return the whole answer to a request that no application sees."""
+        """Return the whole response to a request that no application sees."""
         status, headers, body = render("text", refused)
         lines = [b"%s: %s\r\n" % field for field in [*self.default_headers, *headers, (b"connection", b"close")]]
         return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
@@ -121,7 +121,7 @@ class SharedState(ServerState):
 def _worth_logging(record: logging.LogRecord) -> bool:
     """Drop what uvicorn calls errors of the application and we do on purpose: the frame has logged it, as an outcome.
 
-    That is an answer left without its end (see *honest endings* in the docs), and a request cancelled by shutdown.
+    These are a response left without its end (see *honest endings* in the docs), and a request cancelled by shutdown.
     """
     if record.msg == "ASGI callable returned without completing response.":
         return False

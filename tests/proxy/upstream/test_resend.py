@@ -1,13 +1,14 @@
-"""proxy/upstream/sending.py."""
+"""proxy/upstream/resend.py."""
 
 import httpx
 import pytest
 
 from proxy.kernel.errors import ConnectionLost
-from proxy.pool.backend import Backend, make_backend
+from proxy.pool.backend import Backend
 from proxy.simulator import Ollama
-from proxy.upstream.sending import always, at_once, send
+from proxy.upstream.resend import always, at_once, send_or_resend
 from tests.support.asgi import make_exchange
+from tests.support.options import make_backend
 
 
 def get(backend: Backend) -> httpx.Request:
@@ -18,7 +19,7 @@ def get(backend: Backend) -> httpx.Request:
 
 
 async def ask(backend: Backend, *, repeat: bool) -> int:
-    response = await send(backend.transport, get(backend), repeat=always if repeat else lambda _: False)
+    response = await send_or_resend(backend.transport, get(backend), repeat=always if repeat else lambda _: False)
     await response.aread()
     return response.status_code
 
@@ -65,7 +66,7 @@ async def test_whether_it_goes_again_is_asked_when_it_is_lost() -> None:
             asked.append(sim.counters.requests)
             return error.reused
 
-        assert (await send(backend.transport, get(backend), repeat=repeat)).status_code == 200
+        assert (await send_or_resend(backend.transport, get(backend), repeat=repeat)).status_code == 200
         assert asked == [2]
         await backend.transport.aclose()
 
