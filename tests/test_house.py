@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.kernel.services import SERVICES
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("proxy", "middleware", "config")
 
@@ -22,6 +24,9 @@ def module_of(path: Path) -> str:
 
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULES = {module_of(path): path for path in SOURCES}
+
+NAMES = {"Policies", "EntryName", "KnownHosts"}
+"""Services that are values, not contracts: names."""
 
 LOADERS = {"proxy.chain.plugins"}
 """Who may import by a name that is known only at run time: plugins, as the policy file names them."""
@@ -192,10 +197,41 @@ def written_to_exchanges(path: Path) -> set[str]:
     }
 
 
+def _has_body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function does anything: contracts have a docstring and nothing else."""
+    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in function.body)
+
+
 def _without_code(path: Path) -> bool:
-    """Whether a file has nothing to test: a docstring, imports, a table."""
-    body = ast.parse(path.read_text()).body
-    return not any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in body)
+    """Whether a file has nothing to test: a docstring, imports, a table, a contract, fields."""
+    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return not any(_has_body(function) for function in functions)
+
+
+def _is_contract(node: ast.ClassDef) -> bool:
+    """Whether a class is a Protocol, or has abstract methods."""
+    abstract = any("abstractmethod" in ast.unparse(name) for part in ast.walk(node) for name in _decorators(part))
+    return abstract or any(ast.unparse(base).startswith("Protocol") for base in node.bases)
+
+
+def _decorators(node: ast.AST) -> list[ast.expr]:
+    return node.decorator_list if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
+
+
+def test_the_kernel_implements_no_service() -> None:
+    """A contract has no bodies, and no class of the kernel implements one."""
+    kernel = [
+        node for module, path in MODULES.items() if module.startswith("proxy.kernel") for node in tree_of(path).body
+    ]
+    classes = {node.name: node for node in kernel if isinstance(node, ast.ClassDef)}
+    contracts = {name for name, node in classes.items() if _is_contract(node)}
+    assert contracts >= {service.__name__ for service in SERVICES} - NAMES
+    for name, node in classes.items():
+        functions = [part for part in ast.walk(node) if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+        if name in contracts:
+            assert not any(map(_has_body, functions)), f"the contract {name} has code"
+        bases = {ast.unparse(base) for base in node.bases}
+        assert not bases & contracts, f"{name} implements a contract within the kernel"
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if not _without_code(path)], ids=module_of)

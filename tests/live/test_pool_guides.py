@@ -21,11 +21,12 @@ from proxy.kernel.errors import (
     UpstreamTimeout,
 )
 from proxy.kernel.routes import Repeat
-from proxy.kernel.services import Clock, RetryBudget
 from proxy.pool import selection
 from proxy.pool.health import RAMP_START, Rules
 from proxy.pool.pool import PoolOptions, Timeouts
 from proxy.pool.probes import SOONER
+from proxy.services.fair_retry_budget import FairRetryBudget
+from proxy.services.system_clock import SystemClock
 from tests.support.errors import answered
 
 GUIDES: Final = Path(__file__).parents[2] / "docs" / "guides"
@@ -94,7 +95,7 @@ def test_the_words_for_giving_up_are_all_there() -> None:
 
 
 def test_what_the_budget_saves_up() -> None:
-    budget = RetryBudget(Clock())
+    budget = FairRetryBudget(SystemClock())
     assert (budget._ceiling, budget._reserve, budget._floor) == (100.0, 10.0, 1.0)
     assert "up to a hundred saved" in RETRIES
     assert "one a second is added in any case, up to ten" in RETRIES

@@ -11,6 +11,7 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Clock
+from proxy.services.system_clock import SystemClock
 from tests.support import plugins
 from tests.support.asgi import Answer, call, make_exchange, ok
 
@@ -32,7 +33,7 @@ def built(text: str, *, folder: Path | None = None, inner: object = ok, **env: s
     return build(found, inner, {Clock: CLOCK})  # type: ignore[arg-type]  # tests pass stranger things than an app
 
 
-CLOCK = Clock()
+CLOCK = SystemClock()
 
 
 async def ask(chain: Chain, policy: str | None = None) -> tuple[Answer, Exchange]:

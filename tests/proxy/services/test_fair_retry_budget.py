@@ -1,25 +1,22 @@
-"""The retry budget: a bounded share of all requests, whatever fails. And what outlives a reload."""
-
-import gc
-import weakref
+"""proxy/services/fair_retry_budget.py: retries are a bounded share of all requests, whatever fails."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.kernel.services import ACCOUNTS, ALONE, Keepsakes, RetryBudget
+from proxy.services.fair_retry_budget import ACCOUNTS, ALONE, FairRetryBudget
 from tests.support.clock import ManualClock
 
 
 def test_a_quiet_proxy_can_retry_at_all() -> None:
     clock = ManualClock()
-    budget = RetryBudget(clock, reserve=2.0, floor=0.5)
+    budget = FairRetryBudget(clock, reserve=2.0, floor=0.5)
     assert [budget.spend() for _ in range(3)] == [True, True, False]
     clock.advance(2.0)
     assert [budget.spend() for _ in range(2)] == [True, False]
 
 
 def test_retries_are_a_share_of_the_requests() -> None:
-    budget = RetryBudget(ManualClock(), reserve=2.0, floor=0.0)
+    budget = FairRetryBudget(ManualClock(), reserve=2.0, floor=0.0)
     spent = 0
     for _ in range(1000):
         budget.earn(0.2)
@@ -30,7 +27,7 @@ def test_retries_are_a_share_of_the_requests() -> None:
 
 def test_what_runs_may_be_retried_once_at_once_and_is_paid_for_later() -> None:
     clock = ManualClock()
-    budget = RetryBudget(clock, reserve=2.0, floor=1.0)
+    budget = FairRetryBudget(clock, reserve=2.0, floor=1.0)
     for _ in range(100):
         budget.earn(0.0)
     assert sum(budget.spend() for _ in range(300)) == 102
@@ -44,7 +41,7 @@ def test_what_runs_may_be_retried_once_at_once_and_is_paid_for_later() -> None:
 
 def test_savings_have_a_ceiling() -> None:
     clock = ManualClock()
-    budget = RetryBudget(clock, ceiling=10.0, floor=1.0)
+    budget = FairRetryBudget(clock, ceiling=10.0, floor=1.0)
     for _ in range(1000):
         budget.earn(1.0)
         budget.done()
@@ -54,7 +51,7 @@ def test_savings_have_a_ceiling() -> None:
 
 def test_time_alone_fills_no_more_than_the_reserve() -> None:
     clock = ManualClock()
-    budget = RetryBudget(clock, reserve=3.0)
+    budget = FairRetryBudget(clock, reserve=3.0)
     clock.advance(1e6)
     assert sum(budget.spend() for _ in range(100)) == 3
     clock.advance(1e6)
@@ -65,7 +62,7 @@ def test_time_alone_fills_no_more_than_the_reserve() -> None:
 def test_never_more_than_was_earned(steps: list[float | None], ratio: float) -> None:
     """None is a request with as many retries as it gets; a number is time that passes."""
     clock = ManualClock()
-    budget = RetryBudget(clock, reserve=2.0, floor=0.2)
+    budget = FairRetryBudget(clock, reserve=2.0, floor=0.2)
     requests = spent = 0
     passed = 0.0
     for step in steps:
@@ -83,7 +80,7 @@ def test_never_more_than_was_earned(steps: list[float | None], ratio: float) -> 
 
 def test_one_caller_leaves_half_of_what_is_saved_to_the_others() -> None:
     clock = ManualClock()
-    budget = RetryBudget(clock)
+    budget = FairRetryBudget(clock)
     budget.earn(0.0, "modest")
     budget.done("modest")
     for _ in range(200):
@@ -98,10 +95,10 @@ def test_one_caller_leaves_half_of_what_is_saved_to_the_others() -> None:
 
 def test_who_is_alone_may_take_all() -> None:
     clock = ManualClock()
-    budget = RetryBudget(clock, reserve=10.0, floor=0.0)
+    budget = FairRetryBudget(clock, reserve=10.0, floor=0.0)
     budget.earn(0.0, "greedy")
     assert sum(budget.spend("greedy") for _ in range(20)) == 11
-    budget = RetryBudget(clock, reserve=10.0, floor=0.0)
+    budget = FairRetryBudget(clock, reserve=10.0, floor=0.0)
     budget.earn(0.0, "modest")
     budget.earn(0.0, "greedy")
     clock.advance(ALONE)
@@ -112,7 +109,7 @@ def test_who_is_alone_may_take_all() -> None:
 
 def test_what_one_caller_owes_stands_in_nobody_elses_way() -> None:
     """However many requests of one caller run and fail: when a host dies, those of the others move."""
-    budget = RetryBudget(ManualClock(), reserve=0.0, floor=0.0)
+    budget = FairRetryBudget(ManualClock(), reserve=0.0, floor=0.0)
     for _ in range(100):
         budget.earn(0.0, "greedy")
     assert sum(budget.spend("greedy") for _ in range(300)) == 100
@@ -124,7 +121,7 @@ def test_what_one_caller_owes_stands_in_nobody_elses_way() -> None:
 
 
 def test_callers_of_whom_nothing_is_left_are_forgotten() -> None:
-    budget = RetryBudget(ManualClock())
+    budget = FairRetryBudget(ManualClock())
     for number in range(3 * ACCOUNTS):
         budget.earn(0.0, f"c{number}")
         budget.spend(f"c{number}")
@@ -139,7 +136,7 @@ CALLERS = st.sampled_from(["a", "b", "c"])
 def test_never_more_than_was_earned_by_all(steps: list[str | float], ratio: float) -> None:
     """A name is a request of that caller with as many retries as it gets; a number is time that passes."""
     clock = ManualClock()
-    budget = RetryBudget(clock, reserve=2.0, floor=0.2)
+    budget = FairRetryBudget(clock, reserve=2.0, floor=0.2)
     requests = spent = 0
     passed = 0.0
     for step in steps:
@@ -153,21 +150,3 @@ def test_never_more_than_was_earned_by_all(steps: list[str | float], ratio: floa
             clock.advance(step)
             passed += step
     assert spent <= 4 + ratio * requests + 0.2 * passed + 1e-6  # the reserve, and one owed by each of two
-
-
-class Learned:
-    pass
-
-
-def test_an_object_is_found_again_while_somebody_holds_it() -> None:
-    keepsakes = Keepsakes()
-    held = keepsakes.keep("a", Learned)
-    assert keepsakes.keep("a", Learned) is held
-    assert keepsakes.keep("b", Learned) is not held
-
-
-def test_an_object_that_nobody_holds_is_gone() -> None:
-    keepsakes = Keepsakes()
-    gone = weakref.ref(keepsakes.keep("a", Learned))
-    gc.collect()
-    assert gone() is None
