@@ -141,7 +141,6 @@ def test_no_import_leads_back() -> None:
     graph = {
         module: {name.partition(":")[0] for name in imports(tree_of(path), module)} - {"proxy", module}
         for module, path in MODULES.items()
-        if not module.startswith("proxy.simulator")
     }
     TopologicalSorter(graph).prepare()  # raises CycleError
 
@@ -262,3 +261,27 @@ def test_no_file_has_grown_into_two() -> None:
         lines = len(path.read_text().splitlines())
         limit = 250 if path.relative_to(ROOT).parts[0] == "middleware" else 400
         assert lines <= limit, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+SCRIPTS = [path for path in (ROOT / "scripts").iterdir() if path.read_bytes().startswith(b"#!/usr/bin/env python3")]
+SIZED = [*SOURCES, *sorted(SCRIPTS), *sorted((ROOT / "bench").rglob("*.py"))]
+GROWN = {"proxy/kernel/exchange.py", "proxy/pool/pool.py", "proxy/server/guard.py"}
+
+
+def sized() -> Iterator[object]:
+    for path in SIZED:
+        name = str(path.relative_to(ROOT))
+        marks = [pytest.mark.xfail(reason="is being taken apart", strict=True)] if name in GROWN else []
+        yield pytest.param(path, id=name, marks=marks)
+
+
+@pytest.mark.parametrize("path", [*sized()])
+def test_no_function_or_class_has_grown_into_two(path: Path) -> None:
+    """A function has at most 60 lines, a class at most 25 methods."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= 60, f"{node.name} has {lines} lines"
+        elif isinstance(node, ast.ClassDef):
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+            assert len(methods) <= 25, f"{node.name} has {len(methods)} methods"

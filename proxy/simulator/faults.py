@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from proxy.simulator.records import Request
+from proxy.simulator.request import Request
 
 Kind = Literal[
     "reset", "close", "stall", "truncate", "end", "length", "extra", "duplicate_length", "junk", "huge_head", "status",

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from proxy.simulator.wire import Connection
+from proxy.simulator.http_connection import Connection
 
 
 class Listener:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.simulator import names
+from proxy.simulator import model_names
 
 LLAMA = "registry.ollama.ai/library/llama3:latest"
 
@@ -30,34 +30,34 @@ LLAMA = "registry.ollama.ai/library/llama3:latest"
     ],
 )
 def test_one_key_for_every_spelling(raw: str, key: str, source: str) -> None:
-    name = names.parse(raw)
+    name = model_names.parse(raw)
     assert (name.key, name.source) == (key, source)
 
 
 @pytest.mark.parametrize(
     ("raw", "error"),
     [
-        ("", names.NameRequired),
-        ("  \t", names.NameRequired),
-        ("llama3:local:cloud", names.ConflictingSource),
-        ("llama3:7b-cloud:cloud", names.ConflictingSource),
-        ("llama3:", names.BadName),
-        (":7b", names.BadName),
-        ("a/b/c/", names.BadName),
-        ("/llama3", names.BadName),
-        (".hidden", names.BadName),
-        ("-flag", names.BadName),
-        ("llämä", names.BadName),
-        ("a b", names.BadName),
-        ("a\x1f", names.BadName),
-        ("my.space/model", names.BadName),
-        ("m" * 81, names.BadName),
-        ("../../etc/passwd", names.BadName),
+        ("", model_names.NameRequired),
+        ("  \t", model_names.NameRequired),
+        ("llama3:local:cloud", model_names.ConflictingSource),
+        ("llama3:7b-cloud:cloud", model_names.ConflictingSource),
+        ("llama3:", model_names.BadName),
+        (":7b", model_names.BadName),
+        ("a/b/c/", model_names.BadName),
+        ("/llama3", model_names.BadName),
+        (".hidden", model_names.BadName),
+        ("-flag", model_names.BadName),
+        ("llämä", model_names.BadName),
+        ("a b", model_names.BadName),
+        ("a\x1f", model_names.BadName),
+        ("my.space/model", model_names.BadName),
+        ("m" * 81, model_names.BadName),
+        ("../../etc/passwd", model_names.BadName),
     ],
 )
-def test_what_is_no_name(raw: str, error: type[names.BadName]) -> None:
-    with pytest.raises(names.BadName) as caught:
-        names.parse(raw)
+def test_what_is_no_name(raw: str, error: type[model_names.BadName]) -> None:
+    with pytest.raises(model_names.BadName) as caught:
+        model_names.parse(raw)
     assert type(caught.value) is error
 
 
@@ -71,25 +71,25 @@ def test_what_is_no_name(raw: str, error: type[names.BadName]) -> None:
     ],
 )
 def test_short_names_always_have_a_tag(raw: str, short: str) -> None:
-    assert names.parse(raw).short == short
+    assert model_names.parse(raw).short == short
 
 
 def test_the_stub_of_a_cloud_model_keeps_its_suffix() -> None:
-    assert names.parse_stored("gpt-oss:120b-cloud").short == "gpt-oss:120b-cloud"
-    assert names.parse_stored("gpt-oss:cloud").short == "gpt-oss:cloud"
-    assert names.parse_stored("llama3").key == LLAMA
+    assert model_names.parse_stored("gpt-oss:120b-cloud").short == "gpt-oss:120b-cloud"
+    assert model_names.parse_stored("gpt-oss:cloud").short == "gpt-oss:cloud"
+    assert model_names.parse_stored("llama3").key == LLAMA
 
 
 def test_copy_and_push_know_no_source_suffix() -> None:
-    assert names.parse_plain("llama3:cloud").key == "registry.ollama.ai/library/llama3:cloud"
+    assert model_names.parse_plain("llama3:cloud").key == "registry.ollama.ai/library/llama3:cloud"
 
 
 @settings(deadline=None)
 @given(st.text() | st.text(alphabet="aZ0_-.:/ ", max_size=12) | st.from_regex(r"\w+/\w+:\w*(-cloud)?(:local)?"))
 def test_any_text_is_a_name_or_a_bad_name(raw: str) -> None:
     try:
-        name = names.parse(raw)
-    except names.BadName:
+        name = model_names.parse(raw)
+    except model_names.BadName:
         return
     assert name.key == name.key.lower()
-    assert names.parse(name.key).key == name.key
+    assert model_names.parse(name.key).key == name.key

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from proxy.simulator import Ollama
-from proxy.simulator.reply import http_date, reason
+from proxy.simulator.http_reply import http_date, reason
 from tests.proxy.simulator.client import Wire, ask, chat, encode
 
 

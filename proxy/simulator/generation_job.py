@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from proxy.simulator import gojson, words
+from proxy.simulator import go_json, made_up_text
 from proxy.simulator.refusals import Refuse
 from proxy.simulator.settings import Model, Settings
 
@@ -95,20 +95,22 @@ class Speech:
 
 def compose(settings: Settings, key: str, model: Model, job: Job) -> Speech:
     """Decide on the reply; the same for the same seed, model and prompt."""
-    rng = words.dice(settings.seed, key, job.prompt)
+    rng = made_up_text.dice(settings.seed, key, job.prompt)
     thinks = "thinking" in model.capabilities and job.think is not False
-    thoughts = [Piece("thinking", text) for text in itertools.islice(words.tokens(rng), settings.thinking_tokens)]
+    thoughts = [
+        Piece("thinking", text) for text in itertools.islice(made_up_text.tokens(rng), settings.thinking_tokens)
+    ]
     front = thoughts if thinks else []
     endless = False
     if job.tools and settings.call_tools and not job.answered_tool:
         rest: Iterator[Piece] = iter([Piece("tool", call=_call(rng, *job.tools[0]))])
         natural = len(front) + 1
     elif job.format:
-        texts = words.structured(rng, job.format)
+        texts = made_up_text.structured(rng, job.format)
         rest = (Piece("content", text) for text in texts)
         natural = len(front) + len(texts)
     else:
-        rest = (Piece("content", text) for text in words.tokens(rng))
+        rest = (Piece("content", text) for text in made_up_text.tokens(rng))
         natural, endless = len(front) + settings.tokens, True
     limit = job.limit if job.limit and job.limit > 0 else None
     count = min(natural if limit is None else limit if endless else min(limit, natural), settings.max_tokens)
@@ -117,25 +119,25 @@ def compose(settings: Settings, key: str, model: Model, job: Job) -> Speech:
 
 
 def _call(rng: random.Random, name: str, schema: dict[str, Any]) -> ToolCall:
-    arguments = words.instance(rng, {"type": "object", **schema})
+    arguments = made_up_text.instance(rng, {"type": "object", **schema})
     letters = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=8))
     return ToolCall(f"call_{letters}", name, arguments if isinstance(arguments, dict) else {})
 
 
-TOOL: Final = {"type": gojson.STRING, "function": gojson.MAP}
+TOOL: Final = {"type": go_json.STRING, "function": go_json.MAP}
 
 
 def read_tools(items: list[Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return (name, schema) of tools in the form that Ollama and OpenAI share."""
     tools = []
     for item in items:
-        function = gojson.fill(gojson.zero(TOOL), pairs_of(item, "tools"), TOOL)["function"]
+        function = go_json.fill(go_json.zero(TOOL), pairs_of(item, "tools"), TOOL)["function"]
         parameters = function.get("parameters")
         tools.append((str(function.get("name", "")), parameters if isinstance(parameters, dict) else {}))
     return tools
 
 
-def pairs_of(value: object, where: str) -> gojson.Pairs:
+def pairs_of(value: object, where: str) -> go_json.Pairs:
     """Return an object's pairs, or refuse."""
     if value is None:
         return []

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from proxy.simulator.engine import BadOption, Busy, Engine, runner_options
-from proxy.simulator.records import Counters
+from proxy.simulator.counters import Counters
+from proxy.simulator.loaded_models import BadOption, Busy, Engine, runner_options
 from proxy.simulator.settings import Model, Settings
 
 

@@ -1,12 +1,12 @@
 import pytest
 
-from proxy.simulator import names
+from proxy.simulator import model_names
+from proxy.simulator.disk import Disk, digest_of, layers
 from proxy.simulator.settings import Model
-from proxy.simulator.store import Store, digest_of, layers
 
 
 def test_models_are_found_under_every_spelling() -> None:
-    store = Store(("Llama3", Model("me/mine:7b")))
+    store = Disk(("Llama3", Model("me/mine:7b")))
     assert "LLAMA3:latest" in store
     assert "library/llama3" in store
     assert "me/mine:7B" in store
@@ -15,16 +15,16 @@ def test_models_are_found_under_every_spelling() -> None:
 
 
 def test_copies_are_independent() -> None:
-    store = Store(("a",))
-    assert store.copy(names.parse("a").key, names.parse("me/b:1"))
-    assert store.remove(names.parse("a").key)
+    store = Disk(("a",))
+    assert store.copy(model_names.parse("a").key, model_names.parse("me/b:1"))
+    assert store.remove(model_names.parse("a").key)
     assert [model.name for model in store.listed()] == ["me/b:1"]
-    assert not store.copy(names.parse("a").key, names.parse("c"))
-    assert not store.remove(names.parse("a").key)
+    assert not store.copy(model_names.parse("a").key, model_names.parse("c"))
+    assert not store.remove(model_names.parse("a").key)
 
 
 def test_each_model_is_a_blob() -> None:
-    store = Store(("a",))
+    store = Disk(("a",))
     assert store.blobs == {f"sha256:{store.listed()[0].digest}": store.listed()[0].size}
 
 

@@ -4,21 +4,19 @@ import asyncio
 import base64
 import struct
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from proxy.simulator import gojson, words
-from proxy.simulator.engine import BadOption, Busy
-from proxy.simulator.gojson import ANY, BOOL, INT, MAP, POINTER, STRING
+from proxy.simulator import go_json, made_up_text
+from proxy.simulator.generation_job import read_keep_alive
+from proxy.simulator.go_json import ANY, BOOL, INT, MAP, POINTER, STRING
+from proxy.simulator.host import Host
+from proxy.simulator.http_reply import Reply, RunnerFailed
 from proxy.simulator.inference import decompress, find
-from proxy.simulator.jobs import read_keep_alive
-from proxy.simulator.names import Name
-from proxy.simulator.records import Request
+from proxy.simulator.loaded_models import BadOption, Busy
+from proxy.simulator.model_names import Name
 from proxy.simulator.refusals import JSON, MAX_QUEUE, Refuse
-from proxy.simulator.reply import Reply, RunnerFailed
+from proxy.simulator.request import Request
 from proxy.simulator.settings import Model
-
-if TYPE_CHECKING:
-    from proxy.simulator.server import Ollama
 
 EMBED: Final = {
     "model": STRING,
@@ -32,7 +30,7 @@ EMBEDDINGS: Final = {"model": STRING, "prompt": STRING, "keep_alive": ANY, "opti
 OPENAI: Final = {"model": STRING, "input": ANY, "dimensions": INT, "encoding_format": STRING}
 
 
-async def embed(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def embed(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/embed``."""
     started = time.perf_counter_ns()
     fields = await read(request, EMBED)
@@ -49,7 +47,7 @@ async def embed(sim: "Ollama", request: Request, reply: Reply) -> None:
     await reply.json(body)
 
 
-async def embeddings(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def embeddings(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/embeddings``."""
     fields = await read(request, EMBEDDINGS)
     model, name = find(sim, request, fields["model"])
@@ -58,7 +56,7 @@ async def embeddings(sim: "Ollama", request: Request, reply: Reply) -> None:
     await reply.json({"embedding": vectors[0] if vectors else []})
 
 
-async def openai(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def openai(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/v1/embeddings``."""
     fields = await read(request, OPENAI, early=True)
     form = fields["encoding_format"].lower()
@@ -76,11 +74,11 @@ async def openai(sim: "Ollama", request: Request, reply: Reply) -> None:
     ]
     usage = {"prompt_tokens": count(texts), "total_tokens": count(texts)}
     body = {"object": "list", "data": data, "model": fields["model"], "usage": usage}
-    await reply.whole(200, JSON, gojson.dumps(body) + b"\n")
+    await reply.whole(200, JSON, go_json.dumps(body) + b"\n")
 
 
 async def run(
-    sim: "Ollama",
+    sim: Host,
     reply: Reply,
     model: Model,
     name: Name,
@@ -105,23 +103,25 @@ async def run(
                 reply.connection.check()
                 reply.check(0)
                 seed = sim.settings.seed
-                return [words.vector(seed, name.key, text, min(size, model.dimensions)) for text in texts], loaded
+                return [
+                    made_up_text.vector(seed, name.key, text, min(size, model.dimensions)) for text in texts
+                ], loaded
     except Busy:
         raise Refuse(503, MAX_QUEUE) from None
     except (BadOption, RunnerFailed) as error:
         raise Refuse(500, str(error)) from None
 
 
-async def read(request: Request, shape: gojson.Shape, *, early: bool = False) -> dict[str, Any]:
+async def read(request: Request, shape: go_json.Shape, *, early: bool = False) -> dict[str, Any]:
     """Read the body into a struct of `shape`."""
     body = await request.read()
     if early and request.header("content-encoding") == b"zstd":
         body = decompress(body)
     try:
-        return gojson.decode(body, shape)
-    except gojson.NoJSON:
+        return go_json.decode(body, shape)
+    except go_json.NoJSON:
         raise Refuse(400, "EOF" if early else "missing request body", early=early) from None
-    except gojson.BadJSON as error:
+    except go_json.BadJSON as error:
         raise Refuse(400, str(error), early=early) from None
 
 

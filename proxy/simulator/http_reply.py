@@ -7,14 +7,12 @@ import time
 from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from proxy.simulator import gojson
-from proxy.simulator.records import Request
+from proxy.simulator import go_json
+from proxy.simulator.client_socket import ClientSocket
 from proxy.simulator.refusals import JSON_UTF8
-
-if TYPE_CHECKING:
-    from proxy.simulator.wire import Connection
+from proxy.simulator.request import Request
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -47,7 +45,7 @@ class Reply:
         extra: headers for every answer to this request (CORS).
     """
 
-    def __init__(self, connection: "Connection", request: Request) -> None:
+    def __init__(self, connection: ClientSocket, request: Request) -> None:
         self.connection = connection
         self.request = request
         self.started = False
@@ -83,7 +81,7 @@ class Reply:
             return
         framed = data if self._length is not None or self.request.version == "1.0" else self._frame(data)
         self.chunks += 1
-        self.connection.sim.sent(self.request, data)
+        self.connection.host.sent(self.request, data)
         await self._write(self._take_head() + framed)
 
     async def end(self) -> None:
@@ -103,7 +101,7 @@ class Reply:
 
     async def json(self, value: object, status: int = 200) -> None:
         """Write `value` as gin does."""
-        await self.whole(status, JSON_UTF8, gojson.dumps(value))
+        await self.whole(status, JSON_UTF8, go_json.dumps(value))
 
     async def _write(self, data: bytes) -> None:
         """Hand bytes to the connection and wait while the client does not read."""

@@ -3,19 +3,17 @@
 import email.parser
 import email.policy
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import parse_qs
 
-from proxy.simulator import gojson
-from proxy.simulator.engine import Busy
+from proxy.simulator import go_json
+from proxy.simulator.generation_job import Job, Piece, Usage, compose
+from proxy.simulator.host import Host
+from proxy.simulator.http_reply import Reply, RunnerFailed
 from proxy.simulator.inference import Speaker, check_capabilities, find
-from proxy.simulator.jobs import Job, Piece, Usage, compose
-from proxy.simulator.records import Request
+from proxy.simulator.loaded_models import Busy
 from proxy.simulator.refusals import JSON, MAX_QUEUE, Refuse
-from proxy.simulator.reply import Reply, RunnerFailed
-
-if TYPE_CHECKING:
-    from proxy.simulator.server import Ollama
+from proxy.simulator.request import Request
 
 
 class Transcript:
@@ -44,10 +42,10 @@ class Transcript:
         text = "".join(piece.text for piece in pieces if piece.kind == "content").strip()
         if self._form == "text":
             return b"text/plain", text.encode()
-        return JSON, gojson.dumps({"text": text}) + b"\n"
+        return JSON, go_json.dumps({"text": text}) + b"\n"
 
 
-async def transcribe(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def transcribe(sim: Host, request: Request, reply: Reply) -> None:
     """Answer one transcription."""
     started = time.perf_counter_ns()
     body = await request.read()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.simulator import gojson
-from proxy.simulator.gojson import ANY, BOOL, FLOAT, INT, LIST, MAP, POINTER, STRING
+from proxy.simulator import go_json
+from proxy.simulator.go_json import ANY, BOOL, FLOAT, INT, LIST, MAP, POINTER, STRING
 
 SHAPE = {
     "model": STRING,
@@ -19,7 +19,7 @@ SHAPE = {
     "messages": LIST,
     "format": ANY,
 }
-ZERO: dict[str, Any] = gojson.zero(SHAPE)
+ZERO: dict[str, Any] = go_json.zero(SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ ZERO: dict[str, Any] = gojson.zero(SHAPE)
     ],
 )
 def test_decoding_as_go_does(body: bytes, changes: dict[str, Any]) -> None:
-    assert gojson.decode(body, SHAPE) == {**ZERO, **changes}
+    assert go_json.decode(body, SHAPE) == {**ZERO, **changes}
 
 
 @pytest.mark.parametrize(
@@ -88,25 +88,25 @@ def test_decoding_as_go_does(body: bytes, changes: dict[str, Any]) -> None:
     ],
 )
 def test_what_go_refuses(body: bytes) -> None:
-    with pytest.raises(gojson.BadJSON):
-        gojson.decode(body, SHAPE)
+    with pytest.raises(go_json.BadJSON):
+        go_json.decode(body, SHAPE)
 
 
 @pytest.mark.parametrize("body", [b"", b"   \n"])
 def test_nothing_is_its_own_error(body: bytes) -> None:
-    with pytest.raises(gojson.NoJSON):
-        gojson.decode(body, SHAPE)
+    with pytest.raises(go_json.NoJSON):
+        go_json.decode(body, SHAPE)
 
 
 def test_zero_values() -> None:
-    assert gojson.decode(b"{}", SHAPE) == {
+    assert go_json.decode(b"{}", SHAPE) == {
         "model": "", "stream": None, "raw": False, "limit": None, "top_p": 0.0, "options": {}, "messages": [],
         "format": None,
     }  # fmt: skip
 
 
 def test_an_interface_keeps_case_and_takes_the_last() -> None:
-    value = gojson.plain(gojson.parse(b'{"A":1,"a":[{"b":null,"b":2}]}'))
+    value = go_json.plain(go_json.parse(b'{"A":1,"a":[{"b":null,"b":2}]}'))
     assert value == {"A": 1, "a": [{"b": 2}]}
 
 
@@ -121,13 +121,13 @@ def test_an_interface_keeps_case_and_takes_the_last() -> None:
     ],
 )
 def test_encoding_as_go_does(value: object, text: bytes) -> None:
-    assert gojson.dumps(value) == text
+    assert go_json.dumps(value) == text
 
 
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_quoting_is_json_on_one_line(text: str) -> None:
-    quoted = gojson.quote(text)
+    quoted = go_json.quote(text)
     assert json.loads(quoted) == text
     assert len(quoted.decode().splitlines()) == 1 or "\x85" in text
 
@@ -145,24 +145,24 @@ values = st.recursive(
 @settings(deadline=None)
 @given(values)
 def test_what_is_written_reads_the_same(value: object) -> None:
-    assert gojson.plain(gojson.parse(gojson.dumps(value))) == value
+    assert go_json.plain(go_json.parse(go_json.dumps(value))) == value
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_json_or_bad(body: bytes) -> None:
-    with contextlib.suppress(gojson.BadJSON):
-        assert gojson.decode(body, SHAPE).keys() == SHAPE.keys()
+    with contextlib.suppress(go_json.BadJSON):
+        assert go_json.decode(body, SHAPE).keys() == SHAPE.keys()
 
 
 def test_folding_is_simple() -> None:
-    assert gojson.fold("Model") == "model"
-    assert gojson.fold("me\u017f\u017fageS") == "messages"
-    assert gojson.fold("\u212aEY") == "key"
-    assert gojson.fold("gro\u00df") != "gross"
+    assert go_json.fold("Model") == "model"
+    assert go_json.fold("me\u017f\u017fageS") == "messages"
+    assert go_json.fold("\u212aEY") == "key"
+    assert go_json.fold("gro\u00df") != "gross"
 
 
 def test_words_are_remembered_and_longer_text_is_not() -> None:
-    kept = gojson._word.cache_info().currsize
-    assert gojson.quote("<" * 1000) == b'"' + b"\\u003c" * 1000 + b'"'
-    assert gojson._word.cache_info().currsize == kept
+    kept = go_json._word.cache_info().currsize
+    assert go_json.quote("<" * 1000) == b'"' + b"\\u003c" * 1000 + b'"'
+    assert go_json._word.cache_info().currsize == kept

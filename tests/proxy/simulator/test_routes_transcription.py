@@ -1,7 +1,7 @@
 import pytest
 
 from proxy.simulator import Ollama
-from proxy.simulator.transcription import read_form
+from proxy.simulator.routes_transcription import read_form
 from tests.proxy.simulator.client import Answer, ask
 from tests.proxy.simulator.conftest import Clients
 

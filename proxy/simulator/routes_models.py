@@ -4,18 +4,16 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from proxy.simulator import gojson, names, store
-from proxy.simulator.embeddings import read
-from proxy.simulator.gojson import ANY, BOOL, MAP, POINTER, STRING
-from proxy.simulator.records import Request
+from proxy.simulator import disk, go_json, model_names
+from proxy.simulator.go_json import ANY, BOOL, MAP, POINTER, STRING
+from proxy.simulator.host import Host
+from proxy.simulator.http_reply import Reply, RunnerFailed
 from proxy.simulator.refusals import JSON, Refuse, not_found
-from proxy.simulator.reply import Reply, RunnerFailed
+from proxy.simulator.request import Request
+from proxy.simulator.routes_embeddings import read
 from proxy.simulator.settings import Model
-
-if TYPE_CHECKING:
-    from proxy.simulator.server import Ollama
 
 PULL: Final = {"model": STRING, "name": STRING, "insecure": BOOL, "stream": POINTER + BOOL}
 CREATE: Final = {
@@ -47,7 +45,7 @@ class Failed(Exception):
         self.status = status
 
 
-async def pull(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def pull(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/pull``."""
     fields = await read(request, PULL)
     name = _stored(fields["model"] or fields["name"], "invalid model name")
@@ -55,7 +53,7 @@ async def pull(sim: "Ollama", request: Request, reply: Reply) -> None:
     await report(sim, reply, fields["stream"], _pulling(sim, name))
 
 
-async def push(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def push(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/push``."""
     fields = await read(request, PULL)
     raw = fields["model"] or fields["name"]
@@ -64,25 +62,25 @@ async def push(sim: "Ollama", request: Request, reply: Reply) -> None:
     await report(sim, reply, fields["stream"], _pushing(sim, request, raw))
 
 
-async def create(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def create(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/create``."""
     fields = await read(request, CREATE)
     try:
-        name = names.parse_plain(fields["model"] or fields["name"])
-    except names.BadName:
+        name = model_names.parse_plain(fields["model"] or fields["name"])
+    except model_names.BadName:
         raise Refuse(400, "invalid model name") from None
     request.model = name.key
     await report(sim, reply, fields["stream"], _creating(sim, name, fields))
 
 
-async def copy(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def copy(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/copy`` with an empty 200."""
     fields = await read(request, COPY)
     parsed = []
     for what in ("source", "destination"):
         try:
-            parsed.append(names.parse_plain(fields[what]))
-        except names.BadName:
+            parsed.append(model_names.parse_plain(fields[what]))
+        except model_names.BadName:
             raise Refuse(400, f'{what} "{fields[what]}" is invalid') from None
     request.model = parsed[0].key
     if not sim.store.copy(parsed[0].key, parsed[1]):
@@ -91,7 +89,7 @@ async def copy(sim: "Ollama", request: Request, reply: Reply) -> None:
     await reply.whole(200, b"", b"")
 
 
-async def delete(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def delete(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/delete`` with an empty 200."""
     fields = await read(request, DELETE)
     raw = fields["model"] or fields["name"]
@@ -104,7 +102,7 @@ async def delete(sim: "Ollama", request: Request, reply: Reply) -> None:
     await reply.whole(200, b"", b"")
 
 
-async def head_blob(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def head_blob(sim: Host, request: Request, reply: Reply) -> None:
     """Answer whether a blob is there."""
     digest = _digest(request)
     if digest not in sim.store.blobs:
@@ -112,7 +110,7 @@ async def head_blob(sim: "Ollama", request: Request, reply: Reply) -> None:
     await reply.whole(200, b"", b"")
 
 
-async def create_blob(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def create_blob(sim: Host, request: Request, reply: Reply) -> None:
     """Take in a blob; one that is there already is answered at once, its body unread."""
     digest = _digest(request)
     if sim.settings.early_blobs or digest in sim.store.blobs:
@@ -129,7 +127,7 @@ async def create_blob(sim: "Ollama", request: Request, reply: Reply) -> None:
     await reply.whole(201, b"", b"")
 
 
-async def report(sim: "Ollama", reply: Reply, stream: bool | None, progress: Progress) -> None:
+async def report(sim: Host, reply: Reply, stream: bool | None, progress: Progress) -> None:
     """Write progress line by line, or wait for the last line when `stream` is false."""
     last: dict[str, Any] = {}
     try:
@@ -142,26 +140,26 @@ async def report(sim: "Ollama", reply: Reply, stream: bool | None, progress: Pro
             if stream is not False:
                 if not reply.started:
                     await reply.start(200, [(b"Content-Type", b"application/x-ndjson")])
-                await reply.send(gojson.dumps(line) + b"\n")
+                await reply.send(go_json.dumps(line) + b"\n")
                 await asyncio.sleep(sim.settings.pull_delay)
         sim.changed()
     except (Failed, RunnerFailed) as error:
         if not reply.started:
             raise Refuse(error.status if isinstance(error, Failed) else 500, str(error)) from None
-        await reply.send(gojson.dumps({"error": str(error)}) + b"\n")
+        await reply.send(go_json.dumps({"error": str(error)}) + b"\n")
     if stream is False:
-        await reply.whole(200, JSON, gojson.dumps(last))
+        await reply.whole(200, JSON, go_json.dumps(last))
     else:
         await reply.end()
 
 
-async def _pulling(sim: "Ollama", name: names.Name) -> Progress:
+async def _pulling(sim: Host, name: model_names.Name) -> Progress:
     settings = sim.settings
     yield {"status": "pulling manifest"}
     if not _known(sim, name):
         raise Failed("pull model manifest: file does not exist")
     model = Model.of(name.short)
-    for digest, total in store.layers(name.key, settings.pull_layers, model.size):
+    for digest, total in disk.layers(name.key, settings.pull_layers, model.size):
         status = {"status": f"pulling {digest[7:19]}", "digest": digest, "total": total}
         yield status
         for step in range(1, settings.pull_steps + 1):
@@ -173,10 +171,10 @@ async def _pulling(sim: "Ollama", name: names.Name) -> Progress:
     yield {"status": "success"}
 
 
-async def _pushing(sim: "Ollama", request: Request, raw: str) -> Progress:
+async def _pushing(sim: Host, request: Request, raw: str) -> Progress:
     try:
-        name = names.parse_plain(raw)
-    except names.BadName:
+        name = model_names.parse_plain(raw)
+    except model_names.BadName:
         raise Failed("invalid model name") from None
     request.model = name.key
     yield {"status": "retrieving manifest"}
@@ -187,7 +185,7 @@ async def _pushing(sim: "Ollama", request: Request, raw: str) -> Progress:
     if not _known(sim, name):
         raise Failed("you are not authorized to push to this namespace, create the model under a namespace you own")
     settings = sim.settings
-    for digest, total in store.layers(name.key, settings.pull_layers, model.size):
+    for digest, total in disk.layers(name.key, settings.pull_layers, model.size):
         status = {"status": f"pushing {digest[7:19]}", "digest": digest, "total": total}
         for step in range(settings.pull_steps + 1):
             done = total * step // settings.pull_steps if settings.pull_steps else total
@@ -196,7 +194,7 @@ async def _pushing(sim: "Ollama", request: Request, raw: str) -> Progress:
     yield {"status": "success"}
 
 
-async def _creating(sim: "Ollama", name: names.Name, fields: dict[str, Any]) -> Progress:
+async def _creating(sim: Host, name: model_names.Name, fields: dict[str, Any]) -> Progress:
     base: Model | None = None
     if fields["from"]:
         source = _stored(fields["from"], "invalid model name")
@@ -210,9 +208,9 @@ async def _creating(sim: "Ollama", name: names.Name, fields: dict[str, Any]) -> 
             base = sim.store.get(source.key)
     elif fields["files"]:
         for digest in fields["files"].values():
-            if store.digest_of(str(digest)) not in sim.store.blobs:
+            if disk.digest_of(str(digest)) not in sim.store.blobs:
                 raise Failed(
-                    f'blob "{digest}" not found' if store.digest_of(str(digest)) else "invalid digest format", 400
+                    f'blob "{digest}" not found' if disk.digest_of(str(digest)) else "invalid digest format", 400
                 )
         yield {"status": "parsing GGUF"}
     else:
@@ -228,24 +226,24 @@ async def _creating(sim: "Ollama", name: names.Name, fields: dict[str, Any]) -> 
     yield {"status": "success"}
 
 
-def _stored(raw: str, message: str) -> names.Name:
+def _stored(raw: str, message: str) -> model_names.Name:
     try:
-        return names.parse_stored(raw)
-    except names.ConflictingSource as error:
+        return model_names.parse_stored(raw)
+    except model_names.ConflictingSource as error:
         raise Refuse(400, str(error)) from None
-    except names.BadName:
+    except model_names.BadName:
         raise Refuse(400, message) from None
 
 
-def _known(sim: "Ollama", name: names.Name) -> bool:
+def _known(sim: Host, name: model_names.Name) -> bool:
     registry = sim.settings.registry
     if registry is None:
         return "missing" not in name.key
-    return name.key in {names.parse_stored(each).key for each in registry}
+    return name.key in {model_names.parse_stored(each).key for each in registry}
 
 
 def _digest(request: Request) -> str:
-    digest = store.digest_of(request.parameters["digest"])
+    digest = disk.digest_of(request.parameters["digest"])
     if digest is None:
         raise Refuse(400, "invalid digest format")
     return digest

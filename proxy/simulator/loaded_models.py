@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from proxy.simulator.records import Counters
+from proxy.simulator.counters import Counters
 from proxy.simulator.settings import Model, Settings
 
 # Options of the runner itself: with others than it was loaded with, the model is loaded anew.

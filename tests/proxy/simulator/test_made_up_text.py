@@ -5,11 +5,11 @@ import math
 import jsonschema
 import pytest
 
-from proxy.simulator import words
+from proxy.simulator import made_up_text
 
 
 def take(count: int, *parts: str, seed: int = 0) -> list[str]:
-    return list(itertools.islice(words.tokens(words.dice(seed, *parts)), count))
+    return list(itertools.islice(made_up_text.tokens(made_up_text.dice(seed, *parts)), count))
 
 
 def test_the_same_seed_model_and_prompt_say_the_same() -> None:
@@ -24,17 +24,17 @@ def test_a_longer_reply_begins_with_the_shorter_one() -> None:
 
 
 def test_words_need_several_bytes_and_escaping() -> None:
-    text = "".join(words.VOCABULARY)
+    text = "".join(made_up_text.VOCABULARY)
     assert {len(char.encode()) for char in text} == {1, 2, 3, 4}
     assert all(char in text for char in '"\\\n<>&')
 
 
 def test_vectors_have_unit_length() -> None:
-    vector = words.vector(0, "m", "text", 64)
+    vector = made_up_text.vector(0, "m", "text", 64)
     assert len(vector) == 64
     assert math.isclose(sum(value * value for value in vector), 1.0, rel_tol=1e-5)
-    assert vector == words.vector(0, "m", "text", 64)
-    assert vector != words.vector(0, "m", "other", 64)
+    assert vector == made_up_text.vector(0, "m", "text", 64)
+    assert vector != made_up_text.vector(0, "m", "other", 64)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_vectors_have_unit_length() -> None:
     ],
 )
 def test_structured_replies_satisfy_their_schema(schema: dict[str, object]) -> None:
-    pieces = words.structured(words.dice(3), schema)
+    pieces = made_up_text.structured(made_up_text.dice(3), schema)
     assert len(pieces) > 1
     jsonschema.validate(json.loads("".join(pieces)), schema)
 
 
 def test_any_json_is_an_object() -> None:
-    assert isinstance(json.loads("".join(words.structured(words.dice(3), "json"))), dict)
+    assert isinstance(json.loads("".join(made_up_text.structured(made_up_text.dice(3), "json"))), dict)

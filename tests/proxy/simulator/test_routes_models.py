@@ -6,7 +6,7 @@ import ollama
 import pytest
 
 from proxy.simulator import Ollama
-from proxy.simulator.wire import BODY_WINDOW
+from proxy.simulator.http_connection import BODY_WINDOW
 from tests.proxy.simulator.client import Wire, ask, encode
 from tests.proxy.simulator.conftest import Clients
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxy.simulator.jobs import Job, Piece, compose, read_keep_alive, read_think, read_tools, timestamp
+from proxy.simulator.generation_job import Job, Piece, compose, read_keep_alive, read_think, read_tools, timestamp
 from proxy.simulator.refusals import Refuse
 from proxy.simulator.settings import Model, Settings
 

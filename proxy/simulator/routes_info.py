@@ -1,41 +1,39 @@
 """What only reads, and the operator's account."""
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from proxy.simulator import gojson, names
-from proxy.simulator.embeddings import read
-from proxy.simulator.gojson import BOOL, MAP, STRING
+from proxy.simulator import go_json, model_names
+from proxy.simulator.go_json import BOOL, MAP, STRING
+from proxy.simulator.host import Host
+from proxy.simulator.http_reply import Reply
 from proxy.simulator.inference import cloud_model
-from proxy.simulator.records import Request
 from proxy.simulator.refusals import JSON, Refuse, not_found
-from proxy.simulator.reply import Reply
+from proxy.simulator.request import Request
+from proxy.simulator.routes_embeddings import read
 from proxy.simulator.settings import Model
-
-if TYPE_CHECKING:
-    from proxy.simulator.server import Ollama
 
 SHOW: Final = {"model": STRING, "name": STRING, "system": STRING, "template": STRING, "verbose": BOOL, "options": MAP}
 SIGNIN_URL: Final = "https://ollama.com/connect?name=simulator&key=none"
 TEMPLATE: Final = "{{ if .System }}<|system|>{{ .System }}{{ end }}<|user|>{{ .Prompt }}<|assistant|>"
 
 
-async def root(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def root(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/``."""
     await reply.whole(200, b"text/plain; charset=utf-8", b"Ollama is running")
 
 
-async def version(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def version(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/version``."""
     await reply.json({"version": sim.settings.version})
 
 
-async def status(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def status(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/status``."""
     await reply.json({"cloud": {"disabled": False, "source": "none"}})
 
 
-async def recommendations(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def recommendations(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/experimental/model-recommendations``."""
     models = [
         {"model": model.name, "description": f"A simulated {model.family}", "context_length": model.context_length}
@@ -44,12 +42,12 @@ async def recommendations(sim: "Ollama", request: Request, reply: Reply) -> None
     await reply.json({"recommendations": models})
 
 
-async def tags(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def tags(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/tags``."""
     await reply.json({"models": [_entry(model) for model in sim.store.listed()]})
 
 
-async def ps(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def ps(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/ps``."""
     models = []
     for runner in sorted(sim.engine.loaded.values(), key=lambda runner: runner.expires_at, reverse=True):
@@ -70,7 +68,7 @@ async def ps(sim: "Ollama", request: Request, reply: Reply) -> None:
     await reply.json({"models": models})
 
 
-async def show(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def show(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/show``."""
     fields = await read(request, SHOW)
     raw = fields["model"] or fields["name"]
@@ -96,27 +94,27 @@ async def show(sim: "Ollama", request: Request, reply: Reply) -> None:
     await reply.json({name: value for name, value in body.items() if value != ""})
 
 
-async def models(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def models(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/v1/models``."""
     data = [_openai(model.name, model) for model in sim.store.listed()]
-    await reply.whole(200, JSON, gojson.dumps({"object": "list", "data": data or None}) + b"\n")
+    await reply.whole(200, JSON, go_json.dumps({"object": "list", "data": data or None}) + b"\n")
 
 
-async def model(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def model(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/v1/models/{model}``."""
     raw = request.parameters["model"]
     found, _ = _find(sim, request, raw)
-    await reply.whole(200, JSON, gojson.dumps(_openai(raw, found)) + b"\n")
+    await reply.whole(200, JSON, go_json.dumps(_openai(raw, found)) + b"\n")
 
 
-async def me(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def me(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/me``: who the operator is at ollama.com."""
     if not sim.settings.signed_in:
         raise Refuse(401, "unauthorized", more={"signin_url": SIGNIN_URL})
     await reply.json({"id": "00000000-0000-0000-0000-000000000001", "email": "op@example.com", "name": "operator"})
 
 
-async def signout(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def signout(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/signout`` and the deletion of a key."""
     if not sim.settings.signed_in:
         raise Refuse(401, "you are not currently signed in")
@@ -125,7 +123,7 @@ async def signout(sim: "Ollama", request: Request, reply: Reply) -> None:
     await reply.json(None)
 
 
-async def web(sim: "Ollama", request: Request, reply: Reply) -> None:
+async def web(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/experimental/web_search`` and ``web_fetch``, which the cloud does on the operator's account."""
     if not (await request.read()).strip():
         raise Refuse(400, "missing request body")
@@ -139,12 +137,14 @@ async def web(sim: "Ollama", request: Request, reply: Reply) -> None:
         await reply.json({"results": [page]})
 
 
-def _find(sim: "Ollama", request: Request, raw: str) -> tuple[Model, str]:
+def _find(sim: Host, request: Request, raw: str) -> tuple[Model, str]:
     """Return (model, its name without source suffix)."""
     try:
-        name = names.parse(raw)
-    except names.BadName as error:
-        raise Refuse(400, str(error) if isinstance(error, names.ConflictingSource) else "invalid model name") from None
+        name = model_names.parse(raw)
+    except model_names.BadName as error:
+        raise Refuse(
+            400, str(error) if isinstance(error, model_names.ConflictingSource) else "invalid model name"
+        ) from None
     request.model = name.key
     if name.source == "cloud":
         return cloud_model(sim, request, name), name.base
@@ -188,7 +188,7 @@ def _info(model: Model) -> dict[str, Any]:
 
 
 def _openai(name: str, model: Model) -> dict[str, Any]:
-    owner = names.parse_stored(model.name).namespace
+    owner = model_names.parse_stored(model.name).namespace
     return {"id": name, "object": "model", "created": int(model.modified_at.timestamp()), "owned_by": owner}
 
 

@@ -5,13 +5,13 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from proxy.simulator import names
+from proxy.simulator import model_names
 from proxy.simulator.settings import Model
 
 _DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 
 
-class Store:
+class Disk:
     """Models by their canonical key, and the digests of blobs with their sizes."""
 
     def __init__(self, models: tuple[str | Model, ...]) -> None:
@@ -22,7 +22,7 @@ class Store:
 
     def add(self, model: Model) -> None:
         """Put `model` into the store under its short name, in the place of one of the same name; it becomes a blob."""
-        name = names.parse_stored(model.name)
+        name = model_names.parse_stored(model.name)
         self.models[name.key] = replace(model, name=name.short)
         self.blobs[f"sha256:{model.digest}"] = model.size
 
@@ -31,9 +31,9 @@ class Store:
         return self.models.get(key)
 
     def __contains__(self, name: str) -> bool:
-        return names.parse_stored(name).key in self.models
+        return model_names.parse_stored(name).key in self.models
 
-    def copy(self, source: str, destination: names.Name) -> bool:
+    def copy(self, source: str, destination: model_names.Name) -> bool:
         """Copy the model with the key `source`; False if there is none."""
         if (model := self.models.get(source)) is None:
             return False

@@ -5,7 +5,7 @@ import re
 import socket
 from typing import Final
 
-from proxy.simulator.records import Request
+from proxy.simulator.request import Request
 from proxy.simulator.settings import Settings
 
 _PRIVATE: Final = tuple(

@@ -2,21 +2,19 @@
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from proxy.simulator.client_socket import ClientSocket
 from proxy.simulator.faults import Fault, Kind
-from proxy.simulator.records import Request
+from proxy.simulator.http_reply import Headers, Reply, RunnerFailed, Struck
 from proxy.simulator.refusals import MAX_QUEUE, Refuse, flavor_of, render
-from proxy.simulator.reply import Headers, Reply, RunnerFailed, Struck
-
-if TYPE_CHECKING:
-    from proxy.simulator.wire import Connection
+from proxy.simulator.request import Request
 
 
 class Faulty(Reply):
     """A reply with the fault that strikes it."""
 
-    def __init__(self, connection: "Connection", request: Request, fault: Fault) -> None:
+    def __init__(self, connection: ClientSocket, request: Request, fault: Fault) -> None:
         super().__init__(connection, request)
         self.fault = fault
 
@@ -112,7 +110,7 @@ class End(Truncate):
 class Length(Faulty):
     """The body whole, under a Content-Length that is not its own."""
 
-    def __init__(self, connection: "Connection", request: Request, fault: Fault) -> None:
+    def __init__(self, connection: ClientSocket, request: Request, fault: Fault) -> None:
         super().__init__(connection, request, fault)
         self._status = 200
         self._fields: list[tuple[bytes, bytes]] = []
@@ -126,7 +124,7 @@ class Length(Faulty):
     async def send(self, data: bytes) -> None:
         """Keep the chunk back."""
         self._body += data
-        self.connection.sim.sent(self.request, data)
+        self.connection.host.sent(self.request, data)
 
     async def end(self) -> None:
         """Send all of it."""
@@ -203,7 +201,7 @@ class Busy(Faulty):
 
     async def before(self) -> bool:
         """Refuse, and count it."""
-        self.connection.sim.counters.busy += 1
+        self.connection.host.counters.busy += 1
         await self.whole(503, *render(flavor_of(self.request.path), Refuse(503, MAX_QUEUE)))
         return True
 
@@ -230,7 +228,7 @@ class Error(Faulty):
 class Split(Faulty):
     """The response in other pieces than it was written in."""
 
-    def __init__(self, connection: "Connection", request: Request, fault: Fault) -> None:
+    def __init__(self, connection: ClientSocket, request: Request, fault: Fault) -> None:
         super().__init__(connection, request, fault)
         self._offset = 0
         self._rng = random.Random(fault.seed + request.id)
