@@ -4,12 +4,14 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from vulture.core import Vulture
 
 from proxy.kernel.services import SERVICES
 
@@ -285,3 +287,15 @@ def test_no_function_or_class_has_grown_into_two(path: Path) -> None:
         elif isinstance(node, ast.ClassDef):
             methods = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
             assert len(methods) <= 25, f"{node.name} has {len(methods)} methods"
+
+
+def test_what_nothing_uses_is_named_with_its_reason() -> None:
+    names = ROOT / "scripts" / "unused_names.py"
+    entries = [line for line in names.read_text().partition('\n"""\n')[2].splitlines() if line and line[0] != "#"]
+    reasons = {name: reason for name, _, reason in (line.partition("  # ") for line in entries)}
+    assert all(reasons.values()), "a name without a reason"
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["vulture"]
+    found = Vulture()
+    found.scavenge([str(ROOT / path) for path in settings["paths"] if ROOT / path != names])
+    unused = {item.name for item in found.get_unused_code(min_confidence=settings["min_confidence"])}
+    assert sorted(reasons) == sorted(unused)

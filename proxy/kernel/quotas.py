@@ -77,12 +77,14 @@ class Quota:
         requests: requests let through.
         tokens: tokens in and out. What a running request has reserved counts until its real number is known.
         streams: requests running at the same time, streamed or not; None for any number.
+        asked_again: whether anybody asks `Store.known` about it, so that a store remembers when it is full.
     """
 
     key: str
     requests: tuple[Window, ...] = ()
     tokens: tuple[Window, ...] = ()
     streams: int | None = None
+    asked_again: bool = True
 
     @property
     def leased(self) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from proxy.simulator.faults import Fault, Kind
@@ -68,7 +67,7 @@ class Ollama(Host):
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, _: object, trace: TracebackType | None) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self.stop()
         self._listener.close()
         if self.bugs and kind is None:

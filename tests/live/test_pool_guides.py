@@ -7,7 +7,6 @@ from typing import Final
 
 import pytest
 
-from config.load import load_text
 from middleware.queue import Queue
 from middleware.retry.verdicts import Verdict, verdict, why_not
 from proxy.app import check
@@ -28,6 +27,7 @@ from proxy.pool.probes import SOONER
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from tests.support.errors import answered
+from tests.support.policy import load_text
 
 GUIDES: Final = Path(__file__).parents[2] / "docs" / "guides"
 HOSTS: Final = (GUIDES / "several-hosts.md").read_text()

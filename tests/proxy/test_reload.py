@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from config.load import Loaded, load, load_text
+from config.load import Loaded, load
 from proxy.app import App
 from proxy.pool.backend import Backend
 from proxy.reload import Reloader
@@ -16,6 +16,7 @@ from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from tests.support.backend import eventually
+from tests.support.policy import load_text
 from tests.support.proxy import Lines, running
 from tests.support.wire import Client, ask, request
 

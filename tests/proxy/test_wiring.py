@@ -4,7 +4,6 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from config.addresses import Address
-from config.load import load_text
 from config.schema import Settings
 from proxy.server.open_files import for_ops, limit
 from proxy.services.system_clock import SystemClock
@@ -18,6 +17,7 @@ from proxy.wiring import (
     server_options,
 )
 from tests.support.certificates import Authority
+from tests.support.policy import load_text
 
 FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]

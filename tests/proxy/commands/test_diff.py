@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from config.load import load_text
 from proxy.app import check
 from proxy.commands.diff import ABSENT, callers_of, changes, document_of, effects, plugins, policies
 from proxy.simulator import Ollama
 from tests.support.cli import run, run_beside
+from tests.support.policy import load_text
 from tests.support.proxy import running
 
 HOST = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"

@@ -77,6 +77,16 @@ async def test_two_proxies_share_every_counter(pair: tuple[RedisStore, RedisStor
     assert await used(one, quota) == await used(other, quota) == [0, 2, 2, 30]
 
 
+async def test_a_full_quota_that_nobody_asks_about_again_is_not_remembered(pair: tuple[RedisStore, RedisStore]) -> None:
+    store, _ = pair
+    once = windows("1/minute")
+    assert not (await store.admit([Quota("signature", once, asked_again=False)])).full
+    assert (await store.admit([Quota("signature", once, asked_again=False)])).full
+    assert len(store._known_full) == 0
+    await store.admit([Quota("caller", once)])
+    assert len(store._known_full) == 1
+
+
 async def test_100_requests_at_two_proxies_pass_exactly_the_amount(pair: tuple[RedisStore, RedisStore]) -> None:
     quota = Quota("q", windows("60/minute", "55/day"), windows("100000/minute"), 80)
     admissions = await asyncio.gather(*(store.admit([quota], 30) for store in pair for _ in range(50)))
