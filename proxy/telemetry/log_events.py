@@ -107,6 +107,8 @@ EVENTS: Final = (
     Event("config_loaded", "A policy file was put in force.", ("config_generation", "chain", "restart")),
     Event("config_refused", "A policy file has mistakes; the one before stays in force.",
           ("config_generation", "problems")),
+    Event("restart_needed", "A policy file was put in force, but some of its changes only count after a restart.",
+          ("config_generation", "restart")),
     Event("reload_failed", "Loading the policy file again failed by a bug; the one before stays in force.", ()),
     Event("certificate_kept_as_it_was", "The TLS certificate could not be read again.", ("problem",)),
     Event("auth_file_loaded", "A file of keys was read again.", ("file",)),
