@@ -87,7 +87,8 @@ def test_effects_are_told_together_for_those_of_one_policy() -> None:
     assert [name for name in names if name.startswith("y: rate_limit")] == ["y: rate_limit.requests"]
 
 
-def test_callers_are_those_of_both_files(tmp_path: Path) -> None:
+def test_callers_are_those_of_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     text = (
         "backends: [{{name: a, url: 'http://127.0.0.1:1'}}]\n"
         "middleware: [{{auth: {{keys: {}, anonymous: p}}}}]\n"
