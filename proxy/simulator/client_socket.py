@@ -45,7 +45,7 @@ class ClientSocket(asyncio.Protocol):
         self.host.changed()
 
     def resume_writing(self) -> None:
-        """Wake whoever waits for the client to read."""
+        """Wake the task that waits for the client to read."""
         self.paused = False
         if self._resumed and not self._resumed.done():
             self._resumed.set_result(None)

@@ -1,4 +1,4 @@
-"""The ways for an answer to go wrong: each a `Reply` that does one step otherwise."""
+"""Replies with a fault: each does one step of a `Reply` otherwise."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ class Striking(Faulty):
     struck = False
 
     async def before(self) -> bool:
-        """Strike before anything, if it is to be so early."""
+        """Strike before anything else, where `after` says so."""
         if self.fault.after == 0 and not self.fault.head:
             await self._once(b"")
         return False
@@ -50,12 +50,12 @@ class Striking(Faulty):
             await self._strike(data)
 
     async def _strike(self, data: bytes) -> None:
-        """Do it; `data` is the chunk whose turn it is, if any."""
+        """Carry out the fault; `data` is the next chunk, if any."""
         raise NotImplementedError
 
 
 class Reset(Striking):
-    """RST."""
+    """Closes by RST."""
 
     async def _strike(self, data: bytes) -> None:
         await self.connection.flush()
@@ -64,7 +64,7 @@ class Reset(Striking):
 
 
 class Close(Striking):
-    """FIN, without the end of the body."""
+    """Closes by FIN, without the end of the body."""
 
     async def _strike(self, data: bytes) -> None:
         raise Struck
@@ -85,7 +85,7 @@ class Stall(Striking):
 
 
 class Truncate(Striking):
-    """FIN in the middle of a chunk."""
+    """Closes by FIN in the middle of a chunk."""
 
     async def before(self) -> bool:
         """Wait for the first chunk, of which half is sent."""
@@ -98,7 +98,7 @@ class Truncate(Striking):
 
 
 class End(Truncate):
-    """A clean end, before the stream has said that it is done."""
+    """Ends cleanly before the record that says done."""
 
     async def _strike(self, data: bytes) -> None:
         if self._length is not None:
@@ -108,7 +108,7 @@ class End(Truncate):
 
 
 class Length(Faulty):
-    """The body whole, under a Content-Length that is not its own."""
+    """Sends the whole body under a wrong Content-Length."""
 
     def __init__(self, connection: ClientSocket, request: Request, fault: Fault) -> None:
         super().__init__(connection, request, fault)
@@ -138,14 +138,14 @@ class Length(Faulty):
 
 
 class DuplicateLength(Length):
-    """Two Content-Length fields."""
+    """Sends two Content-Length fields."""
 
     def _lengths(self, real: int) -> Headers:
         return [(b"Content-Length", b"%d" % real), (b"Content-Length", b"%d" % (real + self.fault.delta))]
 
 
 class Extra(Faulty):
-    """Bytes behind the end, in the write that carries the end itself unless `delay` sets them apart."""
+    """Writes bytes behind the end, in the same write as the end unless `delay` sets them apart."""
 
     _held = b""
 
@@ -155,7 +155,7 @@ class Extra(Faulty):
             await super()._write(held)
 
     async def end(self) -> None:
-        """Send the end and what comes behind it."""
+        """Send the end and the bytes behind it."""
         await super().end()
         extra = self.fault.data or b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nextra"
         if self.fault.delay:
@@ -168,7 +168,7 @@ class Extra(Faulty):
 
 
 class Junk(Faulty):
-    """Bytes that are no response."""
+    """Sends bytes that are no response."""
 
     async def before(self) -> bool:
         """Send the bytes and close."""
@@ -177,7 +177,7 @@ class Junk(Faulty):
 
 
 class HugeHead(Faulty):
-    """A head with more in it than anybody should accept."""
+    """Sends a head larger than a client should accept."""
 
     def _render_head(self, status: int, headers: Headers, framing: Headers) -> bytes:
         padding = [(b"X-Padding-%d" % n, b"x" * self.fault.size) for n in range(self.fault.count)]
@@ -185,7 +185,7 @@ class HugeHead(Faulty):
 
 
 class Status(Faulty):
-    """A refusal."""
+    """Refuses with the status of the fault."""
 
     async def before(self) -> bool:
         """Refuse."""
@@ -197,7 +197,7 @@ class Status(Faulty):
 
 
 class Busy(Faulty):
-    """The 503 of a full queue."""
+    """Refuses with the 503 of a full queue."""
 
     async def before(self) -> bool:
         """Refuse, and count it."""
@@ -207,7 +207,7 @@ class Busy(Faulty):
 
 
 class Redirect(Faulty):
-    """A redirect, 307 unless told otherwise."""
+    """Redirects, with 307 unless told otherwise."""
 
     async def before(self) -> bool:
         """Redirect."""
@@ -217,7 +217,7 @@ class Redirect(Faulty):
 
 
 class Error(Faulty):
-    """The model's process dies."""
+    """Lets the model's process die."""
 
     def check(self, produced: int) -> None:
         """Die when it is time."""
@@ -226,7 +226,7 @@ class Error(Faulty):
 
 
 class Split(Faulty):
-    """The response in other pieces than it was written in."""
+    """Splits the response into other pieces than it was written in."""
 
     def __init__(self, connection: ClientSocket, request: Request, fault: Fault) -> None:
         super().__init__(connection, request, fault)
@@ -254,7 +254,7 @@ class Split(Faulty):
 
 
 class Informational(Faulty):
-    """1xx responses before the real one."""
+    """Sends 1xx responses before the real one."""
 
     async def before(self) -> bool:
         """Send the 1xx responses."""
@@ -265,14 +265,14 @@ class Informational(Faulty):
 
 
 class ChunkExtensions(Faulty):
-    """An extension on every chunk."""
+    """Adds an extension to every chunk."""
 
     def _frame(self, data: bytes) -> bytes:
         return b"%x%b\r\n%b\r\n" % (len(data), self.fault.data or b";name=value", data)
 
 
 class Trailers(Faulty):
-    """Fields behind the last chunk."""
+    """Adds fields behind the last chunk."""
 
     def _tail(self) -> bytes:
         fields = self.fault.headers or ((b"X-Trailer", b"from the simulator"),)
@@ -280,7 +280,7 @@ class Trailers(Faulty):
 
 
 class Script(Faulty):
-    """Bytes as they were given, one write each."""
+    """Sends the bytes of the script, one write each."""
 
     async def before(self) -> bool:
         """Play the parts."""

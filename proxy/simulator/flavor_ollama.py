@@ -56,7 +56,7 @@ MESSAGE: Final = {
 
 
 class Native:
-    """What both endpoints share: how a record is built around its text."""
+    """The part that both endpoints share: the record around a text."""
 
     flavor: Final = "ollama"
     content_type: Final = b"application/x-ndjson"
@@ -98,7 +98,7 @@ class Native:
             "eval_count": usage.tokens,
             "eval_duration": usage.eval,
         }
-        # Go leaves out what is zero; a load or unload has no metrics at all.
+        # Go leaves out zero values; a load or unload has no metrics at all.
         fields: dict[str, Any] = {"done": True, "done_reason": usage.reason}
         if usage.context:
             fields["context"] = usage.context

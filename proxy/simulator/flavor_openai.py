@@ -40,7 +40,7 @@ IMAGE_TYPES: Final = ("image/jpeg", "image/jpg", "image/png", "image/webp", "")
 
 
 class OpenAI:
-    """What both endpoints share. The records that end a stream go out as one chunk, because Ollama flushes once."""
+    """The part that both endpoints share. The end of a stream goes out as one chunk, because Ollama flushes once."""
 
     flavor: Final = "openai"
     content_type: Final = b"text/event-stream"

@@ -1,4 +1,4 @@
-"""One inference request, whatever its flavor: what is asked, and the pieces of the answer."""
+"""An inference request of any flavor, and the pieces of its answer."""
 
 import itertools
 import random
@@ -72,7 +72,7 @@ class Piece:
 
 @dataclass(slots=True)
 class Usage:
-    """What the final object says. Durations in nanoseconds."""
+    """The numbers of the final object. Durations are in nanoseconds."""
 
     reason: Reason
     prompt_tokens: int

@@ -36,7 +36,7 @@ class Host:
 
     @property
     def checks_host(self) -> bool:
-        """Whether unknown Hosts are refused: Ollama does so on loopback only."""
+        """Return whether unknown Hosts are refused: Ollama does so on loopback only."""
         return self.settings.check_host and self.loopback
 
     async def wait_for(self, condition: Callable[[], object], timeout: float = 5.0) -> None:

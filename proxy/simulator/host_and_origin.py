@@ -1,4 +1,4 @@
-"""Who may ask at all: Ollama's answer to unknown Hosts (DNS rebinding) and to foreign Origins (CORS)."""
+"""Ollama's checks of Host (DNS rebinding) and Origin (CORS)."""
 
 import ipaddress
 import re
@@ -22,7 +22,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def host_allowed(request: Request) -> bool:
-    """Whether the Host is one that Ollama on loopback answers to."""
+    """Return whether Ollama on loopback answers to this Host."""
     host = _without_port((request.header("host") or b"").decode("latin-1"))
     try:
         address = ipaddress.ip_address(host.strip("[]"))

@@ -63,7 +63,7 @@ class Connection(ClientSocket):
     # -- transport ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to read, or wait for as long as a slow accept takes."""
+        """Start to read, or wait for as long as a slow accept takes."""
         super().connection_made(transport)
         self._tls = transport.get_extra_info("ssl_object") is not None
         if delay := self._service.opened(self):
@@ -112,7 +112,7 @@ class Connection(ClientSocket):
 
     @property
     def refused(self) -> bool:
-        """Whether a request was refused, so that nothing behind it is taken."""
+        """Return whether a request was refused, so that nothing behind it is taken."""
         return self._refusal is not None
 
     def begin(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> Request:
@@ -141,7 +141,7 @@ class Connection(ClientSocket):
     # -- turns -------------------------------------------------------------------------------------------------------
 
     def _next(self) -> None:
-        """Begin with the next request, or answer the one that could not be parsed, or close."""
+        """Serve the next request, or answer the one that could not be parsed, or close."""
         if self._task is not None or self.transport.is_closing():
             return
         if self._pending:
@@ -209,7 +209,7 @@ class Connection(ClientSocket):
             self.data_received(b"".join(early))
 
     def _wanted(self) -> None:
-        """Let the client send the body that somebody reads now: one that asked first is told so."""
+        """Let the client send the body, which is being read now; answer ``100 Continue`` to a client that asked."""
         request = self._active
         if request and not request.body_bytes and request.header("expect") == b"100-continue":
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")

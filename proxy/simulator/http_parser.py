@@ -1,4 +1,4 @@
-"""Bytes of a connection into requests, with Go's checks of a request's head. Parsing is httptools'."""
+"""Parses the requests of a connection with httptools, with Go's checks of a request's head."""
 
 from typing import Any, Final, Protocol
 
@@ -14,7 +14,7 @@ class Receiver(Protocol):
 
     @property
     def refused(self) -> bool:
-        """Whether a request was refused already, so that nothing behind it is taken."""
+        """Return whether a request was refused already, so that nothing behind it is taken."""
 
     def begin(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> Request:
         """Return the request of a head that is complete."""

@@ -1,6 +1,6 @@
-"""The answer to one request, byte by byte: head, framing, chunks, end.
+"""Writes the answer to one request: head, framing, chunks, end.
 
-`Reply` does what Go's net/http does. The faults in ``faults.py`` are subclasses that do one step of it otherwise.
+`Reply` does what Go's net/http does; subclasses in ``faulty_replies.py`` do one step of it otherwise.
 """
 
 import time

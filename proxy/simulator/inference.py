@@ -24,15 +24,15 @@ ZSTD_LIMIT: Final = 20 << 20  # Ollama's bound on a decompressed body
 
 
 class Voice(Protocol):
-    """A flavor at work on one answer. Each `bytes` returned by the first three becomes one HTTP chunk."""
+    """The records of one answer in one flavor. Each `bytes` of `piece`, `done` and `failed` becomes one HTTP chunk."""
 
     @property
     def flavor(self) -> Flavor:
-        """Whose errors it speaks."""
+        """Return the flavor of its errors."""
 
     @property
     def content_type(self) -> bytes:
-        """Of its stream."""
+        """Return the Content-Type of its stream."""
 
     def piece(self, piece: Piece) -> Sequence[bytes]:
         """Return the records of one token."""
@@ -173,7 +173,7 @@ async def plain(reply: Reply, voice: Voice, reason: Reason) -> None:
 
 
 class Speaker:
-    """Says one reply, streamed or whole, at the model's pace."""
+    """Sends one reply, streamed or whole, at the model's pace."""
 
     def __init__(self, sim: Host, request: Request, reply: Reply, job: Job, voice: Voice, started: int) -> None:
         self._sim = sim
@@ -187,7 +187,7 @@ class Speaker:
         self._due = 0.0
 
     async def cloud(self, key: str) -> None:
-        """Say what the cloud says: without our runners and slots, and in chunks that are no records."""
+        """Send the answer of the cloud: without runners and slots, and in chunks that are no records."""
         self._splitter = Splitter(self._sim.settings.seed + self._request.id)
         model = Model(self._job.model, capabilities=("completion", "tools", "thinking"))
         try:
@@ -196,7 +196,7 @@ class Speaker:
             raise Refuse(500, str(error)) from None
 
     async def say(self, speech: Speech) -> None:
-        """Say it.
+        """Send the whole reply.
 
         Raises:
             RunnerFailed: the runner died before the first token, or in an answer that is not streamed.
@@ -289,6 +289,6 @@ class Splitter:
         return pieces
 
     def rest(self) -> bytes:
-        """Return what is left over."""
+        """Return the remaining bytes."""
         rest, self._rest = self._rest, b""
         return rest

@@ -30,7 +30,7 @@ class Listener:
 
     @property
     def listening(self) -> bool:
-        """Whether connections are taken."""
+        """Return whether connections are taken."""
         return self._server is not None
 
     async def listen(self) -> None:

@@ -1,4 +1,4 @@
-"""Which models are in memory, who may use them, and who waits: Ollama's scheduler.
+"""Models in memory, their slots, and the requests that wait for them: Ollama's scheduler.
 
 A request holds a runner from the moment it has one until it is answered. A runner has ``num_parallel`` slots; who
 finds none waits in turn, without bound. Loading is one at a time; of those who wait for a load only ``max_queue`` may.
@@ -115,14 +115,14 @@ class Engine:
             self._changed()
 
     def unload(self, key: str) -> None:
-        """Drop a model from memory, once those who use it are done."""
+        """Drop a model from memory once the requests that use it are done."""
         if runner := self.loaded.get(key):
             runner.keep_alive = 0.0
             if runner.refs == 0:
                 self._unload(runner)
 
     def unload_all(self) -> None:
-        """Drop every model that nobody uses, as a process that ends does."""
+        """Drop every unused model from memory, as a process that ends does."""
         for runner in list(self.loaded.values()):
             self.unload(runner.key)
 

@@ -47,7 +47,7 @@ class Name:
 
     @property
     def short(self) -> str:
-        """What ``/api/tags`` shows: the defaults left out, but always with a tag."""
+        """Return the name as ``/api/tags`` shows it: without defaults, but always with a tag."""
         if self.host.lower() != DEFAULT_HOST:
             prefix = f"{self.host}/{self.namespace}/"
         elif self.namespace.lower() != DEFAULT_NAMESPACE:

@@ -1,4 +1,4 @@
-"""How Ollama says no, in the flavor of the route."""
+"""Ollama's errors, in the flavor of the route."""
 
 import secrets
 from typing import Final, Literal

@@ -1,4 +1,4 @@
-"""One request as it came over the wire: its head, its body, and what became of it."""
+"""One request as it came over the wire: its head, its body, and its outcome."""
 
 import asyncio
 from collections import deque
@@ -16,7 +16,7 @@ class ClientGone(Exception):
 
 
 class Request:
-    """One request as it came over the wire, and how it went.
+    """One request as it came over the wire, and its outcome.
 
     Attributes:
         id: counts from 1 in the order of arrival.
@@ -133,7 +133,7 @@ class Request:
 
     @property
     def unread(self) -> int:
-        """Bytes of a streamed body that have arrived and nobody has taken yet."""
+        """Return the bytes of a streamed body that have arrived and were not taken yet."""
         return sum(map(len, self._unread))
 
     async def read(self) -> bytes:
@@ -149,7 +149,7 @@ class Request:
         return self.body
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives; what is not taken makes the client wait."""
+        """Yield the body as it arrives; the client waits while parts are not taken."""
         if not self.complete and self.on_read:
             self.on_read()
         while True:

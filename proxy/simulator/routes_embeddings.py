@@ -1,4 +1,4 @@
-"""``/api/embed``, ``/api/embeddings`` and ``/v1/embeddings``."""
+"""Handlers of ``/api/embed``, ``/api/embeddings`` and ``/v1/embeddings``."""
 
 import asyncio
 import base64

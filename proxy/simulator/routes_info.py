@@ -1,4 +1,4 @@
-"""What only reads, and the operator's account."""
+"""Handlers that only read: version, models, running models; and the operator's account."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What changes the store: pull, push, create, copy, delete, blobs."""
+"""Handlers that change the models on disk: pull, push, create, copy, delete, blobs."""
 
 import asyncio
 import hashlib

@@ -90,7 +90,7 @@ class Ollama(Host):
 
     @property
     def url(self) -> str:
-        """Where to reach it, without a slash at the end. For a unix socket only the Host to send."""
+        """Return its URL without a slash at the end; for a unix socket only the Host to send."""
         if self.unix:
             return "http://localhost"
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -103,7 +103,7 @@ class Ollama(Host):
         await self._listener.listen()
 
     async def stop(self) -> None:
-        """Be gone: no listener, every connection reset, nothing in memory."""
+        """Stop listening, reset every connection, and drop every model from memory."""
         self._listener.refuse()
         tasks = [task for connection in self._service.connections if (task := connection.cancel())]
         for connection in list(self._service.connections):
@@ -135,10 +135,10 @@ class Ollama(Host):
         return len(connections)
 
     def unload(self) -> None:
-        """Drop every model from memory that nobody uses."""
+        """Drop every unused model from memory."""
         self.engine.unload_all()
 
-    # -- what tests see ----------------------------------------------------------------------------------------------
+    # -- what tests read ----------------------------------------------------------------------------------------------
 
     @property
     def last(self) -> Request:

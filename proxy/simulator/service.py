@@ -112,10 +112,10 @@ class Service:
         return not reply.close_after
 
     def _controls(self, request: Request) -> bool:
-        """Whether this asks the simulator itself: a path that no Ollama has, served when the settings say so."""
+        """Return whether the request is for the simulator itself: a path that no Ollama has, where the settings allow it."""
         return self._host.settings.control and request.method == "GET" and request.path == CONTROL
 
 
 def _small(request: Request) -> bool:
-    """Whether a body that nobody wants is short enough to be read all the same."""
+    """Return whether an unwanted body is short enough to be read all the same."""
     return not request.chunked and int(request.header("content-length") or 0) <= READ_AHEAD

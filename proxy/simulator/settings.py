@@ -1,4 +1,4 @@
-"""What can be chosen about a simulated Ollama: its models and its behavior."""
+"""Settings of a simulated Ollama: its models and its behavior."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class Model:
 
 @dataclass(slots=True, kw_only=True)
 class Settings:
-    """How the simulator behaves. Times are seconds; every field may be changed while it runs.
+    """The behavior of the simulator. Times are in seconds; every field may be changed while it runs.
 
     Args:
         seed: changes every generated text.
