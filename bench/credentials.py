@@ -32,8 +32,10 @@ from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.exchange import KEY, Exchange, Usage
 from proxy.kernel.routes import RouteTable
-from proxy.kernel.services import Clock, Policies
+from proxy.kernel.services import Policies
 from proxy.kernel.units import Rate
+from proxy.services.system_clock import SystemClock
+from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.stores.memory import MemoryStore
 
 ROUNDS: Final = 7
@@ -82,7 +84,14 @@ async def _measure(file: Path, rounds: int, calls: int) -> dict[str, list[float]
     )
 
     def known(inner: ASGIApp) -> Auth:
-        return Auth(inner, clock=Clock(), policies=Policies({"research"}), keys=file, jwt=issuer)
+        return Auth(
+            inner,
+            clock=SystemClock(),
+            policies=Policies({"research"}),
+            keepsakes=WeakKeepsakes(),
+            keys=file,
+            jwt=issuer,
+        )
 
     auth, chain = known(_nothing), known(Access(_limited(_answer), models=["llama3.2*"]))
     found: dict[str, list[float]] = {}
@@ -101,7 +110,7 @@ async def _measure(file: Path, rounds: int, calls: int) -> dict[str, list[float]
 
 def _limited(inner: ASGIApp) -> RateLimit:
     requests, tokens = Rate.parse("1000000/minute"), Rate.parse("1000000000/day")
-    return RateLimit(inner, store=MemoryStore(Clock()), requests=requests, tokens=tokens)
+    return RateLimit(inner, store=MemoryStore(SystemClock()), requests=requests, tokens=tokens)
 
 
 async def _cost(chain: ASGIApp, credentials: Iterable[str]) -> float:

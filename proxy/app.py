@@ -43,6 +43,9 @@ from proxy.relay.dispatch import Dispatch
 from proxy.relay.endpoint import Endpoint
 from proxy.relay.merged_lists import Views
 from proxy.server.server import Server, serve
+from proxy.services.fair_retry_budget import FairRetryBudget
+from proxy.services.system_clock import SystemClock
+from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.telemetry.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
@@ -90,7 +93,7 @@ class App:
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
         self.reloader: Loader | None = None
-        self.clock = Clock()
+        self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Watch(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
@@ -99,12 +102,12 @@ class App:
         self.traces = Pipelines()
         self.services: Mapping[type, object] = {
             Clock: self.clock,
-            Keepsakes: Keepsakes(),
+            Keepsakes: WeakKeepsakes(),
             Store: self.store,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
-            RetryBudget: RetryBudget(self.clock),
+            RetryBudget: FairRetryBudget(self.clock),
             LogSink: sink,
             Metrics: self.metrics,
             Traces: self.traces,
@@ -229,5 +232,5 @@ def check(loaded: Loaded) -> tuple[Plan, Settings]:
     planned, problems = make_plan(loaded)
     if planned is None or loaded.settings is None:
         raise Invalid(problems)
-    make_store(loaded, loaded.settings, Clock())  # a running proxy keeps its own, and yet must not take a bad address
+    make_store(loaded, loaded.settings, SystemClock())  # a bad address is refused, though a running proxy ignores it
     return planned, loaded.settings

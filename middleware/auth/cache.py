@@ -51,7 +51,3 @@ class TokenCache(Generic[V]):
     def forget(self, digest: bytes) -> None:
         """Remember it no longer."""
         self._entries.pop(digest, None)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()

@@ -178,7 +178,8 @@ class OllamaKeys:
         """Whether nobody took the signature before; raises Refused (401) where nobody can know."""
         if self._store is not None:
             try:
-                admission = await self._store.admit([Quota(f"ollama-signature/{signed.hex()}", requests=self._once)])
+                quota = Quota(f"ollama-signature/{signed.hex()}", requests=self._once, asked_again=False)
+                admission = await self._store.admit([quota])
             except StoreUnavailable as error:
                 _log.warning("signatures_remembered_by_this_process_only", problem=str(error))
             else:

@@ -73,8 +73,8 @@ class Auth:
         *,
         clock: Clock,
         policies: Policies,
+        keepsakes: Keepsakes,
         store: Store | None = None,
-        keepsakes: Keepsakes | None = None,
         hosts: KnownHosts | None = None,
         metrics: Metrics | None = None,
         keys: ConfigPath | None = None,
@@ -92,7 +92,6 @@ class Auth:
             raise ValueError("auth needs at least one method, for example `keys: keys.yaml`")
         if isinstance(ollama_keys, Path):
             ollama_keys = OllamaKeysOptions.model_construct(file=ollama_keys)
-        keepsakes = keepsakes or Keepsakes()
         self.app = app
         self._clock = clock
         self._hosts = hosts or KnownHosts()

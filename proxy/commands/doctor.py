@@ -28,9 +28,10 @@ from proxy.commands.findings import (
 from proxy.commands.remote import fail
 from proxy.commands.tables import Aside, console
 from proxy.kernel.quotas import Quota
-from proxy.kernel.services import Clock, Store, StoreUnavailable
+from proxy.kernel.services import Store, StoreUnavailable
 from proxy.pool.ask import survey
 from proxy.pool.backend import Backend
+from proxy.services.system_clock import SystemClock
 from proxy.upstream.resend import send_or_resend
 from proxy.upstream.timeouts import Timeouts
 from proxy.wiring import make_backends, make_store
@@ -45,7 +46,7 @@ def doctor(loaded: Loaded) -> None:
     Aside()
     try:
         plan, settings = check(loaded)
-        backends, store = make_backends(loaded, settings), make_store(loaded, settings, Clock())
+        backends, store = make_backends(loaded, settings), make_store(loaded, settings, SystemClock())
     except Invalid as error:
         fail(*map(str, error.problems))
     screen = console()

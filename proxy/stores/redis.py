@@ -145,10 +145,11 @@ class RedisStore(Store):
                 level = Level(counter.quota, counter.unit, counter.amount, used, milliseconds / 1000, counter.window)
                 level = level.charged(costs[counter.unit]) if admitted else level
                 levels.append(level)
-                if level.full:
+                quota = quotas[counter.quota]
+                if level.full and quota.asked_again:
                     full_for = level.resets_in if counter.unit == "requests" else sure / 1000
-                    key, now = quotas[counter.quota].key, self._clock.monotonic()
-                    self._known_full.note(key, level, full_for, now=now, today=self._clock.time())
+                    now, today = self._clock.monotonic(), self._clock.time()
+                    self._known_full.note(quota.key, level, full_for, now=now, today=today)
         return tuple(levels), admitted
 
     async def _settle(self, lease: Lease, tokens: int) -> None:

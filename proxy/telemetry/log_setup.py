@@ -12,7 +12,7 @@ from proxy.kernel.log_lines import FormatName, Level, SinkLogger, pipeline
 from proxy.kernel.services import LogSink
 
 MAX_TRACEBACK: Final = 8 * 1024
-"""Characters; of a longer one the end is kept, where the cause stands."""
+"""Characters of a traceback; a longer one keeps its end, where the cause stands."""
 _STDLIB_LEVELS: Final = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"), (0, "debug"))
 
 
@@ -40,7 +40,7 @@ def configure(sink: LogSink, *, format: FormatName, level: Level) -> None:
 
 
 class _Bridge(logging.Handler):
-    """Turns a record of the standard library into an event."""
+    """Turns records of the standard library into events."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

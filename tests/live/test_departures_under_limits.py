@@ -11,7 +11,8 @@ from proxy.chain.frame import Frame, Generation
 from proxy.kernel.asgi import Message, Scope
 from proxy.kernel.quotas import Quota
 from proxy.kernel.routes import RouteTable
-from proxy.kernel.services import Clock, Store
+from proxy.kernel.services import Store
+from proxy.services.system_clock import SystemClock
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisStore
 from tests.support.limits import CHAT, Backend, rates
@@ -26,10 +27,10 @@ TURNS = 60
 @pytest.fixture(params=["memory", "redis"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     if request.param == "memory":
-        yield MemoryStore(Clock())
+        yield MemoryStore(SystemClock())
     else:
         with redis_server() as server:
-            opened = RedisStore(server.url, Clock(), within=5)
+            opened = RedisStore(server.url, SystemClock(), within=5)
             yield opened
             await opened.aclose()
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from config.load import load_text
 from config.problems import Invalid
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
@@ -16,6 +15,7 @@ from proxy.app import check
 from proxy.kernel.services import SERVICES
 from proxy.simulator import Ollama
 from tests.support.asgi import call, make_exchange, ok
+from tests.support.policy import load_text
 from tests.support.proxy import running
 from tests.support.wire import ask
 

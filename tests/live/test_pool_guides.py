@@ -7,7 +7,6 @@ from typing import Final
 
 import pytest
 
-from config.load import load_text
 from middleware.queue import Queue
 from middleware.retry.verdicts import Verdict, verdict, why_not
 from proxy.app import check
@@ -21,13 +20,15 @@ from proxy.kernel.errors import (
     UpstreamTimeout,
 )
 from proxy.kernel.routes import Repeat
-from proxy.kernel.services import Clock, RetryBudget
 from proxy.pool import selection
 from proxy.pool.health import RAMP_START
 from proxy.pool.probes import SOONER
+from proxy.services.fair_retry_budget import FairRetryBudget
+from proxy.services.system_clock import SystemClock
 from proxy.upstream.timeouts import Timeouts
 from tests.support.errors import answered
 from tests.support.options import health_rules, pool_options
+from tests.support.policy import load_text
 
 GUIDES: Final = Path(__file__).parents[2] / "docs" / "guides"
 HOSTS: Final = (GUIDES / "several-hosts.md").read_text()
@@ -95,7 +96,7 @@ def test_the_words_for_giving_up_are_all_there() -> None:
 
 
 def test_what_the_budget_saves_up() -> None:
-    budget = RetryBudget(Clock())
+    budget = FairRetryBudget(SystemClock())
     assert (budget._ceiling, budget._reserve, budget._floor) == (100.0, 10.0, 1.0)
     assert "up to a hundred saved" in RETRIES
     assert "one a second is added in any case, up to ten" in RETRIES

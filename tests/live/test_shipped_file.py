@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from config.load import load_text
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
 from proxy.app import App
@@ -15,6 +14,7 @@ from proxy.chain.plan import plan
 from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
+from tests.support.policy import load_text
 from tests.support.proxy import Lines
 from tests.support.wire import ask
 

@@ -11,8 +11,9 @@ from proxy.chain.plugins import find
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
-from proxy.kernel.services import Clock, Outlook, Scheduler, Terms
+from proxy.kernel.services import Outlook, Scheduler, Terms
 from proxy.queue.scheduler import FairScheduler
+from proxy.services.system_clock import SystemClock
 from tests.support.asgi import Answer, call, make_exchange, ok
 from tests.support.slots import FakeSlots
 
@@ -248,7 +249,7 @@ async def test_explain_what_does_not_wait() -> None:
 
 async def test_two_policies_share_one_queue() -> None:
     slots = FakeSlots(1)
-    scheduler = FairScheduler(slots, Clock())
+    scheduler = FairScheduler(slots, SystemClock())
     release = asyncio.Event()
 
     async def uses_its_slot(scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 import yaml
 
-from config.load import load_text
 from proxy.app import App
 from proxy.kernel.services import LogSink
 from proxy.pool.probes import Watch
@@ -18,6 +17,7 @@ from proxy.server.server import Server, serve
 from proxy.telemetry.log_setup import configure
 from proxy.wiring import server_options
 from tests.support.log_schema import check_line
+from tests.support.policy import load_text
 
 
 class Lines(LogSink):

@@ -15,8 +15,8 @@ from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ConnectFailed, Outcome
 from proxy.kernel.exchange import Exchange, Usage
-from proxy.kernel.services import Clock
 from proxy.kernel.token_estimate import Estimate
+from proxy.services.system_clock import SystemClock
 from proxy.stores.redis import RedisStore
 from tests.support.asgi import call, ok
 from tests.support.limits import caller, rates
@@ -61,7 +61,7 @@ class Streams:
 
 
 async def run(url: str, seed: int) -> dict[str, object]:
-    store = RedisStore(url, Clock(), within=5)
+    store = RedisStore(url, SystemClock(), within=5)
     streams = Streams(seed)
     plugin = limiter(streams, store)
     refused = 0

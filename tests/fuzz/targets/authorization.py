@@ -28,6 +28,7 @@ from proxy.kernel.caller_text import masked_path
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Policies
+from proxy.services.weak_keepsakes import WeakKeepsakes
 from tests.support.asgi import make_exchange, ok
 from tests.support.clock import ManualClock
 from tests.support.tokens import NOW, claims, hmac_signed
@@ -102,6 +103,7 @@ def _auth() -> Auth:
         ok,
         clock=ManualClock(float(NOW)),
         policies=Policies(set()),
+        keepsakes=WeakKeepsakes(),
         keys=_folder() / "keys.yaml",
         jwt=jwt,
         ollama_keys=_folder() / "authorized_keys",

@@ -210,6 +210,7 @@ class Shared(MemoryStore):
         self.down = False
 
     async def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Admission:
+        assert not any(quota.asked_again for quota in quotas)  # or each signature would be remembered as full
         if self.down:
             raise StoreUnavailable("down")
         return await super().admit(quotas, tokens)

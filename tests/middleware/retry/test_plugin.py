@@ -20,7 +20,8 @@ from proxy.kernel.errors import (
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import ModelName
-from proxy.kernel.services import Backends, RetryBudget
+from proxy.kernel.services import Backends
+from proxy.services.fair_retry_budget import FairRetryBudget
 from tests.support.asgi import Answer, call, make_exchange, ok
 from tests.support.clock import ManualClock
 from tests.support.errors import answered, lost
@@ -78,7 +79,7 @@ class Script:
 
 
 def make(app: Any, hosts: int = 3, models: Sequence[str] | None = None, **options: Any) -> Retry:
-    retries = options.pop("retries", None) or RetryBudget(ManualClock(), reserve=2.0, floor=0.0)
+    retries = options.pop("retries", None) or FairRetryBudget(ManualClock(), reserve=2.0, floor=0.0)
     return Retry(app, backends=Hosts(hosts, models), retries=retries, **options)
 
 
@@ -157,7 +158,7 @@ async def test_the_most_telling_error_is_what_the_caller_gets() -> None:
 
 
 async def test_retries_stay_within_the_budget_of_the_process() -> None:
-    retries = RetryBudget(ManualClock(), reserve=2.0, floor=0.0)
+    retries = FairRetryBudget(ManualClock(), reserve=2.0, floor=0.0)
     attempts = 0
     for _ in range(500):
         _, exchange = await ask(make(Script(*[ConnectFailed("x")] * 9), retries=retries, budget=0.2))
@@ -172,7 +173,7 @@ async def test_the_first_loss_on_a_kept_connection_is_no_attempt_and_needs_no_bu
         script = Script(*errors, lost(reused=True))
         answer, exchange = await ask(make(script, attempts=attempts, fallback={"n": ["o"]}))
         assert (answer.status, exchange.attempts) == (200, attempts + 1)
-    poor = RetryBudget(ManualClock(), reserve=0.0, floor=0.0)
+    poor = FairRetryBudget(ManualClock(), reserve=0.0, floor=0.0)
     await ask(make(Script(ConnectFailed("x")), retries=poor, budget=0.0))  # what a request that runs may owe
     for _ in range(5):
         script = Script(lost(reused=True), ConnectFailed("x"))
@@ -258,7 +259,7 @@ FALLBACK: dict[str, Any] = {"fallback": {"m": ["n", "o:7b"]}}
 async def test_another_model_stands_in_when_every_attempt_failed() -> None:
     script = Script(*[answered(500)] * 3)
     body = b'{ "model" : "m", "messages": [] , "x":1.0 }'
-    answer, exchange = await ask(make(script, **FALLBACK, retries=RetryBudget(ManualClock())), body=body)
+    answer, exchange = await ask(make(script, **FALLBACK, retries=FairRetryBudget(ManualClock())), body=body)
     assert answer.status == 200
     assert script.bodies == [body] * 3 + [body.replace(b'"m"', b'"n:latest"')]
     assert answer.header("x-ollama-proxy-model") == "n:latest"
@@ -272,7 +273,7 @@ async def test_another_model_stands_in_when_every_attempt_failed() -> None:
 
 async def test_each_model_has_its_own_attempts_and_the_last_word_is_the_most_telling() -> None:
     script = Script(answered(500), *[ConnectFailed("x")] * 9)
-    answer, exchange = await ask(make(script, 1, attempts=1, **FALLBACK, retries=RetryBudget(ManualClock())))
+    answer, exchange = await ask(make(script, 1, attempts=1, **FALLBACK, retries=FairRetryBudget(ManualClock())))
     assert [body.decode() for body in script.bodies] == [f'{{"model":"{name}"}}' for name in ("m", "n:latest", "o:7b")]
     assert isinstance(answer.error, UpstreamAnswer)
     assert exchange.gave_up == "attempts_spent"
@@ -315,7 +316,7 @@ async def test_when_no_other_model_stands_in(error: UpstreamError, path: str, bo
 
 
 async def test_another_model_is_paid_for_like_any_retry() -> None:
-    retries = RetryBudget(ManualClock(), reserve=0.0, floor=0.0)
+    retries = FairRetryBudget(ManualClock(), reserve=0.0, floor=0.0)
     retries.earn(0.0)
     assert retries.spend()  # by one that runs no more
     retries.done()
@@ -368,7 +369,7 @@ async def test_only_embeddings_are_hedged_and_only_elsewhere(path: str, hosts: i
 
 
 async def test_a_hedge_is_paid_for_like_any_retry() -> None:
-    retries = RetryBudget(ManualClock(), reserve=1.0, floor=0.0)
+    retries = FairRetryBudget(ManualClock(), reserve=1.0, floor=0.0)
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         if "b1" not in Exchange.of(scope).tried:

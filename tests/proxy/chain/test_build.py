@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 from starlette.middleware.gzip import GZipMiddleware
 
-from config.load import load_text
 from config.problems import Invalid
 from proxy.chain.build import Chain, Switch, build
 from proxy.chain.plan import plan
@@ -11,8 +10,10 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Clock
+from proxy.services.system_clock import SystemClock
 from tests.support import plugins
 from tests.support.asgi import Answer, call, make_exchange, ok
+from tests.support.policy import load_text
 
 BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"
 TAG = "tests.support.plugins:Tag"
@@ -32,7 +33,7 @@ def built(text: str, *, folder: Path | None = None, inner: object = ok, **env: s
     return build(found, inner, {Clock: CLOCK})  # type: ignore[arg-type]  # tests pass stranger things than an app
 
 
-CLOCK = Clock()
+CLOCK = SystemClock()
 
 
 async def ask(chain: Chain, policy: str | None = None) -> tuple[Answer, Exchange]:

@@ -18,6 +18,7 @@ from proxy.chain.plugins import Plugin, find, inspected, known_names
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.services import Clock, RetryBudget, Store
 from proxy.kernel.units import Duration, Mistake, Rate
+from proxy.services.system_clock import SystemClock
 from tests.support.asgi import ok
 
 
@@ -81,7 +82,7 @@ def test_descriptions_come_from_the_docstring_or_the_annotation() -> None:
 
 
 def test_only_what_was_given_is_handed_over() -> None:
-    clock = Clock()
+    clock = SystemClock()
     text = '{"rate": "5/10s", "model_copy": ["x"], "_hidden": {"a": [1]}, "untyped": {"any": "thing"}}'
     made = RECORDER.around(ok, options(RECORDER, text), {Clock: clock})
     assert isinstance(made, Recorder)

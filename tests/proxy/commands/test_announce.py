@@ -2,13 +2,13 @@
 
 import io
 
-from config.load import load_text
 from proxy.app import App
 from proxy.commands.announce import announce
 from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from tests.support.backend import eventually
+from tests.support.policy import load_text
 from tests.support.proxy import Lines
 
 

@@ -1,9 +1,9 @@
 """proxy/ops/app_protocol.py."""
 
-from config.load import load_text
 from proxy.app import App
 from proxy.ops.app_protocol import Engine, Loader
 from proxy.reload import Reloader
+from tests.support.policy import load_text
 from tests.support.proxy import Lines
 
 

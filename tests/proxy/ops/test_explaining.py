@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from config.load import load_text
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
 from proxy.app import App
@@ -13,6 +12,7 @@ from proxy.kernel.errors import Refused
 from proxy.ops.document import Account
 from proxy.ops.explaining import Supposed, account, read_supposed
 from tests.support.plugins import Tag
+from tests.support.policy import load_text
 from tests.support.proxy import Lines
 
 TEXT = f"""

@@ -12,6 +12,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Clock, Scheduler, Slots, Terms
 from proxy.queue.scheduler import FairScheduler, _Waiter
+from proxy.services.system_clock import SystemClock
 from tests.support.asgi import make_exchange
 from tests.support.clock import ManualClock
 from tests.support.options import make_pool
@@ -33,7 +34,7 @@ class House:
 
     def __init__(self, slots: FakeSlots, clock: Clock | None = None) -> None:
         self.slots = slots
-        self.clock = clock or Clock()
+        self.clock = clock or SystemClock()
         self.scheduler = FairScheduler(slots, self.clock)
         self.tasks: list[asyncio.Task[Exchange]] = []
         self.order: list[Exchange] = []
@@ -88,7 +89,7 @@ async def house(count: int = 1, *, clock: Clock | None = None, **only: int) -> A
 def test_the_pool_has_slots_and_this_is_a_scheduler() -> None:
     pool: Slots = make_pool()
     assert isinstance(pool, Slots)
-    assert isinstance(FairScheduler(pool, Clock()), Scheduler)
+    assert isinstance(FairScheduler(pool, SystemClock()), Scheduler)
 
 
 # In and out
