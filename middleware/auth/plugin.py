@@ -19,6 +19,7 @@ placeholder key ``ollama`` and an empty one count as none. Routes that are open 
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from middleware.auth.address_standing import DEFAULT as DEFAULT_FAILURES
@@ -42,6 +43,7 @@ from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.client_address import is_forwarded
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import AuthPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.services import Clock, Keepsakes, Metrics, Policies, Store
@@ -217,10 +219,11 @@ class Auth:
 
 
 def _settle(exchange: Exchange, caller: Caller) -> None:
-    exchange.identity = caller.identity
-    exchange.tenant = caller.tenant
-    exchange.policy = caller.policy
-    exchange.claims = caller.claims
+    noted = exchange.part(AuthPart)
+    noted.identity = caller.identity
+    noted.tenant = caller.tenant
+    noted.policy = caller.policy
+    noted.claims = MappingProxyType(caller.claims)
 
 
 def _watched_keys(path: Path, policies: Policies, clock: Clock, lives: Lifetimes) -> Watched[Keys]:

@@ -197,5 +197,5 @@ def _settle(store: Store, lease: Lease, expected: Expected | None, exchange: Exc
         return store.settle(lease, 0)
     usage = usage_of(exchange, expected)
     if usage is not None:
-        exchange.usage = usage  # so that log and metrics tell what was counted
+        exchange.count_usage(usage)
     return store.settle(lease, used(exchange, expected))

@@ -13,8 +13,9 @@ from weakref import WeakValueDictionary
 
 from limits.aio.storage import Storage as LimitsStorage
 
+from proxy.kernel.attempts import Held
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Held
+from proxy.kernel.exchange import Exchange
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.model_names import ModelName
 from proxy.kernel.quotas import Admission, Lease, Level, Quota
@@ -209,10 +210,9 @@ class Scheduler(ABC):
 
     @abstractmethod
     async def enter(self, exchange: Exchange, terms: Terms) -> None:
-        """Wait for a slot and put its lease at ``exchange.lease``. Call `leave` afterwards, whatever happened.
+        """Wait for a slot and note its lease in `QueuePart`. Call `leave` afterwards, whatever happened.
 
-        Raises Refused where there is no room (429, 503), where it would not be its turn in time (503, at once), and
-        where it was not (503).
+        Raises Refused where there is no room (429, 503), and where its turn would not come (at once) or did not (503).
         """
 
     @abstractmethod

@@ -16,6 +16,7 @@ from typing import Final, cast
 import httpx
 
 from proxy.kernel.asgi import Header, Receive, Scope, Send, header, without
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import (
     BadAnswer,
     ClientGone,
@@ -30,7 +31,8 @@ from proxy.kernel.errors import (
     let_go,
     render_record,
 )
-from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.routes import Match, NoMatch, Route
 from proxy.kernel.server_extensions import gone_because
 from proxy.kernel.services import Scheduler
@@ -114,7 +116,7 @@ class Dispatch:
             self._pool.blame.check(exchange)
         deadline = self._deadline(exchange, match.route)
         with await self._lease(exchange) as lease:
-            _note(exchange, lease)
+            exchange.part(RelayPart).sent_to(lease.backend.name, lease.reason)
             request = self._request(exchange, match, lease, framing, body)
             try:
                 answer = await self._open(exchange, lease.backend, request, match.route, deadline)
@@ -139,13 +141,13 @@ class Dispatch:
         """Return the lease that the queue got for this request; one of now for those that do not queue."""
         if self._scheduler is None or exchange.ticket is None:
             return self._pool.lease(exchange)
-        lease, exchange.lease = cast(Lease | None, exchange.lease), None
+        lease = cast(Lease | None, exchange.take_lease())
         if lease is not None and lease.need != need_of(exchange):
             lease.give_back()  # another model stands in for the one that it was got for
             lease = None
         if lease is None:
             await self._scheduler.again(exchange)
-            lease, exchange.lease = cast(Lease, exchange.lease), None
+            lease = cast(Lease, exchange.take_lease())
         return lease
 
     def _deadline(self, exchange: Exchange, route: Route) -> float | None:
@@ -224,8 +226,9 @@ class Dispatch:
     async def _relay(self, exchange: Exchange, answer: _Answer, send: Send, deadline: float | None) -> None:
         """Send the answer on, chunk by chunk, and see that its end is an honest one."""
         exchange.release_body()
-        exchange.committed = True  # The commit point.
-        exchange.first_byte_at = time.monotonic()
+        noted = exchange.part(RelayPart)
+        noted.committed = True  # The commit point.
+        noted.first_byte_at = time.monotonic()
         must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")
         tail = Tail(answer.layout)
         failure: UpstreamError | None = None
@@ -258,11 +261,11 @@ class Dispatch:
             raise
         finally:
             ending = tail.read()
-            exchange.terminated = ending.terminated and must_terminate
-            exchange.usage = _usage(ending, exchange) if must_terminate else ending.usage
+            noted.terminated = ending.terminated and must_terminate
+            noted.usage = _usage(ending, exchange) if must_terminate else ending.usage
         if must_terminate and not ending.terminated and failure is None:
             failure = Truncated("the backend ended the stream without its terminator", clean=True)
-        if failure is not None and (left > 0 or not exchange.terminated):
+        if failure is not None and (left > 0 or not noted.terminated):
             await answer.stream.aclose()
             broken = failure if isinstance(failure, Truncated) else Truncated.after(failure)
             if must_terminate:
@@ -270,7 +273,7 @@ class Dispatch:
             raise broken
         await send({"type": "http.response.body", "body": last, "more_body": False})
         if ending.error is not None:
-            exchange.reason = f"{exchange.reason}; the backend ended with an error"
+            noted.reason = f"{noted.reason}; the backend ended with an error"
 
     def _out_of_time(self) -> UpstreamTimeout:
         return UpstreamTimeout(
@@ -308,13 +311,6 @@ def _flow(
 def _must_speak(route: Route, request: httpx.Request) -> bool:
     """Whether a 200 without a byte is no answer, as a model always says something."""
     return route.kind == "inference" and bool(route.models) and request.method != "HEAD"
-
-
-def _note(exchange: Exchange, lease: Lease) -> None:
-    exchange.backend = lease.backend.name
-    exchange.tried.append(lease.backend.name)
-    exchange.attempts += 1
-    exchange.reason = lease.reason
 
 
 async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: Read) -> UpstreamAnswer | BadAnswer:

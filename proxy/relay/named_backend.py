@@ -17,6 +17,7 @@ from proxy.kernel import json_bounds
 from proxy.kernel.asgi import Header, Receive, Scope, Send
 from proxy.kernel.errors import JSON, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.routes import ALL
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool, Timeouts
@@ -62,7 +63,8 @@ class Manage:
         body = await exchange.body()
         backends = tuple(self._pool.backends)
         lines: Lines = asyncio.Queue(maxsize=64)
-        exchange.backend, exchange.attempts, exchange.committed = ALL, len(backends), True
+        noted = exchange.part(RelayPart)
+        noted.backend, noted.attempts, noted.committed = ALL, len(backends), True
         async with asyncio.TaskGroup() as group:
             for backend in backends:
                 group.create_task(self._pull(backend, body, lines))
@@ -105,13 +107,14 @@ async def _merged(lines: Lines, left: int) -> AsyncGenerator[Line, None]:
 
 
 async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
+    noted = exchange.part(RelayPart)
     headers: list[Header] = [(b"content-type", NDJSON)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     async with aclosing(merged):
         async for line in merged:
-            exchange.first_byte_at = exchange.first_byte_at or time.monotonic()
+            noted.first_byte_at = noted.first_byte_at or time.monotonic()
             last = "error" in line or line.get("status") == "success"
-            exchange.terminated = last
+            noted.terminated = last
             await send({"type": "http.response.body", "body": orjson.dumps(line) + b"\n", "more_body": not last})
 
 
@@ -122,7 +125,7 @@ async def _answer(exchange: Exchange, merged: AsyncGenerator[Line, None], send: 
             last = line
     body = orjson.dumps(last)
     headers: list[Header] = [(b"content-type", JSON), (b"content-length", b"%d" % len(body))]
-    exchange.first_byte_at = time.monotonic()
+    exchange.part(RelayPart).first_byte_at = time.monotonic()
     await send({"type": "http.response.start", "status": 500 if "error" in last else 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
