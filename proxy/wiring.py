@@ -20,10 +20,10 @@ from proxy.pool.backend import Backend, make_backend
 from proxy.pool.health import Rules
 from proxy.pool.pool import PoolOptions, Timeouts
 from proxy.server import open_files
-from proxy.server.listeners import certificate_names
-from proxy.server.server import ServerOptions, TlsOptions
+from proxy.server.listeners import TlsOptions, certificate_names
+from proxy.server.server import ServerOptions
 from proxy.stores.open import open_store
-from proxy.upstream.transport import tls_context
+from proxy.upstream.origin import tls_context
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:

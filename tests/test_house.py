@@ -260,6 +260,42 @@ def test_an_intrusion_is_seen(source: str) -> None:
     assert intrusions("middleware.cors", ast.parse(source))
 
 
+@cache
+def borrowed(module: str) -> frozenset[str]:
+    """The names of ours that a module imports itself."""
+    tree = tree_of(MODULES[module])
+    found = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return frozenset(
+        alias.asname or alias.name
+        for node in found
+        for alias in node.names
+        if (node.module or "").split(".")[0] in PACKAGES
+    )
+
+
+def secondhand(tree: ast.AST, module: str) -> list[str]:
+    """What a file imports of ours from another file than the one that defines it; tables in `__init__` aside."""
+    found = [name.partition(":") for name in imports(tree, module)]
+    return [
+        f"{source}:{name}"
+        for source, _, name in found
+        if name and source in MODULES and MODULES[source].name != "__init__.py" and name in borrowed(source)
+    ]
+
+
+EVERYWHERE = sorted(path for folder in (*PACKAGES, "tests", "bench") for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", EVERYWHERE, ids=module_of)
+def test_a_name_is_imported_from_where_it_is_defined(path: Path) -> None:
+    assert not secondhand(tree_of(path), module_of(path))
+
+
+def test_a_name_at_second_hand_is_seen() -> None:
+    assert secondhand(ast.parse("from proxy.kernel.exchange import Attempt"), "middleware.cors")
+    assert not secondhand(ast.parse("from proxy.kernel.attempts import Attempt"), "middleware.cors")
+
+
 def _without_code(path: Path) -> bool:
     """Whether a file has nothing to test: a docstring, imports, a table."""
     body = ast.parse(path.read_text()).body

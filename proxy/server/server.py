@@ -27,8 +27,6 @@ from proxy.server.paused_sockets import Hangups
 from proxy.server.shared_state import Bounds, ConnectionOptions, SharedState
 from proxy.server.systemd import inherited_sockets, stopping
 
-__all__ = ["Server", "ServerError", "ServerOptions", "TlsOptions", "new_event_loop", "serve"]
-
 SETTLE_SECONDS: Final = 5.0
 """What cancelled requests may take to end, with their log line, and their last bytes to leave."""
 

@@ -42,10 +42,8 @@ from proxy.upstream.failures import (
     NotConnected,
     TransportFailure,
 )
-from proxy.upstream.origin import Origin, tls_context
+from proxy.upstream.origin import Origin
 from proxy.upstream.request_bytes import encode
-
-__all__ = ["Transport", "tls_context", "translate"]
 
 
 class _Waiter(NamedTuple):
