@@ -29,10 +29,12 @@ from middleware.auth.keys import new_key
 from middleware.auth.plugin import Auth
 from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send
+from proxy.kernel.attempts import Usage
 from proxy.kernel.body_budget import BodyBudget
-from proxy.kernel.exchange import KEY, Exchange, Usage
+from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.exchange_parts import FramePart, RelayPart
+from proxy.kernel.policy_names import Policies
 from proxy.kernel.routes import RouteTable
-from proxy.kernel.services import Policies
 from proxy.kernel.units import Rate
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
@@ -156,7 +158,8 @@ async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
 async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer as far as a limit looks."""
     exchange = Exchange.of(scope)
-    exchange.status, exchange.usage = 200, Usage(26, 80)
+    exchange.part(FramePart).status = 200
+    exchange.part(RelayPart).usage = Usage(26, 80)
 
 
 async def _body() -> Message:

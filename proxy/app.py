@@ -15,22 +15,19 @@ from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
+from proxy.kernel.backends import Backends
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.clock import Clock
+from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
+from proxy.kernel.log_sink import LogSink
+from proxy.kernel.metrics import Metrics
+from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
-from proxy.kernel.services import (
-    Backends,
-    Clock,
-    Keepsakes,
-    LogSink,
-    Metrics,
-    RetryBudget,
-    Scheduler,
-    Slots,
-    Store,
-    Traces,
-)
+from proxy.kernel.store import Store
+from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
+from proxy.kernel.waiting import Scheduler, Slots
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.recent_limits import Board

@@ -23,7 +23,8 @@ from proxy.commands.terminal import complain, say
 from proxy.kernel.log_lines import FORMATS
 from proxy.reload import Reloader
 from proxy.server import open_files, systemd
-from proxy.server.server import Server, ServerError
+from proxy.server.listeners import ServerError
+from proxy.server.server import Server
 from proxy.server.server_state import log_bounds
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.log_writer import Writer

@@ -12,20 +12,21 @@ from config.load import Loaded
 from config.problems import Invalid, Problem
 from config.schema import Settings
 from proxy.kernel.body_budget import BodyBounds
+from proxy.kernel.clock import Clock
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.routes import Route, RouteTable
-from proxy.kernel.services import Clock, Store
+from proxy.kernel.store import Store
 from proxy.kernel.units import Mistake
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.health import Rules
 from proxy.pool.pool import PoolOptions
 from proxy.server import open_files
-from proxy.server.listeners import certificate_names
-from proxy.server.server import ServerOptions, TlsOptions
+from proxy.server.listeners import TlsOptions, certificate_names
+from proxy.server.server import ServerOptions
 from proxy.stores.open import open_store
+from proxy.upstream.origin import tls_context
 from proxy.upstream.timeouts import Timeouts
-from proxy.upstream.transport import tls_context
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from vulture.core import Vulture
 
+from proxy.kernel.exchange import PARTS, Exchange
 from proxy.kernel.services import SERVICES
 
 ROOT = Path(__file__).parents[1]
@@ -147,56 +148,157 @@ def test_no_import_leads_back() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-WRITERS = {
-    "frame": {"proxy.chain.frame"},
-    "chain": {"proxy.chain.build"},
-    "tracing": {"middleware.tracing.plugin"},
-    "auth": {"middleware.auth.plugin", "proxy.ops.explaining"},  # which supposes a caller
-    "queue": {"proxy.queue.scheduler", "proxy.relay.dispatch"},  # which takes the lease
-    "retry": {"middleware.retry.plugin", "middleware.retry.fallback"},
-    "pool": {"proxy.pool.need", "proxy.pool.blame"},
-    "dispatch": {
-        *(
-            "proxy.relay.dispatch",
-            "proxy.relay.answer_stream",
-            "proxy.relay.named_backend",
-            "proxy.relay.endpoint",
-            "middleware.retry.hedge",
-            "middleware.rate_limit.plugin",
-        ),
-    },
-    # who answers, who says who would, who says which of two answers counts, and who estimates what nobody reported
-    "body": set(),
+OWNERS = {
+    "FramePart": {"proxy.chain.frame"},
+    "ChainPart": {"proxy.chain.build"},
+    "TracingPart": {"middleware.tracing"},
+    "AuthPart": {"middleware.auth", "proxy.ops.explaining"},  # which makes up an exchange, and who calls
+    "QueuePart": {"proxy.queue"},
+    "RetryPart": {"middleware.retry"},
+    "PoolPart": {"proxy.pool"},
+    "BlamePart": {"proxy.pool.blame"},
+    "RelayPart": {"proxy.relay"},
 }
-"""By the sections of `Exchange`. Whoever else writes there is one too many."""
+"""Who may import a part of an exchange, and so write its fields: a module, or a folder."""
+CALLERS = {
+    "reroute": {"middleware.auth", "proxy.kernel.request_body"},
+    "finishers": {"proxy.chain.frame", "proxy.ops.explaining"},
+    "release_body": {"proxy.relay.answer_stream"},
+    "take_lease": {"proxy.relay.dispatch", "proxy.queue"},
+    "forget_tried": {"middleware.retry"},
+    "count_usage": {"middleware.rate_limit"},
+    "second_attempt": {"middleware.retry"},
+    "account_for": {"middleware.retry"},
+    "take_answer_of": {"middleware.retry"},
+}
+"""Who may call what changes an exchange beyond its own part."""
+EXCHANGE = {"proxy.kernel.exchange", "proxy.kernel.exchange_parts"}
 
 
-def test_every_field_of_an_exchange_has_its_writer() -> None:
-    section, sections = "", {}
-    for line in MODULES["proxy.kernel.exchange"].read_text().split("def __init__")[1].split("\n    @")[0].splitlines():
-        if named := re.fullmatch(r" {8}# (\w+)", line):
-            section = named[1]
-        elif field := re.match(r" {8}self\.(\w+)[ :]", line):
-            sections[field[1]] = section
-    assert sections.keys() > {"status", "identity", "backend", "usage"}
-    for module, path in MODULES.items():
-        for name in written_to_exchanges(path) & sections.keys():
-            assert module in WRITERS[sections[name]], f"{module} writes {name}, which belongs to {sections[name]}"
+def intrusions(module: str, tree: ast.AST) -> list[str]:
+    """What a file does to an exchange that belongs to another one, whatever the exchange is called there."""
+    if module in EXCHANGE:
+        return []
+    parts = ((name, name.partition(":")) for name in imports(tree, module))
+    found = [
+        name
+        for name, (source, _, part) in parts
+        if name == "proxy.kernel.exchange:PARTS"
+        or (source == "proxy.kernel.exchange_parts" and not _is_within(module, OWNERS.get(part, set())))
+    ]
+    known = _exchanges(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            mine = ast.unparse(node.value) in ("self", "cls")
+            if (node.attr in CALLERS and not mine and not _is_within(module, CALLERS[node.attr])) or (
+                node.attr in Exchange.__slots__ and _is_exchange(node.value, known)
+            ):
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in SETTERS:
+            found += [ast.unparse(node) for target in node.args[:1] if _is_exchange(target, known)]
+    return found
 
 
-def written_to_exchanges(path: Path) -> set[str]:
-    """The fields that a file assigns of anything called exchange."""
-    targets: list[ast.expr] = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Assign):
-            targets += [part for target in node.targets for part in getattr(target, "elts", [target])]
-        elif isinstance(node, ast.AnnAssign | ast.AugAssign):
-            targets.append(node.target)
-    return {
-        target.attr
-        for target in targets
-        if isinstance(target, ast.Attribute) and ast.unparse(target.value).rpartition(".")[2] == "exchange"
-    }
+SETTERS = {"setattr", "delattr", "__setattr__", "__delattr__"}
+
+
+def _is_within(module: str, owners: set[str]) -> bool:
+    return any(module == owner or module.startswith(f"{owner}.") for owner in owners)
+
+
+def _is_exchange(value: ast.expr, known: set[str]) -> bool:
+    """Whether an expression is an exchange, as far as its name, an annotation or an assignment tells."""
+    text = ast.unparse(value)
+    return text.rpartition(".")[2] == "exchange" or text.startswith("Exchange.of(") or text in known
+
+
+def _exchanges(tree: ast.AST) -> set[str]:
+    """The names that are annotated as an exchange anywhere in a file, or assigned one."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation is not None and _says_exchange(node.annotation):
+            names.add(node.arg)
+        elif isinstance(node, ast.AnnAssign) and _says_exchange(node.annotation):
+            names.add(ast.unparse(node.target))
+        elif isinstance(node, ast.Assign) and (
+            ast.unparse(node.value).startswith(("Exchange.of(", "Exchange("))
+            or ast.unparse(node.value).rpartition(".")[2] == "exchange"
+        ):
+            names |= {ast.unparse(target) for target in node.targets}
+    return names
+
+
+def _says_exchange(annotation: ast.expr) -> bool:
+    return ast.unparse(annotation).strip("'\"").removesuffix(" | None") == "Exchange"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_an_exchange_is_changed_by_whom_its_part_belongs_to(module: str) -> None:
+    assert not intrusions(module, tree_of(MODULES[module]))
+
+
+def test_every_part_of_an_exchange_has_its_owner() -> None:
+    assert {part.__name__ for part in PARTS} == OWNERS.keys()
+    for owner in set.union(*OWNERS.values(), *CALLERS.values()):
+        assert owner in MODULES, owner
+
+
+INTRUDERS = [
+    "from proxy.kernel.exchange_parts import FramePart",
+    "from proxy.kernel import exchange_parts",
+    "import proxy.kernel.exchange_parts as parts",
+    "from proxy.kernel.exchange import PARTS",
+    "Exchange.of(scope)._frame.status = 200",
+    "ex = Exchange.of(scope)\nex._frame.status = 200",
+    "def note(one: Exchange) -> None:\n    one._frame.status = 200",
+    "def note(one: 'Exchange | None') -> None:\n    setattr(one, '_status', 200)",
+    "exchange = Exchange.of(scope)\nother = exchange\nobject.__setattr__(other, '_frame', None)",
+    "self.exchange._relay.tried = ()",
+    "Exchange.of(scope).reroute('/x')",
+    "anything.release_body()",
+    "leave = anything.take_lease",
+]
+
+
+@pytest.mark.parametrize("source", INTRUDERS)
+def test_an_intrusion_is_seen(source: str) -> None:
+    assert intrusions("middleware.cors", ast.parse(source))
+
+
+@cache
+def borrowed(module: str) -> frozenset[str]:
+    """The names of ours that a module imports itself."""
+    tree = tree_of(MODULES[module])
+    found = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return frozenset(
+        alias.asname or alias.name
+        for node in found
+        for alias in node.names
+        if (node.module or "").split(".")[0] in PACKAGES
+    )
+
+
+def secondhand(tree: ast.AST, module: str) -> list[str]:
+    """What a file imports of ours from another file than the one that defines it; tables in `__init__` aside."""
+    found = [name.partition(":") for name in imports(tree, module)]
+    return [
+        f"{source}:{name}"
+        for source, _, name in found
+        if name and source in MODULES and MODULES[source].name != "__init__.py" and name in borrowed(source)
+    ]
+
+
+EVERYWHERE = sorted(path for folder in (*PACKAGES, "tests", "bench") for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", EVERYWHERE, ids=module_of)
+def test_a_name_is_imported_from_where_it_is_defined(path: Path) -> None:
+    assert not secondhand(tree_of(path), module_of(path))
+
+
+def test_a_name_at_second_hand_is_seen() -> None:
+    assert secondhand(ast.parse("from proxy.kernel.exchange import Attempt"), "middleware.cors")
+    assert not secondhand(ast.parse("from proxy.kernel.attempts import Attempt"), "middleware.cors")
 
 
 def _has_body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 from middleware.auth.authorized_keys import AuthorizedKey, AuthorizedKeys
 from middleware.auth.caller import Caller, unauthorized, unavailable
 from proxy.kernel.quotas import Quota, Window
-from proxy.kernel.services import Store, StoreUnavailable
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.units import ConfigPath, Duration, PolicyName, Rate
 
 WINDOW: Final = 300.0

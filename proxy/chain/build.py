@@ -18,7 +18,8 @@ from proxy.chain.plugins import Options
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.exchange import Ask, Exchange
-from proxy.kernel.services import EntryName, Policies
+from proxy.kernel.exchange_parts import ChainPart
+from proxy.kernel.policy_names import EntryName, Policies
 from proxy.kernel.units import Mistake
 
 BEFORE_BODY: Final = "before_body"
@@ -126,8 +127,7 @@ class BeforeBody:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Say what will be asked from here on, and return the app's own awaitable."""
-        exchange = Exchange.of(scope)
-        exchange.before_body = self._ask
+        Exchange.of(scope).part(ChainPart).before_body = self._ask
         return self._app(scope, receive, send)
 
     async def ask(self, exchange: Exchange) -> None:

@@ -24,6 +24,7 @@ from proxy.kernel.cross_origin import for_page
 from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
 from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.exchange_parts import FramePart
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.server_extensions import gone_because, when_gone, writer
 
@@ -95,7 +96,7 @@ class Frame:
             return
         current = self.current
         client = _Client(receive, send, self._observer)
-        exchange = client.exchange = Exchange(
+        exchange = Exchange(
             scope,
             client.receive,
             id=secrets.token_hex(8),
@@ -106,6 +107,7 @@ class Frame:
             generation=current.number,
             relayed=is_trusted(scope, current.trusted_proxies),
         )
+        client.exchange, client.note = exchange, exchange.part(FramePart)
         scope[KEY] = exchange
         self.live[exchange] = client
         client.watch()
@@ -141,13 +143,13 @@ class Frame:
                     await current.chain(exchange.scope, exchange.receive, client.send)
                 if exchange.status is None or not exchange.ended:
                     raise RuntimeError("the chain returned without a complete answer")
-                exchange.outcome = "completed"
+                client.note.outcome = "completed"
             except ProxyError as error:
                 if isinstance(error, Refused):
                     error.by = current.blame(error)
                 await self._answer(exchange, client, error)
             except ClientGone:
-                _left_behind(exchange)
+                client.left_behind()
             except Exception as error:
                 bug = _bug(exchange)
                 bug.by = current.blame(error)
@@ -174,8 +176,8 @@ class Frame:
 
     async def _answer(self, exchange: Exchange, client: "_Client", error: ProxyError) -> None:
         """Respond with `error`; a response that has begun is left without its end, so that it looks broken."""
-        exchange.error = error
-        exchange.outcome = error.outcome
+        client.note.error = error
+        client.note.outcome = error.outcome
         if exchange.status is None:
             status, headers, body = render(exchange.flavor, error)
             await respond(client.send, status, headers, body)
@@ -186,12 +188,12 @@ class Frame:
         if task is not None:
             task.uncancel()
         if exchange.gone:
-            _left_behind(exchange)
+            client.left_behind()
         else:
             await self._answer(exchange, client, exchange.error or ShuttingDown())
 
     def _finish(self, exchange: Exchange) -> None:
-        exchange.ended_at = time.monotonic()
+        exchange.part(FramePart).ended_at = time.monotonic()
         pending: list[Awaitable[None]] = []
         for finish in exchange.finishers():
             try:
@@ -251,10 +253,13 @@ class _Client:
     """
 
     __slots__ = (
-        "_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "_write", "exchange", "page_fields",
+        "_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "_write", "exchange", "note",
+        "page_fields",
     )  # fmt: skip
 
     exchange: Exchange
+    note: FramePart
+    """What is written of the exchange here."""
     page_fields: list[Header] | None
     """The fields of the response for a page of another origin; None where no such page asks."""
 
@@ -274,7 +279,7 @@ class _Client:
         self._called_back = when_gone(exchange.scope, self._left)
         self._write = writer(exchange.scope)
         if self._write is not None:
-            exchange.shortcut = self.send, self.write
+            self.note.shortcut = self.send, self.write
 
     async def receive(self) -> Message:
         if self._watch is not None:
@@ -282,25 +287,26 @@ class _Client:
             return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] != "http.request":
-            self.exchange.gone = True
+            self.note.gone = True
             return message
-        self.exchange.bytes_in += len(message.get("body", b""))
+        self.note.bytes_in += len(message.get("body", b""))
         if not (self._called_back or message.get("more_body", False)):
             self._watch = asyncio.create_task(self._watch_for_disconnect())
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
         """Count what goes out, and return the server's own awaitable: a chunk is no reason for another coroutine."""
-        exchange = self.exchange
+        note = self.note
         if message["type"] == "http.response.body":
             body = message.get("body")
             if body:
-                exchange.chunks += 1
-                exchange.bytes_out += len(body)
+                note.chunks += 1
+                note.bytes_out += len(body)
             if not message.get("more_body", False):
-                exchange.ended = True
+                note.ended = True
         else:
-            exchange.status = message["status"]
+            exchange = self.exchange
+            note.status = message["status"]
             headers: list[Header] = [
                 *message.get("headers", ()),
                 (b"x-request-id", exchange.id.encode()),
@@ -315,9 +321,9 @@ class _Client:
 
     def write(self, chunk: bytes) -> bool:
         """Send a chunk as `send` does, without a task; see `proxy.kernel.server_extensions.writer`."""
-        exchange = self.exchange
-        exchange.chunks += 1
-        exchange.bytes_out += len(chunk)
+        note = self.note
+        note.chunks += 1
+        note.bytes_out += len(chunk)
         return self._write is not None and self._write(chunk)
 
     async def _watch_for_disconnect(self) -> None:
@@ -326,30 +332,29 @@ class _Client:
         self._left()
 
     def _left(self) -> None:
-        if self._chain is not None and not self.exchange.ended:
-            self.exchange.gone = True
+        if self._chain is not None and not self.note.ended:
+            self.note.gone = True
             self._chain.cancel()
 
     def cancel(self, error: Cancelled) -> bool:
         """End the request with `error` unless it is about to end anyway."""
-        exchange = self.exchange
-        if self._chain is None or exchange.ended or exchange.gone or isinstance(exchange.error, Cancelled):
+        note = self.note
+        if self._chain is None or note.ended or note.gone or isinstance(note.error, Cancelled):
             return False
-        exchange.error = error
+        note.error = error
         self._chain.cancel()
         return True
+
+    def left_behind(self) -> None:
+        """Note how a request ended whose client is gone."""
+        self.note.outcome = "completed" if self.exchange.terminated else "client_gone"
+        self.note.error = self.note.error or gone_because(self.exchange.scope)
 
     def unwatch(self) -> None:
         """Stop watching: the chain has ended, and there is nothing left to cancel."""
         self._chain = None
         if self._watch is not None:
             self._watch.cancel()
-
-
-def _left_behind(exchange: Exchange) -> None:
-    """Note how a request ended whose client is gone."""
-    exchange.outcome = "completed" if exchange.terminated else "client_gone"
-    exchange.error = exchange.error or gone_because(exchange.scope)
 
 
 _LENGTH: Final = b"content-length"

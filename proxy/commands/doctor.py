@@ -28,7 +28,7 @@ from proxy.commands.findings import (
 from proxy.commands.remote import fail
 from proxy.commands.tables import Aside, console
 from proxy.kernel.quotas import Quota
-from proxy.kernel.services import Store, StoreUnavailable
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.pool.ask import survey
 from proxy.pool.backend import Backend
 from proxy.services.system_clock import SystemClock

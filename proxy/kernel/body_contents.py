@@ -7,7 +7,7 @@ there. Either way it is parsed once.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from proxy.kernel import body_json
+from proxy.kernel import body_json, json_edit
 from proxy.kernel.asgi import Scope
 from proxy.kernel.body_budget import Holding
 from proxy.kernel.body_encoding import decoded
@@ -165,12 +165,12 @@ class Contents:
         """Return what the body says with `patch` merged into it; see `proxy.kernel.json_edit.edit`."""
         if not self.checked or self.document is None:
             raise RuntimeError("only a body that was read by json can be edited")
-        document = body_json.merged(self.document, patch)
+        document = json_edit.merged(self.document, patch)
         if len(self._plain) >= EDITED_LATER:
             after = Contents(self._plain)
             after.edits = [*self.edits, patch]
         else:
-            after = Contents(body_json.edit(self._plain, patch))
+            after = Contents(json_edit.edit(self._plain, patch))
         after.document, after.checked = document, True
         after._length, after._size = self._length, self._size
         return after
@@ -179,7 +179,7 @@ class Contents:
         """Return the body with its edits, and let it be what was read."""
         body = self._plain
         for patch in self.edits:
-            body = await off_loop(caller, body_json.edit, body, patch)
+            body = await off_loop(caller, json_edit.edit, body, patch)
         self._plain, self._sent, self.edits = body, len(body), []
         return body
 

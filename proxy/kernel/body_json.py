@@ -18,10 +18,7 @@ import orjson
 
 from proxy.kernel.body_images import Cut, origin, shorten
 from proxy.kernel.errors import Refused
-from proxy.kernel.json_bounds import DEPTH, VALUES, check_counts, extent, outside_strings
-from proxy.kernel.json_edit import edit, merged
-
-__all__ = ["CONTROL", "VALUES", "check", "edit", "fold", "merged", "parse", "read"]
+from proxy.kernel.json_bounds import DEPTH, check_counts, extent, outside_strings
 
 CONTROL: Final = frozenset(
     {

@@ -17,7 +17,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from proxy.kernel.log_dialects import ECS, OTEL, Dialect
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 FormatName = Literal["json", "console", "ecs", "otel"]

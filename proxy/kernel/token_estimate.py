@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.attempts import Usage
+from proxy.kernel.exchange import Exchange
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Route
 

@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from proxy.kernel.attempts import Held
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Held
+from proxy.kernel.exchange import Exchange
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.errors import ProxyError, Refused
 from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.exchange_parts import AuthPart
 from proxy.kernel.explain import Explains
 from proxy.kernel.routes import Route, RouteTable
 from proxy.ops.document import Account, Step
@@ -138,11 +140,12 @@ async def _exchange(routes: RouteTable, supposed: Supposed, bodies: BodyBudget) 
         bodies=bodies.empty_copy(),
     )
     scope[KEY] = exchange
-    exchange.claims = supposed.claims
+    noted = exchange.part(AuthPart)
+    noted.claims = MappingProxyType(supposed.claims)
     if supposed.caller is not None and supposed.caller.startswith(_TOKENS):
         headers.append((b"authorization", b"Bearer " + supposed.caller.encode()))
     else:
-        exchange.identity = supposed.caller
+        noted.identity = supposed.caller
     body = _body(exchange.route, supposed)
     messages.append({"type": "http.request", "body": body, "more_body": False})
     if body:

@@ -11,6 +11,7 @@ from typing import Final
 from proxy.kernel.attempts import Attempt
 from proxy.kernel.errors import Refused, UpstreamAnswer, UpstreamError
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import PoolPart
 from proxy.kernel.model_names import ModelName
 from proxy.pool.averages import Trends
 from proxy.pool.backend import Backend
@@ -185,7 +186,8 @@ class Pool:
     def finished(self, exchange: Exchange, lease: Lease, error: BaseException | None) -> None:
         """Learn from how a request to a backend ended: with an answer (None), or with `error`."""
         backend, now = lease.backend, monotonic()
-        exchange.history.append(Attempt(backend.name, lease.began, now, lease.cold, word_for(error)))
+        attempt = Attempt(backend.name, lease.began, now, lease.cold, word_for(error))
+        exchange.part(PoolPart).history += (attempt,)
         if error is None:
             self.blame.served(exchange, lease, now)
             if lease.served and lease.model is not None:

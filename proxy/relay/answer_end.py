@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from proxy.kernel import json_bounds
-from proxy.kernel.exchange import Usage
+from proxy.kernel.attempts import Usage
 
 Format = Literal["ndjson", "sse", "json", "other"]
 

@@ -14,8 +14,10 @@ from typing import Final
 import httpx
 
 from proxy.kernel.asgi import Send, header, start_response
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import ProxyError, Truncated, UpstreamError, UpstreamTimeout, let_go, render_record
-from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.server_extensions import gone_because
 from proxy.relay.answer_end import Ending, Tail
 from proxy.relay.backend_answer import BackendAnswer
@@ -29,8 +31,9 @@ LAST_WORD: Final = 1.0
 def commit(exchange: Exchange) -> None:
     """Pass the commit point: the answer is about to begin, and nobody needs the request body any more."""
     exchange.release_body()
-    exchange.committed = True
-    exchange.first_byte_at = time.monotonic()
+    noted = exchange.part(RelayPart)
+    noted.committed = True
+    noted.first_byte_at = time.monotonic()
 
 
 async def relay_answer(
@@ -51,6 +54,7 @@ async def relay_answer(
         out_of_time: makes the error for an answer that is not.
     """
     commit(exchange)
+    noted = exchange.part(RelayPart)
     must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")
     tail = Tail(answer.layout)
     failure: UpstreamError | None = None
@@ -83,15 +87,15 @@ async def relay_answer(
         raise
     finally:
         ending = tail.read()
-        exchange.terminated = ending.terminated and must_terminate
-        exchange.usage = _usage(ending, exchange) if must_terminate else ending.usage
+        noted.terminated = ending.terminated and must_terminate
+        noted.usage = _usage(ending, exchange) if must_terminate else ending.usage
     if must_terminate and not ending.terminated and failure is None:
         failure = Truncated("the backend ended the stream without its terminator", clean=True)
-    if failure is not None and (left > 0 or not exchange.terminated):
+    if failure is not None and (left > 0 or not noted.terminated):
         raise await _broken_off(failure, exchange, answer, send, ending if must_terminate else None)
     await send({"type": "http.response.body", "body": last, "more_body": False})
     if ending.error is not None:
-        exchange.reason = f"{exchange.reason}; the backend ended with an error"
+        noted.reason = f"{noted.reason}; the backend ended with an error"
 
 
 async def _broken_off(

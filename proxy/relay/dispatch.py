@@ -15,8 +15,9 @@ import httpx
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused, UpstreamError, UpstreamTimeout
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.routes import NoMatch, Route
-from proxy.kernel.services import Scheduler
+from proxy.kernel.waiting import Scheduler
 from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
 from proxy.pool.need import need_of
@@ -59,7 +60,7 @@ class Dispatch:
             self._pool.blame.check(exchange)
         deadline = self._deadline(exchange, match.route)
         with await self._lease(exchange) as lease:
-            _note(exchange, lease)
+            exchange.part(RelayPart).sent_to(lease.backend.name, lease.reason)
             timeouts = self._timeouts(exchange, lease)
             request = backend_request(exchange, match, lease.backend, body, via=self._via, timeouts=timeouts)
             try:
@@ -85,13 +86,13 @@ class Dispatch:
         """Return the lease that the queue got for this request, or a new one where the request does not queue."""
         if self._scheduler is None or exchange.ticket is None:
             return self._pool.lease(exchange)
-        lease, exchange.lease = cast(Lease | None, exchange.lease), None
+        lease = cast(Lease | None, exchange.take_lease())
         if lease is not None and lease.need != need_of(exchange):
             lease.give_back()  # another model stands in for the one that it was got for
             lease = None
         if lease is None:
             await self._scheduler.again(exchange)
-            lease, exchange.lease = cast(Lease, exchange.lease), None
+            lease = cast(Lease, exchange.take_lease())
         return lease
 
     def _deadline(self, exchange: Exchange, route: Route) -> float | None:
@@ -123,11 +124,3 @@ class Dispatch:
             timer="total",
             sent=True,
         )
-
-
-def _note(exchange: Exchange, lease: Lease) -> None:
-    """Write down the backend that gets the request, and why."""
-    exchange.backend = lease.backend.name
-    exchange.tried.append(lease.backend.name)
-    exchange.attempts += 1
-    exchange.reason = lease.reason

@@ -3,6 +3,7 @@
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ProxyError
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.routes import ALL, NoMatch
 from proxy.pool.pool import Pool
@@ -62,5 +63,6 @@ class Endpoint:
         choice = self._pool.would(exchange)
         if not isinstance(choice, Choice):
             return Explanation("wait", "every backend that could serve it runs as many requests as it can")
-        exchange.backend, exchange.reason = choice.name, choice.reason
+        noted = exchange.part(RelayPart)
+        noted.backend, noted.reason = choice.name, choice.reason
         return Explanation("pass", f"it goes to {choice.name} ({choice.reason})")

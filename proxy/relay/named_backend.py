@@ -16,6 +16,7 @@ from proxy.kernel import json_bounds
 from proxy.kernel.asgi import Header, Receive, Scope, Send, respond, start_response
 from proxy.kernel.errors import JSON, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.routes import ALL
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
@@ -63,7 +64,8 @@ class Manage:
         body = await exchange.body()
         backends = tuple(self._pool.backends)
         lines: Lines = asyncio.Queue(maxsize=64)
-        exchange.backend, exchange.attempts, exchange.committed = ALL, len(backends), True  # nobody pulls twice
+        noted = exchange.part(RelayPart)
+        noted.backend, noted.attempts, noted.committed = ALL, len(backends), True  # nobody pulls twice
         async with asyncio.TaskGroup() as group:
             for backend in backends:
                 group.create_task(self._pull(backend, body, lines))
@@ -107,13 +109,14 @@ async def _merged(lines: Lines, left: int) -> AsyncGenerator[Line, None]:
 
 async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
     """Send each line as it comes; the response begins when the first one is here."""
+    noted = exchange.part(RelayPart)
     async with aclosing(merged):
         async for line in merged:
-            if exchange.first_byte_at is None:
+            if noted.first_byte_at is None:
                 commit(exchange)
                 await start_response(send, 200, [(b"content-type", NDJSON)])
             last = "error" in line or line.get("status") == "success"
-            exchange.terminated = last
+            noted.terminated = last
             await send({"type": "http.response.body", "body": orjson.dumps(line) + b"\n", "more_body": not last})
 
 

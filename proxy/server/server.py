@@ -27,8 +27,6 @@ from proxy.server.listeners import ServerError, TlsOptions, address, bind, is_lo
 from proxy.server.server_state import Bounds, ConnectionOptions, GuardState
 from proxy.server.systemd import inherited_sockets, stopping
 
-__all__ = ["Server", "ServerError", "ServerOptions", "TlsOptions", "new_event_loop", "serve"]
-
 SETTLE_SECONDS: Final = 5.0
 """Seconds for cancelled requests to end, with their log line, and for their last bytes to leave."""
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.kernel.services import Clock, RetryBudget
+from proxy.kernel.clock import Clock
+from proxy.kernel.retry_budget import RetryBudget
 
 ALONE: Final = 60.0
 """Seconds without a request of another caller after which one caller may take all saved retries."""

@@ -2,7 +2,7 @@
 
 import time
 
-from proxy.kernel.services import Clock
+from proxy.kernel.clock import Clock
 
 
 class SystemClock(Clock):

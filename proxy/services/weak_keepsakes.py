@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable
 from typing import TypeVar, cast
 from weakref import WeakValueDictionary
 
-from proxy.kernel.services import Keepsakes
+from proxy.kernel.keepsakes import Keepsakes
 
 T = TypeVar("T")
 

@@ -16,8 +16,9 @@ from limits.aio.storage.redis import RedisStorage
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from proxy.kernel.clock import Clock
 from proxy.kernel.quotas import Admission, Lease, Level, Quota
-from proxy.kernel.services import Clock, Store, StoreUnavailable
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.stores.known_full import KnownFull
 from proxy.stores.leases import Keeper
 from proxy.stores.memory import MemoryStore

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 from proxy import __version__
 from proxy.chain.frame import Frame
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.log_sink import LogSink
 from proxy.kernel.model_names import parse as parse_model
-from proxy.kernel.services import LogSink
 from proxy.pool.backend import Backend
 from proxy.pool.health import State
 from proxy.pool.pool import Pool

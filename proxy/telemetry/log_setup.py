@@ -9,7 +9,7 @@ from structlog.processors import format_exc_info
 from structlog.typing import EventDict, WrappedLogger
 
 from proxy.kernel.log_lines import FormatName, Level, SinkLogger, pipeline
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 
 MAX_TRACEBACK: Final = 8 * 1024
 """Characters of a traceback; a longer one keeps its end, where the cause stands."""

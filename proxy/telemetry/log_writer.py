@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Final
 
 from proxy.kernel.log_lines import SCHEMA, Render, json_line, stamp
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 
 LINGER: Final = 0.025
 """Seconds that the writer waits for more lines before it writes, so that it wakes once for many lines."""

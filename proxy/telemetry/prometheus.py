@@ -15,9 +15,10 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.kernel.services import Metrics
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.metrics import Metrics
 from proxy.telemetry import metric_table
 from proxy.telemetry.exposition import Moment, Reading
 from proxy.telemetry.gauges import single

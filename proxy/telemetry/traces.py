@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from proxy import __version__
-from proxy.kernel.services import Collector, Traces
+from proxy.kernel.traces import Collector, Traces
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -42,11 +42,9 @@ from proxy.upstream.failures import (
     NotConnected,
     TransportFailure,
 )
-from proxy.upstream.origin import Origin, tls_context
+from proxy.upstream.origin import Origin
 from proxy.upstream.request_bytes import encode
 from proxy.upstream.timeouts import Timeouts
-
-__all__ = ["Transport", "tls_context", "translate"]
 
 
 class _Waiter(NamedTuple):

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from proxy.kernel.asgi import header
-from proxy.kernel.services import RetryBudget
+from proxy.kernel.retry_budget import RetryBudget
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.simulator import Ollama
 from tests.support.backend import Backend, Peer, backend, eventually, reply

@@ -11,7 +11,7 @@ from proxy.chain.frame import Frame, Generation
 from proxy.kernel.asgi import Message, Scope
 from proxy.kernel.quotas import Quota
 from proxy.kernel.routes import RouteTable
-from proxy.kernel.services import Store
+from proxy.kernel.store import Store
 from proxy.services.system_clock import SystemClock
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisStore

@@ -17,6 +17,7 @@ from proxy.telemetry.metric_table import METERS, MODELS, PROCESS, SETS, SPREAD, 
 from proxy.telemetry.prometheus import PrometheusMetrics
 from tests.conftest import Need
 from tests.support import promtool
+from tests.support.asgi import suppose
 from tests.support.metrics import Numbers
 from tests.support.options import body_budget
 from tests.support.proxy import Running, running
@@ -131,7 +132,7 @@ async def test_a_hundred_thousand_models_users_and_paths() -> None:
     async def whoever(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
         number = int(scope["path"].rpartition("/")[2])
-        exchange.identity, exchange.tenant = f"user-{number}", f"tenant-{number}"
+        suppose(exchange, identity=f"user-{number}", tenant=f"tenant-{number}")
         if number % 3:
             raise Refused(404, "no such model", code="not_found")
         await send({"type": "http.response.start", "status": 200, "headers": []})

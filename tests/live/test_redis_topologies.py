@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.kernel.quotas import Quota
-from proxy.kernel.services import StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
 from proxy.services.system_clock import SystemClock
 from proxy.stores.open import open_store
 from proxy.stores.redis import RedisStore

@@ -9,12 +9,13 @@ import pytest
 from middleware.queue import Queue
 from proxy.chain.plugins import find
 from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.kernel.services import Outlook, Scheduler, Terms
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.waiting import Outlook, Scheduler, Terms
 from proxy.queue.scheduler import FairScheduler
 from proxy.services.system_clock import SystemClock
-from tests.support.asgi import Answer, call, make_exchange, ok
+from tests.support.asgi import Answer, call, make_exchange, ok, suppose
 from tests.support.slots import FakeSlots
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
@@ -56,7 +57,7 @@ async def ask(
 ) -> tuple[Answer, Exchange]:
     headers = options.pop("headers", ())
     exchange = make_exchange(method, path, body=body, headers=headers, started_at=1000.0)
-    exchange.tenant = options.pop("tenant", "physics")
+    suppose(exchange, tenant=options.pop("tenant", "physics"))
     return await call(Queue(app, scheduler=scheduler, **options), exchange), exchange
 
 
@@ -143,7 +144,7 @@ async def test_priorities(priority: Any, number: int) -> None:
 )
 async def test_whose_turn_it_is(tenant: str | None, identity: str | None, name: str) -> None:
     exchange = make_exchange(body=CHAT, client="192.0.2.1")
-    exchange.tenant, exchange.identity = tenant, identity
+    suppose(exchange, tenant=tenant, identity=identity)
     scheduler = Recorder()
     await call(Queue(ok, scheduler=scheduler), exchange)
     assert scheduler.terms[0].tenant == name
@@ -254,11 +255,11 @@ async def test_two_policies_share_one_queue() -> None:
 
     async def uses_its_slot(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        lease, exchange.lease = exchange.lease, None
+        lease = exchange.take_lease()
         assert lease is not None
         await release.wait()
         lease.give_back()
-        exchange.usage = Usage(tokens_in=1, tokens_out=1)
+        suppose(exchange, usage=Usage(tokens_in=1, tokens_out=1))
         await ok(scope, receive, send)
 
     low, high = (Queue(uses_its_slot, scheduler=scheduler, priority=priority) for priority in ("low", "high"))

@@ -4,11 +4,12 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import Outcome, ProxyError
-from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.exchange import KEY, PARTS, Exchange
 from proxy.kernel.routes import RouteTable
 from tests.support.options import body_budget
 
@@ -25,8 +26,12 @@ def make_exchange(
     query: bytes = b"",
     started_at: float | None = None,
     bodies: BodyBudget | None = None,
+    **noted: Any,
 ) -> Exchange:
-    """Return an exchange as the frame makes it. `body` comes in as many messages as it has parts, then a disconnect."""
+    """Return an exchange as the frame makes it, with what is `noted` of it already.
+
+    `body` comes in as many messages as it has parts, then a disconnect.
+    """
     parts = [body] if isinstance(body, bytes) else list(body)
     messages: list[Message] = [
         {"type": "http.request", "body": part, "more_body": number < len(parts)}
@@ -62,6 +67,19 @@ def make_exchange(
         bodies=bodies or body_budget(),
     )
     scope[KEY] = exchange
+    return suppose(exchange, **noted)
+
+
+def suppose(exchange: Exchange, **noted: Any) -> Exchange:
+    """Note in an exchange what its writers would, by the names of its attributes; return it."""
+    for name, value in noted.items():
+        owner = next((kind for kind in PARTS if name in kind.__annotations__), None)
+        if owner is not None:
+            setattr(exchange.part(owner), name, value)
+        else:
+            assert isinstance(getattr(Exchange, name), property), f"an exchange has no {name}"
+            owner_of = exchange._body if hasattr(exchange._body, name) else exchange
+            setattr(owner_of, name if owner_of is not exchange else f"_{name}", value)
     return exchange
 
 
@@ -82,7 +100,7 @@ async def assert_not_wrapped(make: Callable[[ASGIApp], ASGIApp]) -> None:
 
 def unread(exchange: Exchange) -> Receive:
     """Return what gives the messages of the client that nobody has read, also when the request is over."""
-    return exchange._source
+    return exchange._body._source
 
 
 @dataclass
@@ -110,7 +128,8 @@ async def call(app: ASGIApp, exchange: Exchange, *, outcome: Outcome | None = No
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
-            answer.status = exchange.status = message["status"]
+            answer.status = message["status"]
+            suppose(exchange, status=answer.status)
             answer.headers = [*message.get("headers", []), *exchange.response_headers]
         else:
             answer.chunks.append(message.get("body", b""))
@@ -119,12 +138,10 @@ async def call(app: ASGIApp, exchange: Exchange, *, outcome: Outcome | None = No
     try:
         await app(exchange.scope, exchange.receive, send)
     except ProxyError as error:
-        answer.error = exchange.error = error
-        exchange.outcome = error.outcome
+        answer.error = error
+        suppose(exchange, error=error, outcome=outcome or error.outcome)
     else:
-        exchange.outcome = "completed"
-    if outcome is not None:
-        exchange.outcome = outcome
+        suppose(exchange, outcome=outcome or "completed")
     for finish in exchange.finishers():
         result = finish(exchange)
         if inspect.isawaitable(result):

@@ -11,7 +11,7 @@ import orjson
 import yaml
 
 from proxy.app import App
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 from proxy.pool.probes import Watch
 from proxy.server.server import Server, serve
 from proxy.telemetry.log_setup import configure

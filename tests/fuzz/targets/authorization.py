@@ -27,7 +27,7 @@ from proxy.kernel.asgi import Header, Message
 from proxy.kernel.caller_text import masked_path
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Policies
+from proxy.kernel.policy_names import Policies
 from proxy.services.weak_keepsakes import WeakKeepsakes
 from tests.support.asgi import make_exchange, ok
 from tests.support.clock import ManualClock

@@ -16,7 +16,7 @@ from proxy.kernel.errors import Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
 from proxy.simulator import go_json, model_names
-from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, unread
+from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, suppose, unread
 
 FORM = [("content-type", "multipart/form-data; boundary=b")]
 
@@ -40,7 +40,7 @@ async def ask(
     query: bytes = b"",
 ) -> Answer:
     exchange = make_exchange(method, path, body=body, headers=headers, query=query)
-    exchange.policy = policy
+    suppose(exchange, policy=policy)
     return await call(access, exchange)
 
 

@@ -8,7 +8,7 @@ from middleware.auth.authorized_keys import AuthorizedKeys, parse_authorized_key
 from middleware.auth.ollama_keys import AGAIN, Connection, OllamaKeys, Replays, SignedRequest
 from proxy.kernel.errors import Refused
 from proxy.kernel.quotas import Admission, Quota
-from proxy.kernel.services import StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
 from proxy.stores.memory import MemoryStore
 from tests.support.clock import ManualClock
 from tests.support.ollama_cli import OllamaKey

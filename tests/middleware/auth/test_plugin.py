@@ -28,11 +28,12 @@ from proxy.kernel.errors import render
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explains
 from proxy.kernel.known_hosts import KnownHosts
-from proxy.kernel.services import Metrics, Policies
+from proxy.kernel.metrics import Metrics
+from proxy.kernel.policy_names import Policies
 from proxy.kernel.units import Rate
 from proxy.services.weak_keepsakes import WeakKeepsakes
 from tests.conftest import Need
-from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, unread
+from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, suppose, unread
 from tests.support.clock import ManualClock
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
 from tests.support.provider import Provider, http, provider
@@ -259,7 +260,7 @@ class Everything:
         query = f"ts={int(stamp or self.team.clock.time())}".encode()
         exchange = make_exchange("POST", path, headers=headers or [], client=client, query=query)
         exchange.scope["client"] = (client, port or next(self.ports))
-        exchange.relayed = relayed
+        suppose(exchange, relayed=relayed)
         if peer:
             exchange.scope["state"]["tls_peer"] = peer
         answer = await call(self.auth, exchange)
@@ -435,8 +436,7 @@ async def explained(
     it: Everything, path: str = "/api/chat", headers: list[tuple[str, str]] | None = None, **given: object
 ) -> tuple[str, str, Exchange]:
     exchange = make_exchange("POST", path, headers=headers or [], client=str(given.pop("client", "127.0.0.1")))
-    for name, value in given.items():
-        setattr(exchange, name, value)
+    suppose(exchange, **given)
     explanation = await it.auth.explain(exchange)
     return explanation.verdict, explanation.text, exchange
 

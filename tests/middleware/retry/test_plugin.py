@@ -8,6 +8,7 @@ import pytest
 
 from middleware.retry.plugin import Backoff, Hedge, Retry
 from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.backends import Backends
 from proxy.kernel.errors import (
     ClientGone,
     ConnectFailed,
@@ -20,9 +21,8 @@ from proxy.kernel.errors import (
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import ModelName
-from proxy.kernel.services import Backends
 from proxy.services.fair_retry_budget import FairRetryBudget
-from tests.support.asgi import Answer, call, make_exchange, ok
+from tests.support.asgi import Answer, call, make_exchange, ok, suppose
 from tests.support.clock import ManualClock
 from tests.support.errors import answered, lost
 
@@ -70,8 +70,8 @@ class Script:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.attempts += 1
-        exchange.tried.append(f"b{exchange.attempts}")
+        suppose(exchange, attempts=exchange.attempts + 1)
+        suppose(exchange, tried=(*exchange.tried, f"b{exchange.attempts}"))
         self.bodies.append((await receive())["body"])
         if self.errors:
             raise self.errors.pop(0)
@@ -185,12 +185,11 @@ async def test_the_first_loss_on_a_kept_connection_is_no_attempt_and_needs_no_bu
 async def test_nothing_is_repeated_behind_the_commit_point() -> None:
     async def committed(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.attempts += 1
-        exchange.committed = True
+        suppose(exchange, attempts=exchange.attempts + 1, committed=True)
         raise ConnectFailed("x")
 
     async def started(scope: Scope, receive: Receive, send: Send) -> None:
-        Exchange.of(scope).attempts += 1
+        suppose(Exchange.of(scope), attempts=Exchange.of(scope).attempts + 1)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise ConnectFailed("x")
 
@@ -356,7 +355,7 @@ async def test_only_embeddings_are_hedged_and_only_elsewhere(path: str, hosts: i
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.tried.append(f"b{len(started)}")
+        suppose(exchange, tried=(*exchange.tried, f"b{len(started)}"))
         started.append(exchange)
         if len(started) < runs:
             await both.wait()
@@ -373,7 +372,7 @@ async def test_a_hedge_is_paid_for_like_any_retry() -> None:
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         if "b1" not in Exchange.of(scope).tried:
-            Exchange.of(scope).tried.append("b1")
+            suppose(Exchange.of(scope), tried=("b1",))
             await asyncio.sleep(0.05)
         await ok(scope, receive, send)
 

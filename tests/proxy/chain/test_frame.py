@@ -20,6 +20,7 @@ from proxy.kernel.errors import ConnectFailed, Refused, Truncated, UpstreamAnswe
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.routes import RouteTable
+from tests.support.asgi import suppose
 from tests.support.options import body_budget
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}
@@ -391,7 +392,7 @@ async def test_leaving_right_behind_the_terminator_is_completion() -> None:
         exchange = Exchange.of(scope)
         await send(START)
         await send({"type": "http.response.body", "body": b'{"done":true}\n', "more_body": True})
-        exchange.terminated = True
+        suppose(exchange, terminated=True)
         server.hang_up()
         await asyncio.Event().wait()
 
@@ -504,7 +505,8 @@ async def test_a_request_that_is_over_leaves_nothing_to_collect() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.need = probe = Probe()
+        probe = Probe()
+        suppose(exchange, need=probe)
         kept.append(weakref.ref(probe))
         await answer(scope, receive, send)
 

@@ -16,7 +16,9 @@ from middleware.cors import Cors
 from proxy.chain import plugins
 from proxy.chain.plugins import Plugin, find, inspected, known_names
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
-from proxy.kernel.services import Clock, RetryBudget, Store
+from proxy.kernel.clock import Clock
+from proxy.kernel.retry_budget import RetryBudget
+from proxy.kernel.store import Store
 from proxy.kernel.units import Duration, Mistake, Rate
 from proxy.services.system_clock import SystemClock
 from tests.support.asgi import ok

@@ -7,7 +7,7 @@ import orjson
 import pytest
 import zstandard
 
-from proxy.kernel import body_json
+from proxy.kernel import body_json, json_edit
 from proxy.kernel.asgi import Scope
 from proxy.kernel.body_budget import Holding
 from proxy.kernel.body_contents import LARGE, Contents
@@ -135,13 +135,13 @@ async def test_a_body_is_parsed_once(body: bytes, monkeypatch: pytest.MonkeyPatc
 )
 async def test_what_takes_time_to_edit_is_not_edited_on_the_loop(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
-    edit = body_json.edit
+    edit = json_edit.edit
 
     def noted(raw: bytes, patch: Any) -> bytes:
         threads.append(threading.get_ident())
         return edit(raw, patch)
 
-    monkeypatch.setattr(body_json, "edit", noted)
+    monkeypatch.setattr(json_edit, "edit", noted)
     contents = await read(body)
     await contents.checked_document("by alice")
     after = contents.edited({"options": {"num_ctx": 8}})

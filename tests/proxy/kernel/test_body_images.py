@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from proxy.kernel import body_images, json_bounds
 from proxy.kernel.body_images import BLOB, BLOB_HEAD, CUT
-from proxy.kernel.body_json import edit, parse
+from proxy.kernel.body_json import parse
 from proxy.kernel.errors import Refused
 from proxy.kernel.json_bounds import TEXT
+from proxy.kernel.json_edit import edit
 from proxy.kernel.model_names import parse as model_of
 from proxy.simulator import go_json
 from tests.support.cost import assert_flat

@@ -11,10 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.kernel import body_json
-from proxy.kernel.body_json import VALUES, edit, merged, parse, read
+from proxy.kernel.body_json import parse, read
 from proxy.kernel.errors import Refused
-from proxy.kernel.json_bounds import CONTAINERS
+from proxy.kernel.json_bounds import CONTAINERS, VALUES
 from proxy.kernel.json_bounds import KEYS as MOST_KEYS
+from proxy.kernel.json_edit import edit, merged
 from proxy.simulator import go_json
 from tests.support.cost import assert_flat
 

@@ -20,12 +20,13 @@ from proxy.kernel.errors import (
     UpstreamTimeout,
 )
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import BlamePart
 from proxy.pool.backend import Backend
 from proxy.pool.blame import AGAIN, ALIKE, WORDS
 from proxy.pool.lease import Lease
 from proxy.pool.need import NOTHING, need_of
 from proxy.pool.pool import Pool
-from tests.support.asgi import make_exchange
+from tests.support.asgi import make_exchange, suppose
 from tests.support.errors import answered, lost
 from tests.support.options import health_rules, make_backend, make_pool
 
@@ -49,8 +50,8 @@ class Request:
         self.pool = pool
         self.exchange: Exchange = make_exchange("POST", "/api/chat", body=b'{"model":"m"}')
         self.exchange.put_body(b'{"model":"m"}')
-        self.exchange.identity = caller
-        self.exchange.pinned = pinned
+        suppose(self.exchange, identity=caller)
+        suppose(self.exchange, pinned=pinned)
 
     def send(self, name: str, error: UpstreamError | None = None, *, status: int = 200, runs: bool = True) -> "Request":
         exchange, backend = self.exchange, self.pool.named(name)
@@ -237,7 +238,7 @@ async def test_an_error_about_another_model_proves_nothing() -> None:
         request = Request(pool)
         request.send("b1", said())
         request.exchange.put_body(b'{"model":"n"}')
-        request.exchange.need = None
+        suppose(request.exchange, need=None)
         request.send("b2").end()
     assert states(pool) == ["suspect", "up"]
 
@@ -360,7 +361,7 @@ async def test_in_an_hour_of_a_lone_caller_few_requests_meet_a_sick_host(monkeyp
     """Nothing is retried; a request every 2 s, a good probe every 5 s; residency and conversations decide nothing."""
     clock = 1000.0
     for module in ("blame", "pool", "lease"):
-        monkeypatch.setattr(f"proxy.{module}.monotonic", lambda: clock)
+        monkeypatch.setattr(f"proxy.pool.{module}.monotonic", lambda: clock)
     backends = [make_backend(f"b{n}", f"http://127.0.0.1:{n}") for n in (1, 2)]
     pool = make_pool(backends, grace=0.0, prefer=("least_busy",))
     failed = 0
@@ -420,7 +421,8 @@ async def test_a_success_wipes_out_what_is_forgiven_later() -> None:
     early.send("b1", lost())
     Request(pool).send("b1").end()
     Request(pool).send("b1", lost()).end()
-    early.pool.blame._forgive(early.exchange.failed[0], monotonic())
+    noted = early.exchange.part(BlamePart)
+    early.pool.blame._forgive(noted, noted.failed[0], monotonic())
     assert (states(pool)[0], pool.backends[0].health.failures) == ("suspect", 1)
 
 
@@ -511,7 +513,7 @@ async def test_nothing_is_held_of_a_request_that_is_over() -> None:
     pool = hosts(2)
     request = Request(pool)
     request.send("b1", said()).send("b2").end()
-    assert all(failure.settled for failure in request.exchange.failed)
+    assert request.exchange.part(BlamePart).settled == {*request.exchange.failed}
     assert all(isinstance(failure.host, Backend) for failure in request.exchange.failed)
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from proxy.kernel.attempts import Usage
+from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.kernel.services import Clock, Scheduler, Slots, Terms
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.waiting import Scheduler, Slots, Terms
 from proxy.queue.scheduler import FairScheduler, _Waiter
 from proxy.services.system_clock import SystemClock
-from tests.support.asgi import make_exchange
+from tests.support.asgi import make_exchange, suppose
 from tests.support.clock import ManualClock
 from tests.support.options import make_pool
 from tests.support.slots import FakeSlots, Slot
@@ -60,7 +62,7 @@ class House:
 
     def finish(self, exchange: Exchange) -> None:
         """Use and give back the slot of `exchange`."""
-        lease, exchange.lease = exchange.lease, None
+        lease = exchange.take_lease()
         assert isinstance(lease, Slot)
         lease.give_back()
         self.scheduler.leave(exchange)
@@ -193,7 +195,7 @@ async def test_a_further_attempt_goes_before_all_who_wait() -> None:
 async def test_a_further_attempt_takes_a_free_slot_at_once() -> None:
     async with house(2) as h:
         first = await (await h.one())
-        first.lease = None
+        suppose(first, lease=None)
         await h.scheduler.again(first)
         assert first.lease is not None
 
@@ -214,7 +216,7 @@ async def test_what_a_request_took_is_learned() -> None:
     async with house() as h:
         for tenant, tokens in (("a", 40), ("b", 10)):
             first = await (await h.one(tenant))
-            first.usage = Usage(tokens_in=tokens - 5, tokens_out=5)
+            suppose(first, usage=Usage(tokens_in=tokens - 5, tokens_out=5))
             h.finish(first)
         await h.one("c")
         for tenant in "aaabbbbb":

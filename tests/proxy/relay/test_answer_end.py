@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.kernel.exchange import Usage
+from proxy.kernel.attempts import Usage
 from proxy.relay.answer_end import LONGEST_JSON, LONGEST_RECORD, Ending, Format, Tail, format_of
 
 

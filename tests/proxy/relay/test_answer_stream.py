@@ -25,7 +25,7 @@ async def test_the_exchange_tells_what_happened() -> None:
     async with Ollama() as sim, dispatching(sim) as app:
         exchange = make_exchange(body=CHAT)
         answer = await call(app, exchange)
-        assert (exchange.backend, exchange.attempts, exchange.tried) == ("b1", 1, ["b1"])
+        assert (exchange.backend, exchange.attempts, exchange.tried) == ("b1", 1, ("b1",))
         assert exchange.committed
         assert exchange.terminated
         assert exchange.first_byte_at is not None

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from proxy.kernel.asgi import Receive, Send
-from proxy.server.server import Server, ServerOptions, TlsOptions, serve
+from proxy.server.listeners import TlsOptions
+from proxy.server.server import Server, ServerOptions, serve
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
 from tests.support.options import server_options

@@ -17,7 +17,8 @@ import pytest
 
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.server.guard import GuardedProtocol
-from proxy.server.server import Server, ServerError, ServerOptions, TlsOptions, new_event_loop, serve
+from proxy.server.listeners import ServerError, TlsOptions
+from proxy.server.server import Server, ServerOptions, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
 from tests.support.options import server_options
 from tests.support.raw import PATIENCE, Raw, Recorder, Seen, read_body, reply

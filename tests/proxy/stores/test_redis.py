@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from proxy.kernel.quotas import Quota
-from proxy.kernel.services import Store
+from proxy.kernel.store import Store
 from proxy.services.system_clock import SystemClock
 from proxy.stores.redis import RedisStore
 from tests.support.clock import ManualClock

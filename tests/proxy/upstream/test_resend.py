@@ -7,7 +7,7 @@ from proxy.kernel.errors import ConnectionLost
 from proxy.pool.backend import Backend
 from proxy.simulator import Ollama
 from proxy.upstream.resend import always, at_once, send_or_resend
-from tests.support.asgi import make_exchange
+from tests.support.asgi import make_exchange, suppose
 from tests.support.options import make_backend
 
 
@@ -76,7 +76,7 @@ def test_what_was_sent_goes_again_at_once_where_nobody_above_sends_it_again() ->
     exchange = make_exchange("POST", "/api/chat", body=b'{"model":"m"}')
     assert exchange.route is not None
     assert at_once(exchange, exchange.route, sent)
-    exchange.resend = True
+    suppose(exchange, resend=True)
     assert not at_once(exchange, exchange.route, sent)
     assert at_once(exchange, exchange.route, unsent)
     never = make_exchange("POST", "/api/copy", body=b"{}")
