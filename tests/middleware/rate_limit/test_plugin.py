@@ -124,7 +124,7 @@ async def test_other_routes_count_where_they_are_named(store: MemoryStore) -> No
 async def test_the_body_is_not_read_for_a_limit_on_requests(store: MemoryStore) -> None:
     exchange = make_exchange(body=b"{not json")
     assert (await call(RateLimit(ok, store=store, requests=Rate.parse("1/day")), exchange)).status == 200
-    assert exchange._body is None
+    assert not exchange.has_body
 
 
 @pytest.mark.parametrize("body", [b"{not json", b'{"x":' + b"[" * 300 + b"]" * 300 + b"}"])
