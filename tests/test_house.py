@@ -148,7 +148,7 @@ WRITERS = {
     "auth": {"middleware.auth.plugin", "proxy.ops.explaining"},  # which supposes a caller
     "queue": {"proxy.queue.scheduler", "proxy.relay.dispatch"},  # which takes the lease
     "retry": {"middleware.retry.plugin", "middleware.retry.fallback"},
-    "pool": {"proxy.pool.need", "proxy.pool.blame"},
+    "pool": {"proxy.pool.request_needs", "proxy.pool.blame"},
     "dispatch": {
         *(
             "proxy.relay.dispatch",

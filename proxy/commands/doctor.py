@@ -29,8 +29,8 @@ from proxy.commands.remote import fail
 from proxy.commands.tables import Aside, console
 from proxy.kernel.quotas import Quota
 from proxy.kernel.services import Clock, Store, StoreUnavailable
-from proxy.pool.ask import survey
 from proxy.pool.backend import Backend
+from proxy.pool.backend_api import inspect_backend
 from proxy.upstream.sending import send
 from proxy.wiring import make_backends, make_store
 
@@ -78,7 +78,7 @@ async def _look(backends: list[Backend], store: Store, done: Callable[[], None])
 
 async def _backend(backend: Backend, done: Callable[[], None]) -> list[Finding]:
     about = f"backend {backend.name}"
-    found = await survey(backend, timeout=PATIENCE)
+    found = await inspect_backend(backend, timeout=PATIENCE)
     date = None if found.error else await _date(backend)
     done()
     if found.error is not None:

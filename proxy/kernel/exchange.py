@@ -98,7 +98,7 @@ class Exchange:
         self.gave_up: str | None = None
         self.resend = False  # it sends once more what is lost on a kept connection, so that dispatch need not
         # pool
-        self.need: object = None  # what it needs of a backend, see proxy/pool/need.py
+        self.need: object = None  # what it needs of a backend, see proxy/pool/request_needs.py
         self.history: list[Attempt] = []
         self.failed: list[Failure] = []  # what proxy/pool/blame.py decides by; a hedge shares it
         # dispatch

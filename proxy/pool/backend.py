@@ -9,10 +9,10 @@ from typing import Final
 import httpx
 
 from proxy.kernel.asgi import Header
-from proxy.pool.averages import Trends, moved
 from proxy.pool.health import Health, Rules
+from proxy.pool.moving_averages import MovingAverages, moved_average
 from proxy.pool.reputation import Reputation
-from proxy.pool.residency import Memory, Resident
+from proxy.pool.residency import Resident, ResidentModels
 from proxy.upstream.transport import Transport
 
 FAILURE_HALF_LIFE: Final = 10.0
@@ -41,7 +41,7 @@ class Backend:
         models: what it lists, by canonical key, as it listed it; None before it was asked.
         changed_at: when something was last changed there through us, so that `models` may not be right any more; None
             when it was asked since.
-        memory: what is in its memory as far as is known.
+        residency: what is in its memory as far as is known.
         running: what it listed in ``/api/ps``, as it listed it.
         asked_at: when it was asked what it answered last; `seen_at` when it answered.
         active: requests that hold a slot.
@@ -64,14 +64,14 @@ class Backend:
     version: str | None = None
     models: Mapping[str, Mapping[str, object]] | None = None
     changed_at: float | None = None
-    memory: Memory = field(default_factory=Memory)
+    residency: ResidentModels = field(default_factory=ResidentModels)
     running: Sequence[Mapping[str, object]] = ()
     asked_at: float = 0.0
     seen_at: float | None = None
     active: int = 0
     leases: int = 0
     first_byte: float | None = None
-    first_bytes: Trends = field(default_factory=lambda: Trends(100))
+    first_bytes: MovingAverages = field(default_factory=lambda: MovingAverages(100))
     slowness: Mapping[str, float] = field(default_factory=dict)
     last_error: str | None = None
     reputation: Reputation = field(default_factory=Reputation)
@@ -84,17 +84,17 @@ class Backend:
     @property
     def resident(self) -> Mapping[str, Resident]:
         """What is in its memory as far as is known, by canonical key."""
-        return self.memory.resident
+        return self.residency.resident
 
     @property
     def loading(self) -> Counter[str]:
         """Models that requests of ours are making it load, with how many requests wait for each."""
-        return self.memory.loading
+        return self.residency.loading
 
     @property
     def active_by_model(self) -> Counter[str]:
         """Requests that hold a slot, by model."""
-        return self.memory.users
+        return self.residency.users
 
     def has(self, model: str | None) -> bool | None:
         """Whether it lists `model`; None where its list is not known. No model is had by everybody."""
@@ -111,7 +111,7 @@ class Backend:
         if self.slots is not None and self.active >= self.slots:
             return False
         bound = self.model_slots.get(model) if self.model_slots else None
-        return bound is None or self.memory.users[model] < bound
+        return bound is None or self.residency.users[model] < bound
 
     def room(self, now: float) -> float:
         """What it is given now compared to the others: its weight, less while it is coming back."""
@@ -137,11 +137,11 @@ class Backend:
         """It said that it does not have `model`."""
         if self.models is not None and model in self.models:
             self.models = {key: entry for key, entry in self.models.items() if key != model}
-        self.memory.lost(model)
+        self.residency.lost(model)
 
     def waited(self, model: str, seconds: float, now: float) -> None:
         """The first byte of `model`, which was warm, took `seconds`."""
-        self.first_byte = moved(self.first_byte, seconds)
+        self.first_byte = moved_average(self.first_byte, seconds)
         self.first_bytes.note(model, seconds, now)
 
     def describe_anew(self, other: "Backend") -> None:

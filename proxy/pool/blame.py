@@ -40,8 +40,8 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.recent import Recent
 from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
-from proxy.pool.need import need_of
 from proxy.pool.reputation import Served
+from proxy.pool.request_needs import need_of
 
 ALIKE: Final = 64
 """Errors that are remembered because two backends gave them."""

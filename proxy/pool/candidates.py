@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import inf
 
 from proxy.pool.backend import Backend
-from proxy.pool.need import Need
+from proxy.pool.request_needs import Need
 from proxy.pool.selection import Candidate
 
 
@@ -21,7 +21,7 @@ def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: f
     runs = model if need.runs else None
     candidates: list[Candidate] = []
     for backend in backends:
-        health, memory = backend.health, backend.memory
+        health, memory = backend.health, backend.residency
         if health.draining:
             continue
         room = backend.room(now)
@@ -47,11 +47,11 @@ def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: f
 
 def _loss(backend: Backend, model: str, backends: Sequence[Backend]) -> float:
     """Return `Candidate.loss` of a backend where `model` is cold."""
-    victim = backend.memory.victim(model)
+    victim = backend.residency.victim(model)
     if victim is None:
         return -inf
-    since = backend.memory.idle_since(victim)
+    since = backend.residency.idle_since(victim)
     if since == inf or victim == model:  # in use; or in another setup, of which there is no other copy
         return since
-    elsewhere = any(victim in other.memory.resident for other in backends if other is not backend)
+    elsewhere = any(victim in other.residency.resident for other in backends if other is not backend)
     return 0.0 if elsewhere else since

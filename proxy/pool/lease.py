@@ -8,7 +8,7 @@ from typing import Self
 
 from proxy.kernel.errors import ClientGone, UpstreamTimeout
 from proxy.pool.backend import Backend
-from proxy.pool.need import NOTHING, Need
+from proxy.pool.request_needs import NOTHING, Need
 
 
 class Lease:
@@ -62,8 +62,8 @@ class Lease:
         backend.leases += 1
         if self.model is not None:
             backend.active += 1
-            self.cold = backend.memory.state(self.model, need.setup) != "loaded"
-            backend.memory.began(self.model, need.setup, now)
+            self.cold = backend.residency.state(self.model, need.setup) != "loaded"
+            backend.residency.began(self.model, need.setup, now)
 
     def first_byte(self, *, served: bool = True, streamed: bool = True) -> None:
         """Note that the answer has begun.
@@ -83,7 +83,7 @@ class Lease:
                 self.waited = now - self.began
                 if not self.cold:
                     backend.waited(model, self.waited, now)
-            backend.memory.answered(model)
+            backend.residency.answered(model)
 
     @property
     def held(self) -> float:
@@ -116,7 +116,7 @@ class Lease:
             backend.health.end_trial()
         if self.model is not None:
             backend.active -= 1
-            backend.memory.ended(self.model, monotonic())
+            backend.residency.ended(self.model, monotonic())
         backend.leases -= 1
         self._freed(self)
 

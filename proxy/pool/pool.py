@@ -12,16 +12,16 @@ from proxy.kernel.attempts import Attempt
 from proxy.kernel.errors import Refused, UpstreamAnswer, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import ModelName
-from proxy.pool.averages import Trends
+from proxy.pool.affinity import Affinity
 from proxy.pool.backend import Backend
 from proxy.pool.blame import Blame
 from proxy.pool.candidates import snapshot
-from proxy.pool.conversations import Conversations
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
-from proxy.pool.need import Need, need_of
+from proxy.pool.moving_averages import MovingAverages
+from proxy.pool.outcomes import is_failure, word_for
+from proxy.pool.request_needs import Need, need_of
 from proxy.pool.selection import Choice, Criterion, Wait, choose
-from proxy.pool.verdict_of_end import is_failure, word_for
 
 LOAD_TIME: Final = 10.0
 """Seconds that loading a model takes, as long as nobody has measured it."""
@@ -69,12 +69,12 @@ class Pool:
         self.timeouts = self.options.timeouts
         self._by_name = {backend.name: backend for backend in self.backends}
         self._retired: list[Backend] = []
-        self._conversations = Conversations()
+        self._conversations = Affinity()
         self._listeners: list[Callable[[], None]] = []
         self._telling = False
         self._stale: Callable[[Backend], None] = lambda _: None
-        self._services = Trends()
-        self._loads = Trends()
+        self._services = MovingAverages()
+        self._loads = MovingAverages()
         self.blame = Blame(spare=self._can_spare, ejected=self._was_ejected)
 
     def replace(self, backends: Sequence[Backend], options: PoolOptions) -> None:

@@ -13,8 +13,8 @@ import structlog
 
 from proxy.kernel.errors import BadAnswer, UpstreamError
 from proxy.kernel.model_names import parse as parse_model
-from proxy.pool.ask import ask
 from proxy.pool.backend import Backend, compare
+from proxy.pool.backend_api import fetch_json
 from proxy.pool.health import State
 from proxy.pool.pool import Pool
 from proxy.pool.residency import Resident
@@ -32,7 +32,7 @@ HABIT: Final = 2
 """Intervals within which a backend that closes a connection at rest again does so out of habit, not because it dies."""
 
 
-class Watch:
+class Probes:
     """One task a backend; a question is asked only when the one before it is answered, so none pile up.
 
     A backend that closes a connection at rest is asked at once: so one that is killed is known to be down well within
@@ -120,8 +120,8 @@ class Watch:
         asked_at = monotonic()
         try:
             async with asyncio.timeout(self._timeout):
-                version = await ask(backend, b"/api/version", timeout=self._timeout)
-                tags = await ask(backend, b"/api/tags", timeout=self._timeout)
+                version = await fetch_json(backend, b"/api/version", timeout=self._timeout)
+                tags = await fetch_json(backend, b"/api/tags", timeout=self._timeout)
                 running = await self._running(backend)
         except TimeoutError:
             self._did_not_answer(backend, f"no answer within {self._timeout:g} s")
@@ -140,11 +140,11 @@ class Watch:
     def _did_not_answer(self, backend: Backend, reason: str) -> None:
         backend.health.probe_failed(monotonic(), reason)
         if backend.health.state == "down":
-            backend.memory.clear()
+            backend.residency.clear()
 
     async def _running(self, backend: Backend) -> dict[str, Any] | None:
         try:
-            return await ask(backend, b"/api/ps", timeout=self._timeout)
+            return await fetch_json(backend, b"/api/ps", timeout=self._timeout)
         except BadAnswer:
             return None  # Ollama before 0.1.38 does not know it.
 
@@ -165,7 +165,7 @@ def _learn(
         backend.changed_at = None
     if running is not None:
         backend.running = tuple(_entries(running))
-        backend.memory.saw({key: _resident(entry) for key, entry in _by_key(running).items()})
+        backend.residency.saw({key: _resident(entry) for key, entry in _by_key(running).items()})
 
 
 def _entries(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

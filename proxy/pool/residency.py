@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from proxy.pool.need import Setup
+from proxy.pool.request_needs import Setup
 
 Residency = Literal["loaded", "loading", "cold"]
 
@@ -24,7 +24,7 @@ class Resident:
     context_length: int | None = None
 
 
-class Memory:
+class ResidentModels:
     """The models in the memory of one host, by canonical key.
 
     How much it holds is learned from what it was seen to hold: where a host threw something out before, there is room

@@ -22,7 +22,7 @@ from itertools import count
 from math import inf
 from typing import Final, Generic, Literal, NamedTuple
 
-from proxy.queue.flows import REMEMBERED, Claim, Crowds, Entry, Flow, Level, Line, T, Tenant, number_of
+from proxy.queue.fair_queue_parts import REMEMBERED, Claim, Crowds, Entry, Flow, Level, Line, T, Tenant, number_of
 
 __all__ = ["FIRST", "PATIENCE", "Ahead", "Claim", "Entry", "FairQueue", "Verdict"]
 

@@ -36,8 +36,8 @@ from proxy.kernel.server_extensions import gone_because
 from proxy.kernel.services import Scheduler
 from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
-from proxy.pool.need import need_of
 from proxy.pool.pool import Pool, Timeouts
+from proxy.pool.request_needs import need_of
 from proxy.relay.ending import Ending, Format, Tail, format_of
 from proxy.relay.error_answers import error_answer
 from proxy.relay.hop_headers import downstream_headers, upstream_headers, via_names

@@ -86,7 +86,7 @@ def test_the_table_of_what_is_retried_is_the_code() -> None:
 
 
 def test_the_words_for_giving_up_are_all_there() -> None:
-    source = (GUIDES.parents[1] / "middleware" / "retry.py").read_text()
+    source = (GUIDES.parents[1] / "middleware" / "retry" / "plugin.py").read_text()
     words = {*re.findall(r"gave_up = (.*)", source), *re.findall(r"return (.*)", inspect.getsource(why_not))}
     assert set(re.findall(r'"(\w+)"', " ".join(words))) == set(
         re.findall(r"`(\w+)`", RETRIES.partition("sent again: ")[2].partition(". Each")[0])
@@ -104,7 +104,7 @@ def test_what_the_budget_saves_up() -> None:
 
 
 def test_every_reason_is_in_it() -> None:
-    source = "".join((GUIDES.parents[1] / "proxy" / name).read_text() for name in ("selection.py", "pool.py"))
+    source = "".join((GUIDES.parents[1] / "proxy" / "pool" / name).read_text() for name in ("selection.py", "pool.py"))
     chosen = set(re.findall(r'Choice\(.*, "(\w+)"\)', source)) | set(re.findall(r'return .*, "(\w+)"$', source, re.M))
     said = HOSTS.partition("(`reason`: ")[2].partition(")")[0]
     assert set(re.findall(r"`(\w+)`", said)) == chosen

@@ -117,7 +117,7 @@ async def replay(seed: int) -> list[Host]:
         if event.at >= next_look:
             next_look = event.at + 5.0
             for backend in backends:
-                backend.memory.saw({key(model): Resident() for model in hosts[backend.name].held})
+                backend.residency.saw({key(model): Resident() for model in hosts[backend.name].held})
         exchange = await chat(event.model)
         lease = pool.lease(exchange)
         hosts[lease.backend.name].begin(event.model)

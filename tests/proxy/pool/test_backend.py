@@ -28,8 +28,8 @@ def test_what_was_changed_there_it_may_have() -> None:
 def test_what_it_lacks_it_does_not_have() -> None:
     one = backend()
     one.models = {"m": {}, "n": {}}
-    one.memory.began("m", (), 0.0)
-    one.memory.answered("m")
+    one.residency.began("m", (), 0.0)
+    one.residency.answered("m")
     one.lacks("m")
     one.lacks("m")
     assert (one.has("m"), one.has("n")) == (False, True)
@@ -39,7 +39,7 @@ def test_what_it_lacks_it_does_not_have() -> None:
 def test_slots_bound_what_runs() -> None:
     one = backend(slots=2, model_slots={"big": 1})
     assert one.free("big")
-    one.memory.began("big", (), 0.0)
+    one.residency.began("big", (), 0.0)
     one.active = 1
     assert not one.free("big")
     assert one.free("small")

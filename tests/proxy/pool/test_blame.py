@@ -24,8 +24,8 @@ from proxy.pool.backend import Backend, make_backend
 from proxy.pool.blame import AGAIN, ALIKE, WORDS
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
-from proxy.pool.need import NOTHING, need_of
 from proxy.pool.pool import Pool, PoolOptions
+from proxy.pool.request_needs import NOTHING, need_of
 from tests.support.asgi import make_exchange
 from tests.support.errors import answered, lost
 

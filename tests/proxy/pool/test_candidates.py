@@ -5,7 +5,7 @@ from math import inf
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.candidates import snapshot
 from proxy.pool.health import Rules
-from proxy.pool.need import NOTHING, Need
+from proxy.pool.request_needs import NOTHING, Need
 from proxy.pool.residency import Resident
 
 RUNS = Need("m", True)
@@ -18,8 +18,8 @@ def backend(name: str = "a", **more: object) -> Backend:
 def test_what_selection_is_told() -> None:
     busy, down, drained = backend("busy", slots=1, weight=2.0), backend("down"), backend("drained")
     busy.models = {"m": {}}
-    busy.memory.saw({"m": Resident()})
-    busy.memory.began("m", (), 1.0)
+    busy.residency.saw({"m": Resident()})
+    busy.residency.began("m", (), 1.0)
     busy.active = 1
     busy.slowness = {"m": 2.0}
     down.models = {}
@@ -43,10 +43,10 @@ def full(name: str, *models: str) -> Backend:
     """A backend that holds the last of `models` and threw out the others."""
     one = backend(name)
     for at, model in enumerate(models, 1):
-        one.memory.began(model, (), at)
-        one.memory.answered(model)
-        one.memory.ended(model, at)
-        one.memory.saw({model: Resident()})
+        one.residency.began(model, (), at)
+        one.residency.answered(model)
+        one.residency.ended(model, at)
+        one.residency.saw({model: Resident()})
     return one
 
 
@@ -59,7 +59,7 @@ def test_what_a_load_costs() -> None:
     )
     candidates = snapshot([one, two, three, roomy], RUNS, None, 5.0)
     assert [candidate.loss for candidate in candidates] == [2.0, 0.0, 0.0, -inf]  # z is there twice
-    two.memory.began("z", (), 6.0)
+    two.residency.began("z", (), 6.0)
     assert [candidate.loss for candidate in snapshot([one, two], RUNS, None, 7.0)] == [2.0, inf]
     warm = full("warm", "x", "m")
     assert snapshot([warm, one], RUNS, None, 5.0)[0].loss == -inf

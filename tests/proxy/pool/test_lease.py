@@ -8,7 +8,7 @@ from proxy.kernel.errors import ClientGone, ConnectFailed, UpstreamTimeout
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
-from proxy.pool.need import NOTHING, Need
+from proxy.pool.request_needs import NOTHING, Need
 from proxy.pool.residency import Resident
 
 RUNS_M = Need("m", True)
@@ -22,7 +22,7 @@ def take(need: Need = RUNS_M, *, grace: float = 0.0, backend: Backend | None = N
 
 def warm() -> Backend:
     backend = make_backend("a", "http://127.0.0.1:1")
-    backend.memory.saw({"m": Resident(1, 4096)})
+    backend.residency.saw({"m": Resident(1, 4096)})
     return backend
 
 

@@ -40,7 +40,7 @@ async def chat(model: str = "m", options: str = "{}", path: str = "/api/chat", *
 
 def loaded(*backends: Backend, context: int | None = None) -> None:
     for backend in backends:
-        backend.memory.saw({MODEL: Resident(1, context)})
+        backend.residency.saw({MODEL: Resident(1, context)})
 
 
 def end(pool: Pool, exchange: Exchange, lease: Lease, error: BaseException | None = None) -> Backend:
@@ -156,7 +156,7 @@ async def test_nobody_waits_longer_for_a_warm_backend_than_a_load_takes() -> Non
     lease = taken(two, late)
     lease.first_byte()
     end(two, late, lease)  # now it is known how long that takes: next to nothing
-    two.backends[1].memory.clear()
+    two.backends[1].residency.clear()
     assert isinstance(two.would(await chat(started_at=now - 1.0), waiting=1), Choice)
 
 

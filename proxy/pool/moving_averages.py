@@ -7,12 +7,12 @@ TREND: Final = 0.2
 """How much of a moving average one new value is."""
 
 
-def moved(before: float | None, value: float) -> float:
+def moved_average(before: float | None, value: float) -> float:
     """Return the average `before` after one more `value`."""
     return value if before is None else before + TREND * (value - before)
 
 
-class Trends:
+class MovingAverages:
     """Moving averages by key; beyond `size` of them, the one that got no value for longest is forgotten."""
 
     __slots__ = ("_noted_at", "_size", "_values")
@@ -24,7 +24,7 @@ class Trends:
 
     def note(self, key: str, value: float, now: float) -> None:
         """Take one more value."""
-        self._values[key] = moved(self._values.get(key), value)
+        self._values[key] = moved_average(self._values.get(key), value)
         self._noted_at.pop(key, None)  # so that the dict is in the order of use
         self._noted_at[key] = now
         if len(self._noted_at) > self._size:

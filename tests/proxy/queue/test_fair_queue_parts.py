@@ -2,7 +2,19 @@
 
 import pytest
 
-from proxy.queue.flows import LEAST, REMEMBERED, Claim, Crowds, Entry, Flow, Learned, Level, Line, Sizes, Tenant
+from proxy.queue.fair_queue_parts import (
+    LEAST,
+    REMEMBERED,
+    Claim,
+    Crowds,
+    Entry,
+    Flow,
+    Learned,
+    Level,
+    Line,
+    Sizes,
+    Tenant,
+)
 
 
 def make_line() -> Line[int]:

@@ -8,12 +8,12 @@ from proxy.kernel.recent import Recent
 
 SESSION: Final = b"x-session-id"
 REMEMBERED: Final = 10_000
-"""Conversations remembered; beyond it the one that was silent longest is forgotten."""
+"""Affinity remembered; beyond it the one that was silent longest is forgotten."""
 BEGINNING: Final = 1024
 """Characters of the system prompt and of the first question that tell a conversation from others."""
 
 
-def conversation(exchange: Exchange) -> int | None:
+def conversation_of(exchange: Exchange) -> int | None:
     """Return a number for the conversation that `exchange` is part of; None where it is part of none.
 
     A conversation is known by the caller's ``X-Session-Id``, or by the model and how it began, which is sent with every
@@ -53,7 +53,7 @@ def _words(content: object) -> str:
     return content[:BEGINNING] if isinstance(content, str) else ""
 
 
-class Conversations:
+class Affinity:
     """Conversation → backend, bounded."""
 
     def __init__(self, size: int = REMEMBERED) -> None:

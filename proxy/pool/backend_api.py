@@ -18,7 +18,7 @@ LARGEST_ANSWER: Final = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Inspection:
     """What a backend said of itself.
 
     Attributes:
@@ -38,22 +38,22 @@ class Found:
         return f"Ollama {self.version or 'of unknown version'}, {len(self.models)} models ({names or 'none'})"
 
 
-async def survey(backend: Backend, *, timeout: float = 2.0) -> Found:
+async def inspect_backend(backend: Backend, *, timeout: float = 2.0) -> Inspection:
     """Ask `backend` for its version and models, within `timeout` seconds; never raises for what the backend does."""
     try:
         async with asyncio.timeout(timeout):
-            version = await ask(backend, b"/api/version")
-            tags = await ask(backend, b"/api/tags")
+            version = await fetch_json(backend, b"/api/version")
+            tags = await fetch_json(backend, b"/api/tags")
     except TimeoutError:
-        return Found(error=f"no answer within {timeout:g} s")
+        return Inspection(error=f"no answer within {timeout:g} s")
     except UpstreamError as error:
-        return Found(error=error.detail)
+        return Inspection(error=error.detail)
     names = (entry.get("name") for entry in tags.get("models") or () if isinstance(entry, dict))
     text = version.get("version")
-    return Found(text if isinstance(text, str) else None, tuple(name for name in names if isinstance(name, str)))
+    return Inspection(text if isinstance(text, str) else None, tuple(name for name in names if isinstance(name, str)))
 
 
-async def ask(
+async def fetch_json(
     backend: Backend, target: bytes, *, timeout: float = 2.0, document: Mapping[str, object] | None = None
 ) -> dict[str, Any]:
     """GET one JSON object, or POST `document` for one; raises UpstreamError."""

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import RUNNER_OPTIONS, ModelName
-from proxy.pool.conversations import conversation
+from proxy.pool.affinity import conversation_of
 
 Setup = tuple[tuple[str, float], ...]
 """The runner options that a request names, in the order above; empty where it leaves them all to the host."""
@@ -54,7 +54,7 @@ def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] 
         return NOTHING
     if route.kind == "read" or model.cloud:
         return Need(model.key)
-    return Need(model.key, True, _setup(document), conversation(exchange))
+    return Need(model.key, True, _setup(document), conversation_of(exchange))
 
 
 def _setup(document: dict[str, Any] | None) -> Setup:
