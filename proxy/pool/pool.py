@@ -12,6 +12,7 @@ from proxy.kernel.attempts import Attempt
 from proxy.kernel.errors import Refused, UpstreamAnswer, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import ModelName
+from proxy.kernel.selection_strategies import DEFAULT_ORDER
 from proxy.pool.affinity import Affinity
 from proxy.pool.backend import Backend
 from proxy.pool.blame import Blame
@@ -21,11 +22,11 @@ from proxy.pool.lease import Lease
 from proxy.pool.moving_averages import MovingAverages
 from proxy.pool.outcomes import is_failure, word_for
 from proxy.pool.request_needs import Need, need_of
-from proxy.pool.selection import Choice, Criterion, Wait, choose
+from proxy.pool.selection import Choice, Wait, choose
 
 LOAD_TIME: Final = 10.0
 """Seconds that loading a model takes, as long as nobody has measured it."""
-_BY_LOAD: Final[Sequence[Criterion]] = ("least_busy",)
+_BY_LOAD: Final[Sequence[str]] = ("least_busy",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class PoolOptions:
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     rules: Rules = field(default_factory=Rules)
-    prefer: Sequence[Criterion] = ("resident", "affinity", "least_busy")
+    prefer: Sequence[str] = DEFAULT_ORDER
     spread_after: int = 4
     grace: float = 0.5
     eject_share: float = 0.5

@@ -7,6 +7,7 @@ from proxy.pool.candidates import snapshot
 from proxy.pool.health import Rules
 from proxy.pool.request_needs import NOTHING, Need
 from proxy.pool.residency import Resident
+from proxy.pool.selection import Candidate
 
 RUNS = Need("m", True)
 
@@ -26,7 +27,20 @@ def test_what_selection_is_told() -> None:
     down.health.probe_failed(0.0, "refused")
     drained.health.draining = True
     one, other = snapshot([busy, down, drained], RUNS, "down", 1.0)
-    assert one == ("busy", 0.5, 0.5, False, True, True, False, True, "loaded", False, 2.0, -inf)
+    assert one == Candidate(
+        name="busy",
+        load=0.5,
+        step=0.5,
+        free=False,
+        usable=True,
+        alive=True,
+        suspect=False,
+        has_model=True,
+        residency="loaded",
+        affinity=False,
+        slowness=2.0,
+        loss=-inf,
+    )
     assert (other.name, other.usable, other.alive, other.has_model) == ("down", False, False, False)
     assert other.residency == "cold"
     assert other.affinity
