@@ -67,7 +67,7 @@ class Actions:
             )
         except UpstreamError as error:
             raise Refused(502, f"{backend.name} did not unload it: {error.message}", code="unload_failed") from error
-        self._engine.pool.touch(backend)
+        self._engine.pool.outcomes.touch(backend)
         log.warning("model_unloaded", backend=backend.name, model=model.short, by=_who(request))
         return json(Done(f"unloaded {model.short} from {backend.name}"))
 

@@ -131,9 +131,9 @@ class Dispatch:
                     error.at(lease.backend.name)
                     if isinstance(error, UpstreamTimeout) and error.timer == "first_byte" and lease.cold:
                         error.timer, error.code = "load", "load_timeout"
-                self._pool.finished(exchange, lease, error)
+                self._pool.outcomes.finished(exchange, lease, error)
                 raise
-            self._pool.finished(exchange, lease, None)
+            self._pool.outcomes.finished(exchange, lease, None)
 
     async def _lease(self, exchange: Exchange) -> Lease:
         """Return the lease that the queue got for this request; one of now for those that do not queue."""

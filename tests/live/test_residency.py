@@ -111,7 +111,7 @@ async def replay(seed: int) -> list[Host]:
         while running and running[0][0] <= event.at:
             _, _, exchange, lease = heapq.heappop(running)
             with lease:
-                pool.finished(exchange, lease, None)
+                pool.outcomes.finished(exchange, lease, None)
             assert exchange.model is not None
             hosts[lease.backend.name].end(exchange.model.model)
         if event.at >= next_look:

@@ -115,4 +115,7 @@ def test_the_same_host_in_other_words() -> None:
 def test_it_says_how_it_is() -> None:
     one = backend(slots=2)
     one.last_error = "refused"
-    assert repr(one) == "<Backend a up, 0 of 2 active, last error: refused>"
+    assert repr(one) == "<Backend a up (not asked yet), 0 of 2 active, 0 in flight, last error: refused>"
+    one.health.request_failed(1.0, "reset")
+    one.active, one.leases, one.slots = 1, 3, None
+    assert repr(one) == "<Backend a suspect (reset), 1 active, 3 in flight, last error: refused>"

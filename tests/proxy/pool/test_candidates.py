@@ -9,7 +9,7 @@ from proxy.pool.request_needs import NOTHING, Need
 from proxy.pool.residency import Resident
 from proxy.pool.selection import Candidate
 
-RUNS = Need("m", True)
+RUNS = Need(model="m", runs=True)
 
 
 def backend(name: str = "a", **more: object) -> Backend:

@@ -167,7 +167,7 @@ async def test_what_was_changed_through_us_is_asked_for() -> None:
         await eventually(lambda: backend.models is not None)
         qwen = "registry.ollama.ai/library/qwen3:latest"
         assert backend.has(qwen) is False
-        pool.touch(backend)
+        pool.outcomes.touch(backend)
         assert backend.has(qwen) is None
         await eventually(lambda: backend.changed_at is None)
         assert backend.has(qwen) is False

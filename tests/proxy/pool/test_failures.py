@@ -1,0 +1,19 @@
+"""proxy/pool/failures.py."""
+
+from proxy.kernel.attempts import Failure
+from proxy.pool.backend import make_backend
+from proxy.pool.failures import BackendFailure, failures_of, unsettled
+from tests.support.asgi import make_exchange
+
+
+def test_only_failures_at_backends_of_the_pool_are_judged() -> None:
+    exchange = make_exchange("POST", "/api/chat")
+    host = make_backend("b1", "http://127.0.0.1:1")
+    first, second = (
+        BackendFailure(backend="b1", host=host, model="m", reason="reset", said=None, broke=True, at=at)
+        for at in (1.0, 2.0)
+    )
+    exchange.failed.extend([first, Failure(backend="b2", broke=False), second])
+    assert failures_of(exchange) == [first, second]
+    first.settled = True
+    assert unsettled(exchange) == [second]
