@@ -1,4 +1,4 @@
-"""One backend: an Ollama host, what is known about it, and what it does for the proxy now."""
+"""One backend: an Ollama host, what is known about it, and the requests that it runs."""
 
 import ssl
 from collections import Counter

@@ -20,7 +20,7 @@ from proxy.pool.request_needs import need_of
 
 
 class Outcomes:
-    """What the ends of requests taught about the backends of one pool.
+    """Learns about the backends of one pool from the ends of requests.
 
     Args:
         affinity: forgets a conversation whose request failed.

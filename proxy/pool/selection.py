@@ -113,6 +113,8 @@ def choose(
     group: Sequence[Candidate] = [candidate for candidate in free if not candidate.suspect] or free
     reason = None
     for name in prefer:
+        if len(group) == 1 and name != "resident":
+            continue
         preferred, why = STRATEGIES[name](group, bound)
         decided = len(preferred) < len(group)
         # Log how warm the model is even where that decided nothing; load replaces no other reason.
@@ -193,8 +195,6 @@ def affinity(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candida
 
 def least_busy(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
     """Prefer the backends with the least load for their weight and speed."""
-    if len(group) == 1:
-        return group, "least_busy"
     costs = [_cost(one) for one in group]
     least = min(costs)
     return [one for one, cost in zip(group, costs, strict=True) if cost == least], "least_busy"
