@@ -312,7 +312,7 @@ def test_the_oldest() -> None:
 
 
 class Compared:
-    """How often places in line were compared."""
+    """How often places in a queue were compared."""
 
     times = 0
 
@@ -361,7 +361,7 @@ class Weight(float):
 
 
 def steps(call: Callable[[], object]) -> int:
-    """Count the functions called, Python's and C's, and the comparisons made of places in line."""
+    """Count the functions called, Python's and C's, and the comparisons made of places in a queue."""
     calls = 0
 
     def called(frame: FrameType, event: str, argument: object) -> None:
@@ -447,8 +447,8 @@ def test_all_that_leave_cost_as_much_as_they_are() -> None:
     for number in range(20_000):
         queue.remove(queue.push(number, claim(f"t{number}", f"lane{number % 3000}")))
     assert (len(queue), queue.by_tenant()) == (1, {"head": 1})
-    kept = sum(len(line.flows) + len(line._heap) for line in queue._lines.values())
-    assert len(queue._lines) < 3000
+    kept = sum(len(lane_queue.flows) + len(lane_queue._heap) for lane_queue in queue._queues.values())
+    assert len(queue._queues) < 3000
     assert len(queue._crowds._heap) < 3000
     assert kept < 20_000
     assert not queue._lanes.keys() - {"x"}
