@@ -111,7 +111,7 @@ class Demands:
         demand.put_off(now, late)
 
     def excessive(self, who: Hashable, now: float) -> bool:
-        """Whether more requests of `who` came too late than were let in."""
+        """Return whether more requests of `who` came too late than were let in."""
         demand = self._demands.get(who)
         if demand is None:
             return False
