@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, GetCoreSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema, core_schema
 
 from config.addresses import Url
 from config.model import Model, Name
 from config.problems import Mistakes, Path
+from proxy.kernel.selection_strategies import DEFAULT_ORDER, STRATEGIES
 from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Least, Mistake, Percent, Secret
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -134,14 +136,17 @@ class Eject(Model):
     """How long a backend that comes back takes to get its full share again; `0s`: it gets it at once."""
 
 
+class _StrategyName:
+    """Annotation of a text that names a selection strategy of the kernel's table."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(list(STRATEGIES))
+
+
 class Pool(Model):
     """How the backends are used together."""
 
-    prefer: Annotated[tuple[Literal["resident", "affinity", "least_busy"], ...], Field(min_length=1)] = (
-        "resident",
-        "affinity",
-        "least_busy",
-    )
+    prefer: Annotated[tuple[Annotated[str, _StrategyName()], ...], Field(min_length=1)] = DEFAULT_ORDER
     """What decides between backends that have the model, the most important first."""
     spread_after: Annotated[int, Field(ge=0, le=100_000)] = 4
     """Requests that may wait for a model where it is warm; when more do, it is loaded on another backend too. With

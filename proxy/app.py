@@ -34,7 +34,7 @@ from proxy.ops.recent_limits import Board
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
 from proxy.pool.pool import Pool
-from proxy.pool.probes import Watch
+from proxy.pool.probes import Probes
 from proxy.queue.scheduler import FairScheduler
 from proxy.relay.dispatch import Dispatch
 from proxy.relay.endpoint import Endpoint
@@ -93,7 +93,7 @@ class App:
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
-        self.watch = Watch(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
+        self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
         self.metrics = PrometheusMetrics(self.pool.knows)
         self.traces = Pipelines()

@@ -16,11 +16,11 @@ from proxy.commands.remote import URL
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.waiting import Terms
-from proxy.pool.ask import ask, survey
 from proxy.pool.backend import make_backend
+from proxy.pool.backend_api import fetch_json, inspect_backend
 from proxy.pool.health import Rules
 from proxy.pool.pool import Pool, PoolOptions
-from proxy.pool.probes import Watch
+from proxy.pool.probes import Probes
 from proxy.server.server import ServerOptions
 from proxy.telemetry.log_setup import configure
 from tests.support.options import SETTINGS
@@ -32,10 +32,10 @@ PARTS: Final[dict[Callable[..., Any], set[str]]] = {
     Rules: set(),
     BodyBudget: set(),
     Pool: set(),
-    Watch: set(),
+    Probes: set(),
     configure: set(),
-    survey: set(),
-    ask: {"document"},
+    inspect_backend: set(),
+    fetch_json: {"document"},
     make_backend: {"transport", "tls", "server_name", "uds", "shown", "headers", "weight", "slots", "model_slots"},
     Terms: {"weight", "priority", "depth_per_tenant", "deadline"},
 }

@@ -8,7 +8,7 @@ from typing import Final, TextIO
 from proxy import __version__
 from proxy.app import App
 from proxy.commands.terminal import say
-from proxy.pool.ask import survey
+from proxy.pool.backend_api import inspect_backend
 
 _announcing: Final[set[asyncio.Task[None]]] = set()
 
@@ -23,7 +23,7 @@ def announce(app: App, addresses: Sequence[str], out: TextIO | None = None) -> N
 async def _announce(app: App, addresses: Sequence[str], out: TextIO) -> None:
     backends = app.pool.backends
     timeout = app.settings.pool.health.timeout
-    found = await asyncio.gather(*(survey(backend, timeout=timeout) for backend in backends))
+    found = await asyncio.gather(*(inspect_backend(backend, timeout=timeout) for backend in backends))
     scheme = "https" if app.settings.tls else "http"
     shown = [address if address.startswith("unix:") else f"{scheme}://{address}" for address in addresses]
     lines = [f"ollama-proxy {__version__} listens on {', '.join(shown)}"]

@@ -29,8 +29,8 @@ from proxy.commands.remote import fail
 from proxy.commands.tables import Aside, console
 from proxy.kernel.quotas import Quota
 from proxy.kernel.store import Store, StoreUnavailable
-from proxy.pool.ask import survey
 from proxy.pool.backend import Backend
+from proxy.pool.backend_api import inspect_backend
 from proxy.services.system_clock import SystemClock
 from proxy.upstream.resend import send_or_resend
 from proxy.upstream.timeouts import Timeouts
@@ -80,7 +80,7 @@ async def _look(backends: list[Backend], store: Store, done: Callable[[], None])
 
 async def _backend(backend: Backend, done: Callable[[], None]) -> list[Finding]:
     about = f"backend {backend.name}"
-    found = await survey(backend, timeout=PATIENCE)
+    found = await inspect_backend(backend, timeout=PATIENCE)
     date = None if found.error else await _date(backend)
     done()
     if found.error is not None:

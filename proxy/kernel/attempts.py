@@ -1,6 +1,6 @@
 """What is noted of a request at its backends: its attempts and their failures, the slot held for it, its tokens."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -49,30 +49,19 @@ class Held(Protocol):
         """Give it up unused."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Failure:
-    """A send that failed and may be the backend's fault, see `proxy.pool.blame`; two are never equal.
+    """A send that failed. The pool adds what it needs to judge whose fault that was: see `proxy.pool.failures`.
 
     Attributes:
         backend: its name.
-        host: the backend itself, as `proxy.pool.blame` knows it.
-        model: canonical key of the model that was asked for, None where none was.
-        reason: what went wrong, for the operator's eyes.
-        said: status and text of an error answer, where another backend's saying the same makes it the request's own;
-            None of all others.
         broke: the request was sent, and the backend or its runner died without an answer.
-        at: when it failed, seconds of the monotonic clock.
     """
 
     backend: str
-    host: Hashable
-    model: str | None
-    reason: str
-    said: tuple[int, str] | None
     broke: bool
-    at: float
 
 
-def broken(failures: Iterable[Failure]) -> list[str]:
+def broken(failures: Sequence[Failure]) -> list[str]:
     """Return the names of the backends that a request was sent to and lost at, once for each time."""
     return [failure.backend for failure in failures if failure.broke]

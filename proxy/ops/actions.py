@@ -14,8 +14,8 @@ from proxy.ops.answers import json
 from proxy.ops.app_protocol import Engine
 from proxy.ops.document import Done, Reloaded
 from proxy.ops.events import Hub
-from proxy.pool.ask import ask
 from proxy.pool.backend import Backend
+from proxy.pool.backend_api import fetch_json
 
 log = structlog.get_logger("ollama_proxy.ops")
 
@@ -62,10 +62,12 @@ class Actions:
         if model is None:
             raise Refused(400, "name the model: ?model=llama3.2")
         try:
-            await ask(backend, b"/api/generate", timeout=UNLOADING, document={"model": model.full, "keep_alive": 0})
+            await fetch_json(
+                backend, b"/api/generate", timeout=UNLOADING, document={"model": model.full, "keep_alive": 0}
+            )
         except UpstreamError as error:
             raise Refused(502, f"{backend.name} did not unload it: {error.message}", code="unload_failed") from error
-        self._engine.pool.touch(backend)
+        self._engine.pool.outcomes.touch(backend)
         log.warning("model_unloaded", backend=backend.name, model=model.short, by=_who(request))
         return json(Done(f"unloaded {model.short} from {backend.name}"))
 

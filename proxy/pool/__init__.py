@@ -1,4 +1,4 @@
-"""The backends: which one gets a request, and what is known of each.
+"""The pool of backends: selection, leases, health, probes, and what is known about each backend.
 
 May import: `proxy.kernel`, `proxy.upstream`.
 """

@@ -1,4 +1,4 @@
-"""One Ollama host: who it is, what it was seen to have, and what it does for us now."""
+"""One backend: an Ollama host, what is known about it, and the requests that it runs."""
 
 import ssl
 from collections import Counter
@@ -9,46 +9,53 @@ from typing import Final
 import httpx
 
 from proxy.kernel.asgi import Header
-from proxy.pool.averages import Trends, moved
 from proxy.pool.health import Health, Rules
+from proxy.pool.moving_averages import MovingAverages, moved_average
 from proxy.pool.reputation import Reputation
-from proxy.pool.residency import Memory, Resident
+from proxy.pool.residency import Resident, ResidentModels
 from proxy.upstream.transport import Transport
 
 FAILURE_HALF_LIFE: Final = 10.0
-"""Seconds in which a failure counts half as much as load. A failed request counts as one that runs, about as long as it
-would have run: a host that fails fast must not look idle and draw everything to it."""
+"""Seconds after which a failure counts half as much as load. A failed request counts as a running one for about as long
+as it would have run; otherwise a backend that fails fast would look idle and attract every request."""
 NOTICEABLE: Final = 0.05
-"""Failures that count less than this count nothing."""
+"""Failures whose load has faded below this number of requests count as none."""
 COMPARED_FOR: Final = 300.0
-"""Seconds after which a measurement is too old to be held against a backend: it is given a chance to be measured."""
+"""Seconds after which a measured time is too old to compare backends by; the backend then gets requests and is measured
+again."""
 NOISE: Final = 1.25
-"""First bytes that take up to so many times as long as the others' are as fast as them."""
+"""A time to first byte within this factor of the mean counts as equal to it."""
 SLOWEST: Final = 2.0
-"""The most that a slow backend's load is multiplied by, and a fast one's divided."""
+"""The largest factor by which slowness raises, or speed lowers, the load of a backend."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Backend:
     """One Ollama host.
 
     Attributes:
-        shown: its URL for prints; the policy file's own words where that came from the environment.
-        host: what it is sent as Host; Ollama on loopback refuses names it does not know.
-        headers: added to every request, for example the backend's own Authorization.
-        slots: requests it runs at once; None for no bound. `model_slots` bounds single models (canonical key).
-        version: of Ollama; None before it said.
-        models: what it lists, by canonical key, as it listed it; None before it was asked.
-        changed_at: when something was last changed there through us, so that `models` may not be right any more; None
-            when it was asked since.
-        memory: what is in its memory as far as is known.
-        running: what it listed in ``/api/ps``, as it listed it.
-        asked_at: when it was asked what it answered last; `seen_at` when it answered.
-        active: requests that hold a slot.
-        leases: all requests it has of us.
-        first_byte: trend of the seconds until a warm model's first byte; `first_bytes` the same by model.
-        reputation: what callers have seen of it.
-        slowness: by model, how many times as long as on the others its first byte takes, where that is noticeable.
+        name: its name in the policy file, logs and metrics.
+        url: scheme, host and port.
+        shown: the URL to print: as the policy file has it, with ``${NAME}`` where the environment filled it in.
+        host: the Host header to send; Ollama on loopback refuses names that it does not know.
+        headers: headers to add to every request, such as the backend's own Authorization.
+        weight: its share of the work, relative to the other backends.
+        slots: how many requests it runs at once; None for no bound.
+        model_slots: the same bound for single models, by canonical key.
+        version: the version of Ollama; None until it is known.
+        models: entries of ``/api/tags`` by canonical key; None until they are known.
+        changed_at: when a request through the proxy may have changed `models`; None once it was probed since.
+        residency: the models in its memory, as far as known.
+        running: entries of ``/api/ps``, unchanged.
+        asked_at: when the latest successful probe was sent.
+        seen_at: when a probe last succeeded; None before the first.
+        active: number of requests that hold a slot.
+        leases: number of all requests that hold a lease, with or without a slot.
+        first_byte: moving average of the seconds to the first byte of a warm model.
+        first_bytes: the same, by model.
+        slowness: by model, time to first byte as a multiple of the mean of all backends; only where it is noticeable.
+        last_error: the latest failure of a request, for the operator.
+        reputation: what callers saw fail here since it last served a request.
     """
 
     name: str
@@ -64,14 +71,14 @@ class Backend:
     version: str | None = None
     models: Mapping[str, Mapping[str, object]] | None = None
     changed_at: float | None = None
-    memory: Memory = field(default_factory=Memory)
+    residency: ResidentModels = field(default_factory=ResidentModels)
     running: Sequence[Mapping[str, object]] = ()
     asked_at: float = 0.0
     seen_at: float | None = None
     active: int = 0
     leases: int = 0
     first_byte: float | None = None
-    first_bytes: Trends = field(default_factory=lambda: Trends(100))
+    first_bytes: MovingAverages = field(default_factory=lambda: MovingAverages(100))
     slowness: Mapping[str, float] = field(default_factory=dict)
     last_error: str | None = None
     reputation: Reputation = field(default_factory=Reputation)
@@ -79,25 +86,25 @@ class Backend:
     _failed_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self.health.came_back = self.reputation.forget  # what was said before is no news of a host that is back
+        self.health.came_back = self.reputation.forget  # old failures say nothing about a backend that is back
 
     @property
     def resident(self) -> Mapping[str, Resident]:
-        """What is in its memory as far as is known, by canonical key."""
-        return self.memory.resident
+        """The models in its memory as far as known, by canonical key."""
+        return self.residency.resident
 
     @property
     def loading(self) -> Counter[str]:
-        """Models that requests of ours are making it load, with how many requests wait for each."""
-        return self.memory.loading
+        """The models that it loads for requests of the proxy, and how many requests wait for each."""
+        return self.residency.loading
 
     @property
     def active_by_model(self) -> Counter[str]:
-        """Requests that hold a slot, by model."""
-        return self.memory.users
+        """Number of requests that hold a slot, by model."""
+        return self.residency.users
 
     def has(self, model: str | None) -> bool | None:
-        """Whether it lists `model`; None where its list is not known. No model is had by everybody."""
+        """Return whether it lists `model`; None where its list is unknown. True for no model."""
         if model is None:
             return True
         if self.models is None:
@@ -105,20 +112,20 @@ class Backend:
         return model in self.models or (None if self.changed_at is not None else False)
 
     def free(self, model: str | None) -> bool:
-        """Whether a slot is free for a request that runs `model`; one that runs none needs no slot."""
+        """Return whether a slot is free for a request that runs `model`. A request that runs none needs no slot."""
         if model is None:
             return True
         if self.slots is not None and self.active >= self.slots:
             return False
         bound = self.model_slots.get(model) if self.model_slots else None
-        return bound is None or self.memory.users[model] < bound
+        return bound is None or self.residency.users[model] < bound
 
     def room(self, now: float) -> float:
-        """What it is given now compared to the others: its weight, less while it is coming back."""
+        """Return its share of the work now: its weight, reduced while it comes back."""
         return self.weight * self.health.share(now)
 
     def busy(self, now: float) -> float:
-        """The requests that it runs, and those that failed lately."""
+        """Return the number of running requests plus the recent failures, faded by age."""
         if not self._failing:
             return self.active
         failing: float = self._failing * 0.5 ** ((now - self._failed_at) / FAILURE_HALF_LIFE)
@@ -126,36 +133,39 @@ class Backend:
             self._failing = 0.0
         return self.active + failing
 
-    # What is learned
+    # Learning
 
     def failed(self, now: float) -> None:
-        """It failed a request, or was too busy for it."""
+        """Count a request that failed, or that was refused because the backend was busy, as load."""
         self._failing = self.busy(now) - self.active + 1.0
         self._failed_at = now
 
     def lacks(self, model: str) -> None:
-        """It said that it does not have `model`."""
+        """Note that the backend said it does not have `model`."""
         if self.models is not None and model in self.models:
             self.models = {key: entry for key, entry in self.models.items() if key != model}
-        self.memory.lost(model)
+        self.residency.lost(model)
 
     def waited(self, model: str, seconds: float, now: float) -> None:
-        """The first byte of `model`, which was warm, took `seconds`."""
-        self.first_byte = moved(self.first_byte, seconds)
+        """Note that the first byte of `model`, which was warm, took `seconds`."""
+        self.first_byte = moved_average(self.first_byte, seconds)
         self.first_bytes.note(model, seconds, now)
 
     def describe_anew(self, other: "Backend") -> None:
-        """Take over the words of the policy file from `other`, which is the same host; what is known of it stays."""
+        """Take the options of the policy file from `other`, which is the same host; keep all that is known of it."""
         self.shown, self.headers, self.weight = other.shown, other.headers, other.weight
         self.slots, self.model_slots = other.slots, other.model_slots
 
     def __repr__(self) -> str:
         bound = "" if self.slots is None else f" of {self.slots}"
-        return f"<Backend {self.name} {self.health.shown}, {self.active}{bound} active, last error: {self.last_error}>"
+        return (
+            f"<Backend {self.name} {self.health.shown} ({self.health.reason}), {self.active}{bound} active, "
+            f"{self.leases} in flight, last error: {self.last_error}>"
+        )
 
 
 def compare(backends: Sequence[Backend], now: float) -> None:
-    """Note for every backend how slow it is compared to the others, model by model."""
+    """Set `Backend.slowness` of every backend, from the recent times to first byte, model by model."""
     measured = {backend: dict(backend.first_bytes.since(now - COMPARED_FOR)) for backend in backends}
     times: dict[str, list[float]] = {}
     for seconds in measured.values():
@@ -185,20 +195,20 @@ def make_backend(
     model_slots: Mapping[str, int] | None = None,
     rules: Rules,
 ) -> Backend:
-    """Return a backend, with a transport of its own if it is given none.
+    """Return a backend, with a new transport unless `transport` is given.
 
-    `url` has no path; `uds` is the socket that leads there instead.
+    `url` has no path. `uds` is the path of the unix socket to connect to instead of the URL's host.
     """
     parsed = httpx.URL(url)
     return Backend(
-        name,
-        parsed,
-        transport or Transport(parsed, tls=tls, server_name=server_name, uds=uds),
-        shown or url,
-        parsed.netloc,
-        headers,
-        weight,
-        slots,
-        model_slots or {},
+        name=name,
+        url=parsed,
+        transport=transport or Transport(parsed, tls=tls, server_name=server_name, uds=uds),
+        shown=shown or url,
+        host=parsed.netloc,
+        headers=headers,
+        weight=weight,
+        slots=slots,
+        model_slots=model_slots or {},
         health=Health(rules),
     )

@@ -1,57 +1,69 @@
-"""How the backends look to selection, for one request."""
+"""Build the candidates for one request from the live state of the backends."""
 
 from collections.abc import Sequence
 from math import inf
+from typing import Final
 
 from proxy.pool.backend import Backend
-from proxy.pool.need import Need
+from proxy.pool.request_needs import Need
+from proxy.pool.residency import Residency
 from proxy.pool.selection import Candidate
+
+COLD: Final[Residency] = "cold"
+"""The residency of what runs no model."""
 
 
 def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: float) -> list[Candidate]:
-    """Return the candidates for a request: all backends but those that the operator drains.
+    """Return a candidate for every backend that the operator does not drain.
 
     Args:
-        backends: all.
+        backends: all backends.
         need: what the request needs.
-        friend: the backend that answered its conversation before.
+        friend: name of the backend that answered this conversation before, None where none did.
         now: seconds of the monotonic clock.
     """
     model, setup = need.model, need.setup
     runs = model if need.runs else None
     candidates: list[Candidate] = []
     for backend in backends:
-        health, memory = backend.health, backend.memory
+        health = backend.health
         if health.draining:
             continue
+        state = health.state
         room = backend.room(now)
-        residency = memory.state(runs, setup) if runs is not None else "cold"
+        slowness, loss, residency = 1.0, -inf, COLD
+        if runs is not None:
+            residency = backend.residency.state(runs, setup)
+            if backend.slowness:
+                slowness = backend.slowness.get(runs, 1.0)
+            if residency == "cold":
+                loss = _loss(backend, runs, backends)
         candidates.append(
             Candidate(
-                backend.name,
-                backend.busy(now) / room,
-                1.0 / room,
-                backend.free(runs),
-                health.usable(now),
-                health.state != "down",
-                health.state == "suspect",
-                backend.has(model),
-                residency,
-                backend.name == friend,
-                backend.slowness.get(runs, 1.0) if runs is not None else 1.0,
-                _loss(backend, runs, backends) if runs is not None and residency == "cold" else -inf,
+                name=backend.name,
+                load=backend.busy(now) / room,
+                step=1.0 / room,
+                free=backend.free(runs),
+                usable=state == "up" or health.usable(now),
+                alive=state != "down",
+                suspect=state == "suspect",
+                has_model=backend.has(model),
+                residency=residency,
+                affinity=backend.name == friend,
+                slowness=slowness,
+                loss=loss,
             )
         )
     return candidates
 
 
 def _loss(backend: Backend, model: str, backends: Sequence[Backend]) -> float:
-    """Return `Candidate.loss` of a backend where `model` is cold."""
-    victim = backend.memory.victim(model)
+    """Return `Candidate.loss` of a backend that does not have `model` in memory."""
+    victim = backend.residency.victim(model)
     if victim is None:
         return -inf
-    since = backend.memory.idle_since(victim)
-    if since == inf or victim == model:  # in use; or in another setup, of which there is no other copy
+    since = backend.residency.idle_since(victim)
+    if since == inf or victim == model:  # in use, or in memory with other options, of which there is no other copy
         return since
-    elsewhere = any(victim in other.memory.resident for other in backends if other is not backend)
+    elsewhere = any(victim in other.residency.resident for other in backends if other is not backend)
     return 0.0 if elsewhere else since

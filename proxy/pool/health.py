@@ -1,4 +1,4 @@
-"""Whether a backend can be used: a state machine without I/O and without a clock; the time is passed in.
+"""The health of a backend: a state machine without I/O and without a clock; the time is passed in.
 
 ::
 
@@ -11,13 +11,13 @@
          │  a request on trial succeeds                                                            │
          └─────────────────────────────────────────────────────────────────────────────────────────┘
 
-    DRAINING is the operator's word: no new requests, whatever the rest of this says.
+    The operator sets DRAINING: the backend gets no new requests, in any state.
 
-Which failures of requests count, and when they are enough to `eject`, is up to `proxy.pool.blame`.
+`proxy.pool.blame` decides which failed requests count, and when they are enough to `eject` a backend.
 
-A suspect is used only behind those that are up, so it is a probe that has to clear it; each further failure in a row
-makes that take twice as long. A backend that comes back gets its full share only after a while (`ramp`), so that it is
-not knocked over again.
+A suspect gets requests only where no backend is up, so a probe has to clear it; each further failure in a row doubles
+the time until a probe may. A backend that comes back gets its full share only after a while (`ramp`), so that the load
+does not break it again.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,23 @@ from typing import Final, Literal
 State = Literal["up", "suspect", "down", "ejected", "draining"]
 
 RAMP_START: Final = 0.1
-"""The share of its work that a backend gets at first when it comes back."""
+"""The share of its work that a backend gets first when it comes back."""
 SUSPICION: Final = 1.0
-"""Seconds from a failed request until a probe may clear its backend."""
+"""Seconds from a failed request until a probe may clear the backend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """When a backend changes its state. Seconds; counts are in a row. The policy file alone has defaults."""
+    """When a backend changes its state. Times are seconds, counts are in a row. The policy file alone has defaults.
+
+    Attributes:
+        down_after: failed probes that make it down.
+        up_after: good probes that bring it up again.
+        eject_after: failed requests that eject it.
+        eject_for: how long it is ejected the first time; each further ejection in a row doubles that.
+        eject_longest: the longest that it is ejected.
+        ramp: how long it takes to get its full share again.
+    """
 
     down_after: int
     up_after: int
@@ -48,12 +57,13 @@ class Health:
     """The state of one backend.
 
     Attributes:
-        state: as drawn above.
-        reason: what put it into that state, for people.
-        since: when that was.
-        failures: requests that failed in a row.
-        ejections: how many times it was ejected so far.
-        ejected_until: when an ejected backend may be given its one request.
+        state: the state, as drawn above.
+        reason: why it is in that state, for the operator.
+        since: when it entered that state.
+        draining: the operator drains it.
+        failures: number of failed requests in a row.
+        ejections: number of ejections so far.
+        ejected_until: when an ejected backend may get its request on trial.
         came_back: called when it is up again after it was down or ejected.
     """
 
@@ -70,7 +80,7 @@ class Health:
         self.failures = 0
         self.ejections = 0
         self.ejected_until = 0.0
-        self._in_a_row = 0  # ejections
+        self._in_a_row = 0  # number of ejections in a row
         self._bad_probes = 0
         self._good_probes = 0
         self._cleared_at = float("-inf")  # when a probe may clear a suspect
@@ -79,10 +89,10 @@ class Health:
         self._trial = False
         self.came_back: Callable[[], object] = lambda: None
 
-    # What happened
+    # Events
 
     def probe_succeeded(self, now: float) -> None:
-        """It answered when asked how it is. An ejected backend does that too, so that alone ends no ejection."""
+        """Note a good probe. It does not end an ejection: an ejected backend may answer probes all the time."""
         self._bad_probes = 0
         self._good_probes += 1
         if self.state == "down" and self._good_probes >= self.rules.up_after:
@@ -93,7 +103,7 @@ class Health:
             self.reason = "answers"
 
     def probe_failed(self, now: float, reason: str) -> None:
-        """It did not answer when it was asked."""
+        """Note a failed probe."""
         self._good_probes = 0
         self._bad_probes += 1
         if self._bad_probes >= self.rules.down_after:
@@ -102,7 +112,7 @@ class Health:
             self._become("suspect", reason, now)
 
     def request_succeeded(self, now: float, began: float) -> None:
-        """A request that `began` then got its answer. One from before an ejection says nothing about what follows."""
+        """Note the whole response to a request that `began` then. One from before an ejection does not end it."""
         if self.state in ("ejected", "down"):
             if began >= self.since:
                 self._in_a_row = max(0, self._in_a_row - 1)
@@ -115,7 +125,7 @@ class Health:
             self._in_a_row = 0
 
     def request_failed(self, now: float, reason: str) -> None:
-        """A request failed, and that is reason enough to suspect it."""
+        """Note a failed request that makes the backend a suspect."""
         self.failures += 1
         if self.state == "ejected":
             return
@@ -124,7 +134,7 @@ class Health:
             self._become("suspect", reason, now)
 
     def absolve(self, now: float, failed_at: float) -> None:
-        """Take back a failure of that time that was no fault of the backend's, unless a success did so already."""
+        """Take back a failure of that time that was not the backend's fault, unless a success has done so."""
         if self._reset_at >= failed_at:
             return
         self.failures = max(0, self.failures - 1)
@@ -132,41 +142,41 @@ class Health:
             self._become("up", "the request was at fault", now)
 
     def eject(self, now: float, reason: str) -> None:
-        """Leave it out for a while; each time in a row twice as long."""
+        """Eject the backend for a while; each time in a row for twice as long."""
         self.ejected_until = now + min(self.rules.eject_for * 2 ** min(self._in_a_row, 30), self.rules.eject_longest)
         self._in_a_row += 1
         self.ejections += 1
         self._trial = False
         self._become("ejected", reason, now)
 
-    # What follows
+    # Decisions
 
     def usable(self, now: float) -> bool:
-        """Whether it may be given a request: for an ejected one whose time is up, exactly one."""
+        """Return whether the backend may get a request; once its ejection is over, it may get one, on trial."""
         if self.draining or self.state == "down":
             return False
         return self.state != "ejected" or (now >= self.ejected_until and not self._trial)
 
     def try_it(self, now: float) -> bool:
-        """Note that it is given a request; returns whether that is the one on trial, which `end_trial` must follow."""
+        """Note that the backend gets a request. Return whether that is the trial; `end_trial` must follow it."""
         if self.state == "ejected" and now >= self.ejected_until and not self._trial:
             self._trial = True
             return True
         return False
 
     def end_trial(self) -> None:
-        """The request on trial has its answer, or ended without one because the client left: another one may go."""
+        """Note that the request on trial got its response, or that its client left; another trial may begin."""
         self._trial = False
 
     def share(self, now: float) -> float:
-        """The part of its work it gets now, above 0 and up to 1."""
+        """Return the share of its work that the backend gets now, above 0 and up to 1."""
         if now - self._back_at >= self.rules.ramp:
             return 1.0
         return RAMP_START + (1.0 - RAMP_START) * (now - self._back_at) / self.rules.ramp
 
     @property
     def shown(self) -> State:
-        """The state for people: the operator's word goes first."""
+        """The state to show: `draining` where the operator drains the backend, else `state`."""
         return "draining" if self.draining else self.state
 
     def _return(self, now: float, reason: str) -> None:

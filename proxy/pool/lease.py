@@ -1,4 +1,4 @@
-"""A lease: the right to send one request to one backend, and what comes of it."""
+"""A lease: the right to send one request to one backend. It counts the request, and takes a slot for a model."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,29 +8,29 @@ from typing import Self
 
 from proxy.kernel.errors import ClientGone, UpstreamTimeout
 from proxy.pool.backend import Backend
-from proxy.pool.need import NOTHING, Need
+from proxy.pool.request_needs import NOTHING, Need
 
 
 class Lease:
-    """One request's place at one backend. Leave it exactly once: as a context manager, or by `give_back` if unused.
+    """The right to send one request to one backend. End it exactly once: use it in `with`, or `give_back` it unused.
 
     Args:
-        backend: where.
-        need: what for. Only what runs a model takes a slot; anything else is counted, so that the backend is not closed
-            under it.
-        reason: why this backend.
-        grace: seconds a slot is held back when we hung up before the first byte: the runner notices only at its next
-            token.
-        freed: called when the slot is free again.
+        backend: the backend that was selected.
+        need: what the request needs. A request that runs a model takes a slot; any other one is only counted, so that
+            the backend is not closed while it runs.
+        reason: why this backend was selected.
+        grace: seconds for which the slot stays taken when the proxy ended the request before the first byte, as the
+            runner of the model notices that only at its next token.
+        freed: called when the lease has ended and its slot is free.
 
     Attributes:
-        need: what it was taken for.
-        model: canonical key of the model that is run for it, None where none is.
-        served: what came is what was asked for, or nothing came yet.
-        waited: seconds until its first byte, where that says how fast the backend is.
-        cold: the model has to be loaded first, as far as is known; decides which timer the first byte gets.
-        trial: it is the one request that an ejected backend is given.
-        began: when it was taken, seconds of the monotonic clock.
+        need: what the request needs.
+        model: canonical key of the model that the backend runs for the request, None where it runs none.
+        served: the response is what was asked for; true until the response begins.
+        waited: seconds until the first byte, where they say how fast the backend is; else None.
+        cold: the model is not in memory, as far as known; decides which time-out the first byte gets.
+        trial: it is the one request that an ejected backend gets.
+        began: when the lease was taken, seconds of the monotonic clock.
     """
 
     __slots__ = ("_answered", "_freed", "_grace", "_left", "backend", "began", "cold", "model", "need", "reason",
@@ -62,36 +62,36 @@ class Lease:
         backend.leases += 1
         if self.model is not None:
             backend.active += 1
-            self.cold = backend.memory.state(self.model, need.setup) != "loaded"
-            backend.memory.began(self.model, need.setup, now)
+            self.cold = backend.residency.state(self.model, need.setup) != "loaded"
+            backend.residency.began(self.model, need.setup, now)
 
     def first_byte(self, *, served: bool = True, streamed: bool = True) -> None:
-        """Note that the answer has begun.
+        """Note that the response has begun.
 
         Args:
-            served: it is what was asked for, not an error.
-            streamed: it comes as it is made, so that the time to its first byte says something.
+            served: the response is what was asked for, not an error.
+            streamed: the response is streamed, so that the time to its first byte says how fast the backend is.
         """
         backend, model = self.backend, self.model
         self._answered = True
         self.served = served
         if self.trial:
-            backend.health.end_trial()  # it answers, and this answer may go on for an hour
+            backend.health.end_trial()  # the backend answers; the rest of the response may take an hour
         if served and model is not None:
             if streamed:
                 now = monotonic()
                 self.waited = now - self.began
                 if not self.cold:
                     backend.waited(model, self.waited, now)
-            backend.memory.answered(model)
+            backend.residency.answered(model)
 
     @property
     def held(self) -> float:
-        """Seconds since it was taken."""
+        """Seconds since the lease was taken."""
         return monotonic() - self.began
 
     def give_back(self) -> None:
-        """Give up a lease that was never used."""
+        """End a lease that was not used."""
         if not self._left:
             self._left = True
             self._free()
@@ -116,7 +116,7 @@ class Lease:
             backend.health.end_trial()
         if self.model is not None:
             backend.active -= 1
-            backend.memory.ended(self.model, monotonic())
+            backend.residency.ended(self.model, monotonic())
         backend.leases -= 1
         self._freed(self)
 
@@ -125,7 +125,7 @@ class Lease:
 
 
 def _hung_up(error: BaseException | None) -> bool:
-    """Whether it was us who ended the request, so that the backend does not know of it yet."""
+    """Return whether the proxy ended the request, so that the backend does not know of it yet."""
     if isinstance(error, UpstreamTimeout):
         return error.sent
     return isinstance(error, asyncio.CancelledError | ClientGone)

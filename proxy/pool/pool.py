@@ -1,4 +1,8 @@
-"""The backends together: who gets a request, and how many each runs. Implements the services Backends and Slots."""
+"""The pool: all backends, and the leases that requests take on them.
+
+It implements the services `Backends` and `Slots`. What the pool learns from the ends of requests is in
+`proxy.pool.outcomes`.
+"""
 
 import asyncio
 import random
@@ -8,26 +12,23 @@ from math import ceil
 from time import monotonic
 from typing import Final
 
-from proxy.kernel.attempts import Attempt
-from proxy.kernel.errors import Refused, UpstreamAnswer, UpstreamError
+from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.exchange_parts import PoolPart
 from proxy.kernel.model_names import ModelName
-from proxy.pool.averages import Trends
+from proxy.pool.affinity import Affinity
 from proxy.pool.backend import Backend
-from proxy.pool.blame import Blame
 from proxy.pool.candidates import snapshot
-from proxy.pool.conversations import Conversations
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
-from proxy.pool.need import Need, need_of
-from proxy.pool.selection import Choice, Criterion, Wait, choose
-from proxy.pool.verdict_of_end import is_failure, word_for
+from proxy.pool.outcomes import Outcomes
+from proxy.pool.request_needs import Need, need_of
+from proxy.pool.selection import Choice, Wait, choose
 from proxy.upstream.timeouts import Timeouts
 
 LOAD_TIME: Final = 10.0
-"""Seconds that loading a model takes, as long as nobody has measured it."""
-_BY_LOAD: Final[Sequence[Criterion]] = ("least_busy",)
+"""Seconds to assume for loading a model before a load was measured."""
+_BY_LOAD: Final[Sequence[str]] = ("least_busy",)
+"""The strategies for a request that runs no model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,22 +38,29 @@ class PoolOptions:
     Attributes:
         timeouts: how long each part of a request may take.
         rules: when a backend changes its state.
-        prefer: what decides between backends that could serve a request, the most important first.
-        spread_after: requests that may wait for a model where it is warm; when more do, it is loaded elsewhere too.
-        grace: seconds a slot is held back when its client left before the first token.
-        eject_share: the share of backends that may be ejected at once.
+        prefer: names of the selection strategies, the most important first.
+        spread_after: number of requests that may wait for a backend that has the model in memory; for more, the model
+            is loaded on another backend too.
+        grace: seconds for which a slot stays taken when its client left before the first token.
+        eject_share: the largest share of the backends that may be ejected at once.
     """
 
     timeouts: Timeouts
     rules: Rules
-    prefer: Sequence[Criterion]
+    prefer: Sequence[str]
     spread_after: int
     grace: float
     eject_share: float
 
 
 class Pool:
-    """All backends of one configuration."""
+    """All backends of one configuration.
+
+    Attributes:
+        backends: the backends in the order of the policy file.
+        outcomes: what the pool learned from the ends of requests.
+        blame: judges failed requests; part of `outcomes`.
+    """
 
     def __init__(self, backends: Sequence[Backend], options: PoolOptions) -> None:
         self.backends = list(backends)
@@ -60,19 +68,19 @@ class Pool:
         self.timeouts = self.options.timeouts
         self._by_name = {backend.name: backend for backend in self.backends}
         self._retired: list[Backend] = []
-        self._conversations = Conversations()
+        self._affinity = Affinity()
         self._listeners: list[Callable[[], None]] = []
         self._telling = False
         self._stale: Callable[[Backend], None] = lambda _: None
-        self._services = Trends()
-        self._loads = Trends()
-        self.blame = Blame(spare=self._can_spare, ejected=self._was_ejected)
+        self.outcomes = Outcomes(self._affinity, changed=self.changed, stale=lambda backend: self._stale(backend))
+        self.outcomes.watch(self.backends, self.options.eject_share)
+        self.blame = self.outcomes.blame
 
     def replace(self, backends: Sequence[Backend], options: PoolOptions) -> None:
-        """Use `backends` from now on. Those that are no longer there finish what they run, then they are closed.
+        """Use `backends` from now on. A backend that is not among them finishes its requests and is then closed.
 
-        One that has the transport of one that is there is the same host in other words: what is known of it stays, and
-        so does what it runs.
+        A backend with the transport of a current one is the same host with other options: the proxy keeps all that it
+        knows of the host, and the requests that run there.
         """
         there = {backend.transport: backend for backend in self.backends}
         drained = {backend.name for backend in self.backends if backend.health.draining}
@@ -82,52 +90,53 @@ class Pool:
             if backend is not described:
                 backend.describe_anew(described)
             backend.health.rules = options.rules
-            backend.health.draining = backend.name in drained  # the operator's word, whatever the file says of the rest
+            backend.health.draining = backend.name in drained  # the operator drained it, not the file
             self.backends.append(backend)
         self._by_name = {backend.name: backend for backend in self.backends}
         self.options, self.timeouts = options, options.timeouts
+        self.outcomes.watch(self.backends, options.eject_share)
         self._retired += [backend for backend in before if backend not in self.backends]
         self.changed()
 
     async def close_retired(self) -> None:
-        """Close the backends that `replace` took out and that run nothing any more."""
+        """Close the backends that `replace` took out and that run no request any more."""
         idle = [backend for backend in self._retired if not backend.leases]
         self._retired = [backend for backend in self._retired if backend.leases]
         for backend in idle:
             await backend.transport.aclose()
 
     def knows(self, model: str) -> bool:
-        """Whether a backend lists the model of this canonical key."""
+        """Return whether a backend lists the model of this canonical key."""
         return any(backend.has(model) for backend in self.backends)
 
     def named(self, name: str) -> Backend | None:
-        """Return the backend called `name`."""
+        """Return the backend called `name`, None where there is none."""
         return self._by_name.get(name)
 
     # Leases
 
     def lease(self, exchange: Exchange) -> Lease:
-        """Lease a backend at once; raises Refused (503) where every one that could serve `exchange` is full."""
+        """Lease a backend at once; raises Refused (503) where every backend that could serve `exchange` is full."""
         taken = self._take(exchange, None)
         if isinstance(taken, Wait):
             raise self._no_slot(exchange)
         return taken
 
     def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Lease | str:
-        """Lease the best backend that has a slot now; where waiting is better than what there is, return what for.
+        """Lease the best backend that has a free slot; where it is better to wait, return what for (see `Slots`).
 
-        `waiting` says how many requests wait for the same model, this one included. Raises Refused where there is no
-        backend at all.
+        `waiting` is the number of requests that wait for the same model, this one included. Raises Refused where there
+        is no backend at all.
         """
         taken = self._take(exchange, waiting)
         return taken.reason if isinstance(taken, Wait) else taken
 
     def hold(self, backend: Backend) -> Lease:
-        """Lease `backend` for something that takes no slot."""
+        """Lease `backend` for a request that takes no slot."""
         return Lease(backend, freed=self._freed)
 
     def would(self, exchange: Exchange, *, waiting: int | None = None) -> Choice | Wait:
-        """Return what `try_lease` would decide, or `lease` without `waiting`; nothing is leased."""
+        """Return what `try_lease` would decide (`lease`, without `waiting`), but lease nothing."""
         return self._choose(exchange, need_of(exchange), waiting)
 
     def _take(self, exchange: Exchange, waiting: int | None) -> Lease | Wait:
@@ -135,8 +144,8 @@ class Pool:
         choice = self._choose(exchange, need, waiting)
         if isinstance(choice, Wait):
             return choice
-        if need.talk is not None:
-            self._conversations.put(need.talk, choice.name)
+        if need.conversation is not None:
+            self._affinity.put(need.conversation, choice.name)
         options = self.options
         return Lease(self._by_name[choice.name], need, reason=choice.reason, grace=options.grace, freed=self._freed)
 
@@ -152,7 +161,7 @@ class Pool:
     def _choose(self, exchange: Exchange, need: Need, waiting: int | None) -> Choice | Wait:
         if exchange.pinned is not None:
             return self._pinned(exchange, need, exchange.pinned)
-        friend = self._conversations.get(need.talk) if need.talk is not None else None
+        friend = self._affinity.get(need.conversation) if need.conversation is not None else None
         choice = choose(
             snapshot(self.backends, need, friend, monotonic()),
             tried=exchange.tried,
@@ -165,7 +174,7 @@ class Pool:
         return choice
 
     def _pinned(self, exchange: Exchange, need: Need, name: str) -> Choice | Wait:
-        """Return the backend that the request names, whatever its state."""
+        """Return the backend that the request names, whatever its state; raises Refused (404, 503)."""
         backend = self._by_name.get(name)
         if backend is None:
             names = ", ".join(self._by_name)
@@ -175,61 +184,16 @@ class Pool:
         return Choice(name, "pinned") if backend.free(need.model if need.runs else None) else Wait("slots")
 
     def _patience(self, exchange: Exchange, need: Need, waiting: int) -> int:
-        """Return how many may still wait, this one included; nobody waits longer for a warm one than a load takes."""
-        worth = self._loads.get(need.model or "") or LOAD_TIME
+        """Return how many may still wait for a warm backend, this one included; 0 after as long as a load takes."""
+        worth = self.outcomes.load_times.get(need.model or "") or LOAD_TIME
         if monotonic() - exchange.started_at >= worth:
             return 0
         return max(0, self.options.spread_after + 1 - waiting)
 
-    # What is learned
-
-    def finished(self, exchange: Exchange, lease: Lease, error: BaseException | None) -> None:
-        """Learn from how a request to a backend ended: with an answer (None), or with `error`."""
-        backend, now = lease.backend, monotonic()
-        attempt = Attempt(backend.name, lease.began, now, lease.cold, word_for(error))
-        exchange.part(PoolPart).history += (attempt,)
-        if error is None:
-            self.blame.served(exchange, lease, now)
-            if lease.served and lease.model is not None:
-                self._services.note(lease.model, lease.held, now)
-                if lease.cold and lease.waited is not None:
-                    self._loads.note(lease.model, lease.waited, now)
-        elif isinstance(error, UpstreamError) and is_failure(error):
-            self.blame.failed(exchange, lease, error, now)
-            self._stale(backend)
-        elif isinstance(error, UpstreamAnswer) and error.busy:
-            backend.failed(now)  # as load only: it has enough to do
-        elif isinstance(error, UpstreamAnswer):
-            model = need_of(exchange).model
-            if error.about == "request":
-                self.blame.refused(exchange, backend, now)
-            elif error.missing and model is not None:
-                backend.lacks(model)
-                self._stale(backend)
-        if isinstance(error, UpstreamError) and (talk := need_of(exchange).talk) is not None:
-            self._conversations.drop(talk, backend.name)
-        if exchange.route is not None and exchange.route.kind == "manage":
-            self.touch(backend)
-
-    def _was_ejected(self, backend: Backend) -> None:
-        delay = max(0.0, backend.health.ejected_until - monotonic())
-        asyncio.get_running_loop().call_later(delay, self.changed)
-
-    def _can_spare(self, backend: Backend, now: float) -> bool:
-        """Whether others are left: the last usable backend is never ejected, however it fails."""
-        ejected = sum(other.health.state == "ejected" for other in self.backends if other is not backend)
-        others = any(other.health.usable(now) for other in self.backends if other is not backend)
-        return others and (ejected + 1) / len(self.backends) <= self.options.eject_share
-
-    def touch(self, backend: Backend) -> None:
-        """Say that something may have been changed at `backend`: what it listed may not be so any more."""
-        backend.changed_at = monotonic()
-        self._stale(backend)
-
-    # What plugins may know
+    # The services Backends and Slots
 
     def untried(self, exchange: Exchange, *, ejected: bool = False) -> bool:
-        """Whether a usable backend is left that `exchange` was not sent to; or an `ejected` one that has room."""
+        """Return whether a usable backend is left that `exchange` was not sent to; or an `ejected` one with room."""
         if exchange.pinned is not None:
             return exchange.pinned not in exchange.tried
         if any(backend.name not in exchange.tried for backend in self._serving(exchange)):
@@ -244,23 +208,23 @@ class Pool:
         )
 
     def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
-        """Whether a backend can be used that has, or may have, what `exchange` asks for, or `model` in its place."""
+        """Return whether a usable backend has, or may have, the model of `exchange`, or `model` in its place."""
         return any(True for _ in self._serving(exchange, model))
 
     def any_free(self) -> bool:
-        """Whether a slot is free, or a backend drained: who waits for one of those has to be told."""
+        """Return whether a slot is free. True also where a backend is drained, as `try_lease` may have to refuse."""
         return any(
             backend.slots is None or backend.active < backend.slots or backend.health.draining
             for backend in self.backends
         )
 
     def lane(self, exchange: Exchange) -> Hashable:
-        """Return what makes requests interchangeable: where `try_lease` has nothing for one, it has nothing for any."""
+        """Return the key of the requests that the same slots can serve: where one has to wait, all of them have to."""
         need = need_of(exchange)
         return need.model, need.setup, exchange.pinned, tuple(exchange.tried)
 
     def capacity(self, exchange: Exchange) -> int | None:
-        """Return how many requests like this one can run at once; None for no bound."""
+        """Return how many requests like this one can run at once on all usable backends; None for no bound."""
         need, total = need_of(exchange), 0
         for backend in self._serving(exchange):
             bounds = [
@@ -272,8 +236,8 @@ class Pool:
         return total
 
     def service_time(self, exchange: Exchange) -> float | None:
-        """Return the trend of the seconds that requests like this one hold a slot; None before the first one ended."""
-        return self._services.get(need_of(exchange).model or "")
+        """Return the average seconds that requests like this one hold a slot; None before the first one ended."""
+        return self.outcomes.service_times.get(need_of(exchange).model or "")
 
     def _serving(self, exchange: Exchange, other: ModelName | None = None) -> Iterator[Backend]:
         now, pinned = monotonic(), exchange.pinned
@@ -282,16 +246,18 @@ class Pool:
             if pinned in (None, backend.name) and backend.health.usable(now) and backend.has(model) is not False:
                 yield backend
 
+    # Notifications
+
     def on_free(self, callback: Callable[[], None]) -> None:
-        """Call `callback` whenever a request that had to wait may find a place now; not more than once a turn."""
+        """Call `callback` when a waiting request may find a slot; at most once in each turn of the event loop."""
         self._listeners.append(callback)
 
     def on_stale(self, callback: Callable[[Backend], None]) -> None:
-        """Call `callback` with a backend of which something is known no longer."""
+        """Call `callback` with each backend that has to be probed again, as what is known of it may be outdated."""
         self._stale = callback
 
     def changed(self) -> None:
-        """Say that a slot was given back, a backend came up, or a list of models changed."""
+        """Call the listeners soon: a slot is free, a backend is usable again, or a list of models changed."""
         if self._listeners and not self._telling:
             self._telling = True
             asyncio.get_running_loop().call_soon(self._tell)
@@ -306,9 +272,11 @@ class Pool:
             callback()
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close the connections to all backends."""
         for backend in (*self.backends, *self._retired):
             await backend.transport.aclose()
 
     def __repr__(self) -> str:
-        return f"<Pool {self.backends}>"
+        retired = f", {len(self._retired)} more to close" if self._retired else ""
+        in_flight = sum(backend.leases for backend in self.backends)
+        return f"<Pool of {len(self.backends)}{retired}, {in_flight} in flight: {self.backends}>"

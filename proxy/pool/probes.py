@@ -1,4 +1,4 @@
-"""Asks every backend at an interval how it is, what it has and what is in its memory."""
+"""Probe every backend at an interval: fetch its version, its models, and the models in its memory."""
 
 import asyncio
 import random
@@ -13,8 +13,8 @@ import structlog
 
 from proxy.kernel.errors import BadAnswer, UpstreamError
 from proxy.kernel.model_names import parse as parse_model
-from proxy.pool.ask import ask
 from proxy.pool.backend import Backend, compare
+from proxy.pool.backend_api import fetch_json
 from proxy.pool.health import State
 from proxy.pool.pool import Pool
 from proxy.pool.residency import Resident
@@ -23,26 +23,26 @@ from proxy.upstream.transport import Transport
 log = structlog.get_logger("ollama_proxy.pool")
 
 JITTER: Final = 0.2
-"""The part of the interval by which a question may come sooner or later, so that questions do not fall together."""
+"""The share of the interval by which a probe may come sooner or later, so that probes do not come all at once."""
 SOONER: Final = 5
-"""How many times as often a backend is asked that is suspect: one that died is known to be down within the interval."""
+"""How many times as often a suspect is probed, so that a dead backend is down within one interval."""
 SOONEST: Final = 1.0
-"""Seconds between two questions, whatever happens: a sick host is not made sicker by asking how it is."""
+"""Least seconds between two probes of a backend, so that probes do not add to the trouble of a sick host."""
 HABIT: Final = 2
-"""Intervals within which a backend that closes a connection at rest again does so out of habit, not because it dies."""
+"""Intervals within which a backend that closes idle connections again does so as usual, and not because it died."""
 
 
-class Watch:
-    """One task a backend; a question is asked only when the one before it is answered, so none pile up.
+class Probes:
+    """One task for each backend. A probe starts when the one before it has ended, so probes never pile up.
 
-    A backend that closes a connection at rest is asked at once: so one that is killed is known to be down well within
-    the interval, however long ago it was asked. Some close every connection after a while, or after each answer; of a
-    backend that does so again and again it says nothing, and it is asked at the interval.
+    A backend that closes an idle connection is probed at once, so a killed backend is down well within the interval.
+    Some backends close every connection after a while, or after each response: one that does so again and again is
+    probed at the interval only.
 
     Args:
-        pool: whose backends are watched.
-        every: seconds between two questions.
-        timeout: seconds that an answer may take.
+        pool: the pool with the backends to probe.
+        every: seconds between two probes.
+        timeout: seconds that a probe may take.
     """
 
     def __init__(self, pool: Pool, *, every: float, timeout: float) -> None:
@@ -51,17 +51,17 @@ class Watch:
         self._timeout = timeout
         self._tasks: dict[Backend, asyncio.Task[None]] = {}
         self._wake: dict[Backend, asyncio.Event] = {}
-        self._hung_up: dict[Backend, float] = {}  # when it last closed a connection at rest
+        self._hung_up: dict[Backend, float] = {}  # when it last closed an idle connection
         self._shown: dict[Backend, State] = {}
         pool.on_stale(self.refresh)
 
     @property
     def oldest(self) -> float:
-        """Seconds after which what a backend said no longer counts as what it has now."""
+        """Seconds after which the result of a probe counts as outdated."""
         return 3 * self._every + self._timeout
 
     def start(self) -> None:
-        """Begin to watch the backends that the pool has now; new ones are asked at once, those that went no more."""
+        """Probe the backends that the pool has now: begin with the new ones, stop with those that were removed."""
         for backend in self._tasks.keys() - set(self._pool.backends):
             self._tasks.pop(backend).cancel()
             self._wake.pop(backend, None)
@@ -74,25 +74,25 @@ class Watch:
                 self._tasks[backend] = asyncio.create_task(self._watch(backend))
 
     def pace(self, *, every: float, timeout: float) -> None:
-        """Ask at another interval from the next question on."""
+        """Set interval and time-out, from the next probe on."""
         self._every, self._timeout = every, timeout
 
     async def stop(self) -> None:
-        """End watching."""
+        """Stop all probes."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
 
     def refresh(self, backend: Backend) -> None:
-        """Ask `backend` soon: something it did says that what is known of it is not so any more."""
+        """Probe `backend` soon, as what is known of it may be outdated."""
         if backend in self._wake:
             self._wake[backend].set()
 
     def hung_up(self, backend: Backend) -> None:
-        """Ask `backend`, which closed a connection at rest, soon, unless it did so not long ago.
+        """Probe `backend`, which closed an idle connection, soon, unless it closed another one recently.
 
-        The questions use connections too: one asked for each that is closed would be followed by the next for ever.
+        Probes use connections too: if each closed connection caused a probe, the probes would never end.
         """
         now = monotonic()
         before, self._hung_up[backend] = self._hung_up.get(backend, -inf), now
@@ -108,7 +108,7 @@ class Watch:
                 await self.look(backend)
                 await self._pool.close_retired()
             except Exception:
-                log.exception("watch_failed", backend=backend.name)  # a bug of ours, and no reason to look away
+                log.exception("watch_failed", backend=backend.name)  # a bug in the proxy must not end the probes
             pause = self._every / (SOONER if backend.health.state == "suspect" else 1)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause * random.uniform(1 - JITTER, 1 + JITTER)):
@@ -116,19 +116,19 @@ class Watch:
             await asyncio.sleep(asked_at + min(SOONEST, self._every / SOONER) - monotonic())
 
     async def look(self, backend: Backend) -> None:
-        """Ask `backend` once and note what it says, or that it says nothing."""
+        """Probe `backend` once and note the result."""
         asked_at = monotonic()
         try:
             async with asyncio.timeout(self._timeout):
-                version = await ask(backend, b"/api/version", timeout=self._timeout)
-                tags = await ask(backend, b"/api/tags", timeout=self._timeout)
+                version = await fetch_json(backend, b"/api/version", timeout=self._timeout)
+                tags = await fetch_json(backend, b"/api/tags", timeout=self._timeout)
                 running = await self._running(backend)
         except TimeoutError:
             self._did_not_answer(backend, f"no answer within {self._timeout:g} s")
         except UpstreamError as error:
             self._did_not_answer(backend, error.detail)
         else:
-            if asked_at >= backend.asked_at:  # else somebody else asked later and was answered sooner
+            if asked_at >= backend.asked_at:  # else a later probe was answered sooner
                 backend.asked_at = asked_at
                 _learn(backend, version, tags, running)
             backend.seen_at = monotonic()
@@ -140,13 +140,13 @@ class Watch:
     def _did_not_answer(self, backend: Backend, reason: str) -> None:
         backend.health.probe_failed(monotonic(), reason)
         if backend.health.state == "down":
-            backend.memory.clear()
+            backend.residency.clear()
 
     async def _running(self, backend: Backend) -> dict[str, Any] | None:
         try:
-            return await ask(backend, b"/api/ps", timeout=self._timeout)
+            return await fetch_json(backend, b"/api/ps", timeout=self._timeout)
         except BadAnswer:
-            return None  # Ollama before 0.1.38 does not know it.
+            return None  # Ollama before 0.1.38 does not know this route.
 
     def _tell(self, backend: Backend) -> None:
         state, before = backend.health.shown, self._shown.get(backend, "up")
@@ -165,7 +165,7 @@ def _learn(
         backend.changed_at = None
     if running is not None:
         backend.running = tuple(_entries(running))
-        backend.memory.saw({key: _resident(entry) for key, entry in _by_key(running).items()})
+        backend.residency.saw({key: _resident(entry) for key, entry in _by_key(running).items()})
 
 
 def _entries(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,21 +1,21 @@
-"""What callers have seen of one backend: when that is reason enough to suspect it, or to eject it.
+"""The reputation of one backend: which callers saw it fail, and whether that is enough to suspect or eject it.
 
-A caller chooses the requests that fail, and may choose them so that they do. So what failed for one caller alone is
-only that caller's word: while others were served here of late it makes no suspect, and it counts for at most half of
-what ejects, however often it is said. More counts only what nobody chose: that the backend was not to be reached at
-all; and what another backend answered well, as long as no other caller was served here of late.
+A caller can choose requests that fail. So failures that only one caller saw are one caller's word. While the backend
+serves other callers, they do not make it a suspect, and however many there are, they count for at most half of what
+ejects it. In full count only failures that no caller can choose: that the backend could not be reached; and a failed
+request that another backend served well, as long as this backend served no other caller recently.
 """
 
 from typing import Final
 
 GOOD_WORD: Final = 600.0
-"""Seconds for which a caller who was served stands against the word of another one."""
+"""Seconds for which a caller who was served outweighs the word of another caller."""
 CALLERS: Final = 64
-"""Callers whose word is remembered; of a backend that cannot be spared there may be any number."""
+"""Largest number of callers whose failures are counted; a backend that cannot be spared may collect any number."""
 
 
 class Served:
-    """Who was served last, and before that last somebody else. No clock: the time is passed in."""
+    """The last caller who was served, and the last other caller before. Has no clock: the time is passed in."""
 
     __slots__ = ("_before", "_last")
 
@@ -30,7 +30,7 @@ class Served:
         self._last = caller, now
 
     def others(self, caller: str, now: float) -> bool:
-        """Whether somebody else than `caller` was served of late."""
+        """Return whether another caller than `caller` was served within the last GOOD_WORD seconds."""
         served = self._last
         if served is not None and served[0] == caller:
             served = self._before
@@ -38,7 +38,7 @@ class Served:
 
 
 class Reputation:
-    """Of one backend, since it last served a request. No clock: the time is passed in."""
+    """Failures of one backend since it last served a request. Has no clock: the time is passed in."""
 
     __slots__ = ("_said", "_served", "_served_at", "_unreached")
 
@@ -50,29 +50,29 @@ class Reputation:
 
     @property
     def failures(self) -> int:
-        """How many requests failed, as far as that counts."""
+        """Number of failed requests that count."""
         return self._unreached + sum(said for said, _ in self._said.values())
 
     def served(self, caller: str, now: float) -> None:
-        """A request was answered: what was said before is over."""
+        """Note a served request, after which earlier failures count no more."""
         self._served.note(caller, now)
         self._served_at = now
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew; who was served stays known."""
+        """Drop all failures; keep who was served."""
         self._unreached = 0
         if self._said:
             self._said.clear()
 
     def unreached(self) -> None:
-        """A request could not be sent: whatever was in it, that is the backend's fault."""
+        """Count a request that could not be sent, which is the backend's fault whatever the request is."""
         self._unreached += 1
 
     def failed(self, caller: str, at: float, *, proven: bool) -> bool:
-        """A request failed `at` that time; `proven` if another backend answered it. Returns whether that still counts.
+        """Count a request that failed `at` that time, as `proven` where another backend served it.
 
-        What failed before a later request was served is old.
+        Return whether it counts: a failure from before the last served request does not.
         """
         if at <= self._served_at:
             return False
@@ -82,19 +82,22 @@ class Reputation:
         return True
 
     def proven(self, caller: str) -> None:
-        """Another backend answered what failed for `caller` here, later than the failure was counted."""
+        """Count a failure of `caller` as proven later: another backend served what failed here."""
         said, shown = self._said.get(caller, (0, 0))
         if shown < said:
             self._said[caller] = said, shown + 1
 
     def dubious(self, caller: str, now: float) -> bool:
-        """Whether a failure that `caller` saw is reason enough to suspect it: not while that is one caller's word."""
+        """Return whether a failure that `caller` saw makes the backend a suspect; one caller's word does not."""
         return not self._served.others(caller, now) or any(other != caller for other in self._said)
 
     def weight(self, enough: int, now: float, *, elsewhere: Served | None = None) -> float:
-        """Return how many failures in a row what was said amounts to, where `enough` of them eject a backend.
+        """Return the number of failures in a row that the callers' words amount to.
 
-        `elsewhere` is who was served by other backends too, where these speak against a caller as well.
+        Args:
+            enough: the number of failures that ejects the backend; one caller's word counts for half of it at most.
+            now: seconds of the monotonic clock.
+            elsewhere: callers served by all backends, where these outweigh a caller's word too; else None.
         """
         most = enough / 2
         total = float(self._unreached)

@@ -1,40 +1,46 @@
-"""Which backend: pure functions over a snapshot, so that their tests are tables.
+"""Select a backend for a request: pure functions over plain data, so that their tests are tables.
 
-A request goes to a backend that has its model, can be used and was not tried yet. Between several the operator's order
-decides (``pool.prefer``); a backend that is much busier than the others loses what it would be preferred for, so that
-nothing ever piles up (bounded load). What is left is decided by load, and ties fall at random.
+A request goes to a backend that has its model, is usable and was not tried yet. Where several are left, the selection
+strategies decide in the operator's order (``pool.prefer``). A backend that is much busier than the others loses what it
+would be preferred for, so that requests never pile up on one backend (bounded load). Load decides what the strategies
+leave open, and chance decides a tie.
+
+To add a strategy, write a function of the type `Strategy`, add it to `STRATEGIES` below, and describe it in
+``proxy/kernel/selection_strategies.py``, by which the policy file is checked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
+from proxy.kernel.selection_strategies import DEFAULT_ORDER
 from proxy.pool.residency import Residency
-
-Criterion = Literal["resident", "affinity", "least_busy"]
 
 BOUND: Final = 1.25
 SLACK: Final = 4.0
-"""A backend keeps what it is preferred for while its load is at most BOUND times the mean, and SLACK more: loading a
-model elsewhere costs more than waiting behind a few requests."""
+"""A backend keeps what it is preferred for while its load is at most BOUND times the mean, plus SLACK: to load a model
+elsewhere costs more than to wait behind a few requests."""
 
 
-class Candidate(NamedTuple):
-    """What selection knows of one backend, for one request.
+@dataclass(slots=True, kw_only=True)
+class Candidate:
+    """The state of one backend, seen from one request.
 
     Attributes:
-        load: requests it runs, and failed lately, for its weight.
-        step: what one more request adds to that.
-        free: whether it has a slot for this request now.
-        usable: not down or ejected.
-        alive: not down.
-        suspect: something failed lately.
-        has_model: None where its list is not known.
-        residency: whether the model is in its memory, as far as is known.
-        affinity: it answered this conversation before.
-        slowness: how many times as long as elsewhere its first byte takes.
-        loss: what loading the model there would cost others: when the model that it throws out was used last; 0 for one
-            that is in memory elsewhere too, -inf where there is room.
+        name: the name of the backend.
+        load: running requests plus recent failures, divided by the weight.
+        step: how much one more request adds to `load`.
+        free: the backend has a free slot for this request.
+        usable: the backend is neither down nor ejected.
+        alive: the backend is not down.
+        suspect: a request or a probe failed recently.
+        has_model: the backend lists the model; None where its list is unknown.
+        residency: whether the model is in the backend's memory, as far as known.
+        affinity: the backend answered this conversation before.
+        slowness: time to the first byte, as a multiple of the mean of all backends.
+        loss: what loading the model here would cost other requests: the time of the last use of the model that would be
+            evicted; 0 where another backend has that model too, -inf where nothing would be evicted.
     """
 
     name: str
@@ -52,40 +58,44 @@ class Candidate(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A backend, and why it is this one."""
+    """The selected backend, and the reason, as the log field `reason` shows it."""
 
     name: str
     reason: str
 
 
 class Wait(NamedTuple):
-    """Nobody now, and why: waiting is better."""
+    """No backend is selected now; the request had better wait: for a free slot, or for one where the model is warm."""
 
     reason: str
+
+
+Strategy = Callable[[Sequence[Candidate], float], tuple[Sequence[Candidate], str]]
+"""Takes the candidates that are left, and the load up to which a candidate may be preferred. Returns those that the
+strategy prefers, or all where it has no preference, and the reason to log where it decided."""
 
 
 def choose(
     candidates: Sequence[Candidate],
     *,
     tried: Sequence[str] = (),
-    prefer: Sequence[Criterion] = ("resident", "affinity", "least_busy"),
+    prefer: Sequence[str] = DEFAULT_ORDER,
     patience: int | None = None,
     random: Callable[[], float],
 ) -> Choice | Wait | None:
-    """Return where a request goes.
+    """Select the backend for a request.
 
     Args:
-        candidates: all backends that it could be sent to at all.
-        tried: those it was sent to already; none of them is taken while another can be used.
-        prefer: what decides, the most important first.
-        patience: how many requests, this one included, may still wait for a model where it is warm before it is loaded
-            elsewhere too; None where the request cannot wait, and then a full backend that is warm is passed over at
-            once.
-        random: returns a number from 0 to 1, for ties.
+        candidates: all backends that may get the request.
+        tried: names of the backends that got the request before; none of them is selected while another is usable.
+        prefer: names of the strategies, the most important first.
+        patience: how many requests, this one included, may still wait for a backend that has the model in memory before
+            another backend loads it too. None where the request cannot wait: then a full backend is passed over.
+        random: returns a number from 0 to 1, to decide ties.
 
     Returns:
-        A choice; Wait where all that could serve it are full, or where the model is warm and worth waiting for; None
-        where there is no backend at all.
+        A choice; Wait where every backend that could serve the request is full, or where the model is warm on a full
+        backend that is worth waiting for; None where there is no backend at all.
     """
     able, last_hope = _able(candidates, tried)
     if not able:
@@ -95,32 +105,43 @@ def choose(
         return Wait("slots")
     if last_hope:
         return Choice(min(free, key=lambda one: (not one.alive, one.load, random())).name, "last_hope")
-    if patience and "resident" in prefer and _warm_elsewhere(able, free):
+    if patience and "resident" in prefer and _is_warm_elsewhere(able, free):
         return Wait("warm")
     if len(able) == 1:
         return Choice(able[0].name, "only")
     bound = BOUND * sum([candidate.load for candidate in able]) / len(able) + SLACK
     group: Sequence[Candidate] = [candidate for candidate in free if not candidate.suspect] or free
     reason = None
-    for criterion in prefer:
-        best, why = _BEST[criterion](group, bound)
-        # How warm the model is matters to people even where it decides nothing.
-        if len(best) < len(group) or criterion == "resident":
-            reason = why if reason is None or (len(best) < len(group) and criterion != "least_busy") else reason
-        group = best
+    for name in prefer:
+        if len(group) == 1 and name != "resident":
+            continue
+        preferred, why = STRATEGIES[name](group, bound)
+        decided = len(preferred) < len(group)
+        # Log how warm the model is even where that decided nothing; load replaces no other reason.
+        if (decided or name == "resident") and (reason is None or (decided and name != "least_busy")):
+            reason = why
+        group = preferred
     chosen = group[0] if len(group) == 1 else min(group, key=lambda candidate: (_cost(candidate), random()))
     return Choice(chosen.name, reason or "least_busy")
 
 
 def _able(candidates: Sequence[Candidate], tried: Sequence[str]) -> tuple[Sequence[Candidate], bool]:
-    """Return who may be asked, and whether they are a last hope that only beats a certain refusal.
+    """Return the candidates that may get the request, and whether they are a last hope.
 
-    First those that can be used, have the model and were not tried; then those whose list is not known. One that failed
-    is tried again only after those that are ejected and have room. Where nobody can be used it is better to try one
-    that has the model than to let one say that there is no such model which simply does not have it. A model that
-    nobody lists is asked of anybody.
+    In this order, the first group that is not empty:
+
+    1. usable, has the model, not tried;
+    2. usable, may have the model (its list is unknown), not tried;
+    3. after a failed try: ejected, has room, not tried (a last hope);
+    4. usable, but tried already;
+    5. down (a last hope).
+
+    A backend without the model is asked only where no backend lists the model, as otherwise it would answer *no such
+    model* while another backend has it.
     """
-    sure = [one for one in candidates if one.usable and one.has_model and one.name not in tried]
+    sure = [one for one in candidates if one.usable and one.has_model]
+    if tried:
+        sure = [one for one in sure if one.name not in tried]
     if sure:
         return sure, False
     having = [one for one in candidates if one.has_model is not False]
@@ -137,17 +158,23 @@ def _able(candidates: Sequence[Candidate], tried: Sequence[str]) -> tuple[Sequen
     return [one for one in hopes if one.name not in tried] or hopes, True
 
 
-def _warm_elsewhere(able: Sequence[Candidate], free: Sequence[Candidate]) -> bool:
+def _is_warm_elsewhere(able: Sequence[Candidate], free: Sequence[Candidate]) -> bool:
+    """Return whether the model is cold on every free backend, but warm on a full one that is no suspect."""
     return all(one.residency == "cold" for one in free) and any(
         one.residency != "cold" and not one.suspect for one in able
     )
 
 
 def _cost(candidate: Candidate) -> float:
+    """Return the load with this request on top, multiplied by the slowness."""
     return (candidate.load + candidate.step) * candidate.slowness
 
 
-def _warmest(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
+# The strategies
+
+
+def resident(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
+    """Prefer backends that have the model in memory, then those that load it, then those where a load costs least."""
     loaded = [one for one in group if one.residency == "loaded" and one.load <= bound]
     if loaded:
         return loaded, "resident"
@@ -157,23 +184,25 @@ def _warmest(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candida
     cold = [one for one in group if one.residency == "cold" and one.load <= bound]
     if not cold:
         return group, "least_busy"
-    # A load that must be made is made where it costs the others least.
     least = min([one.loss for one in cold])
     return [one for one in cold if one.loss == least], "cold"
 
 
-def _friends(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
+def affinity(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
+    """Prefer the backend that answered this conversation before."""
     return [one for one in group if one.affinity and one.load <= bound] or group, "affinity"
 
 
-def _least_busy(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
-    least = min(map(_cost, group))
-    return [one for one in group if _cost(one) == least], "least_busy"
+def least_busy(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
+    """Prefer the backends with the least load for their weight and speed."""
+    costs = [_cost(one) for one in group]
+    least = min(costs)
+    return [one for one, cost in zip(group, costs, strict=True) if cost == least], "least_busy"
 
 
-_BEST: Final[Mapping[Criterion, Callable[[Sequence[Candidate], float], tuple[Sequence[Candidate], str]]]] = {
-    "resident": _warmest,
-    "affinity": _friends,
-    "least_busy": _least_busy,
+STRATEGIES: Final[Mapping[str, Strategy]] = {
+    "resident": resident,
+    "affinity": affinity,
+    "least_busy": least_busy,
 }
-"""For each criterion: those of a group that meet it best, and what that is called."""
+"""The function of each strategy, by its name in the policy file."""

@@ -1,4 +1,4 @@
-"""Where requests wait for a slot of a backend, and in which order they go on.
+"""The queue: requests wait for slots, in a fair order, and are refused where they would wait in vain.
 
 May import: `proxy.kernel`.
 """

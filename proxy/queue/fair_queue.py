@@ -1,20 +1,21 @@
-"""Who goes next: a fair queue. Pure data, without I/O, tasks or a clock.
+"""The fair queue: the order in which waiting requests go. Pure data, without I/O, tasks or a clock.
 
-Waiters stand in lines. A line is a lane and a priority; the requests of one lane can be served by the same backends, so
-that where one of them has to wait all of them have to, and nobody else has.
+Each waiter stands in the queue of one lane and one priority (`LaneQueue`). The same backends can serve all requests of
+a lane: where one of them has to wait all of them have to, and requests of other lanes need not.
 
-- **Between the tenants of a line** it is deficit round robin: each is given tokens by its weight. The rounds are
-  numbers here instead of walks around a ring. The *turn* of a flow (a tenant in a line) is the round in which it has
-  paid for what it was given. The lowest turn goes next, and being served moves it on by cost / weight, where the cost
-  is what is expected of the request, corrected by what the tenant's latest ones really took. Whoever comes (back)
-  starts at the line's clock, the turn of who went last: absence earns nothing, and a debt is kept.
-- **Between the lines** it is the same. A line weighs what its tenants weigh in it, and a tenant that waits in several
-  lines has a part of its weight in each: asking for many models brings nobody more.
-- **Between priorities** the higher goes first, except that a priority which was passed over `PATIENCE` times has one
-  request served before all others. So everybody's turn comes.
+- **Between the tenants of a queue** the order is deficit round robin: each tenant gets tokens by its weight. The rounds
+  are numbers here, where the textbook walks around a ring. The *turn* of a flow (one tenant in one queue) is the round
+  up to which it has paid for what it got. The flow with the lowest turn goes next. A served request moves the turn on
+  by cost / weight; its cost is the tokens expected of it, corrected by what the tenant's latest requests really took. A
+  flow that begins (again) starts at the queue's clock, the turn of the flow that went last: absence earns nothing, and
+  a debt is kept.
+- **Between the queues of a priority** the order is the same. A queue weighs what its tenants weigh in it. A tenant that
+  waits in several queues has a part of its weight in each, so that asking for many models gains nothing.
+- **Between priorities** the higher one goes first. But a priority that was passed over `PATIENCE` times has one request
+  served before all others, so that every request gets its turn.
 
-With n waiters in k lines everything takes O(log n) steps, whoever they are; but to look at all the lines, which is when
-a slot comes free, takes another k log k.
+With n waiters in k queues every step takes O(log n) time, whoever the waiters are. Offering a free slot to all queues
+takes another k log k.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterator
@@ -22,23 +23,37 @@ from itertools import count
 from math import inf
 from typing import Final, Generic, Literal, NamedTuple
 
-from proxy.queue.flows import REMEMBERED, Claim, Crowds, Entry, Flow, Level, Line, T, Tenant, number_of
+from proxy.queue.fair_queue_parts import (
+    REMEMBERED,
+    Claim,
+    Crowds,
+    Entry,
+    Flow,
+    LaneQueue,
+    PriorityLevel,
+    T,
+    Tenant,
+    number_of,
+)
 
 PATIENCE: Final = 10
-"""Requests of higher priority that go before one of lower priority."""
+"""How many requests of higher priority go before one of lower priority."""
 FIRST: Final = inf
-"""The priority of who has waited already: a request whose backend failed it."""
+"""The priority of a request that has waited already, and whose backend then failed."""
 
 Verdict = Literal["taken", "full", "over", "gone"]
-"""What came of an offer: it goes now; it has to wait, and its lane with it, or everybody; it waits no longer."""
+"""The result of an offer.
+
+``taken``: the waiter goes now. ``full``: its lane has to wait. ``over``: every lane has to wait. ``gone``: it no longer
+waits."""
 
 
 class Ahead(NamedTuple):
-    """What goes before a request that comes now, unless others come that may pass it.
+    """The waiters that go before a request that comes now, if no others come that may pass it.
 
     Attributes:
-        tokens: what is expected of it.
-        requests: how many they are, about.
+        tokens: tokens that they are expected to take.
+        requests: about how many they are.
     """
 
     tokens: float
@@ -46,15 +61,15 @@ class Ahead(NamedTuple):
 
 
 class FairQueue(Generic[T]):
-    """Waiters of any type, and whose turn it is."""
+    """Waiters of any type, in the order of their turns."""
 
     def __init__(self) -> None:
         self._numbers: Iterator[int] = count()
         self._length = 0
-        self._levels: dict[float, Level] = {}
-        self._lines: dict[tuple[Hashable, float], Line[T]] = {}
-        self._open: dict[Line[T], None] = {}
-        self._lanes: dict[Hashable, list[Line[T]]] = {}  # those of `_open`
+        self._levels: dict[float, PriorityLevel] = {}
+        self._queues: dict[tuple[Hashable, float], LaneQueue[T]] = {}
+        self._open: dict[LaneQueue[T], None] = {}
+        self._lanes: dict[Hashable, list[LaneQueue[T]]] = {}  # the queues of `_open`, by lane
         self._tenants: dict[str, Tenant[T]] = {}
         self._crowds: Crowds[T] = Crowds()
 
@@ -63,21 +78,21 @@ class FairQueue(Generic[T]):
 
     def in_lane(self, lane: Hashable) -> int:
         """Return how many wait in `lane`."""
-        return sum([line.waiting for line in self._lanes.get(lane, ())])
+        return sum([queue.waiting for queue in self._lanes.get(lane, ())])
 
     def of_tenant(self, name: str) -> int:
-        """Return how many of a tenant wait."""
+        """Return how many waiters a tenant has."""
         tenant = self._tenants.get(name)
         return tenant.waiting if tenant is not None else 0
 
     def by_tenant(self) -> dict[str, int]:
-        """Return how many wait, by tenant."""
+        """Return the number of waiters, by tenant."""
         return {name: tenant.waiting for name, tenant in self._tenants.items()}
 
     # Coming and going
 
     def push(self, item: T, claim: Claim) -> Entry[T]:
-        """Let `item` wait."""
+        """Add `item` as a waiter, and return its entry."""
         tenant = self._tenants.setdefault(claim.tenant, Tenant(claim.tenant))
         tenant.weight = claim.weight
         flow = self._flow(claim, tenant)
@@ -85,61 +100,61 @@ class FairQueue(Generic[T]):
         if not flow.entries:
             self._begin(flow, entry.number)
         flow.entries[entry] = tenant.entries[entry] = None
-        flow.line.weigh(flow, tenant.part)
-        flow.line.ask(flow, claim.cost)
+        flow.queue.weigh(flow, tenant.part)
+        flow.queue.ask(flow, claim.cost)
         self._count(flow, 1)
         self._crowds.note(tenant, entry.number, len(self._tenants))
         return entry
 
     def remove(self, entry: Entry[T]) -> bool:
-        """Let `entry` wait no longer; returns whether it did."""
+        """Remove a waiter; return whether it was waiting."""
         flow = entry.flow
         if entry not in flow.entries:
             return False
         del flow.entries[entry], flow.tenant.entries[entry]
-        flow.line.ask(flow, -entry.claim.cost)
+        flow.queue.ask(flow, -entry.claim.cost)
         self._count(flow, -1)
         if not flow.entries:
             self._end(flow)
         return True
 
     def oldest(self) -> Entry[T] | None:
-        """Return who came first of all. Takes as long as there are tenants."""
+        """Return the waiter that came first of all. Takes time in proportion to the number of tenants."""
         firsts = (next(iter(tenant.entries)) for tenant in self._tenants.values())
         return min(firsts, key=number_of, default=None)
 
     def drain(self, offer: Callable[[Entry[T], int], Verdict], lane: Hashable | None = None) -> None:
-        """Offer waiters, those of `lane` or all, in the order of their turns, until who is left has to wait.
+        """Offer waiters, all or those of `lane`, in the order of their turns, until those that are left have to wait.
 
-        `offer` is given the waiter and how many wait in its lane, it included. It must neither add nor remove any.
+        `offer` gets the waiter, and how many wait in its lane, this one included. It must not add or remove waiters.
         """
         full: set[Hashable] = set()
         while self._drain_one(offer, self._open if lane is None else self._lanes.get(lane, ()), full):
             pass
 
     def _drain_one(
-        self, offer: Callable[[Entry[T], int], Verdict], lines: Collection[Line[T]], full: set[Hashable]
+        self, offer: Callable[[Entry[T], int], Verdict], queues: Collection[LaneQueue[T]], full: set[Hashable]
     ) -> bool:
-        """Offer line after line until one waiter goes; `full` are the lanes that have to wait."""
-        for line in sorted(lines, key=_order):
-            if line.lane in full:
+        """Offer the first waiter of queue after queue until one goes. Adds to `full` the lanes that have to wait."""
+        for queue in sorted(queues, key=_order):
+            if queue.lane in full:
                 continue
-            flow = line.first()
+            flow = queue.first()
             entry = next(iter(flow.entries))
-            verdict = offer(entry, self.in_lane(line.lane))
+            verdict = offer(entry, self.in_lane(queue.lane))
             if verdict == "over":
                 return False
             if verdict == "full":
-                full.add(line.lane)
+                full.add(queue.lane)
                 continue
             if verdict == "taken":
-                line.weigh(flow, flow.tenant.part)
-                line.serve(flow, entry.claim.cost, entry.claim.weight)
-                self._pass_over(line.level)
+                queue.weigh(flow, flow.tenant.part)
+                queue.serve(flow, entry.claim.cost, entry.claim.weight)
+                self._pass_over(queue.level)
             return self.remove(entry)
         return False
 
-    def _pass_over(self, served: Level) -> None:
+    def _pass_over(self, served: PriorityLevel) -> None:
         served.passed = 0
         for level in self._levels.values():
             if level.waiting and level.priority < served.priority:
@@ -148,46 +163,46 @@ class FairQueue(Generic[T]):
     # Paying
 
     def charge(self, claim: Claim) -> None:
-        """Let a request pay that went without waiting."""
+        """Let a request pay that got a slot without waiting."""
         flow = self._flow(claim, self._tenants.get(claim.tenant) or Tenant(claim.tenant))
-        flow.line.serve(flow, claim.cost, claim.weight)
+        flow.queue.serve(flow, claim.cost, claim.weight)
 
     def learn(self, claim: Claim, tokens: int) -> None:
-        """Learn that a request that went took so many `tokens`: the next ones like it pay accordingly."""
-        line = self._lines.get((claim.lane, claim.priority))
-        if line is not None:
-            line.learned.note(claim.cost, tokens)
-            if claim.tenant in line.flows:
-                line.flows[claim.tenant].learned.note(claim.cost, tokens)
+        """Note how many `tokens` a request really took, so that the next ones like it pay accordingly."""
+        queue = self._queues.get((claim.lane, claim.priority))
+        if queue is not None:
+            queue.learned.note(claim.cost, tokens)
+            if claim.tenant in queue.flows:
+                queue.flows[claim.tenant].learned.note(claim.cost, tokens)
 
-    # What to expect
+    # Estimates
 
     def ahead(self, claim: Claim) -> Ahead:
-        """Return what would go before a request that came now."""
+        """Return the waiters that would go before a request that comes now."""
         tokens, requests = 0.0, 0
-        for line in self._lanes.get(claim.lane, ()):
-            if line.level.priority > claim.priority:
-                tokens += line.cost
-                requests += line.waiting
-        line_ = self._lines.get((claim.lane, claim.priority))
-        if line_ is None or not line_.cost:
+        for queue in self._lanes.get(claim.lane, ()):
+            if queue.level.priority > claim.priority:
+                tokens += queue.cost
+                requests += queue.waiting
+        own_queue = self._queues.get((claim.lane, claim.priority))
+        if own_queue is None or not own_queue.cost:
             return Ahead(tokens, requests)
-        tenant, flow = self._tenants.get(claim.tenant), line_.flows.get(claim.tenant)
+        tenant, flow = self._tenants.get(claim.tenant), own_queue.flows.get(claim.tenant)
         flows = tenant.flows if tenant is not None else 0
         own, debt = 0, 0.0
         if flow is None or not flow.entries:
             flows += 1
         if flow is not None:
-            own, debt = flow.cost, max(0.0, flow.turn - line_.clock) / line_.learned.ratio
-        mean = line_.cost / line_.waiting
-        before = line_.sizes.until(debt + (own + min(claim.cost, mean)) * flows / claim.weight)
-        return Ahead(tokens + before, requests + min(line_.waiting, round(before / mean)))
+            own, debt = flow.cost, max(0.0, flow.turn - own_queue.clock) / own_queue.learned.ratio
+        mean = own_queue.cost / own_queue.waiting
+        before = own_queue.sizes.until(debt + (own + min(claim.cost, mean)) * flows / claim.weight)
+        return Ahead(tokens + before, requests + min(own_queue.waiting, round(before / mean)))
 
     def crowding_out(self, claim: Claim) -> Entry[T] | None:
-        """Return who should give way where there is room for no more.
+        """Return the waiter that should give way to `claim` in a full queue.
 
-        That is the last of the tenant that has the most waiters for its weight; None where that would be the tenant who
-        asks for a place.
+        That is the last waiter of the tenant with the most waiters for its weight; None where that is the tenant of
+        `claim`.
         """
         tenant = self._crowds.largest()
         if tenant is None or tenant.name == claim.tenant:
@@ -198,54 +213,54 @@ class FairQueue(Generic[T]):
     # Keeping count
 
     def _flow(self, claim: Claim, tenant: Tenant[T]) -> Flow[T]:
-        """Return the flow of `tenant` in a line, as it is remembered or new."""
-        line = self._lines.get((claim.lane, claim.priority)) or self._line(claim)
-        flow = line.flows.get(claim.tenant)
+        """Return the flow of `tenant` in the queue of `claim`: the remembered one, or a new one."""
+        queue = self._queues.get((claim.lane, claim.priority)) or self._new_queue(claim)
+        flow = queue.flows.get(claim.tenant)
         if flow is None:
-            flow = line.flows[claim.tenant] = Flow(tenant, line)
+            flow = queue.flows[claim.tenant] = Flow(tenant, queue)
         elif not flow.entries:
             flow.tenant = tenant
         return flow
 
-    def _line(self, claim: Claim) -> Line[T]:
-        level = self._levels.setdefault(claim.priority, Level(claim.priority))
-        line = self._lines[claim.lane, claim.priority] = Line(claim.lane, level)
-        if len(self._lines) > len(self._open) + 2 * REMEMBERED:
-            idle = [key for key, line in self._lines.items() if not line.active]
+    def _new_queue(self, claim: Claim) -> LaneQueue[T]:
+        level = self._levels.setdefault(claim.priority, PriorityLevel(claim.priority))
+        queue = self._queues[claim.lane, claim.priority] = LaneQueue(claim.lane, level)
+        if len(self._queues) > len(self._open) + 2 * REMEMBERED:
+            idle = [key for key, queue in self._queues.items() if not queue.active]
             for key in idle[:-REMEMBERED]:
-                del self._lines[key]
-        return line
+                del self._queues[key]
+        return queue
 
     def _begin(self, flow: Flow[T], number: int) -> None:
-        """Let somebody wait in `flow`, where nobody did."""
-        line = flow.line
-        if not line.active:
-            self._open[line] = None
-            self._lanes.setdefault(line.lane, []).append(line)
-        line.open(flow, number)
+        """Note that `flow`, which had no waiters, gets its first one."""
+        queue = flow.queue
+        if not queue.active:
+            self._open[queue] = None
+            self._lanes.setdefault(queue.lane, []).append(queue)
+        queue.open(flow, number)
         flow.tenant.flows += 1
 
     def _end(self, flow: Flow[T]) -> None:
-        """Let nobody wait in `flow`, where somebody did."""
-        line, tenant = flow.line, flow.tenant
-        line.close(flow)
-        if not line.active:
-            del self._open[line]
-            self._lanes[line.lane].remove(line)
-            if not self._lanes[line.lane]:
-                del self._lanes[line.lane]
+        """Note that `flow` has lost its last waiter."""
+        queue, tenant = flow.queue, flow.tenant
+        queue.close(flow)
+        if not queue.active:
+            del self._open[queue]
+            self._lanes[queue.lane].remove(queue)
+            if not self._lanes[queue.lane]:
+                del self._lanes[queue.lane]
         tenant.flows -= 1
         if not tenant.flows:
             del self._tenants[tenant.name]
 
     def _count(self, flow: Flow[T], by: int) -> None:
-        line = flow.line
+        queue = flow.queue
         self._length += by
-        line.waiting += by
-        line.level.waiting += by
-        if not line.level.waiting:
-            line.level.passed = 0
+        queue.waiting += by
+        queue.level.waiting += by
+        if not queue.level.waiting:
+            queue.level.passed = 0
 
 
-def _order(line: Line[T]) -> tuple[bool, float, float]:
-    return line.level.passed < PATIENCE, -line.level.priority, line.turn
+def _order(queue: LaneQueue[T]) -> tuple[bool, float, float]:
+    return queue.level.passed < PATIENCE, -queue.level.priority, queue.turn

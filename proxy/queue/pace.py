@@ -1,16 +1,16 @@
-"""How fast waiting requests go: measured, to say how long one will have to wait."""
+"""The pace of the queue: how fast waiting requests get slots, from which waiting times are estimated."""
 
 from math import exp
 from typing import Final
 
-MEMORY: Final = 20.0
-"""Seconds after which what was measured counts about a third."""
+DECAY: Final = 20.0
+"""Seconds after which a measurement counts about a third."""
 ENOUGH: Final = 0.5
-"""Requests, those of old counting less, from which anything is said."""
+"""Least number of measured requests, faded by age, for an estimate."""
 
 
 class Pace:
-    """Tokens and requests that got slots, by the time in which somebody waited for one. All times are seconds."""
+    """Tokens and requests that got slots, per second in which at least one request waited. All times are seconds."""
 
     __slots__ = ("_at", "_requests", "_seconds", "_seen", "_tokens")
 
@@ -22,13 +22,13 @@ class Pace:
         self._tokens = 0.0
 
     def began(self, now: float) -> None:
-        """Somebody waits, after nobody did."""
+        """Note that a request waits, after none did."""
         self._fade(now)
         if self._requests < ENOUGH:
             self._seen = 0
 
     def moved(self, now: float, tokens: float) -> None:
-        """One that waited got a slot; it will take about `tokens`."""
+        """Note that a waiting request got a slot; it will take about `tokens`."""
         passed = self._fade(now)
         self._seconds += passed
         self._requests += 1
@@ -36,21 +36,21 @@ class Pace:
         self._tokens += tokens
 
     def seconds(self, now: float, tokens: float, *, at_once: int = 1) -> float | None:
-        """Return how long it takes until those have gone that ask for `tokens`, and then one more; None: not known.
+        """Return seconds until the requests ahead, which ask for `tokens`, and one more have slots; None if unknown.
 
-        Where `at_once` requests run side by side, the first slot comes free after as long as all of them: less than
-        that many tell nothing of how fast the line moves.
+        Where `at_once` requests run side by side, their slots come free at about the same time: fewer measured requests
+        than that say nothing about the pace.
         """
         if self._requests < ENOUGH or self._seen < at_once or not self._tokens:
             return None
         between, since = self._seconds / self._requests, now - self._at
-        overdue = max(0.0, since - between)  # where nothing moves any more, the pace falls before anything is measured
+        overdue = max(0.0, since - between)  # where no slot comes free any more, the pace falls at once
         return tokens * (self._seconds + overdue) / self._tokens + max(0.0, between - since)
 
     def _fade(self, now: float) -> float:
-        """Let what was measured count less, and return the time since it was last said that it does."""
+        """Fade the measurements to `now`, and return the seconds since they were faded last."""
         passed = max(0.0, now - self._at)
-        left = exp(-passed / MEMORY)
+        left = exp(-passed / DECAY)
         self._requests *= left
         self._seconds *= left
         self._tokens *= left

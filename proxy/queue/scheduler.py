@@ -1,12 +1,13 @@
-"""Waiting for slots: the service `Scheduler`.
+"""The scheduler: requests wait here for slots. It implements the service `Scheduler`.
 
-Whose turn it is says the fair queue (``proxy/queue/fair_queue.py``); here are the tasks that wait, their deadlines, and
-what is said to those who would wait in vain.
+The fair queue (``proxy/queue/fair_queue.py``) decides whose turn it is. This module holds the waiting tasks and their
+deadlines, and refuses requests that would wait in vain.
 
-A request is only let in where, by what was measured, its turn comes in time; and it is only let out in time, however
-late its timer fires. So no slot goes to a request that nobody waits for any more, and after a burst the queue holds no
-more than can be served within the deadlines of those in it. Of a tenant most of whose requests have to be refused in
-any case (``proxy/queue/overload.py``) it holds no more than there are slots, so that they go within one service time.
+A request is let in only where its estimated turn comes in time, and gets a slot only in time, however late its timer
+fires. So no slot goes to a request whose caller has given up, and after a burst the queue holds no more requests than
+can be served within their deadlines. Of a tenant most of whose requests have to be refused anyway
+(``proxy/queue/overload.py``) the queue holds no more requests than there are slots, so that each goes within one
+service time.
 """
 
 import asyncio
@@ -23,24 +24,24 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import QueuePart
 from proxy.kernel.waiting import Outlook, Scheduler, Slots, Terms
 from proxy.queue.fair_queue import FIRST, Ahead, FairQueue, Verdict
-from proxy.queue.flows import Claim, Entry
+from proxy.queue.fair_queue_parts import Claim, Entry
 from proxy.queue.overload import Demands, Late
 from proxy.queue.pace import Pace
 
 REMEMBERED: Final = 1000
-"""Lanes whose pace is remembered, and tenants in a lane whose demand is."""
+"""Largest number of lanes whose pace is remembered, and of tenants in lanes whose demand is."""
 LONGEST: Final = 3600
 """The longest Retry-After, seconds."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What came of all requests so far.
+    """The number of requests so far, by what became of them.
 
     Attributes:
-        at_once: got a slot without waiting.
-        waited: got one after a while.
-        dropped: got none, by the reason: the error's code, or ``client_gone``.
+        at_once: requests that got a slot without waiting.
+        waited: requests that waited and got a slot.
+        dropped: requests that got no slot, by the reason: the code of the error, or ``client_gone``.
     """
 
     at_once: int = 0
@@ -53,8 +54,8 @@ class Status:
     """The queue at one moment.
 
     Attributes:
-        waiting: by tenant.
-        oldest: seconds that who came first has waited.
+        waiting: number of waiting requests, by tenant.
+        oldest: seconds that the longest waiting request has waited.
     """
 
     waiting: dict[str, int]
@@ -62,14 +63,14 @@ class Status:
 
 
 class _Ticket(NamedTuple):
-    """What is kept of a request for its further attempts and its bill."""
+    """Terms and claim of a request, kept for its further attempts and for its real cost."""
 
     terms: Terms
     claim: Claim
 
 
 class _Waiter:
-    """One request that waits. Its future gets the lease, or the exception that ends the wait."""
+    """One waiting request. Its future gets the lease, or the exception that ends the wait."""
 
     __slots__ = ("came", "exchange", "future", "latest")
 
@@ -84,8 +85,8 @@ class FairScheduler(Scheduler):
     """Lets requests wait for slots, each tenant's in its turn.
 
     Args:
-        slots: where they are.
-        clock: for deadlines and waits.
+        slots: gives out the slots.
+        clock: measures deadlines and waits.
     """
 
     def __init__(self, slots: Slots, clock: Clock) -> None:
@@ -98,7 +99,7 @@ class FairScheduler(Scheduler):
         slots.on_free(self._drain)
 
     def status(self) -> Status:
-        """Return who waits."""
+        """Return the number of waiting requests, and for how long the first has waited."""
         first = self._queue.oldest()
         oldest = self._clock.monotonic() - first.item.came if first is not None else 0.0
         return Status(self._queue.by_tenant(), oldest)
@@ -131,7 +132,7 @@ class FairScheduler(Scheduler):
     async def again(self, exchange: Exchange) -> None:
         """See `Scheduler.again`."""
         ticket = exchange.ticket
-        assert isinstance(ticket, _Ticket)  # noqa: S101 (it entered)
+        assert isinstance(ticket, _Ticket)  # noqa: S101 (`enter` has set it)
         claim = Claim(ticket.claim.tenant, self._slots.lane(exchange), 0, ticket.claim.weight, FIRST)
         if not self._at_once(exchange, claim.lane):
             exchange.part(QueuePart).lease = await self._wait(exchange, ticket.terms, claim)
@@ -152,7 +153,7 @@ class FairScheduler(Scheduler):
     # Waiting
 
     def _at_once(self, exchange: Exchange, lane: Hashable) -> bool:
-        """Take a slot without waiting; whoever waits in another lane waits for other slots, and is not passed."""
+        """Take a free slot without waiting. No waiter is passed over: those of other lanes wait for other slots."""
         if self._queue.in_lane(lane):
             return False
         found = self._slots.try_lease(exchange, waiting=1)
@@ -162,7 +163,7 @@ class FairScheduler(Scheduler):
         return True
 
     async def _wait(self, exchange: Exchange, terms: Terms, claim: Claim) -> Held:
-        """Return a lease as soon as it is this request's turn."""
+        """Wait for the turn of this request, and return its lease."""
         came = self._clock.monotonic()
         waiter = _Waiter(exchange, came, came + self._patience(exchange, terms))
         noted = exchange.part(QueuePart)
@@ -184,16 +185,16 @@ class FairScheduler(Scheduler):
         return outcome
 
     def _drain(self, lane: Hashable | None = None) -> None:
-        """Give out what slots there are, in one lane or in all."""
+        """Give out the free slots, in one lane or in all."""
         if self._queue:
             self._queue.drain(self._offer, lane)
 
     def _offer(self, entry: Entry[_Waiter], waiting: int) -> Verdict:
-        """Try to get a slot for one waiter."""
+        """Try to take a slot for one waiter."""
         waiter, claim = entry.item, entry.claim
         exchange, now = waiter.exchange, self._clock.monotonic()
         if waiter.future.done():
-            return "gone"  # its task has been cancelled, and is about to take it away
+            return "gone"  # its task was cancelled, and is about to remove it
         if now > waiter.latest:
             self._end(waiter, self._too_late(entry))
             return "gone"
@@ -202,7 +203,7 @@ class FairScheduler(Scheduler):
             return "over"
         try:
             found = self._slots.try_lease(exchange, waiting=waiting)
-        except Exception as error:  # whatever it is, it is this request's, and no reason not to serve the next one
+        except Exception as error:  # it concerns this request only, and must not stop the others
             self._end(waiter, error)
             return "gone"
         if isinstance(found, str):
@@ -214,12 +215,12 @@ class FairScheduler(Scheduler):
         return "taken"
 
     def _expire(self, entry: Entry[_Waiter]) -> None:
-        """Its time is up."""
+        """Refuse a waiter whose time is up."""
         if self._queue.remove(entry):
             self._end(entry.item, self._too_late(entry))
 
     def _abandon(self, entry: Entry[_Waiter]) -> None:
-        """Nobody waits for this any more; it may have got its slot in the same turn of the loop."""
+        """Remove a waiter whose task was cancelled; it may have got its slot in the same turn of the event loop."""
         waited, future = self._queue.remove(entry), entry.item.future
         if waited or future.cancelled() or not future.done():
             self.counts.dropped["client_gone"] += 1
@@ -231,13 +232,13 @@ class FairScheduler(Scheduler):
             self.counts.dropped[error.code if isinstance(error, Refused) else "error"] += 1
             waiter.future.set_result(error)
 
-    # Expecting
+    # Estimates
 
     def _claim(self, exchange: Exchange, terms: Terms) -> Claim:
         return Claim(terms.tenant, self._slots.lane(exchange), terms.cost, terms.weight, terms.priority)
 
     def _patience(self, exchange: Exchange, terms: Terms) -> float:
-        """Return the seconds it may wait. An answer that has to be complete by a time needs some for itself."""
+        """Return the seconds that a request may wait: with a deadline, the service time is left for its response."""
         if terms.deadline is None:
             return terms.wait
         left = terms.deadline - self._clock.monotonic() - (self._slots.service_time(exchange) or 0.0)
@@ -252,7 +253,7 @@ class FairScheduler(Scheduler):
         return pace
 
     def _kept_out(self, exchange: Exchange, terms: Terms, claim: Claim, outlook: Outlook) -> None:
-        """Note one that came too late, unless it was in a greater hurry than the backends ever are."""
+        """Note a request that came too late, unless its time is shorter than any backend needs."""
         each, patience = self._slots.service_time(exchange), self._patience(exchange, terms)
         if each is not None and patience >= each:
             turn = outlook.seconds or 0.0
@@ -260,17 +261,17 @@ class FairScheduler(Scheduler):
             self._demands.kept_out(claim.who, self._clock.monotonic(), late)
 
     def _is_beyond(self, exchange: Exchange, claim: Claim, ahead: Ahead) -> bool:
-        """Whether it is one too many of a tenant that asks for too much.
+        """Return whether a request is one too many of a tenant that asks for too much.
 
-        Every slot comes free once while a request takes its time: who has fewer before it than there are slots has its
-        turn within that.
+        Every slot comes free once within a service time. So a request with fewer requests ahead than there are slots
+        has its turn within that time.
         """
         if not self._demands.excessive(claim.who, self._clock.monotonic()):
             return False
         return ahead.requests >= (self._slots.capacity(exchange) or 1)
 
     def _seconds(self, exchange: Exchange, lane: Hashable, ahead: Ahead) -> float | None:
-        """Return how long it takes until it is the turn of who has `ahead` before it, None where nobody knows."""
+        """Return seconds until the turn of a request with `ahead` before it; None if unknown."""
         pace, slots = self._paces.get(lane), self._slots.capacity(exchange)
         if pace is not None:
             measured = pace.seconds(self._clock.monotonic(), ahead.tokens, at_once=slots or 1)
@@ -307,7 +308,7 @@ class FairScheduler(Scheduler):
         return Outlook(ahead.requests + 1, seconds, refusal)
 
     def _make_room(self, claim: Claim) -> None:
-        """Let the last waiter of the largest tenant give way."""
+        """Refuse the last waiter of the largest tenant, to make room for `claim`."""
         entry = self._queue.crowding_out(claim)
         if entry is not None and self._queue.remove(entry):
             message = "the queue is full and most of it is yours, so your last request gave way to another caller's"
@@ -324,6 +325,6 @@ class FairScheduler(Scheduler):
 
 
 def _refused(status: int, message: str, code: str, seconds: float | None) -> Refused:
-    """Return a refusal after which it is worth trying again in `seconds`."""
+    """Return a refusal with a Retry-After of about `seconds`, at most LONGEST."""
     after = min(LONGEST, max(1, ceil(seconds or 0.0)))
     return Refused(status, f"{message}; try again in {after} s", code=code, headers={"retry-after": str(after)})

@@ -14,6 +14,7 @@ from config.describe import Schema, describe
 from config.schema import Settings
 from middleware import BUILTIN
 from proxy.chain.plugins import Plugin, find
+from proxy.kernel.selection_strategies import STRATEGIES
 from proxy.reference.commands import commands_page
 from proxy.reference.log import log_page, log_schema
 from proxy.reference.ops import ops_api_page
@@ -115,6 +116,9 @@ def configuration_page() -> str:
     ]
     for title, section in _sections(schema, schema, ""):
         lines += ["", f"## {title or 'Top level'}", "", section["description"], "", *_table(section, schema)]
+        if title == "pool":
+            lines += ["", "What each name in `prefer` stands for:", ""]
+            lines += [f"- `{name}`: {text}" for name, text in STRATEGIES.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -20,8 +20,8 @@ from proxy.kernel.routes import NoMatch, Route
 from proxy.kernel.waiting import Scheduler
 from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
-from proxy.pool.need import need_of
 from proxy.pool.pool import Pool
+from proxy.pool.request_needs import need_of
 from proxy.relay.answer_stream import relay_answer
 from proxy.relay.backend_answer import BackendAnswer, open_answer
 from proxy.relay.backend_request import backend_request, read_body
@@ -78,9 +78,9 @@ class Dispatch:
                     error.at(lease.backend.name)
                     if isinstance(error, UpstreamTimeout) and error.timer == "first_byte" and lease.cold:
                         error.timer, error.code = "load", "load_timeout"
-                self._pool.finished(exchange, lease, error)
+                self._pool.outcomes.finished(exchange, lease, error)
                 raise
-            self._pool.finished(exchange, lease, None)
+            self._pool.outcomes.finished(exchange, lease, None)
 
     async def _lease(self, exchange: Exchange) -> Lease:
         """Return the lease that the queue got for this request, or a new one where the request does not queue."""

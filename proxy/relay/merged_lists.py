@@ -1,6 +1,6 @@
 """Merging the lists of all backends, in Ollama's exact shape, so that many backends look like one Ollama.
 
-The lists are made from the probes of `Watch`, so that a request for them asks no backend. The plugin ``access`` takes
+The lists are made from `Probes`, so that a request for them asks no backend. The plugin ``access`` takes
 out the models that a caller may not use.
 """
 
@@ -18,7 +18,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
-from proxy.pool.probes import Watch
+from proxy.pool.probes import Probes
 
 RUNNING: Final = b"Ollama is running"
 
@@ -26,14 +26,14 @@ RUNNING: Final = b"Ollama is running"
 class Views:
     """Answers the read routes that are about all backends.
 
-    What a backend said counts for `Watch.oldest` seconds, and for longer where no backend said anything since.
+    What a backend said counts for `Probes.oldest` seconds, and for longer where no backend said anything since.
 
     Args:
         pool: whose backends are shown.
         watch: that asks a backend again which was changed through us, before its lists are shown.
     """
 
-    def __init__(self, pool: Pool, watch: Watch) -> None:
+    def __init__(self, pool: Pool, watch: Probes) -> None:
         self._pool = pool
         self._watch = watch
         self._views: Mapping[str, Callable[[list[Backend]], object]] = {

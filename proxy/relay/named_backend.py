@@ -89,7 +89,7 @@ class Manage:
             except UpstreamError as error:
                 await lines.put((backend, {"error": error.message}))
             finally:
-                self._pool.touch(backend)
+                self._pool.outcomes.touch(backend)
         await lines.put((backend, None))
 
 

@@ -1,4 +1,4 @@
-"""Where counters live: in memory or in Redis.
+"""The stores: counters of limits, in this process or in a Redis that several proxies share.
 
 May import: `proxy.kernel`.
 """

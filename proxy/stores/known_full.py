@@ -1,19 +1,19 @@
-"""Counters of a shared store that this process knows to be full, without asking again."""
+"""Counters of a shared store that this process knows to be full without another call."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.kernel.quotas import Level, Quota, Unit, Window
-from proxy.stores.expiring import Shelf
+from proxy.stores.expiring import ExpiringDict
 
 TRUSTED: Final = 10.0
-"""Seconds after which the store is asked again in any case: its counters may have been lost meanwhile."""
+"""Seconds after which the store is asked again in any case, as it may have lost its counters."""
 
 
 @dataclass(slots=True)
 class _Full:
-    """Until when a counter is full, and until when that is believed; monotonic seconds."""
+    """A full counter: its use, until when it is full, and until when that is trusted; monotonic seconds."""
 
     used: int
     until: float
@@ -21,31 +21,32 @@ class _Full:
 
 
 class KnownFull:
-    """What the store said of full windows that cannot become free before their time.
+    """Full windows that cannot have room again before their time, as the store reported them.
 
-    That is requests, which are never given back, and tokens that were used; not tokens that running requests have
-    reserved, and not running requests. It is bounded as a `Shelf` is.
+    These are windows of requests, which are never given back, and of used tokens. Tokens that running requests have
+    reserved, and running requests themselves, may be given back at any time, so they are not kept. The number is
+    bounded like that of an `ExpiringDict`.
     """
 
     def __init__(self) -> None:
-        self._full: Shelf[_Full] = Shelf()
+        self._full: ExpiringDict[_Full] = ExpiringDict()
 
     def note(self, key: str, level: Level, seconds: float, *, now: float, today: float) -> None:
         """Remember that a window has no room.
 
         Args:
-            key: of its quota.
-            level: how full it is.
-            seconds: for how long, whatever running requests give back.
-            now: monotonic.
-            today: since 1970, which says what day it is.
+            key: key of the quota.
+            level: how full the window is.
+            seconds: for how long it stays full, whatever running requests give back.
+            now: seconds of the monotonic clock.
+            today: seconds since 1970, which decide what day it is.
         """
         if level.window is not None and seconds > 0:
             full = _Full(level.used, now + seconds, now + min(seconds, TRUSTED))
             self._full.put(_name(key, level.unit, level.window, today), full, now)
 
     def levels(self, quotas: Sequence[Quota], *, now: float, today: float) -> Iterator[Level]:
-        """Yield how full those counters of `quotas` are that have no room now; arguments as for `note`."""
+        """Yield the levels of those counters of `quotas` that are known to be full now; arguments as for `note`."""
         if not self._full:
             return
         for number, quota in enumerate(quotas):
@@ -56,7 +57,7 @@ class KnownFull:
             for unit, of_unit in windows:
                 for window in of_unit:
                     full = self._full.get(_name(quota.key, unit, window, today), now)
-                    if full is not None and full.used >= window.amount:  # of another policy it may be larger
+                    if full is not None and full.used >= window.amount:  # another policy may allow more
                         yield Level(number, unit, window.amount, full.used, full.until - now, window)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Counters in this process: exact, fast, and gone when it ends."""
+"""Counters in this process: exact and fast, and lost when it ends."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.quotas import SLICES, Admission, Lease, Level, Quota, Window
 from proxy.kernel.recent import Recent
 from proxy.kernel.store import Store
-from proxy.stores.expiring import MOST, Shelf
+from proxy.stores.expiring import MOST, ExpiringDict
 from proxy.stores.windows import MemoryWindows
 
 
 class MemoryStore(Store):
-    """One process's counters.
+    """The store of one process.
 
-    Nothing in here ever waits, so what a method finds is still true when it charges; that is what makes a decision one.
-    Days and months are the calendar's; all other windows run by the clock that nobody sets.
+    No method ever waits, so nothing changes between what a method finds and what it charges: each decision is atomic.
+    Days and months follow the calendar; all other windows use the monotonic clock.
     """
 
     url = "memory"
@@ -29,10 +29,10 @@ class MemoryStore(Store):
         self._limits = MemoryWindows(clock)
         self._moving = MovingWindowRateLimiter(self._limits)
         self._fixed = FixedWindowRateLimiter(self._limits)
-        self._tokens: Shelf[_Tokens] = Shelf()
+        self._tokens: ExpiringDict[_Tokens] = ExpiringDict()
         self._running: dict[str, _Running] = {}
         self._known_full: Recent[str, None] = Recent(MOST)
-        """Keys of quotas that were full; those noted longest ago are forgotten first."""
+        """Keys of quotas that were full; the one noted longest ago is dropped first."""
         self._ids = count()
 
     @property
@@ -41,10 +41,10 @@ class MemoryStore(Store):
         return self._limits
 
     async def connect(self) -> None:
-        """Memory is always there."""
+        """Do nothing: memory needs no connection."""
 
     async def aclose(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is no connection to close."""
 
     async def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Admission:
         """See `Store.admit`; never unavailable."""
@@ -74,7 +74,7 @@ class MemoryStore(Store):
         return Admission(charged, (), lease)
 
     def settle(self, lease: Lease, tokens: int) -> None:
-        """See `Store.settle`; done at once."""
+        """See `Store.settle`; it is done at once."""
         today, now = self._clock.time(), self._clock.monotonic()
         for quota in lease.quotas:
             running = self._running.get(quota.key)
@@ -114,7 +114,7 @@ class MemoryStore(Store):
         return tuple(levels)
 
     async def known(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
-        """See `Store.known`; of whoever had no room when last looked at, it is all."""
+        """See `Store.known`; returns all levels where a quota was full when it was last looked at."""
         suspects = [quota.key for quota in quotas if quota.key in self._known_full]
         if not suspects:
             return ()
@@ -134,7 +134,7 @@ class MemoryStore(Store):
 
 
 class _Running:
-    """The leases of one quota and the tokens they have reserved."""
+    """The running leases of one quota, and the sum of the tokens that they have reserved."""
 
     __slots__ = ("leases", "tokens")
 
@@ -144,7 +144,7 @@ class _Running:
 
 
 class _Tokens:
-    """The tokens used in one window: sums of one slice each, oldest first."""
+    """The tokens used in one window, as one sum for each slice, oldest first."""
 
     __slots__ = ("expires", "slices", "total")
 
@@ -154,7 +154,7 @@ class _Tokens:
         self.expires = 0.0
 
     def add(self, tokens: int, window: Window, now: float, lasts: float) -> None:
-        """Count `tokens` in the slice of now; the window, or what counts of it, lasts so many seconds more."""
+        """Add `tokens` to the current slice; the window, or what still counts of it, `lasts` so many seconds more."""
         number = int(now / window.slice) if window.slice else 0
         if self.slices and self.slices[-1][0] >= number:
             self.slices[-1][1] += tokens
@@ -164,7 +164,7 @@ class _Tokens:
         self.expires = now + lasts
 
     def level(self, window: Window, now: float, reserved: int) -> tuple[int, float]:
-        """Return what is in use together with what is `reserved`, and in how many seconds there is more room."""
+        """Return the tokens in use, `reserved` ones included, and the seconds until there is more room."""
         size = window.slice
         if not size:
             return self.total + reserved, 0.0

@@ -1,4 +1,4 @@
-"""Opens the store that the configuration names."""
+"""Open the store that the policy file names."""
 
 from proxy.kernel.clock import Clock
 from proxy.kernel.store import Store
@@ -6,9 +6,9 @@ from proxy.stores.memory import MemoryStore
 
 
 def open_store(url: str, clock: Clock) -> Store:
-    """Return the store at `url`: ``memory``, or a Redis, see `proxy.stores.redis_url`.
+    """Return the store at `url`: ``memory``, or the URL of a Redis (see `proxy.stores.redis_url`).
 
-    Raises ValueError where there is no such thing. Nothing is connected yet: that is for `Store.connect` or first use.
+    Raises ValueError for any other URL. Connects nothing: `Store.connect` does, or the first call.
     """
     if url == "memory":
         return MemoryStore(clock)

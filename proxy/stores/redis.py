@@ -1,8 +1,8 @@
 """Counters in a Redis (or Valkey, Sentinel, Cluster) that several proxies share.
 
-Each decision is one script on the server, see ``scripts/``. Requests are kept as the strategies of `limits` keep them,
-under the keys where these look, so that both read and hit the same counters. They are not what is called here because
-they decide about one window at a time, and what the first had charged could not be given back when the second is full.
+Each decision is one script on the server, see ``scripts/``. The scripts keep requests in the form and under the keys of
+the strategies of `limits`, so that both use the same counters. The store does not call these strategies, because each
+call decides about one window: where a second window is full, the charge on the first could not be taken back.
 """
 
 import asyncio
@@ -20,28 +20,29 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.quotas import Admission, Lease, Level, Quota
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.stores.known_full import KnownFull
-from proxy.stores.leases import Keeper
+from proxy.stores.lease_keeper import LeaseKeeper
 from proxy.stores.memory import MemoryStore
-from proxy.stores.redis_link import Link
+from proxy.stores.redis_caller import RedisCaller
 from proxy.stores.redis_url import PREFIX, open_storage, shown
 from proxy.stores.script_calls import Arguments, ending, lease_keys, member, question
 
 WITHIN: Final = 0.08
-"""Seconds a call may take: with what `Link` adds for a busy loop no request is held up for more than 100 ms."""
+"""Seconds that a call may take. With the grace of `RedisCaller` for a busy event loop it delays no request by more than
+100 ms."""
 
 T = TypeVar("T")
 
 
 class RedisStore(Store):
-    """Counters of all proxies that name the same server.
+    """The store of all proxies that name the same server.
 
     Args:
-        url: see `redis_url`.
-        clock: for the calendar, and for everything where `server_time` is off; proxies need clocks that agree on the
-            day only.
-        within: seconds a call may take.
-        ttl: whole seconds after which the leases of a process that died are over.
-        server_time: windows and leases run by the server's clock, which all proxies share.
+        url: URL of the server, see `proxy.stores.redis_url`.
+        clock: decides the calendar day, on which the clocks of all proxies must agree; and everything, where
+            `server_time` is off.
+        within: seconds that a call may take.
+        ttl: whole seconds after which the leases of a dead process end.
+        server_time: windows and leases use the server's clock, which all proxies share.
 
     Raises ValueError where `url` cannot be read.
     """
@@ -55,11 +56,11 @@ class RedisStore(Store):
         self._ttl = ttl
         self._server_time = server_time
         self._limits = open_storage(url)
-        # The client that `limits` has opened, whichever kind it is; so there is one pool of connections.
+        # The client that `limits` has opened, of whichever kind, so that both share one pool of connections.
         self._client: Redis = cast(Any, self._limits.bridge).get_connection()
         self._scripts = {name: self._script(name) for name in ("admit", "settle", "renew")}
-        self._keeper = Keeper(self._renew, self._end, every=ttl / 3)
-        self._link = Link(self.url, self._write, within=within, returned=self._keeper.wake)
+        self._keeper = LeaseKeeper(self._renew, self._end, every=ttl / 3)
+        self._caller = RedisCaller(self.url, self._write, within=within, returned=self._keeper.wake)
         self._known_full = KnownFull()
         self._calls: set[asyncio.Task[Any]] = set()
         self._settling: dict[str, set[asyncio.Task[None]]] = {}
@@ -72,22 +73,22 @@ class RedisStore(Store):
         return self._limits
 
     async def connect(self) -> None:
-        """Open the connections ahead of the first requests, which would have little time for it."""
-        await self._link.connect()
+        """Open the connections before the first requests, which would have little time for it."""
+        await self._caller.connect()
 
     async def aclose(self) -> None:
-        """Settle what is left, and close the connections."""
+        """Settle the leases that are left, and close the connections."""
         while self._calls:
             await asyncio.wait(self._calls)
         await self._keeper.aclose()
-        await self._link.aclose()
+        await self._caller.aclose()
         await self._client.aclose()
         for sentinel in getattr(getattr(self._limits.bridge, "sentinel", None), "sentinels", ()):
             await sentinel.aclose()
 
     async def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Admission:
         """See `Store.admit`."""
-        if not self._link.up:
+        if not self._caller.up:
             raise StoreUnavailable(f"{self.url} is unreachable")
         await self._settled(quotas)
         lease = Lease(f"{self._process}:{next(self._ids)}", tuple(quotas), tokens)
@@ -95,7 +96,7 @@ class RedisStore(Store):
         try:
             levels, admitted = await asyncio.shield(decision)
         except asyncio.CancelledError:
-            # The server may be at it already: see what it says, and take it back.
+            # The server may have decided already: wait for its reply, and take the charge back.
             decision.add_done_callback(lambda late: self._take_back(lease, late))
             raise
         except StoreUnavailable:
@@ -110,7 +111,7 @@ class RedisStore(Store):
         return Admission(levels, (), lease)
 
     def settle(self, lease: Lease, tokens: int) -> Awaitable[None]:
-        """See `Store.settle`; begins at once, whether or not anybody waits for it."""
+        """See `Store.settle`; it begins at once, whether or not the caller waits for it."""
         self._keeper.drop(lease)
         task = self._call(self._settle(lease, tokens))
         for quota in lease.quotas:
@@ -122,17 +123,17 @@ class RedisStore(Store):
         return (await self._decide(quotas, None))[0]
 
     async def known(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
-        """See `Store.known`; it is what the server said last of windows that are full, for as long as they must be."""
-        if not self._link.up:
+        """See `Store.known`; returns the windows that the server reported full, for as long as they must stay full."""
+        if not self._caller.up:
             raise StoreUnavailable(f"{self.url} is unreachable")
         return tuple(self._known_full.levels(quotas, now=self._clock.monotonic(), today=self._clock.time()))
 
-    # What the server is asked
+    # Calls to the server
 
     async def _decide(self, quotas: Sequence[Quota], lease: Lease | None) -> tuple[tuple[Level, ...], bool]:
         plan = question(quotas, self._clock.time())
         tokens = lease.tokens if lease else 0
-        answer = await self._link.run(
+        answer = await self._caller.run(
             self._scripts["admit"],
             plan.keys,
             [self._now(), lease.id if lease else "", tokens, self._ttl, *plan.args],
@@ -169,13 +170,13 @@ class RedisStore(Store):
     async def _end(self, lease: Lease, tokens: int, again: bool) -> None:
         keys, args = ending(lease, self._clock.time())
         head: Arguments = [self._now(), member(lease), lease.tokens, tokens, "again" if again else "first"]
-        await self._link.run(self._scripts["settle"], keys, [*head, *args])
+        await self._caller.run(self._scripts["settle"], keys, [*head, *args])
 
     async def _renew(self, leases: Sequence[Lease]) -> None:
         held = [(lease, quota) for lease in leases for quota in lease.quotas if quota.leased]
         keys = [key for _, quota in held for key in lease_keys(quota)]
         members = [member(lease) for lease, _ in held]
-        await self._link.run(self._scripts["renew"], keys, [self._now(), self._ttl, *members])
+        await self._caller.run(self._scripts["renew"], keys, [self._now(), self._ttl, *members])
 
     async def _write(self) -> None:
         await self._client.set(f"{PREFIX}:probe", "1", ex=60)
@@ -186,17 +187,17 @@ class RedisStore(Store):
     def _script(self, name: str) -> AsyncScript:
         return self._client.register_script(files("proxy.stores").joinpath("scripts", f"{name}.lua").read_text())
 
-    # Order among our own calls
+    # The order of our own calls
 
     def _call(self, call: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Begin a call that goes on whatever becomes of who waits for it."""
+        """Start a call that goes on even if the task that waits for it is cancelled."""
         task = asyncio.create_task(call)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return task
 
     async def _settled(self, quotas: Sequence[Quota]) -> None:
-        """Wait for settlements on their way: who asks again right after an answer shall find its place free."""
+        """Wait for running settlements, so that a caller who asks again after a response finds its stream free."""
         pending = [task for quota in quotas if quota.streams for task in self._settling.get(quota.key, ())]
         if pending:
             await asyncio.wait(pending)
@@ -208,4 +209,4 @@ class RedisStore(Store):
             self.settle(lease, 0)
 
     def __repr__(self) -> str:
-        return f"<RedisStore {self.url} {'up' if self._link.up else 'unreachable'} {self._keeper}>"
+        return f"<RedisStore {self.url} {'up' if self._caller.up else 'unreachable'} {self._keeper}>"

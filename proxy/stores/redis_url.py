@@ -1,4 +1,4 @@
-"""What the URL of a Redis means, and the storage of `limits` that speaks to it."""
+"""Read the URL of a Redis, and open the storage of `limits` for it."""
 
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -9,8 +9,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 PREFIX: Final = "ollama-proxy:{quotas}"
-"""In front of every key. The braces put all of them on one node of a cluster: one decision touches several keys and
-must be one script. Such a node can do some 10,000 requests a second, more than any fleet of Ollama hosts."""
+"""Prefix of every key. The braces put all keys on one node of a cluster, as one decision touches several keys and must
+be one script. Such a node can decide some 10,000 requests a second, more than any fleet of Ollama hosts needs."""
 
 EXPECTED: Final = (
     "expected redis://host:6379/0, rediss:// (TLS), unix:///path.sock, redis+sentinel://host:26379,host:26379/name "
@@ -38,7 +38,7 @@ def open_storage(url: str) -> RedisStorage:
     connections: dict[str, Any] = {
         # RESP 3 would ask for a managed service's notifications at every new connection.
         "protocol": 2,
-        # `Link` bounds every call, and what comes after a failure is for the limit's own rule.
+        # `RedisCaller` bounds every call, and the limit's own rule decides what follows a failure.
         "retry": Retry(NoBackoff(), 0),
         # With a timeout of its own redis-py sends by `asyncio.wait_for`, which swallows cancellation in Python 3.11.
         "socket_timeout": None,

@@ -1,4 +1,4 @@
-"""Keys and arguments of the scripts in ``scripts/``, whose heads say what they mean."""
+"""Build the keys and arguments of the scripts in ``scripts/``; the head of each script explains them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,9 +10,9 @@ Arguments = list[str | int | float]
 
 
 class Counter(NamedTuple):
-    """One counter that is asked about: what its `Level` will say, whatever the server answers.
+    """One counter that the server is asked about: the members of its `Level` that do not depend on the reply.
 
-    `amount` is -1 for leases that are not limited in number, only in tokens.
+    `amount` is -1 for leases that are limited in tokens only, not in number.
     """
 
     quota: int
@@ -22,7 +22,7 @@ class Counter(NamedTuple):
 
 
 class Question(NamedTuple):
-    """Quotas as ``admit`` takes them, and their counters in that order."""
+    """Keys and arguments of the quotas for ``admit``, and their counters in the same order."""
 
     keys: list[str]
     args: Arguments
@@ -30,7 +30,7 @@ class Question(NamedTuple):
 
 
 def question(quotas: Sequence[Quota], now: float) -> Question:
-    """Return what ``admit`` is asked at `now` (seconds since 1970), behind its fixed arguments."""
+    """Return what to ask ``admit`` at `now` (seconds since 1970); the arguments follow its fixed ones."""
     keys: list[str] = []
     args: Arguments = []
     counters: list[Counter] = []
@@ -58,7 +58,7 @@ def question(quotas: Sequence[Quota], now: float) -> Question:
 
 
 def ending(lease: Lease, now: float) -> tuple[list[str], Arguments]:
-    """Return the keys and arguments of ``settle``, behind its fixed ones, at `now` (seconds since 1970)."""
+    """Return the keys and arguments of ``settle`` at `now` (seconds since 1970), behind its fixed arguments."""
     keys: list[str] = []
     args: Arguments = []
     for quota in lease.quotas:
@@ -73,12 +73,12 @@ def ending(lease: Lease, now: float) -> tuple[list[str], Arguments]:
 
 
 def lease_keys(quota: Quota) -> list[str]:
-    """Return where the leases of `quota` are, and where the sum of their tokens is."""
+    """Return the key of the leases of `quota`, and the key of the sum of their tokens."""
     return [f"{PREFIX}:{quota.key}/leases", f"{PREFIX}:{quota.key}/reserved"]
 
 
 def member(lease: Lease) -> str:
-    """Return what `lease` is among the leases: its tokens can be read from it."""
+    """Return the member for `lease` in the set of leases; it contains the tokens of the lease."""
     return f"{lease.id} {lease.tokens}"
 
 

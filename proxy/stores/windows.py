@@ -1,9 +1,9 @@
-"""What the strategies of the `limits` library count in, in this process.
+"""The storage in this process for the strategies of the `limits` library.
 
-Not the storage that comes with `limits` 5.8: at every hit that one starts a task which visits each key it knows, one
-thread hop per key (30 to 80 µs of CPU a hit, where this takes 5), and it reads the clock itself: the one that steps
-when it is set, which would keep callers out until the lost hour is over. Here windows run by the clock that never steps
-back; only what a caller is told, when a window ends, is in seconds since 1970.
+It replaces the storage of `limits` 5.8, which starts a task at every hit that visits each known key, with one thread
+hop per key (30 to 80 µs of CPU a hit; this one takes 5). That storage also reads the clock that steps when it is set,
+which would refuse callers until a lost hour is over. Here windows use the monotonic clock; only the end of a window, as
+callers are told it, is in seconds since 1970.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ from collections import deque
 from limits.aio.storage import MovingWindowSupport, Storage
 
 from proxy.kernel.clock import Clock
-from proxy.stores.expiring import Shelf
+from proxy.stores.expiring import ExpiringDict
 
 
 class MemoryWindows(Storage, MovingWindowSupport):
@@ -20,12 +20,12 @@ class MemoryWindows(Storage, MovingWindowSupport):
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self._clock = clock
-        self._counts: Shelf[_Count] = Shelf()
-        self._hits: Shelf[_Hits] = Shelf()
+        self._counts: ExpiringDict[_Count] = ExpiringDict()
+        self._hits: ExpiringDict[_Hits] = ExpiringDict()
 
     @property
     def base_exceptions(self) -> tuple[type[Exception], ...]:
-        """No call fails."""
+        """Empty, as no call fails."""
         return ()
 
     async def acquire_entry(self, key: str, limit: int, expiry: float, amount: int = 1) -> bool:
@@ -41,41 +41,41 @@ class MemoryWindows(Storage, MovingWindowSupport):
         return True
 
     async def get_moving_window(self, key: str, limit: int, expiry: float) -> tuple[float, int]:
-        """Return when the oldest of the last `limit` hits that still count was made, and how many these are."""
+        """Return the time of the oldest hit that counts, of the last `limit`, and the number of hits that count."""
         now = self._clock.monotonic()
         hits = self._hits.get(key, now)
         size = min(limit, hits.young(now - expiry)) if hits else 0
         return self._stamp(hits.times[size - 1] if hits and size else now, now), size
 
     async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Add to a counter and return its value; a new one is forgotten after `expiry` seconds."""
+        """Add `amount` to a counter and return its value; a new counter expires after `expiry` seconds."""
         now = self._clock.monotonic()
         counter = self._counts.get(key, now) or self._counts.put(key, _Count(now + expiry), now)
         counter.value += amount
         return counter.value
 
     async def get(self, key: str) -> int:
-        """Return a counter's value."""
+        """Return the value of a counter, 0 where there is none."""
         counter = self._counts.get(key, self._clock.monotonic())
         return counter.value if counter else 0
 
     async def get_expiry(self, key: str) -> float:
-        """Return when a counter is forgotten; now, where it does not exist."""
+        """Return when a counter expires; now, where there is none."""
         now = self._clock.monotonic()
         counter = self._counts.get(key, now)
         return self._stamp(counter.expires if counter else now, now)
 
     async def clear(self, key: str) -> None:
-        """Forget a counter."""
+        """Drop a counter."""
         self._counts.pop(key)
         self._hits.pop(key)
 
     async def check(self) -> bool:
-        """Memory is always there."""
+        """Return True: memory is always reachable."""
         return True
 
     async def reset(self) -> int:
-        """Forget every counter; return how many there were."""
+        """Drop all counters; return how many there were."""
         return self._counts.clear() + self._hits.clear()
 
     def _stamp(self, moment: float, now: float) -> float:
@@ -103,7 +103,7 @@ class _Hits:
         self.expires = 0.0
 
     def young(self, since: float) -> int:
-        """Drop the hits before `since`, and return how many are left."""
+        """Drop the hits before `since`, and return the number of those that are left."""
         times = self.times
         while times and times[-1] < since:
             times.pop()

@@ -20,6 +20,7 @@ from proxy.kernel.errors import (
     UpstreamTimeout,
 )
 from proxy.kernel.routes import Repeat
+from proxy.kernel.selection_strategies import STRATEGIES
 from proxy.pool import selection
 from proxy.pool.health import RAMP_START
 from proxy.pool.probes import SOONER
@@ -103,6 +104,14 @@ def test_what_the_budget_saves_up() -> None:
 
 
 # Several hosts
+
+
+def test_every_selection_strategy_is_in_it() -> None:
+    table = HOSTS.partition("`prefer` decides")[2].partition("\n\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == list(STRATEGIES)
+    reference = (GUIDES.parent / "reference" / "configuration.md").read_text()
+    for name, text in STRATEGIES.items():
+        assert f"- `{name}`: {text}\n" in reference
 
 
 def test_every_reason_is_in_it() -> None:

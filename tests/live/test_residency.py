@@ -110,13 +110,13 @@ async def replay(seed: int) -> list[Host]:
         while running and running[0][0] <= event.at:
             _, _, exchange, lease = heapq.heappop(running)
             with lease:
-                pool.finished(exchange, lease, None)
+                pool.outcomes.finished(exchange, lease, None)
             assert exchange.model is not None
             hosts[lease.backend.name].end(exchange.model.model)
         if event.at >= next_look:
             next_look = event.at + 5.0
             for backend in backends:
-                backend.memory.saw({key(model): Resident() for model in hosts[backend.name].held})
+                backend.residency.saw({key(model): Resident() for model in hosts[backend.name].held})
         exchange = await chat(event.model)
         lease = pool.lease(exchange)
         hosts[lease.backend.name].begin(event.model)

@@ -12,7 +12,7 @@ import yaml
 
 from proxy.app import App
 from proxy.kernel.log_sink import LogSink
-from proxy.pool.probes import Watch
+from proxy.pool.probes import Probes
 from proxy.server.server import Server, serve
 from proxy.telemetry.log_setup import configure
 from proxy.wiring import server_options
@@ -55,7 +55,7 @@ class Lines(LogSink):
         return self.requests[number - 1]
 
 
-class _Blind(Watch):
+class _Blind(Probes):
     def start(self) -> None:
         pass
 

@@ -5,9 +5,9 @@ from proxy.kernel.attempts import Attempt, Failure, Usage, broken
 
 def test_only_what_was_sent_and_lost_is_broken() -> None:
     failures = [
-        Failure("b1", "b1", None, "reset", None, True, 0.0),
-        Failure("b2", "b2", None, "500", (500, "x"), False, 0.0),
-        Failure("b1", "b1", None, "reset", None, True, 0.0),
+        Failure(backend="b1", broke=True),
+        Failure(backend="b2", broke=False),
+        Failure(backend="b1", broke=True),
     ]
     assert broken(failures) == ["b1", "b1"]
     assert broken([]) == []

@@ -28,8 +28,8 @@ def test_what_was_changed_there_it_may_have() -> None:
 def test_what_it_lacks_it_does_not_have() -> None:
     one = backend()
     one.models = {"m": {}, "n": {}}
-    one.memory.began("m", (), 0.0)
-    one.memory.answered("m")
+    one.residency.began("m", (), 0.0)
+    one.residency.answered("m")
     one.lacks("m")
     one.lacks("m")
     assert (one.has("m"), one.has("n")) == (False, True)
@@ -39,7 +39,7 @@ def test_what_it_lacks_it_does_not_have() -> None:
 def test_slots_bound_what_runs() -> None:
     one = backend(slots=2, model_slots={"big": 1})
     assert one.free("big")
-    one.memory.began("big", (), 0.0)
+    one.residency.began("big", (), 0.0)
     one.active = 1
     assert not one.free("big")
     assert one.free("small")
@@ -115,4 +115,7 @@ def test_the_same_host_in_other_words() -> None:
 def test_it_says_how_it_is() -> None:
     one = backend(slots=2)
     one.last_error = "refused"
-    assert repr(one) == "<Backend a up, 0 of 2 active, last error: refused>"
+    assert repr(one) == "<Backend a up (not asked yet), 0 of 2 active, 0 in flight, last error: refused>"
+    one.health.request_failed(1.0, "reset")
+    one.active, one.leases, one.slots = 1, 3, None
+    assert repr(one) == "<Backend a suspect (reset), 1 active, 3 in flight, last error: refused>"

@@ -20,12 +20,12 @@ from proxy.kernel.errors import (
     UpstreamTimeout,
 )
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.exchange_parts import BlamePart
 from proxy.pool.backend import Backend
-from proxy.pool.blame import AGAIN, ALIKE, WORDS
+from proxy.pool.blame import AGAIN, ALIKE, WORDS, unsettled
+from proxy.pool.failures import failures_of
 from proxy.pool.lease import Lease
-from proxy.pool.need import NOTHING, need_of
 from proxy.pool.pool import Pool
+from proxy.pool.request_needs import NOTHING, need_of
 from tests.support.asgi import make_exchange, suppose
 from tests.support.errors import answered, lost
 from tests.support.options import health_rules, make_backend, make_pool
@@ -63,7 +63,7 @@ class Request:
         else:
             error.at(name)
         with lease:
-            self.pool.finished(exchange, lease, error)
+            self.pool.outcomes.finished(exchange, lease, error)
         return self
 
     def end(self) -> None:
@@ -318,7 +318,7 @@ async def test_one_callers_word_makes_no_suspect_while_others_are_served() -> No
         with pool.lease(request.exchange) as lease:
             reached[lease.backend.name] += 1
             lease.first_byte()
-            pool.finished(request.exchange, lease, None)
+            pool.outcomes.finished(request.exchange, lease, None)
     assert states(pool) == ["up"] * 3
     assert min(reached[name] for name in ("b1", "b2", "b3")) > 60
 
@@ -360,7 +360,7 @@ async def test_who_is_alone_needs_no_second_caller_once_another_host_served_the_
 async def test_in_an_hour_of_a_lone_caller_few_requests_meet_a_sick_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is retried; a request every 2 s, a good probe every 5 s; residency and conversations decide nothing."""
     clock = 1000.0
-    for module in ("blame", "pool", "lease"):
+    for module in ("blame", "outcomes", "pool", "lease"):
         monkeypatch.setattr(f"proxy.pool.{module}.monotonic", lambda: clock)
     backends = [make_backend(f"b{n}", f"http://127.0.0.1:{n}") for n in (1, 2)]
     pool = make_pool(backends, grace=0.0, prefer=("least_busy",))
@@ -377,7 +377,7 @@ async def test_in_an_hour_of_a_lone_caller_few_requests_meet_a_sick_host(monkeyp
                 failed += sick
                 if not sick:
                     lease.first_byte()
-                pool.finished(request.exchange, lease, said(about="host") if sick else None)
+                pool.outcomes.finished(request.exchange, lease, said(about="host") if sick else None)
             request.end()
     assert failed < 25
 
@@ -421,8 +421,7 @@ async def test_a_success_wipes_out_what_is_forgiven_later() -> None:
     early.send("b1", lost())
     Request(pool).send("b1").end()
     Request(pool).send("b1", lost()).end()
-    noted = early.exchange.part(BlamePart)
-    early.pool.blame._forgive(noted, noted.failed[0], monotonic())
+    early.pool.blame._forgive(early.exchange, failures_of(early.exchange)[0], monotonic())
     assert (states(pool)[0], pool.backends[0].health.failures) == ("suspect", 1)
 
 
@@ -513,8 +512,8 @@ async def test_nothing_is_held_of_a_request_that_is_over() -> None:
     pool = hosts(2)
     request = Request(pool)
     request.send("b1", said()).send("b2").end()
-    assert request.exchange.part(BlamePart).settled == {*request.exchange.failed}
-    assert all(isinstance(failure.host, Backend) for failure in request.exchange.failed)
+    assert [failure.host.name for failure in failures_of(request.exchange)] == ["b1"]
+    assert not unsettled(request.exchange)
 
 
 async def test_an_error_that_two_hosts_gave_is_remembered_until_a_host_proves_better() -> None:

@@ -4,11 +4,12 @@ from math import inf
 
 from proxy.pool.backend import Backend
 from proxy.pool.candidates import snapshot
-from proxy.pool.need import NOTHING, Need
+from proxy.pool.request_needs import NOTHING, Need
 from proxy.pool.residency import Resident
+from proxy.pool.selection import Candidate
 from tests.support.options import health_rules, make_backend
 
-RUNS = Need("m", True)
+RUNS = Need(model="m", runs=True)
 
 
 def backend(name: str = "a", **more: object) -> Backend:
@@ -18,15 +19,28 @@ def backend(name: str = "a", **more: object) -> Backend:
 def test_what_selection_is_told() -> None:
     busy, down, drained = backend("busy", slots=1, weight=2.0), backend("down"), backend("drained")
     busy.models = {"m": {}}
-    busy.memory.saw({"m": Resident()})
-    busy.memory.began("m", (), 1.0)
+    busy.residency.saw({"m": Resident()})
+    busy.residency.began("m", (), 1.0)
     busy.active = 1
     busy.slowness = {"m": 2.0}
     down.models = {}
     down.health.probe_failed(0.0, "refused")
     drained.health.draining = True
     one, other = snapshot([busy, down, drained], RUNS, "down", 1.0)
-    assert one == ("busy", 0.5, 0.5, False, True, True, False, True, "loaded", False, 2.0, -inf)
+    assert one == Candidate(
+        name="busy",
+        load=0.5,
+        step=0.5,
+        free=False,
+        usable=True,
+        alive=True,
+        suspect=False,
+        has_model=True,
+        residency="loaded",
+        affinity=False,
+        slowness=2.0,
+        loss=-inf,
+    )
     assert (other.name, other.usable, other.alive, other.has_model) == ("down", False, False, False)
     assert other.residency == "cold"
     assert other.affinity
@@ -43,10 +57,10 @@ def full(name: str, *models: str) -> Backend:
     """A backend that holds the last of `models` and threw out the others."""
     one = backend(name)
     for at, model in enumerate(models, 1):
-        one.memory.began(model, (), at)
-        one.memory.answered(model)
-        one.memory.ended(model, at)
-        one.memory.saw({model: Resident()})
+        one.residency.began(model, (), at)
+        one.residency.answered(model)
+        one.residency.ended(model, at)
+        one.residency.saw({model: Resident()})
     return one
 
 
@@ -59,7 +73,7 @@ def test_what_a_load_costs() -> None:
     )
     candidates = snapshot([one, two, three, roomy], RUNS, None, 5.0)
     assert [candidate.loss for candidate in candidates] == [2.0, 0.0, 0.0, -inf]  # z is there twice
-    two.memory.began("z", (), 6.0)
+    two.residency.began("z", (), 6.0)
     assert [candidate.loss for candidate in snapshot([one, two], RUNS, None, 7.0)] == [2.0, inf]
     warm = full("warm", "x", "m")
     assert snapshot([warm, one], RUNS, None, 5.0)[0].loss == -inf

@@ -7,11 +7,11 @@ import pytest
 from proxy.kernel.errors import ClientGone, ConnectFailed, UpstreamTimeout
 from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
-from proxy.pool.need import NOTHING, Need
+from proxy.pool.request_needs import NOTHING, Need
 from proxy.pool.residency import Resident
 from tests.support.options import health_rules, make_backend
 
-RUNS_M = Need("m", True)
+RUNS_M = Need(model="m", runs=True)
 
 
 def take(need: Need = RUNS_M, *, grace: float = 0.0, backend: Backend | None = None) -> tuple[Lease, list[Lease]]:
@@ -22,7 +22,7 @@ def take(need: Need = RUNS_M, *, grace: float = 0.0, backend: Backend | None = N
 
 def warm() -> Backend:
     backend = make_backend("a", "http://127.0.0.1:1")
-    backend.memory.saw({"m": Resident(1, 4096)})
+    backend.residency.saw({"m": Resident(1, 4096)})
     return backend
 
 
@@ -48,7 +48,7 @@ def test_one_that_was_never_used_is_given_back() -> None:
     assert not lease.backend.loading
 
 
-@pytest.mark.parametrize("need", [NOTHING, Need("m", runs=False)])
+@pytest.mark.parametrize("need", [NOTHING, Need(model="m", runs=False)])
 def test_what_runs_no_model_takes_no_slot(need: Need) -> None:
     lease, freed = take(need)
     assert (lease.backend.active, lease.backend.leases) == (0, 1)
@@ -72,7 +72,7 @@ def test_whether_it_was_cold_and_what_its_first_byte_says() -> None:
     lease.first_byte()
     assert lease.backend.first_byte == lease.waited
     assert lease.held >= 0
-    other, _ = take(Need("m", True, (("num_ctx", 32768),)), backend=warm())
+    other, _ = take(Need(model="m", runs=True, setup=(("num_ctx", 32768),)), backend=warm())
     assert other.cold
 
 

@@ -40,13 +40,13 @@ async def chat(model: str = "m", options: str = "{}", path: str = "/api/chat", *
 
 def loaded(*backends: Backend, context: int | None = None) -> None:
     for backend in backends:
-        backend.memory.saw({MODEL: Resident(1, context)})
+        backend.residency.saw({MODEL: Resident(1, context)})
 
 
 def end(pool: Pool, exchange: Exchange, lease: Lease, error: BaseException | None = None) -> Backend:
     suppose(exchange, tried=(*exchange.tried, lease.backend.name))
     with lease:
-        pool.finished(exchange, lease, error)
+        pool.outcomes.finished(exchange, lease, error)
     return lease.backend
 
 
@@ -156,7 +156,7 @@ async def test_nobody_waits_longer_for_a_warm_backend_than_a_load_takes() -> Non
     lease = taken(two, late)
     lease.first_byte()
     end(two, late, lease)  # now it is known how long that takes: next to nothing
-    two.backends[1].memory.clear()
+    two.backends[1].residency.clear()
     assert isinstance(two.would(await chat(started_at=now - 1.0), waiting=1), Choice)
 
 
@@ -449,3 +449,14 @@ async def test_a_drained_backend_stays_drained_wherever_it_moves() -> None:
     two.replace([make_backend("b1", "http://127.0.0.1:9"), two.backends[1]], pool_options())
     assert [backend.health.draining for backend in two.backends] == [True, False]
     assert "b1 draining" in repr(two)
+
+
+async def test_the_pool_says_how_its_backends_are() -> None:
+    two = pool(1, 1, slots=2)
+    end(two, await chat(), two.lease(await chat()), ConnectFailed("refused"))
+    lease = two.lease(await chat())
+    two.replace(two.backends[:1], two.options)
+    assert repr(two).startswith("<Pool of 1, 1 more to close, ")
+    for part in ("<Backend b1 ", "of 2 active", "in flight", "last error: "):
+        assert part in repr(two)
+    lease.give_back()

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
-from proxy.pool.probes import Watch
+from proxy.pool.probes import Probes
 from proxy.pool.residency import Resident
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
@@ -20,10 +20,10 @@ LLAMA = "registry.ollama.ai/library/llama3.2:latest"
 
 
 @asynccontextmanager
-async def watching(*sims: Ollama, every: float = 0.05) -> AsyncIterator[tuple[Pool, Watch]]:
+async def watching(*sims: Ollama, every: float = 0.05) -> AsyncIterator[tuple[Pool, Probes]]:
     rules = health_rules(down_after=2)
     pool = make_pool([make_backend(f"b{n}", sim.url, rules=rules) for n, sim in enumerate(sims, 1)])
-    watch = Watch(pool, every=every, timeout=0.3)
+    watch = Probes(pool, every=every, timeout=0.3)
     try:
         yield pool, watch
     finally:
@@ -140,7 +140,7 @@ async def test_one_that_closes_every_connection_is_asked_no_more_often_for_it(af
     server = await asyncio.start_server(partial(closing, after=after, heard=heard), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     pool = make_pool([make_backend("b1", f"http://127.0.0.1:{port}")])
-    watch = Watch(pool, every=1.0, timeout=5.0)
+    watch = Probes(pool, every=1.0, timeout=5.0)
     async with server:
         began = monotonic()
         watch.start()
@@ -167,7 +167,7 @@ async def test_what_was_changed_through_us_is_asked_for() -> None:
         await eventually(lambda: backend.models is not None)
         qwen = "registry.ollama.ai/library/qwen3:latest"
         assert backend.has(qwen) is False
-        pool.touch(backend)
+        pool.outcomes.touch(backend)
         assert backend.has(qwen) is None
         await eventually(lambda: backend.changed_at is None)
         assert backend.has(qwen) is False
@@ -190,7 +190,7 @@ async def test_an_answer_that_is_overtaken_says_nothing() -> None:
 async def test_what_was_in_memory_went_with_the_host() -> None:
     async with Ollama() as sim, watching(sim) as (pool, watch):
         backend = pool.backends[0]
-        backend.memory.saw({LLAMA: Resident()})
+        backend.residency.saw({LLAMA: Resident()})
         await sim.stop()
         await watch.look(backend)
         assert backend.resident

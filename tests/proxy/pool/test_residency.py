@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.pool.need import Setup
-from proxy.pool.residency import Memory, Residency, Resident
+from proxy.pool.request_needs import Setup
+from proxy.pool.residency import Residency, Resident, ResidentModels
 
 LONG: Setup = (("num_ctx", 32768),)
 
 
-def use(memory: Memory, model: str, at: float, setup: Setup = ()) -> None:
+def use(memory: ResidentModels, model: str, at: float, setup: Setup = ()) -> None:
     """A request from its beginning to its end."""
     memory.began(model, setup, at)
     memory.answered(model)
     memory.ended(model, at)
 
 
-def idle(memory: Memory, model: str) -> float:
+def idle(memory: ResidentModels, model: str) -> float:
     """When that was used last which loading `model` would throw out; -inf for nothing."""
     victim = memory.victim(model)
     return -inf if victim is None else memory.idle_since(victim)
@@ -30,7 +30,7 @@ def held(*models: str) -> dict[str, Resident]:
 
 
 def test_a_model_is_loading_until_its_first_byte() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     assert memory.state("m") == "cold"
     memory.began("m", (), 1.0)
     memory.began("m", (), 1.0)
@@ -48,7 +48,7 @@ def test_a_model_is_loading_until_its_first_byte() -> None:
 
 
 def test_a_load_that_was_given_up_is_none() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     memory.began("m", (), 1.0)
     memory.began("m", (), 1.0)
     memory.ended("m", 1.0)
@@ -76,7 +76,7 @@ def test_a_load_that_was_given_up_is_none() -> None:
 def test_in_another_setup_it_is_as_good_as_not_there(
     before: Setup, context: int | None, setup: Setup, state: Residency
 ) -> None:
-    memory = Memory()
+    memory = ResidentModels()
     use(memory, "m", 1.0, before)
     memory.saw({"m": Resident(1, context)})
     assert memory.state("m", setup) == state
@@ -84,13 +84,13 @@ def test_in_another_setup_it_is_as_good_as_not_there(
 
 @pytest.mark.parametrize(("setup", "state"), [((), "loaded"), ((("num_ctx", 8192),), "loaded"), (LONG, "cold")])
 def test_what_somebody_else_had_loaded(setup: Setup, state: Residency) -> None:
-    memory = Memory()
+    memory = ResidentModels()
     memory.saw({"m": Resident(1, 8192)})
     assert memory.state("m", setup) == state
 
 
 def test_another_setup_has_it_loaded_anew() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     use(memory, "m", 1.0)
     memory.began("m", LONG, 2.0)
     assert (memory.state("m", LONG), memory.state("m")) == ("loading", "cold")
@@ -103,7 +103,7 @@ def test_another_setup_has_it_loaded_anew() -> None:
 
 
 def test_its_room_is_learned_from_what_it_throws_out() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     for at, model in enumerate(["a", "b"], 1):
         use(memory, model, at)
     memory.saw(held("a", "b"))
@@ -119,7 +119,7 @@ def test_its_room_is_learned_from_what_it_throws_out() -> None:
 
 
 def test_a_model_that_only_expired_says_nothing_about_room() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     memory.saw(held("a", "b"))
     memory.saw(held("b"))
     memory.saw({})
@@ -128,7 +128,7 @@ def test_a_model_that_only_expired_says_nothing_about_room() -> None:
 
 def test_room_is_counted_in_bytes_where_they_are_known() -> None:
     """A host of 48 GB: it holds a big model, or several small ones."""
-    memory = Memory()
+    memory = ResidentModels()
     memory.saw({"small": Resident(8)})
     memory.saw({"small": Resident(8), "other": Resident(8)})
     memory.began("big", (), 1.0)
@@ -143,7 +143,7 @@ def test_room_is_counted_in_bytes_where_they_are_known() -> None:
 
 
 def test_what_is_in_use_is_thrown_out_last() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     use(memory, "a", 1.0)
     use(memory, "b", 2.0)
     memory.saw(held("a", "b"))
@@ -162,7 +162,7 @@ def test_what_is_in_use_is_thrown_out_last() -> None:
 
 
 def test_loading_it_in_another_setup_throws_itself_out() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     use(memory, "m", 7.0)
     assert idle(memory, "m") == 7.0
     memory.began("m", (), 8.0)
@@ -170,7 +170,7 @@ def test_loading_it_in_another_setup_throws_itself_out() -> None:
 
 
 def test_what_we_use_now_is_there_whatever_a_slow_answer_says() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     memory.began("m", (), 1.0)
     memory.answered("m")
     memory.saw({})
@@ -181,7 +181,7 @@ def test_what_we_use_now_is_there_whatever_a_slow_answer_says() -> None:
 
 
 def test_a_host_that_was_gone_has_nothing_in_memory() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     use(memory, "a", 1.0)
     memory.saw(held("a"))
     memory.began("b", (), 2.0)
@@ -196,7 +196,7 @@ def test_a_host_that_was_gone_has_nothing_in_memory() -> None:
 
 
 def test_names_that_clients_make_up_leave_nothing_behind() -> None:
-    memory = Memory()
+    memory = ResidentModels()
     for number in range(100):
         memory.began(f"x{number}", (), 1.0)
         memory.ended(f"x{number}", 1.0)
@@ -213,7 +213,7 @@ def test_names_that_clients_make_up_leave_nothing_behind() -> None:
     st.sets(st.sampled_from("abcd")),
 )
 def test_counts_come_back_to_nothing(steps: list[tuple[str, str]], seen: set[str]) -> None:
-    memory, running = Memory(), dict.fromkeys("abcd", 0)
+    memory, running = ResidentModels(), dict.fromkeys("abcd", 0)
     for at, (model, step) in enumerate(steps):
         if step == "began":
             memory.began(model, LONG if at % 2 else (), at)

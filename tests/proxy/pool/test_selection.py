@@ -1,13 +1,15 @@
 """proxy/pool/selection.py."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.pool.selection import BOUND, SLACK, Candidate, Choice, Criterion, Wait, choose
+from proxy.kernel import selection_strategies
+from proxy.pool.selection import BOUND, SLACK, STRATEGIES, Candidate, Choice, Wait, choose
 
 
 def zero() -> float:
@@ -119,7 +121,7 @@ def test_whether_to_wait(candidates: list[Candidate], patience: int | None, expe
         (("least_busy", "resident"), Choice("c", "least_busy")),
     ],
 )
-def test_the_operators_order(prefer: tuple[Criterion, ...], expected: Choice) -> None:
+def test_the_operators_order(prefer: tuple[str, ...], expected: Choice) -> None:
     candidates = [c("a", 2, **WARM), c("b", 2, affinity=True), c("c", 1)]
     assert choose(candidates, prefer=prefer, random=zero) == expected
 
@@ -173,3 +175,20 @@ def test_nothing_piles_up(state: list[tuple[float, bool]]) -> None:
     assert isinstance(made, Choice)
     mean = sum(one.load for one in candidates) / len(candidates)
     assert candidates[int(made.name)].load <= BOUND * mean + SLACK
+
+
+def test_every_strategy_that_the_policy_file_may_name_has_its_function() -> None:
+    assert STRATEGIES.keys() == selection_strategies.STRATEGIES.keys()
+    assert set(selection_strategies.DEFAULT_ORDER) <= STRATEGIES.keys()
+    for name, function in STRATEGIES.items():
+        assert function.__name__ == name
+
+
+def test_a_strategy_that_is_added_to_the_table_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_letter(group: Sequence[Candidate], bound: float) -> tuple[Sequence[Candidate], str]:
+        least = min(one.name for one in group)
+        return [one for one in group if one.name == least], "first_letter"
+
+    monkeypatch.setitem(STRATEGIES, "first_letter", first_letter)
+    made = choose([c("b"), c("a", 3), c("c", 1)], prefer=("first_letter", "least_busy"), random=zero)
+    assert made == Choice("a", "first_letter")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxy.queue.fair_queue import FIRST, PATIENCE, Ahead, FairQueue, Verdict
-from proxy.queue.flows import Claim, Entry
+from proxy.queue.fair_queue_parts import Claim, Entry
 
 
 def claim(tenant: str = "a", lane: Hashable = "x", cost: int = 10, weight: float = 1, priority: float = 0) -> Claim:
@@ -313,7 +313,7 @@ def test_the_oldest() -> None:
 
 
 class Compared:
-    """How often places in line were compared."""
+    """How often places in a queue were compared."""
 
     times = 0
 
@@ -362,7 +362,7 @@ class Weight(float):
 
 
 def steps(call: Callable[[], object]) -> int:
-    """Count the functions called, Python's and C's, and the comparisons made of places in line."""
+    """Count the functions called, Python's and C's, and the comparisons made of places in a queue."""
     calls = 0
 
     def called(frame: FrameType, event: str, argument: object) -> None:
@@ -448,8 +448,8 @@ def test_all_that_leave_cost_as_much_as_they_are() -> None:
     for number in range(20_000):
         queue.remove(queue.push(number, claim(f"t{number}", f"lane{number % 3000}")))
     assert (len(queue), queue.by_tenant()) == (1, {"head": 1})
-    kept = sum(len(line.flows) + len(line._heap) for line in queue._lines.values())
-    assert len(queue._lines) < 3000
+    kept = sum(len(lane_queue.flows) + len(lane_queue._heap) for lane_queue in queue._queues.values())
+    assert len(queue._queues) < 3000
     assert len(queue._crowds._heap) < 3000
     assert kept < 20_000
     assert not queue._lanes.keys() - {"x"}

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.queue.overload import ENOUGH, MEMORY, SERVICES, Demand, Demands, Late
+from proxy.queue.overload import DECAY, ENOUGH, SERVICES, Demand, Demands, Late
 
 LATE = Late(turn=10.0, place=1.0, patience=9.0, service=2.0)
 
@@ -30,9 +30,9 @@ def test_it_is_over_some_time_after_less_is_asked_for() -> None:
     while demand.excessive:
         now += 1.0
         demand.note(now, refused=False)
-    assert MEMORY / 2 < now < 3 * MEMORY
+    assert DECAY / 2 < now < 3 * DECAY
     assert not demand.over
-    demand.note(now + 10 * MEMORY, refused=False)
+    demand.note(now + 10 * DECAY, refused=False)
     assert demand.over
 
 
@@ -52,8 +52,8 @@ def test_it_is_over_as_well_when_nothing_is_asked_for_any_more() -> None:
     demands = Demands(1)
     for _ in range(10):
         demands.kept_out("a", 0.0, LATE)
-    assert demands.excessive("a", MEMORY / 2)
-    assert not demands.excessive("a", MEMORY)
+    assert demands.excessive("a", DECAY / 2)
+    assert not demands.excessive("a", DECAY)
 
 
 def test_where_requests_are_long_it_lasts_for_some_of_them() -> None:
@@ -96,5 +96,5 @@ def test_only_who_was_refused_is_remembered_and_only_so_many() -> None:
         for _ in range(10):
             demands.kept_out(who, 0.0, LATE)
     assert (len(demands), [demands.excessive(who, 0.0) for who in "abcd"]) == (3, [False, True, True, True])
-    demands.let_in("b", 10 * MEMORY)
-    assert (len(demands), demands.excessive("b", 10 * MEMORY)) == (2, False)
+    demands.let_in("b", 10 * DECAY)
+    assert (len(demands), demands.excessive("b", 10 * DECAY)) == (2, False)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.queue.pace import MEMORY, Pace
+from proxy.queue.pace import DECAY, Pace
 
 
 def steady(every: float, tokens: float, count: int = 100, start: float = 1000.0) -> tuple[Pace, float]:
@@ -33,7 +33,7 @@ def test_a_steady_pace(every: float, tokens: float) -> None:
 
 def test_it_follows_what_happens_now() -> None:
     pace, now = steady(0.1, 10)
-    for _ in range(int(3 * MEMORY)):
+    for _ in range(int(3 * DECAY)):
         now += 1.0
         pace.moved(now, 10)
     assert pace.seconds(now, 0) == pytest.approx(1.0, rel=0.5)
@@ -49,10 +49,10 @@ def test_what_moves_no_more_is_not_said_to_move() -> None:
 
 def test_what_was_measured_long_ago_says_nothing() -> None:
     pace, now = steady(1.0, 10, count=3)
-    pace.began(now + 10 * MEMORY)
-    assert pace.seconds(now + 10 * MEMORY, 100) is None
-    pace.moved(now + 10 * MEMORY + 2.0, 10)
-    assert pace.seconds(now + 10 * MEMORY + 2.0, 10) == pytest.approx(4.0, rel=0.05)
+    pace.began(now + 10 * DECAY)
+    assert pace.seconds(now + 10 * DECAY, 100) is None
+    pace.moved(now + 10 * DECAY + 2.0, 10)
+    assert pace.seconds(now + 10 * DECAY + 2.0, 10) == pytest.approx(4.0, rel=0.05)
 
 
 def test_the_first_of_many_slots_says_nothing_of_the_others() -> None:
@@ -63,9 +63,9 @@ def test_the_first_of_many_slots_says_nothing_of_the_others() -> None:
     assert pace.seconds(10.0, 100, at_once=8) is None
     pace.moved(10.0, 10)
     assert pace.seconds(10.0, 100, at_once=8) == pytest.approx(13.75)
-    pace.began(10.0 + 10 * MEMORY)
-    pace.moved(20.0 + 10 * MEMORY, 10)
-    assert pace.seconds(20.0 + 10 * MEMORY, 100, at_once=8) is None
+    pace.began(10.0 + 10 * DECAY)
+    pace.moved(20.0 + 10 * DECAY, 10)
+    assert pace.seconds(20.0 + 10 * DECAY, 100, at_once=8) is None
 
 
 @given(

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.stores import expiring as module
-from proxy.stores.expiring import Shelf
+from proxy.stores.expiring import ExpiringDict
 
 
 class Thing:
@@ -12,7 +12,7 @@ class Thing:
 
 
 def test_a_value_is_there_until_its_time_is_over() -> None:
-    shelf: Shelf[Thing] = Shelf()
+    shelf: ExpiringDict[Thing] = ExpiringDict()
     thing = shelf.put("a", Thing(10), 0)
     assert shelf.get("a", 10) is thing
     assert shelf.get("a", 10.1) is None
@@ -22,7 +22,7 @@ def test_a_value_is_there_until_its_time_is_over() -> None:
 
 
 def test_each_new_key_clears_two_old_ones_away() -> None:
-    shelf: Shelf[Thing] = Shelf()
+    shelf: ExpiringDict[Thing] = ExpiringDict()
     for number in range(100):
         shelf.put(str(number), Thing(50 if number % 2 else 1000), 0)
     assert len(shelf) == 100
@@ -35,7 +35,7 @@ def test_each_new_key_clears_two_old_ones_away() -> None:
 
 def test_keys_that_somebody_makes_up_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 10)
-    shelf: Shelf[Thing] = Shelf()
+    shelf: ExpiringDict[Thing] = ExpiringDict()
     for number in range(1000):
         shelf.put(str(number), Thing(1000), 0)
         assert len(shelf) <= 10
@@ -44,7 +44,7 @@ def test_keys_that_somebody_makes_up_do_not_fill_memory(monkeypatch: pytest.Monk
 
 
 def test_putting_a_key_again_replaces_its_value() -> None:
-    shelf: Shelf[Thing] = Shelf()
+    shelf: ExpiringDict[Thing] = ExpiringDict()
     shelf.put("a", Thing(5), 0)
     thing = shelf.put("a", Thing(50), 10)
     assert shelf.get("a", 10) is thing
@@ -52,7 +52,7 @@ def test_putting_a_key_again_replaces_its_value() -> None:
 
 
 def test_values_can_be_dropped() -> None:
-    shelf: Shelf[Thing] = Shelf()
+    shelf: ExpiringDict[Thing] = ExpiringDict()
     shelf.put("a", Thing(5), 0)
     shelf.put("b", Thing(5), 0)
     shelf.pop("a")

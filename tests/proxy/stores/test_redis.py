@@ -204,4 +204,4 @@ async def test_every_key_is_on_one_node_of_a_cluster_and_ends_by_itself(
 
 def test_its_repr_hides_the_password() -> None:
     store = RedisStore("redis://:hunter2@127.0.0.1:1/0", SystemClock())
-    assert repr(store) == "<RedisStore redis://127.0.0.1:1/0 up <Keeper 0 leases held, 0 to settle>>"
+    assert repr(store) == "<RedisStore redis://127.0.0.1:1/0 up <LeaseKeeper 0 leases held, 0 to settle>>"

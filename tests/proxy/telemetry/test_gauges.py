@@ -28,7 +28,7 @@ def read(readings: Iterable[Reading]) -> Numbers:
 
 def backend(**changes: Any) -> Backend:
     made = make_backend("b1", "http://127.0.0.1:1", slots=4)
-    made.memory.saw(changes.pop("resident", {}))
+    made.residency.saw(changes.pop("resident", {}))
     for name, value in changes.items():
         setattr(made, name, value)
     return made

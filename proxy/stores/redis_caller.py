@@ -1,4 +1,4 @@
-"""The line to a Redis that may be slow, full or gone: no call takes longer than its bound, and none is made in vain."""
+"""Call a Redis that may be slow, full or unreachable: calls are bounded in time, and fail at once during an outage."""
 
 import asyncio
 import random
@@ -14,31 +14,32 @@ from proxy.kernel.store import StoreUnavailable
 log = structlog.get_logger("ollama_proxy.store")
 
 PLACES: Final = 8
-"""Calls at once, and so connections. Each is done in well under a millisecond; more would only wait for our own CPU."""
+"""Calls at a time, and so connections. A call takes well under a millisecond; more would only wait for our own CPU."""
 GRACE: Final = 0.01
-"""Seconds that a call gets beyond its time: the answer may be there, and only this process late to read it."""
+"""Seconds that a call gets beyond its time, as the reply may be there and only this process late to read it."""
 PROBE_TIMEOUT: Final = 1.0
-"""Seconds a probe may take; a new connection through TLS or a Sentinel may need more than a request should wait."""
+"""Seconds that a probe may take; a new connection by TLS or a Sentinel may need more than a request should wait."""
 PROBE_PAUSE: Final = 0.25
 """Seconds between two probes."""
 
 FAILURES: Final = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
-"""Everything by which redis-py says that it could not do it: connection, time, memory, read-only replica, fail-over.
-RuntimeError is uvloop's word for a transport that has been closed."""
+"""All errors by which redis-py reports a failed call: connection, time, memory, read-only replica, fail-over.
+uvloop raises RuntimeError for a closed transport."""
 
 Script = Callable[..., Awaitable[Any]]
-"""Called with `keys` and `args`; redis-py's AsyncScript."""
+"""A script of redis-py (AsyncScript); it is called with `keys` and `args`."""
 
 
-class Link:
+class RedisCaller:
     """Runs scripts, each within `within` seconds.
 
-    After a failure calls fail at once, while a task of its own tries the server (by a write, as a full or demoted one
-    still answers a ping) until that works again.
+    After a failure every call fails at once, while a task probes the server until it works again. The probe is a write,
+    as a full or demoted server still answers a ping.
 
     Args:
-        url: for messages; without credentials.
-        write: writes something.
+        url: URL without credentials, for messages.
+        write: writes something to the server.
+        within: seconds that a call may take.
         returned: called when the server is back.
     """
 
@@ -54,13 +55,13 @@ class Link:
 
     @property
     def up(self) -> bool:
-        """Whether calls are made at all."""
+        """Whether calls are made; False during an outage."""
         return self._probing is None
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
         """Return what `script` returns; raises StoreUnavailable."""
-        # Waiting for a place is not counted: it is our own work that takes so long then, not the server's. And where it
-        # is the server's, it ends when the calls in those places have run out of time.
+        # The time that a call waits for a place does not count: our own work causes it. Where the server causes it, the
+        # wait ends when the calls in those places have run out of time.
         async with self._places:
             if self._probing is not None:
                 raise StoreUnavailable(f"{self.url} is unreachable")
@@ -73,7 +74,7 @@ class Link:
 
     @asynccontextmanager
     async def _bound(self) -> AsyncIterator[None]:
-        """Raise TimeoutError after `within` seconds and a grace, which begins when the loop is free to count it."""
+        """Raise TimeoutError after `within` seconds and a grace, which begins when the event loop has time for it."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(None) as bound:
             timer = loop.call_later(self._within, lambda: bound.reschedule(loop.time() + GRACE))
@@ -88,7 +89,7 @@ class Link:
             self._probing = asyncio.create_task(self._until_back())
 
     async def connect(self) -> None:
-        """Open every connection, with more time than a call has for it; what fails counts as the failure of a call."""
+        """Open every connection, with more time than a call has; a failure counts like that of a call."""
         try:
             await asyncio.gather(*(self._try() for _ in range(PLACES)))
         except FAILURES as error:
@@ -103,7 +104,7 @@ class Link:
             try:
                 await self._try()
                 break
-            except Exception:  # whatever the client meets on its way back
+            except Exception:  # the client may fail in any way while the server comes back
                 await asyncio.sleep(PROBE_PAUSE * random.uniform(0.8, 1.2))
         self._probing = None
         log.info("store_back", store=self.url)

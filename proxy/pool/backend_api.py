@@ -1,4 +1,4 @@
-"""Asking a backend who it is: its version and its models."""
+"""Call a backend's own API: fetch one JSON object, or its version and models."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,17 +15,18 @@ from proxy.upstream.resend import send_or_resend
 from proxy.upstream.timeouts import Timeouts
 from proxy.upstream.transport import translate
 
-LARGEST_ANSWER: Final = 16 * 2**20
+LARGEST_RESPONSE: Final = 16 * 2**20
+"""Bytes of a response; a larger one is an error."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a backend said of itself.
+class Inspection:
+    """The version and the models of a backend, or the reason why it did not answer.
 
     Attributes:
-        version: of Ollama, None where it did not say.
-        models: names as it lists them.
-        error: why it could not be asked, None where it could.
+        version: the version of Ollama, None where the backend did not say.
+        models: names of the models, as the backend lists them.
+        error: why the backend did not answer, None where it did.
     """
 
     version: str | None = None
@@ -39,25 +40,25 @@ class Found:
         return f"Ollama {self.version or 'of unknown version'}, {len(self.models)} models ({names or 'none'})"
 
 
-async def survey(backend: Backend, *, timeout: float) -> Found:
-    """Ask `backend` for its version and models, within `timeout` seconds; never raises for what the backend does."""
+async def inspect_backend(backend: Backend, *, timeout: float) -> Inspection:
+    """Fetch the version and models of `backend` within `timeout` seconds. Never raises for what the backend does."""
     try:
         async with asyncio.timeout(timeout):
-            version = await ask(backend, b"/api/version", timeout=timeout)
-            tags = await ask(backend, b"/api/tags", timeout=timeout)
+            version = await fetch_json(backend, b"/api/version", timeout=timeout)
+            tags = await fetch_json(backend, b"/api/tags", timeout=timeout)
     except TimeoutError:
-        return Found(error=f"no answer within {timeout:g} s")
+        return Inspection(error=f"no answer within {timeout:g} s")
     except UpstreamError as error:
-        return Found(error=error.detail)
+        return Inspection(error=error.detail)
     names = (entry.get("name") for entry in tags.get("models") or () if isinstance(entry, dict))
     text = version.get("version")
-    return Found(text if isinstance(text, str) else None, tuple(name for name in names if isinstance(name, str)))
+    return Inspection(text if isinstance(text, str) else None, tuple(name for name in names if isinstance(name, str)))
 
 
-async def ask(
+async def fetch_json(
     backend: Backend, target: bytes, *, timeout: float, document: Mapping[str, object] | None = None
 ) -> dict[str, Any]:
-    """GET one JSON object, or POST `document` for one; raises UpstreamError."""
+    """Return the JSON object at `target`, by GET or, with a `document`, by POST; raises UpstreamError."""
     body = b"" if document is None else orjson.dumps(document)
     framing = [] if document is None else [(b"content-length", b"%d" % len(body))]
     request = httpx.Request(
@@ -77,8 +78,8 @@ async def ask(
         try:
             async for chunk in response.aiter_raw():
                 received += chunk
-                if len(received) > LARGEST_ANSWER:
-                    raise BadAnswer(f"the answer to {target.decode()} is longer than {LARGEST_ANSWER} bytes")
+                if len(received) > LARGEST_RESPONSE:
+                    raise BadAnswer(f"the answer to {target.decode()} is longer than {LARGEST_RESPONSE} bytes")
         finally:
             await response.aclose()
     except httpx.TimeoutException as error:

@@ -1,11 +1,11 @@
-"""proxy/pool/conversations.py."""
+"""proxy/pool/affinity.py."""
 
 from typing import Any
 
 import orjson
 import pytest
 
-from proxy.pool.conversations import BEGINNING, Conversations, conversation
+from proxy.pool.affinity import BEGINNING, Affinity, conversation_of
 from tests.support.asgi import make_exchange, suppose
 
 SYSTEM = {"role": "system", "content": "be brief"}
@@ -18,7 +18,7 @@ async def key(body: dict[str, Any], identity: str | None = None, path: str = "/a
     exchange = make_exchange("POST", path, body=orjson.dumps({"model": "m", **body}), **more)
     suppose(exchange, identity=identity)
     await exchange.body()
-    return conversation(exchange)
+    return conversation_of(exchange)
 
 
 async def test_a_conversation_keeps_its_name_as_it_grows() -> None:
@@ -99,7 +99,7 @@ async def test_embeddings_and_questions_are_none(path: str) -> None:
 
 
 def test_who_was_silent_longest_is_forgotten() -> None:
-    talks = Conversations(2)
+    talks = Affinity(2)
     talks.put(1, "one")
     talks.put(2, "two")
     talks.put(1, "three")

@@ -1,4 +1,4 @@
-"""proxy/stores/redis_link.py: bounded calls, and the breaker, without a server."""
+"""proxy/stores/redis_caller.py: bounded calls, and the breaker, without a server."""
 
 import asyncio
 import socket
@@ -11,8 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterException
 
 from proxy.kernel.store import StoreUnavailable
-from proxy.stores import redis_link as module
-from proxy.stores.redis_link import PLACES, Link
+from proxy.stores import redis_caller as module
+from proxy.stores.redis_caller import PLACES, RedisCaller
 
 
 class Server:
@@ -56,17 +56,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 @pytest.fixture
-async def link(server: Server) -> AsyncIterator[Link]:
-    made = Link("redis://h", server.write, within=0.05, returned=server.returned.set)
+async def link(server: Server) -> AsyncIterator[RedisCaller]:
+    made = RedisCaller("redis://h", server.write, within=0.05, returned=server.returned.set)
     yield made
     await made.aclose()
 
 
-async def run(link: Link, server: Server) -> Any:
+async def run(link: RedisCaller, server: Server) -> Any:
     return await link.run(server.script, ["key"], [1])
 
 
-async def test_a_call_returns_what_the_script_does(link: Link, server: Server) -> None:
+async def test_a_call_returns_what_the_script_does(link: RedisCaller, server: Server) -> None:
     assert await run(link, server) == ["key", 1]
     assert link.up
 
@@ -84,7 +84,7 @@ async def test_a_call_returns_what_the_script_does(link: Link, server: Server) -
     ],
 )
 async def test_after_a_failure_nothing_is_called_until_a_write_gets_through(
-    link: Link, server: Server, failure: Exception
+    link: RedisCaller, server: Server, failure: Exception
 ) -> None:
     server.failure = failure
     with pytest.raises(StoreUnavailable):
@@ -102,7 +102,7 @@ async def test_after_a_failure_nothing_is_called_until_a_write_gets_through(
     assert await run(link, server) == ["key", 1]
 
 
-async def test_a_silent_server_holds_no_call_longer_than_its_time(link: Link, server: Server) -> None:
+async def test_a_silent_server_holds_no_call_longer_than_its_time(link: RedisCaller, server: Server) -> None:
     server.answers.clear()
     async with asyncio.timeout(5):
         results = await asyncio.gather(*(run(link, server) for _ in range(PLACES * 3)), return_exceptions=True)
@@ -115,7 +115,7 @@ async def test_a_silent_server_holds_no_call_longer_than_its_time(link: Link, se
     assert await run(link, server) == ["key", 1]
 
 
-async def test_a_loop_that_was_busy_reads_the_answer_before_it_calls_the_server_dead(link: Link) -> None:
+async def test_a_loop_that_was_busy_reads_the_answer_before_it_calls_the_server_dead(link: RedisCaller) -> None:
     here, there = socket.socketpair()
     here.setblocking(False)
     asked = asyncio.Event()
@@ -134,7 +134,7 @@ async def test_a_loop_that_was_busy_reads_the_answer_before_it_calls_the_server_
     assert link.up
 
 
-async def test_a_bug_is_no_failure_of_the_server(link: Link, server: Server) -> None:
+async def test_a_bug_is_no_failure_of_the_server(link: RedisCaller, server: Server) -> None:
     server.failure = TypeError("ours")
     with pytest.raises(TypeError):
         await run(link, server)
@@ -142,7 +142,7 @@ async def test_a_bug_is_no_failure_of_the_server(link: Link, server: Server) -> 
 
 
 async def test_a_server_that_is_not_there_at_the_start_is_not_asked_by_the_first_request(
-    link: Link, server: Server
+    link: RedisCaller, server: Server
 ) -> None:
     server.failure = OSError()
     await link.connect()
@@ -151,7 +151,7 @@ async def test_a_server_that_is_not_there_at_the_start_is_not_asked_by_the_first
         await run(link, server)
 
 
-async def test_closing_stops_the_probes(link: Link, server: Server) -> None:
+async def test_closing_stops_the_probes(link: RedisCaller, server: Server) -> None:
     server.failure = OSError()
     await link.connect()
     await link.aclose()

@@ -1,9 +1,9 @@
-"""proxy/pool/ask.py."""
+"""proxy/pool/backend_api.py."""
 
 import pytest
 
 from proxy.kernel.errors import BadAnswer
-from proxy.pool.ask import ask, survey
+from proxy.pool.backend_api import fetch_json, inspect_backend
 from proxy.simulator import Ollama
 from tests.support.options import make_backend
 
@@ -11,7 +11,7 @@ from tests.support.options import make_backend
 async def test_what_it_found() -> None:
     async with Ollama("llama3.2", "qwen3", version="0.33.1") as sim:
         backend = make_backend("a", sim.url)
-        found = await survey(backend, timeout=2.0)
+        found = await inspect_backend(backend, timeout=2.0)
         assert found.version == "0.33.1"
         assert set(found.models) == {"llama3.2:latest", "qwen3:latest"}
         assert str(found).startswith("Ollama 0.33.1, 2 models (")
@@ -22,7 +22,7 @@ async def test_nobody_there() -> None:
     async with Ollama() as sim:
         backend = make_backend("a", sim.url)
         await sim.stop()
-        found = await survey(backend, timeout=2.0)
+        found = await inspect_backend(backend, timeout=2.0)
         assert found.error is not None
         assert str(found).startswith("not reachable now: ")
         await backend.transport.aclose()
@@ -32,7 +32,7 @@ async def test_no_answer_in_time() -> None:
     async with Ollama() as sim:
         sim.fault("stall", times=None)
         backend = make_backend("a", sim.url)
-        found = await survey(backend, timeout=0.1)
+        found = await inspect_backend(backend, timeout=0.1)
         assert found.error == "no answer within 0.1 s"
         await backend.transport.aclose()
         sim.clear()
@@ -45,8 +45,8 @@ async def test_something_else_there(body: bytes) -> None:
         sim.script(b"HTTP/1.1 200 OK\r\n", length, body, times=None)
         backend = make_backend("a", sim.url)
         with pytest.raises(BadAnswer):
-            await ask(backend, b"/api/version", timeout=2.0)
-        assert (await survey(backend, timeout=2.0)).error is not None
+            await fetch_json(backend, b"/api/version", timeout=2.0)
+        assert (await inspect_backend(backend, timeout=2.0)).error is not None
         await backend.transport.aclose()
 
 
@@ -54,5 +54,5 @@ async def test_an_error_status() -> None:
     async with Ollama() as sim:
         sim.fault("status", status=500, times=None)
         backend = make_backend("a", sim.url)
-        assert (await survey(backend, timeout=2.0)).error == "/api/version answered 500"
+        assert (await inspect_backend(backend, timeout=2.0)).error == "/api/version answered 500"
         await backend.transport.aclose()

@@ -1,4 +1,4 @@
-"""What ``proxy/queue/fair_queue.py`` is made of: tenants, their flows, the lines they stand in, priorities."""
+"""The parts of the fair queue: tenants, their flows, the queue of each lane and priority, and sums over them."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -8,22 +8,22 @@ from typing import Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 REMEMBERED: Final = 512
-"""Flows of a line, and lines, that are remembered while nobody waits in them: what they owe and what was learned."""
+"""How many flows without waiters each queue remembers, and how many empty queues: their debts and what was learned."""
 FORGOTTEN: Final = 0.1
-"""How much of what was learned of requests counts no more with one more request."""
+"""The share of what was learned that each further request displaces."""
 LEAST: Final = 0.05
-"""What is paid at least for a token that was expected: a slot was held for it."""
+"""Least price of an expected token that was not generated, as the request held a slot for it."""
 
 
 class Claim(NamedTuple):
-    """What a request asks for.
+    """What a waiting request asks for.
 
     Attributes:
-        tenant: who is treated fairly.
-        lane: what can be served alike: the requests of a lane wait for the same slots.
-        cost: tokens it is expected to take.
-        weight: the tenant's share of what is served, compared to the others'; of several the latest counts.
-        priority: higher ones go first.
+        tenant: the tenant, between whom and others the queue is fair.
+        lane: key of the slots that the request waits for; all requests of a lane wait for the same slots.
+        cost: tokens that the request is expected to take.
+        weight: the tenant's share compared to other tenants'; where its requests differ the latest one counts.
+        priority: requests of higher priority go first.
     """
 
     tenant: str
@@ -34,12 +34,12 @@ class Claim(NamedTuple):
 
     @property
     def who(self) -> Hashable:
-        """Whose demand for which slots it belongs to."""
+        """Key of the tenant in the lane, by which `proxy.queue.overload` counts."""
         return self.tenant, self.lane
 
 
 class Entry(Generic[T]):
-    """One waiter."""
+    """One waiter: its item, its claim, its flow, and its number in the order of arrival."""
 
     __slots__ = ("claim", "flow", "item", "number")
 
@@ -51,16 +51,17 @@ class Entry(Generic[T]):
 
 
 def number_of(entry: Entry[T]) -> int:
-    """Return the place of `entry` in the order in which all came."""
+    """Return the number of `entry` in the order of arrival."""
     return entry.number
 
 
 class Tenant(Generic[T]):
-    """Somebody who waits.
+    """A tenant with waiters.
 
     Attributes:
-        flows: in how many lines.
-        entries: its waiters in the order they came.
+        weight: its share compared to other tenants'.
+        flows: number of queues that it waits in.
+        entries: its waiters in the order of arrival.
     """
 
     __slots__ = ("entries", "flows", "name", "weight")
@@ -73,22 +74,22 @@ class Tenant(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of waiters."""
         return len(self.entries)
 
     @property
     def crowding(self) -> float:
-        """How many wait, for its weight."""
+        """Number of waiters divided by the weight."""
         return len(self.entries) / self.weight
 
     @property
     def part(self) -> float:
-        """The part of its weight that it has in each line. It must be waiting in one."""
+        """Its weight in each queue that it waits in; it must wait in one."""
         return self.weight / self.flows
 
 
 class Learned:
-    """What requests took, compared to what was expected of them, both in tokens; the latest requests count most."""
+    """Tokens that requests took, compared to those expected of them. The latest requests count most."""
 
     __slots__ = ("_expected", "_used")
 
@@ -97,7 +98,7 @@ class Learned:
         self._used = 0.0
 
     def note(self, expected: int, used: int) -> None:
-        """Note one more request."""
+        """Add one request."""
         self._expected += expected - FORGOTTEN * self._expected
         self._used += used - FORGOTTEN * self._used
 
@@ -106,27 +107,26 @@ class Learned:
 
     @property
     def ratio(self) -> float:
-        """Tokens taken for each that was expected, above 0; 1 before anything was learned."""
+        """Tokens taken for each expected one, above 0; 1 before anything was learned."""
         return max(self._used / self._expected, LEAST) if self else 1.0
 
 
 class Flow(Generic[T]):
-    """One tenant in one line; its waiters in the order they came.
+    """One tenant in one queue, with its waiters in the order of arrival.
 
     Attributes:
-        turn: when it goes, compared to the other flows of the line.
-        cost: tokens that its waiters ask for.
-        share: the part of its tenant's weight that counts in this line, as it was when somebody came or went last; 0
-            while nobody waits.
-        place: the number of its place in the line's heap; other places it may have there do not count.
-        learned: of its own requests.
+        turn: its place in the order of the queue's flows; the lowest goes next.
+        cost: sum of the tokens that its waiters ask for.
+        share: the part of the tenant's weight that counts in this queue, as of the last change; 0 without waiters.
+        place: number of its valid entry in the queue's heap; other entries of this flow there are outdated.
+        learned: tokens that its own requests took.
     """
 
-    __slots__ = ("cost", "entries", "learned", "line", "place", "share", "tenant", "turn")
+    __slots__ = ("cost", "entries", "learned", "place", "queue", "share", "tenant", "turn")
 
-    def __init__(self, tenant: Tenant[T], line: "Line[T]") -> None:
+    def __init__(self, tenant: Tenant[T], queue: "LaneQueue[T]") -> None:
         self.tenant = tenant
-        self.line = line
+        self.queue = queue
         self.turn = 0.0
         self.cost = 0
         self.share = 0.0
@@ -135,12 +135,13 @@ class Flow(Generic[T]):
         self.entries: OrderedDict[Entry[T], None] = OrderedDict()
 
 
-class Level:
-    """One priority.
+class PriorityLevel:
+    """All queues of one priority.
 
     Attributes:
-        clock: the turn of the line that went last.
-        passed: requests of higher priority that went since one of this priority did.
+        clock: turn of the queue that went last.
+        passed: number of requests of higher priority that went since one of this priority did.
+        waiting: number of waiters.
     """
 
     __slots__ = ("clock", "passed", "priority", "waiting")
@@ -152,23 +153,25 @@ class Level:
         self.waiting = 0
 
 
-class Line(Generic[T]):
-    """The waiters of one lane and one priority.
+class LaneQueue(Generic[T]):
+    """The queue of one lane and one priority.
 
     Attributes:
-        turn: when it goes, compared to the other lines of its priority.
-        clock: the turn of the flow that went last.
-        active: flows that somebody waits in.
-        cost: tokens that its waiters ask for.
-        weight: the shares of its flows.
-        learned: of all its requests.
-        flows: by tenant, also some that nobody waits in now.
+        turn: its place in the order of the queues of its priority; the lowest goes next.
+        clock: turn of the flow that went last.
+        active: number of flows with waiters.
+        waiting: number of waiters.
+        cost: sum of the tokens that its waiters ask for.
+        weight: sum of the shares of its flows.
+        sizes: its flows, counted by cost.
+        learned: tokens that all its requests took.
+        flows: flows by tenant, some of them without waiters.
     """
 
     __slots__ = ("_heap", "active", "clock", "cost", "flows", "lane", "learned", "level", "sizes", "turn", "waiting",
                  "weight")  # fmt: skip
 
-    def __init__(self, lane: Hashable, level: Level) -> None:
+    def __init__(self, lane: Hashable, level: PriorityLevel) -> None:
         self.lane = lane
         self.level = level
         self.turn = level.clock
@@ -180,11 +183,11 @@ class Line(Generic[T]):
         self.sizes = Sizes()
         self.learned = Learned()
         self.flows: dict[str, Flow[T]] = {}
-        # By turn, then by place. There may be places that count no more, and turns that have moved on since.
+        # By turn, then by place. Entries are outdated where the place is not the flow's, or its turn has moved on.
         self._heap: list[tuple[float, int, Flow[T]]] = []
 
     def first(self) -> Flow[T]:
-        """Return the flow that goes next. Somebody must be waiting."""
+        """Return the flow that goes next. There must be a waiter."""
         while True:
             turn, place, flow = self._heap[0]
             if place != flow.place:
@@ -195,24 +198,24 @@ class Line(Generic[T]):
                 return flow
 
     def open(self, flow: Flow[T], place: int) -> None:
-        """Let `flow` take part, in which somebody waits from now on."""
+        """Add `flow`, which has got its first waiter, to the order of turns; `place` is a new number."""
         flow.turn = max(flow.turn, self.clock)
         self.active += 1
         flow.place = place
         heappush(self._heap, (flow.turn, place, flow))
 
     def close(self, flow: Flow[T]) -> None:
-        """Let `flow` take no more part: nobody waits in it."""
+        """Remove `flow`, which has lost its last waiter, from the order of turns."""
         self.weigh(flow, 0.0)
         flow.place = -1
         self.active -= 1
         if not self.active:
-            self.weight = 0.0  # sums of fractions drift
+            self.weight = 0.0  # sums of fractions drift, so begin anew
             self.sizes = Sizes()
         self.tidy()
 
     def weigh(self, flow: Flow[T], share: float) -> None:
-        """Let `flow` weigh `share`."""
+        """Set the share of `flow`."""
         if share == flow.share:
             return
         self.sizes.remove(flow.cost, flow.share)
@@ -221,30 +224,35 @@ class Line(Generic[T]):
         self.sizes.add(flow.cost, share)
 
     def ask(self, flow: Flow[T], cost: int) -> None:
-        """Note that those who wait in `flow` ask for `cost` tokens more; less, where that is negative."""
+        """Add `cost` tokens to those that the waiters of `flow` ask for; `cost` may be negative."""
         self.sizes.remove(flow.cost, flow.share)
         self.cost += cost
         flow.cost += cost
         self.sizes.add(flow.cost, flow.share)
 
     def serve(self, flow: Flow[T], cost: int, weight: float) -> None:
-        """Let `flow`, and the line, pay for a request.
+        """Let `flow`, and this queue, pay for a served request.
 
-        The cost is what is expected of it, corrected by what was learned of the tenant's, or of all where it is new;
-        `weight` is for a flow that nobody waits in.
+        Args:
+            flow: the flow of its tenant.
+            cost: the tokens expected of it. The price is this cost, corrected by what was learned of the tenant's
+                requests, or of all requests where the tenant is new.
+            weight: the tenant's weight, for a flow without waiters.
         """
         paid = cost * (flow.learned or self.learned).ratio
         self.clock = max(flow.turn, self.clock)
         if not flow.entries:
             flow.turn = self.clock
-            self.flows[flow.tenant.name] = self.flows.pop(flow.tenant.name)  # the latest of those without waiters
+            self.flows[flow.tenant.name] = self.flows.pop(
+                flow.tenant.name
+            )  # move it behind the other flows without waiters
             self.tidy()
         flow.turn += paid / (flow.share or weight)
         self.level.clock = max(self.turn, self.level.clock)
         self.turn = self.level.clock + paid / (self.weight or weight)
 
     def tidy(self) -> None:
-        """Forget flows that nobody waits in, but for the latest."""
+        """Drop all but the latest flows without waiters, and outdated entries of the heap."""
         if len(self.flows) > self.active + 2 * REMEMBERED:
             idle = [name for name, flow in self.flows.items() if not flow.entries]
             for name in idle[:-REMEMBERED]:
@@ -255,9 +263,9 @@ class Line(Generic[T]):
 
 
 class Sizes:
-    """How many tokens are asked for by flows that ask for how many, so that nobody has to walk all the flows.
+    """A histogram of flows by cost / share, from which estimates are made without a walk over all flows.
 
-    Flows are counted together whose cost for their share is the same to a factor of two.
+    Each size is a power of two; it holds the sums of the costs and of the shares of its flows.
     """
 
     __slots__ = ("_costs", "_shares")
@@ -267,21 +275,21 @@ class Sizes:
         self._shares = [0.0] * 64
 
     def add(self, cost: int, share: float) -> None:
-        """Count a flow."""
+        """Add a flow."""
         if share:
             size = _size(cost / share)
             self._costs[size] += cost
             self._shares[size] += share
 
     def remove(self, cost: int, share: float) -> None:
-        """Count it no more."""
+        """Remove a flow, with the cost and share that it was added with."""
         if share:
             size = _size(cost / share)
             self._costs[size] -= cost
             self._shares[size] -= share
 
     def until(self, turn: float) -> float:
-        """Return the tokens that all flows get until the line's clock has moved on by `turn`."""
+        """Return the tokens that all flows get until the clock of the queue has advanced by `turn`."""
         size = _size(turn)
         costs, shares = self._costs, self._shares
         return sum(costs[:size]) + min(costs[size], turn * shares[size]) + turn * sum(shares[size + 1 :])
@@ -292,22 +300,22 @@ def _size(tokens: float) -> int:
 
 
 class Crowds(Generic[T]):
-    """Which tenant has the most waiters for its weight."""
+    """Finds the tenant with the most waiters for its weight."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Tenant[T]]] = []
 
     def note(self, tenant: Tenant[T], number: int, tenants: int) -> None:
-        """Note that `tenant`, one of `tenants`, has one more waiter, the one with `number`."""
+        """Note that `tenant` has one more waiter, with `number`; `tenants` is how many tenants have waiters."""
         heappush(self._heap, (-tenant.crowding, number, tenant))
         if len(self._heap) > 2 * tenants + REMEMBERED:
-            # Of each tenant the largest crowd is enough: `largest` finds it smaller by itself.
+            # The largest count of each tenant is enough: `largest` corrects it.
             latest = {place[2]: place for place in sorted(self._heap, reverse=True) if place[2].waiting}
             self._heap = list(latest.values())
             heapify(self._heap)
 
     def largest(self) -> Tenant[T] | None:
-        """Return who has the most waiters for its weight; None where nobody waits."""
+        """Return the tenant with the most waiters for its weight; None where nobody waits."""
         while self._heap:
             noted, number, tenant = self._heap[0]
             if not tenant.waiting:

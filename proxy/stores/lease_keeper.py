@@ -1,4 +1,4 @@
-"""The leases that this process holds in a shared store: keeps them alive, and settles late what had to wait."""
+"""Renew the quota leases that this process holds in a shared store, and settle those that could not be settled."""
 
 import asyncio
 from collections import deque
@@ -11,18 +11,18 @@ from proxy.kernel.quotas import Lease
 from proxy.kernel.store import StoreUnavailable
 
 BATCH: Final = 200
-"""Leases renewed by one call."""
+"""Number of leases that one call renews."""
 DEBTS: Final = 10_000
-"""What is owed to a store that stays away is forgotten beyond so many, oldest first."""
+"""Largest number of settlements owed to an unreachable store; beyond it the oldest are dropped."""
 
 
-class Keeper:
-    """Runs a task as long as anything is held or owed.
+class LeaseKeeper:
+    """Renews held leases and settles owed ones, in a task that runs while there are any.
 
     Args:
-        renew: shows the store that these leases are alive.
-        settle: ends a lease with the tokens it used; again, where an attempt before may have succeeded.
-        every: seconds between two signs of life.
+        renew: renews these leases in the store.
+        settle: settles a lease with the tokens that it used; the flag says that an earlier try may have succeeded.
+        every: seconds between two renewals.
     """
 
     def __init__(
@@ -41,25 +41,25 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
 
     def hold(self, lease: Lease) -> None:
-        """Keep `lease` alive from now on."""
+        """Renew `lease` from now on."""
         self._held[lease.id] = lease
         self._start()
 
     def drop(self, lease: Lease) -> None:
-        """Keep it no longer."""
+        """Stop renewing `lease`."""
         self._held.pop(lease.id, None)
 
     def owe(self, lease: Lease, tokens: int) -> None:
-        """Settle `lease` when the store is back. Whether it is known there, and was settled already, nobody knows."""
+        """Settle `lease` when the store is reachable again. The store may have settled it already, or not know it."""
         self._owed.append((lease, tokens))
         self._start()
 
     def wake(self) -> None:
-        """The store is back: pay and show signs of life at once."""
+        """Settle and renew at once, as the store is reachable again."""
         self._wake.set()
 
     async def aclose(self) -> None:
-        """Pay what can be paid, and stop."""
+        """Settle what can be settled, and stop."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -91,9 +91,9 @@ class Keeper:
         while batch := list(islice(leases, BATCH)):
             await self._renew(batch)
             for lease in batch:
-                # Settled while the renewal was on its way, which may have come second and brought it back to life.
+                # Settled during the renewal, which may have reached the store second and revived the lease.
                 if lease.id not in self._held:
                     await self._settle(lease, 0, True)
 
     def __repr__(self) -> str:
-        return f"<Keeper {len(self._held)} leases held, {len(self._owed)} to settle>"
+        return f"<LeaseKeeper {len(self._held)} leases held, {len(self._owed)} to settle>"

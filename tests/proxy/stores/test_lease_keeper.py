@@ -1,4 +1,4 @@
-"""proxy/stores/leases.py, without a server."""
+"""proxy/stores/lease_keeper.py, without a server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -7,7 +7,7 @@ import pytest
 
 from proxy.kernel.quotas import Lease
 from proxy.kernel.store import StoreUnavailable
-from proxy.stores.leases import BATCH, DEBTS, Keeper
+from proxy.stores.lease_keeper import BATCH, DEBTS, LeaseKeeper
 
 
 class Server:
@@ -38,13 +38,13 @@ class Server:
             await self.asked.wait()
         self.asked.clear()
 
-    keeper: Keeper
+    keeper: LeaseKeeper
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    made.keeper = Keeper(made.renew, made.settle, every=0.005)
+    made.keeper = LeaseKeeper(made.renew, made.settle, every=0.005)
     yield made
     await made.keeper.aclose()
 
@@ -119,5 +119,5 @@ async def test_a_server_that_stays_away_does_not_fill_memory(server: Server) -> 
     server.up = False
     for number in range(DEBTS + 10):
         server.keeper.owe(lease(str(number)), 1)
-    assert repr(server.keeper) == f"<Keeper 0 leases held, {DEBTS} to settle>"
+    assert repr(server.keeper) == f"<LeaseKeeper 0 leases held, {DEBTS} to settle>"
     server.keeper._owed.clear()

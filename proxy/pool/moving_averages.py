@@ -1,19 +1,19 @@
-"""Moving averages: how long something takes lately."""
+"""Moving averages: how long something has taken recently."""
 
 from collections.abc import Iterator
 from typing import Final
 
-TREND: Final = 0.2
-"""How much of a moving average one new value is."""
+NEWEST: Final = 0.2
+"""Weight of the newest value in a moving average."""
 
 
-def moved(before: float | None, value: float) -> float:
-    """Return the average `before` after one more `value`."""
-    return value if before is None else before + TREND * (value - before)
+def moved_average(before: float | None, value: float) -> float:
+    """Return the moving average `before` after one more `value`; `before` is None for the first value."""
+    return value if before is None else before + NEWEST * (value - before)
 
 
-class Trends:
-    """Moving averages by key; beyond `size` of them, the one that got no value for longest is forgotten."""
+class MovingAverages:
+    """Moving averages by key. Beyond `size` keys the one that got no value for longest is dropped."""
 
     __slots__ = ("_noted_at", "_size", "_values")
 
@@ -23,8 +23,8 @@ class Trends:
         self._noted_at: dict[str, float] = {}
 
     def note(self, key: str, value: float, now: float) -> None:
-        """Take one more value."""
-        self._values[key] = moved(self._values.get(key), value)
+        """Add one value to the average of `key`."""
+        self._values[key] = moved_average(self._values.get(key), value)
         self._noted_at.pop(key, None)  # so that the dict is in the order of use
         self._noted_at[key] = now
         if len(self._noted_at) > self._size:
@@ -36,7 +36,7 @@ class Trends:
         return self._values.get(key)
 
     def since(self, then: float) -> Iterator[tuple[str, float]]:
-        """Return the averages that got a value since `then`."""
+        """Yield the key and average of all that got a value since `then`."""
         return ((key, self._values[key]) for key, at in self._noted_at.items() if at >= then)
 
     def __len__(self) -> int:

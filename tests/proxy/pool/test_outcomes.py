@@ -1,4 +1,4 @@
-"""proxy/pool/verdict_of_end.py."""
+"""proxy/pool/outcomes.py."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from proxy.kernel.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.pool.verdict_of_end import is_failure, word_for
+from proxy.pool.outcomes import is_failure, word_for
 from tests.support.errors import answered
 
 

@@ -2,54 +2,66 @@
 
 import pytest
 
-from proxy.queue.flows import LEAST, REMEMBERED, Claim, Crowds, Entry, Flow, Learned, Level, Line, Sizes, Tenant
+from proxy.queue.fair_queue_parts import (
+    LEAST,
+    REMEMBERED,
+    Claim,
+    Crowds,
+    Entry,
+    Flow,
+    LaneQueue,
+    Learned,
+    PriorityLevel,
+    Sizes,
+    Tenant,
+)
 
 
-def make_line() -> Line[int]:
-    return Line("lane", Level(0))
+def make_queue() -> LaneQueue[int]:
+    return LaneQueue("lane", PriorityLevel(0))
 
 
-def waits(line: Line[int], flow: Flow[int], number: int, cost: int = 10) -> Entry[int]:
+def waits(queue: LaneQueue[int], flow: Flow[int], number: int, cost: int = 10) -> Entry[int]:
     """Let one wait in `flow`, as the queue does."""
-    entry = Entry(number, Claim(flow.tenant.name, line.lane, cost), flow, number)
+    entry = Entry(number, Claim(flow.tenant.name, queue.lane, cost), flow, number)
     if not flow.entries:
-        line.open(flow, number)
-        line.weigh(flow, 1.0)
+        queue.open(flow, number)
+        queue.weigh(flow, 1.0)
     flow.entries[entry] = None
-    line.ask(flow, cost)
+    queue.ask(flow, cost)
     return entry
 
 
-def make_flow(line: Line[int], name: str) -> Flow[int]:
-    flow = line.flows[name] = Flow(Tenant(name), line)
+def make_flow(queue: LaneQueue[int], name: str) -> Flow[int]:
+    flow = queue.flows[name] = Flow(Tenant(name), queue)
     return flow
 
 
 def test_the_lowest_turn_is_first_and_of_equals_who_came_first() -> None:
-    line = make_line()
-    a, b, c = (make_flow(line, name) for name in "abc")
+    queue = make_queue()
+    a, b, c = (make_flow(queue, name) for name in "abc")
     for number, flow in enumerate((a, b, c)):
-        waits(line, flow, number)
-    assert line.first() is a
-    line.serve(a, 10, 1.0)
-    assert line.first() is b
+        waits(queue, flow, number)
+    assert queue.first() is a
+    queue.serve(a, 10, 1.0)
+    assert queue.first() is b
     b.turn += 50
-    assert line.first() is c
+    assert queue.first() is c
 
 
 def test_a_line_weighs_what_its_flows_do() -> None:
-    line = make_line()
-    a, b = make_flow(line, "a"), make_flow(line, "b")
-    waits(line, a, 0)
-    entry = waits(line, b, 1)
-    line.weigh(b, 3.0)
-    assert (line.weight, line.cost) == (4.0, 20)
-    line.serve(b, 12, 1.0)
-    assert (b.turn, line.turn) == (4.0, 3.0)
+    queue = make_queue()
+    a, b = make_flow(queue, "a"), make_flow(queue, "b")
+    waits(queue, a, 0)
+    entry = waits(queue, b, 1)
+    queue.weigh(b, 3.0)
+    assert (queue.weight, queue.cost) == (4.0, 20)
+    queue.serve(b, 12, 1.0)
+    assert (b.turn, queue.turn) == (4.0, 3.0)
     del b.entries[entry]
-    line.ask(b, -10)
-    line.close(b)
-    assert (line.weight, line.cost, line.active) == (1.0, 10, 1)
+    queue.ask(b, -10)
+    queue.close(b)
+    assert (queue.weight, queue.cost, queue.active) == (1.0, 10, 1)
 
 
 def test_a_tenant_spreads_its_weight() -> None:
@@ -86,13 +98,13 @@ def test_what_is_paid_is_what_was_taken_however_it_changes() -> None:
 
 
 def test_the_debts_of_the_latest_are_remembered() -> None:
-    line = make_line()
-    waits(line, make_flow(line, "waits"), 0)
+    queue = make_queue()
+    waits(queue, make_flow(queue, "waits"), 0)
     for number in range(10 * REMEMBERED):
-        line.serve(make_flow(line, str(number)), 1, 1.0)
-    assert "waits" in line.flows
-    assert str(10 * REMEMBERED - 1) in line.flows
-    assert len(line.flows) <= 2 * REMEMBERED + 1
+        queue.serve(make_flow(queue, str(number)), 1, 1.0)
+    assert "waits" in queue.flows
+    assert str(10 * REMEMBERED - 1) in queue.flows
+    assert len(queue.flows) <= 2 * REMEMBERED + 1
 
 
 @pytest.mark.parametrize(
@@ -120,14 +132,14 @@ def test_what_all_flows_get_until_a_turn(flows: list[tuple[int, float]], turn: f
 
 def test_the_largest_crowd_for_its_weight() -> None:
     crowds: Crowds[int] = Crowds()
-    line = make_line()
-    a, b = (make_flow(line, name).tenant for name in "ab")
+    queue = make_queue()
+    a, b = (make_flow(queue, name).tenant for name in "ab")
     b.weight = 4.0
     assert crowds.largest() is None
     for number in range(6):
         for tenant in (a, b):
             place = 2 * number + (tenant is b)
-            tenant.entries[waits(line, line.flows[tenant.name], place)] = None
+            tenant.entries[waits(queue, queue.flows[tenant.name], place)] = None
             crowds.note(tenant, place, 2)
     assert crowds.largest() is a
     while a.waiting > 1:
@@ -141,14 +153,14 @@ def test_the_largest_crowd_for_its_weight() -> None:
 
 def test_crowds_are_forgotten() -> None:
     crowds: Crowds[int] = Crowds()
-    line = make_line()
-    stays = make_flow(line, "stays").tenant
-    stays.entries[waits(line, line.flows["stays"], 0)] = None
+    queue = make_queue()
+    stays = make_flow(queue, "stays").tenant
+    stays.entries[waits(queue, queue.flows["stays"], 0)] = None
     crowds.note(stays, 0, 1)
     for number in range(1, 10 * REMEMBERED):
-        flow = make_flow(line, str(number))
+        flow = make_flow(queue, str(number))
         gone = flow.tenant
-        gone.entries[waits(line, flow, number)] = None
+        gone.entries[waits(queue, flow, number)] = None
         crowds.note(gone, number, 1)
         gone.entries.clear()
     assert len(crowds._heap) <= REMEMBERED + 3

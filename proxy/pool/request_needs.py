@@ -1,4 +1,7 @@
-"""What a request needs of a backend. It is found out once, however often a backend is looked for."""
+"""What a request needs from a backend: the model, whether it runs, its options, and the conversation.
+
+The needs are derived once for each version of the request, however often a backend is selected for it.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -6,41 +9,42 @@ from typing import Any, Final, NamedTuple
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import PoolPart
 from proxy.kernel.model_names import RUNNER_OPTIONS, ModelName
-from proxy.pool.conversations import conversation
+from proxy.pool.affinity import conversation_of
 
 Setup = tuple[tuple[str, float], ...]
-"""The runner options that a request names, in the order above; empty where it leaves them all to the host."""
+"""The runner options that a request names, in the order of `RUNNER_OPTIONS`; empty where it names none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What a request needs.
+    """What a request needs from a backend.
 
     Attributes:
-        model: canonical key of the model that its backend must have; None where any backend will do.
-        runs: the backend runs that model for it, so that it takes a slot and memory. Cloud models run elsewhere.
-        setup: how the model must be set up.
-        talk: the conversation that it is part of; None where it is part of none.
+        model: canonical key of the model that the backend must have; None where any backend will do.
+        runs: the backend runs the model, so the request takes a slot and memory. Cloud models run elsewhere.
+        setup: the runner options that the model must be loaded with.
+        conversation: key of the conversation that the request belongs to; None where it belongs to none.
     """
 
     model: str | None = None
     runs: bool = False
     setup: Setup = ()
-    talk: int | None = None
+    conversation: int | None = None
 
 
 NOTHING: Final = Need()
+"""The needs of a request that any backend can answer."""
 
 
 class _Noted(NamedTuple):
-    """What was found out, and from which edition of what the request says."""
+    """Needs, and the edition of the request that they were derived from."""
 
     edition: int
     need: Need
 
 
 def need_of(exchange: Exchange) -> Need:
-    """Return what `exchange` needs, as its route and its body say by now."""
+    """Return what `exchange` needs, by its current route and body."""
     noted = exchange.need
     if not isinstance(noted, _Noted) or noted.edition != exchange.edition:
         need = _need(exchange, exchange.model, exchange.document)
@@ -50,12 +54,12 @@ def need_of(exchange: Exchange) -> Need:
 
 def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] | None) -> Need:
     route = exchange.route
-    # What changes a host names models that it need not have.
+    # A request that changes a backend (pull, create) names a model that the backend need not have.
     if route is None or model is None or route.kind not in ("inference", "read"):
         return NOTHING
     if route.kind == "read" or model.cloud:
-        return Need(model.key)
-    return Need(model.key, True, _setup(document), conversation(exchange))
+        return Need(model=model.key)
+    return Need(model=model.key, runs=True, setup=_setup(document), conversation=conversation_of(exchange))
 
 
 def _setup(document: dict[str, Any] | None) -> Setup:

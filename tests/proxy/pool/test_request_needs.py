@@ -1,11 +1,11 @@
-"""proxy/pool/need.py."""
+"""proxy/pool/request_needs.py."""
 
 from typing import Any
 
 import orjson
 import pytest
 
-from proxy.pool.need import NOTHING, need_of
+from proxy.pool.request_needs import NOTHING, need_of
 from tests.support.asgi import make_exchange
 
 M = "registry.ollama.ai/library/m:latest"
