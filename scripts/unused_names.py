@@ -66,3 +66,10 @@ sent_chunks  # proxy/simulator/request.py: chunks of the answer that went out
 tokens_delivered  # a counter of the simulator
 tokens_generated  # a counter of the simulator
 unloads  # a counter of the simulator
+_relayed  # read by its name in `Exchange`
+_generation  # read by its name in `Exchange`
+_started_at  # read by its name in `Exchange`
+_flavor  # read by its name in `Exchange`
+_tracing  # read by its name in `Exchange`
+_retry  # read by its name in `Exchange`
+_blame  # read by its name in `Exchange`

@@ -16,7 +16,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.policy_names import EntryName
 from proxy.kernel.quota_key import By
-from proxy.kernel.quotas import Admission, Lease, Level, Quota
+from proxy.kernel.quotas import Admission, Level, Quota, Reservation
 from proxy.kernel.routes import Route, RouteClass
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.token_estimate import Estimate, Expected, expect, expect_form, usage_of, used
@@ -132,8 +132,10 @@ class RateLimit:
             announce(exchange.response_headers, admission.levels, [rule.name for rule in rules])
         if admission.full:
             raise self._refusal(rules, admission.full)
-        if admission.lease is not None:
-            exchange.on_finish(partial(_settle, store, admission.lease, expected if self._counts_tokens else None))
+        if admission.reservation is not None:
+            exchange.on_finish(
+                partial(_settle, store, admission.reservation, expected if self._counts_tokens else None)
+            )
 
     async def _expect(self, exchange: Exchange, route: Route) -> Expected:
         """Read as much of the body as the limits depend on, and return what the request will cost."""
@@ -193,10 +195,12 @@ def _resets_in(level: Level) -> float:
     return level.resets_in
 
 
-def _settle(store: Store, lease: Lease, expected: Expected | None, exchange: Exchange) -> Awaitable[None] | None:
+def _settle(
+    store: Store, reservation: Reservation, expected: Expected | None, exchange: Exchange
+) -> Awaitable[None] | None:
     if expected is None:
-        return store.settle(lease, 0)
+        return store.settle(reservation, 0)
     usage = usage_of(exchange, expected)
     if usage is not None:
         exchange.count_usage(usage)
-    return store.settle(lease, used(exchange, expected))
+    return store.settle(reservation, used(exchange, expected))

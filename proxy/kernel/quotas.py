@@ -87,13 +87,13 @@ class Quota:
     asked_again: bool = True
 
     @property
-    def leased(self) -> bool:
+    def reserves(self) -> bool:
         """Return whether a running request holds something of this quota."""
         return bool(self.tokens) or self.streams is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class Reservation:
     """The part of its quotas that one running request holds: a place in `streams`, `tokens` of every token window.
 
     It ends by `Store.settle`; where the process dies before, a shared store ends it after a while.
@@ -144,9 +144,9 @@ class Admission(NamedTuple):
     Attributes:
         levels: every counter in the order of the quotas, this request included where it was let through.
         full: the counters that have no room. Empty: let through. Otherwise refused, and nothing was charged anywhere.
-        lease: what the request holds from now on; None where it holds nothing.
+        reservation: what the request holds from now on; None where it holds nothing.
     """
 
     levels: tuple[Level, ...]
     full: tuple[Level, ...] = ()
-    lease: Lease | None = None
+    reservation: Reservation | None = None

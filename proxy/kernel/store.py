@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 
 from limits.aio.storage import Storage as LimitsStorage
 
-from proxy.kernel.quotas import Admission, Lease, Level, Quota
+from proxy.kernel.quotas import Admission, Level, Quota, Reservation
 
 
 class StoreUnavailable(Exception):
@@ -51,8 +51,8 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def settle(self, lease: Lease, tokens: int) -> Awaitable[None] | None:
-        """End `lease`, and count the tokens really used in the windows of now. Call it once a lease; never raises."""
+    def settle(self, reservation: Reservation, tokens: int) -> Awaitable[None] | None:
+        """End `reservation`, once, and count the tokens really used in the windows of now. Never raises."""
 
     @abstractmethod
     async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:

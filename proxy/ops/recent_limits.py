@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from limits.aio.storage import Storage as LimitsStorage
 
-from proxy.kernel.quotas import Admission, Lease, Level, Quota
+from proxy.kernel.quotas import Admission, Level, Quota, Reservation
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.ops.document import Limit
 
@@ -54,9 +54,9 @@ class Board(Store):
             del known[next(iter(known))]
         return self.inner.admit(quotas, tokens)
 
-    def settle(self, lease: Lease, tokens: int) -> Awaitable[None] | None:
+    def settle(self, reservation: Reservation, tokens: int) -> Awaitable[None] | None:
         """See `Store.settle`."""
-        return self.inner.settle(lease, tokens)
+        return self.inner.settle(reservation, tokens)
 
     async def look(self, quotas: Sequence[Quota]) -> tuple[Level, ...]:
         """See `Store.look`."""

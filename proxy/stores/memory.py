@@ -7,7 +7,7 @@ from itertools import count
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from proxy.kernel.clock import Clock
-from proxy.kernel.quotas import SLICES, Admission, Lease, Level, Quota, Window
+from proxy.kernel.quotas import SLICES, Admission, Level, Quota, Reservation, Window
 from proxy.kernel.recent import Recent
 from proxy.kernel.store import Store
 from proxy.stores.expiring import MOST, ExpiringDict
@@ -55,33 +55,33 @@ class MemoryStore(Store):
                 self._known_full.note(quotas[level.quota].key, None)
             return Admission(levels, full)
         today = self._clock.time()
-        lease = None
+        reservation = None
         for quota in quotas:
             for window in quota.requests:
                 await self._strategy(window).hit(window, quota.key, window.place(today)[0])
-            if quota.leased:
-                lease = lease or Lease(str(next(self._ids)), tuple(quotas), tokens)
+            if quota.reserves:
+                reservation = reservation or Reservation(str(next(self._ids)), tuple(quotas), tokens)
                 running = self._running.get(quota.key)
                 if running is None:
                     running = self._running[quota.key] = _Running()
-                running.leases.add(lease.id)
+                running.reservations.add(reservation.id)
                 running.tokens += tokens
         costs = {"requests": 1, "streams": 1, "tokens": tokens}
         charged = tuple([level.charged(costs[level.unit]) for level in levels])
         for level in charged:
             if level.full:
                 self._known_full.note(quotas[level.quota].key, None)
-        return Admission(charged, (), lease)
+        return Admission(charged, (), reservation)
 
-    def settle(self, lease: Lease, tokens: int) -> None:
+    def settle(self, reservation: Reservation, tokens: int) -> None:
         """See `Store.settle`; it is done at once."""
         today, now = self._clock.time(), self._clock.monotonic()
-        for quota in lease.quotas:
+        for quota in reservation.quotas:
             running = self._running.get(quota.key)
-            if running is not None and lease.id in running.leases:
-                running.leases.discard(lease.id)
-                running.tokens -= lease.tokens
-                if not running.leases:
+            if running is not None and reservation.id in running.reservations:
+                running.reservations.discard(reservation.id)
+                running.tokens -= reservation.tokens
+                if not running.reservations:
                     del self._running[quota.key]
             for window in quota.tokens if tokens else ():
                 place, ends = window.place(today)
@@ -96,9 +96,9 @@ class MemoryStore(Store):
         today, now = self._clock.time(), self._clock.monotonic()
         levels = []
         for number, quota in enumerate(quotas):
-            running = self._running.get(quota.key) if quota.leased else None
+            running = self._running.get(quota.key) if quota.reserves else None
             if quota.streams is not None:
-                levels.append(Level(number, "streams", quota.streams, len(running.leases) if running else 0, 0.0))
+                levels.append(Level(number, "streams", quota.streams, len(running.reservations) if running else 0, 0.0))
             for window in quota.requests:
                 place, ends = window.place(today)
                 resets, left = await self._strategy(window).get_window_stats(window, quota.key, place)
@@ -129,17 +129,19 @@ class MemoryStore(Store):
         return self._moving if window.calendar is None else self._fixed
 
     def __repr__(self) -> str:
-        running = sum(len(one.leases) for one in self._running.values())
-        return f"<MemoryStore {len(self._limits)} request and {len(self._tokens)} token counters, {running} leases>"
+        running = sum(len(one.reservations) for one in self._running.values())
+        return (
+            f"<MemoryStore {len(self._limits)} request and {len(self._tokens)} token counters, {running} reservations>"
+        )
 
 
 class _Running:
-    """The running leases of one quota, and the sum of the tokens that they have reserved."""
+    """The running reservations of one quota, and the sum of the tokens that they have reserved."""
 
-    __slots__ = ("leases", "tokens")
+    __slots__ = ("reservations", "tokens")
 
     def __init__(self) -> None:
-        self.leases: set[str] = set()
+        self.reservations: set[str] = set()
         self.tokens = 0
 
 

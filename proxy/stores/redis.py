@@ -17,14 +17,14 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from proxy.kernel.clock import Clock
-from proxy.kernel.quotas import Admission, Lease, Level, Quota
+from proxy.kernel.quotas import Admission, Level, Quota, Reservation
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.stores.known_full import KnownFull
-from proxy.stores.lease_keeper import LeaseKeeper
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis_caller import RedisCaller
 from proxy.stores.redis_url import PREFIX, open_storage, shown
-from proxy.stores.script_calls import Arguments, ending, lease_keys, member, question
+from proxy.stores.reservation_keeper import ReservationKeeper
+from proxy.stores.script_calls import Arguments, ending, member, question, reservation_keys
 
 WITHIN: Final = 0.08
 """Seconds that a call may take. With the grace of `RedisCaller` for a busy event loop it delays no request by more than
@@ -41,8 +41,8 @@ class RedisStore(Store):
         clock: decides the calendar day, on which the clocks of all proxies must agree; and everything, where
             `server_time` is off.
         within: seconds that a call may take.
-        ttl: whole seconds after which the leases of a dead process end.
-        server_time: windows and leases use the server's clock, which all proxies share.
+        ttl: whole seconds after which the reservations of a dead process end.
+        server_time: windows and reservations use the server's clock, which all proxies share.
 
     Raises ValueError where `url` cannot be read.
     """
@@ -59,7 +59,7 @@ class RedisStore(Store):
         # The client that `limits` has opened, of whichever kind, so that both share one pool of connections.
         self._client: Redis = cast(Any, self._limits.bridge).get_connection()
         self._scripts = {name: self._script(name) for name in ("admit", "settle", "renew")}
-        self._keeper = LeaseKeeper(self._renew, self._end, every=ttl / 3)
+        self._keeper = ReservationKeeper(self._renew, self._end, every=ttl / 3)
         self._caller = RedisCaller(self.url, self._write, within=within, returned=self._keeper.wake)
         self._known_full = KnownFull()
         self._calls: set[asyncio.Task[Any]] = set()
@@ -77,7 +77,7 @@ class RedisStore(Store):
         await self._caller.connect()
 
     async def aclose(self) -> None:
-        """Settle the leases that are left, and close the connections."""
+        """Settle the reservations that are left, and close the connections."""
         while self._calls:
             await asyncio.wait(self._calls)
         await self._keeper.aclose()
@@ -91,30 +91,30 @@ class RedisStore(Store):
         if not self._caller.up:
             raise StoreUnavailable(f"{self.url} is unreachable")
         await self._settled(quotas)
-        lease = Lease(f"{self._process}:{next(self._ids)}", tuple(quotas), tokens)
-        decision = self._call(self._decide(quotas, lease))
+        reservation = Reservation(f"{self._process}:{next(self._ids)}", tuple(quotas), tokens)
+        decision = self._call(self._decide(quotas, reservation))
         try:
             levels, admitted = await asyncio.shield(decision)
         except asyncio.CancelledError:
             # The server may have decided already: wait for its reply, and take the charge back.
-            decision.add_done_callback(lambda late: self._take_back(lease, late))
+            decision.add_done_callback(lambda late: self._take_back(reservation, late))
             raise
         except StoreUnavailable:
-            if any(quota.leased for quota in quotas):
-                self._keeper.owe(lease, 0)
+            if any(quota.reserves for quota in quotas):
+                self._keeper.owe(reservation, 0)
             raise
         if not admitted:
             return Admission(levels, tuple([level for level in levels if level.full]))
-        if not any(quota.leased for quota in quotas):
+        if not any(quota.reserves for quota in quotas):
             return Admission(levels)
-        self._keeper.hold(lease)
-        return Admission(levels, (), lease)
+        self._keeper.hold(reservation)
+        return Admission(levels, (), reservation)
 
-    def settle(self, lease: Lease, tokens: int) -> Awaitable[None]:
+    def settle(self, reservation: Reservation, tokens: int) -> Awaitable[None]:
         """See `Store.settle`; it begins at once, whether or not the caller waits for it."""
-        self._keeper.drop(lease)
-        task = self._call(self._settle(lease, tokens))
-        for quota in lease.quotas:
+        self._keeper.drop(reservation)
+        task = self._call(self._settle(reservation, tokens))
+        for quota in reservation.quotas:
             self._settling.setdefault(quota.key, set()).add(task)
         return asyncio.shield(task)
 
@@ -130,13 +130,13 @@ class RedisStore(Store):
 
     # Calls to the server
 
-    async def _decide(self, quotas: Sequence[Quota], lease: Lease | None) -> tuple[tuple[Level, ...], bool]:
+    async def _decide(self, quotas: Sequence[Quota], reservation: Reservation | None) -> tuple[tuple[Level, ...], bool]:
         plan = question(quotas, self._clock.time())
-        tokens = lease.tokens if lease else 0
+        tokens = reservation.tokens if reservation else 0
         answer = await self._caller.run(
             self._scripts["admit"],
             plan.keys,
-            [self._now(), lease.id if lease else "", tokens, self._ttl, *plan.args],
+            [self._now(), reservation.id if reservation else "", tokens, self._ttl, *plan.args],
         )
         admitted = answer[1] == 1
         costs = {"requests": 1, "streams": 1, "tokens": tokens}
@@ -154,28 +154,28 @@ class RedisStore(Store):
                     self._known_full.note(quota.key, level, full_for, now=now, today=today)
         return tuple(levels), admitted
 
-    async def _settle(self, lease: Lease, tokens: int) -> None:
+    async def _settle(self, reservation: Reservation, tokens: int) -> None:
         try:
-            await self._end(lease, tokens, False)
+            await self._end(reservation, tokens, False)
         except StoreUnavailable:
-            self._keeper.owe(lease, tokens)
+            self._keeper.owe(reservation, tokens)
         finally:
             task = cast(asyncio.Task[None], asyncio.current_task())
-            for quota in lease.quotas:
+            for quota in reservation.quotas:
                 tasks = self._settling[quota.key]
                 tasks.discard(task)
                 if not tasks:
                     del self._settling[quota.key]
 
-    async def _end(self, lease: Lease, tokens: int, again: bool) -> None:
-        keys, args = ending(lease, self._clock.time())
-        head: Arguments = [self._now(), member(lease), lease.tokens, tokens, "again" if again else "first"]
+    async def _end(self, reservation: Reservation, tokens: int, again: bool) -> None:
+        keys, args = ending(reservation, self._clock.time())
+        head: Arguments = [self._now(), member(reservation), reservation.tokens, tokens, "again" if again else "first"]
         await self._caller.run(self._scripts["settle"], keys, [*head, *args])
 
-    async def _renew(self, leases: Sequence[Lease]) -> None:
-        held = [(lease, quota) for lease in leases for quota in lease.quotas if quota.leased]
-        keys = [key for _, quota in held for key in lease_keys(quota)]
-        members = [member(lease) for lease, _ in held]
+    async def _renew(self, reservations: Sequence[Reservation]) -> None:
+        held = [(reservation, quota) for reservation in reservations for quota in reservation.quotas if quota.reserves]
+        keys = [key for _, quota in held for key in reservation_keys(quota)]
+        members = [member(reservation) for reservation, _ in held]
         await self._caller.run(self._scripts["renew"], keys, [self._now(), self._ttl, *members])
 
     async def _write(self) -> None:
@@ -202,11 +202,11 @@ class RedisStore(Store):
         if pending:
             await asyncio.wait(pending)
 
-    def _take_back(self, lease: Lease, late: "asyncio.Task[tuple[tuple[Level, ...], bool]]") -> None:
+    def _take_back(self, reservation: Reservation, late: "asyncio.Task[tuple[tuple[Level, ...], bool]]") -> None:
         if late.cancelled() or late.exception() is not None:
-            self._keeper.owe(lease, 0)
+            self._keeper.owe(reservation, 0)
         elif late.result()[1]:
-            self.settle(lease, 0)
+            self.settle(reservation, 0)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.url} {'up' if self._caller.up else 'unreachable'} {self._keeper}>"

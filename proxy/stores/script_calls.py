@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from proxy.kernel.quotas import Lease, Quota, Unit, Window
+from proxy.kernel.quotas import Quota, Reservation, Unit, Window
 from proxy.stores.redis_url import PREFIX
 
 Arguments = list[str | int | float]
@@ -12,7 +12,7 @@ Arguments = list[str | int | float]
 class Counter(NamedTuple):
     """One counter that the server is asked about: the members of its `Level` that do not depend on the reply.
 
-    `amount` is -1 for leases that are limited in tokens only, not in number.
+    `amount` is -1 for reservations that are limited in tokens only, not in number.
     """
 
     quota: int
@@ -35,9 +35,9 @@ def question(quotas: Sequence[Quota], now: float) -> Question:
     args: Arguments = []
     counters: list[Counter] = []
     for number, quota in enumerate(quotas):
-        if quota.leased:
+        if quota.reserves:
             amount = -1 if quota.streams is None else quota.streams
-            keys += lease_keys(quota)
+            keys += reservation_keys(quota)
             args += ["streams", amount, 0, 0]
             counters.append(Counter(number, "streams", amount))
         for window in quota.requests:
@@ -57,13 +57,13 @@ def question(quotas: Sequence[Quota], now: float) -> Question:
     return Question(keys, args, counters)
 
 
-def ending(lease: Lease, now: float) -> tuple[list[str], Arguments]:
+def ending(reservation: Reservation, now: float) -> tuple[list[str], Arguments]:
     """Return the keys and arguments of ``settle`` at `now` (seconds since 1970), behind its fixed arguments."""
     keys: list[str] = []
     args: Arguments = []
-    for quota in lease.quotas:
-        if quota.leased:
-            keys += lease_keys(quota)
+    for quota in reservation.quotas:
+        if quota.reserves:
+            keys += reservation_keys(quota)
             args.append(len(quota.tokens))
             for window in quota.tokens:
                 place, ends = window.place(now)
@@ -72,14 +72,14 @@ def ending(lease: Lease, now: float) -> tuple[list[str], Arguments]:
     return keys, args
 
 
-def lease_keys(quota: Quota) -> list[str]:
-    """Return the key of the leases of `quota`, and the key of the sum of their tokens."""
+def reservation_keys(quota: Quota) -> list[str]:
+    """Return the key of the reservations of `quota`, and the key of the sum of their tokens."""
     return [f"{PREFIX}:{quota.key}/leases", f"{PREFIX}:{quota.key}/reserved"]
 
 
-def member(lease: Lease) -> str:
-    """Return the member for `lease` in the set of leases; it contains the tokens of the lease."""
-    return f"{lease.id} {lease.tokens}"
+def member(reservation: Reservation) -> str:
+    """Return the member for `reservation` in the set of reservations; it contains the tokens of the reservation."""
+    return f"{reservation.id} {reservation.tokens}"
 
 
 def _tokens_key(quota: Quota, place: str) -> str:

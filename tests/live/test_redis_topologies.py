@@ -32,9 +32,9 @@ async def it_counts(store: RedisStore, key: str = "q") -> None:
     first, second = [await store.admit([quota], 40) for _ in range(2)]
     assert [level.used for level in second.levels] == [2, 2, 2, 80, 80]
     assert [level.unit for level in (await store.admit([quota])).full] == ["streams", "requests", "requests"]
-    await settle(store, first.lease, 10)
-    await store._renew([lease for lease in (second.lease,) if lease])
-    await settle(store, second.lease, 20)
+    await settle(store, first.reservation, 10)
+    await store._renew([reservation for reservation in (second.reservation,) if reservation])
+    await settle(store, second.reservation, 20)
     assert await used(store, quota) == [0, 2, 2, 30, 30]
 
 

@@ -9,7 +9,7 @@ from math import floor
 import pytest
 from hypothesis import strategies as st
 
-from proxy.kernel.quotas import SLICES, Admission, Lease, Level, Quota, Window
+from proxy.kernel.quotas import SLICES, Admission, Level, Quota, Reservation, Window
 from proxy.kernel.store import Store
 from proxy.kernel.units import Rate
 from tests.support.clock import ManualClock
@@ -22,9 +22,9 @@ def windows(*rates: str) -> tuple[Window, ...]:
     return tuple(Window(Rate.parse(rate)) for rate in rates)
 
 
-async def settle(store: Store, lease: Lease | None, tokens: int = 0) -> None:
-    assert lease is not None
-    done = store.settle(lease, tokens)
+async def settle(store: Store, reservation: Reservation | None, tokens: int = 0) -> None:
+    assert reservation is not None
+    done = store.settle(reservation, tokens)
     if done is not None:
         await done
 
@@ -57,7 +57,7 @@ class StoreContract:
         quota = Quota("q", requests=windows("1/day"), tokens=windows("100/day"))
         admission = await store.admit([quota], 60)
         assert [round(level.resets_in) for level in admission.levels] == [12 * 3600, 12 * 3600]
-        await settle(store, admission.lease, 100)
+        await settle(store, admission.reservation, 100)
         clock.advance(12 * 3600 - 1)
         refused = await store.admit([quota], 60)
         assert [(level.unit, round(level.resets_in)) for level in refused.full] == [("requests", 1), ("tokens", 1)]
@@ -69,11 +69,11 @@ class StoreContract:
         quota = Quota("q", requests=windows("1/month"), tokens=windows("100/month"))
         admission = await store.admit([quota], 1)
         assert [round(level.resets_in) for level in admission.levels] == [12 * 3600] * 2  # it is January 31
-        await settle(store, admission.lease, 50)
+        await settle(store, admission.reservation, 50)
         clock.advance(13 * 3600)
         assert await used(store, quota) == [0, 0]
         admission = await store.admit([quota], 1)
-        await settle(store, admission.lease, 70)
+        await settle(store, admission.reservation, 70)
         clock.advance(28 * 86400)  # February 29
         assert await used(store, quota) == [1, 70]
         clock.advance(86400)
@@ -86,7 +86,7 @@ class StoreContract:
         for _ in range(3):
             refused = await store.admit([roomy, tight], 10)
             assert [(level.quota, level.unit) for level in refused.full] == [(1, "requests")]
-            assert refused.lease is None
+            assert refused.reservation is None
         assert await used(store, roomy) == [1, 1, 1, 10]
         assert await used(store, tight) == [1]
 
@@ -96,11 +96,11 @@ class StoreContract:
         second = await store.admit([quota], 60)
         assert [level.used for level in second.levels] == [120]
         assert [(level.used, level.resets_in) for level in (await store.admit([quota], 60)).full] == [(120, 0)]
-        await settle(store, first.lease, 10)
+        await settle(store, first.reservation, 10)
         third = await store.admit([quota], 60)
         assert [level.used for level in third.levels] == [130]
-        await settle(store, second.lease, 0)
-        await settle(store, third.lease, 95)
+        await settle(store, second.reservation, 0)
+        await settle(store, third.reservation, 95)
         assert await used(store, quota) == [105]
         (full,) = (await store.admit([quota], 1)).full
         assert 60 < full.resets_in <= 61.01
@@ -112,7 +112,7 @@ class StoreContract:
     async def test_a_full_token_window_says_when_enough_of_it_is_free(self, store: Store, clock: ManualClock) -> None:
         quota = Quota("q", tokens=windows("100/minute"))
         for tokens in (10, 30, 80):
-            await settle(store, (await store.admit([quota], 1)).lease, tokens)
+            await settle(store, (await store.admit([quota], 1)).reservation, tokens)
             clock.advance(10)
         (full,) = (await store.admit([quota], 1)).full
         assert full.used == 120
@@ -124,15 +124,15 @@ class StoreContract:
         self, store: Store, clock: ManualClock
     ) -> None:
         quota = Quota("q", tokens=windows("100/minute", "1000/day"))
-        lease = (await store.admit([quota], 50)).lease
+        reservation = (await store.admit([quota], 50)).reservation
         clock.advance(13 * 3600)
         assert await used(store, quota) == [50, 50]
-        await settle(store, lease, 70)
+        await settle(store, reservation, 70)
         assert await used(store, quota) == [70, 70]
 
     async def test_a_lease_that_ends_twice_gives_no_credit(self, store: Store, clock: ManualClock) -> None:
         quota = Quota("q", tokens=windows("100/minute"), streams=2)
-        first, second = [(await store.admit([quota], 30)).lease for _ in range(2)]
+        first, second = [(await store.admit([quota], 30)).reservation for _ in range(2)]
         await settle(store, first)
         await settle(store, first)
         assert await used(store, quota) == [1, 30]
@@ -141,20 +141,20 @@ class StoreContract:
 
     async def test_streams_are_places_that_come_back(self, store: Store, clock: ManualClock) -> None:
         quota = Quota("q", streams=2)
-        leases = [(await store.admit([quota])).lease for _ in range(2)]
+        reservations = [(await store.admit([quota])).reservation for _ in range(2)]
         refused = await store.admit([quota])
         assert refused.full == (Level(0, "streams", 2, 2, 0.0),)
-        await settle(store, leases[0])
+        await settle(store, reservations[0])
         assert not (await store.admit([quota])).full
         assert (await store.admit([quota])).full
 
     async def test_whoever_comes_under_another_policy_goes_on_counting(self, store: Store, clock: ManualClock) -> None:
         small = Quota("q", requests=windows("3/minute"), tokens=windows("50/minute"), streams=1)
         large = Quota("q", requests=windows("10/minute"), tokens=windows("500/minute"), streams=9)
-        leases = [(await store.admit([large], 20)).lease for _ in range(7)]
+        reservations = [(await store.admit([large], 20)).reservation for _ in range(7)]
         assert {level.unit for level in (await store.admit([small], 20)).full} == {"requests", "tokens", "streams"}
-        for lease in leases:
-            await settle(store, lease, 20)
+        for reservation in reservations:
+            await settle(store, reservation, 20)
         assert {level.unit for level in (await store.admit([small], 20)).full} == {"requests", "tokens"}
         left = [(await store.admit([large])).full for _ in range(4)]
         assert [bool(full) for full in left] == [False, False, False, True]
@@ -176,13 +176,13 @@ class StoreContract:
         self, store: Store, clock: ManualClock
     ) -> None:
         quota = Quota("q", windows("2/minute"), windows("100/minute"))
-        leases = [(await store.admit([quota], 50)).lease]
+        reservations = [(await store.admit([quota], 50)).reservation]
         assert await store.known([quota]) == ()
-        leases.append((await store.admit([quota], 50)).lease)
+        reservations.append((await store.admit([quota], 50)).reservation)
         assert "requests" in [level.unit for level in await store.known([quota]) if level.full]
         assert await store.known([Quota("p", quota.requests, quota.tokens)]) == ()
-        for lease in leases:
-            await settle(store, lease, 10)
+        for reservation in reservations:
+            await settle(store, reservation, 10)
         clock.advance(60.01)
         assert not [level for level in await store.known([quota]) if level.full]
         assert not (await store.admit([quota], 50)).full
@@ -191,12 +191,12 @@ class StoreContract:
         self, store: Store, clock: ManualClock
     ) -> None:
         quota = Quota("q", tokens=windows("100/minute", "1000/day"))
-        lease = (await store.admit([quota], 100)).lease
+        reservation = (await store.admit([quota], 100)).reservation
         assert (await store.admit([quota], 1)).full
-        await settle(store, lease, 10)
+        await settle(store, reservation, 10)
         assert not [level for level in await store.known([quota]) if level.full]
-        lease = (await store.admit([quota], 1)).lease
-        await settle(store, lease, 90)
+        reservation = (await store.admit([quota], 1)).reservation
+        await settle(store, reservation, 90)
         (full,) = (await store.admit([quota], 1)).full
         (known,) = [level for level in await store.known([quota]) if level.full]
         assert (known.unit, known.used, known.amount) == ("tokens", 100, 100)
@@ -268,22 +268,22 @@ async def check_against_model(
     store = await opened(clock)
     quota = Quota("q", *RATES)
     amounts = [3, 5, 12, 300, 700]
-    leases: list[Lease] = []
+    reservations: list[Reservation] = []
     try:
         for action, value in steps:
             if action == "wait":
                 clock.advance(value)
             elif action == "settle":
-                if leases:
-                    await settle(store, leases.pop(0), int(value))
+                if reservations:
+                    await settle(store, reservations.pop(0), int(value))
                     model.running.pop(0)
                     model.spent.append((model.day, model.time(), int(value)))
             else:
                 full = [used >= amount for used, amount in zip(model.used(), amounts, strict=True)]
                 admission = await store.admit([quota], int(value))
                 assert bool(admission.full) == any(full)
-                if admission.lease is not None:
-                    leases.append(admission.lease)
+                if admission.reservation is not None:
+                    reservations.append(admission.reservation)
                     model.hits.append((model.day, model.time()))
                     model.running.append(int(value))
                     assert [level.used for level in admission.levels] == model.used()

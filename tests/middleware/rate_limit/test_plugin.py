@@ -247,7 +247,7 @@ async def test_a_request_that_is_cancelled_gives_everything_back(store: MemorySt
         await task
     for finish in exchange.finishers():
         finish(exchange)
-    assert "0 leases" in repr(store)
+    assert "0 reservations" in repr(store)
     assert await tokens_left(store, plugin) == "0"
 
 
@@ -329,7 +329,7 @@ async def test_local_is_a_share_of_the_limit_in_this_process(clock: ManualClock)
     answers = [await ask(plugin) for _ in range(5)]
     assert [answer.status for answer in answers] == [200] * 3 + [None] * 2
     assert answers[0].header("x-ratelimit-limit-requests") == "3"
-    assert "0 leases" in repr(store.local)
+    assert "0 reservations" in repr(store.local)
     store.back = True
     assert (await ask(plugin)).header("x-ratelimit-remaining-requests") == "9"
 
@@ -343,7 +343,7 @@ async def test_a_request_is_settled_where_it_was_let_through(clock: ManualClock)
     store.back = True
     backend.release.set()
     await task
-    assert "0 leases" in repr(store.local)
+    assert "0 reservations" in repr(store.local)
     assert "1 token counters" in repr(store.local)
     assert "0 token counters" in repr(store)
 

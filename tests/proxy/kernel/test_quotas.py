@@ -45,15 +45,15 @@ def test_a_hit_is_remembered_as_long_as_it_may_count(rate: str, seconds: float) 
 
 
 @pytest.mark.parametrize(
-    ("quota", "leased"),
+    ("quota", "reserves"),
     [
         (Quota("q", requests=(window("1/day"),)), False),
         (Quota("q", tokens=(window("1/day"),)), True),
         (Quota("q", streams=1), True),
     ],
 )
-def test_only_tokens_and_streams_are_held(quota: Quota, leased: bool) -> None:
-    assert quota.leased is leased
+def test_only_tokens_and_streams_are_held(quota: Quota, reserves: bool) -> None:
+    assert quota.reserves is reserves
 
 
 def test_a_level_may_pass_its_amount() -> None:

@@ -22,9 +22,9 @@ async def test_the_fullest_counter_comes_first_and_unused_ones_do_not() -> None:
     board = Board(MemoryStore(ManualClock()))
     for _ in range(3):
         await board.admit([quota("rate_limit/default/identity=alice", streams=2)], 50)
-    lease = (await board.admit([quota("rate_limit/night/tenant=a%20b")])).lease
-    assert lease is not None
-    board.settle(lease, 0)
+    reservation = (await board.admit([quota("rate_limit/night/tenant=a%20b")])).reservation
+    assert reservation is not None
+    board.settle(reservation, 0)
     found = [
         (limit.limit, limit.whom, limit.unit, limit.window, limit.used, limit.amount) for limit in await board.in_use()
     ]

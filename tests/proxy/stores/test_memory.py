@@ -37,9 +37,9 @@ def test_any_sequence_of_requests_counts_like_the_model(steps: list[Step]) -> No
 async def test_callers_who_are_gone_do_not_stay_in_memory(store: MemoryStore, clock: ManualClock) -> None:
     for number in range(1000):
         quota = Quota(f"caller {number}", windows("5/minute"), windows("100/minute"), 2)
-        await settle(store, (await store.admit([quota], 10)).lease, 10)
+        await settle(store, (await store.admit([quota], 10)).reservation, 10)
         clock.advance(61)
-    assert repr(store) == "<MemoryStore 1 request and 2 token counters, 0 leases>"
+    assert repr(store) == "<MemoryStore 1 request and 2 token counters, 0 reservations>"
 
 
 @pytest.mark.parametrize("hours", [-48, -1, 1, 48])
@@ -47,7 +47,7 @@ async def test_a_clock_that_is_set_moves_the_day_and_nothing_else(
     store: MemoryStore, clock: ManualClock, hours: int
 ) -> None:
     quota = Quota("q", windows("1/minute", "9/day"), windows("10/minute", "90/day"))
-    await settle(store, (await store.admit([quota], 5)).lease, 20)
+    await settle(store, (await store.admit([quota], 5)).reservation, 20)
     clock.set(clock.time() + hours * 3600)
     same_day = abs(hours) == 1
     assert await used(store, quota) == [1, int(same_day), 20, 20 * same_day]

@@ -19,7 +19,7 @@ from tests.support.redis import RedisServer, redis_server
 from tests.support.stores import START, STEPS, Step, StoreContract, check_against_model, settle, used, windows
 
 AGES = 10**7
-"""Seconds that leases live where a manual clock makes great steps."""
+"""Seconds that reservations live where a manual clock makes great steps."""
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ async def test_two_proxies_share_every_counter(pair: tuple[RedisStore, RedisStor
     second = await other.admit([quota], 30)
     assert [level.used for level in second.levels] == [2, 2, 2, 60]
     assert [level.unit for level in (await one.admit([quota], 30)).full] == ["streams"]
-    await settle(one, first.lease, 10)
-    await settle(other, second.lease, 20)
+    await settle(one, first.reservation, 10)
+    await settle(other, second.reservation, 20)
     assert await used(one, quota) == await used(other, quota) == [0, 2, 2, 30]
 
 
@@ -139,12 +139,12 @@ async def test_leases_come_back_after_the_server_lost_its_memory(
 ) -> None:
     store, other = pair
     quota = Quota("q", tokens=windows("100/minute"), streams=2)
-    lease = (await store.admit([quota], 60)).lease
+    reservation = (await store.admit([quota], 60)).reservation
     server.command("FLUSHALL")
     assert await used(other, quota) == [0, 0]
     await store._renew(list(store._keeper._held.values()))
     assert await used(other, quota) == [1, 60]
-    await settle(store, lease, 50)
+    await settle(store, reservation, 50)
     assert await used(other, quota) == [0, 50]
 
 
@@ -153,9 +153,9 @@ async def test_what_was_used_counts_even_where_the_lease_was_lost(
 ) -> None:
     store, _ = pair
     quota = Quota("q", tokens=windows("100/minute"))
-    lease = (await store.admit([quota], 60)).lease
+    reservation = (await store.admit([quota], 60)).reservation
     server.command("FLUSHALL")
-    await settle(store, lease, 42)
+    await settle(store, reservation, 42)
     assert await used(store, quota) == [42]
 
 
@@ -183,9 +183,9 @@ async def test_who_asks_again_right_after_the_answer_finds_its_place_free(
     quota = Quota("q", streams=1)
     for _ in range(50):
         admission = await store.admit([quota])
-        assert admission.lease is not None
-        store.settle(admission.lease, 0)  # on its way, not awaited
-    assert (await store.admit([quota])).lease is not None
+        assert admission.reservation is not None
+        store.settle(admission.reservation, 0)  # on its way, not awaited
+    assert (await store.admit([quota])).reservation is not None
 
 
 async def test_every_key_is_on_one_node_of_a_cluster_and_ends_by_itself(
@@ -193,7 +193,7 @@ async def test_every_key_is_on_one_node_of_a_cluster_and_ends_by_itself(
 ) -> None:
     store, _ = pair
     quota = Quota("q", windows("3/minute", "9/day"), windows("100/minute", "1000/month"), 2)
-    await settle(store, (await store.admit([quota], 30)).lease, 10)
+    await settle(store, (await store.admit([quota], 30)).reservation, 10)
     await store.admit([quota], 30)
     keys = [line for line in server.command("KEYS", "*").split(b"\r\n") if line.startswith(b"ollama-proxy")]
     assert len(keys) == 6
@@ -204,4 +204,4 @@ async def test_every_key_is_on_one_node_of_a_cluster_and_ends_by_itself(
 
 def test_its_repr_hides_the_password() -> None:
     store = RedisStore("redis://:hunter2@127.0.0.1:1/0", SystemClock())
-    assert repr(store) == "<RedisStore redis://127.0.0.1:1/0 up <LeaseKeeper 0 leases held, 0 to settle>>"
+    assert repr(store) == "<RedisStore redis://127.0.0.1:1/0 up <ReservationKeeper 0 reservations held, 0 to settle>>"

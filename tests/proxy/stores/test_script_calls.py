@@ -1,8 +1,8 @@
 """proxy/stores/script_calls.py: what the scripts are given. That they do right by it is in test_redis.py."""
 
-from proxy.kernel.quotas import Lease, Quota
+from proxy.kernel.quotas import Quota, Reservation
 from proxy.stores.redis_url import PREFIX
-from proxy.stores.script_calls import ending, lease_keys, member, question
+from proxy.stores.script_calls import ending, member, question, reservation_keys
 from tests.support.stores import START, windows
 
 QUOTA = Quota("a", windows("5/minute", "9/day"), windows("60/minute", "70/month"), 2)
@@ -31,8 +31,8 @@ def test_every_counter_has_its_key_and_four_arguments_in_one_order() -> None:
 
 
 def test_a_lease_ends_where_it_began_and_counts_in_the_windows_of_now() -> None:
-    lease = Lease("p:1", (QUOTA, Quota("c", windows("1/minute"))), 30)
-    keys, args = ending(lease, START + 86400)
-    assert keys == [*lease_keys(QUOTA), f"{PREFIX}:a/tokens/60s", f"{PREFIX}:a/tokens/2096-02"]
+    reservation = Reservation("p:1", (QUOTA, Quota("c", windows("1/minute"))), 30)
+    keys, args = ending(reservation, START + 86400)
+    assert keys == [*reservation_keys(QUOTA), f"{PREFIX}:a/tokens/60s", f"{PREFIX}:a/tokens/2096-02"]
     assert args == [2, 1, 0, 0, JANUARY_ENDS + 29 * 86400]
-    assert member(lease) == "p:1 30"
+    assert member(reservation) == "p:1 30"

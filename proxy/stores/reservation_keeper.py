@@ -1,4 +1,4 @@
-"""Renew the quota leases that this process holds in a shared store, and settle those that could not be settled."""
+"""Renew the reservations that this process holds in a shared store, and settle those that are overdue."""
 
 import asyncio
 from collections import deque
@@ -7,51 +7,51 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from proxy.kernel.quotas import Lease
+from proxy.kernel.quotas import Reservation
 from proxy.kernel.store import StoreUnavailable
 
 BATCH: Final = 200
-"""Number of leases that one call renews."""
+"""Number of reservations that one call renews."""
 DEBTS: Final = 10_000
 """Largest number of settlements owed to an unreachable store; beyond it the oldest are dropped."""
 
 
-class LeaseKeeper:
-    """Renews held leases and settles owed ones, in a task that runs while there are any.
+class ReservationKeeper:
+    """Renews held reservations and settles owed ones, in a task that runs while there are any.
 
     Args:
-        renew: renews these leases in the store.
-        settle: settles a lease with the tokens that it used; the flag says that an earlier try may have succeeded.
+        renew: renews these reservations in the store.
+        settle: settles a reservation with the tokens that it used; the flag tells that an earlier try may have worked.
         every: seconds between two renewals.
     """
 
     def __init__(
         self,
-        renew: Callable[[Sequence[Lease]], Awaitable[None]],
-        settle: Callable[[Lease, int, bool], Awaitable[None]],
+        renew: Callable[[Sequence[Reservation]], Awaitable[None]],
+        settle: Callable[[Reservation, int, bool], Awaitable[None]],
         *,
         every: float,
     ) -> None:
         self._renew = renew
         self._settle = settle
         self._every = every
-        self._held: dict[str, Lease] = {}
-        self._owed: deque[tuple[Lease, int]] = deque(maxlen=DEBTS)
+        self._held: dict[str, Reservation] = {}
+        self._owed: deque[tuple[Reservation, int]] = deque(maxlen=DEBTS)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def hold(self, lease: Lease) -> None:
-        """Renew `lease` from now on."""
-        self._held[lease.id] = lease
+    def hold(self, reservation: Reservation) -> None:
+        """Renew `reservation` from now on."""
+        self._held[reservation.id] = reservation
         self._start()
 
-    def drop(self, lease: Lease) -> None:
-        """Stop renewing `lease`."""
-        self._held.pop(lease.id, None)
+    def drop(self, reservation: Reservation) -> None:
+        """Stop renewing `reservation`."""
+        self._held.pop(reservation.id, None)
 
-    def owe(self, lease: Lease, tokens: int) -> None:
-        """Settle `lease` when the store is reachable again. The store may have settled it already, or not know it."""
-        self._owed.append((lease, tokens))
+    def owe(self, reservation: Reservation, tokens: int) -> None:
+        """Settle `reservation` when the store is reachable again. The store may have done so already."""
+        self._owed.append((reservation, tokens))
         self._start()
 
     def wake(self) -> None:
@@ -82,18 +82,18 @@ class LeaseKeeper:
 
     async def _pay(self) -> None:
         while self._owed:
-            lease, tokens = self._owed[0]
-            await self._settle(lease, tokens, True)
+            reservation, tokens = self._owed[0]
+            await self._settle(reservation, tokens, True)
             self._owed.popleft()
 
     async def _renew_all(self) -> None:
-        leases = iter(list(self._held.values()))
-        while batch := list(islice(leases, BATCH)):
+        reservations = iter(list(self._held.values()))
+        while batch := list(islice(reservations, BATCH)):
             await self._renew(batch)
-            for lease in batch:
-                # Settled during the renewal, which may have reached the store second and revived the lease.
-                if lease.id not in self._held:
-                    await self._settle(lease, 0, True)
+            for reservation in batch:
+                # Settled during the renewal, which may have reached the store second and revived the reservation.
+                if reservation.id not in self._held:
+                    await self._settle(reservation, 0, True)
 
     def __repr__(self) -> str:
-        return f"<LeaseKeeper {len(self._held)} leases held, {len(self._owed)} to settle>"
+        return f"<ReservationKeeper {len(self._held)} reservations held, {len(self._owed)} to settle>"
