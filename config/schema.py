@@ -11,6 +11,7 @@ from config.backends import Backend, Pool, distinct
 from config.entries import Entry
 from config.model import Model, as_tuple, check_name
 from config.problems import Mistakes, Path
+from config.routes import NAMING, ExtraRoute
 from proxy.kernel.units import (
     ConfigFile,
     Duration,
@@ -115,38 +116,6 @@ class Server(Model):
     """Permissions of the unix sockets that are listened on."""
 
 
-_SEGMENT: Final = "[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
-
-
-class ExtraRoute(Model):
-    """A route of another version of Ollama, or another idea of one that is known."""
-
-    path: Annotated[str, Field(pattern=rf"^/({_SEGMENT}/)*({_SEGMENT}|\{{[a-z]+\}})$")]
-    """The canonical path; a last segment in braces stands for any one segment."""
-    methods: Annotated[tuple[Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], ...], Field(min_length=1)]
-    """The methods it answers."""
-    kind: Literal["read", "inference", "manage", "account"]
-    """The class that policies name."""
-    flavor: Literal["ollama", "openai", "anthropic", "text"] = "ollama"
-    """How errors are said."""
-    stream: bool | None = None
-    """What the body's `stream` means where it is left out; leave out where the route never streams."""
-    body: Literal["none", "json", "multipart", "raw"] = "none"
-    """What a request carries. A `raw` body is passed on as it comes, others are read first."""
-    repeat: Literal["safe", "costly", "never"] = "never"
-    """Whether it may be sent again: always, until the first byte of an answer, or never."""
-    models: tuple[str, ...] = ()
-    """Members of a JSON body that name a model, the preferred one first."""
-    query: tuple[str, ...] = ()
-    """Query parameters that are passed on."""
-
-    @model_validator(mode="after")
-    def _can_be_repeated(self) -> "ExtraRoute":
-        if self.body == "raw" and self.repeat != "never":
-            raise Mistakes([(("repeat",), Mistake("must be never: a raw body is gone once it was sent"))])
-        return self
-
-
 class Log(Model):
     """The proxy's own events, such as a backend that went down. The lines of requests are those of `logging`."""
 
@@ -206,7 +175,7 @@ class Settings(Model):
     store: Secret = Secret("memory")
     """Where limits are counted: `memory`, or `redis://host:6379/0` once several proxies share them."""
     routes: tuple[ExtraRoute, ...] = ()
-    """Routes beyond those of the Ollama that this release knows."""
+    """Routes beyond those of the Ollama that this release knows, and other ideas of some that it knows."""
     middleware: tuple[Entry, ...] = ()
     """The chain, outermost first; this order is the order."""
     policies: Annotated[
@@ -220,6 +189,19 @@ class Settings(Model):
         if store.get_secret_value() != "memory" and not store.get_secret_value().startswith(STORES):
             raise Mistake("expected memory, or a URL like redis://host:6379/0")
         return store
+
+    @model_validator(mode="after")
+    def _slots_are_taken(self) -> "Settings":
+        """Refuse a route that would pass by the slots: those of a request are found by its model."""
+        bounded = any(backend.slots or backend.model_slots for backend in self.backends)
+        odd: list[tuple[Path, Mistake]] = [
+            (("routes", index), Mistake("takes no slot of a backend: it does not say where its model is named", NAMING))
+            for index, extra in enumerate(self.routes)
+            if bounded and extra.route.kind == "inference" and not extra.route.names_model
+        ]
+        if odd:
+            raise Mistakes(odd)
+        return self
 
     @property
     def exposed(self) -> tuple[Path, ...]:

@@ -5,7 +5,7 @@ What the plugin does is to say how a request waits; the waiting is the scheduler
 
 import re
 from collections.abc import Awaitable, Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.quota_key import key_of
-from proxy.kernel.routes import Route, RouteClass
+from proxy.kernel.route import Route, RouteClass
 from proxy.kernel.token_estimate import Estimate, expect
 from proxy.kernel.units import Duration, Mistake, format_duration, parse_duration
 from proxy.kernel.waiting import Scheduler, Terms
@@ -23,6 +23,8 @@ TIMEOUT: Final = b"x-request-timeout"
 """The header by which a client says when it no longer needs the answer."""
 PRIORITIES: Final[Mapping[str, int]] = {"low": -1, "normal": 0, "high": 1}
 
+_WAITING: Final[frozenset[RouteClass]] = frozenset({"inference"})
+"""What waits where the options do not say."""
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 
 
@@ -56,7 +58,7 @@ class Queue:
         wait: Duration = 60.0,
         weight: Annotated[float, Field(gt=0, le=1000)] = 1.0,
         priority: Literal["low", "normal", "high"] | Annotated[int, Field(ge=-100, le=100)] = "normal",
-        routes: frozenset[RouteClass] = frozenset({"inference"}),
+        routes: frozenset[RouteClass] = _WAITING,
         estimate: Estimate = Estimate(),  # noqa: B008 (it is frozen)
     ) -> None:
         self.app = app
@@ -89,6 +91,13 @@ class Queue:
             await self.app(scope, receive, send)
         finally:
             self._scheduler.leave(exchange)
+
+    @staticmethod
+    def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
+        """Say why a request of `route` would wait for no slot; see `proxy.chain.plugins.Plugin`."""
+        if route.kind == "inference" and route.kind in options.get("routes", _WAITING) and not route.names_model:
+            return "nobody knows where its requests name their model, which says what slot they take"
+        return None
 
     async def explain(self, exchange: Exchange) -> Explanation:
         """Say how long the request would wait if every slot was taken now."""

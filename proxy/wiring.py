@@ -15,7 +15,8 @@ from proxy.kernel.body_budget import BodyBounds
 from proxy.kernel.clock import Clock
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.model_names import parse as parse_model
-from proxy.kernel.routes import Route, RouteTable
+from proxy.kernel.route import Route
+from proxy.kernel.routes import RouteTable
 from proxy.kernel.store import Store
 from proxy.kernel.units import Mistake
 from proxy.pool.backend import Backend, make_backend
@@ -31,21 +32,7 @@ from proxy.upstream.timeouts import Timeouts
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
     """The `ops` routes, those that the settings add, and Ollama's."""
-    added = (
-        Route(
-            extra.path,
-            extra.methods,
-            extra.kind,
-            extra.flavor,
-            extra.stream,
-            extra.body,
-            extra.repeat,
-            extra.models,
-            extra.query,
-        )
-        for extra in settings.routes
-    )
-    return RouteTable((*ops, *added))
+    return RouteTable((*ops, *(extra.route for extra in settings.routes)))
 
 
 def make_store(loaded: Loaded, settings: Settings, clock: Clock) -> Store:

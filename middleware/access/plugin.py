@@ -1,8 +1,8 @@
 """``access``: which routes and which models somebody may use."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import orjson
 
@@ -15,23 +15,16 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import LONGEST
 from proxy.kernel.model_names import parse as parse_model
-from proxy.kernel.routes import Match, Route, RouteClass
+from proxy.kernel.route import ModelList, Route, RouteClass
+from proxy.kernel.routes import Match
 
-_LISTS: Final = {
-    "/api/tags": ("models", ("name", "model")),
-    "/api/ps": ("models", ("name", "model")),
-    "/v1/models": ("data", ("id",)),
-}
-"""Routes that list models: the member that holds the list, and the members of an entry that name its model."""
-
+_PERMITTED: Final = ("read", "inference")
+"""What is allowed where the options do not say."""
 _LENGTH: Final = frozenset({b"content-length"})
 _LIST_LIMIT: Final = 32 * 2**20
-_PLAIN_NAMES: Final = frozenset({"/api/copy", "/api/push"})
-"""Here Ollama knows no ``:local``: it is a tag like any other."""
-_SEARCHING: Final = frozenset({"/v1/messages", "/v1/responses"})
-"""Here Ollama runs the tool ``web_search`` itself, whatever the model: at ollama.com, by the operator's account."""
 _SEARCH: Final = "/api/experimental/web_search"
-"""The route that does the same, and whose permission it takes."""
+"""The route that searches the web by the operator's account. Where Ollama runs the tool ``web_search`` itself, whatever
+the model, that takes the permission of this route."""
 
 
 class Access:
@@ -53,7 +46,7 @@ class Access:
         self,
         app: ASGIApp,
         *,
-        routes: Sequence[str] = ("read", "inference"),
+        routes: Sequence[str] = _PERMITTED,
         models: Sequence[str] = ("*",),
         cloud: bool = False,
         blocked_fields: Sequence[str] = ("remote_host", "insecure", "modelfile"),
@@ -75,9 +68,22 @@ class Access:
         match = exchange.match
         if isinstance(match, Match) and not match.route.open:
             await self._check(exchange, match.route)
-            if match.route.path in _LISTS and scope["method"] != "HEAD":
-                send = _Filter(self, match.route.path, send)
+            if match.route.lists is not None and scope["method"] != "HEAD":
+                send = _Filter(self, match.route.lists, send)
         await self._app(scope, receive, send)
+
+    @staticmethod
+    def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
+        """Say why models that these options deny would be had on `route`; see `proxy.chain.plugins.Plugin`."""
+        permitted = options.get("routes", _PERMITTED)
+        named = {route.kind, route.path, *(f"{method} {route.path}" for method in route.methods)}
+        if named.isdisjoint(permitted):
+            return None  # it refuses whatever goes there
+        if route.kind in ("inference", "manage") and not route.names_model and (route.like is None or route.run):
+            return "nobody knows where its requests name their model"
+        if route.kind == "read" and route.like is None:
+            return "nobody knows whether its answers list models"
+        return None
 
     async def explain(self, exchange: Exchange) -> Explanation:
         """Say whether the request would be let through."""
@@ -88,7 +94,7 @@ class Access:
             await self._check(exchange, match.route)
         except Refused as refused:
             return Explanation("refuse", refused.message)
-        if match.route.path in _LISTS:
+        if match.route.lists is not None:
             return Explanation("change", "the list shows only models that may be used")
         named = [f"'{_shown(text)}'" for text in (await exchange.names()).values()]
         models = f", and so is {' and '.join(named)}" if named else ""
@@ -99,13 +105,13 @@ class Access:
         method = exchange.scope["method"]
         if not self._permits(route.kind, method, route.path):
             raise _forbidden(exchange, f"{method} {route.path}", "route_not_allowed")
-        if not route.models and not route.path.endswith("{model}"):
+        if not route.names_model:
             return
         names = await exchange.names()
         if not names:
             raise Refused(400, "model is required")
         for text in names.values():
-            if parse_model(text) is None or (route.path in _PLAIN_NAMES and text.lower().endswith(":local")):
+            if parse_model(text) is None or (route.plain_names and text.lower().endswith(":local")):
                 raise Refused(400, "invalid model name")
             if not self.allows(text):
                 raise _forbidden(exchange, _described(text), "model_not_allowed")
@@ -114,7 +120,8 @@ class Access:
                 # What Go takes for left out does no harm: null, false, zero, an empty text.
                 if value and fold(key) in self._blocked:
                     raise _forbidden(exchange, f"the field '{_shown(key)}'", "field_not_allowed")
-        searches = route.path in _SEARCHING and _searches((await exchange.json()).get("tools"))
+        runs_tool = route.run is not None and route.run.searches and route.body == "json"
+        searches = runs_tool and _searches((await exchange.json()).get("tools"))
         if searches and not self._permits("account", "POST", _SEARCH):
             raise _forbidden(exchange, "the tool 'web_search'", "tool_not_allowed")
 
@@ -133,9 +140,9 @@ class Access:
 class _Filter:
     """A `send` that holds an answer back until it is whole, and leaves out of its list what may not be shown."""
 
-    def __init__(self, access: Access, path: str, send: Send) -> None:
+    def __init__(self, access: Access, lists: ModelList, send: Send) -> None:
         self._access = access
-        self._member, self._named_by = _LISTS[path]
+        self._lists = lists
         self._send = send
         self._held: list[Message] = []
         self._size = 0
@@ -157,20 +164,20 @@ class _Filter:
         start, *rest = self._held
         try:
             document = json_bounds.loads(b"".join(message.get("body", b"") for message in rest))
-            entries = document[self._member] or []
+            entries = document[self._lists.member] or []
             kept = [entry for entry in entries if self._is_shown(entry)]
         except (ValueError, TypeError, KeyError, AttributeError):
             # Nothing is shown rather than everything.
             raise BadAnswer("the backend's list of models cannot be read") from None
         if len(kept) == len(entries):
             return self._held
-        document[self._member] = kept
+        document[self._lists.member] = kept
         body = orjson.dumps(document)
         headers = [*without(start.get("headers", ()), _LENGTH), (b"content-length", b"%d" % len(body))]
         return [{**start, "headers": headers}, {"type": "http.response.body", "body": body, "more_body": False}]
 
     def _is_shown(self, entry: dict[str, str]) -> bool:
-        names = [value for member, value in entry.items() if member in self._named_by]
+        names = [value for member, value in entry.items() if member in self._lists.named]
         return bool(names) and all(map(self._access.allows, names))
 
 

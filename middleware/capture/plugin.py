@@ -4,8 +4,8 @@ The words are not in the line of the request but in an event of their own, ``con
 they can be sent elsewhere, shown to fewer people and kept for a shorter time.
 """
 
-from collections.abc import Awaitable, Sequence
-from typing import Annotated, Final
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.log_lines import FormatName, make_logger
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.redaction import Kind, Redaction
+from proxy.kernel.route import Route
 from proxy.kernel.units import Size
 
 Bound = Annotated[Size, Field(le=8 * 1024)]
@@ -58,6 +59,17 @@ class Capture:
         self._answer = answer
         self._redact = Redaction(redact, shapes)
         self._log = make_logger(sink, format, now=clock.time)
+
+    @staticmethod
+    def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
+        """Say why what is said on `route` would not be logged; see `proxy.chain.plugins.Plugin`."""
+        if route.kind != "inference" or not (options.get("prompt") or options.get("answer")):
+            return None
+        if route.run is None or route.run.operation == "inference":
+            return "nobody knows where its requests and answers keep their words"
+        if options.get("prompt") and route.body not in ("json", "multipart"):
+            return "its prompts are only found in a JSON body"
+        return None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass on as it is what is not logged."""

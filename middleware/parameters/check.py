@@ -2,8 +2,9 @@
 
 from typing import Any, Final
 
-from middleware.parameters.places import ENDLESS, ROUTES, Place, places
+from middleware.parameters.places import ENDLESS, read, write
 from middleware.parameters.rules import NotAllowed, Rule
+from proxy.kernel.parameter_places import KNOWN, Place
 
 _POSITIVE: Final = frozenset({"num_ctx", "n"})
 """Of these there is at least one."""
@@ -11,13 +12,13 @@ _POSITIVE: Final = frozenset({"num_ctx", "n"})
 
 def check_rule(name: str, rule: Rule[Any]) -> None:
     """Raise ValueError where the rule would write what Ollama refuses, or reads as something else."""
-    place = next((found[0] for route in ROUTES if (found := places(route, name))), Place((name,)))
+    place = next((found[0] for parameters in KNOWN if (found := parameters.places(name))), Place((name,)))
     for value in rule.values:
         try:
-            read = place.read(place.write(value))
+            meant = read(place, write(place, value))
         except ValueError as error:
             raise ValueError(f"{name}: a value of the rule {error}") from None
-        if isinstance(value, int | float) and read != value:  # a double holds whole numbers up to 2**53
+        if isinstance(value, int | float) and meant != value:  # a double holds whole numbers up to 2**53
             raise ValueError(f"{name}: a value of the rule must be a whole number, and not too large for a double")
         if name in _POSITIVE and value < 1:
             raise ValueError(f"{name}: a value of the rule must be at least 1")

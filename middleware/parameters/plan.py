@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from middleware.parameters.places import BARE, ENDLESS, Place, leading, places
+from middleware.parameters.places import ENDLESS, leading, put, read
 from middleware.parameters.rules import NotAllowed, Rule
+from proxy.kernel.parameter_places import Parameters, Place
 
 _UNBOUNDED: Final = "num_predict"
 """Left out, it means a reply without a bound: a `max` holds there, too."""
@@ -13,7 +14,7 @@ _UNBOUNDED: Final = "num_predict"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is looked at on one route.
+    """What is looked at on the routes that keep their parameters in the same places.
 
     Attributes:
         always: what may act where nothing was asked for, or stands somewhere of its own.
@@ -35,7 +36,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One parameter on one route."""
+    """One parameter, and where it stands."""
 
     name: str
     rule: Rule[Any]
@@ -56,7 +57,7 @@ class Step:
             if value is not None:
                 wanted = self._judge(value, document)
                 if wanted is not value:
-                    (lead if place.fallback and wanted is not None else place).put(patch, wanted)
+                    put(lead if place.fallback and wanted is not None else place, patch, wanted)
                 if place is lead or place.fallback:
                     said = True
                 else:
@@ -65,7 +66,7 @@ class Step:
             value = self.missing if asked is None else asked
             if value is not None:
                 self._check_bare(None, value, document)
-                lead.put(patch, value)
+                put(lead, patch, value)
 
     @property
     def missing(self) -> Any:
@@ -75,7 +76,7 @@ class Step:
     def _read(self, place: Place, written: Any) -> Any:
         """Return what Ollama will use; where the rule decides alone, what Ollama refuses is no worse than the rest."""
         try:
-            return place.read(written)
+            return read(place, written)
         except ValueError:
             if self.rule.drop or self.rule.set is not None:
                 return written
@@ -94,17 +95,17 @@ class Step:
             raise NotAllowed(f"may not be used to {'unload' if value == 0 else 'load'} a model")
 
 
-def _steps(route: str, rules: Mapping[str, Rule[Any] | None]) -> Iterator[Step]:
+def _steps(parameters: Parameters, rules: Mapping[str, Rule[Any] | None]) -> Iterator[Step]:
     for name, rule in rules.items():
-        if rule is not None and (found := places(route, name)):
-            yield Step(name, rule, found, BARE.get(route) if name == "keep_alive" else None)
+        if rule is not None and (found := parameters.places(name)):
+            yield Step(name, rule, found, parameters.bare if name == "keep_alive" else None)
 
 
-def plan_of(route: str, rules: Mapping[str, Rule[Any] | None]) -> Plan:
-    """Return what `rules`, by the names of parameters, come to on `route`."""
+def plan_of(parameters: Parameters, rules: Mapping[str, Rule[Any] | None]) -> Plan:
+    """Return what `rules`, by the names of parameters, come to where these stand as `parameters` says."""
     always: list[Step] = []
     options: dict[str, Step] = {}
-    for step in _steps(route, rules):
+    for step in _steps(parameters, rules):
         if step.places[0].path[0] == "options" and step.missing is None:
             options[step.name] = step
         else:

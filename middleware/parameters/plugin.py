@@ -6,7 +6,7 @@ from typing import Any, Literal
 import orjson
 
 from middleware.parameters.check import check_rule
-from middleware.parameters.places import ROUTES, RUNNER
+from middleware.parameters.places import RUNNER
 from middleware.parameters.plan import Plan, plan_of
 from middleware.parameters.rules import Anything, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
@@ -15,6 +15,8 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import parse as parse_model
+from proxy.kernel.parameter_places import KNOWN
+from proxy.kernel.route import Route
 from proxy.kernel.worker_threads import off_loop
 
 
@@ -87,13 +89,25 @@ class Parameters:
         for name, rule in rules.items():
             if rule is not None:
                 check_rule(name, rule)
-        self._plans = {route: plan_of(route, rules) for route in ROUTES}
+        self._plans = {parameters: plan_of(parameters, rules) for parameters in KNOWN}
         self._aliases = dict(_aliases(aliases or {}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Change what the policy wants changed, and pass the request on."""
         await self._change(Exchange.of(scope))
         await self._app(scope, receive, send)
+
+    @staticmethod
+    def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
+        """Say why rules of these options would not hold on `route`; see `proxy.chain.plugins.Plugin`."""
+        run = route.run
+        if run is None or all(value is None for name, value in options.items() if name != "aliases"):
+            return None
+        if run.parameters is None:
+            return "nobody knows where its requests keep their parameters; parameters: none says that they have none"
+        if run.parameters.any and route.body != "json":
+            return "its parameters are only found in a JSON body"
+        return None
 
     async def explain(self, exchange: Exchange) -> Explanation:
         """Say what would be changed, and change it."""
@@ -111,17 +125,18 @@ class Parameters:
         patch: dict[str, Any] = {}
         if route is None:
             return patch
-        if self._aliases and (route.kind == "inference" or route.path == "/api/show"):
-            await self._rename(exchange, patch)
-        plan = self._plans.get(route.path)
+        if self._aliases and (route.kind == "inference" or (route.kind == "read" and route.models)):
+            await self._rename(exchange, route, patch)
+        parameters = None if route.run is None else route.run.parameters
+        plan = None if parameters is None else self._plans.get(parameters)
         if plan is not None and (plan.always or plan.options):
             await self._govern(exchange, plan, patch)
         if patch:
             exchange.edit(patch)
         return patch
 
-    async def _rename(self, exchange: Exchange, patch: dict[str, Any]) -> None:
-        """Replace the names that are aliases. One in the query stays: it is not part of the body."""
+    async def _rename(self, exchange: Exchange, route: Route, patch: dict[str, Any]) -> None:
+        """Replace the names that are aliases. One in the query or in the path stays: it is not part of the body."""
         for place, text in (await exchange.names()).items():
             name = parse_model(text)
             target = self._aliases.get(name.key) if name else None
@@ -132,7 +147,7 @@ class Parameters:
                 exchange.put_body(
                     await off_loop(exchange.caller, with_field, body, exchange.scope, "model", target.encode())
                 )
-            elif place != "query":
+            elif place in route.models:
                 patch[place] = target
 
     async def _govern(self, exchange: Exchange, plan: Plan, patch: dict[str, Any]) -> None:

@@ -1,29 +1,31 @@
 """``rate_limit``: how many requests, tokens and running requests whom is let through."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from math import ceil
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from middleware.rate_limit.headers import announce, duration
 from middleware.rate_limit.options import Limit, OnStoreFailure, Rates, Streams
 from middleware.rate_limit.rules import Rule, rules_of
-from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.policy_names import EntryName
 from proxy.kernel.quota_key import By
 from proxy.kernel.quotas import Admission, Level, Quota, Reservation
-from proxy.kernel.routes import Route, RouteClass
+from proxy.kernel.route import Route, RouteClass
 from proxy.kernel.store import Store, StoreUnavailable
-from proxy.kernel.token_estimate import Estimate, Expected, expect, expect_form, usage_of, used
+from proxy.kernel.token_estimate import Estimate, Expected, expect, expect_form, expect_unread, usage_of, used
 from proxy.kernel.units import Percent
 
 OWN: Final = "default"
 """The name of the limit that an entry itself is, beside those it lists."""
+_LIMITED: Final[frozenset[RouteClass]] = frozenset({"inference"})
+"""What is limited where the options do not say."""
 
 
 class RateLimit:
@@ -60,7 +62,7 @@ class RateLimit:
         by: By | tuple[By, ...] = "identity",
         limits: tuple[Limit, ...] = (),
         estimate: Estimate = Estimate(),  # noqa: B008
-        routes: frozenset[RouteClass] = frozenset({"inference"}),
+        routes: frozenset[RouteClass] = _LIMITED,
         on_store_failure: OnStoreFailure = "local",
         local_share: Annotated[Percent, Field(gt=0)] = 0.5,
     ) -> None:
@@ -102,6 +104,16 @@ class RateLimit:
         if full:
             announce(exchange.response_headers, levels, [rule.name for rule in rules])
             raise self._refusal(rules, full)
+
+    @staticmethod
+    def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
+        """Say why a limit by model would not tell those of `route` apart; see `proxy.chain.plugins.Plugin`."""
+        limited = options.get("routes", _LIMITED)
+        if route.kind != "inference" or route.kind not in limited or route.names_model:
+            return None
+        counted = [options.get("by"), *(limit.by for limit in options.get("limits", ()))]
+        by_model = any(by == "model" or (isinstance(by, tuple) and "model" in by) for by in counted)
+        return "nobody knows where its requests name their model, by which they are counted" if by_model else None
 
     async def explain(self, exchange: Exchange) -> Explanation:
         """Say how full the caller's counters are, and count nothing."""
@@ -149,6 +161,8 @@ class RateLimit:
             form = await exchange.body()
             if self._counts_tokens and route.kind == "inference":
                 return expect_form(len(form), self._estimate)
+        elif self._counts_tokens and route.kind == "inference":
+            return expect_unread(int(header(exchange.scope["headers"], b"content-length") or 0), route, self._estimate)
         return Expected()
 
     async def _ask(self, exchange: Exchange, tokens: int) -> tuple[Store, Sequence[Rule], Admission]:

@@ -21,7 +21,9 @@ class Fallbacks:
     def of(self, exchange: Exchange) -> tuple[ModelName, ...]:
         """Return what may stand in for the model of `exchange`, the best first: only where a JSON body names it."""
         model, route = exchange.model, exchange.route
-        if not self._models or model is None or route is None or route.kind != "inference" or route.body != "json":
+        if not self._models or model is None or route is None or route.kind != "inference":
+            return ()
+        if route.body != "json" or not route.models or route.model_in_path:
             return ()
         return self._models.get(model.key, ())
 
@@ -31,13 +33,16 @@ async def stand_in(exchange: Exchange, other: ModelName) -> bool:
 
     Of the body only the name changes. What was tried for the model before says nothing about this one.
     """
+    route = exchange.route
     try:
-        await exchange.json()
+        document = await exchange.json()
     except Refused:
         return False  # it could be read in two ways, so that nobody can tell what a change of it does
+    members = () if route is None else route.models
+    member = next((name for name in members if document.get(name)), "model")
     noted = exchange.part(RetryPart)
     noted.asked = noted.asked or exchange.model
-    exchange.edit({"model": other.short})
+    exchange.edit({member: other.short})
     exchange.forget_tried()
     withdraw(exchange)
     exchange.response_headers.append((HEADER, other.short.encode()))

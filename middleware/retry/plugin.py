@@ -26,7 +26,7 @@ from proxy.kernel.exchange_parts import RetryPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import ModelName
 from proxy.kernel.retry_budget import RetryBudget
-from proxy.kernel.routes import Route
+from proxy.kernel.route import Route
 from proxy.kernel.units import Duration, DurationOrZero, Least, Percent
 
 log = structlog.get_logger("ollama_proxy.retry")

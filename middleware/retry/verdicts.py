@@ -36,7 +36,7 @@ from proxy.kernel.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.kernel.routes import Repeat
+from proxy.kernel.route import Repeat
 
 
 class Verdict(Enum):

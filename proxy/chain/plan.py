@@ -4,7 +4,7 @@ Everything that can be known without constructing a plugin is checked here; `pro
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,9 +13,11 @@ from config.load import Loaded
 from config.problems import Path, Problem, in_order
 from config.tree import Node
 from proxy.chain.plugins import Options, Plugin, find
+from proxy.kernel.route import Route
 from proxy.kernel.units import Mistake, suggest
 
 INNERMOST: Final = "dispatch"
+_SAY_LIKE: Final = "say which known route it is like, as in like: /api/chat; see docs/guides/access.md, Other routes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,14 @@ def _adds_cors(plugin: Plugin) -> bool:
     return any(f"{base.__module__}.{base.__name__}" == "starlette.middleware.cors.CORSMiddleware" for base in bases)
 
 
+def _escapes(route: Route, link: Link) -> Iterator[str | None]:
+    """Yield why `route` would pass by a plugin: with its own options, and with those of each policy."""
+    ask = link.plugin.cannot_govern
+    if ask is not None:
+        for options in (link.options, *link.overrides.values()):
+            yield None if options is None else ask(route, options.arguments())
+
+
 class _Planner:
     """Walks through the middleware list, then through the policies, and collects what is wrong."""
 
@@ -111,7 +121,9 @@ class _Planner:
             self._check_pages(places)
             self._check_exposure(places)
         self._check_names(places)
-        return tuple(self._link(place, place.plugin) for place in places.values() if place.plugin is not None)
+        links = tuple(self._link(place, place.plugin) for place in places.values() if place.plugin is not None)
+        self._check_routes(links)
+        return links
 
     def _complain(self, path: Path, error: Mistake) -> None:
         self.problems.append(self._loaded.problem(path, error))
@@ -217,6 +229,16 @@ class _Planner:
                     f"move it above {above[0]} in the middleware list",
                 )
                 self._complain(("middleware", place.index), error)
+
+    def _check_routes(self, links: Iterable[Link]) -> None:
+        """A route that the file declares must not pass by what the file says: each plugin is asked whether it would."""
+        settings = self._loaded.settings
+        for index, extra in enumerate(settings.routes if settings is not None else ()):
+            for link in links:
+                why = next(filter(None, _escapes(extra.route, link)), None)
+                if why is not None:
+                    error = Mistake(f"{link.name} cannot govern {extra.path}: {why}", _SAY_LIKE)
+                    self._complain(("routes", index), error)
 
     def _check_exposure(self, places: Mapping[str, _Place]) -> None:
         settings = self._loaded.settings

@@ -23,6 +23,7 @@ from typing_extensions import Doc
 from config.model import Model
 from middleware import BUILTIN
 from proxy.kernel.asgi import ASGIApp
+from proxy.kernel.route import Route
 from proxy.kernel.services import SERVICES
 from proxy.kernel.units import Mistake, suggest
 
@@ -49,6 +50,9 @@ class _OpenOptions(Options):
     model_config = ConfigDict(extra="allow")
 
 
+CannotGovern = Callable[[Route, Mapping[str, Any]], str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A service that a plugin asks for."""
@@ -70,6 +74,9 @@ class Plugin:
         sets_policy: it says who is calling, and under which policy (`sets_policy = True` on the class).
         governs_pages: it says which pages of other origins may call (`governs_pages = True`); its
             `cross_origin`, a `proxy.kernel.cross_origin.CrossOrigin`, is what the frame decides by.
+        cannot_govern: its static method of that name, if it has one. It takes a route that the policy file declares and
+            the options that the file gives the plugin, by their names, and says in a few words why these would not
+            hold on that route; None where they do, or do not concern it.
     """
 
     use: str
@@ -79,6 +86,7 @@ class Plugin:
     summary: str
     sets_policy: bool
     governs_pages: bool = False
+    cannot_govern: CannotGovern | None = None
 
     def around(self, app: ASGIApp, options: Options, services: Mapping[type, object]) -> ASGIApp:
         """Return the plugin around `app`; raises Mistake for a missing service, and whatever its constructor does."""
@@ -163,7 +171,7 @@ def inspected(use: str, make: object) -> Plugin:
         raise Mistake(f"the options of {use} have types that cannot be checked: {error.message}") from error
     summary = inspect.cleandoc(make.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
     flags = {name: bool(getattr(make, name, False)) for name in ("sets_policy", "governs_pages")}
-    return Plugin(use, make, options, services, summary, **flags)
+    return Plugin(use, make, options, services, summary, **flags, cannot_govern=getattr(make, "cannot_govern", None))
 
 
 def _annotation(use: str, make: Callable[..., object], parameter: inspect.Parameter) -> Any:

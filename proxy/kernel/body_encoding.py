@@ -8,7 +8,7 @@ from proxy.kernel.asgi import Scope, header_values
 from proxy.kernel.body_budget import Holding
 from proxy.kernel.errors import Refused
 from proxy.kernel.json_bounds import TOO_MUCH
-from proxy.kernel.routes import Route
+from proxy.kernel.route import Route
 from proxy.kernel.worker_threads import off_loop
 
 ENCODING: Final = b"content-encoding"
@@ -19,6 +19,8 @@ SPARE: Final = 2**20
 RATIO: Final = 200
 """Further bytes for each byte sent. Conversations decode to 3 to 30 times their size, bombs to thousands."""
 
+_UNPACKED: Final = ("openai", "anthropic")
+"""Flavors of the routes where Ollama undoes zstd."""
 _WINDOW: Final = 8 * 2**20  # Ollama's decoder has no more memory either
 _QUICK: Final = 64 * 1024
 _PIECE: Final = 2**18
@@ -43,7 +45,7 @@ async def decoded(body: bytes, scope: Scope, route: Route, holding: Holding) -> 
     encodings = [value for value in header_values(scope["headers"], ENCODING) if value not in (b"", b"identity")]
     if not encodings:
         return body
-    if encodings != [b"zstd"] or route.body != "json" or not route.path.startswith("/v1/"):
+    if encodings != [b"zstd"] or route.body != "json" or route.flavor not in _UNPACKED:
         raise Refused(415, "send the request body uncompressed: Ollama does not read this Content-Encoding here")
     most = min(LONGEST, SPARE + RATIO * len(body))
     enough = min(most, holding.room)

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 from proxy.kernel.asgi import Scope
 from proxy.kernel.body_form import fields
+from proxy.kernel.body_json import CONTROL, fold
 from proxy.kernel.errors import Refused
 from proxy.kernel.routes import Match
 
@@ -13,7 +14,7 @@ from proxy.kernel.routes import Match
 def names_in(match: Match, document: Mapping[str, Any] | None, plain: bytes, scope: Scope) -> dict[str, str]:
     """Return the names of models in a request by the place where each stands, the one Ollama prefers first.
 
-    Places are the members of a JSON body that the route lists (``model``, ``name``, ``from``, …), ``path``, and for
+    Places are ``path``, the members of a JSON body that the route lists (``model``, ``name``, ``from``, …), and for
     forms ``query`` and ``form``. What Ollama takes for left out (``null``, an empty text) is left out.
 
     Args:
@@ -25,22 +26,23 @@ def names_in(match: Match, document: Mapping[str, Any] | None, plain: bytes, sco
     Raises:
         Refused: 400. A name that is not text, a form that cannot be read safely, or one that names two models.
     """
+    named = {"path": match.argument} if match.argument is not None and match.route.model_in_path else {}
     if document is not None:
-        return {place: text for place in match.route.models if (text := _text(document, place))}
+        return named | {place: text for place in match.route.models if (text := _text(document, place))}
     if match.route.body == "multipart":
         query = [value for key, value in parse_qsl(match.target.partition(b"?")[2].decode()) if key == "model"]
         form = [field.value for field in fields(plain, scope) if field.name == "model"]
         if len(query) + len(form) > 1:
             raise Refused(400, "the request names its model twice")
         places = {"query": query, "form": form}
-        return {place: found[0] for place, found in places.items() if found and found[0]}
-    if match.argument is not None and match.route.path.endswith("{model}"):
-        return {"path": match.argument}
-    return {}
+        return named | {place: found[0] for place, found in places.items() if found and found[0]}
+    return named
 
 
 def _text(document: Mapping[str, Any], place: str) -> str:
     value = document.get(place)
+    if place not in CONTROL and any(key != place and fold(key) == fold(place) for key in document):
+        raise Refused(400, f'the key "{place}" of the request body must be written so, and stand there once')
     if value is None:
         return ""
     if isinstance(value, str):

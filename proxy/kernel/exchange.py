@@ -32,7 +32,8 @@ from proxy.kernel.exchange_parts import (
 from proxy.kernel.model_names import ModelName
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.request_body import RequestBody
-from proxy.kernel.routes import ALL, Match, NoMatch, Route, RouteTable, flavor_of, pinned_in
+from proxy.kernel.route import Route
+from proxy.kernel.routes import ALL, Match, NoMatch, RouteTable, flavor_of, pinned_in
 
 KEY: Final = "ollama_proxy.exchange"
 
@@ -237,7 +238,7 @@ class Exchange:
         if self._pinned == ALL and self.route is not None and self.route.kind not in ("manage", "account"):
             self._pinned = None
         self._body.reroute(self._match)
-        self._flavor = flavor_of(scope["path"])
+        self._flavor = flavor_of(scope["path"]) if self.route is None else self.route.flavor
 
     def _move(self, prefix: str) -> None:
         if prefix:
@@ -347,7 +348,7 @@ class Exchange:
 
     async def names(self) -> dict[str, str]:
         """Return every name of a model in this request by its place; raises Refused like `json` and `names_in`."""
-        if isinstance(self._match, Match):
+        if isinstance(self._match, Match) and self._match.route.body != "raw":  # that one names none
             await self.body()
         return await self._body.names()
 

@@ -153,7 +153,9 @@ class RequestBody:
     def _look(self) -> Contents:
         """Return what the body says, as far as it can be told at once: of one that takes long, `read` finds out."""
         contents, match = self._contents, self._match
-        if not contents.known and isinstance(match, Match) and (self.is_read or match.route.body == "none"):
+        if contents.known or not isinstance(match, Match):
+            return contents
+        if self.is_read or match.route.body in ("none", "raw"):
             contents.glance(match, self._scope)
         return contents
 

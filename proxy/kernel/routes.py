@@ -1,53 +1,21 @@
-"""The routes of Ollama and what each of them is, as data.
+"""The one table of routes, which every part asks: those of Ollama, and those that a policy file declares.
 
 Everything that authorises, limits, retries or relays asks this table, and the target sent to a backend is written from
-it, never from the client's bytes: a path that is spelled oddly is either one of these routes or nothing.
+it, never from the client's bytes: a path that is spelled oddly is either one of these routes or nothing. The rows of
+Ollama stand in ``proxy/kernel/ollama_routes.py``, the columns in ``proxy/kernel/route.py``; `declared` makes a row of
+what a policy file says.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
+from proxy.kernel import parameter_places
 from proxy.kernel.asgi import Header, header
 from proxy.kernel.errors import Flavor
-
-RouteClass = Literal["read", "inference", "manage", "account", "ops"]
-Body = Literal["none", "json", "multipart", "raw"]
-Repeat = Literal["safe", "costly", "never"]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One route.
-
-    Attributes:
-        path: canonical path; a last segment in braces stands for exactly one segment of any text.
-        methods: the methods it answers.
-        kind: the class that policies name.
-        flavor: how errors are said.
-        stream: what the body's ``stream`` means when it is left out; None where the route never streams.
-        body: what the request carries. A "raw" body is passed on as it comes, all others are read first.
-        repeat: "safe" may be sent twice, "costly" until the first byte of an answer, "never" not once it was sent.
-        models: the members of a JSON body that name a model, in the order Ollama prefers them.
-        query: the query parameters that mean something to Ollama; all others are left behind.
-        open: answered without credentials (the CLI's first question).
-        page: something for people to look at, so that other sites may have links to it.
-        probe: answered by whatever name the proxy is called, as load balancers and health checks do.
-    """
-
-    path: str
-    methods: tuple[str, ...]
-    kind: RouteClass
-    flavor: Flavor = "ollama"
-    stream: bool | None = None
-    body: Body = "none"
-    repeat: Repeat = "safe"
-    models: tuple[str, ...] = ()
-    query: tuple[str, ...] = ()
-    open: bool = False
-    page: bool = False
-    probe: bool = False
+from proxy.kernel.ollama_routes import OLLAMA
+from proxy.kernel.route import UNKNOWN_RUN, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,50 +40,55 @@ class NoMatch:
     location: str | None = None
 
 
-OLLAMA: Final = (
-    Route("/", ("GET", "HEAD"), "read", "text", open=True, page=True),
-    Route("/api/version", ("GET", "HEAD"), "read", page=True),
-    Route("/api/tags", ("GET", "HEAD"), "read"),
-    Route("/api/ps", ("GET",), "read"),
-    Route("/api/status", ("GET",), "read"),
-    Route("/api/experimental/model-recommendations", ("GET",), "read"),
-    Route("/api/show", ("POST",), "read", body="json", models=("model", "name")),
-    Route("/v1/models", ("GET",), "read", "openai"),
-    Route("/v1/models/{model}", ("GET",), "read", "openai"),
-    Route("/api/generate", ("POST",), "inference", stream=True, body="json", repeat="costly", models=("model",)),
-    Route("/api/chat", ("POST",), "inference", stream=True, body="json", repeat="costly", models=("model",)),
-    Route("/api/embed", ("POST",), "inference", body="json", models=("model",)),
-    Route("/api/embeddings", ("POST",), "inference", body="json", models=("model",)),
-    Route("/v1/chat/completions", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-    Route("/v1/completions", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-    Route("/v1/responses", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-    Route("/v1/messages", ("POST",), "inference", "anthropic", False, "json", "costly", ("model",)),
-    Route("/v1/embeddings", ("POST",), "inference", "openai", body="json", models=("model",)),
-    Route(
-        "/v1/audio/transcriptions",
-        ("POST",),
-        "inference",
-        "openai",
-        body="multipart",
-        repeat="costly",
-        models=("model",),
-        query=("model",),
-    ),
-    Route("/api/pull", ("POST",), "manage", stream=True, body="json", repeat="never", models=("model", "name")),
-    Route("/api/push", ("POST",), "manage", stream=True, body="json", repeat="never", models=("model", "name")),
-    Route(
-        "/api/create", ("POST",), "manage", stream=True, body="json", repeat="never", models=("model", "name", "from")
-    ),
-    Route("/api/copy", ("POST",), "manage", body="json", repeat="never", models=("source", "destination")),
-    Route("/api/delete", ("DELETE",), "manage", body="json", repeat="never", models=("model", "name")),
-    Route("/api/blobs/{digest}", ("HEAD",), "manage"),
-    Route("/api/blobs/{digest}", ("POST",), "manage", body="raw", repeat="never"),
-    Route("/api/me", ("POST",), "account", body="json", repeat="never"),
-    Route("/api/signout", ("POST",), "account", body="json", repeat="never"),
-    Route("/api/user/keys/{key}", ("DELETE",), "account", body="json", repeat="never"),
-    Route("/api/experimental/web_search", ("POST",), "account", body="json", repeat="never"),
-    Route("/api/experimental/web_fetch", ("POST",), "account", body="json", repeat="never"),
-)
+def known_route(path: str, methods: Iterable[str] = ()) -> Route | None:
+    """Return Ollama's route at `path`; of several the one that answers one of `methods`. None where there is none.
+
+    What stands in braces is only a name: ``/v1/models/{id}`` is ``/v1/models/{model}``.
+    """
+    found = [route for route in OLLAMA if route.path.partition("{")[:2] == path.partition("{")[:2]]
+    return next((route for route in found if not set(methods).isdisjoint(route.methods)), found[0] if found else None)
+
+
+def behaves_as(path: str, methods: Collection[str], like: str | None) -> Route | None:
+    """Return the known route that one of a policy file is like: the one it names, or else the one that it replaces."""
+    known = known_route(like or path, methods)
+    if known is None or like is not None:
+        return known
+    return None if set(methods).isdisjoint(known.methods) else known  # another method of the path: another route
+
+
+def declared(path: str, methods: tuple[str, ...], like: str | None, said: Mapping[str, Any]) -> Route:
+    """Return a route that a policy file declares.
+
+    It takes over what it does not say itself from the known route that it is like (`behaves_as`); never that everybody
+    may call. A route that is like none is taken for what is judged more strictly.
+
+    Args:
+        path: its own path.
+        methods: its own methods.
+        like: the path of the known route, None where the file names none.
+        said: the columns that the file names, by their names here; ``parameters`` is ``"none"`` or left out.
+    """
+    columns = {name: value for name, value in said.items() if name != "parameters"}
+    known = behaves_as(path, methods, like)
+    if known is None:
+        flavor: Flavor = "openai" if path.startswith("/v1/") else "ollama"
+        route = Route(path, methods, **{"flavor": flavor, "repeat": "never", **columns})
+        route = replace(route, plain_names=route.kind == "manage")
+    else:
+        route = replace(known, path=path, methods=methods, open=False, page=False, probe=False, **columns)
+    if route.body == "raw" and "repeat" not in said:
+        route = replace(route, repeat="never")
+    run = route.run or (UNKNOWN_RUN if route.kind == "inference" else None)
+    if run is not None and said.get("parameters") == "none":
+        run = replace(run, parameters=parameter_places.NONE)
+    return replace(
+        route,
+        run=run,
+        model_in_path=path.endswith("{model}") or (route.model_in_path and path.endswith("}")),
+        like=None if known is None else known.path,
+        summary=route.summary if known is None else f"Like {known.path}",
+    )
 
 
 class RouteTable:
@@ -189,7 +162,7 @@ def pinned_in(path: str, headers: Iterable[Header]) -> tuple[str | None, str]:
 
 
 def flavor_of(path: str) -> Flavor:
-    """Return how errors are said on `path`, also where there is no such route."""
+    """Return how errors are said on `path` where there is no such route."""
     if path.startswith("/v1/messages"):
         return "anthropic"
     if path.startswith("/v1/"):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from proxy.kernel.attempts import Usage
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.prompt_size import PromptSize
-from proxy.kernel.routes import Route
+from proxy.kernel.route import Route
 
 BYTES_PER_TOKEN: Final = 4
 """Bytes per token of JSON; English text has a little more, most other text, code and JSON's own signs less."""
@@ -20,13 +20,6 @@ AUDIO_BYTES_PER_TOKEN: Final = 2048
 
 _NOT_RUN: Final = frozenset({"load", "unload"})
 """Ollama's reasons for ending where there was no prompt."""
-_BOUNDS: Final[Mapping[str, str]] = {
-    "/v1/chat/completions": "max_tokens",
-    "/v1/completions": "max_tokens",
-    "/v1/responses": "max_output_tokens",
-    "/v1/messages": "max_tokens",
-}
-"""The member that says how long an answer may be, by route; on Ollama's own routes ``num_predict`` in the options."""
 
 
 class Estimate(BaseModel):
@@ -51,13 +44,16 @@ class Expected(NamedTuple):
 def expect(route: Route, document: Mapping[str, Any], size: PromptSize, estimate: Estimate) -> Expected:
     """Return what a request to `route` with the JSON body `document`, which is of that `size`, will use."""
     prompt = size.text // BYTES_PER_TOKEN + IMAGE_TOKENS * size.pictures
-    output = estimate.output if route.stream is not None else 0  # the other routes only read: embeddings
-    source = document if route.path in _BOUNDS else document.get("options")
-    if output and isinstance(source, dict):
-        bound = source.get(_BOUNDS.get(route.path, "num_predict"))
-        if isinstance(bound, int | float) and not isinstance(bound, bool) and bound >= 1:  # else it is no bound
-            output = int(bound)
+    output = estimate.output if route.writes else 0
+    if output and route.run is not None and route.run.parameters is not None:
+        output = route.run.parameters.bound(document) or output
     return Expected(prompt, min(prompt + output, estimate.max))
+
+
+def expect_unread(size: int, route: Route, estimate: Estimate) -> Expected:
+    """Return what a request will use of whose body nothing is known but its `size` in bytes."""
+    prompt = size // BYTES_PER_TOKEN
+    return Expected(prompt, min(prompt + (estimate.output if route.writes else 0), estimate.max))
 
 
 def expect_form(size: int, estimate: Estimate) -> Expected:
@@ -83,9 +79,8 @@ def usage_of(exchange: Exchange, expected: Expected) -> Usage | None:
         return replace(usage, tokens_in=expected.prompt)
     if route.kind != "inference":
         return None
-    writes = route.stream is not None or route.body == "multipart"  # the others only read: embeddings
     reason = usage.done_reason if usage is not None else None
-    return Usage(expected.prompt, exchange.bytes_out // BYTES_PER_TOKEN if writes else None, "estimated", reason)
+    return Usage(expected.prompt, exchange.bytes_out // BYTES_PER_TOKEN if route.writes else None, "estimated", reason)
 
 
 def used(exchange: Exchange, expected: Expected) -> int:

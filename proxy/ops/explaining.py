@@ -18,7 +18,8 @@ from proxy.kernel.errors import ProxyError, Refused
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.exchange_parts import AuthPart
 from proxy.kernel.explain import Explains
-from proxy.kernel.routes import Route, RouteTable
+from proxy.kernel.route import Route
+from proxy.kernel.routes import RouteTable
 from proxy.ops.document import Account, Step
 
 CALLER: Final = "127.0.0.1"

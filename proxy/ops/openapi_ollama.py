@@ -3,41 +3,7 @@
 from typing import Any, Final
 
 from proxy.kernel.errors import Flavor
-from proxy.kernel.routes import Route
-
-OLLAMA: Final = {
-    "/": "Whether Ollama runs",
-    "/api/version": "Its version",
-    "/api/tags": "The models there are",
-    "/api/ps": "The models in memory",
-    "/api/status": "What the host can do",
-    "/api/experimental/model-recommendations": "Models to try",
-    "/api/show": "One model's details",
-    "/v1/models": "The models there are",
-    "/v1/models/{model}": "One model",
-    "/api/generate": "Complete a prompt",
-    "/api/chat": "Answer a conversation",
-    "/api/embed": "Embed texts",
-    "/api/embeddings": "Embed a text (the older form)",
-    "/v1/chat/completions": "Answer a conversation",
-    "/v1/completions": "Complete a prompt",
-    "/v1/responses": "Answer a conversation (Responses API)",
-    "/v1/messages": "Answer a conversation (Anthropic's API)",
-    "/v1/embeddings": "Embed texts",
-    "/v1/audio/transcriptions": "Write down speech",
-    "/api/pull": "Get a model from a registry",
-    "/api/push": "Put a model into a registry",
-    "/api/create": "Make a model from another",
-    "/api/copy": "Give a model another name",
-    "/api/delete": "Delete a model",
-    "/api/blobs/{digest}": "A file of a model",
-    "/api/me": "The account that the host is signed in with",
-    "/api/signout": "Sign the host out of its account",
-    "/api/user/keys/{key}": "Remove a key of the account",
-    "/api/experimental/web_search": "Search the web on the account",
-    "/api/experimental/web_fetch": "Fetch a page on the account",
-}
-"""What each route of Ollama is for."""
+from proxy.kernel.route import Route
 
 _STREAMS: Final[dict[Flavor, str]] = {
     "ollama": "application/x-ndjson",
@@ -57,7 +23,7 @@ def passed_on(route: Route, method: str) -> dict[str, Any]:
             ok["content"][_STREAMS[route.flavor]] = {}
     found: dict[str, Any] = {
         "tags": [route.kind],
-        "summary": OLLAMA.get(route.path, "A route of another version of Ollama"),
+        "summary": route.summary,
         "responses": {"200": ok, **errors(route.flavor, open=route.open)},
     }
     if route.stream is not None:

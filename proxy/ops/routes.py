@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from proxy.kernel.routes import Body, Route
+from proxy.kernel.route import Body, Route
 
 Kind = Literal["json", "text", "events", "page"]
 

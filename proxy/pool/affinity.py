@@ -21,7 +21,7 @@ def conversation_of(exchange: Exchange) -> int | None:
     which come again with every turn. Embeddings belong to none, as a backend caches no prompt for them.
     """
     route, model = exchange.route, exchange.model
-    if route is None or route.repeat != "costly" or model is None:
+    if route is None or not route.writes or model is None:
         return None
     begin = header(exchange.scope["headers"], SESSION) or _beginning(exchange.document)
     # Python's keyed hash: a caller cannot aim at its 64 bits, and two conversations that collide share a backend.

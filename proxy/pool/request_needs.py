@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import PoolPart
 from proxy.kernel.model_names import RUNNER_OPTIONS, ModelName
+from proxy.kernel.route import Route
 from proxy.pool.affinity import conversation_of
 
 Setup = tuple[tuple[str, float], ...]
@@ -59,10 +60,12 @@ def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] 
         return NOTHING
     if route.kind == "read" or model.cloud:
         return Need(model=model.key)
-    return Need(model=model.key, runs=True, setup=_setup(document), conversation=conversation_of(exchange))
+    return Need(model=model.key, runs=True, setup=_setup(route, document), conversation=conversation_of(exchange))
 
 
-def _setup(document: dict[str, Any] | None) -> Setup:
+def _setup(route: Route, document: dict[str, Any] | None) -> Setup:
+    if route.run is not None and route.run.parameters is not None and not route.run.parameters.options:
+        return ()  # Ollama reads no options there
     options = document.get("options") if document else None
     if not options or not isinstance(options, dict):
         return ()

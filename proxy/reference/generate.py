@@ -18,6 +18,7 @@ from proxy.kernel.selection_strategies import STRATEGIES
 from proxy.reference.commands import commands_page
 from proxy.reference.log import log_page, log_schema
 from proxy.reference.ops import ops_api_page
+from proxy.reference.routes import routes_page
 from proxy.telemetry.metric_table import metrics_page
 
 _REFERENCE: Final = r"\$\{|^file:"
@@ -107,7 +108,7 @@ def configuration_page() -> str:
     lines = [
         "# The policy file",
         "",
-        "Generated from `config/schema.py` by `scripts/generate`; not to be edited here.",
+        "Generated from `config/schema.py` and what it is made of by `scripts/generate`; not to be edited here.",
         "",
         "A duration is written `250ms`, `30s`, `10m`, `1h` or `7d`, a size `64KiB` or `10MB`, a share `20%`, a rate",
         "`60/minute`; a number without its unit is refused. `${NAME}` and `${NAME:-default}` in a value stand for the",
@@ -224,6 +225,7 @@ def generated(root: Path) -> dict[Path, str]:
         root / "docs/reference/metrics.md": metrics_page(),
         root / "docs/reference/ops-api.md": ops_api_page(),
         root / "docs/reference/plugins.md": plugins_page(),
+        root / "docs/reference/routes.md": routes_page(),
     }
 
 

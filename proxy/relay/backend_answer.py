@@ -18,7 +18,7 @@ from proxy.kernel.errors import (
     let_go,
 )
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.routes import Route
+from proxy.kernel.route import Route
 from proxy.pool.backend import Backend
 from proxy.pool.blame import Blame
 from proxy.relay.answer_end import Format, format_of
@@ -124,7 +124,7 @@ def _reader(stream: httpx.AsyncByteStream) -> Read:
 
 def _must_speak(route: Route, request: httpx.Request) -> bool:
     """Return whether a 200 without a byte is no answer, as a model always says something."""
-    return route.kind == "inference" and bool(route.models) and request.method != "HEAD"
+    return route.kind == "inference" and route.names_model and request.method != "HEAD"
 
 
 async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: Read) -> UpstreamAnswer | BadAnswer:

@@ -16,7 +16,8 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused, UpstreamError, UpstreamTimeout
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
-from proxy.kernel.routes import NoMatch, Route
+from proxy.kernel.route import Route
+from proxy.kernel.routes import NoMatch
 from proxy.kernel.waiting import Scheduler
 from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease

@@ -16,6 +16,7 @@ from proxy.kernel.asgi import Send, respond
 from proxy.kernel.errors import JSON, TEXT
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
+from proxy.kernel.route import View
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
@@ -36,37 +37,36 @@ class Views:
     def __init__(self, pool: Pool, watch: Probes) -> None:
         self._pool = pool
         self._watch = watch
-        self._views: Mapping[str, Callable[[list[Backend]], object]] = {
-            "/api/tags": _tags,
-            "/api/ps": _running,
-            "/api/version": _version,
-            "/v1/models": _openai_models,
+        self._lists: Mapping[View, Callable[[list[Backend]], object]] = {
+            "tags": _tags,
+            "running": _running,
+            "version": _version,
+            "models": _openai_models,
         }
         self._rendered: dict[str, tuple[object, bytes]] = {}
 
     def answers(self, exchange: Exchange) -> bool:
         """Return whether the request is about all backends and can be answered here: one of several was seen."""
         route = exchange.route
-        if route is None or route.kind != "read" or exchange.pinned is not None or len(self._pool.backends) < 2:
+        view = None if route is None else route.view
+        if view is None or exchange.pinned is not None or len(self._pool.backends) < 2:
             return False
-        if route.path == "/":
+        if view == "alive":
             return True
         if not self._seen():
             return False
-        if route.path == "/v1/models/{model}":
-            return not self._changed() and self._one(exchange) is not None  # else a backend knows better
-        return route.path in self._views
+        return view != "model" or (not self._changed() and self._one(exchange) is not None)  # a backend knows better
 
     async def answer(self, exchange: Exchange, send: Send) -> None:
         """Answer a request for which `answers` is true."""
         route = exchange.route
-        path = route.path if route is not None else ""
-        if path == "/":
+        view = None if route is None else route.view
+        if view == "alive":
             await _respond(send, RUNNING, TEXT)
             return
-        if path in self._views:
+        if route is not None and view is not None and view in self._lists:
             await asyncio.gather(*map(self._watch.look, self._changed()))
-            await _respond(send, self._render(path), JSON)
+            await _respond(send, self._render(route.path, self._lists[view]), JSON)
         else:
             await _respond(send, orjson.dumps(self._one(exchange)), JSON)
 
@@ -74,13 +74,13 @@ class Views:
         """Return the backends that were changed through us since: who did that has to find it done, as with one."""
         return [backend for backend in self._pool.backends if backend.changed_at is not None]
 
-    def _render(self, path: str) -> bytes:
+    def _render(self, path: str, made: Callable[[list[Backend]], object]) -> bytes:
         """Return a list as JSON; it is made once for everybody until somebody says something new."""
         backends = self._seen()
         said = tuple((backend, backend.asked_at) for backend in backends)
         before = self._rendered.get(path)
         if before is None or before[0] != said:
-            before = self._rendered[path] = said, orjson.dumps(self._views[path](backends))
+            before = self._rendered[path] = said, orjson.dumps(made(backends))
         return before[1]
 
     def _seen(self) -> list[Backend]:

@@ -17,7 +17,7 @@ from proxy.kernel.asgi import Header, Receive, Scope, Send, respond, start_respo
 from proxy.kernel.errors import JSON, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
-from proxy.kernel.routes import ALL
+from proxy.kernel.routes import ALL, Match
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
 from proxy.relay.answer_stream import commit
@@ -56,31 +56,32 @@ class Manage:
         """Raise Refused (409) where it is not clear which backend is meant."""
         if exchange.pinned is None:
             raise _which_one(self._pool, exchange.scope["path"])
-        if exchange.pinned == ALL and (exchange.route is None or exchange.route.path != "/api/pull"):
+        if exchange.pinned == ALL and (exchange.route is None or not exchange.route.everywhere):
             raise Refused(409, "only a pull can be for all backends; name one of them", code="backend_required")
 
     async def _everywhere(self, exchange: Exchange, send: Send) -> None:
         """Pull on every backend at once; their progress is one stream, and it succeeds when all of them have."""
         body = await exchange.body()
+        target = exchange.match.target if isinstance(exchange.match, Match) else b""
         backends = tuple(self._pool.backends)
         lines: Lines = asyncio.Queue(maxsize=64)
         noted = exchange.part(RelayPart)
         noted.backend, noted.attempts, noted.committed = ALL, len(backends), True  # nobody pulls twice
         async with asyncio.TaskGroup() as group:
             for backend in backends:
-                group.create_task(self._pull(backend, body, lines))
+                group.create_task(self._pull(backend, target, body, lines))
             merged = _merged(lines, len(backends))
             if exchange.stream:
                 await _relay(exchange, merged, send)
             else:
                 await _answer(exchange, merged, send)
 
-    async def _pull(self, backend: Backend, body: bytes, lines: Lines) -> None:
+    async def _pull(self, backend: Backend, target: bytes, body: bytes, lines: Lines) -> None:
         """Put each line of one backend's progress into `lines`, an error as a line of its own, and None behind all."""
         finished = False
         with self._pool.hold(backend):
             try:
-                async with aclosing(_progress(backend, body, self._pool.timeouts)) as progress:
+                async with aclosing(_progress(backend, target, body, self._pool.timeouts)) as progress:
                     async for line in progress:
                         finished = "error" in line or line.get("status") == "success"
                         await lines.put((backend, line))
@@ -131,14 +132,14 @@ async def _answer(exchange: Exchange, merged: AsyncGenerator[Line, None], send: 
     await respond(send, 500 if "error" in last else 200, headers, body)
 
 
-async def _progress(backend: Backend, body: bytes, timeouts: Timeouts) -> AsyncGenerator[Line, None]:
+async def _progress(backend: Backend, target: bytes, body: bytes, timeouts: Timeouts) -> AsyncGenerator[Line, None]:
     request = httpx.Request(
         "POST",
         backend.url,
         headers=[(b"host", backend.host), (b"content-length", b"%d" % len(body)), *backend.headers],
         stream=httpx.ByteStream(body),
         extensions={
-            "target": b"/api/pull",
+            "target": target,
             "timeout": timeouts,
             "fresh": True,
         },

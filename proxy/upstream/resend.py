@@ -6,7 +6,7 @@ import httpx
 
 from proxy.kernel.errors import ConnectionLost, let_go
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.routes import Route
+from proxy.kernel.route import Route
 from proxy.upstream.transport import translate
 
 

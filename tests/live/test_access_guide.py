@@ -10,7 +10,7 @@ import yaml
 
 from middleware.access.model_globs import canonical
 from proxy.app import check
-from proxy.kernel.routes import OLLAMA
+from proxy.kernel.ollama_routes import OLLAMA
 from proxy.simulator import Ollama
 from tests.support.policy import load_text
 from tests.support.proxy import running

@@ -11,7 +11,8 @@ import pytest
 
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
-from proxy.kernel.routes import OLLAMA, Route
+from proxy.kernel.ollama_routes import OLLAMA
+from proxy.kernel.route import Route
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
 from proxy.simulator import Ollama

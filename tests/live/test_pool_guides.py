@@ -19,7 +19,7 @@ from proxy.kernel.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.kernel.routes import Repeat
+from proxy.kernel.route import Repeat
 from proxy.kernel.selection_strategies import STRATEGIES
 from proxy.pool import selection
 from proxy.pool.health import RAMP_START

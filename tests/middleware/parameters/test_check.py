@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from middleware.parameters.check import check_rule
-from middleware.parameters.places import ENDLESS, places
+from middleware.parameters.places import ENDLESS, read
 from middleware.parameters.rules import Anything, Flag, Lifetime, Number, Rule, Thinking, Whole
+from proxy.kernel.parameter_places import CHAT
 
 
 @pytest.mark.parametrize(
@@ -42,5 +43,5 @@ def test_a_max_that_is_taken_bounds(name: str, most: int) -> None:
         check_rule(name, rule)
     except ValueError:
         return
-    written = places("/api/chat", name)[0].read(rule.judge(most + 1, endless=ENDLESS[name]))
+    written = read(CHAT.places(name)[0], rule.judge(most + 1, endless=ENDLESS[name]))
     assert ENDLESS[name] < written <= most

@@ -4,56 +4,21 @@ from typing import Any
 
 import pytest
 
-from middleware.parameters.places import ROUTES, RUNNER, places
-from proxy.kernel.routes import OLLAMA
+from middleware.parameters.places import RUNNER, put, read, write
+from proxy.kernel.parameter_places import Place
+from proxy.kernel.routes import known_route
 
 
-def paths(route: str, parameter: str) -> list[str]:
-    return [".".join(place.path) for place in places(route, parameter)]
-
-
-@pytest.mark.parametrize(
-    ("route", "parameter", "found"),
-    [
-        ("/api/chat", "num_ctx", ["options.num_ctx"]),
-        ("/api/generate", "num_predict", ["options.num_predict"]),
-        ("/api/embed", "num_ctx", ["options.num_ctx"]),
-        ("/api/embed", "num_predict", []),
-        ("/api/embeddings", "keep_alive", ["keep_alive"]),
-        ("/api/chat", "keep_alive", ["keep_alive"]),
-        ("/api/chat", "think", ["think"]),
-        ("/api/embed", "think", []),
-        ("/api/chat", "n", []),
-        ("/api/generate", "shift", ["shift"]),
-        ("/api/embed", "shift", []),
-        ("/v1/chat/completions", "shift", []),
-        ("/api/chat", "num_gpu", ["options.num_gpu"]),
-        ("/v1/chat/completions", "num_predict", ["max_tokens", "max_completion_tokens"]),
-        ("/v1/chat/completions", "temperature", ["temperature"]),
-        ("/v1/chat/completions", "think", ["reasoning_effort", "reasoning.effort"]),
-        ("/v1/chat/completions", "n", ["n"]),
-        ("/v1/chat/completions", "num_ctx", []),
-        ("/v1/chat/completions", "keep_alive", []),
-        ("/v1/completions", "num_predict", ["max_tokens"]),
-        ("/v1/responses", "num_predict", ["max_output_tokens"]),
-        ("/v1/responses", "think", ["reasoning.effort"]),
-        ("/v1/messages", "num_predict", ["max_tokens"]),
-        ("/v1/messages", "top_k", ["top_k"]),
-        ("/v1/messages", "stop", ["stop_sequences"]),
-        ("/v1/messages", "think", ["thinking.type", "output_config.effort"]),
-    ],
-)
-def test_where_a_parameter_stands(route: str, parameter: str, found: list[str]) -> None:
-    assert paths(route, parameter) == found
-
-
-def test_the_routes_are_ollamas() -> None:
-    known = {route.path for route in OLLAMA if route.kind == "inference" and route.body == "json"}
-    assert set(ROUTES) == known - {"/v1/embeddings"}  # which has no parameter of these
+def places(route: str, parameter: str) -> tuple[Place, ...]:
+    found = known_route(route)
+    assert found is not None
+    assert found.run is not None
+    assert found.run.parameters is not None
+    return found.run.parameters.places(parameter)
 
 
 @pytest.mark.parametrize(
-    ("route", "value", "read", "written"),
+    ("route", "value", "meant", "written"),
     [
         ("/v1/chat/completions", "none", False, "none"),
         ("/v1/chat/completions", "high", "high", "high"),
@@ -66,39 +31,34 @@ def test_the_routes_are_ollamas() -> None:
         ("/api/chat", "low", "low", "low"),
     ],
 )
-def test_thinking_has_a_language_for_each_api(route: str, value: Any, read: Any, written: Any) -> None:
+def test_thinking_has_a_language_for_each_api(route: str, value: Any, meant: Any, written: Any) -> None:
     place = places(route, "think")[0]
-    assert (place.read(value), place.write(read)) == (read, written)
+    assert (read(place, value), write(place, meant)) == (meant, written)
 
 
 def test_thinking_where_there_are_only_levels() -> None:
-    assert places("/v1/responses", "think")[0].write(True) == "medium"
-    assert places("/v1/messages", "think")[0].write("low") == "enabled"
+    assert write(places("/v1/responses", "think")[0], True) == "medium"
+    assert write(places("/v1/messages", "think")[0], "low") == "enabled"
     with pytest.raises(ValueError, match="text"):
-        places("/v1/responses", "think")[0].read(True)
+        read(places("/v1/responses", "think")[0], True)
 
 
 @pytest.mark.parametrize("value", ["adaptive", "Enabled", "", True, None])
 def test_a_type_of_thinking_that_ollama_does_not_know_says_nothing(value: Any) -> None:
-    assert places("/v1/messages", "think")[0].read(value) is None
+    assert read(places("/v1/messages", "think")[0], value) is None
 
 
-def test_finding_and_putting() -> None:
+def test_putting() -> None:
     place = places("/api/chat", "num_ctx")[0]
-    assert place.find({"options": {"num_ctx": 8}}) == 8
-    assert place.find({"options": None}) is None
-    assert place.find({}) is None
-    with pytest.raises(ValueError, match="options to be an object"):
-        place.find({"options": [1]})
     patch: dict[str, Any] = {"options": {"seed": 1}}
-    place.put(patch, 9)
+    put(place, patch, 9)
     assert patch == {"options": {"seed": 1, "num_ctx": 9}}
-    place.put(patch, None)
+    put(place, patch, None)
     assert patch == {"options": {"seed": 1, "num_ctx": None}}
 
 
 @pytest.mark.parametrize(
-    ("route", "parameter", "value", "read"),
+    ("route", "parameter", "value", "meant"),
     [
         # options are doubles that are cut off, fields are whole numbers
         ("/api/chat", "num_predict", 0.5, 0),
@@ -125,16 +85,16 @@ def test_finding_and_putting() -> None:
         ("/api/chat", "no_such_option", [1], [1]),
     ],
 )
-def test_a_value_is_what_ollama_makes_of_it(route: str, parameter: str, value: Any, read: Any) -> None:
+def test_a_value_is_what_ollama_makes_of_it(route: str, parameter: str, value: Any, meant: Any) -> None:
     place = places(route, parameter)[0]
-    if read is None:
+    if meant is None:
         with pytest.raises(ValueError, match="must be"):
-            place.read(value)
+            read(place, value)
     else:
-        assert place.read(value) == read
+        assert read(place, value) == meant
 
 
 @pytest.mark.parametrize("name", RUNNER)
 def test_every_option_of_the_runner_has_a_type(name: str) -> None:
     with pytest.raises(ValueError, match="must be"):
-        places("/api/chat", name)[0].read("x")
+        read(places("/api/chat", name)[0], "x")

@@ -6,6 +6,7 @@ import pytest
 
 from middleware.parameters.plan import plan_of
 from middleware.parameters.rules import Anything, Lifetime, Rule, Whole
+from proxy.kernel.parameter_places import CHAT, CHAT_COMPLETIONS, EMBED, GENERATE, Parameters
 
 RULES: dict[str, Rule[Any] | None] = {
     "num_ctx": Whole(drop=True),
@@ -29,18 +30,18 @@ RULES: dict[str, Rule[Any] | None] = {
     ],
 )
 def test_only_what_is_there_or_missed_is_looked_at(document: dict[str, Any], looked_at: list[str]) -> None:
-    assert [step.name for step in plan_of("/api/chat", RULES).steps(document)] == looked_at
+    assert [step.name for step in plan_of(CHAT, RULES).steps(document)] == looked_at
 
 
 def test_a_route_without_options_has_none_to_look_at() -> None:
-    plan = plan_of("/v1/chat/completions", RULES)
+    plan = plan_of(CHAT_COMPLETIONS, RULES)
     assert [step.name for step in plan.always] == ["num_predict", "seed"]
     assert not plan.options
 
 
 @pytest.mark.parametrize(
-    ("route", "bare"), [("/api/chat", "messages"), ("/api/generate", "prompt"), ("/api/embed", None)]
+    ("parameters", "bare"), [(CHAT, "messages"), (GENERATE, "prompt"), (EMBED, None)], ids=["chat", "generate", "embed"]
 )
-def test_a_request_without_its_words_only_loads(route: str, bare: str | None) -> None:
-    (step,) = (step for step in plan_of(route, RULES).always if step.name == "keep_alive")
+def test_a_request_without_its_words_only_loads(parameters: Parameters, bare: str | None) -> None:
+    (step,) = (step for step in plan_of(parameters, RULES).always if step.name == "keep_alive")
     assert step.bare == bare

@@ -11,7 +11,7 @@ from proxy.kernel.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.kernel.routes import Repeat
+from proxy.kernel.route import Repeat
 from tests.support.errors import answered, lost
 
 NO, ELSEWHERE, ANYWHERE = Verdict.NO, Verdict.ELSEWHERE, Verdict.ANYWHERE

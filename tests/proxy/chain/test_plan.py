@@ -1,8 +1,12 @@
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.chain.plan import Plan, plan
+from proxy.chain.plugins import find
+from proxy.kernel.route import Route
 from tests.support import plugins
 from tests.support.policy import load_text
 
@@ -247,3 +251,88 @@ def test_paths_in_options_start_at_the_policy_file(tmp_path: Path) -> None:
 
 def test_without_middleware_there_is_only_dispatch() -> None:
     assert str(complete("")) == "dispatch"
+
+
+LONE = "{path: /v2/x, methods: [POST], kind: inference, body: json, models: [model]}"
+NAMELESS = "{path: /v2/x, methods: [POST], kind: inference, body: json}"
+KNOWN = "{path: /v2/x, methods: [POST], like: /api/chat}"
+OTHER = "{path: /v2/x, methods: [POST], like: /api/me, kind: inference}"
+READ = "{path: /v2/x, methods: [GET], kind: read}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "route", "why"),
+    [
+        ("parameters: {num_ctx: {max: 100}}", LONE, "parameters"),
+        ("parameters: {runner: drop}", LONE, "parameters"),
+        ("parameters: {options: {num_gpu: {refuse: true}}}", LONE, "parameters"),
+        ("parameters: {num_ctx: {max: 100}}", "{path: /v2/x, methods: [GET], kind: inference}", "parameters"),
+        ("parameters: {num_ctx: {max: 100}}", KNOWN.replace("}", ", body: raw}"), "JSON body"),
+        ("parameters: {num_ctx: {max: 100}}", KNOWN.replace("}", ", body: none}"), "JSON body"),
+        (
+            "parameters: {num_ctx: {max: 100}}",
+            "{path: /v2/x, methods: [POST], like: /api/me, kind: inference}",
+            "keep their",
+        ),
+        ("parameters: {num_ctx: {max: 100}}", LONE.replace("}", ", parameters: none}"), None),
+        ("parameters: {num_ctx: {max: 100}}", KNOWN, None),
+        ("parameters: {num_ctx: {max: 100}}", READ, None),
+        ("parameters: {aliases: {a: b}}", LONE, None),
+        ("access: {}", NAMELESS, "name their model"),
+        ("access: {}", READ, "list models"),
+        ("access: {routes: [manage]}", NAMELESS.replace("inference", "manage"), "name their model"),
+        ("access: {routes: [/v2/x]}", NAMELESS, "name their model"),
+        ("access: {routes: ['POST /v2/x']}", NAMELESS, "name their model"),
+        ("access: {routes: [manage]}", NAMELESS, None),
+        ("access: {}", READ.replace("kind: read", "like: /api/tags"), None),
+        ("access: {routes: [account]}", NAMELESS.replace("inference", "account"), None),
+        ("access: {routes: [manage]}", "{path: '/v2/{x}', methods: [POST], like: '/api/blobs/{digest}'}", None),
+        ("access: {}", LONE, None),
+        ("queue: {}", NAMELESS, "what slot"),
+        ("queue: {}", LONE, None),
+        ("queue: {routes: [manage]}", NAMELESS, None),
+        ("rate_limit: {requests: 1/day, by: model}", NAMELESS, "counted"),
+        ("rate_limit: {requests: 1/day, by: [tenant, model]}", NAMELESS, "counted"),
+        ("rate_limit: {limits: [{name: x, requests: 1/day, by: model}]}", NAMELESS, "counted"),
+        ("rate_limit: {requests: 1/day}", NAMELESS, None),
+        ("capture: {prompt: 1KiB}", LONE, "words"),
+        ("capture: {answer: 1KiB}", LONE, "words"),
+        ("capture: {prompt: 1KiB}", KNOWN.replace("}", ", body: raw}"), "JSON body"),
+        ("capture: {}", LONE, None),
+        ("capture: {answer: 1KiB}", OTHER, "words"),
+        ("capture: {prompt: 1KiB}", KNOWN, None),
+        ("logging", NAMELESS, None),
+        ("retry", NAMELESS, None),
+    ],
+)
+def test_a_route_that_a_plugin_cannot_govern_is_a_mistake(entry: str, route: str, why: str | None) -> None:
+    item = f"{{{entry}}}" if ":" in entry else entry
+    _, problems = planned(f"middleware: [{item}]\nroutes: [{route}]\n")
+    if why is None:
+        assert problems == []
+    else:
+        (problem,) = problems
+        assert problem.startswith(f"3:10: routes[0]: {entry.partition(':')[0]} cannot govern /v2/x: ")
+        assert why in problem
+        assert problem.endswith("as in like: /api/chat; see docs/guides/access.md, Other routes)")
+
+
+def test_a_policy_that_could_not_govern_a_route_is_one_as_well() -> None:
+    text = (
+        "middleware: [{auth: {keys: keys.yaml}}, {parameters: {aliases: {a: b}}}]\n"
+        f"policies: {{guests: {{parameters: {{num_ctx: {{max: 9}}}}}}}}\nroutes: [{LONE}]\n"
+    )
+    _, problems = planned(text)
+    assert len([problem for problem in problems if "parameters cannot govern /v2/x" in problem]) == 1
+
+
+def test_a_plugin_of_somebody_else_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
+        return f"{route.path} has no {options['tags'][0]}"
+
+    find.cache_clear()
+    monkeypatch.setattr(plugins.Tag, "cannot_govern", staticmethod(cannot_govern), raising=False)
+    _, problems = planned(f"middleware: [{{{TAG}: {{tags: [b]}}}}]\nroutes: [{LONE}]\n")
+    find.cache_clear()
+    (problem,) = problems
+    assert "cannot govern /v2/x: /v2/x has no b" in problem

@@ -3,7 +3,8 @@
 import pytest
 
 from proxy.kernel.genai import operation_of
-from proxy.kernel.routes import OLLAMA, Route
+from proxy.kernel.ollama_routes import OLLAMA
+from proxy.kernel.route import Route
 
 WELL_KNOWN = {"chat", "text_completion", "embeddings"}
 

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.kernel.routes import OLLAMA, Match, NoMatch, Route, RouteTable, flavor_of
+from proxy.kernel import parameter_places
+from proxy.kernel.ollama_routes import OLLAMA
+from proxy.kernel.route import UNKNOWN_RUN, Route
+from proxy.kernel.routes import Match, NoMatch, RouteTable, behaves_as, declared, flavor_of, known_route
 
 TABLE = RouteTable()
 
@@ -132,3 +135,63 @@ def test_the_table_is_consistent() -> None:
 )
 def test_errors_have_a_flavor_everywhere(path: str, flavor: str) -> None:
     assert flavor_of(path) == flavor
+
+
+@pytest.mark.parametrize("route", OLLAMA, ids=lambda route: route.path)
+def test_a_known_route_says_errors_as_its_path_does(route: Route) -> None:
+    assert route.flavor == flavor_of(route.path)
+
+
+@pytest.mark.parametrize("route", OLLAMA, ids=lambda route: f"{route.methods[0]} {route.path}")
+def test_a_declared_route_is_all_that_the_known_one_is_but_open(route: Route) -> None:
+    end = "/{x}" if "{" in route.path else ""
+    found = declared(f"/v2{end}", route.methods, route.path, {})
+    own = {"path", "methods", "open", "page", "probe", "like", "summary"}
+    for name in set(Route.__slots__) - own:
+        assert getattr(found, name) == getattr(route, name), name
+    assert (found.open, found.page, found.probe, found.like) == (False, False, False, route.path)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods", "like", "known"),
+    [
+        ("/v2/chat", ("POST",), "/api/chat", "POST /api/chat"),
+        ("/v2/chat", ("PUT",), "/api/chat", "POST /api/chat"),
+        ("/v2/x", ("POST",), "/api/blobs/{digest}", "POST /api/blobs/{digest}"),
+        ("/v2/x", ("HEAD",), "/api/blobs/{digest}", "HEAD /api/blobs/{digest}"),
+        ("/api/chat", ("POST",), None, "POST /api/chat"),
+        ("/api/chat", ("GET", "POST"), None, "POST /api/chat"),
+        ("/api/chat", ("GET",), None, None),
+        ("/v1/models/{id}", ("GET",), None, "GET /v1/models/{model}"),
+        ("/v1/models/one", ("GET",), None, None),
+        ("/v2/chat", ("POST",), None, None),
+        ("/v2/chat", ("POST",), "/api/nothing", None),
+    ],
+)
+def test_which_known_route_one_is_like(
+    path: str, methods: tuple[str, ...], like: str | None, known: str | None
+) -> None:
+    found = behaves_as(path, methods, like)
+    assert (found and f"{found.methods[0]} {found.path}") == known
+
+
+def test_what_a_declared_route_says_itself_goes_before() -> None:
+    chat = known_route("/api/chat")
+    assert chat is not None
+    found = declared("/v2/chat", ("POST",), "/api/chat", {"stream": False, "kind": "manage", "parameters": "none"})
+    assert (found.stream, found.kind, found.body) == (False, "manage", "json")
+    assert found.run is not None
+    assert (found.run.parameters, found.run.operation) == (parameter_places.NONE, "chat")
+    assert declared("/v2/chat", ("POST",), "/api/chat", {"body": "raw"}).repeat == "never"
+
+
+def test_a_route_that_is_like_none_is_taken_for_the_stricter() -> None:
+    unknown = declared("/v1/images", ("POST",), None, {"kind": "inference"})
+    assert (unknown.run, unknown.repeat, unknown.flavor, unknown.like) == (UNKNOWN_RUN, "never", "openai", None)
+    assert unknown.writes
+    assert declared("/x", ("POST",), None, {"kind": "manage"}).plain_names
+    reads = declared("/x", ("POST",), None, {"kind": "read"})
+    assert (reads.run, reads.plain_names, reads.flavor) == (None, False, "ollama")
+    assert declared("/x/{model}", ("GET",), None, {"kind": "read"}).model_in_path
+    assert declared("/v1/models/{id}", ("GET",), None, {}).model_in_path
+    assert not declared("/x", ("GET",), "/v1/models/{model}", {}).model_in_path

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from proxy.kernel.attempts import Usage
 from proxy.kernel.prompt_size import PromptSize
-from proxy.kernel.routes import Match, Route
+from proxy.kernel.route import Route
+from proxy.kernel.routes import Match, declared
 from proxy.kernel.token_estimate import (
     AUDIO_BYTES_PER_TOKEN,
     IMAGE_TOKENS,
@@ -16,6 +17,7 @@ from proxy.kernel.token_estimate import (
     Expected,
     expect,
     expect_form,
+    expect_unread,
     usage_of,
     used,
 )
@@ -152,6 +154,17 @@ def test_what_runs_no_model_costs_no_tokens(path: str) -> None:
 def test_a_recording_counts_by_its_length() -> None:
     assert expect_form(10 * AUDIO_BYTES_PER_TOKEN, Estimate(output=7)) == Expected(10, 17)
     assert expect_form(10**9, Estimate(output=7, max=500)).total == 500
+
+
+def test_a_body_that_is_not_read_counts_by_its_length() -> None:
+    route = declared("/x/{model}", ("POST",), None, {"kind": "inference", "body": "raw"})
+    assert expect_unread(400, route, Estimate(output=7)) == Expected(100, 107)
+    assert expect_unread(10**9, route, Estimate(max=500)).total == 500
+
+
+def test_a_route_that_is_like_none_reserves_an_answer() -> None:
+    route = declared("/v1/images", ("POST",), None, {"kind": "inference", "body": "json", "models": ("model",)})
+    assert expect(route, {"max_tokens": 5}, PromptSize(40), Estimate(output=7)) == Expected(10, 17)
 
 
 @pytest.mark.parametrize("options", [{"max": 0}, {"output": -1}, {"prompt": 1}])

@@ -8,7 +8,9 @@ import orjson
 import pytest
 from openapi_spec_validator import validate
 
-from proxy.kernel.routes import OLLAMA, Route, RouteTable
+from proxy.kernel.ollama_routes import OLLAMA
+from proxy.kernel.route import Route
+from proxy.kernel.routes import RouteTable
 from proxy.ops.openapi import openapi
 from proxy.ops.routes import OPERATIONS, ROUTES
 from proxy.simulator import Ollama
