@@ -34,7 +34,8 @@ class Exchange:
 
     __slots__ = (
         "_body", "_contents", "_finishers", "_holding", "_last_looks", "_released", "_replay", "_routes",
-        "_source", "asked", "attempts", "backend", "before_body", "bytes_in", "bytes_out", "chunks", "claims",
+        "_source", "answer_code", "asked", "attempts",
+        "backend", "before_body", "bytes_in", "bytes_out", "chunks", "claims",
         "client", "committed", "edition", "ended", "ended_at", "error", "failed", "first_byte_at", "flavor",
         "gave_up", "generation", "gone", "history", "hurry", "id", "identity", "lease", "match", "need",
         "outcome", "pinned", "policy", "queue_position", "queue_reason", "queued", "reading", "reason",
@@ -74,6 +75,7 @@ class Exchange:
         self.outcome: Outcome | None = None
         self.pinned: str | None = None
         self.error: ProxyError | None = None
+        self.answer_code: str | None = None  # the x-error-code of an answer that no error was raised for
         self.shortcut: tuple[Send, Callable[[bytes], bool]] | None = None  # what stands for which `send`, for a chunk
         # chain
         self.before_body: Ask | None = None  # what the plugins still to come decide before its body is read
@@ -129,6 +131,11 @@ class Exchange:
         """Return the exchange of an ASGI scope that came through the frame."""
         exchange: Exchange = scope[KEY]
         return exchange
+
+    @property
+    def error_code(self) -> str | None:
+        """The code of the error that the request ended with, None where it ended with none."""
+        return self.answer_code if self.error is None else self.error.code
 
     @property
     def route(self) -> Route | None:

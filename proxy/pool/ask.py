@@ -9,10 +9,10 @@ import httpx
 import orjson
 
 from proxy.kernel import json_bounds
-from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout
+from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout, let_go
 from proxy.pool.backend import Backend
+from proxy.upstream.failures import translated
 from proxy.upstream.sending import send
-from proxy.upstream.transport import translate
 
 LARGEST_ANSWER: Final = 16 * 2**20
 
@@ -74,16 +74,16 @@ async def ask(
         response = await send(backend.transport, request)
         received = bytearray()
         try:
-            async for chunk in response.aiter_raw():
-                received += chunk
-                if len(received) > LARGEST_ANSWER:
-                    raise BadAnswer(f"the answer to {target.decode()} is longer than {LARGEST_ANSWER} bytes")
+            with translated(received=True):
+                async for chunk in response.aiter_raw():
+                    received += chunk
+                    if len(received) > LARGEST_ANSWER:
+                        raise BadAnswer(f"the answer to {target.decode()} is longer than {LARGEST_ANSWER} bytes")
         finally:
             await response.aclose()
-    except httpx.TimeoutException as error:
-        raise UpstreamTimeout(f"no answer to {target.decode()} within {timeout:g} s", timer="first_byte") from error
-    except (httpx.HTTPError, OSError) as error:
-        raise translate(error) from error
+    except UpstreamTimeout as error:
+        let_go(error)
+        raise UpstreamTimeout(f"no answer to {target.decode()} within {timeout:g} s", timer=error.timer) from error
     if response.status_code != 200:
         raise BadAnswer(f"{target.decode()} answered {response.status_code}")
     try:

@@ -15,11 +15,11 @@ from typing import Final, cast
 
 import httpx
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header, Receive, Scope, Send, header, without
 from proxy.kernel.errors import (
     BadAnswer,
     ClientGone,
-    ConnectionLost,
     NotRouted,
     ProxyError,
     Refused,
@@ -34,7 +34,6 @@ from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.routes import Match, NoMatch, Route
 from proxy.kernel.server_extensions import gone_because
 from proxy.kernel.services import Scheduler
-from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
 from proxy.pool.need import need_of
 from proxy.pool.pool import Pool, Timeouts
@@ -42,9 +41,9 @@ from proxy.relay.ending import Ending, Format, Tail, format_of
 from proxy.relay.error_answers import error_answer
 from proxy.relay.hop_headers import downstream_headers, upstream_headers, via_names
 from proxy.upstream.answer import Answer
+from proxy.upstream.failures import Caught, translated, unbegun
 from proxy.upstream.sending import at_once
 from proxy.upstream.sending import send as send_once_more
-from proxy.upstream.transport import translate
 
 ERROR_BODY: Final = 64 * 1024
 """Error answers that another backend might better are held back whole; longer ones do not exist in Ollama."""
@@ -117,7 +116,7 @@ class Dispatch:
             _note(exchange, lease)
             request = self._request(exchange, match, lease, framing, body)
             try:
-                answer = await self._open(exchange, lease.backend, request, match.route, deadline)
+                answer = await self._open(exchange, lease, request, match.route, deadline)
                 del request, body  # it was sent; the answer may go on for an hour
                 try:
                     if exchange.failed:
@@ -129,8 +128,6 @@ class Dispatch:
             except BaseException as error:
                 if isinstance(error, UpstreamError):
                     error.at(lease.backend.name)
-                    if isinstance(error, UpstreamTimeout) and error.timer == "first_byte" and lease.cold:
-                        error.timer, error.code = "load", "load_timeout"
                 self._pool.finished(exchange, lease, error)
                 raise
             self._pool.finished(exchange, lease, None)
@@ -183,41 +180,35 @@ class Dispatch:
         return httpx.Request(scope["method"], backend.url, headers=headers, stream=body, extensions=extensions)
 
     async def _open(
-        self, exchange: Exchange, backend: Backend, request: httpx.Request, route: Route, deadline: float | None
+        self, exchange: Exchange, lease: Lease, request: httpx.Request, route: Route, deadline: float | None
     ) -> _Answer:
         """Send `request` and wait for the first chunk; an error answer that may be better elsewhere is raised."""
         try:
             async with asyncio.timeout_at(deadline):
                 repeat = partial(at_once, exchange, route)
-                lost = partial(self._pool.blame.lost, exchange, backend)
-                response = await send_once_more(backend.transport, request, repeat=repeat, lost=lost)
+                lost = partial(self._pool.blame.lost, exchange, lease.backend)
+                response = await send_once_more(lease.backend.transport, request, repeat=repeat, lost=lost)
                 stream = cast(httpx.AsyncByteStream, response.stream)
                 try:
-                    headers = downstream_headers(response.headers.raw)
-                    read = _reader(stream)
-                    chunk = await read()
-                    status = response.status_code
-                    if status in _BODILESS:
-                        headers = without(headers, _LENGTH)
-                    if not chunk and status == 200 and _must_speak(route, request):
-                        raise BadAnswer("the backend's answer is empty", sent=True, received=True)
-                    if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
-                        raise await _error_answer(status, headers, chunk, read)
+                    with translated(received=True):
+                        headers = downstream_headers(response.headers.raw)
+                        read = _reader(stream)
+                        chunk = await read()
+                        status = response.status_code
+                        if status in _BODILESS:
+                            headers = without(headers, _LENGTH)
+                        if not chunk and status == 200 and _must_speak(route, request):
+                            raise BadAnswer("the backend's answer is empty", sent=True, received=True)
+                        if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
+                            raise await _error_answer(status, headers, chunk, read)
                 except BaseException:
                     await stream.aclose()
                     raise
-        except (httpx.HTTPError, OSError) as error:
-            if isinstance(error, TimeoutError):
-                raise self._out_of_time() from error
-            failure = translate(error)
+        except TimeoutError as error:
+            raise self._out_of_time() from error
+        except (Truncated, UpstreamTimeout) as error:
             let_go(error)
-            if isinstance(failure, Truncated):
-                # Nothing of it has gone out yet: to the caller this answer never began.
-                unbegun: UpstreamError = ConnectionLost(failure.message, sent=True, reused=False)
-                unbegun.detail, failure = failure.detail, unbegun
-            elif isinstance(failure, UpstreamTimeout) and failure.timer == "idle":
-                failure = UpstreamTimeout(failure.message, timer="first_byte", sent=True)
-            raise failure from error
+            raise unbegun(error, cold=lease.cold) from None
         layout = format_of(header(headers, b"content-type")) if route.kind in ("inference", "manage") else "other"
         return _Answer(status, headers, chunk, read, stream, layout)
 
@@ -235,22 +226,21 @@ class Dispatch:
         flow = _flow(exchange, answer.stream, send, tail) if left < 0 else None
         try:
             async with asyncio.timeout_at(deadline):
-                await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-                while chunk:
-                    tail.add(chunk)
-                    left -= len(chunk)
-                    if left == 0:
-                        last = chunk
-                        break
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    if flow is not None:
-                        await flow()
-                    chunk = await read()
+                with Caught() as caught:
+                    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+                    while chunk:
+                        tail.add(chunk)
+                        left -= len(chunk)
+                        if left == 0:
+                            last = chunk
+                            break
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        if flow is not None:
+                            await flow()
+                        chunk = await read()
+                failure = caught.failure
         except TimeoutError:
             failure = self._out_of_time()
-        except (httpx.HTTPError, OSError) as error:
-            failure = translate(error)
-            let_go(error)
         except asyncio.CancelledError:
             await answer.stream.aclose()  # before anything else, as this is what makes the backend stop
             if must_terminate and not exchange.gone and (why := exchange.error or gone_because(exchange.scope)):
@@ -394,7 +384,8 @@ def not_routed(found: NoMatch, scope: Scope) -> NotRouted:
     if found.location is not None:
         # Relative, so that whatever prefix the caller used stays in front.
         location = {"location": "../" + found.location.rpartition("/")[2]}
-        return NotRouted(301 if scope["method"] in ("GET", "HEAD") else 307, "moved", code="moved", headers=location)
+        status = 301 if scope["method"] in ("GET", "HEAD") else 307
+        return NotRouted(status, "moved", code=codes.MOVED, headers=location)
     if found.allow:
         return NotRouted(405, "405 method not allowed", headers={"allow": ", ".join(found.allow)})
     return NotRouted(404, "404 page not found")

@@ -9,8 +9,7 @@ One request at a time: what arrives behind a request (pipelining) is kept, up to
 answer is out. So a refusal never lands inside a running answer, and the running request is always the one that is told
 of a disconnect: reading never stops while it is answered.
 
-A head is collected until it is whole (``head.py``), checked by ``framing.py``, and given to llhttp in one piece: its
-cost is linear however it was cut, and what bounds it needs no count of what a parser holds.
+A head is collected whole (``head_reader.py``), checked (``request_rules.py``), and given to llhttp in one piece.
 
 For a chunk of an answer only ``shortcut.py`` runs, or uvicorn's `send`.
 """
@@ -25,13 +24,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header
 from proxy.kernel.errors import ProxyError, Refused, ShuttingDown, let_go
 from proxy.kernel.server_extensions import REASON, REGISTER, WRITE
 from proxy.server import request_rules
 from proxy.server.chunk_writer import chunk_writer
 from proxy.server.connection_counts import Place
-from proxy.server.deadline import Deadline
+from proxy.server.deadline import Deadline, late
 from proxy.server.head_reader import HeadReader
 from proxy.server.http10 import without_chunks
 from proxy.server.paused_sockets import HeardFlow
@@ -161,7 +161,7 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._phase is _ANSWER:
             self._kept += data
             if len(self._kept) > KEPT_BYTES:
-                self._say_why(Refused(400, "too much came behind the request", code="pipeline_overflow"))
+                self._say_why(Refused(400, "too much came behind the request", code=codes.PIPELINE_OVERFLOW))
                 self.transport.abort()
 
     def _read_head(self, data: bytes) -> None:
@@ -214,7 +214,7 @@ class GuardedProtocol(HttpToolsProtocol):
                     self.data_received(data[read:])
                 return
         if self._overhead > self.options.head_bytes:
-            self._refuse(Refused(400, "too much between the chunks of the body", code="bad_chunk_overhead"))
+            self._refuse(Refused(400, "too much between the chunks of the body", code=codes.BAD_CHUNK_OVERHEAD))
 
     def _parse(self, data: bytes) -> bool:
         """Feed llhttp, which calls the methods below; return whether what it saw can be served."""
@@ -228,9 +228,9 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.parser = httptools.HttpRequestParser(self)
                 self._governed = []
                 return self._parse(head)
-            self._refusal = Refused(400, "the Upgrade field is malformed", code="malformed_request")
+            self._refusal = Refused(400, "the Upgrade field is malformed", code=codes.MALFORMED_REQUEST)
         except httptools.HttpParserError:
-            self._refusal = self._refusal or Refused(400, "the request is malformed", code="malformed_request")
+            self._refusal = self._refusal or Refused(400, "the request is malformed", code=codes.MALFORMED_REQUEST)
         if self._refusal is not None:
             self._refuse(self._refusal)
             return False
@@ -362,7 +362,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _head_late(self) -> None:
         if self._head.begun:
-            self._refuse(Refused(408, "the request head did not arrive in time", code="head_timeout"))
+            self._refuse(late("the request head did not arrive", "head", self.options.head_timeout))
         else:
             self.transport.close()
 
@@ -372,7 +372,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._body_moved = False
             self._reading.start(self.options.body_timeout, self._body_late)
         else:
-            self._refuse(Refused(408, "the request body did not arrive in time", code="body_timeout"))
+            self._refuse(late("no part of the request body arrived", "body", self.options.body_timeout))
 
     def pause_writing(self) -> None:
         """Begin to count the time a client does not read."""
@@ -396,5 +396,5 @@ class GuardedProtocol(HttpToolsProtocol):
             self._writing.start(self.options.write_timeout, self._write_late)
 
     def _write_late(self) -> None:
-        self._say_why(Refused(408, "the client left its answer unread for too long", code="write_timeout"))
+        self._say_why(late("the client read nothing of its answer", "write", self.options.write_timeout))
         self.transport.abort()

@@ -7,7 +7,7 @@ import httpx
 from proxy.kernel.errors import ConnectionLost, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import Route
-from proxy.upstream.transport import translate
+from proxy.upstream.failures import translated
 
 
 def at_once(exchange: Exchange, route: Route, error: ConnectionLost) -> bool:
@@ -34,16 +34,17 @@ async def send(
 
     A backend may close an idle connection at any moment, also while a request is on its way to it (RFC 9112 section
     9.3.1). `repeat` is asked when that has happened: much may have happened since the request was sent. `lost` is told
-    of what may have reached the backend all the same. Raises what the transport raises.
+    of what may have reached the backend all the same. Raises UpstreamError.
     """
     try:
-        return await transport.handle_async_request(request)
-    except (httpx.HTTPError, OSError) as error:
-        failure = translate(error)
-        if not (isinstance(failure, ConnectionLost) and failure.reused and repeat(failure)):
+        with translated():
+            return await transport.handle_async_request(request)
+    except ConnectionLost as failure:
+        if not (failure.reused and repeat(failure)):
             raise
-        let_go(error)
+        let_go(failure)
         if failure.sent and lost is not None:
             lost(failure)
     request.extensions["fresh"] = True
-    return await transport.handle_async_request(request)
+    with translated():
+        return await transport.handle_async_request(request)
