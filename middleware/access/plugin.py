@@ -7,9 +7,11 @@ from typing import Any, Final, get_args
 import orjson
 
 from middleware.access.model_globs import ModelGlobs
+from proxy.kernel import error_codes as codes
 from proxy.kernel import json_bounds
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send, without
 from proxy.kernel.body_json import fold
+from proxy.kernel.error_codes import Code
 from proxy.kernel.errors import BadAnswer, Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
@@ -104,7 +106,7 @@ class Access:
         """Raise Refused where the policy says no: 403, or 400 where the request cannot be judged."""
         method = exchange.scope["method"]
         if not self._permits(route.kind, method, route.path):
-            raise _forbidden(exchange, f"{method} {route.path}", "route_not_allowed")
+            raise _forbidden(exchange, f"{method} {route.path}", codes.ROUTE_NOT_ALLOWED)
         if not route.names_model:
             return
         names = await exchange.names()
@@ -114,16 +116,16 @@ class Access:
             if parse_model(text) is None or (route.plain_names and text.lower().endswith(":local")):
                 raise Refused(400, "invalid model name")
             if not self.allows(text):
-                raise _forbidden(exchange, _described(text), "model_not_allowed")
+                raise _forbidden(exchange, _described(text), codes.MODEL_NOT_ALLOWED)
         if self._blocked and route.body == "json":
             for key, value in (await exchange.json()).items():
                 # What Go takes for left out does no harm: null, false, zero, an empty text.
                 if value and fold(key) in self._blocked:
-                    raise _forbidden(exchange, f"the field '{_shown(key)}'", "field_not_allowed")
+                    raise _forbidden(exchange, f"the field '{_shown(key)}'", codes.FIELD_NOT_ALLOWED)
         runs_tool = route.run is not None and route.run.searches and route.body == "json"
         searches = runs_tool and _searches((await exchange.json()).get("tools"))
         if searches and not self._permits("account", "POST", _SEARCH):
-            raise _forbidden(exchange, "the tool 'web_search'", "tool_not_allowed")
+            raise _forbidden(exchange, "the tool 'web_search'", codes.TOOL_NOT_ALLOWED)
 
     def _permits(self, kind: RouteClass, method: str, path: str) -> bool:
         return not self._routes.isdisjoint((kind, path, f"{method} {path}"))
@@ -200,7 +202,7 @@ def _described(text: str) -> str:
     return f"the model '{_shown(text)}'"
 
 
-def _forbidden(exchange: Exchange, what: str, code: str) -> Refused:
+def _forbidden(exchange: Exchange, what: str, code: Code) -> Refused:
     who = f"policy '{exchange.policy}'" if exchange.policy else "you"
     return Refused(403, f"{what} is not allowed for {who}", code=code)
 

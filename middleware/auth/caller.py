@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Final, Literal
 
+from proxy.kernel import error_codes as codes
+from proxy.kernel.error_codes import Code
 from proxy.kernel.errors import Refused
 
 REALM: Final = "ollama-proxy"
@@ -33,7 +35,7 @@ class NotLetIn(Refused):
         message: str,
         *,
         reason: Reason,
-        code: str | None = None,
+        code: Code | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(status, message, code=code, headers=headers)
@@ -78,23 +80,23 @@ def insufficient_scope(scopes: str) -> NotLetIn:
         403,
         f"the token lacks a scope: {scopes} is required",
         reason="forbidden",
-        code="insufficient_scope",
+        code=codes.INSUFFICIENT_SCOPE,
         headers={"www-authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{scopes}"'},
     )
 
 
 def unavailable(message: str, *, retry_after: float) -> NotLetIn:
     """Return the 503 for a credential that nobody can check right now: such a caller is never let in."""
-    code = "identity_provider_unavailable"
+    code = codes.IDENTITY_PROVIDER_UNAVAILABLE
     return NotLetIn(503, message, reason="unavailable", code=code, headers=_wait(retry_after))
 
 
 def too_many(message: str, *, retry_after: float) -> NotLetIn:
     """Return the 429 for an address from which too many wrong credentials came, or too many to check at once."""
-    return NotLetIn(429, message, reason="too_many", code="too_many_credentials", headers=_wait(retry_after))
+    return NotLetIn(429, message, reason="too_many", code=codes.TOO_MANY_CREDENTIALS, headers=_wait(retry_after))
 
 
-def forbidden(message: str, *, code: str) -> NotLetIn:
+def forbidden(message: str, *, code: Code) -> NotLetIn:
     """Return the 403 for a caller who is known, and has no business here."""
     return NotLetIn(403, message, reason="forbidden", code=code)
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from middleware.auth.caller import UNFIT, Caller, forbidden, insufficient_scope, unauthorized
+from proxy.kernel import error_codes as codes
 from proxy.kernel.units import PolicyName
 
 Path = tuple[str, ...]
@@ -112,7 +113,7 @@ class ClaimMap:
             if name in self._chosen:
                 return self._chosen[name]
         if self._default is None:
-            raise forbidden("no policy here is meant for this caller", code="no_policy")
+            raise forbidden("no policy here is meant for this caller", code=codes.NO_POLICY)
         return self._default
 
 

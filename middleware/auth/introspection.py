@@ -128,7 +128,7 @@ class Introspection:
                 return self._remember(digest, claims, address, before=before)
         except (FetchError, TimeoutError, ValueError) as error:
             if asked:  # whoever only waited behind others has nothing to tell of the provider
-                problem = str(error) or "no answer in time"
+                problem = str(error) or f"no answer within {self._options.timeout:g} s"
                 _log.error("introspection_unavailable", url=self._options.url, problem=problem)
             message = "the identity provider does not answer whether this token is valid; try again"
             raise unavailable(message, retry_after=1.0) from error

@@ -104,7 +104,7 @@ FIELDS: Final = (
     Field("gave_up", "string", "Why a failed request was not tried again.", lambda x: x.gave_up),
     Field("status", "integer", "The status of the answer; null where the client left before it.", lambda x: x.status),
     Field("outcome", "string", "How the request ended.", lambda x: x.outcome),
-    Field("error_code", "string", "The error's stable name.", lambda x: x.error and _text(x.error.code)),
+    Field("error_code", "string", "The error's code.", lambda x: _text(x.error_code)),
     Field("error", "string", "The error in a sentence.", lambda x: x.error and masked_error(x.error.detail)),
     Field("error_plugin", "string", "The plugin that refused the request, by its name in the policy file.", _plugin),
     Field("queue_ms", "number", "Milliseconds in the queue.", lambda x: round(x.queued * 1000, 3)),

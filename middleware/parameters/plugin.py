@@ -9,6 +9,7 @@ from middleware.parameters.check import check_rule
 from middleware.parameters.places import RUNNER
 from middleware.parameters.plan import Plan, plan_of
 from middleware.parameters.rules import Anything, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.body_form import with_field
 from proxy.kernel.errors import Refused
@@ -157,7 +158,7 @@ class Parameters:
                 step.apply(document, patch)
             except NotAllowed as error:
                 who = f"policy '{exchange.policy}'" if exchange.policy else "you"
-                raise Refused(403, f"{step.name} {error} for {who}", code="parameter_not_allowed") from None
+                raise Refused(403, f"{step.name} {error} for {who}", code=codes.PARAMETER_NOT_ALLOWED) from None
             except ValueError as error:
                 raise Refused(400, f"{step.name} {error}") from None
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from middleware.rate_limit.headers import announce, duration
 from middleware.rate_limit.options import Limit, OnStoreFailure, Rates, Streams
 from middleware.rate_limit.rules import Rule, rules_of
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
@@ -182,7 +183,7 @@ class RateLimit:
             raise Refused(
                 503,
                 f"{self._entry}: what is left for you cannot be found out at the moment; try again shortly",
-                code="limits_unavailable",
+                code=codes.LIMITS_UNAVAILABLE,
                 headers={"retry-after": "1"},
             ) from error
         own = [place for place, rule in enumerate(rules) if rule.on_store_failure == "local"]

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
@@ -89,7 +90,7 @@ def is_answer(errors: Sequence[UpstreamError]) -> bool:
 def why_not(errors: Sequence[UpstreamError]) -> str:
     """Return the word for why a request that may go nowhere after `errors` may not, for ``gave_up``."""
     error = errors[-1]
-    if error.code == "suspected_poison":
+    if error.code == codes.SUSPECTED_POISON:
         return "suspected_poison"
     if error.spent:
         return "lost_twice"

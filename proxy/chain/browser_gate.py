@@ -5,6 +5,7 @@ behind the firewall. So a page could act for its reader wherever nothing else as
 fields that are judged here; they pass.
 """
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header
 from proxy.kernel.cross_origin import LONGEST, CrossOrigin, foreign, is_preflight, same_origin, with_credentials
 from proxy.kernel.errors import Refused
@@ -36,7 +37,7 @@ class PageGate:
         for name, value in scope["headers"]:
             if name == b"origin":
                 if origin is not None:
-                    raise Refused(400, "more than one Origin field", code="bad_origin")
+                    raise Refused(400, "more than one Origin field", code=codes.BAD_ORIGIN)
                 if len(value) > LONGEST:
                     raise foreign(None)
                 origin = value.decode("latin-1")

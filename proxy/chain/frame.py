@@ -22,7 +22,7 @@ from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted
 from proxy.kernel.cross_origin import for_page
 from proxy.kernel.early_refusals import Refusals
-from proxy.kernel.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
+from proxy.kernel.errors import ERROR_CODE, Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.exchange_parts import FramePart
 from proxy.kernel.routes import RouteTable
@@ -312,6 +312,8 @@ class _Client:
                 (b"x-request-id", exchange.id.encode()),
                 *exchange.response_headers,
             ]
+            if message["status"] >= 300 and (code := header(headers, ERROR_CODE)) is not None:
+                note.answer_code = code.decode("latin-1")
             if self.page_fields is not None:
                 headers = for_page(headers, self.page_fields)
             message = {"type": "http.response.start", "status": message["status"], "headers": headers}

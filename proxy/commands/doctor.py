@@ -27,6 +27,7 @@ from proxy.commands.findings import (
 )
 from proxy.commands.remote import fail
 from proxy.commands.tables import Aside, console
+from proxy.kernel.errors import UpstreamError
 from proxy.kernel.quotas import Quota
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.pool.backend import Backend
@@ -111,7 +112,7 @@ async def _date(backend: Backend) -> str | None:
     try:
         response = await send_or_resend(backend.transport, request)
         await response.aclose()
-    except (httpx.HTTPError, OSError):
+    except UpstreamError:
         return None
     date: str | None = response.headers.get("date")
     return date

@@ -4,7 +4,9 @@ import asyncio
 from collections import Counter
 from typing import TypedDict
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Message, Receive
+from proxy.kernel.error_codes import Code
 from proxy.kernel.errors import ClientGone, Refused
 
 
@@ -80,11 +82,11 @@ class BodyBudget:
         held = self.of(caller)
         wanted = held + more
         if wanted > self._most(self.total):
-            raise self.refusal(429, "body_share_exceeded", "you have as many request bodies here as one caller may")
+            raise self.refusal(429, codes.BODY_SHARE_EXCEEDED, "you have as many request bodies here as one caller may")
         while wanted > self._most(self.total - self.held + held):
             body = self._dispensable(wanted)
             if body is None:
-                raise self.refusal(503, "body_memory_exhausted", "the proxy holds as many request bodies as it can")
+                raise self.refusal(503, codes.BODY_MEMORY_EXHAUSTED, "the proxy holds as many request bodies as it can")
             if announced:
                 return
             body.give_way()
@@ -98,10 +100,15 @@ class BodyBudget:
         else:
             self._held.pop(caller, None)
 
-    def refusal(self, status: int, code: str, what: str) -> Refused:
+    def refusal(self, status: int, code: Code, what: str) -> Refused:
         """Return the error for want of memory, and count it."""
         self.refused[code] += 1
         return Refused(status, f"{what}; try again shortly", code=code, headers={"retry-after": "1"})
+
+    @property
+    def behind(self) -> str:
+        """The message for a body that comes in too slowly; its timer has the name of the section of the policy file."""
+        return f"the request body is {self.patience:g} s behind {self.rate:.0f} bytes a second; send faster (timer body)"
 
     def arrives(self, body: "Holding", *, still: bool) -> None:
         """Note whether a part of `body` is still to come."""
@@ -165,7 +172,7 @@ class Holding:
 
     def _check(self, size: int) -> None:
         if self._gave_way:
-            raise self._budget.refusal(503, "body_memory_exhausted", "this request body gave way to smaller ones")
+            raise self._budget.refusal(503, codes.BODY_MEMORY_EXHAUSTED, "this request body gave way to smaller ones")
         if self._over:
             raise Refused(413, "the request is over")
         if size > self._budget.each:
@@ -219,7 +226,7 @@ class Holding:
         except TimeoutError:
             if self._gave_way:
                 self._check(0)
-            raise Refused(408, "the request body comes in too slowly", code="body_too_slow") from None
+            raise Refused(408, budget.behind, code=codes.BODY_TOO_SLOW) from None
         finally:
             self._deadline = None
             budget.arrives(self, still=False)

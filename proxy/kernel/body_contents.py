@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from proxy.kernel import body_json, json_edit
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Scope
 from proxy.kernel.body_budget import Holding
 from proxy.kernel.body_encoding import decoded
 from proxy.kernel.body_models import names_in
 from proxy.kernel.errors import Refused, let_go
-from proxy.kernel.json_bounds import TOO_MUCH
 from proxy.kernel.model_names import ModelName
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.prompt_size import PromptSize
@@ -153,7 +153,7 @@ class Contents:
 
     def refuse_excess(self) -> None:
         """Raise where the body holds too much: its model is unknown, so it could escape every slot and limit."""
-        if self._flaw is not None and self._flaw.code == TOO_MUCH:
+        if self._flaw is not None and self._flaw.code == codes.BODY_HOLDS_TOO_MUCH:
             self.refuse_flaw()
 
     def refuse_flaw(self) -> None:

@@ -4,10 +4,10 @@ from typing import Final
 
 import zstandard
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Scope, header_values
 from proxy.kernel.body_budget import Holding
 from proxy.kernel.errors import Refused
-from proxy.kernel.json_bounds import TOO_MUCH
 from proxy.kernel.route import Route
 from proxy.kernel.worker_threads import off_loop
 
@@ -85,4 +85,6 @@ def _too_long(most: int) -> Refused:
         why = f"Ollama unpacks no more than {LONGEST >> 20} MiB"
     else:
         why = f"it is packed more than {RATIO} to 1"
-    return Refused(413, f"the request body cannot be unpacked: {why}; send it uncompressed", code=TOO_MUCH)
+    return Refused(
+        413, f"the request body cannot be unpacked: {why}; send it uncompressed", code=codes.BODY_HOLDS_TOO_MUCH
+    )

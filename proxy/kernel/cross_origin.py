@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ipaddress import IPv6Address
 from typing import Final
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header, Scope, header, header_values
 from proxy.kernel.errors import Refused
 from proxy.kernel.known_hosts import read_host
@@ -221,5 +222,5 @@ def foreign(origin: str | None, *, certificate: bool = False) -> Refused:
         403,
         f"a page of another origin{shown} may not call this proxy{how}; where it should, {add} in the middleware list "
         "of the policy file",
-        code="cross_origin",
+        code=codes.CROSS_ORIGIN,
     )

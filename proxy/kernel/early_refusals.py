@@ -4,6 +4,7 @@ from collections import Counter
 
 import structlog
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 from proxy.kernel.log_throttle import Seldom
 
@@ -33,7 +34,12 @@ class Refusals:
         left_out = self._refused.left_out()
         if left_out is not None:
             _log.warning(
-                "request_refused", status=refused.status, reason=refused.code, client_address=address, left_out=left_out
+                "request_refused",
+                status=refused.status,
+                reason=refused.code,
+                error_code=refused.code,
+                client_address=address,
+                left_out=left_out,
             )
 
     def note_turned_away(self, reason: str, address: str | None = None) -> None:
@@ -43,4 +49,10 @@ class Refusals:
             return
         left_out = self._turned_away.left_out()
         if left_out is not None:
-            _log.warning("connection_refused", reason=reason, client_address=address, left_out=left_out)
+            _log.warning(
+                "connection_refused",
+                reason=reason,
+                error_code=codes.TOO_MANY_CONNECTIONS,
+                client_address=address,
+                left_out=left_out,
+            )

@@ -11,12 +11,13 @@
         ├── ConnectFailed      no connection: nothing was sent
         ├── ConnectionLost     reset or closed before the first byte of the answer
         ├── BadAnswer          what came back is not HTTP/1.1 we accept
-        ├── UpstreamTimeout    one named timer ran out: connect, first_byte, idle, write, total
+        ├── UpstreamTimeout    one named timer ran out: connect, load, first_byte, idle, write, total
         ├── UpstreamAnswer     the backend's own refusal (404, 5xx), kept whole so that it can be relayed
         └── Truncated          the answer began and broke off: never retried, never ended cleanly
     ClientGone                 nobody is left to answer
 
-Plugins raise `Refused`; only the frame renders. Foreign exceptions become these in ``transport.py`` and nowhere else.
+Plugins raise `Refused`; only the frame renders. Foreign exceptions become these by the one map in
+``proxy/upstream/failures.py`` and nowhere else. Each error has a code of the table in ``proxy/kernel/error_codes.py``.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,9 @@ from typing import Final, Literal, Self
 
 import orjson
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header
+from proxy.kernel.error_codes import Code
 
 Flavor = Literal["ollama", "openai", "anthropic", "text"]
 Outcome = Literal[
@@ -36,6 +39,8 @@ About = Literal["request", "host", "crash", "unknown"]
 
 _PASSING: Final = frozenset({503, 504})
 
+ERROR_CODE: Final = b"x-error-code"
+"""The response header that carries an error's code: on each error that the proxy makes, on no answer of a backend."""
 JSON: Final = b"application/json; charset=utf-8"
 TEXT: Final = b"text/plain; charset=utf-8"
 
@@ -58,13 +63,13 @@ class ProxyError(Exception):
     Args:
         status: HTTP status.
         message: one sentence for the caller: what was wrong, where, what to do. Never holds a secret.
-        code: a stable snake_case name for programs (OpenAI's ``error.code``, the log's ``code``).
+        code: the error's name for programs: in its body, in ``x-error-code``, and in the log as ``error_code``.
         headers: extra response headers, for example ``{"retry-after": "3"}``.
     """
 
     outcome: Outcome = "refused"
 
-    def __init__(self, status: int, message: str, *, code: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, message: str, *, code: Code, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
@@ -75,14 +80,14 @@ class ProxyError(Exception):
 
 
 class Refused(ProxyError):
-    """We said no. `by` is filled in by the chain with the name of the plugin that raised it."""
+    """We said no. Without a code it has that of its status. The chain puts the name of the plugin into `by`."""
 
     by: str | None = None
 
     def __init__(
-        self, status: int, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
+        self, status: int, message: str, *, code: Code | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(status, message, code=code or _CODES.get(status, "refused"), headers=headers)
+        super().__init__(status, message, code=code or codes.BY_STATUS.get(status, codes.REFUSED), headers=headers)
 
 
 class NotRouted(Refused):
@@ -95,7 +100,7 @@ class Cancelled(ProxyError):
     outcome: Outcome = "cancelled"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(499, reason, code="cancelled")
+        super().__init__(499, reason, code=codes.CANCELLED)
 
 
 class ShuttingDown(ProxyError):
@@ -104,7 +109,9 @@ class ShuttingDown(ProxyError):
     outcome: Outcome = "shutdown"
 
     def __init__(self) -> None:
-        super().__init__(503, "the proxy is shutting down; try again", code="shutdown", headers={"connection": "close"})
+        super().__init__(
+            503, "the proxy is shutting down; try again", code=codes.SHUTDOWN, headers={"connection": "close"}
+        )
 
 
 class UpstreamError(ProxyError):
@@ -118,11 +125,20 @@ class UpstreamError(ProxyError):
     """
 
     outcome: Outcome = "upstream_failed"
-    code_default = "upstream_failed"
+    code_default = codes.UPSTREAM_FAILED
     status_default = 502
 
-    def __init__(self, message: str, *, sent: bool = False, received: bool = False, status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: bool = False,
+        received: bool = False,
+        status: int | None = None,
+        detail: str | None = None,
+    ) -> None:
         super().__init__(status or self.status_default, message, code=self.code_default)
+        self.detail = message if detail is None else detail
         self.sent = sent
         self.received = received
         self.backend: str | None = None
@@ -138,7 +154,7 @@ class UpstreamError(ProxyError):
 class ConnectFailed(UpstreamError):
     """No connection was made: refused, unreachable, name unknown, TLS failed."""
 
-    code_default = "upstream_unreachable"
+    code_default = codes.UPSTREAM_UNREACHABLE
 
 
 class ConnectionLost(UpstreamError):
@@ -147,29 +163,41 @@ class ConnectionLost(UpstreamError):
     `reused` tells a kept-alive connection that was closed under us from a backend that died on this request.
     """
 
-    code_default = "upstream_connection_lost"
+    code_default = codes.UPSTREAM_CONNECTION_LOST
 
-    def __init__(self, message: str, *, sent: bool, reused: bool) -> None:
-        super().__init__(message, sent=sent)
+    def __init__(self, message: str, *, sent: bool, reused: bool, detail: str | None = None) -> None:
+        super().__init__(message, sent=sent, detail=detail)
         self.reused = reused
 
 
 class BadAnswer(UpstreamError):
     """The backend's answer breaks HTTP/1.1 or a bound of ours, or is none; where it breaks, so does its connection."""
 
-    code_default = "upstream_bad_answer"
+    code_default = codes.UPSTREAM_BAD_ANSWER
 
 
 class UpstreamTimeout(UpstreamError):
-    """A timer of ours ran out; `timer` names which."""
+    """A timer of ours ran out; `timer` names which, and so do the code and the text.
+
+    The message that is given says what did not happen, and within how long.
+    """
 
     outcome: Outcome = "timed_out"
     status_default = 504
 
-    def __init__(self, message: str, *, timer: Timer, sent: bool = False, received: bool = False) -> None:
-        super().__init__(message, sent=sent, received=received)
+    def __init__(
+        self, message: str, *, timer: Timer, sent: bool = False, received: bool = False, detail: str | None = None
+    ) -> None:
+        detail = message if detail is None else detail
+        super().__init__(_timed(message, timer), sent=sent, received=received, detail=_timed(detail, timer))
         self.timer = timer
-        self.code = f"{timer}_timeout"
+        self.code = TIMEOUTS[timer]
+        self._untimed = message, detail
+
+    def unbegun(self, timer: Timer) -> "UpstreamTimeout":
+        """Return the same with another timer's name, for an answer of which nothing has gone out."""
+        message, detail = self._untimed
+        return UpstreamTimeout(message, timer=timer, sent=self.sent, detail=detail)
 
 
 class UpstreamAnswer(UpstreamError):
@@ -178,7 +206,7 @@ class UpstreamAnswer(UpstreamError):
     If nobody catches it the frame relays it unchanged: same status, headers and body.
     """
 
-    code_default = "upstream_error"
+    code_default = codes.UPSTREAM_ERROR
 
     def __init__(
         self,
@@ -220,37 +248,30 @@ class Truncated(UpstreamError):
     """
 
     outcome: Outcome = "upstream_truncated"
-    code_default = "upstream_truncated"
+    code_default = codes.UPSTREAM_TRUNCATED
 
-    def __init__(self, message: str, *, clean: bool = False) -> None:
-        super().__init__(message, sent=True, received=True)
+    def __init__(self, message: str, *, clean: bool = False, detail: str | None = None) -> None:
+        super().__init__(message, sent=True, received=True, detail=detail)
         self.clean = clean
 
     @classmethod
     def after(cls, error: UpstreamError) -> Self:
         """Wrap what broke the stream; its own code says what that was (``idle_timeout``, …)."""
-        truncated = cls(error.message)
-        truncated.code, truncated.detail = error.code, error.detail
+        truncated = cls(error.message, detail=error.detail)
+        truncated.code = error.code
         return truncated
 
 
-_CODES: Final = {
-    400: "invalid_request",
-    401: "invalid_api_key",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    408: "request_timeout",
-    409: "conflict",
-    413: "request_too_large",
-    415: "unsupported_content_encoding",
-    429: "rate_limit_exceeded",
-    500: "internal_error",
-    502: "upstream_failed",
-    503: "overloaded",
-    504: "upstream_timeout",
-    508: "loop_detected",
+TIMEOUTS: Final[Mapping[Timer, Code]] = {
+    "connect": codes.CONNECT_TIMEOUT,
+    "load": codes.LOAD_TIMEOUT,
+    "first_byte": codes.FIRST_BYTE_TIMEOUT,
+    "idle": codes.IDLE_TIMEOUT,
+    "write": codes.WRITE_TIMEOUT,
+    "total": codes.TOTAL_TIMEOUT,
 }
+"""The code of each timer."""
+
 _OPENAI_TYPES: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -270,6 +291,10 @@ _ANTHROPIC_TYPES: Final = {
 }
 
 
+def _timed(text: str, timer: Timer) -> str:
+    return f"{text} (timer {timer})"
+
+
 def _kind(types: Mapping[int, str], status: int) -> str:
     return types.get(status) or ("invalid_request_error" if status < 500 else "api_error")
 
@@ -283,32 +308,44 @@ def _sentence(error: ProxyError) -> str:
     return message if message.isascii() else message.encode(errors="backslashreplace").decode().translate(_SPLIT_AT)
 
 
+def _name(error: ProxyError) -> str:
+    """Return the code in ASCII without control characters; that of a plugin of another package may be any text."""
+    return error.code.encode("unicode_escape", "backslashreplace").decode()
+
+
 def _document(flavor: Flavor, error: ProxyError) -> bytes:
-    message = _sentence(error)
+    message, code = _sentence(error), _name(error)
     if flavor == "openai":
         detail = {
             "message": message,
             "type": _kind(_OPENAI_TYPES, error.status),
             "param": None,
-            "code": error.code,
+            "code": code,
         }
         return orjson.dumps({"error": detail})
-    if flavor == "anthropic":
-        return orjson.dumps(
-            {"type": "error", "error": {"type": _kind(_ANTHROPIC_TYPES, error.status), "message": message}}
-        )
-    return orjson.dumps({"error": message})
+    if flavor == "anthropic":  # its SDKs read type and message, and keep the rest
+        kind = _kind(_ANTHROPIC_TYPES, error.status)
+        return orjson.dumps({"type": "error", "error": {"type": kind, "message": message, "code": code}})
+    return orjson.dumps({"error": message, "code": code})  # Ollama's clients read error alone
 
 
 def render(flavor: Flavor, error: ProxyError) -> tuple[int, list[Header], bytes]:
-    """Return status, headers and body of `error` in the flavor of the API that was called."""
+    """Return status, headers and body of `error` in the flavor of the API that was called.
+
+    A backend's own answer is returned as it came. Any other has its code in the body, where that is JSON, and in
+    ``x-error-code``.
+    """
     if isinstance(error, UpstreamAnswer):
         return error.status, error.response_headers, error.body
     if flavor == "text" or isinstance(error, NotRouted):
         kind, body = TEXT, _sentence(error).encode()
     else:
         kind, body = JSON, _document(flavor, error)
-    headers: list[Header] = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+    headers: list[Header] = [
+        (b"content-type", kind),
+        (b"content-length", b"%d" % len(body)),
+        (ERROR_CODE, _name(error).encode()),
+    ]
     headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
     return error.status, headers, body
 

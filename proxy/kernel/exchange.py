@@ -115,6 +115,7 @@ class Exchange:
     gone: Final[bool] = _noted(FramePart, "gone")
     outcome: Final[Outcome | None] = _noted(FramePart, "outcome")
     error: Final[ProxyError | None] = _noted(FramePart, "error")
+    answer_code: Final[str | None] = _noted(FramePart, "answer_code")
     shortcut: Final[tuple[Send, Callable[[bytes], bool]] | None] = _noted(FramePart, "shortcut")
 
     before_body: Final[Ask | None] = _noted(ChainPart, "before_body")
@@ -197,6 +198,11 @@ class Exchange:
         """Return a part of the exchange to write in, for the writer that the part names."""
         part: P = getattr(self, PARTS[kind])
         return part
+
+    @property
+    def error_code(self) -> str | None:
+        """The code of the error that the request ended with, None where it ended with none."""
+        return self.answer_code if self.error is None else self.error.code
 
     @property
     def route(self) -> Route | None:

@@ -60,6 +60,7 @@ class FramePart(Shared):
         ended_at: when the request was over, seconds of the monotonic clock.
         gone: the client left.
         outcome: how the request ended, None while it runs.
+        answer_code: the ``x-error-code`` of a response that no error was raised for.
         error: what was answered in place of an answer, or cut it off.
         shortcut: the frame's `send`, and what takes a chunk in its place without a task, see `server_extensions`.
     """
@@ -73,6 +74,7 @@ class FramePart(Shared):
     gone: bool = False
     outcome: Outcome | None = None
     error: ProxyError | None = None
+    answer_code: str | None = None
     shortcut: tuple[Send, Callable[[bytes], bool]] | None = None
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 
 CONTAINERS: Final = 50_000
@@ -26,9 +27,6 @@ DEPTH: Final = 254
 """Levels of lists and objects within each other: as deep as orjson writes."""
 TEXT: Final = 16 * 2**20
 """Bytes of a JSON body without its images: four million tokens of English, which no model reads."""
-
-TOO_MUCH: Final = "body_holds_too_much"
-"""The code of a refusal because of one of these bounds; no such body goes on to a backend."""
 
 SPARE: Final = 10_000
 """Values of each kind that any body may hold, however few bytes were sent."""
@@ -54,13 +52,15 @@ def check_counts(text: bytes, sent: int) -> None:
     """
     if len(text) > TEXT:
         message = f"the request body holds more than {TEXT >> 20} MiB of text beside its images; send less at once"
-        raise Refused(413, message, code=TOO_MUCH)
+        raise Refused(413, message, code=codes.BODY_HOLDS_TOO_MUCH)
     share = SPARE + PER_BYTE * sent
     bounds = _Counts(min(CONTAINERS, share), min(KEYS, share), min(VALUES, share))
     if len(text) <= bounds.containers or _passed(pieces(text), bounds) is None:
         return
     if (bound := _passed(outside_strings(text), bounds)) is not None:
-        raise Refused(400, f"the request body holds more than {bound}; send less at once", code=TOO_MUCH)
+        raise Refused(
+            400, f"the request body holds more than {bound}; send less at once", code=codes.BODY_HOLDS_TOO_MUCH
+        )
 
 
 def loads(text: bytes) -> Any:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final, NamedTuple
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Scope, header
 from proxy.kernel.client_address import read_address
 from proxy.kernel.errors import Refused
@@ -119,7 +120,7 @@ class KnownHosts:
             403,
             f"this proxy was called {shown} (the Host field), which is not known to be its own; where it is, "
             "add it to server.hosts in the policy file",
-            code="unknown_host",
+            code=codes.UNKNOWN_HOST,
         )
 
 

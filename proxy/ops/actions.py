@@ -7,10 +7,11 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
-from proxy.ops.answers import json
+from proxy.ops.answers import failed, json
 from proxy.ops.app_protocol import Engine
 from proxy.ops.document import Done, Reloaded
 from proxy.ops.events import Hub
@@ -35,7 +36,7 @@ class Actions:
         name = request.path_params["id"]
         by = _who(request)
         if not self._engine.frame.cancel(name, "an operator cancelled this request"):
-            raise Refused(404, "no request of that id is running", code="unknown_request")
+            raise Refused(404, "no request of that id is running", code=codes.UNKNOWN_REQUEST)
         log.warning("request_cancelled", request_id=name, by=by)
         return json(Done(f"cancelled {name}"))
 
@@ -66,7 +67,9 @@ class Actions:
                 backend, b"/api/generate", timeout=UNLOADING, document={"model": model.full, "keep_alive": 0}
             )
         except UpstreamError as error:
-            raise Refused(502, f"{backend.name} did not unload it: {error.message}", code="unload_failed") from error
+            raise Refused(
+                502, f"{backend.name} did not unload it: {error.message}", code=codes.UNLOAD_FAILED
+            ) from error
         self._engine.pool.outcomes.touch(backend)
         log.warning("model_unloaded", backend=backend.name, model=model.short, by=_who(request))
         return json(Done(f"unloaded {model.short} from {backend.name}"))
@@ -75,19 +78,19 @@ class Actions:
         """Load the policy file again."""
         reloader = self._engine.reloader
         if reloader is None:
-            raise Refused(409, "this proxy was started without a policy file", code="no_file")
+            raise Refused(409, "this proxy was started without a policy file", code=codes.NO_FILE)
         log.warning("reload_asked", by=_who(request))
         result = reloader.reload()
         self._hub.look()
         document = Reloaded(result.generation, list(result.problems), list(result.restart))
-        return json(document, 422 if result.problems else 200)
+        return failed(document, 422, codes.INVALID_POLICY) if result.problems else json(document)
 
     def _backend(self, request: Request) -> Backend:
         name = request.path_params["backend"]
         backend = self._engine.pool.named(name)
         if backend is None:
             names = ", ".join(backend.name for backend in self._engine.pool.backends)
-            raise Refused(404, f"there is no backend of that name; there are {names}", code="unknown_backend")
+            raise Refused(404, f"there is no backend of that name; there are {names}", code=codes.UNKNOWN_BACKEND)
         return backend
 
 

@@ -7,6 +7,8 @@ import orjson
 from starlette.responses import Response
 
 from proxy.kernel.asgi import Header
+from proxy.kernel.error_codes import Code
+from proxy.kernel.errors import ERROR_CODE
 
 _CONTENT: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -34,6 +36,13 @@ KINDS: Final = {
 def json(document: object, status: int = 200) -> Response:
     """Return a JSON answer."""
     return Response(orjson.dumps(document), status, media_type="application/json")
+
+
+def failed(document: object, status: int, code: Code) -> Response:
+    """Return a JSON answer that says no by its status: a document of its own in place of an error's, with the code."""
+    answer = json(document, status)
+    answer.raw_headers.append((ERROR_CODE, code.encode()))
+    return answer
 
 
 def asset(name: str, body: bytes) -> Response:

@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header, start_response
-from proxy.kernel.errors import Refused
+from proxy.kernel.errors import ERROR_CODE, Refused
 from proxy.kernel.exchange import Exchange
 from proxy.ops.actions import Actions
-from proxy.ops.answers import HEADERS, asset, json
+from proxy.ops.answers import HEADERS, asset, failed, json
 from proxy.ops.app_protocol import Engine
 from proxy.ops.document import Health
 from proxy.ops.effective_config import digest
@@ -65,7 +66,7 @@ class Ops:
     async def readyz(self, request: Request) -> Response:
         """Say whether requests can be served."""
         ready = readiness(self._engine)
-        return json(ready, 200 if ready.ready else 503)
+        return json(ready) if ready.ready else failed(ready, 503, codes.NOT_READY)
 
     async def status(self, request: Request) -> Response:
         """Tell everything about this moment."""
@@ -113,7 +114,7 @@ class Ops:
 
     async def page_moved(self, request: Request) -> Response:
         """Lead to the page; relative, so that whatever prefix the caller used stays in front."""
-        return RedirectResponse("-/", 307)
+        return RedirectResponse("-/", 307, headers={ERROR_CODE.decode(): codes.MOVED})
 
     async def docs(self, request: Request) -> Response:
         """Show the API to people."""

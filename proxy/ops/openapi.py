@@ -121,11 +121,12 @@ def _schemas() -> dict[str, Any]:
     ]
     _, schema = TypeAdapter.json_schemas(inputs, ref_template="#/components/schemas/{model}")
     text = {"type": "string"}
-    said = {"type": text, "message": text}
-    detail = {"type": "object", "properties": {**said, "code": text, "param": {"type": "null"}}}
+    named = {"type": "string", "description": "The error's code, as in the header X-Error-Code."}
+    said = {"type": text, "message": text, "code": named}
+    detail = {"type": "object", "properties": {**said, "param": {"type": "null"}}}
     return {
         **schema["$defs"],
-        "Error": {"type": "object", "required": ["error"], "properties": {"error": text}},
+        "Error": {"type": "object", "required": ["error"], "properties": {"error": text, "code": named}},
         "OpenAIError": {"type": "object", "required": ["error"], "properties": {"error": detail}},
         "AnthropicError": {
             "type": "object",

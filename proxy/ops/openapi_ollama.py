@@ -11,6 +11,12 @@ _STREAMS: Final[dict[Flavor, str]] = {
     "anthropic": "text/event-stream",
     "text": "text/plain",
 }
+_HEADERS: Final = {
+    "X-Error-Code": {
+        "description": "The error's code, where the proxy made the error.",
+        "schema": {"type": "string"},
+    }
+}
 _BODIES: Final = {"json": "application/json", "multipart": "multipart/form-data", "raw": "application/octet-stream"}
 
 
@@ -63,5 +69,6 @@ def errors(flavor: Flavor, *, open: bool) -> dict[str, Any]:
         {} if open else {"401": "No key, or one that is not valid.", "403": "The caller's policy does not allow it."}
     )
     return {
-        status: {"description": text, "content": media} for status, text in {**known, "default": "An error."}.items()
+        status: {"description": text, "headers": _HEADERS, "content": media}
+        for status, text in {**known, "default": "An error."}.items()
     }

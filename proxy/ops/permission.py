@@ -1,5 +1,6 @@
 """Who may change something by the ops routes, beyond what `auth` and `access` in the chain decide."""
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Scope, header
 from proxy.kernel.client_address import UNIX, is_forwarded, read_address
 from proxy.kernel.cross_origin import same_origin
@@ -20,7 +21,7 @@ def check_change(exchange: Exchange) -> None:
     """
     scope = exchange.scope
     if _foreign(scope):
-        raise Refused(403, "a page of another origin may not change anything here", code="cross_origin")
+        raise Refused(403, "a page of another origin may not change anything here", code=codes.CROSS_ORIGIN)
     if exchange.identity is not None:
         return
     if not _local_address(exchange.client) or exchange.relayed or is_forwarded(scope):
@@ -28,10 +29,12 @@ def check_change(exchange: Exchange) -> None:
             403,
             "nobody knows who you are, so that you may change something only from the machine the proxy runs on; "
             "add auth to the middleware list",
-            code="identity_required",
+            code=codes.IDENTITY_REQUIRED,
         )
     if exchange.client != UNIX and not _local_name(header(scope["headers"], b"host") or b""):
-        raise Refused(403, "without an identity the proxy must be called by localhost or its address", code="bad_host")
+        raise Refused(
+            403, "without an identity the proxy must be called by localhost or its address", code=codes.BAD_HOST
+        )
 
 
 def _foreign(scope: Scope) -> bool:

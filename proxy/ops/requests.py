@@ -48,7 +48,7 @@ class Facts:
         self.usage = exchange.usage
         self.status = exchange.status
         self.outcome = exchange.outcome
-        self.error = self.error_code = None
+        self.error, self.error_code = None, exchange.answer_code
         if exchange.error is not None:
             self.error, self.error_code = exchange.error.message, exchange.error.code
 

@@ -9,11 +9,11 @@ import httpx
 import orjson
 
 from proxy.kernel import json_bounds
-from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout
+from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout, let_go
 from proxy.pool.backend import Backend
+from proxy.upstream.failures import translated
 from proxy.upstream.resend import send_or_resend
 from proxy.upstream.timeouts import Timeouts
-from proxy.upstream.transport import translate
 
 LARGEST_RESPONSE: Final = 16 * 2**20
 """Bytes of a response; a larger one is an error."""
@@ -76,16 +76,16 @@ async def fetch_json(
         response = await send_or_resend(backend.transport, request)
         received = bytearray()
         try:
-            async for chunk in response.aiter_raw():
-                received += chunk
-                if len(received) > LARGEST_RESPONSE:
-                    raise BadAnswer(f"the answer to {target.decode()} is longer than {LARGEST_RESPONSE} bytes")
+            with translated(received=True):
+                async for chunk in response.aiter_raw():
+                    received += chunk
+                    if len(received) > LARGEST_RESPONSE:
+                        raise BadAnswer(f"the answer to {target.decode()} is longer than {LARGEST_RESPONSE} bytes")
         finally:
             await response.aclose()
-    except httpx.TimeoutException as error:
-        raise UpstreamTimeout(f"no answer to {target.decode()} within {timeout:g} s", timer="first_byte") from error
-    except (httpx.HTTPError, OSError) as error:
-        raise translate(error) from error
+    except UpstreamTimeout as error:
+        let_go(error)
+        raise UpstreamTimeout(f"no answer to {target.decode()} within {timeout:g} s", timer=error.timer) from error
     if response.status_code != 200:
         raise BadAnswer(f"{target.decode()} answered {response.status_code}")
     try:

@@ -35,6 +35,7 @@ from typing import Final
 
 import structlog
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.attempts import broken
 from proxy.kernel.errors import ConnectionLost, UpstreamAnswer, UpstreamError
 from proxy.kernel.exchange import Exchange
@@ -255,7 +256,7 @@ def _spend(exchange: Exchange, error: UpstreamError, *, tell: bool = True) -> No
     hosts = list(dict.fromkeys(names))
     if len(hosts) < SENDS:
         return
-    error.code = "suspected_poison"
+    error.code = codes.SUSPECTED_POISON
     if isinstance(error, ConnectionLost):
         error.message = (
             f"the backends {' and '.join(hosts)} broke off without an answer when they got this request, one after the "

@@ -12,6 +12,7 @@ from math import ceil
 from time import monotonic
 from typing import Final
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import ModelName
@@ -154,7 +155,7 @@ class Pool:
         return Refused(
             503,
             "every backend that could serve this request runs as many as it can; try again later",
-            code="no_slot",
+            code=codes.NO_SLOT,
             headers={"retry-after": str(max(1, seconds))},
         )
 
@@ -170,7 +171,7 @@ class Pool:
             random=random.random,
         )
         if choice is None:
-            raise Refused(503, "no backend is there for this request", code="no_backend")
+            raise Refused(503, "no backend is there for this request", code=codes.NO_BACKEND)
         return choice
 
     def _pinned(self, exchange: Exchange, need: Need, name: str) -> Choice | Wait:
@@ -178,9 +179,9 @@ class Pool:
         backend = self._by_name.get(name)
         if backend is None:
             names = ", ".join(self._by_name)
-            raise Refused(404, f"there is no backend of that name; there are {names}", code="unknown_backend")
+            raise Refused(404, f"there is no backend of that name; there are {names}", code=codes.UNKNOWN_BACKEND)
         if backend.health.draining and need.runs:
-            raise Refused(503, f"{name} is being drained and takes no new requests", code="draining")
+            raise Refused(503, f"{name} is being drained and takes no new requests", code=codes.DRAINING)
         return Choice(name, "pinned") if backend.free(need.model if need.runs else None) else Wait("slots")
 
     def _patience(self, exchange: Exchange, need: Need, waiting: int) -> int:

@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.attempts import Held
 from proxy.kernel.clock import Clock
+from proxy.kernel.error_codes import Code
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import QueuePart
@@ -117,7 +119,7 @@ class FairScheduler(Scheduler):
         outlook = self._outlook(exchange, terms, claim)
         if outlook.refusal is not None:
             self.counts.dropped[outlook.refusal.code] += 1
-            if outlook.refusal.code == "queue_too_slow":
+            if outlook.refusal.code == codes.QUEUE_TOO_SLOW:
                 self._kept_out(exchange, terms, claim, outlook)
             raise outlook.refusal
         if len(self._queue) >= terms.depth:
@@ -288,23 +290,23 @@ class FairScheduler(Scheduler):
         refusal = None
         if terms.depth_per_tenant is not None and own >= terms.depth_per_tenant:
             message = f"{own} requests of yours are waiting already, which is as many as may"
-            refusal = _refused(429, message, "tenant_queue_full", (seconds or 0.0) / max(1, own))
+            refusal = _refused(429, message, codes.TENANT_QUEUE_FULL, (seconds or 0.0) / max(1, own))
         elif patience <= 0:
             message = "all backends are busy, and the time that you give this request is too short to wait for one"
-            refusal = _refused(503, message, "queue_too_slow", seconds)
+            refusal = _refused(503, message, codes.QUEUE_TOO_SLOW, seconds)
         elif ahead.requests and seconds is not None and seconds > patience:
             message = f"it would be your turn in {seconds:.0f} s, but this request may wait only {patience:.3g} s"
-            refusal = _refused(503, message, "queue_too_slow", seconds - patience)
+            refusal = _refused(503, message, codes.QUEUE_TOO_SLOW, seconds - patience)
         elif self._is_beyond(exchange, claim, ahead):
             message = (
                 "most of what you ask for cannot be served in time, so no more of it waits than can run at once; "
                 f"{ahead.requests} would go before this one"
             )
             promised = self._demands.promised(claim.who, self._clock.monotonic())
-            refusal = _refused(503, message, "queue_too_slow", promised + (seconds or 0.0) / (ahead.requests + 1))
+            refusal = _refused(503, message, codes.QUEUE_TOO_SLOW, promised + (seconds or 0.0) / (ahead.requests + 1))
         elif len(self._queue) >= terms.depth and self._queue.crowding_out(claim) is None:
             message = f"{len(self._queue)} requests are waiting already, which is as many as may"
-            refusal = _refused(503, message, "queue_full", (seconds or 0.0) / (ahead.requests + 1))
+            refusal = _refused(503, message, codes.QUEUE_FULL, (seconds or 0.0) / (ahead.requests + 1))
         return Outlook(ahead.requests + 1, seconds, refusal)
 
     def _make_room(self, claim: Claim) -> None:
@@ -313,18 +315,20 @@ class FairScheduler(Scheduler):
         if entry is not None and self._queue.remove(entry):
             message = "the queue is full and most of it is yours, so your last request gave way to another caller's"
             seconds = self._seconds(entry.item.exchange, entry.claim.lane, self._queue.ahead(entry.claim))
-            self._end(entry.item, _refused(429, message, "queue_share_exceeded", seconds))
+            self._end(entry.item, _refused(429, message, codes.QUEUE_SHARE_EXCEEDED, seconds))
 
     def _too_late(self, entry: Entry[_Waiter]) -> Refused:
         waiter, claim = entry.item, entry.claim
         seconds = self._seconds(waiter.exchange, claim.lane, self._queue.ahead(claim))
         waited = self._clock.monotonic() - waiter.came
-        refusal = _refused(503, f"no backend was free within {waited:.3g} s", "queue_timeout", seconds)
+        refusal = _refused(
+            503, f"no backend was free within {waited:.3g} s (timer queue)", codes.QUEUE_TIMEOUT, seconds
+        )
         refusal.outcome = "timed_out"
         return refusal
 
 
-def _refused(status: int, message: str, code: str, seconds: float | None) -> Refused:
+def _refused(status: int, message: str, code: Code, seconds: float | None) -> Refused:
     """Return a refusal with a Retry-After of about `seconds`, at most LONGEST."""
     after = min(LONGEST, max(1, ceil(seconds or 0.0)))
     return Refused(status, f"{message}; try again in {after} s", code=code, headers={"retry-after": str(after)})

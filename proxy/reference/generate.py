@@ -16,6 +16,7 @@ from middleware import BUILTIN
 from proxy.chain.plugins import Plugin, find
 from proxy.kernel.selection_strategies import STRATEGIES
 from proxy.reference.commands import commands_page
+from proxy.reference.errors import errors_page
 from proxy.reference.log import log_page, log_schema
 from proxy.reference.ops import ops_api_page
 from proxy.reference.routes import routes_page
@@ -220,6 +221,7 @@ def generated(root: Path) -> dict[Path, str]:
         root / "config/schema.json": _json(policy_schema()),
         root / "docs/reference/commands.md": commands_page(),
         root / "docs/reference/configuration.md": configuration_page(),
+        root / "docs/reference/errors.md": errors_page(),
         root / "docs/reference/log.md": log_page(),
         root / "docs/reference/log.schema.json": _json(log_schema()),
         root / "docs/reference/metrics.md": metrics_page(),

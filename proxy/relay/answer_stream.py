@@ -15,14 +15,14 @@ import httpx
 
 from proxy.kernel.asgi import Send, header, start_response
 from proxy.kernel.attempts import Usage
-from proxy.kernel.errors import ProxyError, Truncated, UpstreamError, UpstreamTimeout, let_go, render_record
+from proxy.kernel.errors import ProxyError, Truncated, UpstreamError, UpstreamTimeout, render_record
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.server_extensions import gone_because
 from proxy.relay.answer_end import Ending, Tail
 from proxy.relay.backend_answer import BackendAnswer
 from proxy.upstream.answer import Answer
-from proxy.upstream.transport import translate
+from proxy.upstream.failures import Caught
 
 LAST_WORD: Final = 1.0
 """Seconds that a client may take to read why its stream breaks off."""
@@ -64,22 +64,21 @@ async def relay_answer(
     flow = _flow(exchange, answer.stream, send, tail) if left < 0 else None
     try:
         async with asyncio.timeout_at(deadline):
-            await start_response(send, answer.status, answer.headers)
-            while chunk:
-                tail.add(chunk)
-                left -= len(chunk)
-                if left == 0:
-                    last = chunk
-                    break
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                if flow is not None:
-                    await flow()
-                chunk = await read()
+            with Caught() as caught:
+                await start_response(send, answer.status, answer.headers)
+                while chunk:
+                    tail.add(chunk)
+                    left -= len(chunk)
+                    if left == 0:
+                        last = chunk
+                        break
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    if flow is not None:
+                        await flow()
+                    chunk = await read()
+            failure = caught.failure
     except TimeoutError:
         failure = out_of_time()
-    except (httpx.HTTPError, OSError) as error:
-        failure = translate(error)
-        let_go(error)
     except asyncio.CancelledError:
         await answer.stream.aclose()  # before anything else, as this is what makes the backend stop
         if must_terminate and not exchange.gone and (why := exchange.error or gone_because(exchange.scope)):

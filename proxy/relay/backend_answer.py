@@ -10,23 +10,21 @@ import httpx
 from proxy.kernel.asgi import Header, header, without
 from proxy.kernel.errors import (
     BadAnswer,
-    ConnectionLost,
     Truncated,
     UpstreamAnswer,
-    UpstreamError,
     UpstreamTimeout,
     let_go,
 )
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.route import Route
-from proxy.pool.backend import Backend
 from proxy.pool.blame import Blame
+from proxy.pool.lease import Lease
 from proxy.relay.answer_end import Format, format_of
 from proxy.relay.error_answers import error_answer
 from proxy.relay.hop_headers import downstream_headers
 from proxy.upstream.answer import Answer
+from proxy.upstream.failures import translated, unbegun
 from proxy.upstream.resend import at_once, send_or_resend
-from proxy.upstream.transport import translate
 
 ERROR_BODY: Final = 64 * 1024
 """Bytes of an error answer that is held back whole, as another backend may give a better one; Ollama's are shorter."""
@@ -61,9 +59,9 @@ class BackendAnswer:
 
 
 async def open_answer(
-    exchange: Exchange, backend: Backend, request: httpx.Request, route: Route, blame: Blame
+    exchange: Exchange, lease: Lease, request: httpx.Request, route: Route, blame: Blame
 ) -> BackendAnswer:
-    """Send `request` to `backend` and return its answer once the first chunk is here.
+    """Send `request` to the backend of `lease` and return its answer once the first chunk is here.
 
     Raises:
         UpstreamAnswer: an error answer for which another backend may have a better one.
@@ -72,42 +70,29 @@ async def open_answer(
     """
     try:
         repeat = partial(at_once, exchange, route)
-        lost = partial(blame.lost, exchange, backend)
-        response = await send_or_resend(backend.transport, request, repeat=repeat, lost=lost)
+        lost = partial(blame.lost, exchange, lease.backend)
+        response = await send_or_resend(lease.backend.transport, request, repeat=repeat, lost=lost)
         stream = cast(httpx.AsyncByteStream, response.stream)
         try:
-            headers = downstream_headers(response.headers.raw)
-            read = _reader(stream)
-            chunk = await read()
-            status = response.status_code
-            if status in _BODILESS:
-                headers = without(headers, _LENGTH)
-            if not chunk and status == 200 and _must_speak(route, request):
-                raise BadAnswer("the backend's answer is empty", sent=True, received=True)
-            if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
-                raise await _error_answer(status, headers, chunk, read)
+            with translated(received=True):
+                headers = downstream_headers(response.headers.raw)
+                read = _reader(stream)
+                chunk = await read()
+                status = response.status_code
+                if status in _BODILESS:
+                    headers = without(headers, _LENGTH)
+                if not chunk and status == 200 and _must_speak(route, request):
+                    raise BadAnswer("the backend's answer is empty", sent=True, received=True)
+                if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
+                    raise await _error_answer(status, headers, chunk, read)
         except BaseException:
             await stream.aclose()
             raise
-    except (httpx.HTTPError, OSError) as error:
-        if isinstance(error, TimeoutError):
-            raise
-        raise _before_it_began(error) from error
+    except (Truncated, UpstreamTimeout) as error:
+        let_go(error)
+        raise unbegun(error, cold=lease.cold) from None
     layout = format_of(header(headers, b"content-type")) if route.kind in ("inference", "manage") else "other"
     return BackendAnswer(status, headers, chunk, read, stream, layout)
-
-
-def _before_it_began(error: httpx.HTTPError | OSError) -> UpstreamError:
-    """Return what a failure means for a client that has got nothing yet: to it, the answer never began."""
-    failure = translate(error)
-    let_go(error)
-    if isinstance(failure, Truncated):
-        unbegun = ConnectionLost(failure.message, sent=True, reused=False)
-        unbegun.detail = failure.detail
-        return unbegun
-    if isinstance(failure, UpstreamTimeout) and failure.timer == "idle":
-        return UpstreamTimeout(failure.message, timer="first_byte", sent=True)
-    return failure
 
 
 def _reader(stream: httpx.AsyncByteStream) -> Read:

@@ -19,7 +19,6 @@ from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.route import Route
 from proxy.kernel.routes import NoMatch
 from proxy.kernel.waiting import Scheduler
-from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool
 from proxy.pool.request_needs import need_of
@@ -65,7 +64,7 @@ class Dispatch:
             timeouts = self._timeouts(exchange, lease)
             request = backend_request(exchange, match, lease.backend, body, via=self._via, timeouts=timeouts)
             try:
-                answer = await self._open(exchange, lease.backend, request, match.route, deadline)
+                answer = await self._open(exchange, lease, request, match.route, deadline)
                 del request, body  # it was sent; the answer may go on for an hour
                 try:
                     if exchange.failed:
@@ -77,8 +76,6 @@ class Dispatch:
             except BaseException as error:
                 if isinstance(error, UpstreamError):
                     error.at(lease.backend.name)
-                    if isinstance(error, UpstreamTimeout) and error.timer == "first_byte" and lease.cold:
-                        error.timer, error.code = "load", "load_timeout"
                 self._pool.outcomes.finished(exchange, lease, error)
                 raise
             self._pool.outcomes.finished(exchange, lease, None)
@@ -111,11 +108,11 @@ class Dispatch:
         return self._warm
 
     async def _open(
-        self, exchange: Exchange, backend: Backend, request: httpx.Request, route: Route, deadline: float | None
+        self, exchange: Exchange, lease: Lease, request: httpx.Request, route: Route, deadline: float | None
     ) -> BackendAnswer:
         try:
             async with asyncio.timeout_at(deadline):
-                return await open_answer(exchange, backend, request, route, self._pool.blame)
+                return await open_answer(exchange, lease, request, route, self._pool.blame)
         except TimeoutError as error:
             raise self._out_of_time() from error
 

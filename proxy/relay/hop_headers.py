@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.kernel.asgi import Header, Scope
+from proxy.kernel.errors import ERROR_CODE
 from proxy.relay.browser_headers import as_data
 
 _HOP_BY_HOP: Final = frozenset(
@@ -92,7 +93,8 @@ _ABOUT_THE_ORIGIN: Final = frozenset(
     }
 )
 _NOT_SENT: Final = _HOP_BY_HOP | _OURS | _WITHHELD
-_NOT_RETURNED: Final = _HOP_BY_HOP | _ABOUT_THE_ORIGIN | {b"date", b"x-request-id"}
+_NOT_RETURNED: Final = _HOP_BY_HOP | _ABOUT_THE_ORIGIN | {b"date", b"x-request-id", ERROR_CODE}
+"""An error code says that this proxy made the answer."""
 
 
 def via_names(headers: Sequence[Header], pseudonym: bytes) -> bool:

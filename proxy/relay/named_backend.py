@@ -12,9 +12,10 @@ from typing import Final, cast
 import httpx
 import orjson
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel import json_bounds
 from proxy.kernel.asgi import Header, Receive, Scope, Send, respond, start_response
-from proxy.kernel.errors import JSON, Refused, UpstreamError
+from proxy.kernel.errors import ERROR_CODE, JSON, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.routes import ALL, Match
@@ -22,8 +23,8 @@ from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
 from proxy.relay.answer_stream import commit
 from proxy.relay.dispatch import Dispatch
+from proxy.upstream.failures import translated
 from proxy.upstream.timeouts import Timeouts
-from proxy.upstream.transport import translate
 
 NDJSON: Final = b"application/x-ndjson"
 LONGEST_LINE: Final = 1 << 20
@@ -57,7 +58,7 @@ class Manage:
         if exchange.pinned is None:
             raise _which_one(self._pool, exchange.scope["path"])
         if exchange.pinned == ALL and (exchange.route is None or not exchange.route.everywhere):
-            raise Refused(409, "only a pull can be for all backends; name one of them", code="backend_required")
+            raise Refused(409, "only a pull can be for all backends; name one of them", code=codes.BACKEND_REQUIRED)
 
     async def _everywhere(self, exchange: Exchange, send: Send) -> None:
         """Pull on every backend at once; their progress is one stream, and it succeeds when all of them have."""
@@ -105,7 +106,7 @@ async def _merged(lines: Lines, left: int) -> AsyncGenerator[Line, None]:
             failed.append(f"{backend.name}: {line['error']}")
         elif line.get("status") != "success":
             yield {**line, "backend": backend.name}
-    yield {"error": "; ".join(failed)} if failed else {"status": "success"}
+    yield {"error": "; ".join(failed), "code": codes.PULL_FAILED} if failed else {"status": "success"}
 
 
 async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
@@ -129,7 +130,11 @@ async def _answer(exchange: Exchange, merged: AsyncGenerator[Line, None], send: 
     body = orjson.dumps(last)
     headers: list[Header] = [(b"content-type", JSON), (b"content-length", b"%d" % len(body))]
     commit(exchange)
-    await respond(send, 500 if "error" in last else 200, headers, body)
+    status = 200
+    if "error" in last:
+        status = 500
+        headers.append((ERROR_CODE, codes.PULL_FAILED.encode()))
+    await respond(send, status, headers, body)
 
 
 async def _progress(backend: Backend, target: bytes, body: bytes, timeouts: Timeouts) -> AsyncGenerator[Line, None]:
@@ -144,7 +149,7 @@ async def _progress(backend: Backend, target: bytes, body: bytes, timeouts: Time
             "fresh": True,
         },
     )
-    try:
+    with translated():
         response = await backend.transport.handle_async_request(request)
         stream = cast(httpx.AsyncByteStream, response.stream)
         try:
@@ -164,8 +169,6 @@ async def _progress(backend: Backend, target: bytes, body: bytes, timeouts: Time
                 yield _line(bytes(rest))
         finally:
             await stream.aclose()
-    except (httpx.HTTPError, OSError) as error:
-        raise translate(error) from error
 
 
 def _line(text: bytes) -> dict[str, object]:
@@ -183,5 +186,5 @@ def _which_one(pool: Pool, path: str) -> Refused:
         409,
         f"there are several backends ({names}) and this changes one of them; name it in the path, "
         f"/-/backends/{first}{path}, or by the header X-Ollama-Backend: {first}",
-        code="backend_required",
+        code=codes.BACKEND_REQUIRED,
     )

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 from proxy.server.connection_counts import UNBOUNDED, Place, group_of
 from proxy.server.guard import GuardedProtocol
@@ -123,8 +124,9 @@ class Acceptor:
         with sock, suppress(OSError):
             sock.setblocking(False)
             if context is None:
-                code, headers = "too_many_connections", {"retry-after": str(RETRY_AFTER)}
-                sock.send(self.state.refusal(Refused(503, _WHY[reason], code=code, headers=headers)))
+                headers = {"retry-after": str(RETRY_AFTER)}
+                refused = Refused(503, _WHY[reason], code=codes.TOO_MANY_CONNECTIONS, headers=headers)
+                sock.send(self.state.refusal(refused))
                 # To close with input unread would reset the connection, and take the answer away from the client.
                 sock.shutdown(socket.SHUT_WR)
                 sock.recv(65_536)

@@ -2,6 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Final, Literal
+
+from proxy.kernel import error_codes as codes
+from proxy.kernel.errors import Refused
 
 
 class Deadline:
@@ -36,3 +40,17 @@ class Deadline:
         self._handle = self._callback = None
         if callback is not None:
             callback()
+
+
+_CODES: Final = {"head": codes.HEAD_TIMEOUT, "body": codes.BODY_TIMEOUT, "write": codes.WRITE_TIMEOUT}
+
+
+def late(what: str, timer: Literal["head", "body", "write"], seconds: float) -> Refused:
+    """Return the refusal of a client that missed a deadline.
+
+    Args:
+        what: what the client did not do.
+        timer: the deadline's name, as the policy file has it under ``server``.
+        seconds: how long the client had.
+    """
+    return Refused(408, f"{what} within {seconds:g} s (timer {timer})", code=_CODES[timer])

@@ -18,7 +18,7 @@ from proxy.kernel.errors import ProxyError, Refused, ShuttingDown, let_go
 from proxy.kernel.server_extensions import REASON, REGISTER, WRITE
 from proxy.server.chunk_writer import chunk_writer
 from proxy.server.connection_counts import Place
-from proxy.server.deadline import Deadline
+from proxy.server.deadline import Deadline, late
 from proxy.server.disconnect_watch import WatchedFlow
 from proxy.server.http10 import without_chunks
 from proxy.server.request_reader import RequestReader
@@ -215,5 +215,5 @@ class GuardedProtocol(RequestReader):
             self._writing.start(self.options.write_timeout, self._write_late)
 
     def _write_late(self) -> None:
-        self._say_why(Refused(408, "the client left its answer unread for too long", code="write_timeout"))
+        self._say_why(late("the client read nothing of its answer", "write", self.options.write_timeout))
         self.transport.abort()

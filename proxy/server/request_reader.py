@@ -22,10 +22,11 @@ from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header
 from proxy.kernel.errors import ProxyError, Refused
 from proxy.server import request_rules
-from proxy.server.deadline import Deadline
+from proxy.server.deadline import Deadline, late
 from proxy.server.head_reader import HeadReader
 from proxy.server.server_state import GuardState
 
@@ -91,7 +92,7 @@ class RequestReader(HttpToolsProtocol):
         elif self._phase == "answer":
             self._kept += data
             if len(self._kept) > KEPT_BYTES:
-                self._say_why(Refused(400, "too much came behind the request", code="pipeline_overflow"))
+                self._say_why(Refused(400, "too much came behind the request", code=codes.PIPELINE_OVERFLOW))
                 self.transport.abort()
 
     def _read_head(self, data: bytes) -> None:
@@ -144,7 +145,7 @@ class RequestReader(HttpToolsProtocol):
                     self.data_received(data[read:])
                 return
         if self._overhead > self.options.head_bytes:
-            self._refuse(Refused(400, "too much between the chunks of the body", code="bad_chunk_overhead"))
+            self._refuse(Refused(400, "too much between the chunks of the body", code=codes.BAD_CHUNK_OVERHEAD))
 
     def _read_kept(self) -> None:
         """Parse what arrived behind the request that has just been answered."""
@@ -165,9 +166,9 @@ class RequestReader(HttpToolsProtocol):
                 self.parser = httptools.HttpRequestParser(self)
                 self._governed = []
                 return self._parse(head)
-            self._refusal = Refused(400, "the Upgrade field is malformed", code="malformed_request")
+            self._refusal = Refused(400, "the Upgrade field is malformed", code=codes.MALFORMED_REQUEST)
         except httptools.HttpParserError:
-            self._refusal = self._refusal or Refused(400, "the request is malformed", code="malformed_request")
+            self._refusal = self._refusal or Refused(400, "the request is malformed", code=codes.MALFORMED_REQUEST)
         if self._refusal is not None:
             self._refuse(self._refusal)
             return False
@@ -221,7 +222,7 @@ class RequestReader(HttpToolsProtocol):
 
     def _head_late(self) -> None:
         if self._head.begun:
-            self._refuse(Refused(408, "the request head did not arrive in time", code="head_timeout"))
+            self._refuse(late("the request head did not arrive", "head", self.options.head_timeout))
         else:
             self.transport.close()
 
@@ -231,4 +232,4 @@ class RequestReader(HttpToolsProtocol):
             self._body_moved = False
             self._reading.start(self.options.body_timeout, self._body_late)
         else:
-            self._refuse(Refused(408, "the request body did not arrive in time", code="body_timeout"))
+            self._refuse(late("no part of the request body arrived", "body", self.options.body_timeout))

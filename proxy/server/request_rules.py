@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header
 from proxy.kernel.errors import Refused
 
@@ -77,9 +78,9 @@ def open_head(head: bytes) -> Head:
 def check_size(head: bytes | bytearray, max_bytes: int, max_fields: int) -> None:
     """Refuse a head, whole or begun, of more bytes or more header lines than that."""
     if len(head) > max_bytes:
-        raise Refused(431, f"the request head is larger than {max_bytes} bytes", code="head_too_large")
+        raise Refused(431, f"the request head is larger than {max_bytes} bytes", code=codes.HEAD_TOO_LARGE)
     if head.count(b"\n") > max_fields + 2:
-        raise Refused(431, f"more than {max_fields} header fields", code="too_many_fields")
+        raise Refused(431, f"more than {max_fields} header fields", code=codes.TOO_MANY_FIELDS)
 
 
 def check_beginning(begun: bytes | bytearray) -> None:
@@ -89,12 +90,12 @@ def check_beginning(begun: bytes | bytearray) -> None:
     """
     begun = begun.removeprefix(b"\r\n")
     if not _TOKEN.match(begun) and begun not in (b"", b"\r"):
-        raise Refused(400, "this is not an HTTP request", code="malformed_request")
+        raise Refused(400, "this is not an HTTP request", code=codes.MALFORMED_REQUEST)
     lines = begun.count(b"\n")
     if lines:
         open_head(bytes(begun))
         if begun.count(b"\r\n") != lines:
-            raise Refused(400, "lines must end with CR LF", code="malformed_request")
+            raise Refused(400, "lines must end with CR LF", code=codes.MALFORMED_REQUEST)
 
 
 def check_fields(governed: Iterable[Header], version: bytes, hosts: tuple[bytes, ...] = ()) -> int | None:
@@ -114,25 +115,25 @@ def check_fields(governed: Iterable[Header], version: bytes, hosts: tuple[bytes,
     host = fields.get(b"host")
     if host is None:
         if version == b"1.1":
-            raise Refused(400, "an HTTP/1.1 request needs a Host field", code="bad_host")
+            raise Refused(400, "an HTTP/1.1 request needs a Host field", code=codes.BAD_HOST)
     elif len(host) > _LONGEST_HOST or not _is_host(host):
-        raise Refused(400, "the Host field is not a host name with an optional port", code="bad_host")
+        raise Refused(400, "the Host field is not a host name with an optional port", code=codes.BAD_HOST)
     elif hosts and host.lower() not in hosts:
-        raise Refused(400, "the request target is for another host than the Host field says", code="bad_target")
+        raise Refused(400, "the request target is for another host than the Host field says", code=codes.BAD_TARGET)
     length = fields.get(b"content-length")
     encoding = fields.get(b"transfer-encoding")
     if encoding is not None:
         if length is not None:
-            raise Refused(400, "both Content-Length and Transfer-Encoding", code="bad_framing")
+            raise Refused(400, "both Content-Length and Transfer-Encoding", code=codes.BAD_FRAMING)
         if version == b"1.0":
-            raise Refused(400, "HTTP/1.0 has no Transfer-Encoding", code="bad_framing")
+            raise Refused(400, "HTTP/1.0 has no Transfer-Encoding", code=codes.BAD_FRAMING)
         if encoding.lower() != b"chunked":
-            raise Refused(400, "the only Transfer-Encoding served is chunked", code="bad_framing")
+            raise Refused(400, "the only Transfer-Encoding served is chunked", code=codes.BAD_FRAMING)
         return None
     if length is None:
         return 0
     if not length.isdigit() or len(length) > _LONGEST_LENGTH:
-        raise Refused(400, "the Content-Length is not a number of bytes", code="bad_framing")
+        raise Refused(400, "the Content-Length is not a number of bytes", code=codes.BAD_FRAMING)
     return int(length)
 
 
@@ -161,7 +162,11 @@ def pieces(data: bytes) -> Iterator[bytes]:
         yield data[start:]
 
 
-_CODE_OF: Final = {b"host": "bad_host", b"content-length": "bad_framing", b"transfer-encoding": "bad_framing"}
+_CODE_OF: Final = {
+    b"host": codes.BAD_HOST,
+    b"content-length": codes.BAD_FRAMING,
+    b"transfer-encoding": codes.BAD_FRAMING,
+}
 
 
 @lru_cache(maxsize=128)
@@ -182,11 +187,11 @@ def _explain(line: bytes) -> Refused:
     method, _, rest = line.partition(b" ")
     version = rest.rpartition(b" ")[2]
     if not _VERSION.fullmatch(version):
-        return Refused(400, "the first line is not that of an HTTP/1.1 request", code="malformed_request")
+        return Refused(400, "the first line is not that of an HTTP/1.1 request", code=codes.MALFORMED_REQUEST)
     if not _TOKEN.fullmatch(method):
-        return Refused(400, "the method is not a token", code="malformed_request")
+        return Refused(400, "the method is not a token", code=codes.MALFORMED_REQUEST)
     if method.decode() not in METHODS:
         allow = {"allow": ", ".join(METHODS)}
-        return Refused(405, "this method is not served", code="method_not_allowed", headers=allow)
+        return Refused(405, "this method is not served", code=codes.METHOD_NOT_ALLOWED, headers=allow)
     message = "the request target must be a path, or a URL of this host, of printable ASCII without NUL"
-    return Refused(400, message, code="bad_target")
+    return Refused(400, message, code=codes.BAD_TARGET)

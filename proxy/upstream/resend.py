@@ -7,7 +7,7 @@ import httpx
 from proxy.kernel.errors import ConnectionLost, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.route import Route
-from proxy.upstream.transport import translate
+from proxy.upstream.failures import translated
 
 
 def at_once(exchange: Exchange, route: Route, error: ConnectionLost) -> bool:
@@ -33,7 +33,7 @@ async def send_or_resend(
     """Send `request`, and once more on a fresh connection where a kept one turned out to be closed.
 
     A backend may close an idle connection at any moment, also while a request is on its way to it (RFC 9112 section
-    9.3.1). Raises what the transport raises.
+    9.3.1). Raises UpstreamError.
 
     Args:
         transport: the transport to the backend.
@@ -42,13 +42,14 @@ async def send_or_resend(
         lost: is told of a request that may have reached the backend all the same.
     """
     try:
-        return await transport.handle_async_request(request)
-    except (httpx.HTTPError, OSError) as error:
-        failure = translate(error)
-        if not (isinstance(failure, ConnectionLost) and failure.reused and repeat(failure)):
+        with translated():
+            return await transport.handle_async_request(request)
+    except ConnectionLost as failure:
+        if not (failure.reused and repeat(failure)):
             raise
-        let_go(error)
+        let_go(failure)
         if failure.sent and lost is not None:
             lost(failure)
     request.extensions["fresh"] = True
-    return await transport.handle_async_request(request)
+    with translated():
+        return await transport.handle_async_request(request)

@@ -10,37 +10,24 @@ cannot tell its time-outs apart. It is called directly, not through `httpx.Async
 * `parser.AnswerParser`: bytes → head and items
 * `answer.Answer`: items → their reader
 
-`translate` is the one place where what httpx and the operating system raise becomes the project's own errors.
+What it raises are httpx's exceptions; `proxy.upstream.failures` turns them into the project's own errors.
 """
 
 import asyncio
 import math
-import re
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import httpx
 
-from proxy.kernel.errors import (
-    BadAnswer,
-    ConnectFailed,
-    ConnectionLost,
-    Timer,
-    Truncated,
-    UpstreamError,
-    UpstreamTimeout,
-)
 from proxy.upstream.connection import Bounds, Connection
 from proxy.upstream.failures import (
     ConnectTimedOut,
-    CutShort,
     Disconnected,
     NoConnectionFree,
     NotConnected,
-    TransportFailure,
 )
 from proxy.upstream.origin import Origin
 from proxy.upstream.request_bytes import encode
@@ -283,61 +270,3 @@ class Transport(httpx.AsyncBaseTransport):
 def _finite(seconds: float) -> float | None:
     """Return `seconds` as asyncio takes them: None for never."""
     return None if seconds == math.inf else seconds
-
-
-_UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ConnectionRefusedError, socket.gaierror)
-_UNSENDABLE: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
-_ADDRESS: Final = re.compile(r"://|\d+\.\d+\.\d+\.\d+|::|\('")
-"""What an address in the text of an error looks like: ``Connect call failed ('10.0.0.1', 11434)``."""
-_HUNG_UP: Final = ("disconnected", "closed connection")
-"""How other transports say in a RemoteProtocolError that there was no answer, or only the beginning of one."""
-
-
-def translate(error: Exception, *, received: bool = False) -> UpstreamError:
-    """Return `error`, raised by a transport or the stream of its response, as one of the project's errors.
-
-    Args:
-        error: from this transport, another one of httpx's, or the operating system.
-        received: whether a response head was in. Only other transports need to be told; this one's errors know better.
-    """
-    failure = _translated(error, received)
-    failure.detail = str(error) or type(error).__name__
-    return failure
-
-
-def _translated(error: Exception, received: bool) -> UpstreamError:
-    message = _public(error)
-    timer = _timer(error, received)
-    sent, reused = not isinstance(error, _UNSENT + _UNSENDABLE), False
-    if isinstance(error, TransportFailure):
-        timer, sent, received, reused = error.timer, error.sent, error.received, error.reused
-    if timer is not None:
-        return UpstreamTimeout(message, timer=timer, sent=sent, received=received)
-    if isinstance(error, _UNSENT):
-        return ConnectFailed(message)
-    if isinstance(error, _UNSENDABLE):
-        return UpstreamError(message, sent=sent, received=received, status=400)
-    hung_up = isinstance(error, CutShort) or any(sign in message for sign in _HUNG_UP)
-    if isinstance(error, httpx.RemoteProtocolError) and not hung_up:
-        return BadAnswer(message, sent=sent, received=received)
-    if isinstance(error, httpx.TransportError | OSError):
-        return Truncated(message) if received else ConnectionLost(message, sent=sent, reused=reused)
-    return UpstreamError(message, sent=sent, received=received)
-
-
-def _public(error: Exception) -> str:
-    """Return what may be said of `error` to whoever asked. What others than our transport say may name an address."""
-    if isinstance(error, TransportFailure):
-        return error.public
-    text = str(error) or type(error).__name__
-    return "the connection to the backend failed" if _ADDRESS.search(text) else text
-
-
-def _timer(error: Exception, received: bool) -> Timer | None:
-    if not isinstance(error, httpx.TimeoutException):
-        return None
-    if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
-        return "connect"
-    if isinstance(error, httpx.WriteTimeout):
-        return "write"
-    return "idle" if received else "first_byte"

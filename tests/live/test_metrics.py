@@ -8,6 +8,7 @@ import pytest
 
 from middleware.metrics import Metrics
 from proxy.chain.frame import Frame, Generation
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Message, Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
@@ -134,7 +135,7 @@ async def test_a_hundred_thousand_models_users_and_paths() -> None:
         number = int(scope["path"].rpartition("/")[2])
         suppose(exchange, identity=f"user-{number}", tenant=f"tenant-{number}")
         if number % 3:
-            raise Refused(404, "no such model", code="not_found")
+            raise Refused(404, "no such model", code=codes.NOT_FOUND)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 

@@ -30,6 +30,8 @@ async def failed(proxy: Any, reply: Reply, timer: str) -> None:
     assert reply.status == 504
     assert reply.clean
     assert (line["outcome"], line["error_code"], line["status"]) == ("timed_out", f"{timer}_timeout", 504)
+    assert f"(timer {timer})" in line["error"]
+    assert reply.headers["x-error-code"] == f"{timer}_timeout"
     host = proxy.app.pool.backends[0]
     told = line["error"].replace(host.shown, f"the backend {host.name}")  # its address is for the log
     assert told in reply.body.decode()

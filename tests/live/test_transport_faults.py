@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from proxy.kernel.errors import BadAnswer, ConnectFailed, ConnectionLost, Truncated, UpstreamError, UpstreamTimeout
 from proxy.upstream.answer import BEHIND, Answer
+from proxy.upstream.failures import translate
 from proxy.upstream.timeouts import Timeouts
-from proxy.upstream.transport import Transport, translate
+from proxy.upstream.transport import Transport
 from tests.support.backend import Peer, Script, backend, chunked, eventually, nothing_left, reply
 
 BOTH_LOOPS = True

@@ -1,6 +1,7 @@
 import re
 
 from middleware.auth.caller import again, forbidden, insufficient_scope, too_many, unauthorized, unavailable
+from proxy.kernel import error_codes as codes
 
 CHALLENGE = re.compile(r'Bearer realm="[^"]+"(, [a-z_]+="[\x20\x21\x23-\x5b\x5d-\x7e]*")*')  # RFC 6750, section 3
 
@@ -34,7 +35,7 @@ def test_each_says_why() -> None:
         unauthorized("no"),
         unauthorized("no", reason="missing"),
         insufficient_scope("chat"),
-        forbidden("no", code="no_policy"),
+        forbidden("no", code=codes.NO_POLICY),
         unavailable("later", retry_after=1),
         too_many("later", retry_after=19.01),
     ]

@@ -6,6 +6,7 @@ from middleware.auth import doorkeeper
 from middleware.auth.caller import forbidden, too_many, unauthorized, unavailable
 from middleware.auth.doorkeeper import Doorkeeper, Kind, kind_of
 from middleware.auth.presented import NOTHING, Presented
+from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 from proxy.kernel.units import Rate
 from proxy.services.weak_keepsakes import WeakKeepsakes
@@ -39,7 +40,7 @@ async def test_only_what_is_wrong_counts_against_an_address(monkeypatch: pytest.
     monkeypatch.setattr(doorkeeper, "SLOWED", 0.0)
     keeper = Doorkeeper(Rate.parse("1/minute"), ManualClock(), WeakKeepsakes(), None)
     for refused in (
-        forbidden("no", code="no_policy"),
+        forbidden("no", code=codes.NO_POLICY),
         unavailable("later", retry_after=1),
         too_many("later", retry_after=1),
         unauthorized("a key is required", reason="missing"),

@@ -3,6 +3,7 @@
 import pytest
 
 from middleware.retry.verdicts import Verdict, most_telling, verdict, why_not
+from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import (
     BadAnswer,
     ConnectFailed,
@@ -96,7 +97,7 @@ def test_the_same_error_of_two_backends_is_an_answer(
 
 def test_why_it_goes_nowhere() -> None:
     poison = lost()
-    poison.code, poison.spent = "suspected_poison", True
+    poison.code, poison.spent = codes.SUSPECTED_POISON, True
     assert why_not([poison]) == "suspected_poison"
     spent = lost()
     spent.spent = True

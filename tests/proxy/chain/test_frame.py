@@ -13,9 +13,11 @@ import pytest
 
 from proxy.chain.browser_gate import PageGate
 from proxy.chain.frame import Frame, Generation
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, header_values
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.cross_origin import CrossOrigin
+from proxy.kernel.error_codes import Code
 from proxy.kernel.errors import ConnectFailed, Refused, Truncated, UpstreamAnswer
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.known_hosts import KnownHosts
@@ -272,15 +274,15 @@ async def test_headers_that_plugins_left_are_on_every_answer_errors_included() -
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/api/chat", b'{"error":"no"}'),
+        ("/api/chat", b'{"error":"no","code":"c"}'),
         ("/v1/chat/completions", b'{"error":{"message":"no","type":"permission_error","param":null,"code":"c"}}'),
-        ("/v1/messages", b'{"type":"error","error":{"type":"permission_error","message":"no"}}'),
+        ("/v1/messages", b'{"type":"error","error":{"type":"permission_error","message":"no","code":"c"}}'),
         ("/", b"no"),
     ],
 )
 async def test_errors_speak_the_flavor_that_was_called(path: str, body: bytes) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        raise Refused(403, "no", code="c")
+        raise Refused(403, "no", code=Code("c"))
 
     server = Server(path=path)
     await serve(app, server)
@@ -361,7 +363,7 @@ async def test_a_server_that_calls_back_needs_no_task_to_wait() -> None:
     frame, watcher = make(app)
     task = asyncio.create_task(frame(server.scope, server.receive, server.send))
     await waiting.wait()
-    server.scope["state"]["gone"] = Refused(408, "the client read nothing", code="write_timeout")
+    server.scope["state"]["gone"] = Refused(408, "the client read nothing", code=codes.WRITE_TIMEOUT)
     left[0]()
     await task
     (exchange,) = watcher.finished

@@ -8,11 +8,12 @@ import pytest
 import zstandard
 
 from proxy.kernel import body_json, json_edit
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Scope
 from proxy.kernel.body_budget import Holding
 from proxy.kernel.body_contents import LARGE, Contents
 from proxy.kernel.errors import Refused
-from proxy.kernel.json_bounds import CONTAINERS, TOO_MUCH
+from proxy.kernel.json_bounds import CONTAINERS
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Match
@@ -184,7 +185,7 @@ async def test_what_holds_too_much_is_nobodys_to_judge(body: bytes, encoded: boo
     for _ in range(2):
         with pytest.raises(Refused) as caught:
             contents.refuse_excess()
-        assert caught.value.code == TOO_MUCH
+        assert caught.value.code == codes.BODY_HOLDS_TOO_MUCH
 
 
 async def test_what_is_no_json_may_be_for_ollama_to_judge() -> None:

@@ -3,11 +3,12 @@
 import pytest
 from structlog.testing import capture_logs
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import Refused
 from proxy.kernel.log_throttle import LOGGED_PER_SECOND
 
-REFUSED = Refused(403, "no", code="cross_origin")
+REFUSED = Refused(403, "no", code=codes.CROSS_ORIGIN)
 
 
 def test_refusals_are_counted_and_a_few_of_them_logged_per_second(monkeypatch: pytest.MonkeyPatch) -> None:

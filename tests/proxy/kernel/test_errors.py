@@ -6,8 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel import errors
 from proxy.kernel.asgi import header
+from proxy.kernel.error_codes import Code
 from proxy.kernel.errors import (
     BadAnswer,
     Cancelled,
@@ -32,7 +34,7 @@ FLAVORS: list[Flavor] = ["ollama", "openai", "anthropic", "text"]
     ("error", "status", "code", "outcome"),
     [
         (Refused(403, "no"), 403, "forbidden", "refused"),
-        (Refused(403, "no", code="model_not_allowed"), 403, "model_not_allowed", "refused"),
+        (Refused(403, "no", code=codes.MODEL_NOT_ALLOWED), 403, "model_not_allowed", "refused"),
         (Refused(418, "no"), 418, "refused", "refused"),
         (NotRouted(404, "404 page not found"), 404, "not_found", "refused"),
         (Cancelled("no"), 499, "cancelled", "cancelled"),
@@ -80,7 +82,7 @@ def document(flavor: Flavor, error: ProxyError) -> Any:
 
 
 def test_ollama() -> None:
-    assert document("ollama", Refused(403, "no")) == {"error": "no"}
+    assert document("ollama", Refused(403, "no")) == {"error": "no", "code": "forbidden"}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_ollama() -> None:
 )
 def test_openai(status: int, kind: str) -> None:
     detail = {"message": "no", "type": kind, "param": None, "code": "x"}
-    assert document("openai", Refused(status, "no", code="x")) == {"error": detail}
+    assert document("openai", Refused(status, "no", code=Code("x"))) == {"error": detail}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,8 @@ def test_openai(status: int, kind: str) -> None:
     ],
 )
 def test_anthropic(status: int, kind: str) -> None:
-    assert document("anthropic", Refused(status, "no")) == {"type": "error", "error": {"type": kind, "message": "no"}}
+    detail = {"type": kind, "message": "no", "code": "x"}
+    assert document("anthropic", Refused(status, "no", code=Code("x"))) == {"type": "error", "error": detail}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,7 @@ def test_text(flavor: Flavor, error: ProxyError) -> None:
 @pytest.mark.parametrize("flavor", FLAVORS)
 def test_headers_are_added(flavor: Flavor) -> None:
     _, headers, _ = render(flavor, Refused(429, "slow down", headers={"Retry-After": "3"}))
-    assert headers[2:] == [(b"retry-after", b"3")]
+    assert headers[2:] == [(b"x-error-code", b"rate_limit_exceeded"), (b"retry-after", b"3")]
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
@@ -149,10 +152,13 @@ def test_any_message_can_be_said(flavor: Flavor, message: str) -> None:
 @pytest.mark.parametrize(
     ("flavor", "record"),
     [
-        ("ollama", b'{"error":"cut"}\n'),
+        ("ollama", b'{"error":"cut","code":"x"}\n'),
         ("openai", b'data: {"error":{"message":"cut","type":"api_error","param":null,"code":"x"}}\n\n'),
-        ("anthropic", b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"cut"}}\n\n'),
+        (
+            "anthropic",
+            b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"cut","code":"x"}}\n\n',
+        ),
     ],
 )
 def test_records_of_a_stream(flavor: Flavor, record: bytes) -> None:
-    assert render_record(flavor, Refused(500, "cut", code="x")) == record
+    assert render_record(flavor, Refused(500, "cut", code=Code("x"))) == record

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Scope
 from proxy.kernel.errors import Refused
 from proxy.kernel.server_extensions import gone_because, when_gone, writer
@@ -17,7 +18,7 @@ def test_another_server_tells_nothing(scope: Scope) -> None:
 
 def test_our_server_is_asked() -> None:
     registered: list[Callable[[], None]] = []
-    reason = Refused(408, "the client read nothing", code="write_timeout")
+    reason = Refused(408, "the client read nothing", code=codes.WRITE_TIMEOUT)
     scope: Scope = {"type": "http", "state": {"when_gone": registered.append, "gone": reason}}
 
     def callback() -> None: ...

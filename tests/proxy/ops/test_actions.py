@@ -40,7 +40,7 @@ async def running_id(proxy: Running) -> str:
 @pytest.mark.parametrize(
     ("path", "record"),
     [
-        ("/api/chat", b'{"error":"an operator cancelled this request"}\n'),
+        ("/api/chat", b'{"error":"an operator cancelled this request","code":"cancelled"}\n'),
         ("/v1/chat/completions", b'data: {"error":{"message":"an operator cancelled this request"'),
         ("/v1/messages", b'event: error\ndata: {"type":"error","error":'),
     ],
@@ -74,7 +74,7 @@ async def test_before_its_answer_a_cancelled_request_gets_499_which_clients_do_n
         reply = await client.read()
         await client.close()
         assert (reply.status, reply.clean) == (499, True)
-        assert json.loads(reply.body) == {"error": "an operator cancelled this request"}
+        assert json.loads(reply.body) == {"error": "an operator cancelled this request", "code": "cancelled"}
         assert sim.counters.requests == 1
         await sim.wait_for(lambda: sim.counters.connections_open == 0)
         stall.release()

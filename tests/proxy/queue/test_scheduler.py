@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.attempts import Usage
 from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
@@ -580,7 +581,7 @@ async def test_what_the_pool_refuses_is_that_requests_alone() -> None:
     async with house(0) as h:
         waits = [await h.one("a", model) for model in ("bad", "worse", "good")]
         h.slots.count = 1
-        h.slots.broken = {"bad": Refused(503, "no backend", code="no_backend"), "worse": ZeroDivisionError()}
+        h.slots.broken = {"bad": Refused(503, "no backend", code=codes.NO_BACKEND), "worse": ZeroDivisionError()}
         h.slots.changed()
         await turn()
         with pytest.raises(Refused, match="no backend"):

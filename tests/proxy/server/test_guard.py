@@ -394,6 +394,7 @@ async def test_a_refusal_is_logged_without_what_the_client_sent() -> None:
             "log_level": "warning",
             "status": 400,
             "reason": "bad_target",
+            "error_code": "bad_target",
             "client_address": "127.0.0.1",
             "left_out": 0,
         }

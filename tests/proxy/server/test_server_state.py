@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 from proxy.kernel.log_throttle import LOGGED_PER_SECOND
 from proxy.server.open_files import limit, reserve
@@ -20,7 +21,7 @@ from proxy.server.server_state import (
 )
 from tests.support.options import server_options
 
-REFUSED = Refused(400, "no", code="bad_host", headers={"allow": "GET"})
+REFUSED = Refused(400, "no", code=codes.BAD_HOST, headers={"allow": "GET"})
 
 
 async def test_refusals_are_counted_and_logged_with_their_address() -> None:
@@ -94,6 +95,7 @@ async def test_a_refusal_is_a_whole_answer() -> None:
         b"date: today\r\n"
         b"content-type: text/plain; charset=utf-8\r\n"
         b"content-length: 2\r\n"
+        b"x-error-code: bad_host\r\n"
         b"allow: GET\r\n"
         b"connection: close\r\n"
         b"\r\n"

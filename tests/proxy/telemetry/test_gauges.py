@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from proxy.kernel import error_codes as codes
 from proxy.pool.backend import Backend
 from proxy.pool.residency import Resident
 from proxy.queue.scheduler import Counts, FairScheduler, Status
@@ -123,7 +124,7 @@ async def test_requests_and_process() -> None:
     frame = cast(Any, SimpleNamespace(live=live, current=SimpleNamespace(number=3)))
     bodies, sink = body_budget(each=10, total=100), Lines()
     bodies.book(7, "=alice")
-    bodies.refusal(429, "body_share_exceeded", "too much")
+    bodies.refusal(429, codes.BODY_SHARE_EXCEEDED, "too much")
     sink.dropped = 2
     numbers = read([*of_requests(frame), *of_process(bodies, sink)])
     assert numbers("ollama_proxy_requests_in_flight", **{"class": "inference"}) == 2

@@ -1,7 +1,4 @@
 import asyncio
-import re
-import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,17 +10,15 @@ import pytest
 from proxy.kernel.asgi import Header
 from proxy.kernel.errors import (
     BadAnswer,
-    ConnectFailed,
     ConnectionLost,
-    Timer,
-    Truncated,
     UpstreamError,
     UpstreamTimeout,
 )
 from proxy.upstream import failures
 from proxy.upstream.answer import Answer
+from proxy.upstream.failures import translate
 from proxy.upstream.timeouts import Timeouts
-from proxy.upstream.transport import Transport, translate
+from proxy.upstream.transport import Transport
 from tests.support.backend import (
     Backend,
     Peer,
@@ -610,69 +605,6 @@ async def test_repr_tells_what_is_going_on() -> None:
         first.cancel()
 
 
-# The seam
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "timer", "sent", "received"),
-    [
-        (failures.NotConnected("x"), ConnectFailed, None, False, False),
-        (failures.ConnectTimedOut("x"), UpstreamTimeout, "connect", False, False),
-        (failures.NoConnectionFree("x"), UpstreamTimeout, "connect", False, False),
-        (failures.HeadTimedOut("x", sent=True), UpstreamTimeout, "first_byte", True, False),
-        (failures.IdleTimedOut("x", sent=True, received=True), UpstreamTimeout, "idle", True, True),
-        (failures.WriteTimedOut("x", sent=True), UpstreamTimeout, "write", True, False),
-        (failures.Disconnected("x", sent=True), ConnectionLost, None, True, False),
-        (failures.Disconnected("x", sent=True, received=True), Truncated, None, True, True),
-        (failures.CutShort("x", sent=True, received=True), Truncated, None, True, True),
-        (failures.BadResponse("x", sent=True, received=True), BadAnswer, None, True, True),
-        (failures.Unsendable("x"), UpstreamError, None, False, False),
-        (httpx.ConnectError("x"), ConnectFailed, None, False, False),
-        (httpx.ConnectTimeout("x"), UpstreamTimeout, "connect", False, False),
-        (httpx.PoolTimeout("x"), UpstreamTimeout, "connect", False, False),
-        (httpx.ReadTimeout("x"), UpstreamTimeout, "first_byte", True, False),
-        (httpx.WriteTimeout("x"), UpstreamTimeout, "write", True, False),
-        (httpx.ReadError("x"), ConnectionLost, None, True, False),
-        (httpx.WriteError("x"), ConnectionLost, None, True, False),
-        (httpx.RemoteProtocolError("x"), BadAnswer, None, True, False),
-        (httpx.RemoteProtocolError("Server disconnected without sending"), ConnectionLost, None, True, False),
-        (httpx.LocalProtocolError("x"), UpstreamError, None, False, False),
-        (httpx.UnsupportedProtocol("x"), UpstreamError, None, False, False),
-        (ConnectionRefusedError(111, "x"), ConnectFailed, None, False, False),
-        (socket.gaierror(-2, "x"), ConnectFailed, None, False, False),
-        (ConnectionResetError(104, "x"), ConnectionLost, None, True, False),
-        (ssl.SSLError(1, "x"), ConnectionLost, None, True, False),
-        (httpx.StreamClosed(), UpstreamError, None, True, False),
-    ],
-)
-def test_translate(
-    error: Exception, kind: type[UpstreamError], timer: Timer | None, sent: bool, received: bool
-) -> None:
-    translated = translate(error)
-    assert type(translated) is kind
-    assert (translated.sent, translated.received) == (sent, received)
-    assert getattr(translated, "timer", None) == timer
-    assert translated.message == translated.detail == str(error)
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (httpx.ReadTimeout("x"), UpstreamTimeout),
-        (httpx.ReadError("x"), Truncated),
-        (httpx.RemoteProtocolError("peer closed connection without sending complete message body"), Truncated),
-        (httpx.RemoteProtocolError("illegal chunk"), BadAnswer),
-        (ConnectionResetError(104, "x"), Truncated),
-    ],
-)
-def test_translate_what_another_transport_raised_in_the_middle(error: Exception, kind: type[UpstreamError]) -> None:
-    translated = translate(error, received=True)
-    assert type(translated) is kind
-    assert (translated.sent, translated.received) == (True, True)
-    if isinstance(translated, UpstreamTimeout):
-        assert translated.timer == "idle"
-
-
 @pytest.mark.parametrize(
     ("script", "kind", "patience"),
     [
@@ -692,23 +624,3 @@ async def test_both_transports_fail_alike(
         with pytest.raises(httpx.TransportError) as caught:
             await transport.handle_async_request(request)
         assert type(translate(caught.value)) is kind
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 11434, 0, 0)"),
-        httpx.ConnectError("[Errno 111] Connect call failed ('10.0.0.1', 11434)"),
-        httpx.ReadError("http://gpu-1:11434 is gone"),
-        failures.NotConnected("cannot connect to http://10.0.0.1:11434", public="cannot connect to the backend"),
-        failures.ConnectTimedOut("no connection to http://10.0.0.1:11434", public="no connection to the backend"),
-    ],
-    ids=repr,
-)
-def test_an_address_is_for_the_operator_alone(error: Exception) -> None:
-    translated = translate(error)
-    assert translated.detail == str(error)
-    assert not {"11434", "10.0.0.1"} & set(re.split(r"[^0-9.]+", translated.message))
-    translated.at("gpu-1")
-    assert "the backend" in translated.message
-    assert translated.backend == "gpu-1"
