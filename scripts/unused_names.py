@@ -52,6 +52,14 @@ healthz  # proxy/ops/app.py: a handler, found by the name of its route
 page_moved  # proxy/ops/app.py: a handler, found by the name of its route
 readyz  # proxy/ops/app.py: a handler, found by the name of its route
 
+_blame  # proxy/kernel/exchange.py: read by its name, which a property there has
+_flavor  # proxy/kernel/exchange.py: read by its name, which a property there has
+_generation  # proxy/kernel/exchange.py: read by its name, which a property there has
+_relayed  # proxy/kernel/exchange.py: read by its name, which a property there has
+_retry  # proxy/kernel/exchange.py: read by its name, which a property there has
+_started_at  # proxy/kernel/exchange.py: read by its name, which a property there has
+_tracing  # proxy/kernel/exchange.py: read by its name, which a property there has
+
 # Fields that are written out as a whole
 age  # proxy/ops/document.py: a field of the status document
 log_lines_dropped  # proxy/ops/document.py: a field of the status document
