@@ -6,9 +6,10 @@ A test holds the list to what `vulture` finds at 60 %: no name too few, none too
 # Called by pydantic
 _are_headers  # config/backends.py: a validator
 _belong_together  # config/backends.py: a validator
-_can_be_repeated  # config/schema.py: a validator
 _fit  # config/schema.py: a validator
 _is_store  # config/schema.py: a validator
+_is_whole  # config/routes.py: a validator
+_slots_are_taken  # config/schema.py: a validator
 model_config  # the configuration of a pydantic model
 ignored_warning_kinds  # config/describe.py: overrides an attribute of GenerateJsonSchema
 handle_invalid_for_json_schema  # config/describe.py: overrides a method of GenerateJsonSchema

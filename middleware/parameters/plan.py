@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from middleware.parameters.places import ENDLESS, leading, put, read
 from middleware.parameters.rules import NotAllowed, Rule
-from proxy.kernel.parameter_places import Parameters, Place
+from proxy.kernel.parameter_places import ParameterPlaces, Place
 
 _UNBOUNDED: Final = "num_predict"
 """Left out, it means a reply without a bound: a `max` holds there, too."""
@@ -95,13 +95,13 @@ class Step:
             raise NotAllowed(f"may not be used to {'unload' if value == 0 else 'load'} a model")
 
 
-def _steps(parameters: Parameters, rules: Mapping[str, Rule[Any] | None]) -> Iterator[Step]:
+def _steps(parameters: ParameterPlaces, rules: Mapping[str, Rule[Any] | None]) -> Iterator[Step]:
     for name, rule in rules.items():
         if rule is not None and (found := parameters.places(name)):
             yield Step(name, rule, found, parameters.bare if name == "keep_alive" else None)
 
 
-def plan_of(parameters: Parameters, rules: Mapping[str, Rule[Any] | None]) -> Plan:
+def plan_of(parameters: ParameterPlaces, rules: Mapping[str, Rule[Any] | None]) -> Plan:
     """Return what `rules`, by the names of parameters, come to where these stand as `parameters` says."""
     always: list[Step] = []
     options: dict[str, Step] = {}

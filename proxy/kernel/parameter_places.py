@@ -1,8 +1,9 @@
 """Where each API keeps the parameters of a request, and in which form, as data.
 
 A parameter has the name that Ollama's own API gives it. The OpenAI and Anthropic routes call some of them otherwise
-(``num_predict`` is ``max_tokens``), and have no place for others (``num_ctx``). A route says by its `Parameters` which
-of these holds (``proxy/kernel/ollama_routes.py``); `parameters` governs by it, and quotas find the bound of an answer.
+(``num_predict`` is ``max_tokens``), and have no place for others (``num_ctx``). A route says by its `ParameterPlaces`
+which of these holds (``proxy/kernel/ollama_routes.py``); `parameters` governs by it, and quotas find the bound of an
+answer.
 """
 
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parameters:
+class ParameterPlaces:
     """Where the requests of one or several routes keep their parameters; compared by identity.
 
     Attributes:
@@ -133,10 +134,10 @@ _OPENAI: Final = {
     "stop": (Place(("stop",), "text_or_texts"),),
 }
 
-GENERATE: Final = Parameters(_OWN, options=True, absent=frozenset({"n"}), bare="prompt")
-CHAT: Final = Parameters(_OWN, options=True, absent=frozenset({"n"}), bare="messages")
-EMBED: Final = Parameters(_KEEP_ALIVE, options=True, absent=frozenset({"n", "num_predict", "think", "shift"}))
-CHAT_COMPLETIONS: Final = Parameters(
+GENERATE: Final = ParameterPlaces(_OWN, options=True, absent=frozenset({"n"}), bare="prompt")
+CHAT: Final = ParameterPlaces(_OWN, options=True, absent=frozenset({"n"}), bare="messages")
+EMBED: Final = ParameterPlaces(_KEEP_ALIVE, options=True, absent=frozenset({"n", "num_predict", "think", "shift"}))
+CHAT_COMPLETIONS: Final = ParameterPlaces(
     {
         **_OPENAI,
         # Ollama does not know the second; its newer name in OpenAI's own API.
@@ -144,15 +145,15 @@ CHAT_COMPLETIONS: Final = Parameters(
         "think": (Place(("reasoning_effort",), "effort"), *_EFFORT),
     }
 )
-COMPLETIONS: Final = Parameters({**_OPENAI, "num_predict": (_field("num_predict", "max_tokens"),)})
-RESPONSES: Final = Parameters(
+COMPLETIONS: Final = ParameterPlaces({**_OPENAI, "num_predict": (_field("num_predict", "max_tokens"),)})
+RESPONSES: Final = ParameterPlaces(
     {
         **_members("temperature", "top_p"),
         "num_predict": (_field("num_predict", "max_output_tokens"),),
         "think": _EFFORT,
     }
 )
-MESSAGES: Final = Parameters(
+MESSAGES: Final = ParameterPlaces(
     {
         **_members("temperature", "top_p", "top_k"),
         "num_predict": (_field("num_predict", "max_tokens"),),
@@ -163,7 +164,7 @@ MESSAGES: Final = Parameters(
         ),
     }
 )
-NONE: Final = Parameters()
+NONE: Final = ParameterPlaces()
 """Of requests that have no parameter at all."""
 
 KNOWN: Final = (GENERATE, CHAT, EMBED, CHAT_COMPLETIONS, COMPLETIONS, RESPONSES, MESSAGES)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from proxy.kernel.errors import Flavor
-from proxy.kernel.parameter_places import Parameters
+from proxy.kernel.parameter_places import ParameterPlaces
 
 RouteClass = Literal["read", "inference", "manage", "account", "ops"]
 Body = Literal["none", "json", "multipart", "raw"]
@@ -24,7 +24,7 @@ class Run:
     """
 
     operation: Operation = "inference"
-    parameters: Parameters | None = None
+    parameters: ParameterPlaces | None = None
     searches: bool = False
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from middleware.parameters.plan import plan_of
 from middleware.parameters.rules import Anything, Lifetime, Rule, Whole
-from proxy.kernel.parameter_places import CHAT, CHAT_COMPLETIONS, EMBED, GENERATE, Parameters
+from proxy.kernel.parameter_places import CHAT, CHAT_COMPLETIONS, EMBED, GENERATE, ParameterPlaces
 
 RULES: dict[str, Rule[Any] | None] = {
     "num_ctx": Whole(drop=True),
@@ -42,6 +42,6 @@ def test_a_route_without_options_has_none_to_look_at() -> None:
 @pytest.mark.parametrize(
     ("parameters", "bare"), [(CHAT, "messages"), (GENERATE, "prompt"), (EMBED, None)], ids=["chat", "generate", "embed"]
 )
-def test_a_request_without_its_words_only_loads(parameters: Parameters, bare: str | None) -> None:
+def test_a_request_without_its_words_only_loads(parameters: ParameterPlaces, bare: str | None) -> None:
     (step,) = (step for step in plan_of(parameters, RULES).always if step.name == "keep_alive")
     assert step.bare == bare

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from proxy.kernel.ollama_routes import OLLAMA
-from proxy.kernel.parameter_places import CHAT, CHAT_COMPLETIONS, KNOWN, NONE, Parameters
+from proxy.kernel.parameter_places import CHAT, CHAT_COMPLETIONS, KNOWN, NONE, ParameterPlaces
 from proxy.kernel.routes import known_route
 
 
-def parameters_of(route: str) -> Parameters:
+def parameters_of(route: str) -> ParameterPlaces:
     found = known_route(route)
     assert found is not None
     assert found.run is not None
@@ -86,5 +86,5 @@ def test_finding() -> None:
         (NONE, {"max_tokens": 9}, None),
     ],
 )
-def test_the_bound_of_an_answer(parameters: Parameters, document: dict[str, Any], bound: int | None) -> None:
+def test_the_bound_of_an_answer(parameters: ParameterPlaces, document: dict[str, Any], bound: int | None) -> None:
     assert parameters.bound(document) == bound
