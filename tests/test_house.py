@@ -23,7 +23,7 @@ def module_of(path: Path) -> str:
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULES = {module_of(path): path for path in SOURCES}
 
-LOADERS = {"proxy.chain.plugins"}
+LOADERS = {"proxy.chain.plugin_import"}
 """Who may import by a name that is known only at run time: plugins, as the policy file names them."""
 OPEN_IMPORTLIB = {"importlib.metadata", "importlib.resources", "importlib.util.find_spec"}
 """What may be used of `importlib`: it reads, or asks whether something is there."""
