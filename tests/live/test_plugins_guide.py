@@ -15,7 +15,7 @@ from middleware.auth.keys import new_key
 from proxy.app import check
 from proxy.kernel.services import SERVICES
 from proxy.simulator import Ollama
-from tests.support.asgi import call, make_exchange, ok
+from proxy.testing import call, make_exchange, ok
 from tests.support.proxy import running
 from tests.support.wire import ask
 

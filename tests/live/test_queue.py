@@ -16,7 +16,7 @@ import pytest
 
 from proxy.kernel.services import Terms
 from proxy.simulator import Ollama
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.proxy import Running, running
 from tests.support.tenants import BELIEVE, Answers, Caller, chat
 from tests.support.wire import Client, ask, request

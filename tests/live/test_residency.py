@@ -19,7 +19,7 @@ from proxy.pool.backend import make_backend
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool, PoolOptions
 from proxy.pool.residency import Resident
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "several-hosts.md"
 MODELS = [f"m{number}" for number in range(8)]

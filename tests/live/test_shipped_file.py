@@ -14,8 +14,8 @@ from proxy.app import App
 from proxy.chain.plan import plan
 from proxy.server.server import serve
 from proxy.simulator import Ollama
+from proxy.testing import LogLines
 from proxy.wiring import server_options
-from tests.support.proxy import Lines
 from tests.support.wire import ask
 
 SHIPPED = (Path(__file__).parents[2] / "proxy.yaml").read_text("utf-8")
@@ -34,7 +34,7 @@ async def test_it_works_as_it_stands_and_without_any_one_plugin(plugin: str | No
     add_key(tmp_path / "keys.yaml", entry)
     async with Ollama(tokens=3) as sim:
         text = without(plugin).replace("http://127.0.0.1:11434", sim.url).replace("127.0.0.1:11435", "127.0.0.1:0")
-        app = App(load_text(text, folder=tmp_path), Lines())
+        app = App(load_text(text, folder=tmp_path), LogLines())
         assert {link.name for link in app.plan.links} == {*PLUGINS} - {plugin}
         async with serve(app.frame, server_options(app.settings)) as server:
             host, _, port = server.addresses[0].rpartition(":")
@@ -61,7 +61,7 @@ async def shipped(folder: Path, policy: str | None) -> AsyncIterator[tuple[Ollam
     add_key(folder / "keys.yaml", entry)
     async with Ollama(tokens=3) as sim:
         text = SHIPPED.replace("http://127.0.0.1:11434", sim.url).replace("127.0.0.1:11435", "127.0.0.1:0")
-        app = App(load_text(text, folder=folder), Lines())
+        app = App(load_text(text, folder=folder), LogLines())
         async with serve(app.frame, server_options(app.settings)) as server:
             host, _, port = server.addresses[0].rpartition(":")
             yield sim, (host, int(port)), {"Authorization": f"Bearer {key}"}

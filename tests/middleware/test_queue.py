@@ -13,7 +13,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Clock, Outlook, Scheduler, Terms
 from proxy.queue.scheduler import FairScheduler
-from tests.support.asgi import Answer, call, make_exchange, ok
+from proxy.testing import Answer, call, make_exchange, ok
 from tests.support.slots import FakeSlots
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'

@@ -10,7 +10,7 @@ from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.units import Rate
-from tests.support.asgi import Answer, call, make_exchange, ok
+from proxy.testing import Answer, call, make_exchange, ok
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [], "options": {"num_predict": 60}}
 PROMPT = len(orjson.dumps(CHAT)) // 4

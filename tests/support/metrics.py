@@ -6,7 +6,7 @@ from prometheus_client.registry import Collector
 
 from proxy.kernel.attempts import Attempt
 from proxy.kernel.exchange import Exchange, Usage
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 
 async def finished(path: str = "/api/chat", model: str = "llama3.2", **changes: Any) -> Exchange:

@@ -18,7 +18,7 @@ from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Clock
 from proxy.kernel.token_estimate import Estimate
 from proxy.stores.redis import RedisStore
-from tests.support.asgi import call, ok
+from proxy.testing import call, ok
 from tests.support.limits import caller, rates
 
 AMOUNT: Final = 60_000

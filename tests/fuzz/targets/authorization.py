@@ -28,8 +28,7 @@ from proxy.kernel.caller_text import masked_path
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Policies
-from tests.support.asgi import make_exchange, ok
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock, make_exchange, ok
 from tests.support.tokens import NOW, claims, hmac_signed
 
 KEY_SECRET: Final = "0123456789abcdef0123456789ABCDEF"

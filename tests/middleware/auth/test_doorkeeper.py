@@ -9,8 +9,7 @@ from middleware.auth.presented import NOTHING, Presented
 from proxy.kernel.errors import Refused
 from proxy.kernel.services import Keepsakes
 from proxy.kernel.units import Rate
-from tests.support.asgi import make_exchange
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock, make_exchange
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ from proxy.kernel.explain import Explains
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.services import Keepsakes, Metrics, Policies
 from proxy.kernel.units import Rate
+from proxy.testing import Answer, ManualClock, call, make_exchange, ok
 from tests.conftest import Need
-from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, unread
-from tests.support.clock import ManualClock
+from tests.support.asgi import hands_send_on, unread
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
 from tests.support.provider import Provider, http, provider
 from tests.support.tokens import claims, jwk, rsa_key, signed

@@ -7,7 +7,7 @@ import pytest
 from middleware.logging.fields import FIELDS
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange, Usage
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 CHAT = b'{"model":"LLAMA3","messages":[]}'
 

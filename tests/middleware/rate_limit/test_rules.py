@@ -5,7 +5,7 @@ import pytest
 from middleware.rate_limit.options import Limit
 from middleware.rate_limit.rules import Rule, rules_of
 from proxy.kernel.quotas import Level, Quota
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 
 def limit(**options: object) -> Limit:

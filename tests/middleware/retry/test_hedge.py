@@ -13,7 +13,7 @@ from proxy.kernel.attempts import Attempt
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import ConnectFailed, ConnectionLost, Refused, Truncated
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import Answer, call, make_exchange, ok
+from proxy.testing import Answer, call, make_exchange, ok
 
 Behavior = Callable[[Scope, Receive, Send], Awaitable[None]]
 

@@ -21,8 +21,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import ModelName
 from proxy.kernel.services import Backends, RetryBudget
-from tests.support.asgi import Answer, call, make_exchange, ok
-from tests.support.clock import ManualClock
+from proxy.testing import Answer, ManualClock, call, make_exchange, ok
 from tests.support.errors import answered, lost
 
 

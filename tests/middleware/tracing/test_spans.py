@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind
 from middleware.tracing.spans import begin, context_headers, finish
 from proxy.kernel.errors import ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange, Usage
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.metrics import attempt, finished
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

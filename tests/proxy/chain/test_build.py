@@ -11,8 +11,8 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.services import Clock
+from proxy.testing import Answer, call, make_exchange, ok
 from tests.support import plugins
-from tests.support.asgi import Answer, call, make_exchange, ok
 
 BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"
 TAG = "tests.support.plugins:Tag"

@@ -1,14 +1,14 @@
-"""Modules of plugins beside the policy file: found, shadowing nothing, and not run where everybody could have written."""
+"""proxy/chain/plugin_import.py: modules beside the policy file are found, shadow nothing, and are nobody else's."""
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 import proxy
-from proxy.chain import plugin_import
 from proxy.chain.plugin_import import import_module
 from proxy.chain.plugins import find
 from proxy.kernel.units import Mistake
@@ -85,7 +85,7 @@ def test_what_is_installed_is_not_shadowed(tmp_path: Path) -> None:
         assert str(caught.value.hint).endswith("has the same name, and must be renamed")
     write(tmp_path, json__team=PLUGIN)
     (tmp_path / "json.py").unlink()
-    with pytest.raises(Mistake, match="cannot import json.team") as caught:
+    with pytest.raises(Mistake, match=r"cannot import json\.team") as caught:
         import_module("json.team", [tmp_path])
     assert str(caught.value.hint).endswith("has the same name, and must be renamed")
 
@@ -106,10 +106,10 @@ def test_what_everybody_may_write_is_not_run(writable: str, tmp_path: Path, monk
     assert caught.value.hint == f"chmod o-w {tmp_path / writable}"
     assert "kit_open" not in sys.modules
     # A config map of Kubernetes has such modes, and is mounted read-only.
-    monkeypatch.setattr(plugin_import.os, "statvfs", lambda path: Mounted())
+    monkeypatch.setattr(os, "statvfs", lambda path: Mounted())
     with pytest.raises(SystemExit):
         import_module("kit_open.team", [tmp_path])
 
 
 class Mounted:
-    f_flag = plugin_import.os.ST_RDONLY
+    f_flag = os.ST_RDONLY

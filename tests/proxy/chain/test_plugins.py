@@ -18,7 +18,7 @@ from proxy.chain.plugins import Plugin, find, inspected, known_names
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.services import Clock, RetryBudget, Store
 from proxy.kernel.units import Duration, Mistake, Rate
-from tests.support.asgi import ok
+from proxy.testing import ok
 
 
 class Recorder:

@@ -16,7 +16,7 @@ from proxy.kernel.json_bounds import CONTAINERS, TOO_MUCH
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Match
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 SHORT = {"model": "llama3.2", "stream": False}
 LONG = {**SHORT, "messages": [{"role": "user", "content": "words " * (LARGE // 5)}]}

@@ -13,7 +13,7 @@ from proxy.kernel.errors import ClientGone, Refused
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.routes import Match, NoMatch
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.turns import counted_turns
 
 CHAT = b'{"model":"llama3.2","messages":[]}'

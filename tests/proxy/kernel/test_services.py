@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.kernel.services import ACCOUNTS, ALONE, Keepsakes, RetryBudget
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 
 def test_a_quiet_proxy_can_retry_at_all() -> None:

@@ -19,7 +19,8 @@ from proxy.kernel.token_estimate import (
     usage_of,
     used,
 )
-from tests.support.asgi import ROUTES, make_exchange
+from proxy.testing import make_exchange
+from proxy.testing.exchanges import ROUTES
 
 PICTURE = "A" * 40_000
 

@@ -12,8 +12,8 @@ from proxy.app import App
 from proxy.kernel.errors import Refused
 from proxy.ops.document import Account
 from proxy.ops.explaining import Supposed, account, read_supposed
+from proxy.testing import LogLines
 from tests.support.plugins import Tag
-from tests.support.proxy import Lines
 
 TEXT = f"""
 backends:
@@ -37,7 +37,7 @@ policies:
 def app(tmp_path: Path) -> App:
     for name, policy in (("alice", None), ("op", "operators")):
         add_key(tmp_path / "keys.yaml", new_key(name, now=0, policy=policy)[1])
-    return App(load_text(TEXT, folder=tmp_path), Lines())
+    return App(load_text(TEXT, folder=tmp_path), LogLines())
 
 
 async def explained(app: App, **supposed: Any) -> Account:

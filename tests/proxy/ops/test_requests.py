@@ -12,7 +12,7 @@ from proxy.kernel.exchange import Exchange, Usage
 from proxy.ops.requests import Facts, past, phase_of, rate_of, request_of
 from proxy.pool.backend import make_backend
 from proxy.pool.pool import Pool
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 BODY = b'{"model":"llama3.2","messages":[]}'
 

@@ -26,7 +26,7 @@ from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
 from proxy.pool.need import NOTHING, need_of
 from proxy.pool.pool import Pool, PoolOptions
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.errors import answered, lost
 
 ENOUGH = 4

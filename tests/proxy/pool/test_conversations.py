@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from proxy.pool.conversations import BEGINNING, Conversations, conversation
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 SYSTEM = {"role": "system", "content": "be brief"}
 FIRST = {"role": "user", "content": "why is the sky blue?"}

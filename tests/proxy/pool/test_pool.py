@@ -14,7 +14,7 @@ from proxy.pool.lease import Lease
 from proxy.pool.pool import LOAD_TIME, Pool, PoolOptions
 from proxy.pool.residency import Resident
 from proxy.pool.selection import Choice, Wait
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.backend import eventually
 from tests.support.errors import answered
 

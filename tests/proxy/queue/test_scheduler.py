@@ -13,8 +13,7 @@ from proxy.kernel.exchange import Exchange, Usage
 from proxy.kernel.services import Clock, Scheduler, Slots, Terms
 from proxy.pool.pool import Pool
 from proxy.queue.scheduler import FairScheduler, _Waiter
-from tests.support.asgi import make_exchange
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock, make_exchange
 from tests.support.slots import FakeSlots, Slot
 
 

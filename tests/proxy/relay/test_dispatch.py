@@ -14,7 +14,7 @@ from proxy.pool.backend import make_backend
 from proxy.pool.pool import Pool, PoolOptions, Timeouts
 from proxy.relay.dispatch import Dispatch
 from proxy.simulator import Ollama
-from tests.support.asgi import Answer, call, make_exchange
+from proxy.testing import Answer, call, make_exchange
 
 CHAT = b'{"model":"llama3.2","messages":[{"role":"user","content":"hi"}]}'
 

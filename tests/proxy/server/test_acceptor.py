@@ -199,11 +199,11 @@ from proxy.telemetry.log_setup import configure
 from proxy.kernel.asgi import Receive, Send
 from proxy.server.server import ServerOptions, new_event_loop, serve
 from tests.support.backend import eventually
-from tests.support.proxy import Lines
+from proxy.testing import LogLines
 from tests.support.raw import Recorder
 
 async def main():
-    configure(Lines())
+    configure(LogLines())
     async with serve(Recorder(), ServerOptions(listen=["127.0.0.1:0"])) as server:
         print(*server.addresses, flush=True)
         while True:

@@ -13,7 +13,7 @@ from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimite
 from proxy.kernel.quotas import Quota
 from proxy.kernel.services import Clock, Store
 from proxy.stores.redis import RedisStore
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 from tests.support.redis import RedisServer, redis_server
 from tests.support.stores import START, STEPS, Step, StoreContract, check_against_model, settle, used, windows
 

@@ -6,8 +6,8 @@ import pytest
 from proxy.kernel.errors import ConnectionLost
 from proxy.pool.backend import Backend, make_backend
 from proxy.simulator import Ollama
+from proxy.testing import make_exchange
 from proxy.upstream.sending import always, at_once, send
-from tests.support.asgi import make_exchange
 
 
 def get(backend: Backend) -> httpx.Request:
