@@ -132,6 +132,12 @@ def test_a_sideways_import_is_seen(module: str, source: str) -> None:
     assert forbidden(module, ast.parse(source))
 
 
+def test_nothing_that_serves_imports_the_test_kit() -> None:
+    for module, path in MODULES.items():
+        if room_of(module) != "proxy.testing":
+            assert not [name for name in imports(tree_of(path), module) if name.startswith("proxy.testing")], module
+
+
 def test_no_import_leads_back() -> None:
     graph = {
         module: {name.partition(":")[0] for name in imports(tree_of(path), module)} - {"proxy", module}

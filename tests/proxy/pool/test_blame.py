@@ -360,7 +360,7 @@ async def test_in_an_hour_of_a_lone_caller_few_requests_meet_a_sick_host(monkeyp
     """Nothing is retried; a request every 2 s, a good probe every 5 s; residency and conversations decide nothing."""
     clock = 1000.0
     for module in ("blame", "pool", "lease"):
-        monkeypatch.setattr(f"proxy.{module}.monotonic", lambda: clock)
+        monkeypatch.setattr(f"proxy.pool.{module}.monotonic", lambda: clock)
     backends = [make_backend(f"b{n}", f"http://127.0.0.1:{n}") for n in (1, 2)]
     pool = Pool(backends, PoolOptions(grace=0.0, prefer=("least_busy",)))
     failed = 0
