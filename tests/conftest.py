@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -16,10 +15,6 @@ from proxy.telemetry.log_setup import _Bridge
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
-
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Where the suite is started in the background it is ignored, and by whatever the tests start as well.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from proxy import __version__
 from proxy.cli import main
 from proxy.simulator import Ollama
+from tests.support.process import start_process
 from tests.support.wire import ask
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ runner = CliRunner()
 
 
 async def start(*arguments: str, cwd: Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+    return await start_process(
         sys.executable,
         "-m",
         "proxy.cli",

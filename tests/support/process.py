@@ -1,4 +1,4 @@
-"""The proxy as a process of its own, started as an operator starts it."""
+"""Processes that tests start: with the signals of a fresh shell; and the proxy as an operator starts it."""
 
 import asyncio
 import os
@@ -24,6 +24,18 @@ def free_port() -> int:
         return port
 
 
+DEFAULT_SIGNALS: Final = ("env", "--default-signal=HUP,INT,QUIT,TERM")
+"""A command that runs another with these signals as they are by default.
+
+What is started inherits ignored signals: SIGINT where the suite runs in the background of a script, SIGHUP under nohup.
+"""
+
+
+async def start_process(*command: str | os.PathLike[str], **options: Any) -> asyncio.subprocess.Process:
+    """Start a process that heeds every signal; `options` are those of `asyncio.create_subprocess_exec`."""
+    return await asyncio.create_subprocess_exec(*DEFAULT_SIGNALS, *command, **options)
+
+
 class Process:
     """A proxy, and what its log says."""
 
@@ -39,7 +51,7 @@ class Process:
         """Start a proxy that may have `files` open, by its soft and its hard limit."""
         limited = () if files is None else ("prlimit", f"--nofile={files}:{files}")
         file.write_text(yaml.safe_dump(settings))  # noqa: ASYNC240  (a few lines)
-        process = await asyncio.create_subprocess_exec(
+        process = await start_process(
             *(*limited, sys.executable, "-m", "proxy.cli", "serve", "-c", str(file)),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=stdout,

@@ -16,6 +16,7 @@ from proxy.kernel.asgi import Receive, Send
 from proxy.server.server import Server, ServerOptions, TlsOptions, serve
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
+from tests.support.process import start_process
 from tests.support.raw import Raw, Recorder, Seen, reply, wait_for_disconnect
 
 BOTH_LOOPS = True
@@ -227,7 +228,7 @@ with asyncio.Runner(loop_factory=new_event_loop if sys.argv[1] == "uvloop" else 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_without_files_those_who_come_are_told_so_and_served_again_when_there_are(loop: str) -> None:
-    process = await asyncio.create_subprocess_exec(
+    process = await start_process(
         *("prlimit", "--nofile=64:64", sys.executable, "-c", PROGRAM, loop),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,

@@ -19,6 +19,7 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.server.guard import GuardedProtocol
 from proxy.server.server import Server, ServerError, ServerOptions, TlsOptions, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
+from tests.support.process import start_process
 from tests.support.raw import PATIENCE, Raw, Recorder, Seen, read_body, reply
 
 BOTH_LOOPS = True
@@ -436,7 +437,7 @@ print("cut", cut, flush=True)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_process_drains_on_a_signal_and_hurries_on_the_second(number: signal.Signals) -> None:
-    process = await asyncio.create_subprocess_exec(
+    process = await start_process(
         sys.executable, "-c", textwrap.dedent(PROGRAM), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
