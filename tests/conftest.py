@@ -27,6 +27,20 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     return factories
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let nobody call a test a matter of time without saying why: CI tries such a test a second time."""
+    for item in items:
+        for mark in item.iter_markers("timing"):
+            if mark.args or not str(mark.kwargs.get("reason", "")).strip():
+                raise pytest.UsageError(f"{item.nodeid}: write @pytest.mark.timing(reason=...)")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what repeats the order of this run."""
+    if (seed := config.getoption("randomly_seed", None)) is not None:
+        terminalreporter.write_line(f"in random order: --randomly-seed={seed}")
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """Undo what `log_setup.configure` does to the whole process, so that no test depends on the ones before it."""

@@ -1,12 +1,13 @@
 """Processes that tests start: with the signals of a fresh shell; and the proxy as an operator starts it."""
 
 import asyncio
+import itertools
 import os
 import re
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,21 @@ import yaml
 ROOT: Final = Path(__file__).parents[2]
 
 
+_ports: Final = itertools.count(os.getpid() * 61)
+"""Processes of the suite that run side by side begin at different ports."""
+PORTS: Final = range(10_000, 32_000)
+"""Below those that the kernel gives to outgoing connections, and to whoever asks for any port."""
+
+
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of this machine that nobody listens on now, and that nobody gets who asks for any."""
+    for number in itertools.islice(_ports, len(PORTS)):
+        port = PORTS[number % len(PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port is taken")
 
 
 DEFAULT_SIGNALS: Final = ("env", "--default-signal=HUP,INT,QUIT,TERM")
