@@ -103,6 +103,7 @@ def chains(*, but: Sequence[Chain] = ()) -> list[Chain]:
     return [found for found in gc.get_objects() if type(found) is Chain and id(found) not in known]
 
 
+@pytest.mark.timing(reason="a reload must be seen in ten seconds, a hundred times, on the loop of five hundred streams")
 @pytest.mark.timeout(180)
 async def test_no_stream_breaks_no_wrong_file_is_ever_in_force_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
