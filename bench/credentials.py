@@ -29,11 +29,15 @@ from middleware.auth.keys import new_key
 from middleware.auth.plugin import Auth
 from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send
+from proxy.kernel.attempts import Usage
 from proxy.kernel.body_budget import BodyBudget
-from proxy.kernel.exchange import KEY, Exchange, Usage
+from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.exchange_parts import FramePart, RelayPart
+from proxy.kernel.policy_names import Policies
 from proxy.kernel.routes import RouteTable
-from proxy.kernel.services import Clock, Policies
 from proxy.kernel.units import Rate
+from proxy.services.system_clock import SystemClock
+from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.stores.memory import MemoryStore
 
 ROUNDS: Final = 7
@@ -82,7 +86,14 @@ async def _measure(file: Path, rounds: int, calls: int) -> dict[str, list[float]
     )
 
     def known(inner: ASGIApp) -> Auth:
-        return Auth(inner, clock=Clock(), policies=Policies({"research"}), keys=file, jwt=issuer)
+        return Auth(
+            inner,
+            clock=SystemClock(),
+            policies=Policies({"research"}),
+            keepsakes=WeakKeepsakes(),
+            keys=file,
+            jwt=issuer,
+        )
 
     auth, chain = known(_nothing), known(Access(_limited(_answer), models=["llama3.2*"]))
     found: dict[str, list[float]] = {}
@@ -101,7 +112,7 @@ async def _measure(file: Path, rounds: int, calls: int) -> dict[str, list[float]
 
 def _limited(inner: ASGIApp) -> RateLimit:
     requests, tokens = Rate.parse("1000000/minute"), Rate.parse("1000000000/day")
-    return RateLimit(inner, store=MemoryStore(Clock()), requests=requests, tokens=tokens)
+    return RateLimit(inner, store=MemoryStore(SystemClock()), requests=requests, tokens=tokens)
 
 
 async def _cost(chain: ASGIApp, credentials: Iterable[str]) -> float:
@@ -129,7 +140,13 @@ def _scope(credential: str) -> Scope:
     headers = [*_HEADERS, (b"authorization", b"Bearer " + credential.encode())]
     scope: Scope = {"type": "http", "method": "POST", "path": "/api/chat", "query_string": b"", "headers": headers}
     scope[KEY] = Exchange(
-        scope, _body, id="bench", routes=_ROUTES, client="127.0.0.1", started_at=0.0, bodies=BodyBudget()
+        scope,
+        _body,
+        id="bench",
+        routes=_ROUTES,
+        client="127.0.0.1",
+        started_at=0.0,
+        bodies=BodyBudget(each=2**20, total=2**20, share=1.0, patience=30.0, rate=1),
     )
     return scope
 
@@ -141,7 +158,8 @@ async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
 async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer as far as a limit looks."""
     exchange = Exchange.of(scope)
-    exchange.status, exchange.usage = 200, Usage(26, 80)
+    exchange.part(FramePart).status = 200
+    exchange.part(RelayPart).usage = Usage(26, 80)
 
 
 async def _body() -> Message:

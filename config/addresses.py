@@ -12,6 +12,9 @@ from pydantic_core import CoreSchema, core_schema
 
 from proxy.kernel.units import Context, Mistake, scalar
 
+PORT: Final = 11435
+"""Where the proxy listens unless it is told otherwise: one beside Ollama's own."""
+
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PORT: Final = re.compile("[0-9]{1,5}")
 _HOST_AND_PORT: Final = re.compile(rf"{_HOST.pattern}(:[0-9]+)?")
@@ -38,7 +41,7 @@ class Address:
             return cls(path=text.removeprefix("unix:"))
         host, colon, port = text.rpartition(":")
         if not (colon and _PORT.fullmatch(port) and int(port) <= 65535):
-            raise Mistake("expected host:port or unix:/path", f"write {text}:11435" if _is_host(text) else None)
+            raise Mistake("expected host:port or unix:/path", f"write {text}:{PORT}" if _is_host(text) else None)
         if not host:
             raise Mistake("expected host:port or unix:/path", f"write 127.0.0.1{text}, or 0.0.0.0{text} for everybody")
         if not _is_host(host):
@@ -67,7 +70,7 @@ class Address:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        examples = ["127.0.0.1:11435", "[::1]:11435", "unix:/run/ollama-proxy.sock"]
+        examples = [f"127.0.0.1:{PORT}", f"[::1]:{PORT}", "unix:/run/ollama-proxy.sock"]
         return {"title": "an address", "type": "string", "pattern": f"^{_LISTEN}$", "examples": examples}
 
 

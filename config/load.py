@@ -96,17 +96,6 @@ def load(
     return load_bytes(source, file=file, folder=folder, env=env, changes=changes)
 
 
-def load_text(
-    text: str,
-    *,
-    file: str = "proxy.yaml",
-    folder: FilePath | None = None,
-    env: Mapping[str, str] | None = None,
-) -> Loaded:
-    """Read a policy file's text, as if it stood in `folder` (the working directory)."""
-    return load_bytes(text.encode(), file=file, folder=folder or FilePath.cwd(), env=env)
-
-
 def load_bytes(
     source: bytes,
     *,

@@ -23,6 +23,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
+from config.addresses import PORT
 from config.problems import Path, Problem
 from config.tree import Node, scalar
 
@@ -98,7 +99,9 @@ class _Composer:
         if isinstance(extra, DocumentStartEvent):
             self._problem(extra, (), "a second document begins here", "a policy file is one document")
         if not isinstance(root.value, dict):
-            raise _Unreadable("expected a mapping of settings", root.line, root.column, "write listen: 127.0.0.1:11435")
+            raise _Unreadable(
+                "expected a mapping of settings", root.line, root.column, f"write listen: 127.0.0.1:{PORT}"
+            )
         if root.size > MAX_NODES:
             raise _Unreadable(f"the file stands for more than {MAX_NODES} values once its aliases are replaced")
         return root

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from config.addresses import Address, HostName, Network, Permissions
+from config.addresses import PORT, Address, HostName, Network, Permissions
 from config.backends import Backend, Pool, distinct
 from config.entries import Entry
 from config.model import Model, as_tuple, check_name
@@ -24,6 +24,8 @@ from proxy.kernel.units import (
     format_size,
 )
 
+LISTEN: Final = Address("127.0.0.1", PORT)
+"""The default, also of the commands that ask a running proxy."""
 STORES: Final = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://", "valkey://")
 
 
@@ -183,7 +185,7 @@ class Settings(Model):
         tuple[Address, ...],
         Field(min_length=1),
         BeforeValidator(as_tuple, json_schema_input_type=Address | Annotated[list[Address], Field(min_length=1)]),
-    ] = (Address("127.0.0.1", 11435),)
+    ] = (LISTEN,)
     """`host:port` or `unix:/path`; a list listens on several."""
     allow_anonymous_network: bool = False
     """Listen beyond this machine without a plugin that asks who is calling."""

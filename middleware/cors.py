@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Sequence
 from typing import ClassVar
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
-from proxy.kernel.cross_origin import EXPOSED, CrossOrigin
+from proxy.kernel.cross_origin import EXPOSED, MAX_AGE, CrossOrigin
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.units import DurationOrZero
@@ -41,7 +41,7 @@ class Cors:
         headers: Sequence[str] = ("*",),
         expose: Sequence[str] = EXPOSED,
         credentials: bool = False,
-        max_age: DurationOrZero = 600.0,
+        max_age: DurationOrZero = MAX_AGE,
         private_network: bool = False,
     ) -> None:
         self.app = app

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Metrics as Service
+from proxy.kernel.metrics import Metrics as Service
 
 
 class Metrics:

@@ -15,9 +15,9 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.quota_key import key_of
 from proxy.kernel.routes import Route, RouteClass
-from proxy.kernel.services import Scheduler, Terms
 from proxy.kernel.token_estimate import Estimate, expect
 from proxy.kernel.units import Duration, Mistake, format_duration, parse_duration
+from proxy.kernel.waiting import Scheduler, Terms
 
 TIMEOUT: Final = b"x-request-timeout"
 """The header by which a client says when it no longer needs the answer."""

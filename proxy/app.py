@@ -15,22 +15,19 @@ from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
+from proxy.kernel.backends import Backends
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.clock import Clock
+from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
+from proxy.kernel.log_sink import LogSink
+from proxy.kernel.metrics import Metrics
+from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
-from proxy.kernel.services import (
-    Backends,
-    Clock,
-    Keepsakes,
-    LogSink,
-    Metrics,
-    RetryBudget,
-    Scheduler,
-    Slots,
-    Store,
-    Traces,
-)
+from proxy.kernel.store import Store
+from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
+from proxy.kernel.waiting import Scheduler, Slots
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.recent_limits import Board
@@ -43,12 +40,16 @@ from proxy.relay.dispatch import Dispatch
 from proxy.relay.endpoint import Endpoint
 from proxy.relay.merged_lists import Views
 from proxy.server.server import Server, serve
+from proxy.services.fair_retry_budget import FairRetryBudget
+from proxy.services.system_clock import SystemClock
+from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.telemetry.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
 from proxy.telemetry.traces import Pipelines
 from proxy.wiring import (
+    body_bounds,
     make_backends,
     make_hosts,
     make_routes,
@@ -89,7 +90,7 @@ class App:
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
         self.reloader: Loader | None = None
-        self.clock = Clock()
+        self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Watch(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
@@ -98,18 +99,18 @@ class App:
         self.traces = Pipelines()
         self.services: Mapping[type, object] = {
             Clock: self.clock,
-            Keepsakes: Keepsakes(),
+            Keepsakes: WeakKeepsakes(),
             Store: self.store,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
-            RetryBudget: RetryBudget(self.clock),
+            RetryBudget: FairRetryBudget(self.clock),
             LogSink: sink,
             Metrics: self.metrics,
             Traces: self.traces,
         }
         self.ops = Ops(self)
-        self.bodies = BodyBudget()
+        self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
@@ -147,9 +148,7 @@ class App:
 
     def _bound(self, settings: Settings) -> None:
         """Bound bodies, and connections that come from now on."""
-        bodies, body = self.bodies, settings.server.body
-        bodies.each, bodies.total, bodies.share = body.each, body.total, body.share
-        bodies.patience, bodies.rate = body.timeout, body.rate
+        self.bodies.bound(**body_bounds(settings))
         if self.server is not None:
             self.server.renew_bounds(server_options(settings))
         if self.ops_server is not None and self._ops_listen is not None:
@@ -230,5 +229,5 @@ def check(loaded: Loaded) -> tuple[Plan, Settings]:
     planned, problems = make_plan(loaded)
     if planned is None or loaded.settings is None:
         raise Invalid(problems)
-    make_store(loaded, loaded.settings, Clock())  # a running proxy keeps its own, and yet must not take a bad address
+    make_store(loaded, loaded.settings, SystemClock())  # a bad address is refused, though a running proxy ignores it
     return planned, loaded.settings

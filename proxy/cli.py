@@ -9,7 +9,7 @@ import typer
 
 from config.load import Loaded, load, load_data
 from config.problems import Invalid
-from config.schema import Log, Settings
+from config.schema import LISTEN, Log, Settings
 from config.tree import Data
 from proxy import __version__
 from proxy.app import App, check
@@ -23,8 +23,9 @@ from proxy.commands.terminal import complain, say
 from proxy.kernel.log_lines import FORMATS
 from proxy.reload import Reloader
 from proxy.server import open_files, systemd
-from proxy.server.server import Server, ServerError
-from proxy.server.shared_state import log_bounds
+from proxy.server.listeners import ServerError
+from proxy.server.server import Server
+from proxy.server.server_state import log_bounds
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.log_writer import Writer
 from proxy.wiring import server_options
@@ -179,7 +180,7 @@ def explain_request(
 
 @main.command()
 def demo(
-    listen: Annotated[str, typer.Option(help="Where the proxy listens; port 0 is any free one.")] = "127.0.0.1:11435",
+    listen: Annotated[str, typer.Option(help="Where the proxy listens; port 0 is any free one.")] = str(LISTEN),
 ) -> None:
     """Start two simulated Ollama hosts and the proxy in front, and print lines to try."""
     try:

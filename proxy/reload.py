@@ -102,6 +102,8 @@ class Reloader:
             return self._now(problems=(f"it cannot be loaded: {type(error).__name__}; the log has its traceback",))
         found = self._now(restart=restart)
         log.info("config_loaded", config_generation=found.generation, chain=str(self._app.plan), restart=restart)
+        if restart:
+            log.warning("restart_needed", config_generation=found.generation, restart=restart)
         return found
 
     def _now(self, *, problems: tuple[str, ...] = (), restart: tuple[str, ...] = ()) -> Reloaded:

@@ -11,19 +11,22 @@ from config.backends import Backend as BackendSettings
 from config.load import Loaded
 from config.problems import Invalid, Problem
 from config.schema import Settings
+from proxy.kernel.body_budget import BodyBounds
+from proxy.kernel.clock import Clock
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.routes import Route, RouteTable
-from proxy.kernel.services import Clock, Store
+from proxy.kernel.store import Store
 from proxy.kernel.units import Mistake
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.health import Rules
-from proxy.pool.pool import PoolOptions, Timeouts
+from proxy.pool.pool import PoolOptions
 from proxy.server import open_files
-from proxy.server.listeners import certificate_names
-from proxy.server.server import ServerOptions, TlsOptions
+from proxy.server.listeners import TlsOptions, certificate_names
+from proxy.server.server import ServerOptions
 from proxy.stores.open import open_store
-from proxy.upstream.transport import tls_context
+from proxy.upstream.origin import tls_context
+from proxy.upstream.timeouts import Timeouts
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
@@ -107,6 +110,12 @@ def ops_options(settings: Settings, listen: Address) -> ServerOptions:
     """How to serve the ops routes at an address of their own, with room that callers cannot take."""
     room = open_files.for_ops(open_files.limit())
     return replace(server_options(settings), listen=[str(listen)], total=room, per_address=None, handshakes=None)
+
+
+def body_bounds(settings: Settings) -> BodyBounds:
+    """Return the bounds of request bodies."""
+    body = settings.server.body
+    return BodyBounds(each=body.each, total=body.total, share=body.share, patience=body.timeout, rate=body.rate)
 
 
 def make_hosts(settings: Settings) -> KnownHosts:

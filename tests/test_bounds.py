@@ -12,7 +12,6 @@ from typing import Annotated, Any, get_args
 import pytest
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from config.load import load_text
 from config.problems import Invalid
 from config.schema import Settings
 from middleware import BUILTIN
@@ -20,6 +19,7 @@ from middleware.parameters.rules import Rule
 from proxy.app import check
 from proxy.chain.plugins import find
 from proxy.kernel.units import Rate
+from tests.support.policy import load_text
 
 NOTHINGS: list[Any] = [0, 0.0, "0s", "0ms", "0B", "0KiB", "0%", "0/minute"]
 NOTHINGS += [wrapped for nothing in NOTHINGS for wrapped in ([nothing], {"x": nothing})]

@@ -10,12 +10,13 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from config.load import Loaded, load, load_text
+from config.load import Loaded, load
 from config.schema import Settings
 from proxy.app import check
 from proxy.ops.routes import HEALTH, OPERATIONS
 from tests.conftest import Need
 from tests.support import promtool
+from tests.support.policy import load_text
 
 ROOT: Final = Path(__file__).parents[1]
 DEPLOY: Final = ROOT / "deploy"

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from config.load import load_text
 from proxy.app import check
+from tests.support.policy import load_text
 
 TESTS = Path(__file__).parent
 TEXT = (TESTS.parent / "SECURITY.md").read_text("utf-8")

@@ -12,9 +12,9 @@ import structlog
 from middleware.auth.caller import Reason
 from middleware.auth.question_places import Rank
 from proxy.kernel.client_address import block
+from proxy.kernel.clock import Clock
 from proxy.kernel.log_throttle import Seldom
 from proxy.kernel.recent import Recent
-from proxy.kernel.services import Clock
 from proxy.kernel.units import Rate
 
 REMEMBERED: Final = 10_000

@@ -4,8 +4,8 @@ from hashlib import blake2b
 from math import inf
 from typing import Generic, TypeVar
 
+from proxy.kernel.clock import Clock
 from proxy.kernel.recent import Recent
-from proxy.kernel.services import Clock
 
 V = TypeVar("V")
 
@@ -51,7 +51,3 @@ class TokenCache(Generic[V]):
     def forget(self, digest: bytes) -> None:
         """Remember it no longer."""
         self._entries.pop(digest, None)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()

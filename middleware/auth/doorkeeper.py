@@ -9,8 +9,10 @@ from middleware.auth.caller import NotLetIn, too_many
 from middleware.auth.jwt import is_jwt
 from middleware.auth.presented import Presented
 from proxy.kernel.caller_text import KEY_PREFIX
+from proxy.kernel.clock import Clock
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Clock, Keepsakes, Metrics
+from proxy.kernel.keepsakes import Keepsakes
+from proxy.kernel.metrics import Metrics
 from proxy.kernel.units import Rate
 
 SLOWED: Final = 2.0

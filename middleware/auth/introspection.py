@@ -17,7 +17,7 @@ from middleware.auth.lifetimes import Lifetimes
 from middleware.auth.question_places import Places, Rank
 from middleware.auth.single_flight import SingleFlight
 from proxy.kernel.client_address import UNIX, block
-from proxy.kernel.services import Clock
+from proxy.kernel.clock import Clock
 from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Secret
 
 REMEMBERED: Final = 4096

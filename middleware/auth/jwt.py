@@ -22,7 +22,8 @@ from middleware.auth.caller import Caller, unauthorized
 from middleware.auth.claims import ClaimMap
 from middleware.auth.jwt_options import JwtOptions, algorithms_of, keys_of
 from middleware.auth.lifetimes import Lifetimes
-from proxy.kernel.services import Clock, Keepsakes
+from proxy.kernel.clock import Clock
+from proxy.kernel.keepsakes import Keepsakes
 
 REMEMBER: Final = 60.0
 """Seconds a verified token is taken on the word of its digest."""

@@ -6,7 +6,8 @@ from middleware.auth.claims import ClaimOptions
 from middleware.auth.fetch import Fetcher, check_url, tls_context
 from middleware.auth.key_sources import FixedKeys, KeySource, RemoteKeys
 from middleware.auth.public_keys import import_text
-from proxy.kernel.services import Clock, Keepsakes
+from proxy.kernel.clock import Clock
+from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Secret
 
 Asymmetric = Literal[

@@ -11,8 +11,8 @@ from middleware.auth.caller import unavailable
 from middleware.auth.fetch import Fetcher, FetchError
 from middleware.auth.public_keys import KeySet, import_key_set
 from middleware.auth.single_flight import SingleFlight
+from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
-from proxy.kernel.services import Clock
 
 FRESH: Final = (60.0, 24 * 3600.0)
 """Seconds a key set is taken as fresh: at least and at most, whatever its Cache-Control says."""

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from math import inf
 from typing import Final
 
-from proxy.kernel.services import Clock
+from proxy.kernel.clock import Clock
 
 REMEMBERED: Final = 100_000
 """Credentials with an end. Of more, those that were seen first are measured anew."""

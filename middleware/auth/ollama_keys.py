@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 from middleware.auth.authorized_keys import AuthorizedKey, AuthorizedKeys
 from middleware.auth.caller import Caller, unauthorized, unavailable
 from proxy.kernel.quotas import Quota, Window
-from proxy.kernel.services import Store, StoreUnavailable
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.units import ConfigPath, Duration, PolicyName, Rate
 
 WINDOW: Final = 300.0
@@ -178,7 +178,8 @@ class OllamaKeys:
         """Whether nobody took the signature before; raises Refused (401) where nobody can know."""
         if self._store is not None:
             try:
-                admission = await self._store.admit([Quota(f"ollama-signature/{signed.hex()}", requests=self._once)])
+                quota = Quota(f"ollama-signature/{signed.hex()}", requests=self._once, asked_again=False)
+                admission = await self._store.admit([quota])
             except StoreUnavailable as error:
                 _log.warning("signatures_remembered_by_this_process_only", problem=str(error))
             else:

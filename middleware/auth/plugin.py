@@ -19,6 +19,7 @@ placeholder key ``ollama`` and an empty one count as none. Routes that are open 
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from middleware.auth.address_standing import DEFAULT as DEFAULT_FAILURES
@@ -40,11 +41,16 @@ from middleware.auth.watched import Watched
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.client_address import is_forwarded
+from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import AuthPart
 from proxy.kernel.explain import Explanation
+from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
-from proxy.kernel.services import Clock, Keepsakes, Metrics, Policies, Store
+from proxy.kernel.metrics import Metrics
+from proxy.kernel.policy_names import Policies
+from proxy.kernel.store import Store
 from proxy.kernel.units import ConfigPath, PolicyName
 
 
@@ -73,8 +79,8 @@ class Auth:
         *,
         clock: Clock,
         policies: Policies,
+        keepsakes: Keepsakes,
         store: Store | None = None,
-        keepsakes: Keepsakes | None = None,
         hosts: KnownHosts | None = None,
         metrics: Metrics | None = None,
         keys: ConfigPath | None = None,
@@ -92,7 +98,6 @@ class Auth:
             raise ValueError("auth needs at least one method, for example `keys: keys.yaml`")
         if isinstance(ollama_keys, Path):
             ollama_keys = OllamaKeysOptions.model_construct(file=ollama_keys)
-        keepsakes = keepsakes or Keepsakes()
         self.app = app
         self._clock = clock
         self._hosts = hosts or KnownHosts()
@@ -217,10 +222,11 @@ class Auth:
 
 
 def _settle(exchange: Exchange, caller: Caller) -> None:
-    exchange.identity = caller.identity
-    exchange.tenant = caller.tenant
-    exchange.policy = caller.policy
-    exchange.claims = caller.claims
+    noted = exchange.part(AuthPart)
+    noted.identity = caller.identity
+    noted.tenant = caller.tenant
+    noted.policy = caller.policy
+    noted.claims = MappingProxyType(caller.claims)
 
 
 def _watched_keys(path: Path, policies: Policies, clock: Clock, lives: Lifetimes) -> Watched[Keys]:

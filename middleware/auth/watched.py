@@ -7,8 +7,8 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
+from proxy.kernel.clock import Clock
 from proxy.kernel.file_stamp import FileStamp, differ, look_again, look_at
-from proxy.kernel.services import Clock
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at a file."""

@@ -12,10 +12,11 @@ from pydantic import Field
 from middleware.capture.words import Listener, prompt_of
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.caller_text import model_of
+from proxy.kernel.clock import Clock
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.log_lines import FormatName, make_logger
+from proxy.kernel.log_sink import LogSink
 from proxy.kernel.redaction import Kind, Redaction
-from proxy.kernel.services import Clock, LogSink
 from proxy.kernel.units import Size
 
 Bound = Annotated[Size, Field(le=8 * 1024)]

@@ -13,10 +13,11 @@ from structlog.typing import EventDict, WrappedLogger
 
 from middleware.logging.fields import FIELDS
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Outcome
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.log_lines import FormatName, Level, make_logger
-from proxy.kernel.services import Clock, LogSink
+from proxy.kernel.log_sink import LogSink
 
 LEVELS: Final[Mapping[Outcome, Level]] = {
     "completed": "info",

@@ -14,10 +14,11 @@ from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
+from proxy.kernel.policy_names import EntryName
 from proxy.kernel.quota_key import By
 from proxy.kernel.quotas import Admission, Lease, Level, Quota
 from proxy.kernel.routes import Route, RouteClass
-from proxy.kernel.services import EntryName, Store, StoreUnavailable
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.token_estimate import Estimate, Expected, expect, expect_form, usage_of, used
 from proxy.kernel.units import Percent
 
@@ -197,5 +198,5 @@ def _settle(store: Store, lease: Lease, expected: Expected | None, exchange: Exc
         return store.settle(lease, 0)
     usage = usage_of(exchange, expected)
     if usage is not None:
-        exchange.usage = usage  # so that log and metrics tell what was counted
+        exchange.count_usage(usage)
     return store.settle(lease, used(exchange, expected))

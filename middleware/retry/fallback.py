@@ -5,6 +5,7 @@ from typing import Final
 
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RetryPart
 from proxy.kernel.model_names import ModelName, parse
 
 HEADER: Final = b"x-ollama-proxy-model"
@@ -34,9 +35,10 @@ async def stand_in(exchange: Exchange, other: ModelName) -> bool:
         await exchange.json()
     except Refused:
         return False  # it could be read in two ways, so that nobody can tell what a change of it does
-    exchange.asked = exchange.asked or exchange.model
+    noted = exchange.part(RetryPart)
+    noted.asked = noted.asked or exchange.model
     exchange.edit({"model": other.short})
-    exchange.tried.clear()
+    exchange.forget_tried()
     withdraw(exchange)
     exchange.response_headers.append((HEADER, other.short.encode()))
     return True

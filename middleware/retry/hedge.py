@@ -5,7 +5,6 @@ Only for what may be asked twice without harm and is answered in one piece: embe
 
 import asyncio
 from collections.abc import Callable
-from copy import copy
 
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.errors import UpstreamError, let_go
@@ -27,8 +26,8 @@ async def hedged(
         await race.wait(after)
         if race.open and again():
             exchange.rewind()
-            twin = _twin(exchange)
-            race.run(app, twin, twin.scope, twin.receive if receive == exchange.receive else receive)
+            second = exchange.second_attempt()
+            race.run(app, second, second.scope, second.receive if receive == exchange.receive else receive)
         await race.wait()
         race.result()
     finally:
@@ -58,19 +57,29 @@ class _Race:
                         run.cancel()
             if self._winner is not exchange:
                 await asyncio.Future()  # it is being cancelled
-            _take_over(self._exchange, exchange)
+            self._take_answer_of(exchange)
             await self._send(message)
 
         async def attempt() -> None:
             try:
                 await app(scope, receive, send)
             finally:
-                _account_for(self._exchange, exchange)
+                if exchange is not self._exchange:
+                    self._exchange.account_for(exchange)
                 if self._winner is exchange:
-                    _take_over(self._exchange, exchange)
+                    self._take_answer_of(exchange)
 
         self._runs[exchange] = run = asyncio.create_task(attempt())
-        run.add_done_callback(lambda _: _part(self._exchange, exchange))  # one that is cancelled in time never begins
+        run.add_done_callback(lambda _: self._part_with(exchange))  # one that is cancelled in time never begins
+
+    def _take_answer_of(self, run: Exchange) -> None:
+        if run is not self._exchange:
+            self._exchange.take_answer_of(run)
+
+    def _part_with(self, run: Exchange) -> None:
+        """Cut a second attempt, which is over, loose from its scope; its body would stay as long as that does."""
+        if run is not self._exchange:
+            del run.scope[KEY]
 
     async def wait(self, seconds: float | None = None) -> None:
         """Wait until the winner is through or everybody failed, or for so long until somebody has won or failed."""
@@ -104,38 +113,3 @@ class _Race:
 def _is_spent(run: asyncio.Task[None]) -> bool:
     error = None if run.cancelled() else run.exception()
     return isinstance(error, UpstreamError) and error.spent
-
-
-def _twin(exchange: Exchange) -> Exchange:
-    """Return a copy of `exchange` for a run beside it: it neither queues nor finishes, and what it finds is its own."""
-    twin = copy(exchange)
-    twin.scope = {**exchange.scope, KEY: twin}
-    twin.tried = exchange.tried.copy()
-    twin.history, twin.attempts = [], 0
-    twin.ticket = twin.lease = None
-    return twin
-
-
-def _part(exchange: Exchange, run: Exchange) -> None:
-    """Cut the twin, which is over, loose from its scope and from the client; its body would stay as long as they do."""
-    if run is not exchange:
-        del run.scope[KEY]
-        run.shortcut = None
-
-
-def _account_for(exchange: Exchange, run: Exchange) -> None:
-    """Let `exchange` know where its twin was sent."""
-    if run is not exchange:
-        exchange.tried += [name for name in run.tried if name not in exchange.tried]
-        exchange.history.extend(run.history)
-        exchange.attempts += run.attempts
-
-
-def _take_over(exchange: Exchange, run: Exchange) -> None:
-    """Let what the twin got be what `exchange` got."""
-    if run is not exchange:
-        exchange.backend, exchange.reason = run.backend, run.reason
-        exchange.committed, exchange.first_byte_at = run.committed, run.first_byte_at
-        exchange.terminated, exchange.usage = run.terminated, run.usage
-        if run.committed:
-            exchange.release_body()

@@ -18,13 +18,15 @@ from middleware.retry.hedge import hedged
 from middleware.retry.verdicts import Verdict, most_telling, verdict, why_not
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.attempts import broken
+from proxy.kernel.backends import Backends
 from proxy.kernel.caller_text import masked_error, masked_text
 from proxy.kernel.errors import ConnectionLost, UpstreamError, let_go
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RetryPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import ModelName
+from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import Route
-from proxy.kernel.services import Backends, RetryBudget
 from proxy.kernel.units import Duration, DurationOrZero, Least, Percent
 
 log = structlog.get_logger("ollama_proxy.retry")
@@ -108,8 +110,8 @@ class Retry:
 
     async def _repeat(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         await exchange.body()  # Read by the exchange, it can be handed out again.
-        exchange.hurry = self._first_byte
-        exchange.resend = True
+        noted = exchange.part(RetryPart)
+        noted.hurry, noted.resend = self._first_byte, True
         caller = exchange.caller
         others = list(self._fallbacks.of(exchange))
         if others and not self._backends.serves(exchange):
@@ -168,11 +170,11 @@ class Retry:
         where = verdict(route.repeat, errors)
         untried = self._backends.untried(exchange, ejected=True)
         if where is Verdict.NO or (where is Verdict.ELSEWHERE and not untried):
-            exchange.gave_up = why_not(errors) if where is Verdict.NO else "no_other_backend"
+            exchange.part(RetryPart).gave_up = why_not(errors) if where is Verdict.NO else "no_other_backend"
         elif sum(one not in free for one in errors) >= self._attempts:
-            exchange.gave_up = "attempts_spent"
+            exchange.part(RetryPart).gave_up = "attempts_spent"
         elif error not in free and not self._retries.spend(exchange.caller):
-            exchange.gave_up = "budget_spent"
+            exchange.part(RetryPart).gave_up = "budget_spent"
         else:
             delay = 0.0 if untried or error in free else self._backoff.delay(len(errors))
             log.info(
@@ -188,12 +190,12 @@ class Retry:
             if not self._backends.serves(exchange, other):
                 continue
             if not paid and not self._retries.spend(exchange.caller):
-                exchange.gave_up = "budget_spent"
+                exchange.part(RetryPart).gave_up = "budget_spent"
                 return False
             asked = exchange.model
             if not await stand_in(exchange, other):
                 return False
-            exchange.gave_up = None
+            exchange.part(RetryPart).gave_up = None
             log.info(
                 "fallback", request_id=exchange.id, model_asked=asked and masked_text(asked.short), model=other.short
             )

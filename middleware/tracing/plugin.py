@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, without
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Collector, Traces
+from proxy.kernel.exchange_parts import TracingPart
+from proxy.kernel.traces import Collector, Traces
 from proxy.kernel.units import Percent, Secret
 
 _CONTEXT: Final = frozenset({b"traceparent", b"tracestate"})
@@ -76,7 +77,7 @@ class Tracing:
         tracer = self._traces.tracer(self._collector)
         span = self._spans.begin(tracer, exchange, inherit=self._inherit)
         if span.is_recording():
-            exchange.trace_id = f"{span.get_span_context().trace_id:032x}"
+            exchange.part(TracingPart).trace_id = f"{span.get_span_context().trace_id:032x}"
         exchange.on_finish(lambda exchange: self._spans.finish(tracer, span, exchange))
         headers = without(scope["headers"], _CONTEXT)
         scope["headers"] = [*headers, *self._spans.context_headers(span)] if self._propagate else headers

@@ -1,8 +1,8 @@
-"""The gate: what a page in somebody's browser may ask for, decided by the frame before any plugin sees the request.
+"""Admitting the requests of pages in browsers: the frame asks this before any plugin sees the request.
 
-A browser calls from where its user is, with what it adds by itself: an address that is trusted, a client certificate, a
-place behind the firewall. So a page could act for its reader wherever nothing else asks. Programs send none of the
-fields that are judged here and pass as ever.
+A browser calls from where its user is and adds credentials by itself: a trusted address, a client certificate, a place
+behind the firewall. So a page could act for its reader wherever nothing else asks for a key. Programs send none of the
+fields that are judged here; they pass.
 """
 
 from proxy.kernel.asgi import Header
@@ -13,7 +13,7 @@ from proxy.kernel.known_hosts import KnownHosts
 
 
 class PageGate:
-    """Decides about one request after another.
+    """Admits requests, or refuses them.
 
     Args:
         cross_origin: the pages of other origins that may call.
@@ -66,12 +66,12 @@ class PageGate:
             self._hosts.check(exchange.scope)
 
     def preflight(self, exchange: Exchange) -> list[Header] | None:
-        """Return what the answer to a preflight request carries more, None where a request is none."""
+        """Return the further fields of the response to a preflight request; None where the request is none."""
         return self._cross_origin.preflight_fields(exchange.scope) if is_preflight(exchange.scope) else None
 
 
 def _is_visit(exchange: Exchange) -> bool:
-    """Whether somebody follows a link from another site to one of the pages for people."""
+    """Return whether somebody follows a link from another site to one of the pages for people."""
     headers = dict(exchange.scope["headers"])
     return (
         exchange.route is not None

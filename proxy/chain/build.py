@@ -1,4 +1,4 @@
-"""The chain: the plugins of a plan, each around the next, with dispatch in the middle.
+"""Building the chain: the plugins of a plan, each around the next, with dispatch in the middle.
 
 Plugins know nothing of policies: where a policy changes a plugin's options there is one instance per distinct set of
 options and a switch in front of them, elsewhere there is none.
@@ -18,16 +18,17 @@ from proxy.chain.plugins import Options
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.exchange import Ask, Exchange
-from proxy.kernel.services import EntryName, Policies
+from proxy.kernel.exchange_parts import ChainPart
+from proxy.kernel.policy_names import EntryName, Policies
 from proxy.kernel.units import Mistake
 
 BEFORE_BODY: Final = "before_body"
-"""The method of a plugin that refuses what it can before a request's body is read: ``async (exchange) -> None``."""
+"""The method by which a plugin refuses a request before its body is read: ``async (exchange) -> None``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One entry of a chain: an instance, and others for some policies; None where a policy turns it off."""
+    """An entry of a chain: its instance, and those for some policies; None where a policy turns the entry off."""
 
     name: str
     default: ASGIApp
@@ -126,8 +127,7 @@ class BeforeBody:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Say what will be asked from here on, and return the app's own awaitable."""
-        exchange = Exchange.of(scope)
-        exchange.before_body = self._ask
+        Exchange.of(scope).part(ChainPart).before_body = self._ask
         return self._app(scope, receive, send)
 
     async def ask(self, exchange: Exchange) -> None:

@@ -1,7 +1,8 @@
 """The outermost ASGI app.
 
-It makes the Exchange, admits pages in browsers or not, owns `receive` and `send`, watches for a client that leaves,
-renders every error, and says how a request ended. Nothing else in the project does any of these.
+The frame makes the Exchange, admits pages in browsers or refuses them, owns `receive` and `send`, watches for a client
+that leaves, renders every error, and writes down how a request ended. Nothing else in the project does any of these.
+Every response passes `_Client.send` on its way out, whoever begins it.
 """
 
 import asyncio
@@ -16,13 +17,14 @@ from typing import Final, Protocol
 import structlog
 
 from proxy.chain.browser_gate import PageGate
-from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
+from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, respond
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted
 from proxy.kernel.cross_origin import for_page
 from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
 from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.exchange_parts import FramePart
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.server_extensions import gone_because, when_gone, writer
 
@@ -31,7 +33,7 @@ log = structlog.get_logger("ollama_proxy.frame")
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One configuration in force. A request keeps the generation it began with, whatever is loaded meanwhile."""
+    """A configuration in force. A request keeps the generation it began with, whatever is loaded meanwhile."""
 
     number: int
     chain: ASGIApp
@@ -40,20 +42,20 @@ class Generation:
     blame: Callable[[BaseException], str | None] = lambda _: None
     """Names the plugin that raised an exception."""
     gate: PageGate = field(default_factory=PageGate)
-    """Says what a page in somebody's browser may ask for."""
+    """Admits the requests of pages in browsers, or refuses them."""
 
 
 class Observer(Protocol):
-    """Who is told of every request, in the request's own task: its methods are quick and never raise."""
+    """An observer of every request. Its methods run in the request's own task, are quick, and never raise."""
 
     def started(self, exchange: Exchange) -> None:
-        """It came; nobody knows yet who sent it."""
+        """Note that a request came; nobody knows yet who sent it."""
 
     def answered(self, exchange: Exchange) -> None:
-        """Its answer begins."""
+        """Note that its response begins."""
 
     def finished(self, exchange: Exchange) -> None:
-        """It is over, with its outcome."""
+        """Note that it is over; its outcome is set."""
 
 
 class Frame:
@@ -94,7 +96,7 @@ class Frame:
             return
         current = self.current
         client = _Client(receive, send, self._observer)
-        exchange = client.exchange = Exchange(
+        exchange = Exchange(
             scope,
             client.receive,
             id=secrets.token_hex(8),
@@ -105,6 +107,7 @@ class Frame:
             generation=current.number,
             relayed=is_trusted(scope, current.trusted_proxies),
         )
+        client.exchange, client.note = exchange, exchange.part(FramePart)
         scope[KEY] = exchange
         self.live[exchange] = client
         client.watch()
@@ -121,8 +124,8 @@ class Frame:
     def cancel(self, request_id: str, reason: str) -> bool:
         """End a running request; returns whether there was one to end.
 
-        Where its answer has not begun the client gets 499 with `reason`. An answer that has begun breaks off, behind an
-        error record where one can stand, and without the end that would make it look whole.
+        Where the response has not begun the client gets 499 with `reason`. A response that has begun breaks off, behind
+        an error record where one can stand, and without the end that would make it look whole.
         """
         for exchange, client in self.live.items():
             if exchange.id == request_id:
@@ -140,13 +143,13 @@ class Frame:
                     await current.chain(exchange.scope, exchange.receive, client.send)
                 if exchange.status is None or not exchange.ended:
                     raise RuntimeError("the chain returned without a complete answer")
-                exchange.outcome = "completed"
+                client.note.outcome = "completed"
             except ProxyError as error:
                 if isinstance(error, Refused):
                     error.by = current.blame(error)
                 await self._answer(exchange, client, error)
             except ClientGone:
-                _left_behind(exchange)
+                client.left_behind()
             except Exception as error:
                 bug = _bug(exchange)
                 bug.by = current.blame(error)
@@ -169,30 +172,28 @@ class Frame:
         return True
 
     async def _answer_preflight(self, client: "_Client") -> None:
-        await client.send({"type": "http.response.start", "status": 204, "headers": []})
-        await client.send({"type": "http.response.body", "body": b"", "more_body": False})
+        await respond(client.send, 204, [], b"")
 
     async def _answer(self, exchange: Exchange, client: "_Client", error: ProxyError) -> None:
-        """Answer with `error`; an answer that has begun is left without its end, so that nobody takes it for whole."""
-        exchange.error = error
-        exchange.outcome = error.outcome
+        """Respond with `error`; a response that has begun is left without its end, so that it looks broken."""
+        client.note.error = error
+        client.note.outcome = error.outcome
         if exchange.status is None:
             status, headers, body = render(exchange.flavor, error)
-            await client.send({"type": "http.response.start", "status": status, "headers": headers})
-            await client.send({"type": "http.response.body", "body": body, "more_body": False})
+            await respond(client.send, status, headers, body)
 
     async def _cancelled(self, exchange: Exchange, client: "_Client") -> None:
-        """Our own watch cancelled the chain, an operator or the server's shutdown did: the request ends here."""
+        """End a request whose chain was cancelled: by our own watch, an operator, or the server's shutdown."""
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
         if exchange.gone:
-            _left_behind(exchange)
+            client.left_behind()
         else:
             await self._answer(exchange, client, exchange.error or ShuttingDown())
 
     def _finish(self, exchange: Exchange) -> None:
-        exchange.ended_at = time.monotonic()
+        exchange.part(FramePart).ended_at = time.monotonic()
         pending: list[Awaitable[None]] = []
         for finish in exchange.finishers():
             try:
@@ -244,20 +245,23 @@ class Frame:
 
 
 class _Client:
-    """The caller: what it sends, what it is sent, and whether it is still there.
+    """The client of one request: its messages, our messages to it, and whether it is still there.
 
-    ASGI tells of a disconnect only to who waits in `receive`; nobody does while a place in the queue, a connection or a
+    ASGI tells of a disconnect only in `receive`, and nothing waits there while a place in the queue, a connection or a
     token is awaited. Our own server calls back. Under any other a task waits in `receive`, from the end of the request
     body on. Either way the chain is cancelled.
     """
 
     __slots__ = (
-        "_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "_write", "exchange", "page_fields",
+        "_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "_write", "exchange", "note",
+        "page_fields",
     )  # fmt: skip
 
     exchange: Exchange
+    note: FramePart
+    """What is written of the exchange here."""
     page_fields: list[Header] | None
-    """What the answer carries for a page of another origin; None where no such page asks."""
+    """The fields of the response for a page of another origin; None where no such page asks."""
 
     def __init__(self, receive: Receive, send: Send, observer: Observer | None) -> None:
         self._receive = receive
@@ -275,7 +279,7 @@ class _Client:
         self._called_back = when_gone(exchange.scope, self._left)
         self._write = writer(exchange.scope)
         if self._write is not None:
-            exchange.shortcut = self.send, self.write
+            self.note.shortcut = self.send, self.write
 
     async def receive(self) -> Message:
         if self._watch is not None:
@@ -283,25 +287,26 @@ class _Client:
             return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] != "http.request":
-            self.exchange.gone = True
+            self.note.gone = True
             return message
-        self.exchange.bytes_in += len(message.get("body", b""))
+        self.note.bytes_in += len(message.get("body", b""))
         if not (self._called_back or message.get("more_body", False)):
             self._watch = asyncio.create_task(self._watch_for_disconnect())
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Note what goes out, and return the server's own awaitable: a chunk is no reason for another coroutine."""
-        exchange = self.exchange
+        """Count what goes out, and return the server's own awaitable: a chunk is no reason for another coroutine."""
+        note = self.note
         if message["type"] == "http.response.body":
             body = message.get("body")
             if body:
-                exchange.chunks += 1
-                exchange.bytes_out += len(body)
+                note.chunks += 1
+                note.bytes_out += len(body)
             if not message.get("more_body", False):
-                exchange.ended = True
+                note.ended = True
         else:
-            exchange.status = message["status"]
+            exchange = self.exchange
+            note.status = message["status"]
             headers: list[Header] = [
                 *message.get("headers", ()),
                 (b"x-request-id", exchange.id.encode()),
@@ -315,10 +320,10 @@ class _Client:
         return self._send(message)
 
     def write(self, chunk: bytes) -> bool:
-        """Do what `send` does with a chunk, without a task; see `proxy.kernel.server_extensions.writer`."""
-        exchange = self.exchange
-        exchange.chunks += 1
-        exchange.bytes_out += len(chunk)
+        """Send a chunk as `send` does, without a task; see `proxy.kernel.server_extensions.writer`."""
+        note = self.note
+        note.chunks += 1
+        note.bytes_out += len(chunk)
         return self._write is not None and self._write(chunk)
 
     async def _watch_for_disconnect(self) -> None:
@@ -327,30 +332,29 @@ class _Client:
         self._left()
 
     def _left(self) -> None:
-        if self._chain is not None and not self.exchange.ended:
-            self.exchange.gone = True
+        if self._chain is not None and not self.note.ended:
+            self.note.gone = True
             self._chain.cancel()
 
     def cancel(self, error: Cancelled) -> bool:
         """End the request with `error` unless it is about to end anyway."""
-        exchange = self.exchange
-        if self._chain is None or exchange.ended or exchange.gone or isinstance(exchange.error, Cancelled):
+        note = self.note
+        if self._chain is None or note.ended or note.gone or isinstance(note.error, Cancelled):
             return False
-        exchange.error = error
+        note.error = error
         self._chain.cancel()
         return True
 
+    def left_behind(self) -> None:
+        """Note how a request ended whose client is gone."""
+        self.note.outcome = "completed" if self.exchange.terminated else "client_gone"
+        self.note.error = self.note.error or gone_because(self.exchange.scope)
+
     def unwatch(self) -> None:
-        """The chain has ended: there is nothing left to cancel."""
+        """Stop watching: the chain has ended, and there is nothing left to cancel."""
         self._chain = None
         if self._watch is not None:
             self._watch.cancel()
-
-
-def _left_behind(exchange: Exchange) -> None:
-    """Note how a request ended whose client is gone."""
-    exchange.outcome = "completed" if exchange.terminated else "client_gone"
-    exchange.error = exchange.error or gone_because(exchange.scope)
 
 
 _LENGTH: Final = b"content-length"

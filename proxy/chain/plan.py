@@ -20,7 +20,7 @@ INNERMOST: Final = "dispatch"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One checked entry.
+    """A checked entry of the chain.
 
     Attributes:
         name: what policies, logs and errors call it.
@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def anonymous(self) -> bool:
-        """Whether nothing in it asks who is calling."""
+        """Return whether no plugin of the plan asks who is calling."""
         return not any(link.plugin.sets_policy for link in self.links)
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ def _governs_pages(place: _Place) -> bool:
 
 
 def _adds_cors(plugin: Plugin) -> bool:
-    """Whether it is Starlette's CORS middleware, also FastAPI's by that, or made of it."""
+    """Return whether a class is Starlette's CORS middleware (so FastAPI's too), or derives from it."""
     bases = inspect.getmro(plugin.make) if inspect.isclass(plugin.make) else ()
     return any(f"{base.__module__}.{base.__name__}" == "starlette.middleware.cors.CORSMiddleware" for base in bases)
 

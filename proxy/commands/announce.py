@@ -22,7 +22,8 @@ def announce(app: App, addresses: Sequence[str], out: TextIO | None = None) -> N
 
 async def _announce(app: App, addresses: Sequence[str], out: TextIO) -> None:
     backends = app.pool.backends
-    found = await asyncio.gather(*(survey(backend) for backend in backends))
+    timeout = app.settings.pool.health.timeout
+    found = await asyncio.gather(*(survey(backend, timeout=timeout) for backend in backends))
     scheme = "https" if app.settings.tls else "http"
     shown = [address if address.startswith("unix:") else f"{scheme}://{address}" for address in addresses]
     lines = [f"ollama-proxy {__version__} listens on {', '.join(shown)}"]

@@ -15,6 +15,7 @@ from shlex import quote
 from typing import Final
 
 from config.load import load
+from config.schema import Log
 from config.tree import Data
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
@@ -96,7 +97,7 @@ async def _run(listen: str, folder: Path) -> None:
         add_key(folder / "keys.yaml", entry)
         keys.append(key)
     sink = Writer()
-    configure(sink)
+    configure(sink, format=Log().format, level=Log().level)
     async with Ollama(token_delay=0.05, load_delay=0.3) as one, Ollama(token_delay=0.05, load_delay=0.3) as two:
         hosts = [one.url, two.url]
         backends: list[Data] = [{"name": f"gpu-{number}", "url": url} for number, url in enumerate(hosts, 1)]

@@ -28,10 +28,12 @@ from proxy.commands.findings import (
 from proxy.commands.remote import fail
 from proxy.commands.tables import Aside, console
 from proxy.kernel.quotas import Quota
-from proxy.kernel.services import Clock, Store, StoreUnavailable
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.pool.ask import survey
 from proxy.pool.backend import Backend
-from proxy.upstream.sending import send
+from proxy.services.system_clock import SystemClock
+from proxy.upstream.resend import send_or_resend
+from proxy.upstream.timeouts import Timeouts
 from proxy.wiring import make_backends, make_store
 
 SIGNS: Final = {"ok": ("✓", "green"), "note": ("·", "blue"), "warn": ("!", "yellow"), "bad": ("✗", "bold red")}
@@ -44,7 +46,7 @@ def doctor(loaded: Loaded) -> None:
     Aside()
     try:
         plan, settings = check(loaded)
-        backends, store = make_backends(loaded, settings), make_store(loaded, settings, Clock())
+        backends, store = make_backends(loaded, settings), make_store(loaded, settings, SystemClock())
     except Invalid as error:
         fail(*map(str, error.problems))
     screen = console()
@@ -101,10 +103,13 @@ async def _date(backend: Backend) -> str | None:
         backend.url,
         headers=[(b"host", backend.host), *backend.headers],
         stream=httpx.ByteStream(b""),
-        extensions={"target": b"/api/version", "timeout": dict.fromkeys(("connect", "first_byte", "read"), PATIENCE)},
+        extensions={
+            "target": b"/api/version",
+            "timeout": Timeouts(connect=PATIENCE, first_byte=PATIENCE, idle=PATIENCE),
+        },
     )
     try:
-        response = await send(backend.transport, request)
+        response = await send_or_resend(backend.transport, request)
         await response.aclose()
     except (httpx.HTTPError, OSError):
         return None

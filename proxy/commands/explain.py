@@ -85,7 +85,7 @@ def ask_file(loaded: Loaded, request: Mapping[str, Any]) -> None:
 async def _explain(app: App, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         await app.store.connect()
-        return asdict(await account(app.chain, app.frame.current.routes, read_supposed(request)))
+        return asdict(await account(app.chain, app.frame.current.routes, read_supposed(request), app.bodies))
     finally:
         await app.store.aclose()
         await app.pool.aclose()

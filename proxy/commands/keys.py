@@ -9,17 +9,28 @@ from typing import Annotated, Final
 
 import typer
 
+from config.load import load
 from middleware.auth.key_file import add_key, read_keys, revoke_keys
 from middleware.auth.key_reader import end_of
 from middleware.auth.keys import KeyEntry, new_key
 from middleware.auth.watched import BadFile
 from proxy.commands.terminal import complain, say
-from proxy.kernel.units import Mistake, parse_duration
+from proxy.kernel.units import Mistake, parse_duration, suggest
 
 commands: Final = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 
 FileOption = Annotated[Path, typer.Option("--file", "-f", help="The key file that `auth: {keys: …}` names.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The policy file that knows the policies. Without it ./proxy.yaml, where there is one.",
+        metavar="FILE",
+    ),
+]
 KEYS: Final = Path("keys.yaml")
+POLICY_FILE: Final = Path("proxy.yaml")
 YEAR_10000: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp() + 86_400
 
 _DAY: Final = re.compile(r"\d{4,}-")
@@ -34,10 +45,13 @@ def new(
     expires: Annotated[
         str | None, typer.Option(help="When it ends: 90d or 12h from now, a day like 2026-12-31 (UTC), or never.")
     ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Make a key and print it, once: the file keeps only a hash. A running proxy takes it within a second."""
     now = time.time()
     until = _end(expires, now)
+    if policy is not None and (config is not None or POLICY_FILE.exists()):
+        _refuse_unknown(policy, config or POLICY_FILE)
     try:
         key, entry = new_key(name, now=now, tenant=tenant, policy=policy, expires=until)
         add_key(file, entry)
@@ -78,6 +92,19 @@ def revoke(
         say(f"revoked {entry.id} of {entry.name}")
     if not revoked:
         complain(f"{file} has no usable key with the id or name {name!r}")
+        raise typer.Exit(1)
+
+
+def _refuse_unknown(policy: str, file: Path) -> None:
+    """Exit with 1 where the policy file has no such policy, or cannot be read. Other mistakes in it do not matter."""
+    loaded = load(file)
+    known = loaded.checker.context.policies or frozenset()
+    if not loaded.source:
+        complain(*map(str, loaded.problems))
+        raise typer.Exit(1)
+    if policy not in known:
+        hint = suggest(policy, known) or (f"it has {', '.join(sorted(known))}" if known else "it has none")
+        complain(f"{file} has no policy {policy!r} ({hint}); a key with it would let nobody in")
         raise typer.Exit(1)
 
 

@@ -9,9 +9,10 @@ import httpx
 import orjson
 import typer
 
+from config.schema import LISTEN
 from proxy.commands.terminal import complain
 
-URL: Final = "http://127.0.0.1:11435"
+URL: Final = f"http://{LISTEN}"
 _HINTS: Final = {
     401: ("set OLLAMA_PROXY_KEY to a key whose policy allows the route class ops",),
     403: ("the policy of the key needs access: {routes: [..., ops]}",),

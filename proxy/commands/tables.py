@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.commands.terminal import printable, printable_lines
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 from proxy.telemetry.log_setup import configure
 
 PIPED: Final = 200

@@ -1,4 +1,4 @@
-"""What everything else may import, plugins too: contracts, data, and small pure functions.
+"""The shared base that every other folder, and every plugin, may import: contracts, data, small pure functions.
 
 May import: nothing.
 """

@@ -3,11 +3,24 @@
 Headers are what ASGI says they are: a list of ``(lower-case name, value)`` pairs of bytes, in order, with duplicates.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["ASGIApp", "Header", "Message", "Receive", "Scope", "Send", "header", "header_values", "over", "without"]
+__all__ = [
+    "ASGIApp",
+    "Header",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "header",
+    "header_values",
+    "over",
+    "respond",
+    "start_response",
+    "without",
+]
 
 Header = tuple[bytes, bytes]
 
@@ -28,6 +41,20 @@ def header_values(headers: Iterable[Header], name: bytes) -> list[bytes]:
 def without(headers: Iterable[Header], names: frozenset[bytes]) -> list[Header]:
     """Return the headers whose name is not in `names` (lower case), order and duplicates kept."""
     return [pair for pair in headers if pair[0] not in names]
+
+
+def start_response(send: Send, status: int, headers: list[Header]) -> Awaitable[None]:
+    """Begin a response, and return the server's own awaitable: every response of ours begins here.
+
+    `status` and `headers` are what the caller gets; the frame adds its own fields on the way out.
+    """
+    return send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def respond(send: Send, status: int, headers: list[Header], body: bytes) -> None:
+    """Send a whole response."""
+    await start_response(send, status, headers)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def over() -> Message:

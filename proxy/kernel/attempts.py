@@ -1,11 +1,11 @@
 """What is noted of a request at its backends: its attempts and their failures, the slot held for it, its tokens."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one request.
 
@@ -49,9 +49,9 @@ class Held(Protocol):
         """Give it up unused."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Failure:
-    """A send that failed and may be the backend's fault, see `proxy.pool.blame`.
+    """A send that failed and may be the backend's fault, see `proxy.pool.blame`; two are never equal.
 
     Attributes:
         backend: its name.
@@ -62,8 +62,6 @@ class Failure:
             None of all others.
         broke: the request was sent, and the backend or its runner died without an answer.
         at: when it failed, seconds of the monotonic clock.
-        doubted: the backend is a suspect for it already.
-        settled: whose fault it was is decided.
     """
 
     backend: str
@@ -73,10 +71,8 @@ class Failure:
     said: tuple[int, str] | None
     broke: bool
     at: float
-    doubted: bool = False
-    settled: bool = False
 
 
-def broken(failures: list[Failure]) -> list[str]:
+def broken(failures: Iterable[Failure]) -> list[str]:
     """Return the names of the backends that a request was sent to and lost at, once for each time."""
     return [failure.backend for failure in failures if failure.broke]

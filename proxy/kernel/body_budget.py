@@ -2,13 +2,24 @@
 
 import asyncio
 from collections import Counter
+from typing import TypedDict
 
 from proxy.kernel.asgi import Message, Receive
 from proxy.kernel.errors import ClientGone, Refused
 
 
+class BodyBounds(TypedDict):
+    """The bounds of a `BodyBudget`; only the policy file has defaults for them."""
+
+    each: int
+    total: int
+    share: float
+    patience: float
+    rate: int
+
+
 class BodyBudget:
-    """How many bytes of request bodies this process may hold, and how slowly they may come in.
+    """Bounds the bytes of request bodies that this process holds, and how slowly they may come in.
 
     What counts is what has arrived; what a body announces takes up nothing. A caller may hold `share` of what the
     others leave free: alone `share` of `total`, beside others less, so that something is left for whoever comes next.
@@ -28,33 +39,33 @@ class BodyBudget:
         refused: how many bodies were refused for want of memory, by the error's code.
     """
 
-    def __init__(
-        self,
-        *,
-        each: int = 64 * 2**20,
-        total: int = 512 * 2**20,
-        share: float = 0.25,
-        patience: float = 30.0,
-        rate: int = 16 * 2**10,
-    ) -> None:
-        self.each = each
-        self.total = total
-        self.share = share
-        self.patience = patience
-        self.rate = rate
+    def __init__(self, *, each: int, total: int, share: float, patience: float, rate: int) -> None:
+        self.bound(each=each, total=total, share=share, patience=patience, rate=rate)
         self.held = 0
         self.refused: Counter[str] = Counter()
         self._held: dict[str, int] = {}
         self._arriving: set[Holding] = set()
 
+    def bound(self, *, each: int, total: int, share: float, patience: float, rate: int) -> None:
+        """Set the bounds, for what comes from now on."""
+        self.each = each
+        self.total = total
+        self.share = share
+        self.patience = patience
+        self.rate = rate
+
+    def empty_copy(self) -> "BodyBudget":
+        """Return another budget with the same bounds, for a body that shall take nobody's room."""
+        return BodyBudget(each=self.each, total=self.total, share=self.share, patience=self.patience, rate=self.rate)
+
     @property
     def callers(self) -> int:
-        """How many callers hold anything."""
+        """Return the number of callers that hold anything."""
         return len(self._held)
 
     @property
     def largest(self) -> int:
-        """Bytes that the caller holds who holds most."""
+        """Return the bytes of the caller that holds most."""
         return max(self._held.values(), default=0)
 
     def of(self, caller: str) -> int:
@@ -97,11 +108,11 @@ class BodyBudget:
         (self._arriving.add if still else self._arriving.discard)(body)
 
     def _most(self, free: int) -> float:
-        """Return the bytes that one caller may hold of those that the others leave."""
+        """Return the bytes that one caller may hold, a share of the bytes that the others leave free."""
         return max(self.share * free, self.each * free / self.total)
 
     def _dispensable(self, wanted: int) -> "Holding | None":
-        """Return the largest body that still arrives, of the caller who holds most and more than `wanted` bytes."""
+        """Return the largest arriving body of the caller that holds most, if that is more than `wanted` bytes."""
         largest = max(self._arriving, key=lambda body: (self.of(body.caller), body.size), default=None)
         return largest if largest is not None and largest.size and self.of(largest.caller) > wanted else None
 
@@ -110,7 +121,7 @@ class BodyBudget:
 
 
 class Holding:
-    """What the body of one request takes up.
+    """The bytes that the body of one request takes up.
 
     Attributes:
         caller: for whom it counts.
@@ -128,7 +139,7 @@ class Holding:
         self._over = False
 
     def charge(self, caller: str) -> None:
-        """Let it count for `caller` from now on, who may only now be known."""
+        """Count the body for `caller` from now on; the caller may become known late."""
         if caller != self.caller:
             if self.size:
                 self._budget.book(-self.size, self.caller)
@@ -137,7 +148,7 @@ class Holding:
 
     @property
     def room(self) -> int:
-        """Bytes that the largest body may still grow by."""
+        """Return the bytes that the largest body may still grow by."""
         return max(0, self._budget.each - self.size)
 
     def announce(self, size: int) -> None:

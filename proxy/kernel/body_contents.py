@@ -1,4 +1,4 @@
-"""What a request's body says: its document, the models it names, and why a policy may not depend on it.
+"""The contents of a request's body: its document, the models it names, and why a policy may not depend on it.
 
 A short body is read where somebody asks; one that takes longer is read ahead, off the event loop, as soon as it is
 there. Either way it is parsed once.
@@ -7,7 +7,7 @@ there. Either way it is parsed once.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from proxy.kernel import body_json
+from proxy.kernel import body_json, json_edit
 from proxy.kernel.asgi import Scope
 from proxy.kernel.body_budget import Holding
 from proxy.kernel.body_encoding import decoded
@@ -21,13 +21,13 @@ from proxy.kernel.routes import Match
 from proxy.kernel.worker_threads import off_loop
 
 LARGE: Final = 64 * 1024
-"""Bytes from which on a body is not read on the event loop: up to there it takes a few milliseconds at worst."""
+"""Bytes of a body from which on a thread reads it; shorter ones take the event loop a few milliseconds at worst."""
 EDITED_LATER: Final = 8 * 1024
-"""Bytes from which on it is not edited there either: each bracket that an edit steps over takes time."""
+"""Bytes of a body from which on a thread edits it: each bracket that an edit steps over takes time."""
 
 
 class Contents:
-    """What one body says.
+    """The contents of one body.
 
     Args:
         body: as it was sent, or as a plugin wrote it.
@@ -63,7 +63,7 @@ class Contents:
 
     @property
     def unread(self) -> bool:
-        """Whether `read_ahead` has yet to find out what it says."""
+        """Return whether `read_ahead` has not read the body yet."""
         return self.ahead and not self.known and self.document is None
 
     def glance(self, match: Match, scope: Scope) -> None:
@@ -119,7 +119,7 @@ class Contents:
 
     @property
     def prompt_size(self) -> PromptSize:
-        """How much a model has to read of it."""
+        """Return how much of the body a model has to read."""
         if self._size is None and self.document is not None:
             self._size = PromptSize.of(self.document, self._length)
         return self._size or PromptSize()
@@ -152,12 +152,12 @@ class Contents:
         return self.document
 
     def refuse_excess(self) -> None:
-        """Raise where the body holds too much: nobody knows its model, so it could go past every slot and limit."""
+        """Raise where the body holds too much: its model is unknown, so it could escape every slot and limit."""
         if self._flaw is not None and self._flaw.code == TOO_MUCH:
             self.refuse_flaw()
 
     def refuse_flaw(self) -> None:
-        """Raise what is wrong with the body: each time an error of its own, which leads to nothing else."""
+        """Raise the error of the body: a new instance each time, so that it keeps no other object alive."""
         if (flaw := self._flaw) is not None:
             raise Refused(flaw.status, flaw.message, code=flaw.code, headers=flaw.headers)
 
@@ -165,12 +165,12 @@ class Contents:
         """Return what the body says with `patch` merged into it; see `proxy.kernel.json_edit.edit`."""
         if not self.checked or self.document is None:
             raise RuntimeError("only a body that was read by json can be edited")
-        document = body_json.merged(self.document, patch)
+        document = json_edit.merged(self.document, patch)
         if len(self._plain) >= EDITED_LATER:
             after = Contents(self._plain)
             after.edits = [*self.edits, patch]
         else:
-            after = Contents(body_json.edit(self._plain, patch))
+            after = Contents(json_edit.edit(self._plain, patch))
         after.document, after.checked = document, True
         after._length, after._size = self._length, self._size
         return after
@@ -179,7 +179,7 @@ class Contents:
         """Return the body with its edits, and let it be what was read."""
         body = self._plain
         for patch in self.edits:
-            body = await off_loop(caller, body_json.edit, body, patch)
+            body = await off_loop(caller, json_edit.edit, body, patch)
         self._plain, self._sent, self.edits = body, len(body), []
         return body
 
@@ -189,6 +189,6 @@ class Contents:
         return self._plain
 
     def release(self) -> None:
-        """Let go of body and document; what they asked for stays known."""
+        """Release body and document; the model and the stream that they asked for stay known."""
         self._plain, self.document, self.edits = b"", None, []
         self.known, self.checked = True, False

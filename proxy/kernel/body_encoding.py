@@ -1,4 +1,4 @@
-"""What a request's content is once its Content-Encoding is undone, as far as Ollama would undo it."""
+"""Decodes a request's content by its Content-Encoding, as far as Ollama decodes it."""
 
 from typing import Final
 
@@ -13,11 +13,11 @@ from proxy.kernel.worker_threads import off_loop
 
 ENCODING: Final = b"content-encoding"
 LONGEST: Final = 20 * 2**20
-"""Bytes of a body once it is unpacked; Ollama reads no more of it either (``maxDecompressedBodySize``)."""
+"""Largest decoded body, bytes; Ollama reads no more either (``maxDecompressedBodySize``)."""
 SPARE: Final = 2**20
-"""Bytes that a body may be unpacked to, however small it was sent."""
+"""Bytes that any body may decode to, however few were sent."""
 RATIO: Final = 200
-"""Bytes that it may be unpacked to besides for each that was sent. Conversations have 3 to 30, a bomb has thousands."""
+"""Further bytes for each byte sent. Conversations decode to 3 to 30 times their size, bombs to thousands."""
 
 _WINDOW: Final = 8 * 2**20  # Ollama's decoder has no more memory either
 _QUICK: Final = 64 * 1024
@@ -60,7 +60,7 @@ async def decoded(body: bytes, scope: Scope, route: Route, holding: Holding) -> 
 
 
 def _seems_short(body: bytes) -> bool:
-    """Whether little comes of a body, as far as its head says; `_unpacked` finds out."""
+    """Return whether the zstd head declares a small body; `_unpacked` checks it."""
     try:
         return len(body) <= _QUICK and zstandard.frame_content_size(body) <= _QUICK  # -1 where it does not say
     except zstandard.ZstdError:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from proxy.kernel.asgi import Scope, header_values
 from proxy.kernel.errors import Refused
 
-# What stands without quotes is a token (RFC 9110 section 5.6.2): Go takes no other sign either.
+# A value without quotes is a token (RFC 9110 section 5.6.2); Go takes no other character either.
 _PARAMETER: Final = rb';[ \t]*([a-zA-Z-]+)=("[^"\\\x00-\x1f\x7f]*"|[!#$%&\'*+.^_`|~0-9A-Za-z-]+)[ \t]*'
 _CONTENT_TYPE: Final = re.compile(rb"multipart/form-data[ \t]*((?:" + _PARAMETER + rb")+)", re.IGNORECASE)
 _DISPOSITION: Final = re.compile(rb"form-data[ \t]*((?:" + _PARAMETER + rb")+)", re.IGNORECASE)
@@ -34,7 +34,7 @@ _HEAD_LIMIT: Final = 16 * 1024
 _FIELD_LIMIT: Final = 64 * 1024
 """Bytes of one text field."""
 _STRIDE: Final = 1024 * 1024
-"""Bytes searched in one call: whoever else waits for Python's lock gets it in between."""
+"""Bytes searched in one call; other threads get Python's lock in between."""
 
 
 class Field(NamedTuple):

@@ -14,11 +14,11 @@ import orjson
 from proxy.kernel.json_bounds import pieces
 
 BLOB: Final = 8 * 1024
-"""Bytes from which on a string that can only be encoded data is left out of the document: few images are less."""
+"""Length of a string, in bytes, from which on encoded data is left out of the document; few images are shorter."""
 BLOB_HEAD: Final = 128
-"""So much of it stays, bytes: enough for ``data:image/png;base64,`` and a file's first bytes."""
+"""Bytes that stay of it: enough for ``data:image/png;base64,`` and a file's first bytes."""
 CUT: Final = "\u2026"
-"""Stands where the rest was: no name, number or word of a policy ends so, and none is mistaken for the whole."""
+"""The mark in place of the rest: no name, number or word of a policy ends so, so none is taken for the whole."""
 
 _BACKSLASH: Final = b"\\"[0]
 _CUT: Final = CUT.encode()
@@ -29,7 +29,7 @@ Cut = tuple[int, int]
 
 
 def shorten(raw: bytes) -> tuple[bytes, list[Cut]]:
-    """Leave most of each long word out of `raw`; return what is left, and where something is missing.
+    """Cut most of each long word out of `raw`; return the shorter text, and the places of the cuts.
 
     What is valid stays so and keeps its structure.
     Between two neighbouring quotes stands either the inside of a string, or what separates two strings; the latter
@@ -60,7 +60,7 @@ def shorten(raw: bytes) -> tuple[bytes, list[Cut]]:
 
 
 def _is_data(raw: bytes, start: int, end: int) -> bool:
-    r"""Whether the inside of a string is valid, and can only be data: ASCII without a space, escaped as base64 may be.
+    r"""Return whether a string is valid and can only be data: ASCII without a space, escaped as base64 may be.
 
     That is ``\/``, as PHP writes it, and the line ends of MIME (RFC 2045, section 6.8).
     """
@@ -75,7 +75,7 @@ def _is_data(raw: bytes, start: int, end: int) -> bool:
 
 
 def _is_printable(piece: bytes) -> bool:
-    """Whether ASCII without quotes and backslashes holds no control characters: asked of orjson, which is quick."""
+    """Return whether ASCII without quotes and backslashes holds no control characters; orjson checks it quickly."""
     try:
         orjson.loads(b'"%b"' % piece)
     except orjson.JSONDecodeError:

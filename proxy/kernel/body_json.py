@@ -18,10 +18,7 @@ import orjson
 
 from proxy.kernel.body_images import Cut, origin, shorten
 from proxy.kernel.errors import Refused
-from proxy.kernel.json_bounds import DEPTH, VALUES, check_counts, extent, outside_strings
-from proxy.kernel.json_edit import edit, merged
-
-__all__ = ["CONTROL", "VALUES", "check", "edit", "fold", "merged", "parse", "read"]
+from proxy.kernel.json_bounds import DEPTH, check_counts, extent, outside_strings
 
 CONTROL: Final = frozenset(
     {
@@ -49,9 +46,9 @@ CONTROL: Final = frozenset(
 """The members that Ollama knows, as they are written; in any other spelling they are refused."""
 
 _LONGEST_KEY: Final = 24
-"""Characters of a member that no secret is as short as; of those that Ollama knows the longest has 21."""
+"""Longest member name that a message repeats, in characters; secrets are longer, and the longest of Ollama has 21."""
 _QUICK: Final = 256 * 1024
-"""Bytes of a text up to which one way of looking at the whole of it takes no more than some milliseconds."""
+"""Bytes of a text that one pass reads within some milliseconds."""
 _OBJECTS: Final = ("options", "reasoning", "thinking", "output_config")
 """Members that are objects whose own members are control keys too."""
 
@@ -120,7 +117,7 @@ def fold(key: str) -> str:
 
 
 def _not_plain(error: orjson.JSONDecodeError, text: bytes, cuts: list[Cut]) -> Refused:
-    """Return what is wrong with a text that orjson does not read, and where in the body.
+    """Return the mistake of a text that orjson refuses, and its place in the body.
 
     Of a text that is not UTF-8 orjson does not say where; PowerShell 5 sends Latin-1.
     """
@@ -142,7 +139,7 @@ def _check_spelling(document: dict[str, Any]) -> None:
 
 
 def _is_canonical(document: dict[str, Any], text: bytes) -> bool:
-    """Whether orjson writes `document` as `text`; then no key of it stood twice."""
+    """Return whether orjson writes `document` as `text`; then no key stands twice in it."""
     try:
         return orjson.dumps(document) == text
     except orjson.JSONEncodeError:  # nested deeper than it writes

@@ -1,4 +1,4 @@
-"""Where a request names models. Whoever decides by model has to look at every one of these places."""
+"""The places where a request names models. Code that decides by model must look at all of them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a caller wrote and a log, a trace or a page repeats: user agents, names of models, texts within errors.
+"""Text of callers that a log, a trace or a page repeats: user agents, names of models, texts within errors.
 
 People put credentials where they do not belong: a key as the model, a token in the User-Agent. What looks like one is
 masked, by the same forms as in `capture`. A model that has written a whole answer is no secret, however its name looks.
@@ -13,20 +13,20 @@ from proxy.kernel.log_lines import clip
 from proxy.kernel.redaction import MASK, Redaction
 
 _LOOKED_AT: Final = 1024
-"""Characters; a credential that begins within what is shown is whole within these."""
+"""Characters that are masked; a credential that begins in the shown part ends within these."""
 _CREDENTIALS: Final = Redaction({"keys"})
 _USER_INFO: Final = re.compile(r"(?<=://)[^/@\s]{1,256}@")
 _MOST: Final = 1024
 _answered: Final[set[str]] = set()
-"""Names of models that wrote a whole answer; a pull of what is no model begins with 200, too.
+"""The models that wrote a whole answer. A pull of an unknown model begins with 200 too, so a status proves nothing.
 
 They stay when a host is down, which is when they matter in a log.
 """
 _QUOTED: Final = re.compile(r"'[^']{8,1024}'|\"[^\"]{8,1024}\"")
-"""Where our errors, and Ollama's, repeat what a caller wrote."""
+"""The quoted parts of error messages, ours and Ollama's, that repeat a caller's text."""
 _PATH_TOKEN: Final = re.compile(r"(?i)(/k/+)[^/]+")
 KEY_PREFIX: Final = "op_"
-"""What the keys begin with that the proxy hands out."""
+"""The prefix of the keys that the proxy makes."""
 _KEY: Final = re.compile(rf"[^/]{{25,}}|(?<=/)(?:{KEY_PREFIX}|sk-)[^/]+")
 _BEHIND_PATH: Final = re.compile(r"[?#;&].*", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""Who is at the other end, when other proxies stand between."""
+"""The address of the client, when other proxies stand between."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,7 +8,7 @@ from typing import Final, Literal
 from proxy.kernel.asgi import Scope, header_values
 
 Trusted = IPv4Network | IPv6Network | Literal["unix"]
-"""A network of proxies, or all who call by a unix socket."""
+"""A network of proxies, or every peer on a unix socket."""
 
 UNIX: Final = "unix"
 
@@ -50,17 +50,17 @@ def _block(address: str) -> str:
 
 
 def is_forwarded(scope: Scope) -> bool:
-    """Whether a request says that somebody passes it on for its client, trusted or not."""
+    """Return whether a header says that a proxy, trusted or not, passes the request on for its client."""
     return any(name in _FORWARDED for name, _ in scope["headers"])
 
 
 def is_trusted(scope: Scope, trusted: Sequence[Trusted]) -> bool:
-    """Whether the peer is one of the `trusted` proxies: one connection of it may then serve many clients."""
+    """Return whether the peer is one of the `trusted` proxies; one connection may then serve many clients."""
     return bool(trusted) and address_is_trusted(_peer(scope), trusted)
 
 
 def client_address(scope: Scope, trusted: Sequence[Trusted]) -> str:
-    """Return the address of the caller, ``unix`` of one who called by a unix socket.
+    """Return the address of the caller; ``unix`` for a unix socket.
 
     That is the peer, unless the peer is one of the `trusted` proxies: then the rightmost address in X-Forwarded-For
     that is not a trusted proxy itself. What a client wrote further left is never believed; an entry that is no address
@@ -86,7 +86,7 @@ def _peer(scope: Scope) -> str:
 
 
 def address_is_trusted(address: str, trusted: Sequence[Trusted]) -> bool:
-    """Whether an IP address, or ``unix``, is one of the `trusted` proxies."""
+    """Return whether an IP address, or ``unix``, is one of the `trusted` proxies."""
     if address == UNIX:
         return UNIX in trusted
     ip = read_address(address)

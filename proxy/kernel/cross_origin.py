@@ -1,4 +1,4 @@
-"""Which pages of other origins may call, and what they are told: CORS, by Ollama's rule.
+"""CORS by Ollama's rule: which pages of other origins may call, and the fields that answer them.
 
 Ollama refuses what comes from an origin that it does not allow, it does not only withhold the answer
 (gin-contrib/cors): a page that may not read an answer could still send a prompt, pull a model, or fill the disk.
@@ -20,13 +20,15 @@ _APPS: Final = ("app://", "file://", "tauri://", "vscode-webview://", "vscode-fi
 _OLLAMA: Final = re.compile(
     rf"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]{{1,5}})?|(?:{'|'.join(_APPS)})[!-+\--~]*"
 )
-"""What Ollama allows beside OLLAMA_ORIGINS (``AllowedOrigins`` in its envconfig), and ``[::1]``.
+"""The origins that Ollama allows beside OLLAMA_ORIGINS (``AllowedOrigins`` in its envconfig), and ``[::1]``.
 
 Browser extensions are not among them; its users name theirs, such as ``chrome-extension://*``.
 """
 _RUN: Final = re.compile(r"[A-Za-z0-9._:\[\]-]*")
-"""What a star in an origin stands for."""
+"""The characters that a star in an origin stands for."""
 
+MAX_AGE: Final = 600.0
+"""Seconds that a browser may remember the answer to a preflight request, where `cors` does not say."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED: Final = (
     *("x-request-id", "retry-after", "www-authenticate", "x-error-code", "x-ollama-proxy-model"),
@@ -37,7 +39,7 @@ EXPOSED: Final = (
 
 
 def same_origin(origin: str, scope: Scope) -> bool:
-    """Whether `origin` is the one that the request's Host names: a page of the proxy's own.
+    """Return whether `origin` is the origin that the request's Host names: a page of the proxy itself.
 
     The scheme is not compared, as TLS may end in front of the proxy. Where it ends here, a page that came without it is
     not ours.
@@ -79,7 +81,7 @@ class CrossOrigin:
         headers: Sequence[str] = ("*",),
         expose: Sequence[str] = EXPOSED,
         credentials: bool = False,
-        max_age: float = 600.0,
+        max_age: float = MAX_AGE,
         private_network: bool = False,
     ) -> None:
         self._every = "*" in origins
@@ -129,7 +131,7 @@ class CrossOrigin:
         return fields
 
     def _is_named(self, origin: str, canonical: str) -> bool:
-        """Whether the policy file allows `origin`."""
+        """Return whether the policy file allows `origin`."""
         if self._every or canonical in self._exact:
             return True
         low = origin.lower()
@@ -165,7 +167,7 @@ def _pattern(origin: str) -> tuple[str, str]:
 
 
 def _is_anybodys(before: str, after: str) -> bool:
-    """Whether a star stands where the name of a web origin ends, so that anybody can have a name that fits."""
+    """Return whether a star ends the host name of a web origin, so that anybody can register a name that fits."""
     scheme, _, authority = before.partition("://")
     return scheme in _DEFAULT_PORTS and ":" not in authority and not after.partition(":")[0]
 
@@ -177,7 +179,7 @@ def _fits(origin: str, before: str, after: str) -> bool:
 
 
 def is_preflight(scope: Scope) -> bool:
-    """Whether a browser asks what it may send for a page of another origin, before it does."""
+    """Return whether the request is a preflight: a browser asks what it may send for a page of another origin."""
     return scope["method"] == "OPTIONS" and header(scope["headers"], b"access-control-request-method") is not None
 
 
@@ -199,7 +201,7 @@ def for_page(headers: Sequence[Header], fields: Sequence[Header]) -> list[Header
 
 
 def with_credentials(fields: Sequence[Header]) -> bool:
-    """Whether `answer_fields` lets a page act with what its browser adds by itself."""
+    """Return whether `answer_fields` lets a page act with credentials that its browser adds by itself."""
     return header(fields, b"access-control-allow-credentials") is not None
 
 

@@ -1,4 +1,4 @@
-"""What was refused before any plugin saw it: counted, and a few of them logged."""
+"""Counts the refusals that come before any plugin, and logs a few of them."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ _log = structlog.get_logger("ollama_proxy.server")
 
 
 class Refusals:
-    """What one server, or one frame, refused.
+    """The refusals of one server, or of one frame.
 
     Attributes:
         counted: how many requests, by the error's code.
@@ -37,7 +37,7 @@ class Refusals:
             )
 
     def note_turned_away(self, reason: str, address: str | None = None) -> None:
-        """Count a connection, and log some of those that come with an address: what is usual is only counted."""
+        """Count a refused connection; with an address, log some of them, without one only count."""
         self.turned_away[reason] += 1
         if address is None:
             return

@@ -1,4 +1,4 @@
-"""How a plugin tells what it would do: the protocol behind ``ollama-proxy explain``."""
+"""The contract of plugins that explain their decision: the protocol behind ``ollama-proxy explain``."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -10,7 +10,7 @@ Verdict = Literal["pass", "refuse", "change", "wait", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a plugin would do with a request, and why.
+    """The decision that a plugin would make about a request, and its reason.
 
     Attributes:
         verdict: "skip" where the plugin has nothing to do with such a request, "change" where it would rewrite it.
@@ -23,11 +23,11 @@ class Explanation:
 
 @runtime_checkable
 class Explains(Protocol):
-    """A plugin that can be asked."""
+    """A plugin that explains its decision."""
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say what would happen to this request.
+        """Return the decision about this request.
 
-        Nothing is counted, queued or sent. What the plugin would write on the exchange it writes, so that the plugins
-        below it are asked about the request that they would see; the inner app is not called.
+        Count, queue and send nothing, and do not call the inner app. Do write on the exchange as usual, so that the
+        plugins below explain the request that they would see.
         """

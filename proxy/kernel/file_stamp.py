@@ -1,4 +1,4 @@
-"""Whether a file is still the one that was read.
+"""Tells whether a file has changed since it was read.
 
 Size, inode and time of modification are not enough: who writes a file can set its time back. The time of the last
 change of its status (``st_ctime``) cannot be set by anybody, but it has ticks, of some milliseconds on most file
@@ -21,7 +21,7 @@ LARGEST: Final = 4 * 1024 * 1024
 
 
 class FileStamp(NamedTuple):
-    """What a file looked like.
+    """The state of a file at one look.
 
     Attributes:
         status: device, inode, size, and when it was modified and changed, nanoseconds.
@@ -37,7 +37,7 @@ class FileStamp(NamedTuple):
 
 
 def differ(before: FileStamp | None, now: FileStamp | None) -> bool:
-    """Whether something was written between two looks, or the file came or went."""
+    """Return whether the file was written, came or went between two looks."""
     if before is None or now is None:
         return before is not now
     if before.status != now.status:

@@ -1,4 +1,4 @@
-"""What OpenTelemetry's conventions for generative AI call the things of this proxy.
+"""The names that OpenTelemetry's conventions for generative AI give to operations and providers.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/ (status: development). Metrics, traces and the `otel` and `ecs`
 formats of the log take their names from here, so that a request is called the same in all of them.

@@ -1,4 +1,4 @@
-"""How much a JSON text may hold, found out before anything is built of it.
+"""Bounds on the contents of a JSON text, checked before anything is built of it.
 
 Objects in memory take fifty times and more what their text does: 1.6 KB of zstd, unpacked to empty lists, once took
 1.4 GB. So a text is bounded by what it holds, not only by its bytes: lists and objects, keys, values, and how deep they
@@ -31,9 +31,9 @@ TOO_MUCH: Final = "body_holds_too_much"
 """The code of a refusal because of one of these bounds; no such body goes on to a backend."""
 
 SPARE: Final = 10_000
-"""Of each kind, what a body may hold however few bytes were sent for it."""
+"""Values of each kind that any body may hold, however few bytes were sent."""
 PER_BYTE: Final = 10
-"""Of each kind, what it may hold besides for each byte that was sent: tells a bomb from text that compresses well."""
+"""Further values of each kind for each byte sent; this tells a bomb from text that compresses well."""
 
 _PIECE: Final = 256 * 1024
 _SIGNS: Final = b"[{:,"
@@ -94,7 +94,7 @@ def without_escapes(text: bytes) -> bytes:
 
 
 class Extent(NamedTuple):
-    """How deep a document is nested, and how many members its objects have together."""
+    """The depth of a document, and the number of members of all its objects together."""
 
     depth: int
     keys: int

@@ -51,7 +51,7 @@ def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, A
 
 
 class Span(NamedTuple):
-    """Where a member of an object stands in the text: from its key's opening quote to the end of its value."""
+    """The place of an object's member in the text: from its key's opening quote to the end of its value."""
 
     key: int
     start: int

@@ -21,7 +21,7 @@ _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._~-]+))(?::([0-9
 _LONGEST: Final = 300
 """Characters of a host and port; a name of DNS has at most 253."""
 _ENDS: Final = (".localhost", ".local", ".internal")
-"""Of names that no public DNS gives out: this machine, the local network (mDNS), a private network (ICANN)."""
+"""Suffixes of names that no public DNS serves: this machine, the local network (mDNS), a private network (ICANN)."""
 _NETWORKS: Final = tuple(
     ip_network(network)
     for network in (
@@ -83,7 +83,7 @@ class KnownHosts:
         self._decided = lru_cache(maxsize=1024)(self._decide)  # what callers say is nearly always the same
 
     def knows(self, host: str, server: str | None = None) -> bool:
-        """Whether a Host field may say `host`; `server` is the address of ours that the connection was made to.
+        """Return whether a Host field may say `host`; `server` is the address of ours that the connection was made to.
 
         An address is safe as far as it is ours, for no page has one for its name.
         """

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeGuard
 
 OWN: Final = "ollama_proxy."
-"""What stands before names that a dialect does not know."""
+"""The prefix of names that a dialect does not know."""
 
 _EVER: Final = 1e15
 """Milliseconds beyond which nothing takes."""
@@ -21,7 +21,7 @@ _EVER: Final = 1e15
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How another system would have a line.
+    """The form that another system gives to a line.
 
     Attributes:
         names: our name of a field → theirs.
@@ -57,7 +57,7 @@ def _seconds(milliseconds: object) -> object:
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    """Whether one can reckon with it; a log call must not fail because of what is logged."""
+    """Return whether a value is a finite number; a log call must not fail because of a value."""
     return isinstance(value, int | float) and abs(value) < _EVER
 
 

@@ -1,4 +1,4 @@
-"""One event, one line: how everything the proxy logs is put into bytes.
+"""Renders every event of the log as one line of bytes.
 
 Log lines carry what strangers send: model names, paths, user agents, error texts of backends. So whatever is in an
 event, what comes out is exactly one line, valid and bounded: line ends, terminal escapes, Unicode line separators and
@@ -17,7 +17,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from proxy.kernel.log_dialects import ECS, OTEL, Dialect
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 FormatName = Literal["json", "console", "ecs", "otel"]
@@ -76,7 +76,7 @@ def escape_json(text: bytes) -> bytes:
 
 
 def console_line(event: Mapping[str, object]) -> bytes:
-    """Return `event` for people: time of day, level, event, then what is known as ``name=value``.
+    """Return `event` for people: time of day, level, event, then the other fields as ``name=value``.
 
     A traceback follows on lines of its own, indented, each as safe as the first.
     """
@@ -140,7 +140,7 @@ def pipeline(format: FormatName, *, now: Callable[[], float]) -> list[Processor]
 
 
 class SinkLogger:
-    """What structlog calls with the finished line, at any level.
+    """The logger that structlog calls with the finished line, at any level.
 
     Args:
         sink: takes the lines.

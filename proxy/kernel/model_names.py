@@ -20,7 +20,7 @@ TAG: Final = "latest"
 
 Source = Literal["local", "cloud"]
 
-# What Go's strings.TrimSpace trims: Python's own strip() also takes the separators U+001C to U+001F.
+# The characters that Go's strings.TrimSpace trims; Python's strip() also takes the separators U+001C to U+001F.
 _SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 RUNNER_OPTIONS: Final = (
@@ -29,7 +29,7 @@ RUNNER_OPTIONS: Final = (
 """Options of a model's runner, not of the answer: where one differs, Ollama loads the model anew."""
 
 LONGEST: Final = 1024
-"""Characters of a name; what is longer is none."""
+"""Longest name, in characters; longer text is no name."""
 _WORD: Final = re.compile(r"[A-Za-z0-9_][-_.A-Za-z0-9]{0,79}")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][-_A-Za-z0-9]{0,79}")
 _HOST: Final = re.compile(r"[A-Za-z0-9_][-_.:A-Za-z0-9]{0,349}")
@@ -37,7 +37,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9_][-_.:A-Za-z0-9]{0,349}")
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """One model, whichever way it was written. All parts are lower case.
+    """One model, in whichever way it was written. All parts are lower case.
 
     Attributes:
         host: registry host with optional port.
@@ -54,12 +54,12 @@ class ModelName:
 
     @property
     def cloud(self) -> bool:
-        """Whether the model runs at the operator's cloud account."""
+        """Return whether the model runs in the operator's cloud account."""
         return self.source == "cloud"
 
     @property
     def foreign(self) -> bool:
-        """Whether the model comes from a registry that is not Ollama's."""
+        """Return whether the model comes from a registry that is not Ollama's."""
         return self.host != HOST
 
     @property

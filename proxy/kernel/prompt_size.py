@@ -1,14 +1,14 @@
-"""How much a model has to read of a request: text by its bytes, pictures by their number."""
+"""The size of a prompt: bytes of text and number of pictures that a model has to read."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 SMALL: Final = 16 * 1024
-"""Bytes of a body in which a picture would not matter."""
+"""Length of a body, in bytes, in which one picture does not matter."""
 
 
 class PromptSize(NamedTuple):
-    """What a JSON body holds for a model: bytes of text, JSON's own signs included, and pictures."""
+    """The parts of a JSON body for a model: bytes of text, JSON's own signs included, and pictures."""
 
     text: int = 0
     pictures: int = 0

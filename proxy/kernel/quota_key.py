@@ -1,4 +1,4 @@
-"""Who a limit counts together: the caller's identity, tenant or address, the model, or any combination."""
+"""The key of a limit, by which requests are counted together: identity, tenant, address, model, or several of them."""
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -9,7 +9,7 @@ from proxy.kernel.client_address import block
 from proxy.kernel.exchange import Exchange
 
 _CACHED: Final = 1024
-"""Characters; what is longer is not kept, for callers say who they are themselves."""
+"""Longest text, in characters, that is cached; callers choose their names themselves."""
 
 By = Literal["identity", "tenant", "address", "model"]
 
@@ -48,7 +48,7 @@ _READERS: Final[dict[By, Callable[[Exchange], str]]] = {
 
 
 def key_of(by: Iterable[By], exchange: Exchange) -> str:
-    """Return the text that stands for everybody who is counted together with this caller.
+    """Return the key of the counter that this caller shares with others.
 
     Different ones never come out alike: what could be mistaken for a separator is escaped in a value. A caller without
     an identity counts by address, one without a tenant as a tenant of its own. ``model`` needs the body to be read.

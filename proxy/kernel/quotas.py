@@ -1,4 +1,4 @@
-"""Quotas: how much may be used, and how full a store found it. Plain data that plugins and stores share."""
+"""Quotas, and how full a store found them: plain data that plugins and stores share."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -70,29 +70,31 @@ def _calendar(period: Literal["day", "month"], day: int) -> tuple[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How much whoever is meant by `key` may use.
+    """The amounts that the requests counted under `key` may use.
 
     Attributes:
         key: names the counters.
         requests: requests let through.
         tokens: tokens in and out. What a running request has reserved counts until its real number is known.
         streams: requests running at the same time, streamed or not; None for any number.
+        asked_again: whether anybody asks `Store.known` about it, so that a store remembers when it is full.
     """
 
     key: str
     requests: tuple[Window, ...] = ()
     tokens: tuple[Window, ...] = ()
     streams: int | None = None
+    asked_again: bool = True
 
     @property
     def leased(self) -> bool:
-        """Whether a request holds something of this quota while it runs."""
+        """Return whether a running request holds something of this quota."""
         return bool(self.tokens) or self.streams is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What one running request holds: a place in `streams`, and `tokens` of every token window.
+    """The part of its quotas that one running request holds: a place in `streams`, `tokens` of every token window.
 
     It ends by `Store.settle`; where the process dies before, a shared store ends it after a while.
     """
@@ -103,7 +105,7 @@ class Lease:
 
 
 class Level(NamedTuple):
-    """How full one counter is.
+    """The state of one counter.
 
     Attributes:
         quota: its quota's place in the list that was asked about.
@@ -122,7 +124,7 @@ class Level(NamedTuple):
 
     @property
     def left(self) -> int:
-        """What may still be used."""
+        """Return the amount that may still be used."""
         return max(0, self.amount - self.used)
 
     def charged(self, cost: int) -> "Level":
@@ -132,12 +134,12 @@ class Level(NamedTuple):
 
     @property
     def full(self) -> bool:
-        """Whether nothing is left."""
+        """Return whether nothing is left."""
         return self.used >= self.amount
 
 
 class Admission(NamedTuple):
-    """What a store decided about one request.
+    """A store's decision about one request.
 
     Attributes:
         levels: every counter in the order of the quotas, this request included where it was let through.

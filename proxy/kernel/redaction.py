@@ -73,7 +73,7 @@ _KINDS: Final[Mapping[Kind, tuple[Finder, ...]]] = {
         _pattern(
             r"(?i:\b(?:password|passwd|pwd|secret|token|api[ _-]?key)\b[\"']?\s{0,4}[:=]\s{0,4})[^\s\"',;]{1,256}"
         ),
-        # Where words begin so (open-webui, skyfall, ghost), what separates the prefix tells a key.
+        # Words begin so too (open-webui, skyfall, ghost); the separator behind the prefix tells a key from them.
         _pattern(r"\b(?:(?:sk|pk|op)[-_]|hf_|(?:gh[opsu]_|xox[abp]-|AKIA)(?=[A-Za-z_-]{0,255}\d))[\w-]{12,256}"),
         _long_runs,
     ),
@@ -100,15 +100,15 @@ class Redaction:
         self._finders += map(_shape, shapes)
 
     def first(self, text: str, limit: int) -> str:
-        """Return the first `limit` characters, masked; what stands behind them helps to see what is cut there."""
+        """Return the first `limit` characters, masked; the text behind them tells whether a secret is cut there."""
         return self._uncovered(self._between(text, 0, limit))
 
     def last(self, text: str, limit: int) -> str:
-        """Return the last `limit` characters, masked; what stands before them helps to see what is cut there."""
+        """Return the last `limit` characters, masked; the text before them tells whether a secret is cut there."""
         return self._uncovered(self._between(text, max(0, len(text) - limit), len(text)))
 
     def _uncovered(self, text: str) -> str:
-        """Mask what is found only beside a mask: it was a part of something longer, which has no form of its own."""
+        """Mask parts that are secret only beside a mask: they belonged to a longer secret without a form of its own."""
         for _ in range(_PASSES):
             if MASK not in text or len(masked := self._between(text, 0, len(text))) >= len(text):
                 break

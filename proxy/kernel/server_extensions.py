@@ -1,4 +1,4 @@
-"""What our server does beyond ASGI: it says at once that a client has gone, and it takes a chunk at once.
+"""Extensions of our server beyond ASGI: it tells at once that a client has gone, and takes a chunk at once.
 
 ASGI says ``http.disconnect`` to who waits in `receive`, and to nobody while a place in a queue, a connection or a token
 is awaited. Our server also calls back, in every state of a request, and knows when it was itself that hung up.

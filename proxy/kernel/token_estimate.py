@@ -1,4 +1,4 @@
-"""What a request will probably cost, and what it cost: tokens."""
+"""Estimates the tokens that a request will use, and that it used."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,16 +6,17 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.attempts import Usage
+from proxy.kernel.exchange import Exchange
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Route
 
 BYTES_PER_TOKEN: Final = 4
-"""Of a JSON request or answer; English text has a little more, most other text, code and JSON's own signs less."""
+"""Bytes per token of JSON; English text has a little more, most other text, code and JSON's own signs less."""
 IMAGE_TOKENS: Final = 768
-"""Of one picture; vision models take between 256 and 1,600."""
+"""Tokens of one picture; vision models take between 256 and 1,600."""
 AUDIO_BYTES_PER_TOKEN: Final = 2048
-"""Of a form with a recording: a model hears some seven tokens a second, of 32 KB as WAV and 16 KB as MP3."""
+"""Bytes per token of a recording: a model hears some seven tokens a second, of 32 KB as WAV and 16 KB as MP3."""
 
 _NOT_RUN: Final = frozenset({"load", "unload"})
 """Ollama's reasons for ending where there was no prompt."""
@@ -29,7 +30,7 @@ _BOUNDS: Final[Mapping[str, str]] = {
 
 
 class Estimate(BaseModel):
-    """How many tokens a request reserves until its real number is known."""
+    """The tokens that a request reserves until its real number is known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

@@ -1,4 +1,4 @@
-"""What somebody may have meant who wrote a duration, size or rate in another way: ``64mb``, ``1h30m``, ``60/min``.
+"""Hints for a duration, size or rate that is written in another way: ``64mb``, ``1h30m``, ``60/min``.
 
 Each function returns what to write instead, as the policy file takes it, or None where there is no telling. Whoever
 asks makes sure that it is taken: a hint that is refused next is worse than none.

@@ -75,7 +75,7 @@ def suggest(name: str, known: Iterable[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a value is checked against besides its own type; pydantic's validation context.
+    """The surroundings that a value is checked against besides its type; pydantic's validation context.
 
     Attributes:
         folder: the folder of the policy file; relative paths start there.
@@ -215,7 +215,7 @@ def format_percent(share: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So much in so long: ``60/minute``, ``1000/day``, ``5/10s``.
+    """An amount in a period: ``60/minute``, ``1000/day``, ``5/10s``.
 
     Attributes:
         amount: how many, at least 1.
@@ -252,7 +252,7 @@ class Rate:
 
     @staticmethod
     def _shown(value: object) -> str:
-        """Write a rate; where it is one of several choices, leave what is none to the others."""
+        """Serialize a rate; where it is one choice of several, pass other values on to the others."""
         if not isinstance(value, Rate):
             raise PydanticSerializationUnexpectedValue("not a rate")
         return value.text
@@ -292,7 +292,7 @@ class _Unit:
 
 @dataclass(frozen=True, slots=True)
 class Least:
-    """Annotation of a duration or size: what is less would hurt the proxy, a host or every caller.
+    """Annotation of a duration or size: a smaller one would hurt the proxy, a host or every caller.
 
     Attributes:
         text: the least that is taken, as it stands in the policy file.

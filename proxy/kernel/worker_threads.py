@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS: Final = 2
-"""One that works, and one that unpacks zstd or reads a short body meanwhile."""
+"""Threads: one for long work, and one that decodes zstd or reads a short body meanwhile."""
 
 _Job = tuple["Future[Any]", Callable[[], Any]]
 
@@ -35,7 +35,7 @@ class _Lines:
         """Callers whose work runs."""
 
     def put(self, caller: str, work: Callable[[], T]) -> "Future[T]":
-        """Let `work` wait in the line of `caller`."""
+        """Queue `work` behind the work of `caller`."""
         future: Future[T] = Future()
         with self._lock:
             self._waiting.setdefault(caller, deque()).append((future, work))
@@ -44,7 +44,7 @@ class _Lines:
         return future
 
     def _work(self) -> None:
-        """Do what is next; where nothing may run now, whoever ends what runs asks for another look."""
+        """Run the next work; where none may run now, the end of running work calls this again."""
         with self._lock:
             caller = next((caller for caller in self._waiting if caller not in self._busy), None)
             if caller is None:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
 
-from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header, start_response
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.ops.actions import Actions
@@ -76,7 +76,7 @@ class Ops:
 
         async def stream(scope: Scope, receive: Receive, send: Send) -> None:
             headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await start_response(send, 200, headers)
             async with aclosing(self.hub.listen()) as events:
                 async for event in events:
                     await send({"type": "http.response.body", "body": event, "more_body": True})
@@ -98,7 +98,8 @@ class Ops:
         """Say what would happen to a request."""
         document = await Exchange.of(request.scope).json()
         engine = self._engine
-        return json(await account(engine.chain, engine.frame.current.routes, read_supposed(document)))
+        supposed = read_supposed(document)
+        return json(await account(engine.chain, engine.frame.current.routes, supposed, engine.bodies))
 
     async def openapi(self, request: Request) -> Response:
         """Describe all this, and what is passed on to Ollama."""

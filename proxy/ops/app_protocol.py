@@ -8,7 +8,8 @@ from proxy.chain.build import Chain
 from proxy.chain.frame import Frame
 from proxy.chain.plan import Plan
 from proxy.kernel.body_budget import BodyBudget
-from proxy.kernel.services import LogSink, Metrics
+from proxy.kernel.log_sink import LogSink
+from proxy.kernel.metrics import Metrics
 from proxy.ops.recent_limits import Board
 from proxy.pool.pool import Pool
 from proxy.queue.scheduler import FairScheduler

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.errors import ProxyError, Refused
 from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.exchange_parts import AuthPart
 from proxy.kernel.explain import Explains
 from proxy.kernel.routes import Route, RouteTable
 from proxy.ops.document import Account, Step
@@ -70,12 +72,12 @@ def read_supposed(document: Mapping[str, Any]) -> Supposed:
     )
 
 
-async def account(chain: Chain, routes: RouteTable, supposed: Supposed) -> Account:
+async def account(chain: Chain, routes: RouteTable, supposed: Supposed, bodies: BodyBudget) -> Account:
     """Ask the plugins that the request would reach, in order, until one refuses it; nothing is counted or sent.
 
-    Raises Refused (400) where there is no such request.
+    The body is bounded as `bodies` says, and takes no room there. Raises Refused (400) where there is no such request.
     """
-    exchange = await _exchange(routes, supposed)
+    exchange = await _exchange(routes, supposed, bodies)
     steps: list[Step] = []
     for name, instance in chain.path(exchange):
         step = await _ask(name, instance, exchange)
@@ -108,7 +110,7 @@ async def _ask(name: str, instance: object, exchange: Exchange) -> Step:
     return Step(name, explanation.verdict, explanation.text)
 
 
-async def _exchange(routes: RouteTable, supposed: Supposed) -> Exchange:
+async def _exchange(routes: RouteTable, supposed: Supposed, bodies: BodyBudget) -> Exchange:
     """Return the exchange that the frame would make."""
     messages: list[Message] = []
 
@@ -135,14 +137,15 @@ async def _exchange(routes: RouteTable, supposed: Supposed) -> Exchange:
         routes=routes,
         client=supposed.address,
         started_at=monotonic(),
-        bodies=BodyBudget(),
+        bodies=bodies.empty_copy(),
     )
     scope[KEY] = exchange
-    exchange.claims = supposed.claims
+    noted = exchange.part(AuthPart)
+    noted.claims = MappingProxyType(supposed.claims)
     if supposed.caller is not None and supposed.caller.startswith(_TOKENS):
         headers.append((b"authorization", b"Bearer " + supposed.caller.encode()))
     else:
-        exchange.identity = supposed.caller
+        noted.identity = supposed.caller
     body = _body(exchange.route, supposed)
     messages.append({"type": "http.request", "body": body, "more_body": False})
     if body:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from limits.aio.storage import Storage as LimitsStorage
 
 from proxy.kernel.quotas import Admission, Lease, Level, Quota
-from proxy.kernel.services import Store, StoreUnavailable
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.ops.document import Limit
 
 REMEMBERED: Final = 1000

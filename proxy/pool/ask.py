@@ -11,7 +11,8 @@ import orjson
 from proxy.kernel import json_bounds
 from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout
 from proxy.pool.backend import Backend
-from proxy.upstream.sending import send
+from proxy.upstream.resend import send_or_resend
+from proxy.upstream.timeouts import Timeouts
 from proxy.upstream.transport import translate
 
 LARGEST_ANSWER: Final = 16 * 2**20
@@ -38,12 +39,12 @@ class Found:
         return f"Ollama {self.version or 'of unknown version'}, {len(self.models)} models ({names or 'none'})"
 
 
-async def survey(backend: Backend, *, timeout: float = 2.0) -> Found:
+async def survey(backend: Backend, *, timeout: float) -> Found:
     """Ask `backend` for its version and models, within `timeout` seconds; never raises for what the backend does."""
     try:
         async with asyncio.timeout(timeout):
-            version = await ask(backend, b"/api/version")
-            tags = await ask(backend, b"/api/tags")
+            version = await ask(backend, b"/api/version", timeout=timeout)
+            tags = await ask(backend, b"/api/tags", timeout=timeout)
     except TimeoutError:
         return Found(error=f"no answer within {timeout:g} s")
     except UpstreamError as error:
@@ -54,7 +55,7 @@ async def survey(backend: Backend, *, timeout: float = 2.0) -> Found:
 
 
 async def ask(
-    backend: Backend, target: bytes, *, timeout: float = 2.0, document: Mapping[str, object] | None = None
+    backend: Backend, target: bytes, *, timeout: float, document: Mapping[str, object] | None = None
 ) -> dict[str, Any]:
     """GET one JSON object, or POST `document` for one; raises UpstreamError."""
     body = b"" if document is None else orjson.dumps(document)
@@ -66,12 +67,12 @@ async def ask(
         stream=httpx.ByteStream(body),
         extensions={
             "target": target,
-            "timeout": dict.fromkeys(("connect", "first_byte", "read", "write"), timeout),
+            "timeout": Timeouts(connect=timeout, first_byte=timeout, idle=timeout, write=timeout),
             "fresh": document is not None,
         },
     )
     try:
-        response = await send(backend.transport, request)
+        response = await send_or_resend(backend.transport, request)
         received = bytearray()
         try:
             async for chunk in response.aiter_raw():

@@ -60,7 +60,7 @@ class Backend:
     weight: float = 1.0
     slots: int | None = None
     model_slots: Mapping[str, int] = field(default_factory=dict)
-    health: Health = field(default_factory=lambda: Health(Rules()))
+    health: Health = field(kw_only=True)
     version: str | None = None
     models: Mapping[str, Mapping[str, object]] | None = None
     changed_at: float | None = None
@@ -183,7 +183,7 @@ def make_backend(
     weight: float = 1.0,
     slots: int | None = None,
     model_slots: Mapping[str, int] | None = None,
-    rules: Rules | None = None,
+    rules: Rules,
 ) -> Backend:
     """Return a backend, with a transport of its own if it is given none.
 
@@ -200,5 +200,5 @@ def make_backend(
         weight,
         slots,
         model_slots or {},
-        Health(rules or Rules()),
+        health=Health(rules),
     )

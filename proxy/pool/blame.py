@@ -37,6 +37,7 @@ import structlog
 from proxy.kernel.attempts import Failure, broken
 from proxy.kernel.errors import ConnectionLost, UpstreamAnswer, UpstreamError
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import BlamePart
 from proxy.kernel.recent import Recent
 from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
@@ -101,14 +102,14 @@ class Blame:
         if not stale:
             self._weigh(exchange, backend, now)
         if not stale and failure.said is None and backend.reputation.dubious(exchange.caller, now):
-            failure.doubted = True
+            exchange.part(BlamePart).doubted |= {failure}
             health.request_failed(now, error.detail)
         if failure.broke:
             _spend(exchange, error)
 
     def lost(self, exchange: Exchange, backend: Backend, error: ConnectionLost) -> None:
         """Note that a request was lost on a kept connection and is sent again at once: no failure yet, but a send."""
-        self._note(exchange, backend, error, monotonic()).settled = True
+        exchange.part(BlamePart).settled |= {self._note(exchange, backend, error, monotonic())}
 
     def check(self, exchange: Exchange) -> None:
         """Raise ConnectionLost for a request that was lost too often to be sent again, whoever wants to."""
@@ -120,28 +121,30 @@ class Blame:
     def answered(self, exchange: Exchange, backend: Backend, status: int) -> None:
         """Judge the failures before an answer of `backend` that has begun with `status`."""
         model, now = need_of(exchange).model, monotonic()
-        for failure in exchange.failed:
-            if failure.settled or failure.host is backend or failure.model != model:
+        noted = exchange.part(BlamePart)
+        for failure in noted.failed:
+            if failure in noted.settled or failure.host is backend or failure.model != model:
                 continue
             if status < 400:
                 self._count(exchange, failure, now, proven=True)
             elif failure.said is not None:  # two backends find something wrong with it
-                self._forgive(failure, now)
+                self._forgive(noted, failure, now)
 
     def settle(self, exchange: Exchange) -> None:
         """Judge what is left at the end of a request."""
         now = monotonic()
-        for failure in exchange.failed:
-            if failure.settled:
+        noted = exchange.part(BlamePart)
+        for failure in noted.failed:
+            if failure in noted.settled:
                 continue
             if failure.said is not None and self._is_alike(failure, exchange):
-                self._forgive(failure, now)
+                self._forgive(noted, failure, now)
             else:
                 self._count(exchange, failure, now, proven=False)
 
-    def _forgive(self, failure: Failure, now: float) -> None:
-        failure.settled = True
-        if failure.doubted:
+    def _forgive(self, noted: BlamePart, failure: Failure, now: float) -> None:
+        noted.settled |= {failure}
+        if failure in noted.doubted:
             cast(Backend, failure.host).health.absolve(now, failure.at)
 
     def _is_alike(self, failure: Failure, exchange: Exchange) -> bool:
@@ -166,7 +169,7 @@ class Blame:
         )
         if not exchange.failed:
             exchange.on_finish(self.settle)
-        exchange.failed.append(failure)
+        exchange.part(BlamePart).failed += (failure,)
         return failure
 
     def _unreached(
@@ -185,13 +188,14 @@ class Blame:
             backend.failed(now)
 
     def _count(self, exchange: Exchange, failure: Failure, now: float, *, proven: bool) -> None:
-        failure.settled = True
+        noted = exchange.part(BlamePart)
+        noted.settled |= {failure}
         backend, caller = cast(Backend, failure.host), exchange.caller
         if _is_out(backend, failure.at) or not backend.reputation.failed(caller, failure.at, proven=proven):
             return
         if proven and failure.said is not None:
             self._alike.pop(failure.said, None)
-        if not failure.doubted and backend.reputation.dubious(caller, now):
+        if failure not in noted.doubted and backend.reputation.dubious(caller, now):
             backend.health.request_failed(now, failure.reason)
         self._judge(backend, failure.reason, now)
         alone = not self._served.others(caller, now)

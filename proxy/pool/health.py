@@ -32,16 +32,16 @@ SUSPICION: Final = 1.0
 """Seconds from a failed request until a probe may clear its backend."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """When a backend changes its state. Seconds; counts are in a row."""
+    """When a backend changes its state. Seconds; counts are in a row. The policy file alone has defaults."""
 
-    down_after: int = 3
-    up_after: int = 1
-    eject_after: int = 5
-    eject_for: float = 30.0
-    eject_longest: float = 600.0
-    ramp: float = 10.0
+    down_after: int
+    up_after: int
+    eject_after: int
+    eject_for: float
+    eject_longest: float
+    ramp: float
 
 
 class Health:

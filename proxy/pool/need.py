@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import PoolPart
 from proxy.kernel.model_names import RUNNER_OPTIONS, ModelName
 from proxy.pool.conversations import conversation
 
@@ -43,7 +44,7 @@ def need_of(exchange: Exchange) -> Need:
     noted = exchange.need
     if not isinstance(noted, _Noted) or noted.edition != exchange.edition:
         need = _need(exchange, exchange.model, exchange.document)
-        noted = exchange.need = _Noted(exchange.edition, need)
+        exchange.part(PoolPart).need = noted = _Noted(exchange.edition, need)
     return noted.need
 
 

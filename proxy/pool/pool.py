@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 from time import monotonic
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from proxy.kernel.attempts import Attempt
 from proxy.kernel.errors import Refused, UpstreamAnswer, UpstreamError
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import PoolPart
 from proxy.kernel.model_names import ModelName
 from proxy.pool.averages import Trends
 from proxy.pool.backend import Backend
@@ -22,29 +23,19 @@ from proxy.pool.lease import Lease
 from proxy.pool.need import Need, need_of
 from proxy.pool.selection import Choice, Criterion, Wait, choose
 from proxy.pool.verdict_of_end import is_failure, word_for
+from proxy.upstream.timeouts import Timeouts
 
 LOAD_TIME: Final = 10.0
 """Seconds that loading a model takes, as long as nobody has measured it."""
 _BY_LOAD: Final[Sequence[Criterion]] = ("least_busy",)
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. `first_byte` is for a model that is in memory, `load` for one that is not, `idle` between two chunks."""
-
-    connect: float = 2.0
-    load: float = 600.0
-    first_byte: float = 600.0
-    idle: float = 120.0
-    write: float = 30.0
-    total: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolOptions:
-    """How the backends are used together.
+    """How the backends are used together. The policy file alone has defaults.
 
     Attributes:
+        timeouts: how long each part of a request may take.
         rules: when a backend changes its state.
         prefer: what decides between backends that could serve a request, the most important first.
         spread_after: requests that may wait for a model where it is warm; when more do, it is loaded elsewhere too.
@@ -52,20 +43,20 @@ class PoolOptions:
         eject_share: the share of backends that may be ejected at once.
     """
 
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    rules: Rules = field(default_factory=Rules)
-    prefer: Sequence[Criterion] = ("resident", "affinity", "least_busy")
-    spread_after: int = 4
-    grace: float = 0.5
-    eject_share: float = 0.5
+    timeouts: Timeouts
+    rules: Rules
+    prefer: Sequence[Criterion]
+    spread_after: int
+    grace: float
+    eject_share: float
 
 
 class Pool:
     """All backends of one configuration."""
 
-    def __init__(self, backends: Sequence[Backend], options: PoolOptions | None = None) -> None:
+    def __init__(self, backends: Sequence[Backend], options: PoolOptions) -> None:
         self.backends = list(backends)
-        self.options = options or PoolOptions()
+        self.options = options
         self.timeouts = self.options.timeouts
         self._by_name = {backend.name: backend for backend in self.backends}
         self._retired: list[Backend] = []
@@ -195,7 +186,8 @@ class Pool:
     def finished(self, exchange: Exchange, lease: Lease, error: BaseException | None) -> None:
         """Learn from how a request to a backend ended: with an answer (None), or with `error`."""
         backend, now = lease.backend, monotonic()
-        exchange.history.append(Attempt(backend.name, lease.began, now, lease.cold, word_for(error)))
+        attempt = Attempt(backend.name, lease.began, now, lease.cold, word_for(error))
+        exchange.part(PoolPart).history += (attempt,)
         if error is None:
             self.blame.served(exchange, lease, now)
             if lease.served and lease.model is not None:

@@ -45,7 +45,7 @@ class Watch:
         timeout: seconds that an answer may take.
     """
 
-    def __init__(self, pool: Pool, *, every: float = 5.0, timeout: float = 2.0) -> None:
+    def __init__(self, pool: Pool, *, every: float, timeout: float) -> None:
         self._pool = pool
         self._every = every
         self._timeout = timeout

@@ -24,8 +24,6 @@ from typing import Final, Generic, Literal, NamedTuple
 
 from proxy.queue.flows import REMEMBERED, Claim, Crowds, Entry, Flow, Level, Line, T, Tenant, number_of
 
-__all__ = ["FIRST", "PATIENCE", "Ahead", "Claim", "Entry", "FairQueue", "Verdict"]
-
 PATIENCE: Final = 10
 """Requests of higher priority that go before one of lower priority."""
 FIRST: Final = inf

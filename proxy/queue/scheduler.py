@@ -16,10 +16,14 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
 
+from proxy.kernel.attempts import Held
+from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Held
-from proxy.kernel.services import Clock, Outlook, Scheduler, Slots, Terms
-from proxy.queue.fair_queue import FIRST, Ahead, Claim, Entry, FairQueue, Verdict
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import QueuePart
+from proxy.kernel.waiting import Outlook, Scheduler, Slots, Terms
+from proxy.queue.fair_queue import FIRST, Ahead, FairQueue, Verdict
+from proxy.queue.flows import Claim, Entry
 from proxy.queue.overload import Demands, Late
 from proxy.queue.pace import Pace
 
@@ -102,7 +106,8 @@ class FairScheduler(Scheduler):
     async def enter(self, exchange: Exchange, terms: Terms) -> None:
         """See `Scheduler.enter`."""
         claim = self._claim(exchange, terms)
-        exchange.ticket = _Ticket(terms, claim)
+        noted = exchange.part(QueuePart)
+        noted.ticket = _Ticket(terms, claim)
         if self._at_once(exchange, claim.lane):
             self._queue.charge(claim)
             self._demands.let_in(claim.who, self._clock.monotonic())
@@ -120,8 +125,8 @@ class FairScheduler(Scheduler):
         self._demands.let_in(claim.who, now)
         if not self._queue.in_lane(claim.lane):
             self._pace(claim.lane).began(now)
-        exchange.queue_position = outlook.position
-        exchange.lease = await self._wait(exchange, terms, claim)
+        noted.queue_position = outlook.position
+        noted.lease = await self._wait(exchange, terms, claim)
 
     async def again(self, exchange: Exchange) -> None:
         """See `Scheduler.again`."""
@@ -129,11 +134,11 @@ class FairScheduler(Scheduler):
         assert isinstance(ticket, _Ticket)  # noqa: S101 (it entered)
         claim = Claim(ticket.claim.tenant, self._slots.lane(exchange), 0, ticket.claim.weight, FIRST)
         if not self._at_once(exchange, claim.lane):
-            exchange.lease = await self._wait(exchange, ticket.terms, claim)
+            exchange.part(QueuePart).lease = await self._wait(exchange, ticket.terms, claim)
 
     def leave(self, exchange: Exchange) -> None:
         """See `Scheduler.leave`."""
-        lease, exchange.lease = exchange.lease, None
+        lease = exchange.take_lease()
         if lease is not None:
             lease.give_back()
         ticket, usage = exchange.ticket, exchange.usage
@@ -153,14 +158,15 @@ class FairScheduler(Scheduler):
         found = self._slots.try_lease(exchange, waiting=1)
         if isinstance(found, str):
             return False
-        exchange.lease = found
+        exchange.part(QueuePart).lease = found
         return True
 
     async def _wait(self, exchange: Exchange, terms: Terms, claim: Claim) -> Held:
         """Return a lease as soon as it is this request's turn."""
         came = self._clock.monotonic()
         waiter = _Waiter(exchange, came, came + self._patience(exchange, terms))
-        exchange.queue_reason = "turn"
+        noted = exchange.part(QueuePart)
+        noted.queue_reason = "turn"
         entry = self._queue.push(waiter, claim)
         timer = asyncio.get_running_loop().call_later(waiter.latest - came, self._expire, entry)
         try:
@@ -171,7 +177,7 @@ class FairScheduler(Scheduler):
             raise
         finally:
             timer.cancel()
-            exchange.queued += self._clock.monotonic() - came
+            noted.queued += self._clock.monotonic() - came
         if isinstance(outcome, Exception):
             raise outcome
         self.counts.waited += 1
@@ -192,7 +198,7 @@ class FairScheduler(Scheduler):
             self._end(waiter, self._too_late(entry))
             return "gone"
         if not self._slots.any_free():
-            exchange.queue_reason = "slots"
+            exchange.part(QueuePart).queue_reason = "slots"
             return "over"
         try:
             found = self._slots.try_lease(exchange, waiting=waiting)
@@ -200,7 +206,7 @@ class FairScheduler(Scheduler):
             self._end(waiter, error)
             return "gone"
         if isinstance(found, str):
-            exchange.queue_reason = found
+            exchange.part(QueuePart).queue_reason = found
             return "full"
         if claim.priority != FIRST:
             self._pace(claim.lane).moved(now, claim.cost)

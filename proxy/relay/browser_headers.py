@@ -1,4 +1,4 @@
-"""What a browser may make of a backend's answer: data, and never a page or a script of the proxy's own origin.
+"""Headers that make a browser take a backend's answer for data, never for a page or a script of the proxy's origin.
 
 The ops page keeps its key in that origin. HTML that a backend sent, opened there, could read it. So every answer says
 that its type is not to be guessed (``nosniff``), and one of a type that is not known to be mere data goes out as plain
@@ -39,7 +39,7 @@ def as_data(headers: list[Header]) -> list[Header]:
 
 
 def is_data(content_type: bytes) -> bool:
-    """Whether no browser shows or runs a document of that type: JSON, a stream of it, text, sound, an image."""
+    """Return whether no browser shows or runs a document of that type: JSON, a stream of it, text, sound, an image."""
     return len(content_type) <= _LONGEST and _is_data(content_type)  # before the cache: it keeps what it is asked about
 
 

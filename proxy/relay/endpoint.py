@@ -1,15 +1,17 @@
-"""The end of the chain: who answers a request that every plugin let through."""
+"""The end of the chain: hands a request that every plugin let through to the part that answers it."""
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ProxyError
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.routes import ALL, NoMatch
 from proxy.pool.pool import Pool
 from proxy.pool.selection import Choice
-from proxy.relay.dispatch import Dispatch, not_routed
+from proxy.relay.dispatch import Dispatch
 from proxy.relay.merged_lists import Views
 from proxy.relay.named_backend import Manage
+from proxy.relay.no_route import not_routed
 
 
 class Endpoint:
@@ -38,7 +40,7 @@ class Endpoint:
         await self._dispatch(scope, receive, send)
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say who would answer the request; see `proxy.kernel.explain.Explains`."""
+        """Say which part or backend would answer the request; see `proxy.kernel.explain.Explains`."""
         try:
             if exchange.route is not None and exchange.route.body != "raw":
                 await exchange.body()  # which backend depends on the model
@@ -61,5 +63,6 @@ class Endpoint:
         choice = self._pool.would(exchange)
         if not isinstance(choice, Choice):
             return Explanation("wait", "every backend that could serve it runs as many requests as it can")
-        exchange.backend, exchange.reason = choice.name, choice.reason
+        noted = exchange.part(RelayPart)
+        noted.backend, noted.reason = choice.name, choice.reason
         return Explanation("pass", f"it goes to {choice.name} ({choice.reason})")

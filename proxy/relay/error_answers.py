@@ -1,4 +1,4 @@
-"""What an error answer of Ollama is about: the request, the host, or nobody can tell from its words.
+"""Telling from the words of an Ollama error answer whether it is about the request or the host, where they say.
 
 Ollama answers many a mistake of the caller with 500, and a cloud model that cannot be reached with 502. Its words tell
 those apart. Those that ``tests/proxy/relay/test_error_answers.py`` lists as RECORDED are what a 0.32.15 answered; the
@@ -56,7 +56,7 @@ _NO_SUCH_MODEL: Final = re.compile(r"/manifests/.*: no such file or directory")
 _CANNOT: Final = re.compile(
     r"does not support (?:embed|tools|thinking|insert|completion|chat|generat|vision|audio|image|multimodal|rerank)"
 )
-"""What a model, or a runner that was started for it, cannot do; a GPU that cannot do something is the host's."""
+"""An ability that a model, or a runner that was started for it, lacks; one that a GPU lacks is about the host."""
 _ABOUT_THE_REQUEST: Final = (
     "is missing data required for image input",
     "exceeds the available context size",

@@ -1,4 +1,4 @@
-"""Which headers cross the proxy, in both directions (RFC 9110 §7.6)."""
+"""Choosing the headers that cross the proxy, in both directions (RFC 9110 section 7.6)."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -96,14 +96,14 @@ _NOT_RETURNED: Final = _HOP_BY_HOP | _ABOUT_THE_ORIGIN | {b"date", b"x-request-i
 
 
 def via_names(headers: Sequence[Header], pseudonym: bytes) -> bool:
-    """Whether one of the Via headers names us: the request came back to where it started."""
+    """Return whether one of the Via headers names us: the request came back to where it started."""
     return any(name == b"via" and pseudonym in value for name, value in headers)
 
 
 def upstream_headers(
     scope: Scope, *, host: bytes, via: bytes, client: str, request_id: str, added: Sequence[Header] = ()
 ) -> list[Header]:
-    """Return what a backend is sent of the caller's headers, and what we add. The body's framing is not among them.
+    """Return the headers for a backend, the body's framing left out: those of the caller that may pass, and ours.
 
     `added` are the backend's own, in lower case: no caller can set one of them.
     """
@@ -134,9 +134,9 @@ def upstream_headers(
 
 
 def downstream_headers(received: Sequence[Header]) -> list[Header]:
-    """Return what the caller is sent of a backend's headers, names in lower case.
+    """Return those of a backend's headers that the caller gets, names in lower case.
 
-    What a browser would show as a page, or run, it is told to take for plain text: `proxy.relay.browser_headers`.
+    A type that a browser would show as a page, or run, becomes plain text: see `proxy.relay.browser_headers`.
     """
     lowered = [(name.lower(), value) for name, value in received]
     dropped = _named_by_connection(lowered, _NOT_RETURNED)

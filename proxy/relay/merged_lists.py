@@ -1,7 +1,7 @@
-"""One Ollama out of many: the lists of all backends merged, in Ollama's exact shape.
+"""Merging the lists of all backends, in Ollama's exact shape, so that many backends look like one Ollama.
 
-They are made from what `Watch` saw, so that asking for them asks no backend. What a caller may not use is taken out
-above, by ``access``.
+The lists are made from the probes of `Watch`, so that a request for them asks no backend. The plugin ``access`` takes
+out the models that a caller may not use.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.kernel.asgi import Header, Send
+from proxy.kernel.asgi import Send, respond
 from proxy.kernel.errors import JSON, TEXT
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
@@ -45,7 +45,7 @@ class Views:
         self._rendered: dict[str, tuple[object, bytes]] = {}
 
     def answers(self, exchange: Exchange) -> bool:
-        """Whether this is a question about all backends that we can answer: there are several, and one was seen."""
+        """Return whether the request is about all backends and can be answered here: one of several was seen."""
         route = exchange.route
         if route is None or route.kind != "read" or exchange.pinned is not None or len(self._pool.backends) < 2:
             return False
@@ -58,7 +58,7 @@ class Views:
         return route.path in self._views
 
     async def answer(self, exchange: Exchange, send: Send) -> None:
-        """Answer what `answers` said yes to."""
+        """Answer a request for which `answers` is true."""
         route = exchange.route
         path = route.path if route is not None else ""
         if path == "/":
@@ -99,9 +99,7 @@ class Views:
 
 
 async def _respond(send: Send, body: bytes, kind: bytes) -> None:
-    headers: list[Header] = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await respond(send, 200, [(b"content-type", kind), (b"content-length", b"%d" % len(body))], body)
 
 
 def _merged(backends: Iterable[Backend], keys: Iterable[str] | None = None) -> dict[str, Mapping[str, object]]:
@@ -124,7 +122,7 @@ def _tags(backends: list[Backend]) -> dict[str, object]:
 
 
 def _running(backends: list[Backend]) -> dict[str, object]:
-    """Every model in memory once; of several the one that stays longest."""
+    """Return every model in memory once; of several the one that stays longest."""
     found: dict[str, Mapping[str, object]] = {}
     for backend in backends:
         for entry in backend.running:
@@ -136,7 +134,7 @@ def _running(backends: list[Backend]) -> dict[str, object]:
 
 
 def _version(backends: list[Backend]) -> dict[str, object]:
-    """The lowest: a client may use only what every backend knows."""
+    """Return the lowest version: a client may use only what every backend knows."""
     versions = [backend.version for backend in backends if backend.version]
     return {"version": min(versions, key=_version_key) if versions else "0.0.0"}
 

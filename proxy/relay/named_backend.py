@@ -1,11 +1,10 @@
-"""Calls that change one host, where there are several: which one is meant must be said.
+"""Requests that change one host, where there are several: the caller has to name the host.
 
 ``/-/backends/gpu-1/api/pull`` says it in the path, so that ``OLLAMA_HOST=http://proxy/-/backends/gpu-1`` works with the
 stock CLI; the header ``X-Ollama-Backend: gpu-1`` says it without. ``all`` is a name of its own, for pull.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final, cast
@@ -14,13 +13,16 @@ import httpx
 import orjson
 
 from proxy.kernel import json_bounds
-from proxy.kernel.asgi import Header, Receive, Scope, Send
+from proxy.kernel.asgi import Header, Receive, Scope, Send, respond, start_response
 from proxy.kernel.errors import JSON, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.routes import ALL
 from proxy.pool.backend import Backend
-from proxy.pool.pool import Pool, Timeouts
+from proxy.pool.pool import Pool
+from proxy.relay.answer_stream import commit
 from proxy.relay.dispatch import Dispatch
+from proxy.upstream.timeouts import Timeouts
 from proxy.upstream.transport import translate
 
 NDJSON: Final = b"application/x-ndjson"
@@ -31,18 +33,18 @@ Lines = asyncio.Queue[tuple[Backend, Line | None]]
 
 
 class Manage:
-    """Passes on what names its backend, and answers 409 to what does not."""
+    """Passes a request on to the backend that it names; answers 409 where it names none."""
 
     def __init__(self, pool: Pool, dispatch: Dispatch) -> None:
         self._pool = pool
         self._dispatch = dispatch
 
     def concerns(self, exchange: Exchange) -> bool:
-        """Whether `exchange` changes a host, or the operator's account on one."""
+        """Return whether `exchange` changes a host, or the operator's account on one."""
         return exchange.route is not None and exchange.route.kind in ("manage", "account")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it to the backend that was named."""
+        """Send the request to the backend that it names, or to all of them."""
         exchange = Exchange.of(scope)
         self.check(exchange)
         if exchange.pinned == ALL:
@@ -62,7 +64,8 @@ class Manage:
         body = await exchange.body()
         backends = tuple(self._pool.backends)
         lines: Lines = asyncio.Queue(maxsize=64)
-        exchange.backend, exchange.attempts, exchange.committed = ALL, len(backends), True
+        noted = exchange.part(RelayPart)
+        noted.backend, noted.attempts, noted.committed = ALL, len(backends), True  # nobody pulls twice
         async with asyncio.TaskGroup() as group:
             for backend in backends:
                 group.create_task(self._pull(backend, body, lines))
@@ -105,26 +108,27 @@ async def _merged(lines: Lines, left: int) -> AsyncGenerator[Line, None]:
 
 
 async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
-    headers: list[Header] = [(b"content-type", NDJSON)]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    """Send each line as it comes; the response begins when the first one is here."""
+    noted = exchange.part(RelayPart)
     async with aclosing(merged):
         async for line in merged:
-            exchange.first_byte_at = exchange.first_byte_at or time.monotonic()
+            if noted.first_byte_at is None:
+                commit(exchange)
+                await start_response(send, 200, [(b"content-type", NDJSON)])
             last = "error" in line or line.get("status") == "success"
-            exchange.terminated = last
+            noted.terminated = last
             await send({"type": "http.response.body", "body": orjson.dumps(line) + b"\n", "more_body": not last})
 
 
 async def _answer(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
-    """Answer what wants no progress with the last line, as Ollama does."""
+    """Answer a request that wants no progress with the last line, as Ollama does."""
     async with aclosing(merged):
         async for line in merged:
             last = line
     body = orjson.dumps(last)
     headers: list[Header] = [(b"content-type", JSON), (b"content-length", b"%d" % len(body))]
-    exchange.first_byte_at = time.monotonic()
-    await send({"type": "http.response.start", "status": 500 if "error" in last else 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    commit(exchange)
+    await respond(send, 500 if "error" in last else 200, headers, body)
 
 
 async def _progress(backend: Backend, body: bytes, timeouts: Timeouts) -> AsyncGenerator[Line, None]:
@@ -135,12 +139,7 @@ async def _progress(backend: Backend, body: bytes, timeouts: Timeouts) -> AsyncG
         stream=httpx.ByteStream(body),
         extensions={
             "target": b"/api/pull",
-            "timeout": {
-                "connect": timeouts.connect,
-                "first_byte": timeouts.first_byte,
-                "read": timeouts.idle,
-                "write": timeouts.write,
-            },
+            "timeout": timeouts,
             "fresh": True,
         },
     )

@@ -1,8 +1,8 @@
 """Accepting connections, within their bounds: a connection is counted before TLS begins, and before uvicorn has it.
 
-asyncio and uvloop accept whatever comes, and tell of a TLS connection only after its handshake. So this module accepts
-by itself and lets the loop take over what may stay. Who is over a bound is refused at once: by 503 with Retry-After
-where a listener is plain, by a closed connection where it speaks TLS.
+asyncio and uvloop accept every connection, and tell of a TLS connection only after its handshake. So this module
+accepts by itself and hands to the loop only the connections that may stay. A connection over a bound is refused at
+once: by 503 with Retry-After on a plain listener, by closing it on a TLS listener.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from proxy.kernel.errors import Refused
 from proxy.server.connection_counts import UNBOUNDED, Place, group_of
 from proxy.server.guard import GuardedProtocol
 from proxy.server.idle_connections import IdleConnections
-from proxy.server.shared_state import SharedState
+from proxy.server.server_state import GuardState
 from proxy.server.tls_handshakes import Handshakes
 
 AT_ONCE: Final = 64
-"""Connections that are accepted before the loop does something else: few enough for it to go on within milliseconds,
-and enough that a burst need not wait for several turns of a busy one."""
+"""Connections that are accepted before the loop does something else: few enough for the loop to go on within
+milliseconds, and enough that a burst need not wait for several turns of a busy loop."""
 WITHOUT_FILES: Final = 0.1
 """Seconds until accepting is tried again where not even a connection to be refused could be opened."""
 RETRY_AFTER: Final = 5
@@ -38,14 +38,14 @@ _WHY: Final = {
 
 
 class Acceptor:
-    """Accepts what comes to the listeners of one server.
+    """Accepts the connections that come to the listeners of one server.
 
     Args:
-        state: what its connections share.
+        state: shared by all connections.
         make: makes the protocol of one connection.
     """
 
-    def __init__(self, state: SharedState, make: Callable[[], GuardedProtocol]) -> None:
+    def __init__(self, state: GuardState, make: Callable[[], GuardedProtocol]) -> None:
         self.state = state
         self.make = make
         self.loop = asyncio.get_running_loop()
@@ -55,16 +55,16 @@ class Acceptor:
         self._idle = IdleConnections(state)
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare = _spare_file()
-        """A file that is given up for a moment where there is no other, to accept a connection and refuse it."""
+        """A file that is closed for a moment where no other is left, to accept a connection and refuse it."""
 
     def listen(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Begin to accept what comes to `sock`, which listens already, with TLS where there is a `context`."""
+        """Begin to accept connections to `sock`, which listens already, with TLS where there is a `context`."""
         sock.setblocking(False)
         self._listeners[sock] = context
         self.loop.add_reader(sock, self._accept, sock)
 
     def close(self) -> None:
-        """Accept nothing more, close the listeners, and drop what has not come as far as a protocol."""
+        """Accept nothing more, close the listeners, and drop the connections that have no protocol yet."""
         self.closed = True
         for sock in self._listeners:
             self.loop.remove_reader(sock)
@@ -103,7 +103,7 @@ class Acceptor:
                 self._admit(sock, peer, context)
 
     def _admit(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None) -> None:
-        """Take a connection over, or refuse it."""
+        """Hand a connection to the loop, or refuse it."""
         state, group = self.state, group_of(peer, self.state.options.trusted)
         if group != UNBOUNDED and state.counts.of[group] >= state.bounds.per_address:
             self._refuse(sock, peer, context, "address")
@@ -166,7 +166,7 @@ def _accepted(listener: socket.socket) -> tuple[socket.socket, str]:
 
 
 class Arrival:
-    """One connection from `accept` until it has its protocol."""
+    """A connection from `accept` until it has its protocol."""
 
     __slots__ = ("_acceptor", "_context", "_entered", "_peer", "_place", "_sock", "_task", "group", "since")
 
@@ -184,12 +184,12 @@ class Arrival:
         self.since = acceptor.loop.time()
 
     def begin(self) -> None:
-        """See `proxy.server.tls_handshakes.Handshake`."""
+        """Begin the handshake, or without TLS make the transport at once."""
         self._task = self._acceptor.start(self)
         self._task.add_done_callback(self._over)
 
     def drop(self) -> None:
-        """See `proxy.server.tls_handshakes.Handshake`."""
+        """Close the socket, whether the handshake has begun or not."""
         if not self._acceptor.closed:
             self._acceptor.state.note_turned_away("handshake", self._peer)
         if self._task is not None:

@@ -1,4 +1,4 @@
-"""The short way of a chunk out: written as uvicorn's `send` writes it, without a task that has to be woken for it."""
+"""Writing a chunk of a response as uvicorn's `send` writes it, without waking a task."""
 
 from collections.abc import Callable
 
@@ -6,11 +6,11 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def chunk_writer(cycle: RequestResponseCycle) -> Callable[[bytes], bool]:
-    """Return what writes one chunk, not empty, of the answer of `cycle`, which has begun.
+    """Return a function that writes one chunk, not empty, of the response of `cycle`, which has begun.
 
-    It returns whether the client keeps up. Where it does not, the next chunk has to go through `send`, which waits.
-    An answer that is not chunked, because a plugin announced a length, has no room for it and fails at its end, as it
-    does with `send`.
+    The function returns whether the client keeps up. Where it does not, the next chunk has to go through `send`, which
+    waits. A response that is not chunked, because a plugin announced a length, does not take the chunk and fails at its
+    end, as it does with `send`.
     """
     flow = cycle.flow
     transport = cycle.transport

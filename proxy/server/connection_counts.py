@@ -1,4 +1,4 @@
-"""How many connections there are, in all and of each address."""
+"""Counting the connections, in all and of each address."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from typing import Final
 from proxy.kernel.client_address import Trusted, address_is_trusted, block
 
 UNBOUNDED: Final = ""
-"""The group of those who are not bounded one by one: unix sockets, and trusted proxies, who come for many clients."""
+"""The group of peers that are not bounded one by one: unix sockets, and trusted proxies, which serve many clients."""
 
 
 class Place:
-    """What one connection holds from the moment it was accepted; given back once, however it ends.
+    """The place of one connection among all, from `accept` on; given back once, however the connection ends.
 
     Attributes:
         group: as `group_of` returns it.
@@ -59,13 +59,13 @@ class ConnectionCounts:
 
 
 def group_of(peer: str, trusted: Sequence[Trusted]) -> str:
-    """Return whose connections are bounded together with one of `peer`.
+    """Return the group whose connections are bounded together with those of `peer`.
 
     Args:
         peer: its IP address, "" for a unix socket.
         trusted: the proxies in front, whose one address stands for many clients.
 
-    That is an IPv4 address, or the first 64 bits of one of IPv6: who has one address there has them all.
+    A group is an IPv4 address, or the first 64 bits of an IPv6 address: whoever has one address there has them all.
     """
     if not peer or (trusted and address_is_trusted(peer, trusted)):
         return UNBOUNDED

@@ -1,4 +1,4 @@
-"""A timer for something that may happen in time."""
+"""A timer that is stopped where something happens in time."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Deadline:
             self._handle = self._loop.call_later(seconds, self._run)
 
     def stop(self) -> None:
-        """It happened in time, or does not matter any more."""
+        """Do not run the callback."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = self._callback = None

@@ -4,7 +4,7 @@ from proxy.server import request_rules
 
 
 class HeadReader:
-    """Keeps what has come of one head, and refuses early what can become none.
+    """Keeps the beginning of one head, and refuses early the bytes that cannot become a head.
 
     Args:
         max_bytes: of a head with its request line.
@@ -20,11 +20,11 @@ class HeadReader:
 
     @property
     def begun(self) -> bool:
-        """Whether anything has come but white space."""
+        """Return whether anything but white space has come."""
         return bool(self._begun.strip())
 
     def take(self, data: bytes) -> tuple[request_rules.Head, bytes] | None:
-        """Take what arrived; return the head, once it is whole, and what came behind it; raises Refused."""
+        """Take `data`; return the head once it is whole, with the bytes behind it, else None; raises Refused."""
         begun = self._begun
         if begun:
             looked = max(len(begun) - len(request_rules.EMPTY_LINE) + 1, 0)
@@ -45,7 +45,7 @@ class HeadReader:
         return request_rules.open_head(head), rest
 
     def clear(self) -> None:
-        """Forget what has come."""
+        """Forget the beginning of a head."""
         self._begun.clear()
 
     def _check(self, *, new_from: int) -> None:

@@ -1,4 +1,4 @@
-"""Answers for HTTP/1.0, which old health checks and nginx's default towards its upstreams still speak."""
+"""Responses for HTTP/1.0, which old health checks and nginx's default towards its upstreams still speak."""
 
 import socket
 import struct
@@ -14,7 +14,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
     """Answer an HTTP/1.0 request without chunks, which it does not know (RFC 9112 section 6.1): closing ends the body.
 
-    An answer that breaks off is then reset, because its end would look like a whole one's.
+    Where such a response breaks off, the connection is reset: a plain end would look like that of a whole response.
     """
 
     async def unchunked(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

@@ -1,4 +1,4 @@
-"""Which connections make way where there are as many as there may be: those on which nothing happens."""
+"""Closing idle connections where a new one would be one too many."""
 
 import asyncio
 import heapq
@@ -7,25 +7,26 @@ from typing import Final, cast
 
 from proxy.server.connection_counts import UNBOUNDED
 from proxy.server.guard import GuardedProtocol
-from proxy.server.shared_state import SharedState
+from proxy.server.server_state import GuardState
 
 YOUNGEST: Final = 1.0
-"""Seconds: a connection that waits for less than that may have its request on the way."""
+"""Seconds that a connection is spared for: its first request may be on the way."""
 MANY: Final = 2
-"""So many times as many as the newcomer's address has are too many to be spared for being young."""
+"""An address with this many times the newcomer's connections is not spared, however young its connections are."""
 SHARE: Final = 64
-"""That part of all connections is closed at once, so that not each one that comes has to look at all of them."""
+"""One in so many of all connections is closed at once, so that not every newcomer has to look at all of them."""
 NONE_FOR: Final = 0.1
-"""Seconds until it is looked again, where none was found."""
+"""Seconds until the next look where no idle connection was found."""
 
 
 class IdleConnections:
     """Finds and closes the connections of one server that only wait.
 
-    That is for a request, for the rest of its head or, after an answer, for the rest of a body or the client to close.
+    They wait for a request, for the rest of its head or, after a response, for the rest of a body or the client to
+    close.
     """
 
-    def __init__(self, state: SharedState) -> None:
+    def __init__(self, state: GuardState) -> None:
         self._loop = asyncio.get_running_loop()
         self._state = state
         self._look_from = 0.0
@@ -33,12 +34,12 @@ class IdleConnections:
         """Until `_look_from` nothing is found for a newcomer whose address has so many connections, or more."""
 
     def close_some(self, newcomer: str) -> bool:
-        """Close a few for one that comes; return whether there were any.
+        """Close a few idle connections for a newcomer; return whether there were any.
 
         Those of addresses with many connections go first, and of these the longest idle.
 
         Args:
-            newcomer: whose connection it is; see `proxy.server.connection_counts.group_of`.
+            newcomer: the group of the new connection; see `proxy.server.connection_counts.group_of`.
         """
         now, has = self._loop.time(), 0 if newcomer == UNBOUNDED else self._state.counts.of[newcomer]
         if now < self._look_from and has >= self._in_vain_for:
@@ -53,7 +54,7 @@ class IdleConnections:
         return bool(chosen)
 
     def _idle(self, latest: float, most: int) -> Iterator[tuple[int, float, int, GuardedProtocol]]:
-        """Yield what is idle since `latest`, or of an address with more than `most`; what is to go first is least."""
+        """Yield connections idle since `latest`, or of an address with more than `most`; the first to go is least."""
         held = self._state.counts.of
         for connection in cast("set[GuardedProtocol]", self._state.connections):
             since = connection.idle_since()

@@ -1,6 +1,6 @@
-"""What the server listens on: sockets by their notation in the configuration, and TLS by its files.
+"""Making the listening sockets from their notation in the policy file, and the TLS context from its files.
 
-Whatever stands in the way becomes a `ServerError` that an operator can act on.
+Every obstacle becomes a `ServerError` that an operator can act on.
 """
 
 import errno
@@ -132,7 +132,7 @@ def _remove_stale(path: str) -> None:
 
 
 def address(sock: socket.socket) -> str:
-    """Return what `sock` listens on, in the notation of the configuration."""
+    """Return the address that `sock` listens on, in the notation of the configuration."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
@@ -140,7 +140,7 @@ def address(sock: socket.socket) -> str:
 
 
 def is_local(sock: socket.socket) -> bool:
-    """Whether only this machine can reach what listens on `sock`."""
+    """Return whether only this machine can reach `sock`."""
     return sock.family == socket.AF_UNIX or ip_address(sock.getsockname()[0]).is_loopback
 
 

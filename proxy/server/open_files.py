@@ -1,4 +1,4 @@
-"""How many files this process may have open, and how many connections of clients that allows.
+"""The limit on open files, and the number of client connections that it allows.
 
 A connection is an open file, and so is the one to the host that answers it. Where files run out, nothing can be
 accepted and no host can be reached; so the connections of clients are bounded well before that.
@@ -8,14 +8,14 @@ import resource
 from typing import Final
 
 MOST: Final = 1_048_576
-"""No more files are asked for: where the system has no limit at all, its own bounds come first."""
+"""The most files that are asked for: where the system has no limit at all, its other bounds come first."""
 MOST_CLIENTS: Final = 8192
-"""Connections of clients that are taken where the policy file does not say, and the limit allows more.
+"""Client connections where the policy file does not say, and the limit on files allows more.
 
-One that speaks TLS takes some 60 KiB, also while it is idle.
+A TLS connection takes some 60 KiB, also while it is idle.
 """
 MOST_OPS: Final = 128
-"""Connections that a listener of its own for the ops routes takes."""
+"""Connections of a separate listener for the ops routes."""
 
 
 def raise_limit() -> int:

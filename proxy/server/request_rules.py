@@ -1,8 +1,8 @@
-"""What a request must look like before anything of ours sees it: pure rules over bytes, no sockets, no time.
+"""The rules for the bytes of a request: pure functions, no sockets, no time.
 
 llhttp, the parser behind httptools, is strict about bytes (control characters, bare CR and LF, folded lines, chunk
-sizes). These rules add what it leaves open and what RFC 9110 and 9112 leave to us, always choosing the answer that no
-two readers can understand differently: one Host, one length, one encoding, one form of target.
+sizes). These rules decide what llhttp leaves open and what RFC 9110 and 9112 leave to us, always so that no two readers
+can understand a request differently: one Host, one length, one encoding, one form of target.
 """
 
 import re
@@ -15,7 +15,7 @@ from proxy.kernel.errors import Refused
 
 EMPTY_LINE: Final = b"\r\n\r\n"
 GOVERNED: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
-"""The fields that say whom a request is for and where it ends."""
+"""The fields that name the host of a request and its end."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # Printable ASCII without "#" (a fragment never travels), "\" (some readers take it for "/") and an encoded NUL.
@@ -83,7 +83,7 @@ def check_size(head: bytes | bytearray, max_bytes: int, max_fields: int) -> None
 
 
 def check_beginning(begun: bytes | bytearray) -> None:
-    """Refuse now what no further byte can turn into a request: `begun` is a head that has not come to its end.
+    """Refuse a head that is not whole yet and that no further byte can turn into a request.
 
     Without this a client that ends its lines with LF only, or speaks TLS, would wait for the deadline.
     """
@@ -178,7 +178,7 @@ def _spellings(authority: bytes, scheme: bytes) -> tuple[bytes, ...]:
 
 
 def _explain(line: bytes) -> Refused:
-    """Return why `line` is no request line of ours."""
+    """Return the error for a `line` that is no request line we serve."""
     method, _, rest = line.partition(b" ")
     version = rest.rpartition(b" ")[2]
     if not _VERSION.fullmatch(version):

@@ -1,7 +1,7 @@
-"""Life of the server: uvicorn's protocol and lifespan, guarded, on several listeners at once.
+"""The server's life: start, serve on several listeners, drain.
 
-uvicorn's own `Server` listens on one address, polls while it stops, and would let a cancelled answer end unseen; so
-what is used of it here is what speaks HTTP and ASGI.
+uvicorn's own `Server` listens on one address, polls while it stops, and would let a cancelled response end unseen; so
+only its HTTP protocol and its lifespan are used here.
 """
 
 import asyncio
@@ -21,37 +21,35 @@ from uvicorn.lifespan.on import LifespanOn
 
 from proxy.kernel.asgi import ASGIApp
 from proxy.server.acceptor import Acceptor
+from proxy.server.disconnect_watch import DisconnectWatch
 from proxy.server.guard import GuardedProtocol
 from proxy.server.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
-from proxy.server.paused_sockets import Hangups
-from proxy.server.shared_state import Bounds, ConnectionOptions, SharedState
+from proxy.server.server_state import Bounds, ConnectionOptions, GuardState
 from proxy.server.systemd import inherited_sockets, stopping
 
-__all__ = ["Server", "ServerError", "ServerOptions", "TlsOptions", "new_event_loop", "serve"]
-
 SETTLE_SECONDS: Final = 5.0
-"""What cancelled requests may take to end, with their log line, and their last bytes to leave."""
+"""Seconds for cancelled requests to end, with their log line, and for their last bytes to leave."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions(ConnectionOptions):
-    """Where and how to serve. Times are seconds.
+    """The options of a server. Times are seconds. The policy file has the defaults of all options that it names.
 
     Attributes:
         listen: ``host:port``, ``[v6]:port``, ``:port`` (all interfaces) or ``unix:/path``. Port 0 is any free one. An
             IPv6 address is IPv6 only: list ``0.0.0.0`` beside ``[::]``.
         tls: TLS on every listener but unix sockets.
         unix_mode: permissions of unix sockets.
-        local_only: refuse to start where others than this machine could reach a listener, whoever opened it.
-        shutdown_timeout: that running requests may take to finish once the server is told to stop.
-        backlog: connections that may wait in the kernel to be accepted.
+        local_only: refuse to start where other machines could reach a listener, whoever opened it.
+        shutdown_timeout: for running requests to finish once the server is told to stop.
+        backlog: connections that wait in the kernel to be accepted.
     """
 
-    listen: Sequence[str] = ("127.0.0.1:11435",)
-    tls: TlsOptions | None = None
-    unix_mode: int = 0o660
+    listen: Sequence[str]
+    tls: TlsOptions | None
+    unix_mode: int
+    shutdown_timeout: float
     local_only: bool = False
-    shutdown_timeout: float = 30.0
     backlog: int = 2048
 
 
@@ -61,9 +59,9 @@ class Server:
     def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
         self.options = options
         self.addresses: tuple[str, ...] = ()
-        """What is listened on, in the notation of `ServerOptions.listen`, with real ports."""
+        """The addresses listened on, in the notation of `ServerOptions.listen`, with real ports."""
         self.exposed: tuple[str, ...] = ()
-        """Those of them that others than this machine can reach."""
+        """The addresses among them that other machines can reach."""
         self.serving = False
         self._config = Config(
             cast("ASGIApplication", app),
@@ -116,8 +114,8 @@ class Server:
                 sock.close()
             self._remove_unix_sockets()
             raise
-        self._hangups = Hangups.where_known(asyncio.get_running_loop())
-        self._state = SharedState(self.options, self._hangups)
+        self._watch = DisconnectWatch.where_known(asyncio.get_running_loop())
+        self._state = GuardState(self.options, self._watch)
         self._keep_date()
         self.addresses = tuple(address(sock) for sock in sockets)
         self._acceptor = Acceptor(self._state, self._protocol)
@@ -153,13 +151,13 @@ class Server:
         self._clock = asyncio.get_running_loop().call_later(1.0, self._keep_date)
 
     async def drain(self, timeout: float | None = None) -> int:
-        """Stop accepting, close idle connections, let requests finish, end what is left; return how many were cut.
+        """Stop accepting, close idle connections, let requests finish, cut the rest; return how many were cut.
 
         Args:
             timeout: seconds that requests may take to finish; `ServerOptions.shutdown_timeout` where None.
 
-        A request that is cut is cancelled, and `proxy.kernel.server_extensions.gone_because` says ``shutdown``. What of
-        its answer is missing stays missing: the client sees a connection that broke off, never a clean end.
+        A request that is cut is cancelled, and `proxy.kernel.server_extensions.gone_because` says ``shutdown``. The
+        response stays incomplete: the client sees a connection that broke off, never a clean end.
         """
         self.serving = False
         self._acceptor.close()
@@ -180,28 +178,28 @@ class Server:
             connection.transport.abort()
         await self._lifespan.shutdown()
         self._clock.cancel()
-        if self._hangups is not None:
-            self._hangups.close()
+        if self._watch is not None:
+            self._watch.close()
         return len(tasks)
 
     @property
     def refusals(self) -> Mapping[str, int]:
-        """How many requests were refused before the application saw them, by the error's code; once it was started."""
+        """Requests that were refused before the application saw them, by the error's code; after `start`."""
         return self._state.refused.counted
 
     @property
     def turned_away(self) -> Mapping[str, int]:
-        """How many connections were refused, or closed to make room, by the reason; once it was started."""
+        """Connections that were refused, or closed to make room, by the reason; after `start`."""
         return self._state.refused.turned_away
 
     @property
     def bounds(self) -> Bounds:
-        """How many connections are taken; once it was started."""
+        """The bounds on connections; after `start`."""
         return self._state.bounds
 
     @property
     def open_connections(self) -> int:
-        """How many connections there are, those with a handshake under way included; once it was started."""
+        """The number of connections, those with a handshake under way included; after `start`."""
         return self._state.counts.total
 
     def stop(self) -> None:
@@ -228,7 +226,7 @@ class Server:
                     os.unlink(path)
 
     def run(self, ready: Callable[["Server"], None] | None = None) -> int:
-        """Do `run_here` in an event loop of its own."""
+        """Serve in a new event loop; see `run_here`."""
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(self.run_here(ready))
 
@@ -259,7 +257,7 @@ class Server:
 
 @asynccontextmanager
 async def serve(app: ASGIApp, options: ServerOptions) -> AsyncIterator[Server]:
-    """Serve `app` inside a running loop; at the end what still runs is cut, unless it was drained before."""
+    """Serve `app` inside a running loop; at the end running requests are cut, unless the server was drained before."""
     server = Server(app, options)
     await server.start()
     try:

@@ -1,4 +1,4 @@
-"""What systemd and we tell each other: readiness, and the sockets it holds for us (sd_notify(3), sd_listen_fds(3))."""
+"""systemd's protocol: readiness, and the sockets that it holds for us (sd_notify(3), sd_listen_fds(3))."""
 
 import os
 import socket

@@ -1,9 +1,9 @@
-"""Which TLS handshakes run, and which wait until they may begin.
+"""Bounding the TLS handshakes that run at once; the others wait.
 
-A handshake costs some 50 KiB as soon as it has begun, and who never ends his keeps them. So only so many run at once,
-and of one address only a share of these. What is beyond that waits, as a bare socket, and begins when another one is
-done. A burst of honest clients is slowed down by that and loses nobody. Where others wait, a handshake that is not done
-after `CROWDED_SECONDS` is dropped, the oldest of the address that has most of them first.
+A handshake takes some 50 KiB as soon as it has begun, and keeps them until it ends. So their number is bounded, and of
+one address only a share may run. The others wait as bare sockets, and begin when another handshake is done. A burst of
+honest clients is slowed down by that and loses nobody. Where others wait, a handshake that is not done after
+`CROWDED_SECONDS` is dropped, the oldest of the address that has most of them first.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from proxy.server.connection_counts import UNBOUNDED
 SHARE: Final = 4
 """One address has at most a fourth of the handshakes that may run."""
 CROWDED_SECONDS: Final = 1.0
-"""What a handshake may take while others wait for its place. Honest ones take two round trips."""
+"""Seconds for a handshake while others wait for its place. An honest client needs two round trips."""
 LOOK_EVERY: Final = 0.1
 """Seconds between two looks at those that run, while others wait."""
 
 DROPPED_AT_ONCE: Final = 64
-"""No more than that give up waiting in one look, so that nobody is held up by it."""
+"""The most waiting handshakes that are dropped in one look, so that the look is short."""
 
 
 class Handshake(Protocol):
-    """One handshake, as `Handshakes` sees it."""
+    """A handshake, as `Handshakes` sees it."""
 
     group: str
-    """Whose it is; see `proxy.server.connection_counts.group_of`."""
+    """The group of its client; see `proxy.server.connection_counts.group_of`."""
     since: float
-    """When it was accepted, and from `begin` on, when it began; time of the loop."""
+    """The loop's time of its `accept`; from `begin` on, of its beginning."""
 
     def begin(self) -> None:
         """Start it; `Handshakes.done` is called when it is over."""
@@ -59,13 +59,13 @@ class Handshakes:
         self._waiting: dict[str, deque[Handshake]] = {}
         """By group, the oldest first; the group whose turn is next comes first."""
         self._dropped: set[Handshake] = set()
-        """Told to hang up, and not done yet."""
+        """Handshakes that were dropped, and are not done yet."""
         self.running = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
-        """How many wait to begin."""
+        """The number of handshakes that wait to begin."""
         return sum(map(len, self._waiting.values()))
 
     def add(self, handshake: Handshake) -> None:
@@ -111,7 +111,7 @@ class Handshakes:
         handshake.begin()
 
     def _fill(self) -> None:
-        """Begin what waits and may begin, one of each group in turn."""
+        """Begin the waiting handshakes that may begin, one of each group in turn."""
         while self.running < self._bound():
             group = next((group for group in self._waiting if not self._has_its_share(group)), None)
             if group is None:
@@ -122,7 +122,7 @@ class Handshakes:
                 self._waiting[group] = line  # behind all others
 
     def _look(self) -> None:
-        """Give up what waits too long, make room where those that run do, and come back while anybody waits."""
+        """Drop the handshakes that wait too long, make room for the others, and come back while any of them waits."""
         latest = self._loop.time() - self._patience()
         late = [group for group, line in self._waiting.items() if line[0].since < latest]
         left = DROPPED_AT_ONCE
@@ -142,7 +142,7 @@ class Handshakes:
         self._timer = self._loop.call_later(LOOK_EVERY, self._look) if self._waiting else None
 
     def _make_room(self) -> None:
-        """Where all run that may, drop what is overdue of the group that has most of it."""
+        """Drop the overdue handshakes of the group that has most of them, where no more may run."""
         if self.running - len(self._dropped) >= self._bound():
             self._drop(max(map(self._overdue, self._running), key=len, default=[]))
 

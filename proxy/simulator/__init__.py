@@ -2,19 +2,19 @@
 
 It imports nothing of the proxy, so that what it believes about Ollama's protocol is a second opinion.
 
-- ``server``: `Ollama`, the object that tests hold; ``settings``: its `Settings` and `Model`.
-- ``listener``: the port; ``wire``: HTTP/1.1 on one connection; ``reply``: one response.
-- ``records``: `Request` and `Counters`, what tests see.
-- ``faults``, ``faulty``: what can be made to go wrong, and how it does.
-- ``routes``, ``guard``: routing, Host and Origin; ``reads``, ``manage``, ``embeddings``, ``transcription``: handlers.
-- ``inference``, ``jobs``, ``words``: generation; ``flavor_*``: the four ways it is spoken.
-- ``engine``, ``store``: models in memory and on disk; ``names``, ``gojson``: reading as Ollama reads.
+- ``server``: `Ollama`, the object that tests hold; ``host``: its state, as handlers see it; ``settings``, ``counters``.
+- ``listener``: the port; ``client_socket``, ``http_connection``, ``http_parser``, ``request``, ``http_reply``: HTTP.
+- ``service``: answers every request; ``faults``, ``faulty_replies``: what can be made to go wrong, and how it does.
+- ``routes``: the table; ``routes_*``: its handlers; ``host_and_origin``: checks before them; ``refusals``: errors.
+- ``inference``, ``generation_job``, ``made_up_text``: generation; ``flavor_*``: the four APIs it is spoken in.
+- ``loaded_models``, ``disk``: models in memory and on disk; ``model_names``, ``go_json``: reading as Ollama reads.
 
 May import: nothing.
 """
 
+from proxy.simulator.counters import Counters
 from proxy.simulator.faults import Fault
-from proxy.simulator.records import Counters, Request
+from proxy.simulator.request import Request
 from proxy.simulator.server import Ollama
 from proxy.simulator.settings import Model, Settings
 

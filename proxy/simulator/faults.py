@@ -1,11 +1,11 @@
-"""What shall go wrong, for which requests and how often. How it goes wrong is in ``faulty.py``."""
+"""Plans of faults: which fault strikes which requests, and how often. ``faulty_replies.py`` carries them out."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from proxy.simulator.records import Request
+from proxy.simulator.request import Request
 
 Kind = Literal[
     "reset", "close", "stall", "truncate", "end", "length", "extra", "duplicate_length", "junk", "huge_head", "status",
@@ -73,7 +73,7 @@ class Fault:
         self.released.set()
 
     def matches(self, request: Request) -> bool:
-        """Whether it strikes `request`, hits left or not."""
+        """Return whether the fault matches `request`, hits left or not."""
         return self.route in (None, request.route) and (self.when is None or self.when(request))
 
 
@@ -91,7 +91,7 @@ class Faults:
         return fault
 
     def clear(self) -> None:
-        """Disarm all, and release what they hold, those that have had their hits included."""
+        """Disarm all faults, and release the requests that they hold."""
         for fault in self._ever:
             fault.release()
         self.armed.clear()

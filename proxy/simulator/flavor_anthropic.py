@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Final
 
-from proxy.simulator import gojson
+from proxy.simulator import go_json
 from proxy.simulator.flavor_ollama import text_of
-from proxy.simulator.gojson import ANY, BOOL, INT, LIST, STRING, quote
-from proxy.simulator.jobs import Job, Piece, Usage, pairs_of
+from proxy.simulator.generation_job import Job, Piece, Usage, pairs_of
+from proxy.simulator.go_json import ANY, BOOL, INT, LIST, STRING, quote
 from proxy.simulator.refusals import JSON, Refuse
 
 MESSAGES: Final = {
@@ -55,8 +55,8 @@ class Messages:
             delta = b'{"type":"thinking_delta","thinking":%b}' % quote(piece.text)
         else:
             self._called = True
-            arguments = gojson.dumps(piece.call.arguments if piece.call else {}).decode()
-            delta = b'{"type":"input_json_delta","partial_json":%b}' % gojson.dumps(arguments)
+            arguments = go_json.dumps(piece.call.arguments if piece.call else {}).decode()
+            delta = b'{"type":"input_json_delta","partial_json":%b}' % go_json.dumps(arguments)
         block = b'{"type":"content_block_delta","index":%d,"delta":%b}' % (self._index, delta)
         events.append(b"event: content_block_delta\ndata: %b\n\n" % block)
         if piece.kind == "tool":
@@ -87,7 +87,7 @@ class Messages:
                 content.append({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments})
         reason = "tool_use" if self._called else _STOP_REASONS[usage.reason]
         message = self._message(content, usage.prompt_tokens, usage.tokens, reason)
-        return JSON, gojson.dumps(message) + b"\n"
+        return JSON, go_json.dumps(message) + b"\n"
 
     def _begin(self) -> list[bytes]:
         if self._begun:
@@ -125,19 +125,19 @@ class Messages:
 
 
 def _event(data: dict[str, Any]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), gojson.dumps(data))
+    return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), go_json.dumps(data))
 
 
 def read_messages(body: bytes) -> tuple[Job, Messages]:
     """Read a request to ``/v1/messages``."""
-    fields = gojson.decode(body, MESSAGES)
+    fields = go_json.decode(body, MESSAGES)
     if not fields["model"]:
         raise Refuse(400, "model is required", early=True)
     if fields["max_tokens"] <= 0:
         raise Refuse(400, "max_tokens is required and must be positive", early=True)
     if not fields["messages"]:
         raise Refuse(400, "messages is required", early=True)
-    messages = [gojson.fill(gojson.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
+    messages = [go_json.fill(go_json.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
     texts, images = [f"system: {_blocks(fields['system'])[0]}"], 0
     for message in messages:
         text, count = _blocks(message["content"])
@@ -192,7 +192,7 @@ def _is_tool_result(content: object) -> bool:
 def _tools(items: list[Any]) -> list[tuple[str, dict[str, Any]]]:
     tools = []
     for item in items:
-        tool = gojson.fill(gojson.zero(TOOL), pairs_of(item, "tools"), TOOL)
+        tool = go_json.fill(go_json.zero(TOOL), pairs_of(item, "tools"), TOOL)
         schema = tool["input_schema"]
         tools.append((tool["name"], schema if isinstance(schema, dict) else {}))
     return tools

@@ -5,9 +5,8 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, Final
 
-from proxy.simulator import gojson
-from proxy.simulator.gojson import ANY, BOOL, INT, LIST, MAP, POINTER, STRING, quote
-from proxy.simulator.jobs import (
+from proxy.simulator import go_json
+from proxy.simulator.generation_job import (
     Job,
     Piece,
     ToolCall,
@@ -18,6 +17,7 @@ from proxy.simulator.jobs import (
     read_tools,
     timestamp,
 )
+from proxy.simulator.go_json import ANY, BOOL, INT, LIST, MAP, POINTER, STRING, quote
 from proxy.simulator.refusals import JSON_UTF8, Refuse
 
 _COMMON: Final = {
@@ -56,7 +56,7 @@ MESSAGE: Final = {
 
 
 class Native:
-    """What both endpoints share: how a record is built around its text."""
+    """The part that both endpoints share: the record around a text."""
 
     flavor: Final = "ollama"
     content_type: Final = b"application/x-ndjson"
@@ -75,7 +75,7 @@ class Native:
 
     def failed(self, message: str) -> Sequence[bytes]:
         """Return the record of an error in mid-stream."""
-        return (gojson.dumps({"error": message}) + b"\n",)
+        return (go_json.dumps({"error": message}) + b"\n",)
 
     def whole(self, pieces: list[Piece], usage: Usage) -> tuple[bytes, bytes]:
         """Return (content type, body) of an answer that is not streamed."""
@@ -98,12 +98,12 @@ class Native:
             "eval_count": usage.tokens,
             "eval_duration": usage.eval,
         }
-        # Go leaves out what is zero; a load or unload has no metrics at all.
+        # Go leaves out zero values; a load or unload has no metrics at all.
         fields: dict[str, Any] = {"done": True, "done_reason": usage.reason}
         if usage.context:
             fields["context"] = usage.context
         fields |= {name: value for name, value in metrics.items() if value}
-        return b'%b%b",%b,%b' % (self._open, timestamp().encode(), body, gojson.dumps(fields)[1:])
+        return b'%b%b",%b,%b' % (self._open, timestamp().encode(), body, go_json.dumps(fields)[1:])
 
 
 class Chat(Native):
@@ -130,7 +130,7 @@ class Chat(Native):
                 {"id": call.id, "function": {"index": index, "name": call.name, "arguments": call.arguments}}
                 for index, call in enumerate(calls)
             ]
-        return b'"message":' + gojson.dumps(message)
+        return b'"message":' + go_json.dumps(message)
 
 
 class Generate(Native):
@@ -143,8 +143,8 @@ class Generate(Native):
 
     def _gathered(self, pieces: list[Piece]) -> bytes:
         thinking = text_of(pieces, "thinking")
-        response = b'"response":' + gojson.dumps(text_of(pieces, "content"))
-        return response + (b',"thinking":' + gojson.dumps(thinking) if thinking else b"")
+        response = b'"response":' + go_json.dumps(text_of(pieces, "content"))
+        return response + (b',"thinking":' + go_json.dumps(thinking) if thinking else b"")
 
 
 def text_of(pieces: list[Piece], kind: str) -> str:
@@ -154,8 +154,8 @@ def text_of(pieces: list[Piece], kind: str) -> str:
 
 def read_chat(body: bytes) -> tuple[Job, Chat]:
     """Read a request to ``/api/chat``."""
-    fields = gojson.decode(body, CHAT)
-    messages = [gojson.fill(gojson.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
+    fields = go_json.decode(body, CHAT)
+    messages = [go_json.fill(go_json.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
     job = _job(fields, "\n".join(f"{message['role']}: {message['content']}" for message in messages))
     job.empty = not messages
     job.tools = read_tools(fields["tools"])
@@ -166,7 +166,7 @@ def read_chat(body: bytes) -> tuple[Job, Chat]:
 
 def read_generate(body: bytes) -> tuple[Job, Generate]:
     """Read a request to ``/api/generate``."""
-    fields = gojson.decode(body, GENERATE)
+    fields = go_json.decode(body, GENERATE)
     if fields["raw"] and (fields["template"] or fields["system"] or fields["context"]):
         raise Refuse(400, "raw mode does not support template, system, or context")
     job = _job(fields, "\n".join(filter(None, (fields["system"], fields["prompt"], fields["suffix"]))))

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from proxy.simulator import gojson, words
+from proxy.simulator import go_json, made_up_text
 from proxy.simulator.flavor_ollama import text_of
-from proxy.simulator.gojson import ANY, BOOL, INT, LIST, POINTER, STRING, quote
-from proxy.simulator.jobs import Job, Piece, ToolCall, Usage, pairs_of, read_tools
+from proxy.simulator.generation_job import Job, Piece, ToolCall, Usage, pairs_of, read_tools
+from proxy.simulator.go_json import ANY, BOOL, INT, LIST, POINTER, STRING, quote
 from proxy.simulator.refusals import JSON, Refuse
 
 _COMMON: Final = {
@@ -40,7 +40,7 @@ IMAGE_TYPES: Final = ("image/jpeg", "image/jpg", "image/png", "image/webp", "")
 
 
 class OpenAI:
-    """What both endpoints share. The records that end a stream go out as one chunk, because Ollama flushes once."""
+    """The part that both endpoints share. The end of a stream goes out as one chunk, because Ollama flushes once."""
 
     flavor: Final = "openai"
     content_type: Final = b"text/event-stream"
@@ -50,13 +50,13 @@ class OpenAI:
     def __init__(self, job: Job, *, usage: bool) -> None:
         self._created = int(time.time())
         self._usage = usage
-        self.id = f"{self.prefix}-{words.dice(self._created, job.prompt).randrange(999)}"
+        self.id = f"{self.prefix}-{made_up_text.dice(self._created, job.prompt).randrange(999)}"
         self._model = job.model
 
     def whole(self, pieces: list[Piece], usage: Usage) -> tuple[bytes, bytes]:
         """Return (content type, body) of an answer that is not streamed."""
         body = self._object(self.kind.removesuffix(".chunk"), [self._choice(pieces, usage)])
-        return JSON, gojson.dumps({**body, "usage": usage_of(usage)}) + b"\n"
+        return JSON, go_json.dumps({**body, "usage": usage_of(usage)}) + b"\n"
 
     def _choice(self, pieces: list[Piece], usage: Usage) -> dict[str, Any]:
         """Return the one choice of a whole answer."""
@@ -74,7 +74,7 @@ class OpenAI:
 
     def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> bytes:
         body = self._object(self.kind, choices)
-        return b"data: %b\n\n" % gojson.dumps(body if usage is None else {**body, "usage": usage})
+        return b"data: %b\n\n" % go_json.dumps(body if usage is None else {**body, "usage": usage})
 
 
 class Chat(OpenAI):
@@ -89,7 +89,7 @@ class Chat(OpenAI):
         self._called = False
         self._calls = 0
         choices = b'"choices":[{"index":0,"delta":{'
-        self._open = b"data: " + gojson.dumps(self._object(self.kind, []))[:-1].replace(b'"choices":[]', choices)
+        self._open = b"data: " + go_json.dumps(self._object(self.kind, []))[:-1].replace(b'"choices":[]', choices)
 
     def piece(self, piece: Piece) -> Sequence[bytes]:
         """Return the event of one token; only the first names the role."""
@@ -100,7 +100,7 @@ class Chat(OpenAI):
             delta = b'"content":"","reasoning":%b' % quote(piece.text)
         else:
             self._called = True
-            delta = gojson.dumps({"content": "", "tool_calls": tool_calls([piece.call] if piece.call else [])})[1:-1]
+            delta = go_json.dumps({"content": "", "tool_calls": tool_calls([piece.call] if piece.call else [])})[1:-1]
         return (b'%b%b%b},"finish_reason":null}]}\n\n' % (self._open, role, delta),)
 
     def done(self, usage: Usage) -> Sequence[bytes]:
@@ -169,7 +169,7 @@ def tool_calls(calls: list[ToolCall]) -> list[dict[str, Any]]:
             "id": call.id,
             "index": index,
             "type": "function",
-            "function": {"name": call.name, "arguments": gojson.dumps(call.arguments).decode()},
+            "function": {"name": call.name, "arguments": go_json.dumps(call.arguments).decode()},
         }
         for index, call in enumerate(calls)
     ]
@@ -177,11 +177,11 @@ def tool_calls(calls: list[ToolCall]) -> list[dict[str, Any]]:
 
 def read_chat(body: bytes) -> tuple[Job, Chat]:
     """Read a request to ``/v1/chat/completions``."""
-    fields = gojson.decode(body, CHAT)
+    fields = go_json.decode(body, CHAT)
     if not fields["messages"]:
         raise Refuse(400, "[] is too short - 'messages'", early=True)
     texts, images = [], 0
-    messages = [gojson.fill(gojson.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
+    messages = [go_json.fill(go_json.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
     for message in messages:
         text, count = _content(message)
         texts.append(f"{message['role']}: {text}")
@@ -197,7 +197,7 @@ def read_chat(body: bytes) -> tuple[Job, Chat]:
 
 def read_completion(body: bytes) -> tuple[Job, Completion]:
     """Read a request to ``/v1/completions``."""
-    fields = gojson.decode(body, COMPLETION)
+    fields = go_json.decode(body, COMPLETION)
     job = _job(fields, fields["prompt"] + fields["suffix"])
     job.empty = not fields["prompt"]
     return job, Completion(job, usage=_include_usage(fields))

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.simulator import gojson, words
+from proxy.simulator import go_json, made_up_text
 from proxy.simulator.flavor_ollama import text_of
 from proxy.simulator.flavor_openai import check_image
-from proxy.simulator.gojson import ANY, BOOL, FLOAT, INT, LIST, POINTER, STRING
-from proxy.simulator.jobs import Job, Piece, ToolCall, Usage
+from proxy.simulator.generation_job import Job, Piece, ToolCall, Usage
+from proxy.simulator.go_json import ANY, BOOL, FLOAT, INT, LIST, POINTER, STRING
 from proxy.simulator.refusals import JSON, Refuse
 
 RESPONSES: Final = {
@@ -41,7 +41,7 @@ class Responses:
     content_type: Final = b"text/event-stream"
 
     def __init__(self, job: Job, fields: dict[str, Any]) -> None:
-        rng = words.dice(int(time.time()), job.prompt)
+        rng = made_up_text.dice(int(time.time()), job.prompt)
         self.id = f"resp_{rng.randrange(999_999)}"
         self._message_id = f"msg_{rng.randrange(999_999)}"
         self._reasoning_id = f"rs_{rng.randrange(999_999)}"
@@ -97,7 +97,7 @@ class Responses:
         if not calls:
             output.append(self._message(text_of(pieces, "content")))
         body = {**self._object("completed", output), "usage": _usage(usage), "completed_at": int(time.time())}
-        return JSON, gojson.dumps(body) + b"\n"
+        return JSON, go_json.dumps(body) + b"\n"
 
     def _begin(self) -> list[bytes]:
         if self._number:
@@ -157,7 +157,7 @@ class Responses:
     def _event(self, kind: str, data: Event) -> bytes:
         body = {**data, "type": kind, "sequence_number": self._number}
         self._number += 1
-        return b"event: %b\ndata: %b\n\n" % (kind.encode(), gojson.escape(orjson.dumps(body, option=_SORTED)))
+        return b"event: %b\ndata: %b\n\n" % (kind.encode(), go_json.escape(orjson.dumps(body, option=_SORTED)))
 
     def _message(self, text: str) -> dict[str, Any]:
         content = [_part(text)]
@@ -190,7 +190,7 @@ class Responses:
             "instructions": fields["instructions"] or None,
             "output": output,
             "error": None,
-            "tools": [gojson.plain(tool) for tool in fields["tools"]],
+            "tools": [go_json.plain(tool) for tool in fields["tools"]],
             "tool_choice": "auto",
             "truncation": fields["truncation"] or "disabled",
             "parallel_tool_calls": True,
@@ -221,7 +221,7 @@ def _part(text: str) -> dict[str, Any]:
 
 
 def _call_item(id: str, call: ToolCall, status: str) -> dict[str, Any]:
-    arguments = gojson.dumps(call.arguments).decode()
+    arguments = go_json.dumps(call.arguments).decode()
     return {
         "id": id,
         "type": "function_call",
@@ -244,7 +244,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 def read_responses(body: bytes) -> tuple[Job, Responses]:
     """Read a request to ``/v1/responses``."""
-    fields = gojson.decode(body, RESPONSES)
+    fields = go_json.decode(body, RESPONSES)
     texts, images, answered = _input(fields["input"])
     if fields["instructions"]:
         texts.insert(0, f"system: {fields['instructions']}")
@@ -299,7 +299,7 @@ def _effort(reasoning: object) -> bool | None:
 
 
 def _tools(items: list[Any]) -> list[tuple[str, dict[str, Any]]]:
-    tools = [gojson.plain(item) for item in items]
+    tools = [go_json.plain(item) for item in items]
     return [(str(tool.get("name", "")), tool.get("parameters") or {}) for tool in tools if isinstance(tool, dict)]
 
 

@@ -5,36 +5,34 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import zstandard
 
-from proxy.simulator import gojson, names
-from proxy.simulator.engine import BadOption, Busy
-from proxy.simulator.gojson import BadJSON, NoJSON
-from proxy.simulator.jobs import Job, Piece, Reason, Speech, Usage, compose
-from proxy.simulator.records import Request
+from proxy.simulator import go_json, model_names
+from proxy.simulator.generation_job import Job, Piece, Reason, Speech, Usage, compose
+from proxy.simulator.go_json import BadJSON, NoJSON
+from proxy.simulator.host import Host
+from proxy.simulator.http_reply import Reply, RunnerFailed
+from proxy.simulator.loaded_models import BadOption, Busy
 from proxy.simulator.refusals import MAX_QUEUE, Flavor, Refuse, not_found
-from proxy.simulator.reply import Reply, RunnerFailed
+from proxy.simulator.request import Request
 from proxy.simulator.settings import Model
-
-if TYPE_CHECKING:
-    from proxy.simulator.server import Ollama
 
 BURST: Final = 8  # tokens written before others get their turn, when there is no pacing
 ZSTD_LIMIT: Final = 20 << 20  # Ollama's bound on a decompressed body
 
 
 class Voice(Protocol):
-    """A flavor at work on one answer. Each `bytes` returned by the first three becomes one HTTP chunk."""
+    """The records of one answer in one flavor. Each `bytes` of `piece`, `done` and `failed` becomes one HTTP chunk."""
 
     @property
     def flavor(self) -> Flavor:
-        """Whose errors it speaks."""
+        """Return the flavor of its errors."""
 
     @property
     def content_type(self) -> bytes:
-        """Of its stream."""
+        """Return the Content-Type of its stream."""
 
     def piece(self, piece: Piece) -> Sequence[bytes]:
         """Return the records of one token."""
@@ -52,7 +50,7 @@ class Voice(Protocol):
 Reader = Callable[[bytes], tuple[Job, Voice]]
 
 
-async def infer(sim: "Ollama", request: Request, reply: Reply, read: Reader) -> None:
+async def infer(sim: Host, request: Request, reply: Reply, read: Reader) -> None:
     """Answer one generation request."""
     started = time.perf_counter_ns()
     job, voice = await read_job(request, read)
@@ -110,7 +108,7 @@ def decompress(body: bytes) -> bytes:
     return plain_body
 
 
-def find(sim: "Ollama", request: Request, raw: str) -> tuple[Model, names.Name]:
+def find(sim: Host, request: Request, raw: str) -> tuple[Model, model_names.Name]:
     """Find the model called `raw`, note it with the request, and say whether the cloud has it.
 
     Raises:
@@ -118,12 +116,12 @@ def find(sim: "Ollama", request: Request, raw: str) -> tuple[Model, names.Name]:
     """
     generates = request.route == "/api/generate" or request.route == "/v1/completions"
     try:
-        name = names.parse(raw)
-    except names.ConflictingSource as error:
+        name = model_names.parse(raw)
+    except model_names.ConflictingSource as error:
         raise Refuse(400, str(error)) from None
-    except names.NameRequired:
+    except model_names.NameRequired:
         raise (not_found(raw) if generates else Refuse(400, "model is required")) from None
-    except names.BadName:
+    except model_names.BadName:
         raise Refuse(400, "invalid model name") from None
     request.model = name.key
     if name.source == "cloud":
@@ -134,13 +132,13 @@ def find(sim: "Ollama", request: Request, raw: str) -> tuple[Model, names.Name]:
     return model, name
 
 
-def cloud_model(sim: "Ollama", request: Request, name: names.Name) -> Model:
+def cloud_model(sim: Host, request: Request, name: model_names.Name) -> Model:
     """Pass a request on to the simulated cloud."""
     request.cloud = True
     if not sim.settings.signed_in:
         raise Refuse(401, "unauthorized", more={"signin_url": "https://ollama.com/connect?name=simulator&key=none"})
     known = sim.settings.cloud
-    if known is not None and name.key not in {names.parse(each).key for each in known}:
+    if known is not None and name.key not in {model_names.parse(each).key for each in known}:
         raise not_found(name.base)
     return Model(name.base, capabilities=("completion", "tools", "thinking"))
 
@@ -148,7 +146,7 @@ def cloud_model(sim: "Ollama", request: Request, name: names.Name) -> Model:
 def check_format(job: Job) -> None:
     """Refuse a format that is neither ``json`` nor a schema: with 500, as Ollama's runner client does."""
     if isinstance(job.format, str) and job.format not in ("", "json"):
-        shown = gojson.dumps(gojson.dumps(job.format).decode()).decode()
+        shown = go_json.dumps(go_json.dumps(job.format).decode()).decode()
         raise Refuse(500, f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
 
 
@@ -162,7 +160,7 @@ def check_capabilities(model: Model, job: Job, route: str) -> None:
         what = "generate" if route in ("/api/generate", "/v1/completions") else "chat"
         raise Refuse(400, f'"{job.model}" does not support {what}')
     if job.tools and "tools" not in model.capabilities:
-        raise Refuse(400, f"{names.parse(job.model).key} does not support tools")
+        raise Refuse(400, f"{model_names.parse(job.model).key} does not support tools")
 
 
 async def plain(reply: Reply, voice: Voice, reason: Reason) -> None:
@@ -175,9 +173,9 @@ async def plain(reply: Reply, voice: Voice, reason: Reason) -> None:
 
 
 class Speaker:
-    """Says one reply, streamed or whole, at the model's pace."""
+    """Sends one reply, streamed or whole, at the model's pace."""
 
-    def __init__(self, sim: "Ollama", request: Request, reply: Reply, job: Job, voice: Voice, started: int) -> None:
+    def __init__(self, sim: Host, request: Request, reply: Reply, job: Job, voice: Voice, started: int) -> None:
         self._sim = sim
         self._reply = reply
         self._request = request
@@ -189,7 +187,7 @@ class Speaker:
         self._due = 0.0
 
     async def cloud(self, key: str) -> None:
-        """Say what the cloud says: without our runners and slots, and in chunks that are no records."""
+        """Send the answer of the cloud: without runners and slots, and in chunks that are no records."""
         self._splitter = Splitter(self._sim.settings.seed + self._request.id)
         model = Model(self._job.model, capabilities=("completion", "tools", "thinking"))
         try:
@@ -198,7 +196,7 @@ class Speaker:
             raise Refuse(500, str(error)) from None
 
     async def say(self, speech: Speech) -> None:
-        """Say it.
+        """Send the whole reply.
 
         Raises:
             RunnerFailed: the runner died before the first token, or in an answer that is not streamed.
@@ -291,6 +289,6 @@ class Splitter:
         return pieces
 
     def rest(self) -> bytes:
-        """Return what is left over."""
+        """Return the remaining bytes."""
         rest, self._rest = self._rest, b""
         return rest

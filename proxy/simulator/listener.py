@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from proxy.simulator.wire import Connection
+from proxy.simulator.http_connection import Connection
 
 
 class Listener:
@@ -30,7 +30,7 @@ class Listener:
 
     @property
     def listening(self) -> bool:
-        """Whether connections are taken."""
+        """Return whether connections are taken."""
         return self._server is not None
 
     async def listen(self) -> None:

@@ -1,9 +1,9 @@
-"""How Ollama says no, in the flavor of the route."""
+"""Ollama's errors, in the flavor of the route."""
 
 import secrets
 from typing import Final, Literal
 
-from proxy.simulator import gojson
+from proxy.simulator import go_json
 
 Flavor = Literal["ollama", "openai", "anthropic"]
 
@@ -55,12 +55,12 @@ def render(flavor: Flavor, refusal: Refuse) -> tuple[bytes, bytes]:
     kind = JSON_UTF8 if refusal.early or flavor == "ollama" else JSON
     if flavor == "openai":
         error = {"message": message, "type": _OPENAI_TYPES.get(status, "api_error"), "param": None, "code": None}
-        body = gojson.dumps({"error": error})
+        body = go_json.dumps({"error": error})
     elif flavor == "anthropic":
         error = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": message}
-        body = gojson.dumps({"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"})
+        body = go_json.dumps({"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"})
     else:
-        return kind, gojson.dumps({"error": message, **refusal.more})
+        return kind, go_json.dumps({"error": message, **refusal.more})
     return kind, body if refusal.early else body + b"\n"
 
 

@@ -5,29 +5,27 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from proxy.simulator import (
-    embeddings,
     flavor_anthropic,
     flavor_ollama,
     flavor_openai,
     flavor_responses,
-    guard,
-    manage,
-    reads,
+    host_and_origin,
+    routes_embeddings,
+    routes_info,
+    routes_models,
 )
+from proxy.simulator.host import Host
+from proxy.simulator.http_reply import Reply
 from proxy.simulator.inference import Reader, infer
-from proxy.simulator.records import Request
 from proxy.simulator.refusals import TEXT, Refuse, flavor_of, render
-from proxy.simulator.reply import Reply
-from proxy.simulator.transcription import transcribe
+from proxy.simulator.request import Request
+from proxy.simulator.routes_transcription import transcribe
 
-if TYPE_CHECKING:
-    from proxy.simulator.server import Ollama
-
-Handler = Callable[["Ollama", Request, Reply], Awaitable[None]]
+Handler = Callable[[Host, Request, Reply], Awaitable[None]]
 
 
 def _infers(read: Reader) -> Handler:
@@ -35,37 +33,37 @@ def _infers(read: Reader) -> Handler:
 
 
 TABLE: Final[tuple[tuple[str, str, Handler], ...]] = (
-    ("GET HEAD", "/", reads.root),
-    ("GET HEAD", "/api/version", reads.version),
-    ("GET HEAD", "/api/tags", reads.tags),
-    ("GET", "/api/ps", reads.ps),
-    ("GET", "/api/status", reads.status),
-    ("GET", "/api/experimental/model-recommendations", reads.recommendations),
-    ("POST", "/api/show", reads.show),
-    ("GET", "/v1/models", reads.models),
-    ("GET", "/v1/models/{model}", reads.model),
+    ("GET HEAD", "/", routes_info.root),
+    ("GET HEAD", "/api/version", routes_info.version),
+    ("GET HEAD", "/api/tags", routes_info.tags),
+    ("GET", "/api/ps", routes_info.ps),
+    ("GET", "/api/status", routes_info.status),
+    ("GET", "/api/experimental/model-recommendations", routes_info.recommendations),
+    ("POST", "/api/show", routes_info.show),
+    ("GET", "/v1/models", routes_info.models),
+    ("GET", "/v1/models/{model}", routes_info.model),
     ("POST", "/api/generate", _infers(flavor_ollama.read_generate)),
     ("POST", "/api/chat", _infers(flavor_ollama.read_chat)),
     ("POST", "/v1/chat/completions", _infers(flavor_openai.read_chat)),
     ("POST", "/v1/completions", _infers(flavor_openai.read_completion)),
     ("POST", "/v1/responses", _infers(flavor_responses.read_responses)),
     ("POST", "/v1/messages", _infers(flavor_anthropic.read_messages)),
-    ("POST", "/api/embed", embeddings.embed),
-    ("POST", "/api/embeddings", embeddings.embeddings),
-    ("POST", "/v1/embeddings", embeddings.openai),
+    ("POST", "/api/embed", routes_embeddings.embed),
+    ("POST", "/api/embeddings", routes_embeddings.embeddings),
+    ("POST", "/v1/embeddings", routes_embeddings.openai),
     ("POST", "/v1/audio/transcriptions", transcribe),
-    ("POST", "/api/pull", manage.pull),
-    ("POST", "/api/push", manage.push),
-    ("POST", "/api/create", manage.create),
-    ("POST", "/api/copy", manage.copy),
-    ("DELETE", "/api/delete", manage.delete),
-    ("POST", "/api/blobs/{digest}", manage.create_blob),
-    ("HEAD", "/api/blobs/{digest}", manage.head_blob),
-    ("POST", "/api/me", reads.me),
-    ("POST", "/api/signout", reads.signout),
-    ("DELETE", "/api/user/keys/{key}", reads.signout),
-    ("POST", "/api/experimental/web_search", reads.web),
-    ("POST", "/api/experimental/web_fetch", reads.web),
+    ("POST", "/api/pull", routes_models.pull),
+    ("POST", "/api/push", routes_models.push),
+    ("POST", "/api/create", routes_models.create),
+    ("POST", "/api/copy", routes_models.copy),
+    ("DELETE", "/api/delete", routes_models.delete),
+    ("POST", "/api/blobs/{digest}", routes_models.create_blob),
+    ("HEAD", "/api/blobs/{digest}", routes_models.head_blob),
+    ("POST", "/api/me", routes_info.me),
+    ("POST", "/api/signout", routes_info.signout),
+    ("DELETE", "/api/user/keys/{key}", routes_info.signout),
+    ("POST", "/api/experimental/web_search", routes_info.web),
+    ("POST", "/api/experimental/web_fetch", routes_info.web),
 )
 UPLOAD: Final = ("POST", "/api/blobs/{digest}")
 
@@ -99,12 +97,12 @@ def match(method: str, path: str) -> Route | None:
     return None
 
 
-async def answer(sim: "Ollama", request: Request, reply: Reply, route: Route | None) -> None:
+async def answer(sim: Host, request: Request, reply: Reply, route: Route | None) -> None:
     """Answer `request`: as net/http's mux, gin's router and Ollama's middleware do, in this order."""
     if await _redirected(request, reply, route):
         return
-    status, headers = guard.cors(sim.settings, request)
-    if status is None and sim.checks_host and not guard.host_allowed(request):
+    status, headers = host_and_origin.cors(sim.settings, request)
+    if status is None and sim.checks_host and not host_and_origin.host_allowed(request):
         status, headers = 403, []
     if status is not None:
         await reply.whole(status, b"", b"", headers)

@@ -1,11 +1,11 @@
-"""What can be chosen about a simulated Ollama: its models and its behavior."""
+"""Settings of a simulated Ollama: its models and its behavior."""
 
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from proxy.simulator import names
+from proxy.simulator import model_names
 
 DEFAULT_MODELS = ("llama3.2", "qwen3", "nomic-embed-text", "gpt-oss:120b-cloud")
 
@@ -38,23 +38,23 @@ class Model:
     @classmethod
     def of(cls, name: str) -> "Model":
         """Return a model for `name` with the abilities that its name promises."""
-        base = names.parse(name).model.lower()
+        base = model_names.parse(name).model.lower()
         if "embed" in base or "minilm" in base:
             return cls(name, capabilities=("embedding",), family="bert", parameter_size="137M", size=274_302_450)
         thinks = any(part in base for part in ("qwen3", "deepseek-r1", "gpt-oss", "thinking"))
-        remote = names.parse(name).source == "cloud"
+        remote = model_names.parse(name).source == "cloud"
         return cls(
             name,
             capabilities=("completion", "tools", "thinking") if thinks else ("completion", "tools"),
             family="qwen3" if "qwen" in base else "gptoss" if "gpt-oss" in base else "llama",
-            remote=names.parse(name).base if remote else "",
+            remote=model_names.parse(name).base if remote else "",
             size=384 if remote else 2_019_393_189,
         )
 
 
 @dataclass(slots=True, kw_only=True)
 class Settings:
-    """How the simulator behaves. Times are seconds; every field may be changed while it runs.
+    """The behavior of the simulator. Times are in seconds; every field may be changed while it runs.
 
     Args:
         seed: changes every generated text.

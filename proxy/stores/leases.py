@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from proxy.kernel.quotas import Lease
-from proxy.kernel.services import StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
 
 BATCH: Final = 200
 """Leases renewed by one call."""

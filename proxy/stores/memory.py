@@ -6,9 +6,10 @@ from itertools import count
 
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
+from proxy.kernel.clock import Clock
 from proxy.kernel.quotas import SLICES, Admission, Lease, Level, Quota, Window
 from proxy.kernel.recent import Recent
-from proxy.kernel.services import Clock, Store
+from proxy.kernel.store import Store
 from proxy.stores.expiring import MOST, Shelf
 from proxy.stores.windows import MemoryWindows
 

@@ -1,6 +1,7 @@
 """Opens the store that the configuration names."""
 
-from proxy.kernel.services import Clock, Store
+from proxy.kernel.clock import Clock
+from proxy.kernel.store import Store
 from proxy.stores.memory import MemoryStore
 
 

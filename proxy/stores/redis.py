@@ -16,8 +16,9 @@ from limits.aio.storage.redis import RedisStorage
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from proxy.kernel.clock import Clock
 from proxy.kernel.quotas import Admission, Lease, Level, Quota
-from proxy.kernel.services import Clock, Store, StoreUnavailable
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.stores.known_full import KnownFull
 from proxy.stores.leases import Keeper
 from proxy.stores.memory import MemoryStore
@@ -145,10 +146,11 @@ class RedisStore(Store):
                 level = Level(counter.quota, counter.unit, counter.amount, used, milliseconds / 1000, counter.window)
                 level = level.charged(costs[counter.unit]) if admitted else level
                 levels.append(level)
-                if level.full:
+                quota = quotas[counter.quota]
+                if level.full and quota.asked_again:
                     full_for = level.resets_in if counter.unit == "requests" else sure / 1000
-                    key, now = quotas[counter.quota].key, self._clock.monotonic()
-                    self._known_full.note(key, level, full_for, now=now, today=self._clock.time())
+                    now, today = self._clock.monotonic(), self._clock.time()
+                    self._known_full.note(quota.key, level, full_for, now=now, today=today)
         return tuple(levels), admitted
 
     async def _settle(self, lease: Lease, tokens: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 from redis.exceptions import RedisClusterException, RedisError
 
-from proxy.kernel.services import StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
 
 log = structlog.get_logger("ollama_proxy.store")
 

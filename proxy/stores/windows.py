@@ -10,7 +10,7 @@ from collections import deque
 
 from limits.aio.storage import MovingWindowSupport, Storage
 
-from proxy.kernel.services import Clock
+from proxy.kernel.clock import Clock
 from proxy.stores.expiring import Shelf
 
 

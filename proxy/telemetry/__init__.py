@@ -1,6 +1,6 @@
-"""What the proxy says of itself: metrics, log lines, traces.
+"""Telemetry of the proxy: metrics, log lines, traces.
 
-Gauges read the state of what they show, so this folder may see those parts; only what composes may import it.
+Gauges read the parts whose state they show; only the composition root imports this folder.
 
 May import: `proxy.kernel`, `proxy.chain`, `proxy.pool`, `proxy.queue`, `proxy.server`.
 """

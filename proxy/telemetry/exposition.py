@@ -1,4 +1,4 @@
-"""Numbers as they are at one moment, in the words of Prometheus."""
+"""Readings of metrics, in the form that prometheus-client writes."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -12,14 +12,14 @@ from proxy.telemetry.metric_table import Meter
 
 Labels = tuple[str, ...]
 Spreading = tuple[Sequence[int], float]
-"""Of a histogram: how many values are in each bucket, the one without a bound included, and their sum."""
+"""A histogram: the number of values in each bucket, the one without a bound included, and their sum."""
 Point = tuple[Labels, float | Spreading]
-"""Label values, and what is counted for them."""
+"""Label values, and the number or histogram for them."""
 Reading = tuple[Meter, Callable[[], Iterable[Point]]]
 
 
 class Moment(Collector):
-    """What `readings` say when it is made. What prometheus-client makes of that may be made later, in any thread."""
+    """A snapshot of `readings`. prometheus-client may render it later, in any thread."""
 
     def __init__(self, readings: Iterable[Reading]) -> None:
         self._points = [(meter, list(read())) for meter, read in readings]

@@ -1,4 +1,4 @@
-"""Numbers that are true of this moment, read when somebody asks for them, so that no request pays for them."""
+"""Gauges, read when metrics are scraped, so that no request pays for them."""
 
 import asyncio
 import platform
@@ -11,8 +11,8 @@ from urllib.parse import unquote
 from proxy import __version__
 from proxy.chain.frame import Frame
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.log_sink import LogSink
 from proxy.kernel.model_names import parse as parse_model
-from proxy.kernel.services import LogSink
 from proxy.pool.backend import Backend
 from proxy.pool.health import State
 from proxy.pool.pool import Pool
@@ -27,20 +27,20 @@ _STATES: Final = get_args(State)
 
 
 class Refusing(Protocol):
-    """What refuses requests before any plugin sees them."""
+    """A part that refuses requests before any plugin sees them."""
 
     @property
     def refusals(self) -> Mapping[str, int]:
-        """How many, by the error's code."""
+        """Return the number of refusals by error code."""
 
 
 def single(read: Callable[[], float]) -> Callable[[], Iterable[Point]]:
-    """Return what reads a number without labels."""
+    """Return a reading of a number without labels."""
     return lambda: [((), read())]
 
 
 def of_requests(*frames: Frame) -> Sequence[Reading]:
-    """What runs now, and under which configuration; all frames have the same."""
+    """Read the running requests, and the configuration in force; all frames have the same."""
 
     def in_flight() -> Iterable[Point]:
         routes = [exchange.route for frame in frames for exchange in frame.live]
@@ -51,7 +51,7 @@ def of_requests(*frames: Frame) -> Sequence[Reading]:
 
 
 def of_queue(scheduler: FairScheduler, tenants: Names) -> Sequence[Reading]:
-    """Who waits, and what came of those who did."""
+    """Read the waiting requests, and how waiting ended."""
 
     def waiting() -> Iterable[Point]:
         found: defaultdict[str, int] = defaultdict(int)
@@ -74,13 +74,13 @@ def of_queue(scheduler: FairScheduler, tenants: Names) -> Sequence[Reading]:
 
 
 def tenant_of(key: str) -> str:
-    """Return the tenant of a key that the queue counts by; "" for callers who have none and stand for themselves."""
+    """Return the tenant of a key of the queue; "" for callers without a tenant."""
     name = key.removeprefix("tenant=")
     return "" if name.startswith("@") else unquote(name)
 
 
 def of_backends(pool: Pool, models: Names) -> Sequence[Reading]:
-    """What is known of every backend."""
+    """Read the state of every backend."""
 
     def each(read: Callable[[Backend], float | None]) -> Callable[[], Iterable[Point]]:
         return lambda: [((backend.name,), value) for backend in pool.backends if (value := read(backend)) is not None]
@@ -114,7 +114,7 @@ def of_backends(pool: Pool, models: Names) -> Sequence[Reading]:
 
 
 def _by_model(pool: Pool, models: Names, read: Callable[[int], float]) -> Iterable[Point]:
-    """Return a sum for each backend and model in its memory, by what `read` makes of the bytes it takes."""
+    """Return, for each backend and model in its memory, the sum of `read` over the bytes that it takes."""
     found: defaultdict[tuple[str, str], float] = defaultdict(float)
     for backend in pool.backends:
         for key, entry in backend.resident.items():
@@ -129,7 +129,7 @@ def _age(then: float | None) -> float | None:
 
 
 def of_refusals(refusing: Callable[[], Iterable[Refusing]]) -> Sequence[Reading]:
-    """What servers and frames refused before any plugin saw it."""
+    """Read the refusals of servers and frames that come before any plugin."""
     return [(metric_table.HTTP_REFUSED, lambda: _summed(one.refusals for one in refusing()))]
 
 
@@ -141,7 +141,7 @@ def _summed(counts: Iterable[Mapping[str, int]]) -> Iterable[Point]:
 
 
 def of_servers(servers: Callable[[], Mapping[str, Server]]) -> Sequence[Reading]:
-    """What the servers that run hold, and whom they turned away; `servers` names them."""
+    """Read the connections of the running servers, and those turned away; `servers` names the servers."""
 
     def each(read: Callable[[Server], float]) -> Callable[[], Iterable[Point]]:
         return lambda: [((name,), read(server)) for name, server in servers().items()]
@@ -154,7 +154,7 @@ def of_servers(servers: Callable[[], Mapping[str, Server]]) -> Sequence[Reading]
 
 
 def of_process(bodies: BodyBudget, sink: LogSink) -> Sequence[Reading]:
-    """What this process holds and has lost."""
+    """Read the bytes of bodies that this process holds, and the log lines it lost."""
     about = (__version__, platform.python_version())
     return [
         (metric_table.BODY_MEMORY, single(lambda: bodies.held)),

@@ -1,4 +1,4 @@
-"""What requests to a model are counted as, by OpenTelemetry's conventions for generative AI."""
+"""Metrics of requests to a model, by OpenTelemetry's conventions for generative AI."""
 
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.genai import PROVIDER, operation_of

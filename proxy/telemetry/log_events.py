@@ -1,4 +1,4 @@
-"""The events of the proxy itself, as a table: what it logs besides the line of each request.
+"""The table of the proxy's own events: the log lines besides those of requests.
 
 A field has one name, one type and one meaning in all lines, the request's included, so that a store of logs needs one
 mapping. A test holds this table against every call of a logger in the code; the reference page and the JSON Schema are
@@ -15,7 +15,7 @@ Kind = Literal["string", "integer", "number", "array"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happens.
+    """One kind of event.
 
     Attributes:
         name: its stable name.
@@ -35,7 +35,7 @@ COMMON: Final[Mapping[str, tuple[Kind, str]]] = {
     "schema": ("integer", "The version of this schema."),
     "logger": ("string", "The part of the proxy that says so."),
 }
-"""What every event has."""
+"""The fields of every event."""
 
 FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "answer": ("string", "What was answered, from its beginning, with secrets masked."),
@@ -81,7 +81,7 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "total": ("integer", "How many connections are taken."),
     "url": ("string", "Where it is asked for."),
 }
-"""What events may have."""
+"""The fields that events may have."""
 
 EVENTS: Final = (
     Event("message", "A library that the proxy uses logged something.", ("message",)),
@@ -107,6 +107,8 @@ EVENTS: Final = (
     Event("config_loaded", "A policy file was put in force.", ("config_generation", "chain", "restart")),
     Event("config_refused", "A policy file has mistakes; the one before stays in force.",
           ("config_generation", "problems")),
+    Event("restart_needed", "A policy file was put in force, but some of its changes only count after a restart.",
+          ("config_generation", "restart")),
     Event("reload_failed", "Loading the policy file again failed by a bug; the one before stays in force.", ()),
     Event("certificate_kept_as_it_was", "The TLS certificate could not be read again.", ("problem",)),
     Event("auth_file_loaded", "A file of keys was read again.", ("file",)),

@@ -9,14 +9,14 @@ from structlog.processors import format_exc_info
 from structlog.typing import EventDict, WrappedLogger
 
 from proxy.kernel.log_lines import FormatName, Level, SinkLogger, pipeline
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 
 MAX_TRACEBACK: Final = 8 * 1024
-"""Characters; of a longer one the end is kept, where the cause stands."""
+"""Characters of a traceback; a longer one keeps its end, where the cause stands."""
 _STDLIB_LEVELS: Final = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"), (0, "debug"))
 
 
-def configure(sink: LogSink, *, format: FormatName = "json", level: Level = "info") -> None:
+def configure(sink: LogSink, *, format: FormatName, level: Level) -> None:
     """Send every event of the program to `sink`: structlog's, the standard library's, warnings.
 
     May be called again to change any of the three; loggers that were made before follow. An event has ``time``,
@@ -40,7 +40,7 @@ def configure(sink: LogSink, *, format: FormatName = "json", level: Level = "inf
 
 
 class _Bridge(logging.Handler):
-    """Turns a record of the standard library into an event."""
+    """Turns records of the standard library into events."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The one place where log lines leave the process, without ever making anybody wait.
+"""Writes log lines out of the process; no caller ever waits.
 
 The loop thread must never wait for who reads our output: a terminal that was paused, a pipe nobody drains, a full
 disk. So it only puts a finished line into a bounded queue, and a thread writes. What does not fit is dropped and
@@ -17,12 +17,12 @@ from contextlib import suppress
 from typing import Final
 
 from proxy.kernel.log_lines import SCHEMA, Render, json_line, stamp
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 
 LINGER: Final = 0.025
-"""Seconds the writer waits for more lines before it writes: it is woken at most that often, not once per line."""
+"""Seconds that the writer waits for more lines before it writes, so that it wakes once for many lines."""
 PATIENCE: Final = 0.25
-"""Seconds between two looks at whether a blocked writer shall give up."""
+"""Seconds between two checks whether a blocked writer must give up."""
 
 
 class Writer(LogSink):
@@ -56,7 +56,7 @@ class Writer(LogSink):
         atexit.register(self.close)
 
     def _reset(self) -> None:
-        """Begin without lines and without a thread; in a forked child, where the parent's thread and lock are lost."""
+        """Start without lines and thread; a forked child calls this too, as it has not the parent's thread and lock."""
         # Reentrant: a finalizer that the garbage collector runs inside `write` may log, too.
         self._lock = threading.RLock()
         self._lines: list[bytes] = []
@@ -92,7 +92,7 @@ class Writer(LogSink):
         self._wake.set()
 
     def close(self, timeout: float = 2.0) -> None:
-        """Write what is queued, for at most `timeout` seconds; later lines are dropped. Also runs at exit."""
+        """Write the queued lines for at most `timeout` seconds, and drop later ones. Also runs at exit."""
         with self._lock:
             thread = self._thread
             self._deadline = time.monotonic() + timeout
@@ -144,7 +144,7 @@ class Writer(LogSink):
                 self._tell()
 
     def _tell(self) -> None:
-        """Say how many lines are missing, now that lines flow again."""
+        """Log the number of dropped lines, now that lines can be written again."""
         untold = self._untold
         if untold:
             event = {
@@ -169,7 +169,7 @@ class Writer(LogSink):
             except BlockingIOError:
                 continue
             rest = rest[written:]
-            # If the next write fails, what is there is half a line, and what follows must not be glued to it.
+            # If the next write fails, half a line is out, and the next line must not be glued to it.
             self._torn = bool(rest)
 
     def _wait_until_writable(self) -> None:

@@ -1,15 +1,15 @@
-"""How late the event loop is: what every stream had to wait because something took its time."""
+"""Measures the lag of the event loop: the time that every stream waited for other work."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
 
 EVERY: Final = 0.5
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 
 
 class Lag:
-    """Looks at how late a timer comes.
+    """Measures how late a timer fires.
 
     Args:
         observe: is told each time, in seconds.
@@ -20,13 +20,13 @@ class Lag:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to look, in the running loop."""
+        """Start to measure, in the running loop."""
         loop = asyncio.get_running_loop()
         due = loop.time() + EVERY
         self._timer = loop.call_at(due, self._look, loop, due)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

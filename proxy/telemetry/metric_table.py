@@ -1,4 +1,4 @@
-"""What is measured, as a table: the metrics, their labels, and what they say.
+"""The table of metrics: their names, labels and meaning.
 
 The metrics are made from it, and so is the reference page; nothing is exposed that is not in it. Names that begin with
 ``gen_ai_`` are those of OpenTelemetry's conventions for generative AI, written as its exporters write them for
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 OTHER: Final = "other"
-"""Stands for all that is more than the bound on a label's values, and for models that no backend has."""
+"""The label value for all values beyond the bound of a label, and for models that no backend has."""
 
 MODELS: Final = 200
-"""Models that are told apart."""
+"""Models that have series of their own."""
 TENANTS: Final = 500
-"""Tenants that are told apart."""
+"""Tenants that have series of their own."""
 SETS: Final = 2000
-"""Sets of label values of a counter that are told apart."""
+"""Sets of label values that have series of their own in a counter."""
 SPREAD: Final = 200
-"""The same of a histogram, each of which is as many series as there are buckets."""
+"""The same for a histogram, which has a series for each bucket."""
 
 MODEL: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 _OUTSIDE: Final = frozenset({"model", "tenant", "gen_ai_request_model", "code", "error_type"})
-"""Labels whose values come from outside of the policy file; they are what is folded where there are too many."""
+"""Labels whose values come from outside of the policy file; their values are folded where there are too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Meter:
 
     @property
     def outside(self) -> tuple[int, ...]:
-        """Return which of the labels have values from outside."""
+        """Return the labels whose values come from outside."""
         return tuple(number for number, label in enumerate(self.labels) if label in _OUTSIDE)
 
     @property
     def limit(self) -> int:
-        """Return how many sets of label values are told apart."""
+        """Return the number of label sets that have series of their own."""
         return SPREAD if self.kind == "histogram" else SETS
 
 
@@ -68,7 +68,7 @@ _WAIT: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60
 _OVERHEAD: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _LAG: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-# Of requests; counted by the plugin `metrics`, when they are over.
+# Requests, counted by the plugin `metrics` when they are over.
 
 REQUESTS: Final = Meter(
     "ollama_proxy_requests_total",
@@ -191,7 +191,7 @@ GENAI_TOKENS: Final = Meter(
     _TOKENS,
 )
 
-# Of the process; counted as it happens.
+# The process, counted as it happens.
 
 LAG: Final = Meter(
     "ollama_proxy_event_loop_lag_seconds",
@@ -207,7 +207,7 @@ RELOADS: Final = Meter(
     ("result",),
 )
 
-# Of this moment; read when somebody asks.
+# Gauges, read when metrics are scraped.
 
 CONNECTIONS: Final = Meter(
     "ollama_proxy_connections",
@@ -321,7 +321,7 @@ RELOAD_OK: Final = Meter(
 BUILD: Final = Meter("ollama_proxy_build_info", "gauge", "1; the labels say what runs.", ("version", "python"))
 
 METERS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Meter))
-"""All of them, in order."""
+"""All metrics, in the order of the reference."""
 
 PROCESS: Final = (
     Meter("process_virtual_memory_bytes", "gauge", "Virtual memory of the process."),
@@ -331,7 +331,7 @@ PROCESS: Final = (
     Meter("process_open_fds", "gauge", "Open file descriptors."),
     Meter("process_max_fds", "gauge", "File descriptors it may open."),
 )
-"""What prometheus-client itself tells of a process, on Linux."""
+"""The metrics that prometheus-client itself has of a process, on Linux."""
 
 
 def metrics_page() -> str:

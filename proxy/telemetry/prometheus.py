@@ -1,4 +1,4 @@
-"""The service `Metrics`: counts requests, and tells all numbers in Prometheus' words.
+"""The service `Metrics`: counts requests, and writes all numbers for Prometheus.
 
 Nothing is done while a request runs: what became of it is known when it is over. What is true only of the moment
 (slots, queue, memory) is read when somebody asks, see ``proxy/telemetry/gauges.py``.
@@ -15,9 +15,10 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.kernel.services import Metrics
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.metrics import Metrics
 from proxy.telemetry import metric_table
 from proxy.telemetry.exposition import Moment, Reading
 from proxy.telemetry.gauges import single
@@ -30,7 +31,7 @@ _STATUS: Final = {number: f"{number}xx" for number in range(1, 6)}
 
 
 class PrometheusMetrics(Metrics):
-    """Counts what it is told of, and reads what else there is.
+    """Counts requests as they end, and reads gauges when metrics are scraped.
 
     Args:
         known: whether a backend has the model of this canonical key; a name that nobody has is not told apart.
@@ -79,18 +80,18 @@ class PrometheusMetrics(Metrics):
         ProcessCollector(registry=self._process)
 
     def read(self, readings: Sequence[Reading]) -> None:
-        """Read these, too, whenever somebody asks for the numbers."""
+        """Add readings that are read with every scrape."""
         self._readings += readings
 
     def reloaded(self, *, loaded: bool) -> None:
-        """Count that the policy file was read again, and put in force or refused."""
+        """Count one reload of the policy file, in force or refused."""
         self._reloads.of("loaded" if loaded else "refused").add()
         self._intact = loaded
         if loaded:
             self._loaded_at = time()
 
     def lagged(self, seconds: float) -> None:
-        """Count by how much a timer came late."""
+        """Count the lag of a timer."""
         self._lag.of().observe(seconds)
 
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
@@ -104,7 +105,7 @@ class PrometheusMetrics(Metrics):
 
     @property
     def folded(self) -> int:
-        """How many times something was counted as `OTHER` because its metric had as many label sets as it may have."""
+        """Return how often a metric counted as `OTHER` because it had all the label sets that it may have."""
         return sum(series.folded for series in self._series)
 
     # One request
@@ -138,7 +139,7 @@ class PrometheusMetrics(Metrics):
         self._not_let_in.of(credential, reason).add()
 
     def _model(self, exchange: Exchange) -> str:
-        """Return what the request's model counts as: its name where a backend has it, or answered for it."""
+        """Return the label of the request's model: its name where a backend has it or answered for it."""
         model = exchange.model
         if model is None:
             return ""
@@ -183,7 +184,7 @@ class PrometheusMetrics(Metrics):
 
 
 class _Both(Collector):
-    """Ours, and what prometheus-client knows of the process."""
+    """Collects our metrics, and prometheus-client's of the process."""
 
     def __init__(self, ours: Moment, process: CollectorRegistry) -> None:
         self._ours = ours

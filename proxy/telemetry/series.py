@@ -1,4 +1,4 @@
-"""Numbers by label values, bounded in number whatever clients send.
+"""Series by label values; their number is bounded whatever clients send.
 
 They are plain numbers without locks, as only the event loop counts; so one costs a small part of a microsecond.
 """
@@ -12,14 +12,14 @@ from proxy.telemetry.metric_table import OTHER, Meter
 
 
 class Names:
-    """Values of one label: the first `limit` are told apart, and all others are `OTHER`."""
+    """Values of one label: the first `limit` have series of their own, all others count as `OTHER`."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._known: set[str] = set()
 
     def admit(self, name: str) -> str:
-        """Return what `name` counts as."""
+        """Return the label value that `name` counts under."""
         if name in self._known:
             return name
         if len(self._known) >= self._limit:
@@ -29,7 +29,7 @@ class Names:
 
 
 class Count:
-    """A number that grows."""
+    """A counter."""
 
     __slots__ = ("_value",)
 
@@ -37,16 +37,16 @@ class Count:
         self._value = 0.0
 
     def add(self, amount: float = 1.0) -> None:
-        """Let it grow."""
+        """Add to the counter."""
         self._value += amount
 
     def read(self) -> float:
-        """Return it."""
+        """Return the value."""
         return self._value
 
 
 class Spread:
-    """How values spread over buckets, by the buckets' upper bounds."""
+    """A histogram over buckets, given by their upper bounds."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -61,7 +61,7 @@ class Spread:
         self._sum += value
 
     def read(self) -> tuple[Sequence[int], float]:
-        """Return how many values are in each bucket, the one without a bound included, and their sum."""
+        """Return the number of values in each bucket, the one without a bound included, and their sum."""
         return tuple(self._counts), self._sum
 
 
@@ -69,7 +69,7 @@ T = TypeVar("T", bound=Count | Spread)
 
 
 class Series(Generic[T]):
-    """One metric with what it counts by label values, of which there are only so many sets.
+    """One metric with a counter or histogram for each set of label values, up to a bound.
 
     Beyond `Meter.limit` the labels with values from outside count as `OTHER`; the values of all others are those that
     the policy file and the code know.
@@ -78,14 +78,14 @@ class Series(Generic[T]):
     def __init__(self, meter: Meter, make: Callable[[], T]) -> None:
         self.meter = meter
         self.folded = 0
-        """How many times something was counted as `OTHER` because of the limit."""
+        """Return how often label values counted as `OTHER` because of the bound."""
         self._make = make
         self._sets: dict[Labels, T] = {}
         if not meter.labels:
             self.of()
 
     def of(self, *values: str) -> T:
-        """Return what counts for these label values."""
+        """Return the counter or histogram of these label values."""
         found = self._sets.get(values)
         return self._new(values) if found is None else found
 
@@ -99,7 +99,7 @@ class Series(Generic[T]):
         return made
 
     def read(self) -> Iterable[Point]:
-        """Return everything as it is now."""
+        """Return the current reading of every series."""
         return [(values, counted.read()) for values, counted in self._sets.items()]
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from proxy import __version__
-from proxy.kernel.services import Collector, Traces
+from proxy.kernel.traces import Collector, Traces
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -19,7 +19,7 @@ EVERY: Final = 2.0
 
 
 class Pipelines(Traces):
-    """One pipeline for each collector, set up with its first span and kept until the proxy stops.
+    """Keeps one pipeline for each collector, from its first span until the proxy stops.
 
     What a collector does not take in time is dropped: at most 2048 spans wait for it, and no request does.
     """
@@ -39,7 +39,7 @@ class Pipelines(Traces):
         return tracer
 
     async def aclose(self) -> None:
-        """Deliver what there is, within a few seconds, and end."""
+        """Deliver the remaining spans within a few seconds, and end."""
         providers = list(self._providers.values())
         self._providers.clear()
         self._tracers.clear()
@@ -52,7 +52,7 @@ class Pipelines(Traces):
 
 
 async def _shut_down(provider: "TracerProvider") -> None:
-    """Let `provider` deliver what it has; in a thread that the end of the process does not wait for."""
+    """Let `provider` deliver its spans, in a thread that the end of the process does not wait for."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def run() -> None:

@@ -1,6 +1,6 @@
 """The test kit for plugins: what a plugin's own tests need, installed with the proxy. Nothing else in it imports this.
 
-- ``exchanges``: `make_exchange`, a request as the frame hands it to a plugin.
+- ``exchanges``: `make_exchange`, a request as the frame hands it to a plugin; `suppose` notes more in it.
 - ``calls``: `call` runs a plugin and returns an `Answer`; `ok` is an app to put into it.
 - ``clocks``: `ManualClock`, which stands still until a test moves it.
 - ``proxies``: `temporary_proxy`, a whole proxy on a free port; ``log_lines``: `LogLines`, what it logged.
@@ -16,7 +16,7 @@ from proxy.simulator import Model, Ollama
 from proxy.stores.memory import MemoryStore
 from proxy.testing.calls import Answer, call, ok
 from proxy.testing.clocks import ManualClock
-from proxy.testing.exchanges import make_exchange
+from proxy.testing.exchanges import make_exchange, suppose
 from proxy.testing.log_lines import LogLines
 from proxy.testing.proxies import TemporaryProxy, temporary_proxy
 
@@ -31,5 +31,6 @@ __all__ = [
     "call",
     "make_exchange",
     "ok",
+    "suppose",
     "temporary_proxy",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from proxy.kernel.errors import Outcome, ProxyError
 from proxy.kernel.exchange import Exchange
+from proxy.testing.exchanges import suppose
 
 
 @dataclass
@@ -52,7 +53,8 @@ async def call(app: ASGIApp, exchange: Exchange, *, outcome: Outcome | None = No
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
-            answer.status = exchange.status = message["status"]
+            answer.status = message["status"]
+            suppose(exchange, status=answer.status)
             answer.headers = [*message.get("headers", []), *exchange.response_headers]
         else:
             answer.chunks.append(message.get("body", b""))
@@ -61,12 +63,10 @@ async def call(app: ASGIApp, exchange: Exchange, *, outcome: Outcome | None = No
     try:
         await app(exchange.scope, exchange.receive, send)
     except ProxyError as error:
-        answer.error = exchange.error = error
-        exchange.outcome = error.outcome
+        answer.error = error
+        suppose(exchange, error=error, outcome=outcome or error.outcome)
     else:
-        exchange.outcome = "completed"
-    if outcome is not None:
-        exchange.outcome = outcome
+        suppose(exchange, outcome=outcome or "completed")
     for finish in exchange.finishers():
         result = finish(exchange)
         if inspect.isawaitable(result):

@@ -1,6 +1,6 @@
 """A clock that stands still until a test moves it."""
 
-from proxy.kernel.services import Clock
+from proxy.kernel.clock import Clock
 
 
 class ManualClock(Clock):

@@ -2,15 +2,20 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, cast
 
+from config.load import load_data
+from config.schema import Settings
 from proxy.kernel.asgi import Header, Message, Scope
 from proxy.kernel.body_budget import BodyBudget
-from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.exchange import KEY, PARTS, Exchange
 from proxy.kernel.routes import RouteTable
+from proxy.wiring import body_bounds
 
 ROUTES: Final = RouteTable()
 """The routes of Ollama, without any that a policy file adds."""
+SETTINGS: Final = cast(Settings, load_data({"backends": [{"name": "b1", "url": "http://127.0.0.1:1"}]}).settings)
+"""What a policy file comes to that names one backend and leaves all else as it is by default."""
 
 
 def make_exchange(
@@ -21,11 +26,9 @@ def make_exchange(
     headers: Sequence[tuple[str, str]] = (),
     client: str = "127.0.0.1",
     query: bytes = b"",
-    identity: str | None = None,
-    tenant: str | None = None,
-    policy: str | None = None,
     started_at: float | None = None,
     bodies: BodyBudget | None = None,
+    **noted: Any,
 ) -> Exchange:
     """Return an exchange as the frame makes it; its `scope` is what a plugin is called with.
 
@@ -36,11 +39,9 @@ def make_exchange(
         headers: its header fields; names may have capitals.
         client: the address that it comes from.
         query: what stands behind the question mark.
-        identity: the caller that `auth` would have named.
-        tenant: the tenant of that caller.
-        policy: the policy that holds for the caller.
         started_at: when the request began, seconds of `Clock.monotonic`; now where None.
-        bodies: the memory that bodies may take; a budget of its own where None.
+        bodies: the memory that bodies may take; where None a budget of its own, with the default bounds.
+        noted: what is known of the request already, see `suppose`; such as ``tenant="physics"``, as `auth` would.
     """
     parts = [body] if isinstance(body, bytes) else list(body)
     messages: list[Message] = [
@@ -74,8 +75,30 @@ def make_exchange(
         routes=ROUTES,
         client=client,
         started_at=time.monotonic() if started_at is None else started_at,
-        bodies=bodies or BodyBudget(),
+        bodies=bodies or BodyBudget(**body_bounds(SETTINGS)),
     )
-    exchange.identity, exchange.tenant, exchange.policy = identity, tenant, policy
     scope[KEY] = exchange
+    return suppose(exchange, **noted)
+
+
+def suppose(exchange: Exchange, **noted: Any) -> Exchange:
+    """Note in an exchange what the writers of its attributes would; return it.
+
+    Args:
+        exchange: to note it in.
+        noted: values by the names of attributes, such as ``identity="ann"``, ``status=200``.
+
+    Raises:
+        AttributeError: for what is no attribute of an exchange.
+    """
+    for name, value in noted.items():
+        owner = next((kind for kind in PARTS if name in kind.__annotations__), None)
+        if owner is not None:
+            setattr(exchange.part(owner), name, value)
+        elif not isinstance(getattr(Exchange, name, None), property):
+            raise AttributeError(f"an exchange has no attribute {name}")
+        elif hasattr(exchange._body, name):
+            setattr(exchange._body, name, value)
+        else:
+            setattr(exchange, f"_{name}", value)
     return exchange

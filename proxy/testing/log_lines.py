@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 
 
 class LogLines(LogSink):

@@ -70,10 +70,10 @@ async def temporary_proxy(
     loaded = load_bytes(policy.encode(), file="proxy.yaml", folder=folder or Path.cwd(), changes=changes)
     with _logging_as_before():
         log = LogLines()
-        configure(log)
+        configure(log, format="json", level="info")
         app = App(loaded, log)
         if not probes:
-            app.watch = _NoProbes(app.pool)
+            app.watch = _NoProbes(app.pool, every=1.0, timeout=1.0)
         async with serve(app.frame, server_options(app.settings)) as server:
             yield TemporaryProxy(app, server, log)
 

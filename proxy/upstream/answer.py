@@ -1,8 +1,8 @@
-"""The answer to one request: its head, then its body as items that go from the parser to one reader.
+"""A backend's answer to one request: its head, then its body as items that go from the parser to one reader.
 
-The connection puts items in, the reader takes them out; they meet in a deque and one future. That is all there is
-between the socket and the dispatch loop: an item whose reader is waiting never touches the deque, and an item that is
-already here is taken without suspending. While the reader lets items `flow`, not even it is woken for them.
+The connection puts items in, the reader takes them out; a deque and one future are all there is between the socket and
+the relaying loop. An item whose reader is waiting never touches the deque, and an item that is already here is taken
+without suspending. While the reader lets items `flow`, the reader is not even woken for them.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from proxy.kernel.asgi import Header
 Sink = Callable[[bytes], bool]
 """Takes an item; returns whether it takes more at once."""
 Framing = Literal["length", "chunked", "close", "none"]
-"""How the end of a body is known: Content-Length, the last chunk, the end of the connection, no body at all."""
+"""The mark of a body's end: Content-Length, the last chunk, the end of the connection, or no body at all."""
 
 BEHIND: Final = 64 * 1024
 """Bytes waiting for the reader from which on nothing more is read from the socket."""
 CAUGHT_UP: Final = 16 * 1024
 """Bytes waiting for the reader down to which reading goes on."""
 _ITEM_COST: Final = 64
-"""What an item costs besides its bytes, so that a flood of tiny chunks is bounded too."""
+"""Bytes that an item counts for besides its own, so that a flood of tiny chunks is bounded too."""
 
 
 class Source(ABC):
@@ -47,7 +47,7 @@ class Source(ABC):
 
 
 class Answer(httpx.AsyncByteStream):
-    """What comes back for one request; also the stream of its `httpx.Response`.
+    """The answer to one request; also the stream of its `httpx.Response`.
 
     One task reads it, to the end or until `aclose`. A read that is cancelled closes the connection: nobody wants the
     rest, and closing is what makes Ollama stop.
@@ -109,7 +109,7 @@ class Answer(httpx.AsyncByteStream):
 
     @property
     def ended(self) -> bool:
-        """Whether the body has come to its proper end and every item was taken: the next `read` returns ``b""``."""
+        """Return whether the body is complete and every item was taken: the next `read` returns ``b""``."""
         return self._source is None and self._error is None and not self._items
 
     async def flow(self, sink: Sink) -> None:
@@ -163,7 +163,7 @@ class Answer(httpx.AsyncByteStream):
     # The connection's side
 
     def begin(self) -> None:
-        """Status and headers are in."""
+        """Wake the reader: status and headers are in."""
         self.begun = True
         self._wake(b"")
 
@@ -187,7 +187,7 @@ class Answer(httpx.AsyncByteStream):
             self._source.pause()
 
     def end(self, error: Exception | None) -> None:
-        """Nothing more will come: the body is complete, or `error` tells why it is not."""
+        """End the answer: the body is complete, or `error` tells why it is not."""
         self._source = None
         self._error = error
         self._wake(b"")

@@ -1,4 +1,4 @@
-"""One socket to a backend, as an asyncio protocol: writes a request, hands the answer to its parser, watches the clock.
+"""A connection to a backend, an asyncio protocol: writes a request, feeds the answer to its parser, keeps its timers.
 
 Requests follow one another, never side by side. For a chunk of an answer there run `Connection.data_received`,
 `AnswerParser.feed`, httptools, `on_body`, `on_chunk_complete` and `Answer.put`: nothing is scheduled or timed for it.
@@ -24,40 +24,31 @@ from proxy.upstream.failures import (
 from proxy.upstream.lazy_timer import LazyTimer
 from proxy.upstream.parser import AnswerParser
 from proxy.upstream.request_bytes import LAST_CHUNK, Outgoing, Upload, chunk
+from proxy.upstream.timeouts import Timeouts
 
 _JOIN: Final = 16 * 1024
 """Bytes of body up to which head and body are copied into one buffer rather than written as two."""
 _EARLY: Final = 0.002
 """Seconds by which a timer may be early: uvloop's clock counts milliseconds."""
+_NEVER: Final = Timeouts()
 
 
 class Bounds(NamedTuple):
-    """What a connection tolerates, and for how many seconds it may rest."""
+    """The bounds of a connection: of an answer's head, and of the seconds that it may be idle."""
 
     head_bytes: int
     head_fields: int
     idle_expiry: float
 
 
-class Timeouts(NamedTuple):
-    """Seconds; `math.inf` for never."""
-
-    first_byte: float = math.inf
-    """From the end of the request to the response head."""
-    idle: float = math.inf
-    """Between two bytes of the answer, while we are reading."""
-    write: float = math.inf
-    """While the backend takes nothing of the request."""
-
-
 class Owner(Protocol):
-    """Who keeps the connections."""
+    """The keeper of the connections."""
 
     def release(self, connection: "Connection") -> None:
-        """`connection` is at rest and can take the next request."""
+        """Take back `connection`, which is idle and can take the next request."""
 
     def lost(self, connection: "Connection") -> None:
-        """The socket of `connection` is closed."""
+        """Forget `connection`, whose socket is closed."""
 
 
 class Connection(asyncio.Protocol, Source):
@@ -70,10 +61,10 @@ class Connection(asyncio.Protocol, Source):
         self._transport: asyncio.Transport | None = None
         self._closed = False
         self.hung_up = False
-        """Whether the backend closed it while it was at rest, as one does that stops."""
+        """Whether the backend closed the connection while it was idle, as a backend does that stops."""
         self._served = 0  # requests, the running one included
 
-        self._answer: Answer | None = None  # both None: at rest
+        self._answer: Answer | None = None  # both None: idle
         self._parser: AnswerParser | None = None
         self._paused = False  # we do not read
 
@@ -83,19 +74,19 @@ class Connection(asyncio.Protocol, Source):
         self._drained: asyncio.Future[None] | None = None
 
         self._timer = LazyTimer(loop, self._check)
-        self._timeouts = Timeouts()
+        self._timeouts = _NEVER
         self._wrote = 0.0  # when the kernel took the last bytes of the request
         self._unsent = 0  # bytes that were left then
         self._heard = loop.time()  # when the last bytes came, or reading went on
 
     @property
     def connected(self) -> bool:
-        """Whether it ever was."""
+        """Return whether a socket was ever connected."""
         return self._transport is not None
 
     @property
     def closed(self) -> bool:
-        """Whether it can take no request any more."""
+        """Return whether the connection can take no request any more."""
         return self._closed or self._transport is None or self._transport.is_closing()
 
     async def exchange(self, outgoing: Outgoing, timeouts: Timeouts) -> Answer:
@@ -140,14 +131,14 @@ class Connection(asyncio.Protocol, Source):
     # The socket; asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connected."""
+        """Keep the socket; the connection can take a request."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=1, low=0)  # "paused" shall mean: the kernel has not got it all
         if self._closed:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Feed the parser; bytes that belong to no request close the connection."""
         parser = self._parser
         if parser is None:  # nobody asked for them
             self.abort()
@@ -162,13 +153,13 @@ class Connection(asyncio.Protocol, Source):
             self._finish(parser)
 
     def eof_received(self) -> None:
-        """The backend will send no more."""
+        """End the answer: the backend will send no more."""
         self.hung_up = self._parser is None
         self._end(self._loss(None))
         self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is closed."""
+        """End what is under way: the socket is closed."""
         self._closed = True
         self.hung_up = self.hung_up or (exc is not None and self._parser is None)
         self._timer.cancel()
@@ -177,12 +168,12 @@ class Connection(asyncio.Protocol, Source):
         self._owner.lost(self)
 
     def pause_writing(self) -> None:
-        """The kernel does not take all of the request."""
+        """Hold the upload: the kernel does not take all of the request."""
         self._blocked = True
         self._mark_written()
 
     def resume_writing(self) -> None:
-        """The kernel has got all that was written."""
+        """Go on with the upload: the kernel has got all that was written."""
         self._blocked = False
         self._mark_written()
         self._wake_upload()
@@ -196,7 +187,7 @@ class Connection(asyncio.Protocol, Source):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read on."""
+        """Read again."""
         self._paused = False
         self._heard = self._loop.time()
         self._timer.ask(self._due())
@@ -221,7 +212,7 @@ class Connection(asyncio.Protocol, Source):
             self._answer = self._parser = None
 
     def _loss(self, exc: Exception | None) -> Exception | None:
-        """Return what the end of the connection means for the answer; None if it completes it."""
+        """Return the error that the end of the connection is for the answer; None where it completes the answer."""
         answer, parser = self._answer, self._parser
         if answer is None or parser is None:
             return None
@@ -316,7 +307,7 @@ class Connection(asyncio.Protocol, Source):
     # The clock
 
     def _due(self) -> float:
-        """Return when patience ends with what the connection is waiting for now."""
+        """Return the loop's time at which the timer runs out that runs now."""
         if self._parser is None:
             return self._heard + self._bounds.idle_expiry
         if self._parser.head_in:
@@ -328,7 +319,7 @@ class Connection(asyncio.Protocol, Source):
         return self._wrote + self._timeouts.first_byte
 
     def _check(self) -> float:
-        """Do what is due; return when to look again."""
+        """End the exchange where its timer has run out; return when to look again."""
         now = self._loop.time()
         if now < self._due() - _EARLY:
             return self._due()

@@ -1,4 +1,4 @@
-"""A timer for deadlines that move all the time and hardly ever come."""
+"""A timer for deadlines that move all the time and are hardly ever reached."""
 
 import asyncio
 import math
@@ -35,7 +35,7 @@ class LazyTimer:
             self._handle.cancel()
             self._handle = None
         self._due = -math.inf
-        self._check = _nothing  # it belongs to who has this timer: a cycle
+        self._check = _nothing  # the owner of this timer has it: a cycle
 
     def _fire(self) -> None:
         self._handle, self._due = None, math.inf

@@ -1,4 +1,4 @@
-"""Where a backend is and how to get there: TCP or a unix socket, TLS or not."""
+"""Connecting to the address of a backend: over TCP or a unix socket, with TLS or without."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ class Origin:
         """Connect `protocol`; cancelling closes the socket. Both loops set TCP_NODELAY by themselves.
 
         Args:
-            protocol: what speaks over the connection.
+            protocol: gets the connection.
             handshake: seconds for the TLS handshake alone, None for the loop's own bound.
 
         Raises:

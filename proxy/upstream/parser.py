@@ -101,7 +101,7 @@ class AnswerParser:
             raise _bad(f"more than {self._head_bytes} bytes of head, chunk framing or trailers")
 
     def _in_trailers(self, error: Exception) -> bool:
-        """Whether llhttp refuses a trailer field for what it would mean in a head.
+        """Return whether llhttp refuses a trailer field for what it would mean in a head.
 
         A Content-Length there frames nothing (RFC 9110 section 6.5.1). llhttp finds one beside a Transfer-Encoding only
         between field names, and behind the head of a chunked answer that is behind its last chunk: the body is whole.
@@ -109,18 +109,18 @@ class AnswerParser:
         return self.head_in and self._chunked and "Content-Length" in str(error)
 
     def close(self) -> None:
-        """Let go of httptools' parser, which refers back to this one: no garbage cycle for each response."""
+        """Drop httptools' parser, which refers back to this one: no garbage cycle for each answer."""
         del self._http
 
     # httptools calls
 
     def on_message_begin(self) -> None:
-        """A status line begins."""
+        """Refuse a second response; a status line begins."""
         if self.complete:
             raise _bad("more than one response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field, or a trailer field, which is dropped."""
+        """Take a header field; drop a trailer field."""
         if self.head_in:
             return
         headers = self._answer.headers
@@ -137,7 +137,7 @@ class AnswerParser:
         headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """A head is in."""
+        """Take status and framing: a head is complete."""
         status = self._http.get_status_code()
         if status < 200:
             self._skip(status)
@@ -162,7 +162,7 @@ class AnswerParser:
         answer.begin()
 
     def on_body(self, data: bytes) -> None:
-        """Some bytes of the body: a whole chunk, or a part of one."""
+        """Take bytes of the body: a whole chunk, or a part of one."""
         self._overhead = 0
         if self._chunked:
             self._parts.append(data)
@@ -175,7 +175,7 @@ class AnswerParser:
             self._answer.put(data)
 
     def on_chunk_complete(self) -> None:
-        """A chunk is in; the last one is empty."""
+        """Hand on a chunk; the last one is empty."""
         parts = self._parts
         if parts:
             self._answer.put(parts[0] if len(parts) == 1 else b"".join(parts))
@@ -183,7 +183,7 @@ class AnswerParser:
             self._parts_size = 0
 
     def on_message_complete(self) -> None:
-        """The body is in, or an interim response is over."""
+        """Note that the body is complete, or that an interim response is over."""
         if self.head_in:
             self.complete = True
 

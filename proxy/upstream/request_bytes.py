@@ -1,6 +1,6 @@
 """An `httpx.Request` as the bytes that go to a backend: exactly its target, headers and body, or not at all.
 
-Nothing is added, dropped, reordered or rewritten. What would be read differently by the other side (a line break in a
+Nothing is added, dropped, reordered or rewritten. A request that the backend could read differently (a line break in a
 value, two lengths, a body without framing) is refused with `Unsendable`, so that one request can never become two.
 """
 
@@ -24,7 +24,7 @@ class Upload(NamedTuple):
 
     stream: AsyncIterable[bytes]
     length: int | None
-    """What the caller's Content-Length promises; None if the body goes out in chunks."""
+    """The caller's Content-Length, in bytes; None if the body goes out in chunks."""
 
 
 class Outgoing(NamedTuple):
@@ -35,11 +35,11 @@ class Outgoing(NamedTuple):
     """The whole body with its framing; empty if there is none or if it is an upload."""
     upload: Upload | None
     bodiless: bool
-    """Whether the response has no body whatever its headers say: HEAD."""
+    """Whether the answer has no body whatever its headers say, as for HEAD."""
 
 
 def encode(request: httpx.Request) -> Outgoing:
-    """Return what to write for `request`. The target is ``extensions["target"]``, else that of the URL.
+    """Return the bytes to write for `request`. The target is ``extensions["target"]``, else that of the URL.
 
     Raises:
         Unsendable: a part of it is not what RFC 9112 allows a client to send.

@@ -4,11 +4,11 @@ It exists because httpx's own transport costs several times as much per chunk, d
 cannot tell its time-outs apart. It is called directly, not through `httpx.AsyncClient`, and can be swapped for
 `httpx.AsyncHTTPTransport`. Its parts, from the outside in:
 
-* `Transport`, here: which connection a request gets, and how many there may be
-* `wire.encode`: an `httpx.Request` → the bytes to write
-* `connection.Connection`: one socket, one exchange after the other, and their timers
+* `Transport`, here: chooses the connection for a request, and bounds their number
+* `request_bytes.encode`: an `httpx.Request` → the bytes to write
+* `connection.Connection`: one socket, one request after the other, and their timers
 * `parser.AnswerParser`: bytes → head and items
-* `answer.Answer`: items → the one who reads them
+* `answer.Answer`: items → their reader
 
 `translate` is the one place where what httpx and the operating system raise becomes the project's own errors.
 """
@@ -19,7 +19,7 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import httpx
@@ -33,7 +33,7 @@ from proxy.kernel.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.upstream.connection import Bounds, Connection, Timeouts
+from proxy.upstream.connection import Bounds, Connection
 from proxy.upstream.failures import (
     ConnectTimedOut,
     CutShort,
@@ -42,10 +42,9 @@ from proxy.upstream.failures import (
     NotConnected,
     TransportFailure,
 )
-from proxy.upstream.origin import Origin, tls_context
+from proxy.upstream.origin import Origin
 from proxy.upstream.request_bytes import encode
-
-__all__ = ["Transport", "tls_context", "translate"]
+from proxy.upstream.timeouts import Timeouts
 
 
 class _Waiter(NamedTuple):
@@ -61,9 +60,7 @@ class Transport(httpx.AsyncBaseTransport):
     `handle_async_request` reads these of a request's extensions:
 
     * ``target``: the request target, as bytes; that of the URL if it is missing
-    * ``timeout``: seconds by name, None or missing for never: ``connect``, ``first_byte`` (from the end of the request
-      to the response head; ``read`` if it is missing), ``read`` (between two bytes after that), ``write`` (while the
-      backend takes nothing), ``pool`` (for a free connection)
+    * ``timeout``: `Timeouts`, or httpx's mapping of ``connect``, ``read`` and ``write`` to seconds
     * ``fresh``: True for a connection that has served no request, as one that must not be repeated needs
 
     and sets these of the response: ``http_version``, ``framing`` (``length``, ``chunked``, ``close``, ``none``) and
@@ -117,11 +114,9 @@ class Transport(httpx.AsyncBaseTransport):
             Exception: what the iterator of a streamed request body raised, unchanged.
         """
         outgoing = encode(request)
-        timeout: Mapping[str, float | None] = request.extensions.get("timeout") or {}
-        connection = await self._acquire(timeout, fresh=request.extensions.get("fresh", False))
-        idle = _seconds(timeout.get("read"))
-        first_byte = _seconds(timeout["first_byte"]) if "first_byte" in timeout else idle
-        answer = await connection.exchange(outgoing, Timeouts(first_byte, idle, _seconds(timeout.get("write"))))
+        timeouts = Timeouts.of(request.extensions.get("timeout"))
+        connection = await self._acquire(timeouts.connect, fresh=request.extensions.get("fresh", False))
+        answer = await connection.exchange(outgoing, timeouts)
         return httpx.Response(
             answer.status,
             headers=answer.headers,
@@ -147,21 +142,21 @@ class Transport(httpx.AsyncBaseTransport):
             self._gone.set_result(None)
         await asyncio.shield(self._gone)
 
-    # How many there are
+    # Counts
 
     @property
     def open(self) -> int:
-        """Connections, those that are being made included."""
+        """The number of connections, those that are being made included."""
         return len(self._connections)
 
     @property
     def idle(self) -> int:
-        """Connections kept for the next request."""
+        """The number of connections kept for the next request."""
         return len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a connection."""
+        """The number of requests that wait for a connection."""
         return len(self._waiting)
 
     def __repr__(self) -> str:
@@ -173,9 +168,9 @@ class Transport(httpx.AsyncBaseTransport):
             f"{self.waiting} waiting>"
         )
 
-    # Who gets which
+    # Choosing a connection
 
-    async def _acquire(self, timeout: Mapping[str, float | None], *, fresh: bool) -> Connection:
+    async def _acquire(self, seconds: float, *, fresh: bool) -> Connection:
         while True:
             while self._idle and not fresh:
                 connection = self._idle.pop()
@@ -186,9 +181,9 @@ class Transport(httpx.AsyncBaseTransport):
             else:
                 if self._idle:
                     self._idle.pop(0).abort()  # and its place goes to the one who waits longest
-                connection = await self._wait(timeout.get("pool"), fresh)
+                connection = await self._wait(seconds, fresh)
             if not connection.connected:
-                await self._connect(connection, timeout.get("connect"))
+                await self._connect(connection, seconds)
                 return connection
             if not connection.closed:
                 return connection
@@ -198,11 +193,11 @@ class Transport(httpx.AsyncBaseTransport):
         self._connections.add(connection)
         return connection
 
-    async def _wait(self, seconds: float | None, fresh: bool) -> Connection:
+    async def _wait(self, seconds: float, fresh: bool) -> Connection:
         waiter = _Waiter(asyncio.get_running_loop().create_future(), fresh)
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(_finite(seconds)):
                 return await waiter.future
         except BaseException as error:
             if waiter in self._waiting:
@@ -228,7 +223,7 @@ class Transport(httpx.AsyncBaseTransport):
             self.lost(connection)
 
     def release(self, connection: Connection) -> None:
-        """`connection` is at rest: the one who waits longest gets it, or it is kept."""
+        """Give `connection`, which is idle, to the request that waits longest, or keep it."""
         if connection.closed:
             return  # `lost` follows
         waiter = self._first_waiter()
@@ -243,7 +238,7 @@ class Transport(httpx.AsyncBaseTransport):
             waiter.future.set_result(connection)
 
     def lost(self, connection: Connection) -> None:
-        """`connection` has no socket (any more): its place goes to the one who waits longest. May be called twice."""
+        """Give the place of `connection`, which has no socket, to the request that waits longest; may run twice."""
         if connection not in self._connections:
             return
         self._connections.remove(connection)
@@ -257,12 +252,12 @@ class Transport(httpx.AsyncBaseTransport):
         elif self._gone and not self._connections and not self._gone.done():
             self._gone.set_result(None)
 
-    async def _connect(self, connection: Connection, seconds: float | None) -> None:
+    async def _connect(self, connection: Connection, seconds: float) -> None:
         try:
             if self._gone:
                 raise self._refusal()
-            async with asyncio.timeout(seconds) as self._connecting[connection]:
-                await self._origin.connect(connection, seconds)
+            async with asyncio.timeout(_finite(seconds)) as self._connecting[connection]:
+                await self._origin.connect(connection, _finite(seconds))
             if connection.closed:
                 raise NotConnected(
                     f"{self._origin} closed the connection at once", public="the backend closed the connection at once"
@@ -273,7 +268,7 @@ class Transport(httpx.AsyncBaseTransport):
             if self._gone and isinstance(error, TimeoutError):
                 raise self._refusal() from None
             if isinstance(error, TimeoutError):
-                within = "" if seconds is None else f" within {seconds:g} s"
+                within = "" if seconds == math.inf else f" within {seconds:g} s"
                 raise ConnectTimedOut(
                     f"no connection to {self._origin}{within}", public=f"no connection to the backend{within}"
                 ) from error
@@ -285,8 +280,9 @@ class Transport(httpx.AsyncBaseTransport):
         return NotConnected(f"the transport to {self._origin} is closed", public="the backend was taken out of use")
 
 
-def _seconds(value: float | None) -> float:
-    return math.inf if value is None else value
+def _finite(seconds: float) -> float | None:
+    """Return `seconds` as asyncio takes them: None for never."""
+    return None if seconds == math.inf else seconds
 
 
 _UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ConnectionRefusedError, socket.gaierror)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from config.load import load, load_data, load_text
+from config.load import load, load_data
 from proxy.kernel.units import Mistake
+from tests.support.policy import load_text
 
 BAD = """\
 listen: [127.0.0.1:11435, ":80", 5]

@@ -1,5 +1,5 @@
-from config.load import load_text
 from config.schema import Settings
+from tests.support.policy import load_text
 
 
 def settings(text: str = "") -> Settings:

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.simulator import gojson
+from proxy.simulator import go_json
 from tests.fuzz.corpora import kept
 from tests.fuzz.oracles import goanswers
 from tests.fuzz.targets import target
@@ -28,10 +28,10 @@ MUTATED: Final = 20_000
 def body(data: bytes) -> dict[str, Any]:
     """Return what the model reads in a JSON body, as ``readers.go`` puts it."""
     try:
-        members = gojson.decode(expanded(data), SHAPE)
-    except gojson.BadJSON as error:
+        members = go_json.decode(expanded(data), SHAPE)
+    except go_json.BadJSON as error:
         return {"error": "type" if "cannot unmarshal" in str(error) else "syntax"}
-    empty = gojson.zero(SHAPE)
+    empty = go_json.zero(SHAPE)
     read = {name: None if value == empty[name] == {} else value for name, value in members.items()}
     return {"members": goanswers.shortened(read)}
 

@@ -10,7 +10,8 @@ from uvicorn.config import Config
 
 from proxy.kernel.asgi import Header
 from proxy.server.guard import GuardedProtocol
-from proxy.server.shared_state import ConnectionOptions, SharedState
+from proxy.server.server_state import GuardState
+from tests.support.options import server_options
 from tests.support.raw import Recorder
 
 PEER: Final = ("127.0.0.1", 40_000)
@@ -116,7 +117,7 @@ def serve(pieces: Iterable[bytes]) -> Served:
     app = current[0] = Recorder()
     problems: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: problems.append(context))
-    state = SharedState(ConnectionOptions(), None)
+    state = GuardState(server_options(), None)
     state.note_refusal = lambda refused, *_: state.refused.counted.update([refused.code])  # type: ignore[method-assign]
     connection, pipe = GuardedProtocol(config, state, {}, loop), Pipe()
     connection.connection_made(pipe)

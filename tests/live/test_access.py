@@ -12,7 +12,7 @@ import orjson
 import pytest
 import zstandard
 
-from proxy.simulator import Ollama, Request, gojson
+from proxy.simulator import Ollama, Request, go_json
 from tests.support.proxy import running
 
 ALLOWED = "llama3.2"
@@ -141,7 +141,7 @@ async def test_whatever_gets_through_is_an_allowed_model_for_the_backend(place: 
         answer = await place.client.post(path, content=body)
         if relayed := place.relayed():
             passed += 1
-            read = gojson.decode(relayed[0].body, {"model": gojson.STRING, "name": gojson.STRING})
+            read = go_json.decode(relayed[0].body, {"model": go_json.STRING, "name": go_json.STRING})
             name = read["model"] or (read["name"] if path == "/api/show" else "")
             assert name in ("llama3.2", "LLAMA3.2:latest"), body
         else:
@@ -153,7 +153,7 @@ async def test_whatever_gets_through_is_an_allowed_model_for_the_backend(place: 
 async def test_no_parameter_is_hidden_behind_what_looks_like_an_image(place: Place, space: str) -> None:
     gap = space * 127  # behind which a word may begin
     body = f'{{"model":"llama3.2","prompt":"x","keep_alive":{gap}-1}}{"A" * 2**16}"5m"}}'
-    assert gojson.decode(body.encode(), {"keep_alive": gojson.ANY}) == {"keep_alive": -1}
+    assert go_json.decode(body.encode(), {"keep_alive": go_json.ANY}) == {"keep_alive": -1}
     answer = await place.client.post("/api/generate", content=body)
     assert answer.status_code == 400
     assert not place.relayed()

@@ -8,11 +8,11 @@ import orjson
 import pytest
 import yaml
 
-from config.load import load_text
 from middleware.access.model_globs import canonical
 from proxy.app import check
 from proxy.kernel.routes import OLLAMA
 from proxy.simulator import Ollama
+from tests.support.policy import load_text
 from tests.support.proxy import running
 from tests.support.wire import ask
 

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from config.load import load_text
 from middleware.auth.authorized_keys import parse_authorized_keys
 from middleware.auth.key_reader import parse_keys
 from proxy.app import check
@@ -18,6 +17,7 @@ from proxy.commands.keys import commands
 from proxy.simulator import Ollama
 from tests.conftest import Need
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
+from tests.support.policy import load_text
 from tests.support.proxy import Running, running
 from tests.support.redis import redis_server
 from tests.support.wire import Client, ask, request

@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from proxy.kernel.asgi import header
-from proxy.kernel.services import RetryBudget
+from proxy.kernel.retry_budget import RetryBudget
+from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.simulator import Ollama
 from tests.support.backend import Backend, Peer, backend, eventually, reply
 from tests.support.proxy import Running, running
@@ -35,9 +36,9 @@ MISTAKES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def budget(proxy: Running) -> RetryBudget:
+def budget(proxy: Running) -> FairRetryBudget:
     found = proxy.app.services[RetryBudget]
-    assert isinstance(found, RetryBudget)
+    assert isinstance(found, FairRetryBudget)
     return found
 
 

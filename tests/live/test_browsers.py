@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import pytest
 
-from config.load import load_text
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
 from proxy.kernel.routes import OLLAMA, Route
@@ -20,6 +19,7 @@ from tests.conftest import Need
 from tests.support.backend import always, backend, reply
 from tests.support.browser import CHROMEDRIVER, CHROMIUM, Browser, browser
 from tests.support.certificates import Authority
+from tests.support.policy import load_text
 from tests.support.proxy import running
 from tests.support.wire import Client, Reply, ask, request
 

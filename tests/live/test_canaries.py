@@ -17,7 +17,7 @@ import pytest
 import yaml
 from joserfc.jwk import OctKey
 
-from config.load import Loaded, load_text
+from config.load import Loaded
 from config.problems import Invalid
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
@@ -29,6 +29,7 @@ from tests.conftest import Need
 from tests.support.browser import CHROMEDRIVER, CHROMIUM, browser
 from tests.support.cli import run_beside
 from tests.support.collector import Collector, Span, collecting
+from tests.support.policy import load_text
 from tests.support.proxy import Running, running
 from tests.support.tokens import signed
 from tests.support.wire import Client, ask, request

@@ -78,7 +78,7 @@ async def test_nothing_of_it_is_kept_while_the_answer_streams() -> None:
 
         def release_body(exchange: Exchange) -> None:
             release(exchange)
-            kept.extend([exchange.document, exchange._contents.text])
+            kept.extend([exchange.document, exchange._body._contents.text])
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Exchange, "release_body", release_body)

@@ -161,7 +161,7 @@ async def both_asked(proxy: Running, client: Client, *sims: Ollama) -> list[Held
     await client.send(request("POST", "/api/embed", EMBED))
     await eventually(lambda: all(one.fault.hits for one in held))
     (exchange,) = proxy.app.frame.live
-    return held if exchange.tried == ["b1"] else held[::-1]
+    return held if exchange.tried == ("b1",) else held[::-1]
 
 
 async def first_wins(client: Client, first: Held, second: Held) -> None:

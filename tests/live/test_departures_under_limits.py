@@ -9,13 +9,14 @@ import pytest
 from middleware.rate_limit.plugin import RateLimit
 from proxy.chain.frame import Frame, Generation
 from proxy.kernel.asgi import Message, Scope
-from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.quotas import Quota
 from proxy.kernel.routes import RouteTable
-from proxy.kernel.services import Clock, Store
+from proxy.kernel.store import Store
+from proxy.services.system_clock import SystemClock
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisStore
 from tests.support.limits import CHAT, Backend, rates
+from tests.support.options import body_budget
 from tests.support.redis import redis_server
 from tests.support.stores import windows
 
@@ -26,10 +27,10 @@ TURNS = 60
 @pytest.fixture(params=["memory", "redis"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     if request.param == "memory":
-        yield MemoryStore(Clock())
+        yield MemoryStore(SystemClock())
     else:
         with redis_server() as server:
-            opened = RedisStore(server.url, Clock(), within=5)
+            opened = RedisStore(server.url, SystemClock(), within=5)
             yield opened
             await opened.aclose()
 
@@ -59,7 +60,7 @@ class Client:
 
 async def test_whoever_leaves_at_whatever_turn_holds_nothing(store: Store) -> None:
     plugin = RateLimit(Backend(), store=store, tokens=rates("1000000/day"), streams=TURNS)
-    frame = Frame(Generation(1, plugin, RouteTable()), bodies=BodyBudget())
+    frame = Frame(Generation(1, plugin, RouteTable()), bodies=body_budget())
     for turns in range(TURNS):
         client = Client(turns)
         await frame(client.scope, client.receive, client.send)

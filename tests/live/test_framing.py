@@ -4,13 +4,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.server.server import ServerOptions, serve
+from proxy.server.server import serve
+from tests.support.options import server_options
 from tests.support.raw import Raw, Recorder
 
 BOTH_LOOPS = True
 
 # Nothing here may be refused by a deadline.
-OPTIONS = ServerOptions(listen=["127.0.0.1:0"], head_timeout=60, body_timeout=60, keep_alive=60)
+OPTIONS = server_options(listen=["127.0.0.1:0"], head_timeout=60, body_timeout=60, keep_alive=60)
 
 HOST = b"Host: x\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 
-from config.load import load_text
 from proxy.app import App
 from proxy.server.server import serve
 from proxy.simulator import Ollama
@@ -14,6 +13,7 @@ from proxy.telemetry.log_writer import Writer
 from proxy.wiring import server_options
 from tests.support.log_schema import check_line
 from tests.support.metrics import Numbers
+from tests.support.policy import load_text
 from tests.support.wire import Client, ask, request
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}

@@ -9,16 +9,17 @@ import pytest
 from middleware.metrics import Metrics
 from proxy.chain.frame import Frame, Generation
 from proxy.kernel.asgi import Message, Receive, Scope, Send
-from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import RouteTable
 from proxy.simulator import Ollama
 from proxy.telemetry.metric_table import METERS, MODELS, PROCESS, SETS, SPREAD, TENANTS
 from proxy.telemetry.prometheus import PrometheusMetrics
+from proxy.testing import suppose
 from tests.conftest import Need
 from tests.support import promtool
 from tests.support.metrics import Numbers
+from tests.support.options import body_budget
 from tests.support.proxy import Running, running
 from tests.support.wire import Client, ask
 
@@ -131,14 +132,14 @@ async def test_a_hundred_thousand_models_users_and_paths() -> None:
     async def whoever(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
         number = int(scope["path"].rpartition("/")[2])
-        exchange.identity, exchange.tenant = f"user-{number}", f"tenant-{number}"
+        suppose(exchange, identity=f"user-{number}", tenant=f"tenant-{number}")
         if number % 3:
             raise Refused(404, "no such model", code="not_found")
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 
     generation = Generation(1, Metrics(whoever, metrics=service), RouteTable())
-    frame = Frame(generation, bodies=BodyBudget())
+    frame = Frame(generation, bodies=body_budget())
 
     async def send(message: Message) -> None: ...
 

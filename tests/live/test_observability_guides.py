@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from config.load import load_text
 from proxy.app import check
 from proxy.telemetry.metric_table import METERS, MODELS, PROCESS, SETS, SPREAD, TENANTS
+from tests.support.policy import load_text
 
 GUIDES = Path(__file__).parents[2] / "docs/guides"
 BLOCKS = [

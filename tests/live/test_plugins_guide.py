@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import proxy.testing
-from config.load import load_text
 from config.problems import Invalid
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
 from proxy.app import check
 from proxy.kernel.services import SERVICES
 from proxy.simulator import Ollama
+from tests.support.policy import load_text
 from tests.support.proxy import running
 from tests.support.wire import ask
 

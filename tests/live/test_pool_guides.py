@@ -7,7 +7,6 @@ from typing import Final
 
 import pytest
 
-from config.load import load_text
 from middleware.queue import Queue
 from middleware.retry.verdicts import Verdict, verdict, why_not
 from proxy.app import check
@@ -21,12 +20,15 @@ from proxy.kernel.errors import (
     UpstreamTimeout,
 )
 from proxy.kernel.routes import Repeat
-from proxy.kernel.services import Clock, RetryBudget
 from proxy.pool import selection
-from proxy.pool.health import RAMP_START, Rules
-from proxy.pool.pool import PoolOptions, Timeouts
+from proxy.pool.health import RAMP_START
 from proxy.pool.probes import SOONER
+from proxy.services.fair_retry_budget import FairRetryBudget
+from proxy.services.system_clock import SystemClock
+from proxy.upstream.timeouts import Timeouts
 from tests.support.errors import answered
+from tests.support.options import health_rules, pool_options
+from tests.support.policy import load_text
 
 GUIDES: Final = Path(__file__).parents[2] / "docs" / "guides"
 HOSTS: Final = (GUIDES / "several-hosts.md").read_text()
@@ -94,7 +96,7 @@ def test_the_words_for_giving_up_are_all_there() -> None:
 
 
 def test_what_the_budget_saves_up() -> None:
-    budget = RetryBudget(Clock())
+    budget = FairRetryBudget(SystemClock())
     assert (budget._ceiling, budget._reserve, budget._floor) == (100.0, 10.0, 1.0)
     assert "up to a hundred saved" in RETRIES
     assert "one a second is added in any case, up to ten" in RETRIES
@@ -111,7 +113,7 @@ def test_every_reason_is_in_it() -> None:
 
 
 def test_the_numbers_in_it_are_the_defaults() -> None:
-    rules, options = Rules(), PoolOptions()
+    rules, options = health_rules(), pool_options()
     assert f"`spread_after` requests ({options.spread_after})" in HOSTS
     assert f"in a row ({rules.down_after})" in HOSTS
     assert f"in a row ({rules.eject_after})" in HOSTS
@@ -134,7 +136,7 @@ def test_the_time_outs_are_those_of_the_code() -> None:
             assert _default(Queue, "wait") == 60
             continue
         if default in seconds:
-            assert seconds[default] == getattr(Timeouts(), timer)
+            assert seconds[default] == getattr(pool_options().timeouts, timer)
         error = UpstreamTimeout("late", timer=timer)  # type: ignore[arg-type]
         assert f"`{error.code}`" in answer
         status = re.match(r"\d+", answer)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from config.load import load_text
 from proxy.app import check
 from proxy.queue import scheduler
 from proxy.queue.fair_queue import PATIENCE
+from tests.support.policy import load_text
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "guides" / "queueing.md").read_text()

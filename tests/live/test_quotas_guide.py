@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from config.load import load_text
 from proxy.app import check
-from proxy.kernel.services import Clock
 from proxy.kernel.token_estimate import BYTES_PER_TOKEN, IMAGE_TOKENS, Estimate
+from proxy.services.system_clock import SystemClock
 from proxy.simulator import Ollama
 from proxy.stores.open import open_store
+from tests.support.policy import load_text
 from tests.support.proxy import running
 from tests.support.wire import ask
 
@@ -38,7 +38,7 @@ def test_every_address_in_it_is_one() -> None:
     addresses = re.findall(r"^\| `([^`]+)`", table, re.M)
     assert len(addresses) == 5
     for address in addresses:
-        open_store(address, Clock())
+        open_store(address, SystemClock())
 
 
 def test_the_numbers_in_it_are_those_of_the_code() -> None:

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import pytest
 
 from middleware.rate_limit.plugin import RateLimit
-from proxy.kernel.services import Clock
+from proxy.services.system_clock import SystemClock
 from proxy.simulator import Ollama
 from proxy.stores.redis import RedisStore
 from proxy.testing import ok
@@ -44,7 +44,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
-    opened = RedisStore(server.url, Clock())
+    opened = RedisStore(server.url, SystemClock())
     await opened.connect()
     yield opened
     await opened.aclose()
@@ -194,7 +194,7 @@ async def test_each_limit_has_its_own_rule_while_redis_is_away(
 
 
 async def test_a_flush_starts_every_counter_anew_and_is_no_failure(server: RedisServer) -> None:
-    store = RedisStore(server.url, Clock(), within=5)
+    store = RedisStore(server.url, SystemClock(), within=5)
     load = Load(store)
     async with load.running():
         await load.until(limited)
@@ -253,7 +253,7 @@ async def test_health_stays_up_and_each_rule_holds_in_the_whole_proxy(
 
 async def test_nothing_that_starts_or_stops_waits_for_it(server: RedisServer) -> None:
     server.kill()
-    store = RedisStore(server.url, Clock())
+    store = RedisStore(server.url, SystemClock())
     async with asyncio.timeout(5):
         await store.connect()
         assert "unreachable" in repr(store)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from middleware.rate_limit.plugin import RateLimit
-from proxy.kernel.services import Clock
+from proxy.services.system_clock import SystemClock
 from proxy.stores.redis import RedisStore
 from tests.support.limits import EDGES, Backend, ask, caller, passing_of_100, rates
 from tests.support.process import start_process
@@ -31,7 +31,7 @@ def server() -> Iterator[RedisServer]:
 async def stores(server: RedisServer) -> AsyncIterator[list[RedisStore]]:
     """Those of two proxies."""
     server.command("FLUSHALL")
-    opened = [RedisStore(server.url, Clock(), within=5) for _ in range(2)]
+    opened = [RedisStore(server.url, SystemClock(), within=5) for _ in range(2)]
     yield opened
     for store in opened:
         await store.aclose()

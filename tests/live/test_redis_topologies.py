@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxy.kernel.quotas import Quota
-from proxy.kernel.services import Clock, StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
+from proxy.services.system_clock import SystemClock
 from proxy.stores.open import open_store
 from proxy.stores.redis import RedisStore
 from tests.support.backend import eventually
@@ -19,7 +20,7 @@ from tests.support.stores import settle, used, windows
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[RedisStore]:
-    store = open_store(url, Clock())
+    store = open_store(url, SystemClock())
     assert isinstance(store, RedisStore)
     store._link._within = 5.0  # what a call may cost a request is tested elsewhere; here the machine may be busy
     await store.connect()

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from proxy.kernel.exchange import Exchange
-from proxy.pool.backend import make_backend
 from proxy.pool.lease import Lease
-from proxy.pool.pool import Pool, PoolOptions
 from proxy.pool.residency import Resident
 from proxy.testing import make_exchange
+from tests.support.options import make_backend, make_pool
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "several-hosts.md"
 MODELS = [f"m{number}" for number in range(8)]
@@ -102,7 +101,7 @@ async def replay(seed: int) -> list[Host]:
     random.seed(seed)  # ties
     hosts = {f"b{number}": Host(HELD) for number in range(3)}
     backends = [make_backend(name, f"http://127.0.0.1:{number}") for number, name in enumerate(hosts, 1)]
-    pool = Pool(backends, PoolOptions(grace=0.0))
+    pool = make_pool(backends, grace=0.0)
     for backend in backends:
         backend.models = {key(model): {} for model in MODELS}
     running: list[tuple[float, int, Exchange, Lease]] = []

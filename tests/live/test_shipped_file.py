@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from config.load import load_text
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
 from proxy.chain.plan import plan
 from proxy.simulator import Ollama
 from proxy.testing import TemporaryProxy, temporary_proxy
+from tests.support.policy import load_text
 from tests.support.wire import ask
 
 SHIPPED = (Path(__file__).parents[2] / "proxy.yaml").read_text("utf-8")

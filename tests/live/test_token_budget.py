@@ -16,9 +16,9 @@ import pytest
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.quotas import Quota, Window
 from proxy.kernel.routes import Match, RouteTable
-from proxy.kernel.services import Clock
 from proxy.kernel.token_estimate import Estimate, expect
 from proxy.kernel.units import Rate
+from proxy.services.system_clock import SystemClock
 from proxy.simulator import Ollama
 from proxy.stores.redis import RedisStore
 from tests.support.process import Process
@@ -84,7 +84,7 @@ async def test_two_proxies_spend_one_budget_to_the_token(tmp_path: Path, seed: i
                 "store": redis.url,
                 "middleware": ["logging", {"rate_limit": LIMIT}, "retry"],
             }
-            watcher = RedisStore(redis.url, Clock(), within=5)
+            watcher = RedisStore(redis.url, SystemClock(), within=5)
             async with (
                 Process.started(tmp_path / "1", settings) as one,
                 Process.started(tmp_path / "2", settings) as two,

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from proxy.kernel.errors import BadAnswer, ConnectFailed, ConnectionLost, Truncated, UpstreamError, UpstreamTimeout
 from proxy.upstream.answer import BEHIND, Answer
+from proxy.upstream.timeouts import Timeouts
 from proxy.upstream.transport import Transport, translate
 from tests.support.backend import Peer, Script, backend, chunked, eventually, nothing_left, reply
 
@@ -109,7 +110,7 @@ def request(url: str, *, first_byte: float = 10.0, idle: float = 10.0) -> httpx.
         stream=httpx.ByteStream(BODY),
         extensions={
             "target": b"/api/generate",
-            "timeout": {"connect": 10.0, "first_byte": first_byte, "read": idle, "write": 10.0},
+            "timeout": Timeouts(connect=10.0, first_byte=first_byte, idle=idle, write=10.0),
         },
     )
 

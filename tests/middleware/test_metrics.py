@@ -6,7 +6,7 @@ from middleware.metrics import Metrics
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Metrics as Service
+from proxy.kernel.metrics import Metrics as Service
 from proxy.testing import call, make_exchange, ok
 from tests.support.asgi import assert_not_wrapped
 

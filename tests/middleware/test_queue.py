@@ -9,11 +9,13 @@ import pytest
 from middleware.queue import Queue
 from proxy.chain.plugins import find
 from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.kernel.services import Clock, Outlook, Scheduler, Terms
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.waiting import Outlook, Scheduler, Terms
 from proxy.queue.scheduler import FairScheduler
-from proxy.testing import Answer, call, make_exchange, ok
+from proxy.services.system_clock import SystemClock
+from proxy.testing import Answer, call, make_exchange, ok, suppose
 from tests.support.slots import FakeSlots
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
@@ -55,7 +57,7 @@ async def ask(
 ) -> tuple[Answer, Exchange]:
     headers = options.pop("headers", ())
     exchange = make_exchange(method, path, body=body, headers=headers, started_at=1000.0)
-    exchange.tenant = options.pop("tenant", "physics")
+    suppose(exchange, tenant=options.pop("tenant", "physics"))
     return await call(Queue(app, scheduler=scheduler, **options), exchange), exchange
 
 
@@ -123,8 +125,8 @@ async def test_leaving_follows_whatever_happens() -> None:
 
 async def test_the_options_are_the_terms() -> None:
     terms = await terms_of(depth=7, depth_per_tenant=3, wait=2.0, weight=4.0, priority="high")
-    assert terms[2:] == (4.0, 1, 7, 3, 2.0, None)
-    assert (await terms_of())[2:] == (1.0, 0, 200, None, 60.0, None)
+    assert terms[2:] == (7, 2.0, 4.0, 1, 3, None)
+    assert (await terms_of())[2:] == (200, 60.0, 1.0, 0, None, None)
 
 
 @pytest.mark.parametrize(("priority", "number"), [("low", -1), ("normal", 0), ("high", 1), (-7, -7), (42, 42)])
@@ -142,7 +144,7 @@ async def test_priorities(priority: Any, number: int) -> None:
 )
 async def test_whose_turn_it_is(tenant: str | None, identity: str | None, name: str) -> None:
     exchange = make_exchange(body=CHAT, client="192.0.2.1")
-    exchange.tenant, exchange.identity = tenant, identity
+    suppose(exchange, tenant=tenant, identity=identity)
     scheduler = Recorder()
     await call(Queue(ok, scheduler=scheduler), exchange)
     assert scheduler.terms[0].tenant == name
@@ -248,16 +250,16 @@ async def test_explain_what_does_not_wait() -> None:
 
 async def test_two_policies_share_one_queue() -> None:
     slots = FakeSlots(1)
-    scheduler = FairScheduler(slots, Clock())
+    scheduler = FairScheduler(slots, SystemClock())
     release = asyncio.Event()
 
     async def uses_its_slot(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        lease, exchange.lease = exchange.lease, None
+        lease = exchange.take_lease()
         assert lease is not None
         await release.wait()
         lease.give_back()
-        exchange.usage = Usage(tokens_in=1, tokens_out=1)
+        suppose(exchange, usage=Usage(tokens_in=1, tokens_out=1))
         await ok(scope, receive, send)
 
     low, high = (Queue(uses_its_slot, scheduler=scheduler, priority=priority) for priority in ("low", "high"))

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import structlog
 
-from config.load import load_text
 from config.problems import Invalid
 from proxy.app import App, check
 from proxy.kernel.routes import Match
@@ -14,6 +13,7 @@ from proxy.server.server import serve
 from proxy.simulator import Ollama
 from proxy.testing import LogLines
 from proxy.wiring import make_routes, server_options
+from tests.support.policy import load_text
 from tests.support.proxy import running
 
 FULL = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from config.load import Loaded, load, load_text
+from config.load import Loaded, load
 from proxy.app import App
 from proxy.pool.backend import Backend
 from proxy.reload import Reloader
@@ -17,6 +17,7 @@ from proxy.simulator import Ollama
 from proxy.testing import LogLines
 from proxy.wiring import server_options
 from tests.support.backend import eventually
+from tests.support.policy import load_text
 from tests.support.proxy import running
 from tests.support.wire import Client, ask, request
 
@@ -61,6 +62,21 @@ async def test_a_bad_file_changes_nothing_and_is_explained(tmp_path: Path, monke
     file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:1"))
     result = reloader.reload()
     assert (result.problems, result.generation, result.restart) == ((), 2, ("listen",))
+
+
+async def test_a_change_that_needs_a_restart_is_a_warning(tmp_path: Path) -> None:
+    file, lines = Written(tmp_path), LogLines()
+    file.write(policy("http://127.0.0.1:1"))
+    app = App(file.read(), lines)
+    app._configure_log()
+    reloader = Reloader(app, file.read, file.path)
+    file.write(policy("http://127.0.0.1:1", pool={"grace": "7s"}))
+    reloader.reload()
+    assert [event["level"] for event in lines.events if event["event"] == "restart_needed"] == []
+    file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:1"))
+    reloader.reload()
+    (warning,) = [event for event in lines.events if event["event"] == "restart_needed"]
+    assert (warning["level"], warning["config_generation"], warning["restart"]) == ("warning", 3, ["listen"])
 
 
 async def test_a_store_that_cannot_be_is_refused_although_a_new_one_needs_a_restart(tmp_path: Path) -> None:

@@ -4,10 +4,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from config.addresses import Address
-from config.load import load_text
 from config.schema import Settings
-from proxy.kernel.services import Clock
 from proxy.server.open_files import for_ops, limit
+from proxy.services.system_clock import SystemClock
 from proxy.wiring import (
     make_backends,
     make_hosts,
@@ -18,6 +17,7 @@ from proxy.wiring import (
     server_options,
 )
 from tests.support.certificates import Authority
+from tests.support.policy import load_text
 
 FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
@@ -103,4 +103,4 @@ def test_the_hosts_are_those_of_the_settings_and_of_the_certificate(tmp_path: Pa
 def test_routes_and_store() -> None:
     assert make_routes(settings()).routes[0].path == "/v1/images"
     loaded = load_text(FULL, env={"TOKEN": "x", "URL": "http://127.0.0.1:1"})
-    assert make_store(loaded, settings(), Clock()).url == "memory"
+    assert make_store(loaded, settings(), SystemClock()).url == "memory"

@@ -24,7 +24,7 @@ async def assert_not_wrapped(make: Callable[[ASGIApp], ASGIApp]) -> None:
 
 def unread(exchange: Exchange) -> Receive:
     """Return what gives the messages of the client that nobody has read, also when the request is over."""
-    return exchange._source
+    return exchange._body._source
 
 
 async def hands_send_on(plugin: Callable[[ASGIApp], ASGIApp], exchange: Exchange) -> bool:

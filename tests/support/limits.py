@@ -8,9 +8,10 @@ import orjson
 from middleware.rate_limit.options import Limit
 from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import Receive, Scope, Send
-from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.attempts import Usage
+from proxy.kernel.exchange import Exchange
 from proxy.kernel.units import Rate
-from proxy.testing import Answer, call, make_exchange, ok
+from proxy.testing import Answer, call, make_exchange, ok, suppose
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [], "options": {"num_predict": 60}}
 PROMPT = len(orjson.dumps(CHAT)) // 4
@@ -31,7 +32,7 @@ def caller(identity: str | None = "alice", path: str = "/api/chat", method: str 
     document = more.pop("document", CHAT)
     tenant = more.pop("tenant", None)
     exchange = make_exchange(method, path, body=orjson.dumps(document), **more)
-    exchange.identity, exchange.tenant = identity, tenant
+    suppose(exchange, identity=identity, tenant=tenant)
     return exchange
 
 
@@ -54,7 +55,7 @@ class Backend:
         if self.failure is not None:
             raise self.failure
         await ok(scope, receive, send)
-        Exchange.of(scope).usage = self.usage
+        suppose(Exchange.of(scope), usage=self.usage)
 
     async def arrived(self, number: int = 1) -> None:
         async with asyncio.timeout(10):

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from proxy.kernel.services import LogSink
+from proxy.kernel.log_sink import LogSink
 
 
 class Lines(LogSink):

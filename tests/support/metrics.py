@@ -4,9 +4,9 @@ from typing import Any
 
 from prometheus_client.registry import Collector
 
-from proxy.kernel.attempts import Attempt
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.testing import make_exchange
+from proxy.kernel.attempts import Attempt, Usage
+from proxy.kernel.exchange import Exchange
+from proxy.testing import make_exchange, suppose
 
 
 async def finished(path: str = "/api/chat", model: str = "llama3.2", **changes: Any) -> Exchange:
@@ -27,8 +27,7 @@ async def finished(path: str = "/api/chat", model: str = "llama3.2", **changes: 
         "history": [attempt()],
         "usage": Usage(tokens_in=30, tokens_out=21),
     }
-    for name, value in (settings | changes).items():
-        setattr(exchange, name, value)
+    suppose(exchange, **(settings | changes))
     return exchange
 
 

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.clock import Clock
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Clock, EntryName, Policies
+from proxy.kernel.policy_names import EntryName, Policies
 from proxy.kernel.units import ConfigPath, Duration, PolicyName, Secret
+from proxy.testing import suppose
 
 made: list[object] = []
 """Every plugin that was constructed; tests clear it."""
@@ -31,7 +33,7 @@ class Identify:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         named = header(scope["headers"], b"policy")
-        Exchange.of(scope).policy = named.decode() if named else self.anonymous
+        suppose(Exchange.of(scope), policy=named.decode() if named else self.anonymous)
         await self.app(scope, receive, send)
 
 
@@ -78,7 +80,7 @@ class Tag:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.tried += [f"{self.entry}:{tag}" for tag in self.tags]
+        suppose(exchange, tried=(*exchange.tried, *(f"{self.entry}:{tag}" for tag in self.tags)))
         if self.refuse:
             raise Refused(403, "no")
         if self.fail:
@@ -117,7 +119,7 @@ class Early(Tag):
     """A plugin that is asked before a body is read, and then leaves its tags with a mark."""
 
     async def before_body(self, exchange: Exchange) -> None:
-        exchange.tried += [f"{self.entry}:{tag}?" for tag in self.tags]
+        suppose(exchange, tried=(*exchange.tried, *(f"{self.entry}:{tag}?" for tag in self.tags)))
         if self.refuse:
             raise Refused(429, "not now")
 
@@ -133,7 +135,7 @@ class Reads:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
         await (receive() if self.plainly else exchange.body())
-        exchange.tried.append(str(self.entry))
+        suppose(exchange, tried=(*exchange.tried, str(self.entry)))
         await self.app(scope, receive, send)
 
 

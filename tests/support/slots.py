@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Slots
+from proxy.kernel.waiting import Slots
 
 
 class Slot:

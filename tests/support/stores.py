@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from proxy.kernel.quotas import SLICES, Admission, Lease, Level, Quota, Window
-from proxy.kernel.services import Store
+from proxy.kernel.store import Store
 from proxy.kernel.units import Rate
 from proxy.testing import ManualClock
 

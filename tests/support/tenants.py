@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Policies
+from proxy.kernel.policy_names import Policies
+from proxy.testing import suppose
 from tests.support.wire import Client, Reply, request
 
 
@@ -27,7 +28,7 @@ class Believe:
         for name in ("tenant", "policy"):
             value = header(scope["headers"], name.encode())
             if value is not None:
-                setattr(exchange, name, value.decode())
+                suppose(exchange, **{name: value.decode()})
         await self.app(scope, receive, send)
 
 

@@ -13,12 +13,13 @@ from typing import Final
 
 from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import ConnectFailed, Outcome
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.kernel.services import Clock
+from proxy.kernel.exchange import Exchange
 from proxy.kernel.token_estimate import Estimate
+from proxy.services.system_clock import SystemClock
 from proxy.stores.redis import RedisStore
-from proxy.testing import call, ok
+from proxy.testing import call, ok, suppose
 from tests.support.limits import caller, rates
 
 AMOUNT: Final = 60_000
@@ -53,15 +54,15 @@ class Streams:
         await ok(scope, receive, send)
         tokens = self.random.randint(0, document["options"]["num_predict"])
         if outcome == "completed":
-            exchange.usage = Usage(20, tokens)
+            suppose(exchange, usage=Usage(20, tokens))
             self.tokens += 20 + tokens
         else:
-            exchange.usage = Usage(None, tokens, "estimated")
+            suppose(exchange, usage=Usage(None, tokens, "estimated"))
             self.tokens += len(await exchange.body()) // 4 + tokens
 
 
 async def run(url: str, seed: int) -> dict[str, object]:
-    store = RedisStore(url, Clock(), within=5)
+    store = RedisStore(url, SystemClock(), within=5)
     streams = Streams(seed)
     plugin = limiter(streams, store)
     refused = 0

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from proxy.upstream.answer import Answer, Source
+from proxy.upstream.answer import Answer
 from proxy.upstream.failures import BadResponse
 from proxy.upstream.parser import AnswerParser
 from tests.fuzz import cuts
 from tests.fuzz.oracles import rfc9112
+from tests.support.no_source import NoSource
 
 HEAD: Final = b"?"
 """In front of an input: the request was HEAD."""
@@ -47,14 +48,6 @@ TOKENS = (
 )
 
 _UNREMARKABLE: Final = frozenset({b"content-length", b"transfer-encoding", b"content-type", b"x", b"date"})
-
-
-class _Nobody(Source):
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 @cache
@@ -153,7 +146,7 @@ def _compare_cut(cut: Parsed, whole: Parsed, pieces: list[bytes]) -> None:
 
 def _parse(pieces: list[bytes], bodiless: bool) -> Parsed:
     """Feed the pieces until something is wrong or the answer is over, as a connection does."""
-    answer = Answer(_Nobody(), _loop(), reused=False)
+    answer = Answer(NoSource(), _loop(), reused=False)
     parser = AnswerParser(answer, bodiless=bodiless, head_bytes=8192, head_fields=50)
     refused = surplus = False
     try:

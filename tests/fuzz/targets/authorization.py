@@ -27,7 +27,8 @@ from proxy.kernel.asgi import Header, Message
 from proxy.kernel.caller_text import masked_path
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Policies
+from proxy.kernel.policy_names import Policies
+from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.testing import ManualClock, make_exchange, ok
 from tests.support.tokens import NOW, claims, hmac_signed
 
@@ -101,6 +102,7 @@ def _auth() -> Auth:
         ok,
         clock=ManualClock(float(NOW)),
         policies=Policies(set()),
+        keepsakes=WeakKeepsakes(),
         keys=_folder() / "keys.yaml",
         jwt=jwt,
         ollama_keys=_folder() / "authorized_keys",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from reprlib import repr as brief
 from typing import Any, Final
 
-from proxy.kernel import body_json
+from proxy.kernel import body_json, json_edit
 from proxy.kernel.errors import Refused
 from tests.fuzz.cuts import dice
 from tests.fuzz.oracles.strictjson import placed
@@ -40,8 +40,8 @@ def check(data: bytes) -> None:
     if ascii_keys:
         patches.append({numbers.choice(ascii_keys): 0})
     for patch in patches:
-        edited = body_json.edit(raw, patch)
-        wanted = body_json.merged(document, patch)
+        edited = json_edit.edit(raw, patch)
+        wanted = json_edit.merged(document, patch)
         assert body_json.parse(edited) == wanted, f"{patch} gives {brief(edited)}"
         replaced = set(_replaced(document, patch))
         assert list(_untouched(edited, replaced)) == list(_untouched(raw, replaced)), (

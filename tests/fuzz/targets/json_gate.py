@@ -6,20 +6,20 @@ from typing import Any, Final
 
 from proxy.kernel import body_json
 from proxy.kernel.errors import Refused
-from proxy.simulator import gojson
+from proxy.simulator import go_json
 from tests.fuzz.oracles.strictjson import Ambiguous, read
 
 SHAPE: Final = {
-    "model": gojson.STRING,
-    "name": gojson.STRING,
-    "from": gojson.STRING,
-    "stream": gojson.POINTER + gojson.BOOL,
-    "keep_alive": gojson.ANY,
-    "options": gojson.MAP,
-    "messages": gojson.ANY,
-    "prompt": gojson.ANY,
-    "think": gojson.ANY,
-    "num_ctx": gojson.ANY,
+    "model": go_json.STRING,
+    "name": go_json.STRING,
+    "from": go_json.STRING,
+    "stream": go_json.POINTER + go_json.BOOL,
+    "keep_alive": go_json.ANY,
+    "options": go_json.MAP,
+    "messages": go_json.ANY,
+    "prompt": go_json.ANY,
+    "think": go_json.ANY,
+    "num_ctx": go_json.ANY,
 }
 """Members as Ollama's structs have them, in Go's types; those of ``options`` are kept as they are spelled."""
 
@@ -97,14 +97,14 @@ def check(data: bytes) -> None:
     for name in ("options", *document):
         members = document if name != "options" else document.get("options")
         for key in members if isinstance(members, dict) else ():
-            known = gojson.fold(key)
+            known = go_json.fold(key)
             assert key == known or known not in body_json.CONTROL, f"Go takes {brief(key)} for {known!r}"
     try:
-        go = gojson.decode(raw, SHAPE)
-    except gojson.BadJSON as error:
+        go = go_json.decode(raw, SHAPE)
+    except go_json.BadJSON as error:
         assert "cannot unmarshal" in str(error), f"let through, and for Go not JSON: {error}"  # a 400 of Ollama's
         return
-    ours = {name: document.get(name, gojson.zero(SHAPE)[name]) for name in SHAPE}
+    ours = {name: document.get(name, go_json.zero(SHAPE)[name]) for name in SHAPE}
     for name, value in ours.items():
         if value is not None:  # null leaves a field as it is
             assert _same(value, go[name]), f"{name} is {brief(value)}, and {brief(go[name])} for Go"

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final, cast
 
-from proxy.relay.ending import LONGEST_JSON, RECORDS, Ending, Format, Tail
+from proxy.relay.answer_end import LONGEST_JSON, RECORDS, Ending, Format, Tail
 from tests.fuzz import cuts
 from tests.fuzz.oracles import records
 

@@ -15,8 +15,8 @@ from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.errors import Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
-from proxy.simulator import gojson, names
-from proxy.testing import Answer, call, make_exchange, ok
+from proxy.simulator import go_json, model_names
+from proxy.testing import Answer, call, make_exchange, ok, suppose
 from tests.support.asgi import hands_send_on, unread
 
 FORM = [("content-type", "multipart/form-data; boundary=b")]
@@ -41,7 +41,7 @@ async def ask(
     query: bytes = b"",
 ) -> Answer:
     exchange = make_exchange(method, path, body=body, headers=headers, query=query)
-    exchange.policy = policy
+    suppose(exchange, policy=policy)
     return await call(access, exchange)
 
 
@@ -334,7 +334,7 @@ async def test_what_is_allowed_is_passed_on_as_it_came() -> None:
 
 # What passes is what Ollama reads, whatever is written
 
-SHAPE = {"model": gojson.STRING, "name": gojson.STRING, "stream": gojson.POINTER + gojson.BOOL}
+SHAPE = {"model": go_json.STRING, "name": go_json.STRING, "stream": go_json.POINTER + go_json.BOOL}
 KEYS = st.sampled_from(["model", "name", "stream", "x", "Model", "MODEL", "NAME", "\u017ftream", "mod\u0065l", "ﬁ"])
 VALUES = st.sampled_from(
     ["allowed", "secret", " ALLOWED:latest", "secret:cloud", "", None, 1, True, {"model": "secret"}]
@@ -362,18 +362,18 @@ async def test_what_passes_names_only_what_is_allowed(body: bytes) -> None:
     answer = await ask(Access(ok, routes=["/api/show"], models=["allowed"]), "POST", "/api/show", body)
     if answer.status == 200:
         try:
-            read = gojson.decode(body, SHAPE)
-        except gojson.BadJSON:
+            read = go_json.decode(body, SHAPE)
+        except go_json.BadJSON:
             return  # a stream that is no bool, which Ollama refuses itself
         # As cmp.Or(req.Model, req.Name) and server.ShowHandler read it.
-        assert names.parse(read["model"] or read["name"]).key == "registry.ollama.ai/library/allowed:latest"
+        assert model_names.parse(read["model"] or read["name"]).key == "registry.ollama.ai/library/allowed:latest"
 
 
 @given(st.text("aA:/-. clouds", max_size=14))
 async def test_what_passes_is_a_name_that_ollama_takes_for_the_same(text: str) -> None:
     answer = await ask(Access(ok, models=["a*"]), body=orjson.dumps({"model": text}))
     if answer.status == 200:
-        found = names.parse(text)
+        found = model_names.parse(text)
         assert found.key.startswith("registry.ollama.ai/library/a")
         assert found.source != "cloud"
 

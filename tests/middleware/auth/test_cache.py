@@ -37,13 +37,6 @@ def test_the_least_recently_used_goes_first() -> None:
     assert len(cache) == 2
 
 
-def test_clearing_forgets() -> None:
-    cache: TokenCache[str] = TokenCache(2, ManualClock())
-    cache.put(b"a", "alice", 10.0)
-    cache.clear()
-    assert cache.get(b"a") is None
-
-
 def test_the_digest_is_not_the_token() -> None:
     assert b"secret" not in token_digest("secret")
     assert token_digest("secret") != token_digest("secret2")

@@ -7,8 +7,8 @@ from middleware.auth.caller import forbidden, too_many, unauthorized, unavailabl
 from middleware.auth.doorkeeper import Doorkeeper, Kind, kind_of
 from middleware.auth.presented import NOTHING, Presented
 from proxy.kernel.errors import Refused
-from proxy.kernel.services import Keepsakes
 from proxy.kernel.units import Rate
+from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.testing import ManualClock, make_exchange
 
 
@@ -36,7 +36,7 @@ def test_a_certificate_counts_where_nothing_else_was_sent() -> None:
 
 async def test_only_what_is_wrong_counts_against_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorkeeper, "SLOWED", 0.0)
-    keeper = Doorkeeper(Rate.parse("1/minute"), ManualClock(), Keepsakes(), None)
+    keeper = Doorkeeper(Rate.parse("1/minute"), ManualClock(), WeakKeepsakes(), None)
     for refused in (
         forbidden("no", code="no_policy"),
         unavailable("later", retry_after=1),

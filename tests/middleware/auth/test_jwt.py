@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from middleware.auth.jwt import MAX_HEADER, REMEMBER, Jwts, is_jwt
 from middleware.auth.jwt_options import JwtOptions
 from proxy.kernel.errors import Refused
-from proxy.kernel.services import Keepsakes
+from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.testing import ManualClock
 from tests.support.provider import Provider, http, provider
 from tests.support.tokens import (
@@ -49,7 +49,7 @@ class World:
 
     def verifier(self, **options: Any) -> Jwts:
         settings = JwtOptions(**{"issuer": self.issuer, "audience": "ollama"} | options)
-        return Jwts([settings], policies=POLICIES, clock=self.clock, keepsakes=Keepsakes())
+        return Jwts([settings], policies=POLICIES, clock=self.clock, keepsakes=WeakKeepsakes())
 
     def claims(self, **changes: object) -> dict[str, Any]:
         return claims(self.issuer, **changes)
@@ -333,7 +333,7 @@ async def test_several_issuers_have_each_their_own_keys(world: World) -> None:
             ],
             policies=POLICIES,
             clock=world.clock,
-            keepsakes=Keepsakes(),
+            keepsakes=WeakKeepsakes(),
         )
         assert (await both.caller(signed(rsa_key(), world.claims()))).identity == "alice"
         assert (await both.caller(signed(rsa_key("theirs"), other.claims(aud="chat")))).identity == "other:alice"
@@ -345,7 +345,7 @@ async def test_several_issuers_have_each_their_own_keys(world: World) -> None:
 def test_the_same_issuer_twice_is_a_mistake() -> None:
     settings = JwtOptions(issuer="https://login.example.com", audience="ollama")
     with pytest.raises(ValueError, match="twice"):
-        Jwts([settings, settings], policies=POLICIES, clock=ManualClock(), keepsakes=Keepsakes())
+        Jwts([settings, settings], policies=POLICIES, clock=ManualClock(), keepsakes=WeakKeepsakes())
 
 
 async def test_explaining_asks_nobody_for_keys(world: World) -> None:

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from middleware.auth.jwt import Jwts
 from middleware.auth.jwt_options import JwtOptions, algorithms_of, keys_of
 from middleware.auth.key_sources import FixedKeys, RemoteKeys
-from proxy.kernel.services import Keepsakes
+from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.testing import ManualClock
 from tests.support.certificates import Authority
 from tests.support.tokens import jwk, rsa_key
@@ -28,7 +28,7 @@ def test_algorithms_are_asymmetric_unless_there_is_a_secret() -> None:
 
 
 def test_fetched_keys_are_kept_while_their_source_stays_the_same() -> None:
-    clock, keepsakes = ManualClock(), Keepsakes()
+    clock, keepsakes = ManualClock(), WeakKeepsakes()
     keys = keys_of(options(), clock, keepsakes)
     assert keys_of(options(audience=["other", "more"], policy="role", leeway="1s"), clock, keepsakes) is keys
     for change in (
@@ -40,7 +40,7 @@ def test_fetched_keys_are_kept_while_their_source_stays_the_same() -> None:
 
 
 def test_a_new_ca_is_another_source(tmp_path: Path) -> None:
-    clock, keepsakes = ManualClock(), Keepsakes()
+    clock, keepsakes = ManualClock(), WeakKeepsakes()
     ca = str(Authority(tmp_path).cert)
     keys = keys_of(options(ca=ca), clock, keepsakes)
     assert keys_of(options(ca=ca), clock, keepsakes) is keys
@@ -50,10 +50,10 @@ def test_a_new_ca_is_another_source(tmp_path: Path) -> None:
 
 def test_where_keys_come_from() -> None:
     clock = ManualClock()
-    assert isinstance(keys_of(options(), clock, Keepsakes()), RemoteKeys)
-    assert isinstance(keys_of(options(jwks_url="https://login.example.com/keys"), clock, Keepsakes()), RemoteKeys)
-    assert isinstance(keys_of(options(secret=SecretStr(SECRET)), clock, Keepsakes()), FixedKeys)
-    assert isinstance(keys_of(options(key=orjson.dumps(jwk(rsa_key())).decode()), clock, Keepsakes()), FixedKeys)
+    assert isinstance(keys_of(options(), clock, WeakKeepsakes()), RemoteKeys)
+    assert isinstance(keys_of(options(jwks_url="https://login.example.com/keys"), clock, WeakKeepsakes()), RemoteKeys)
+    assert isinstance(keys_of(options(secret=SecretStr(SECRET)), clock, WeakKeepsakes()), FixedKeys)
+    assert isinstance(keys_of(options(key=orjson.dumps(jwk(rsa_key())).decode()), clock, WeakKeepsakes()), FixedKeys)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_where_keys_come_from() -> None:
 def test_mistakes_in_the_options(changes: dict[str, Any], problem: str) -> None:
     settings = options(**changes)
     with pytest.raises(ValueError, match=problem) as mistake:
-        Jwts([settings], policies=POLICIES, clock=ManualClock(), keepsakes=Keepsakes())
+        Jwts([settings], policies=POLICIES, clock=ManualClock(), keepsakes=WeakKeepsakes())
     assert SECRET not in str(mistake.value)
 
 

@@ -8,7 +8,7 @@ from middleware.auth.authorized_keys import AuthorizedKeys, parse_authorized_key
 from middleware.auth.ollama_keys import AGAIN, Connection, OllamaKeys, Replays, SignedRequest
 from proxy.kernel.errors import Refused
 from proxy.kernel.quotas import Admission, Quota
-from proxy.kernel.services import StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
 from proxy.stores.memory import MemoryStore
 from proxy.testing import ManualClock
 from tests.support.ollama_cli import OllamaKey
@@ -210,6 +210,7 @@ class Shared(MemoryStore):
         self.down = False
 
     async def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Admission:
+        assert not any(quota.asked_again for quota in quotas)  # or each signature would be remembered as full
         if self.down:
             raise StoreUnavailable("down")
         return await super().admit(quotas, tokens)

@@ -28,9 +28,11 @@ from proxy.kernel.errors import render
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explains
 from proxy.kernel.known_hosts import KnownHosts
-from proxy.kernel.services import Keepsakes, Metrics, Policies
+from proxy.kernel.metrics import Metrics
+from proxy.kernel.policy_names import Policies
 from proxy.kernel.units import Rate
-from proxy.testing import Answer, ManualClock, call, make_exchange, ok
+from proxy.services.weak_keepsakes import WeakKeepsakes
+from proxy.testing import Answer, ManualClock, call, make_exchange, ok, suppose
 from tests.conftest import Need
 from tests.support.asgi import hands_send_on, unread
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
@@ -52,7 +54,15 @@ class Team:
         add_key(self.file, entry)
 
     def auth(self, *, path_token: bool = False, anonymous: str | None = None) -> Auth:
-        return Auth(ok, clock=self.clock, policies=POLICIES, keys=self.file, path_token=path_token, anonymous=anonymous)
+        return Auth(
+            ok,
+            clock=self.clock,
+            policies=POLICIES,
+            keepsakes=WeakKeepsakes(),
+            keys=self.file,
+            path_token=path_token,
+            anonymous=anonymous,
+        )
 
 
 @pytest.fixture
@@ -206,7 +216,7 @@ class Everything:
         )
         listed = team.file.parent / "authorized_keys"
         listed.write_text(f'tenant="physics",policy="research" {key.line}\n')
-        self.keepsakes = Keepsakes()
+        self.keepsakes = WeakKeepsakes()
         self.ports = count(1024)
         self.auth = self.loaded()
 
@@ -250,7 +260,7 @@ class Everything:
         query = f"ts={int(stamp or self.team.clock.time())}".encode()
         exchange = make_exchange("POST", path, headers=headers or [], client=client, query=query)
         exchange.scope["client"] = (client, port or next(self.ports))
-        exchange.relayed = relayed
+        suppose(exchange, relayed=relayed)
         if peer:
             exchange.scope["state"]["tls_peer"] = peer
         answer = await call(self.auth, exchange)
@@ -295,7 +305,15 @@ async def test_what_a_browser_adds_by_itself_counts_at_a_known_host_only(everyth
 
 async def test_the_known_hosts_are_those_of_the_policy_file(team: Team) -> None:
     for hosts, status in ((None, 403), (KnownHosts(["llm.example.com"]), 200)):
-        auth = Auth(ok, clock=team.clock, policies=POLICIES, hosts=hosts, keys=team.file, anonymous="guests")
+        auth = Auth(
+            ok,
+            clock=team.clock,
+            policies=POLICIES,
+            keepsakes=WeakKeepsakes(),
+            hosts=hosts,
+            keys=team.file,
+            anonymous="guests",
+        )
         answer = await call(auth, make_exchange(headers=[("host", "llm.example.com")]))
         assert (answer.status or (answer.error and answer.error.status)) == status
 
@@ -364,7 +382,7 @@ async def test_after_a_restart_no_signature_is_taken_again(everything: Everythin
     stamp = everything.team.clock.time()
     assert (await everything.asked(headers=headers))[0] == 200
     everything.team.clock.advance(1)
-    everything.keepsakes = Keepsakes()  # another process
+    everything.keepsakes = WeakKeepsakes()  # another process
     everything.auth = everything.loaded()
     assert (await everything.asked(headers=headers, stamp=stamp))[0] == 401
 
@@ -418,8 +436,7 @@ async def explained(
     it: Everything, path: str = "/api/chat", headers: list[tuple[str, str]] | None = None, **given: object
 ) -> tuple[str, str, Exchange]:
     exchange = make_exchange("POST", path, headers=headers or [], client=str(given.pop("client", "127.0.0.1")))
-    for name, value in given.items():
-        setattr(exchange, name, value)
+    suppose(exchange, **given)
     explanation = await it.auth.explain(exchange)
     return explanation.verdict, explanation.text, exchange
 
@@ -479,7 +496,7 @@ async def test_a_fixed_policy_for_the_keys_of_a_file(team: Team, tmp_path: Path,
     listed = tmp_path / "authorized_keys"
     listed.write_text(key.line)
     options = OllamaKeysOptions.model_construct(file=listed, window=60.0, tenant="acme", policy="guests")
-    auth = Auth(ok, clock=team.clock, policies=POLICIES, ollama_keys=options)
+    auth = Auth(ok, clock=team.clock, policies=POLICIES, keepsakes=WeakKeepsakes(), ollama_keys=options)
     stamp = team.clock.time()
     headers = [("Authorization", key.authorization("POST", "/api/chat", stamp))]
     exchange = make_exchange(headers=headers, query=f"ts={int(stamp)}".encode())
@@ -493,19 +510,19 @@ async def test_lifespan_events_pass() -> None:
     async def inner(scope, receive, send) -> None:  # type: ignore[no-untyped-def]  # an ASGI app in one line
         seen.append(scope["type"])
 
-    auth = Auth(inner, clock=ManualClock(), policies=POLICIES, anonymous="guests")
+    auth = Auth(inner, clock=ManualClock(), policies=POLICIES, keepsakes=WeakKeepsakes(), anonymous="guests")
     await auth({"type": "lifespan"}, None, None)  # type: ignore[arg-type]  # neither is used
     assert seen == ["lifespan"]
 
 
 def test_auth_without_a_method_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        Auth(ok, clock=ManualClock(), policies=POLICIES)
+        Auth(ok, clock=ManualClock(), policies=POLICIES, keepsakes=WeakKeepsakes())
 
 
 async def test_nothing_of_it_runs_per_chunk(team: Team) -> None:
     def auth(inner: ASGIApp) -> Auth:
-        return Auth(inner, clock=team.clock, policies=POLICIES, keys=team.file)
+        return Auth(inner, clock=team.clock, policies=POLICIES, keepsakes=WeakKeepsakes(), keys=team.file)
 
     assert await hands_send_on(auth, make_exchange(headers=bearer(team.alice)))
 
@@ -534,6 +551,7 @@ def bounded(team: Team, metrics: Counted, failures: Failures = Rate.parse("3/min
         ok,
         clock=team.clock,
         policies=POLICIES,
+        keepsakes=WeakKeepsakes(),
         keys=team.file,
         metrics=cast(Metrics, metrics),
         failures=failures,

@@ -8,7 +8,7 @@ from middleware.capture.plugin import Capture
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.testing import ManualClock, call, make_exchange, ok
+from proxy.testing import ManualClock, call, make_exchange, ok, suppose
 from tests.support.log_schema import check_line
 from tests.support.logs import Lines
 
@@ -29,7 +29,7 @@ async def answers(scope: Scope, receive: Receive, send: Send) -> None:
 
 def chat(body: bytes = CHAT, path: str = "/api/chat") -> Exchange:
     exchange = make_exchange("POST", path, body=body)
-    exchange.identity, exchange.tenant, exchange.policy = "alice", "physics", "audited"
+    suppose(exchange, identity="alice", tenant="physics", policy="audited")
     return exchange
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from middleware.logging.fields import FIELDS
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.testing import make_exchange
+from proxy.kernel.exchange import Exchange
+from proxy.testing import make_exchange, suppose
 
 CHAT = b'{"model":"LLAMA3","messages":[]}'
 
@@ -17,8 +18,7 @@ async def finished(**changes: Any) -> dict[str, Any]:
     exchange = make_exchange(body=CHAT, headers=[("user-agent", "ollama-python/0.6")], started_at=10.0)
     await exchange.body()
     settings: dict[str, Any] = {"status": 200, "outcome": "completed", "first_byte_at": 10.5, "ended_at": 12.5}
-    for name, value in (settings | changes).items():
-        setattr(exchange, name, value)
+    suppose(exchange, **(settings | changes))
     return fields(exchange)
 
 

@@ -16,7 +16,7 @@ from middleware.parameters.rules import Anything, Flag, Lifetime, Number, Thinki
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ProxyError, Refused
 from proxy.kernel.exchange import Exchange
-from proxy.testing import call, make_exchange, ok
+from proxy.testing import call, make_exchange, ok, suppose
 from tests.support.asgi import hands_send_on
 
 KINDS: dict[str, Any] = {
@@ -260,7 +260,7 @@ MORE, NOT_SET = "is more than the {} allowed", "may not be set"
 )
 async def test_what_is_refused(rules: dict[str, Any], path: str, document: dict[str, Any], message: str) -> None:
     exchange = make_exchange("POST", path, body=orjson.dumps(document))
-    exchange.policy = "guests"
+    suppose(exchange, policy="guests")
     error = (await call(parameters(**rules), exchange)).error
     assert isinstance(error, Refused)
     assert (error.status, error.code) == (403, "parameter_not_allowed")

@@ -9,15 +9,17 @@ import pytest
 
 from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import ConnectFailed, Refused
-from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explains, Explanation
+from proxy.kernel.policy_names import EntryName
 from proxy.kernel.quotas import Admission, Level, Quota
-from proxy.kernel.services import EntryName, StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.token_estimate import Estimate
 from proxy.kernel.units import Rate
 from proxy.stores.memory import MemoryStore
-from proxy.testing import ManualClock, call, make_exchange, ok
+from proxy.testing import ManualClock, call, make_exchange, ok, suppose
 from tests.support.asgi import hands_send_on
 from tests.support.limits import EDGES, PROMPT, Backend, ask, caller, limit, passing_of_100, rates
 
@@ -122,7 +124,7 @@ async def test_other_routes_count_where_they_are_named(store: MemoryStore) -> No
 async def test_the_body_is_not_read_for_a_limit_on_requests(store: MemoryStore) -> None:
     exchange = make_exchange(body=b"{not json")
     assert (await call(RateLimit(ok, store=store, requests=Rate.parse("1/day")), exchange)).status == 200
-    assert exchange._body is None
+    assert not exchange.has_body
 
 
 @pytest.mark.parametrize("body", [b"{not json", b'{"x":' + b"[" * 300 + b"]" * 300 + b"}"])
@@ -403,7 +405,7 @@ async def test_a_full_counter_refuses_before_the_body_is_read(
 
 
 async def answered(exchange: Exchange) -> Exchange:
-    exchange.usage = Usage(5, 5)
+    suppose(exchange, usage=Usage(5, 5))
     return exchange
 
 

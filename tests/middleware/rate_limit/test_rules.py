@@ -5,7 +5,7 @@ import pytest
 from middleware.rate_limit.options import Limit
 from middleware.rate_limit.rules import Rule, rules_of
 from proxy.kernel.quotas import Level, Quota
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 
 
 def limit(**options: object) -> Limit:
@@ -14,7 +14,7 @@ def limit(**options: object) -> Limit:
 
 def test_a_limit_becomes_the_quota_of_a_request() -> None:
     exchange = make_exchange()
-    exchange.tenant = "acme"
+    suppose(exchange, tenant="acme")
     rule = Rule("rate_limit", limit(by="tenant", tokens=["5/10s", "900/day"], streams=7), 0.5)
     quota = rule.quota(exchange)
     assert quota.key == "rate_limit/team/tenant=acme"

@@ -4,7 +4,7 @@ import pytest
 
 from middleware.retry.fallback import HEADER, Fallbacks, stand_in, withdraw
 from proxy.kernel.model_names import parse
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ async def test_only_the_name_changes_and_it_is_announced_once() -> None:
     assert one is not None
     assert two is not None
     exchange = make_exchange(body=b'{"x":1.0, "model" : "m"}', headers=[("content-length", "24")])
-    exchange.tried.append("b1")
+    suppose(exchange, tried=(*exchange.tried, "b1"))
     exchange.response_headers.append((b"retry-after", b"1"))
     await exchange.body()
     assert await stand_in(exchange, one)
     assert await stand_in(exchange, two)
     assert await exchange.body() == b'{"x":1.0, "model" : "o:7b"}'
     assert exchange.asked == parse("m")
-    assert exchange.tried == []
+    assert exchange.tried == ()
     assert exchange.response_headers == [(b"retry-after", b"1"), (HEADER, b"o:7b")]
     withdraw(exchange)
     assert exchange.response_headers == [(b"retry-after", b"1")]

@@ -10,10 +10,11 @@ import pytest
 from middleware.retry.hedge import hedged
 from proxy.kernel.asgi import Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt
-from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.errors import ConnectFailed, ConnectionLost, Refused, Truncated
 from proxy.kernel.exchange import Exchange
-from proxy.testing import Answer, call, make_exchange, ok
+from proxy.kernel.exchange_parts import RelayPart
+from proxy.testing import Answer, call, make_exchange, ok, suppose
+from tests.support.options import body_budget
 
 Behavior = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -32,9 +33,7 @@ class Backends:
         name = f"b{self.runs + 1}"
         behavior = self.behaviors[self.runs]
         self.runs += 1
-        exchange.backend = name
-        exchange.tried.append(name)
-        exchange.attempts += 1
+        exchange.part(RelayPart).sent_to(name, None)
         self.bodies.append(await exchange.body() if receive == exchange.receive else (await receive())["body"])
         try:
             await behavior(scope, receive, send)
@@ -42,7 +41,7 @@ class Backends:
             self.cancelled.append(name)
             raise
         finally:
-            exchange.history.append(Attempt(name, 0.0, 0.0, False, None))
+            suppose(exchange, history=(*exchange.history, Attempt(name, 0.0, 0.0, False, None)))
 
 
 async def never(scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +98,7 @@ async def test_the_second_answers_and_the_first_is_called_off() -> None:
     answer, exchange = await ask(backends)
     assert (answer.body, answer.complete) == (b"ok", True)
     assert backends.cancelled == ["b1"]
-    assert (exchange.backend, exchange.tried, exchange.attempts) == ("b2", ["b1", "b2"], 2)
+    assert (exchange.backend, exchange.tried, exchange.attempts) == ("b2", ("b1", "b2"), 2)
     assert {attempt.backend for attempt in exchange.history} == {"b1", "b2"}
     assert backends.bodies == [b'{"model":"m"}'] * 2
 
@@ -109,7 +108,7 @@ async def test_the_first_answers_after_all() -> None:
     answer, exchange = await ask(backends)
     assert answer.body == b"ok"
     assert backends.cancelled == ["b2"]
-    assert (exchange.backend, exchange.tried, exchange.attempts) == ("b1", ["b1", "b2"], 2)
+    assert (exchange.backend, exchange.tried, exchange.attempts) == ("b1", ("b1", "b2"), 2)
 
 
 async def test_only_one_of_two_that_answer_together_is_heard() -> None:
@@ -178,7 +177,7 @@ async def test_the_second_neither_queues_nor_holds_what_the_first_has() -> None:
 
     exchange = make_exchange("POST", "/api/embed", body=b"{}")
     await exchange.body()
-    exchange.ticket = "waiting"
+    suppose(exchange, ticket="waiting")
     backends = Backends(never, second)
     await hedged(backends, exchange.scope, exchange.receive, _nowhere, after=0.01, again=lambda: True)
     assert seen == [None, None, "test"]
@@ -221,7 +220,11 @@ async def test_a_client_that_leaves_before_the_second_has_begun_leaves_nothing_t
         await asyncio.wait([task])
         assert task.cancelled()
         del task
-        found = [found for found in gc.get_objects() if isinstance(found, Exchange) and found._body is exchange._body]
+        found = [
+            found
+            for found in gc.get_objects()
+            if isinstance(found, Exchange) and found._body._holding is exchange._body._holding
+        ]
         assert found == [exchange]
     finally:
         gc.enable()
@@ -249,12 +252,12 @@ async def _nowhere(message: Any) -> None:
 async def test_the_body_goes_when_an_answer_has_begun_whoever_of_both_gives_it(committed: bool) -> None:
     async def answers(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.committed = committed
+        suppose(exchange, committed=committed)
         if committed:
             exchange.release_body()
         await ok(scope, receive, send)
 
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange("POST", "/api/embed", body=b'{"model":"m"}', bodies=budget)
     await exchange.body()
     held: list[int] = []

@@ -8,6 +8,7 @@ import pytest
 
 from middleware.retry.plugin import Backoff, Hedge, Retry
 from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.backends import Backends
 from proxy.kernel.errors import (
     ClientGone,
     ConnectFailed,
@@ -20,8 +21,8 @@ from proxy.kernel.errors import (
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import ModelName
-from proxy.kernel.services import Backends, RetryBudget
-from proxy.testing import Answer, ManualClock, call, make_exchange, ok
+from proxy.services.fair_retry_budget import FairRetryBudget
+from proxy.testing import Answer, ManualClock, call, make_exchange, ok, suppose
 from tests.support.errors import answered, lost
 
 
@@ -68,8 +69,8 @@ class Script:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.attempts += 1
-        exchange.tried.append(f"b{exchange.attempts}")
+        suppose(exchange, attempts=exchange.attempts + 1)
+        suppose(exchange, tried=(*exchange.tried, f"b{exchange.attempts}"))
         self.bodies.append((await receive())["body"])
         if self.errors:
             raise self.errors.pop(0)
@@ -77,7 +78,7 @@ class Script:
 
 
 def make(app: Any, hosts: int = 3, models: Sequence[str] | None = None, **options: Any) -> Retry:
-    retries = options.pop("retries", None) or RetryBudget(ManualClock(), reserve=2.0, floor=0.0)
+    retries = options.pop("retries", None) or FairRetryBudget(ManualClock(), reserve=2.0, floor=0.0)
     return Retry(app, backends=Hosts(hosts, models), retries=retries, **options)
 
 
@@ -156,7 +157,7 @@ async def test_the_most_telling_error_is_what_the_caller_gets() -> None:
 
 
 async def test_retries_stay_within_the_budget_of_the_process() -> None:
-    retries = RetryBudget(ManualClock(), reserve=2.0, floor=0.0)
+    retries = FairRetryBudget(ManualClock(), reserve=2.0, floor=0.0)
     attempts = 0
     for _ in range(500):
         _, exchange = await ask(make(Script(*[ConnectFailed("x")] * 9), retries=retries, budget=0.2))
@@ -171,7 +172,7 @@ async def test_the_first_loss_on_a_kept_connection_is_no_attempt_and_needs_no_bu
         script = Script(*errors, lost(reused=True))
         answer, exchange = await ask(make(script, attempts=attempts, fallback={"n": ["o"]}))
         assert (answer.status, exchange.attempts) == (200, attempts + 1)
-    poor = RetryBudget(ManualClock(), reserve=0.0, floor=0.0)
+    poor = FairRetryBudget(ManualClock(), reserve=0.0, floor=0.0)
     await ask(make(Script(ConnectFailed("x")), retries=poor, budget=0.0))  # what a request that runs may owe
     for _ in range(5):
         script = Script(lost(reused=True), ConnectFailed("x"))
@@ -183,12 +184,11 @@ async def test_the_first_loss_on_a_kept_connection_is_no_attempt_and_needs_no_bu
 async def test_nothing_is_repeated_behind_the_commit_point() -> None:
     async def committed(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.attempts += 1
-        exchange.committed = True
+        suppose(exchange, attempts=exchange.attempts + 1, committed=True)
         raise ConnectFailed("x")
 
     async def started(scope: Scope, receive: Receive, send: Send) -> None:
-        Exchange.of(scope).attempts += 1
+        suppose(Exchange.of(scope), attempts=Exchange.of(scope).attempts + 1)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise ConnectFailed("x")
 
@@ -257,7 +257,7 @@ FALLBACK: dict[str, Any] = {"fallback": {"m": ["n", "o:7b"]}}
 async def test_another_model_stands_in_when_every_attempt_failed() -> None:
     script = Script(*[answered(500)] * 3)
     body = b'{ "model" : "m", "messages": [] , "x":1.0 }'
-    answer, exchange = await ask(make(script, **FALLBACK, retries=RetryBudget(ManualClock())), body=body)
+    answer, exchange = await ask(make(script, **FALLBACK, retries=FairRetryBudget(ManualClock())), body=body)
     assert answer.status == 200
     assert script.bodies == [body] * 3 + [body.replace(b'"m"', b'"n:latest"')]
     assert answer.header("x-ollama-proxy-model") == "n:latest"
@@ -271,7 +271,7 @@ async def test_another_model_stands_in_when_every_attempt_failed() -> None:
 
 async def test_each_model_has_its_own_attempts_and_the_last_word_is_the_most_telling() -> None:
     script = Script(answered(500), *[ConnectFailed("x")] * 9)
-    answer, exchange = await ask(make(script, 1, attempts=1, **FALLBACK, retries=RetryBudget(ManualClock())))
+    answer, exchange = await ask(make(script, 1, attempts=1, **FALLBACK, retries=FairRetryBudget(ManualClock())))
     assert [body.decode() for body in script.bodies] == [f'{{"model":"{name}"}}' for name in ("m", "n:latest", "o:7b")]
     assert isinstance(answer.error, UpstreamAnswer)
     assert exchange.gave_up == "attempts_spent"
@@ -314,7 +314,7 @@ async def test_when_no_other_model_stands_in(error: UpstreamError, path: str, bo
 
 
 async def test_another_model_is_paid_for_like_any_retry() -> None:
-    retries = RetryBudget(ManualClock(), reserve=0.0, floor=0.0)
+    retries = FairRetryBudget(ManualClock(), reserve=0.0, floor=0.0)
     retries.earn(0.0)
     assert retries.spend()  # by one that runs no more
     retries.done()
@@ -354,7 +354,7 @@ async def test_only_embeddings_are_hedged_and_only_elsewhere(path: str, hosts: i
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.tried.append(f"b{len(started)}")
+        suppose(exchange, tried=(*exchange.tried, f"b{len(started)}"))
         started.append(exchange)
         if len(started) < runs:
             await both.wait()
@@ -367,11 +367,11 @@ async def test_only_embeddings_are_hedged_and_only_elsewhere(path: str, hosts: i
 
 
 async def test_a_hedge_is_paid_for_like_any_retry() -> None:
-    retries = RetryBudget(ManualClock(), reserve=1.0, floor=0.0)
+    retries = FairRetryBudget(ManualClock(), reserve=1.0, floor=0.0)
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         if "b1" not in Exchange.of(scope).tried:
-            Exchange.of(scope).tried.append("b1")
+            suppose(Exchange.of(scope), tried=("b1",))
             await asyncio.sleep(0.05)
         await ok(scope, receive, send)
 

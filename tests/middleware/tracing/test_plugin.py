@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from middleware.tracing.plugin import Tracing
 from proxy.kernel.asgi import Receive, Scope, Send, header, header_values
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.services import Collector, Traces
+from proxy.kernel.traces import Collector, Traces
 from proxy.kernel.units import Secret
 from proxy.testing import call, make_exchange, ok
 from tests.support.asgi import assert_not_wrapped

@@ -9,9 +9,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from middleware.tracing.spans import begin, context_headers, finish
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import ConnectFailed, Refused
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.testing import make_exchange
+from proxy.kernel.exchange import Exchange
+from proxy.testing import make_exchange, suppose
 from tests.support.metrics import attempt, finished
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -119,7 +120,7 @@ async def test_a_client_that_left_is_no_error() -> None:
 )
 async def test_names_are_few_and_hold_no_secret(method: str, path: str, name: str, method_attribute: str) -> None:
     exchange = make_exchange(method, path)
-    exchange.outcome, exchange.ended_at = "refused", exchange.started_at
+    suppose(exchange, outcome="refused", ended_at=exchange.started_at)
     (span,) = spans_of(exchange).values()
     assert span.name == name
     assert dict(span.attributes or {})["http.request.method"] == method_attribute
@@ -129,7 +130,7 @@ async def test_names_are_few_and_hold_no_secret(method: str, path: str, name: st
 async def test_a_callers_trace_is_continued_where_that_is_wanted() -> None:
     def exchange() -> Exchange:
         made = make_exchange("GET", "/", headers=[("traceparent", PARENT), ("tracestate", "acme=1")])
-        made.outcome, made.ended_at = "completed", made.started_at
+        suppose(made, outcome="completed", ended_at=made.started_at)
         return made
 
     (inherited,) = spans_of(exchange()).values()
@@ -145,7 +146,7 @@ async def test_a_callers_trace_is_continued_where_that_is_wanted() -> None:
 async def test_a_bad_traceparent_is_none(value: str) -> None:
     made = make_exchange("GET", "/")
     made.scope["headers"] = [(b"traceparent", value.encode("latin-1")), (b"tracestate", b"\xff=" * 100)]
-    made.outcome, made.ended_at = "completed", made.started_at
+    suppose(made, outcome="completed", ended_at=made.started_at)
     (span,) = spans_of(made).values()
     assert span.parent is None
 

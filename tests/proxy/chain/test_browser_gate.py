@@ -12,7 +12,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.routes import RouteTable
 from proxy.ops.routes import ROUTES
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 
 GATE = PageGate(CrossOrigin(origins=["https://chat.example.com"]), KnownHosts(["llm.example.com"]))
 HERE = {"host": "localhost:11435"}
@@ -111,10 +111,10 @@ def test_links_from_other_sites_lead_to_pages_for_people_only(
 def test_a_trusted_proxy_may_say_another_host_than_the_browser_did() -> None:
     exchange = exchange_of(HERE | {"origin": "https://page.example", "sec-fetch-site": "same-origin"})
     assert code_of(GATE, exchange) == "cross_origin"
-    exchange.relayed = True
+    suppose(exchange, relayed=True)
     assert code_of(GATE, exchange) is None
     exchange = exchange_of(HERE | {"origin": "https://page.example", "sec-fetch-site": "cross-site"})
-    exchange.relayed = True
+    suppose(exchange, relayed=True)
     assert code_of(GATE, exchange) == "cross_origin"
 
 

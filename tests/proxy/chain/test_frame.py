@@ -20,6 +20,8 @@ from proxy.kernel.errors import ConnectFailed, Refused, Truncated, UpstreamAnswe
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.routes import RouteTable
+from proxy.testing import suppose
+from tests.support.options import body_budget
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}
 
@@ -85,7 +87,7 @@ class Watcher:
 
 def make(app: ASGIApp, bodies: BodyBudget | None = None) -> tuple[Frame, Watcher]:
     watcher = Watcher(app)
-    return Frame(Generation(1, watcher, RouteTable()), bodies=bodies or BodyBudget()), watcher
+    return Frame(Generation(1, watcher, RouteTable()), bodies=bodies or body_budget()), watcher
 
 
 async def serve(app: ASGIApp, server: Server) -> Exchange:
@@ -122,7 +124,7 @@ async def served(app: ASGIApp, server: Server, *headers: Header, gate: PageGate 
     server.scope["headers"] += headers
     if b"host" not in dict(headers):
         server.scope["headers"].append((b"host", b"localhost:11435"))
-    frame = Frame(Generation(1, app, RouteTable(), gate=gate), bodies=BodyBudget(), observer=Observer())
+    frame = Frame(Generation(1, app, RouteTable(), gate=gate), bodies=body_budget(), observer=Observer())
     await frame(server.scope, server.receive, server.send)
     (exchange,) = seen
     return frame, exchange
@@ -390,7 +392,7 @@ async def test_leaving_right_behind_the_terminator_is_completion() -> None:
         exchange = Exchange.of(scope)
         await send(START)
         await send({"type": "http.response.body", "body": b'{"done":true}\n', "more_body": True})
-        exchange.terminated = True
+        suppose(exchange, terminated=True)
         server.hang_up()
         await asyncio.Event().wait()
 
@@ -503,7 +505,8 @@ async def test_a_request_that_is_over_leaves_nothing_to_collect() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        exchange.need = probe = Probe()
+        probe = Probe()
+        suppose(exchange, need=probe)
         kept.append(weakref.ref(probe))
         await answer(scope, receive, send)
 
@@ -546,7 +549,7 @@ async def test_chunks_that_take_the_short_way_are_counted() -> None:
 
 
 async def test_the_body_gives_its_memory_back() -> None:
-    bodies = BodyBudget()
+    bodies = body_budget()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await Exchange.of(scope).body()
@@ -604,7 +607,7 @@ async def test_lifespan(fails_at: str | None) -> None:
     async def send(message: Message) -> None:
         sent.append(dict(message))
 
-    frame = Frame(Generation(1, answer, RouteTable()), bodies=BodyBudget(), lifespan=lifespan)
+    frame = Frame(Generation(1, answer, RouteTable()), bodies=body_budget(), lifespan=lifespan)
     await frame({"type": "lifespan"}, receive, send)
     failed = {
         "startup": ["lifespan.startup.failed"],

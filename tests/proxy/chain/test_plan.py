@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from config.load import load_text
 from proxy.chain.plan import Plan, plan
 from tests.support import plugins
+from tests.support.policy import load_text
 
 BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"
 TAG = "tests.support.plugins:Tag"

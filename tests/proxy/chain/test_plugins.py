@@ -16,8 +16,11 @@ from middleware.cors import Cors
 from proxy.chain import plugins
 from proxy.chain.plugins import Plugin, find, inspected, known_names
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
-from proxy.kernel.services import Clock, RetryBudget, Store
+from proxy.kernel.clock import Clock
+from proxy.kernel.retry_budget import RetryBudget
+from proxy.kernel.store import Store
 from proxy.kernel.units import Duration, Mistake, Rate
+from proxy.services.system_clock import SystemClock
 from proxy.testing import ok
 
 
@@ -81,7 +84,7 @@ def test_descriptions_come_from_the_docstring_or_the_annotation() -> None:
 
 
 def test_only_what_was_given_is_handed_over() -> None:
-    clock = Clock()
+    clock = SystemClock()
     text = '{"rate": "5/10s", "model_copy": ["x"], "_hidden": {"a": [1]}, "untyped": {"any": "thing"}}'
     made = RECORDER.around(ok, options(RECORDER, text), {Clock: clock})
     assert isinstance(made, Recorder)

@@ -2,7 +2,6 @@
 
 import io
 
-from config.load import load_text
 from proxy.app import App
 from proxy.commands.announce import announce
 from proxy.server.server import serve
@@ -10,6 +9,7 @@ from proxy.simulator import Ollama
 from proxy.testing import LogLines
 from proxy.wiring import server_options
 from tests.support.backend import eventually
+from tests.support.policy import load_text
 
 
 async def test_what_it_says() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from config.load import load_text
 from proxy.app import check
 from proxy.commands.diff import ABSENT, callers_of, changes, document_of, effects, plugins, policies
 from proxy.simulator import Ollama
 from tests.support.cli import run, run_beside
+from tests.support.policy import load_text
 from tests.support.proxy import running
 
 HOST = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"
@@ -87,7 +87,8 @@ def test_effects_are_told_together_for_those_of_one_policy() -> None:
     assert [name for name in names if name.startswith("y: rate_limit")] == ["y: rate_limit.requests"]
 
 
-def test_callers_are_those_of_both_files(tmp_path: Path) -> None:
+def test_callers_are_those_of_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     text = (
         "backends: [{{name: a, url: 'http://127.0.0.1:1'}}]\n"
         "middleware: [{{auth: {{keys: {}, anonymous: p}}}}]\n"

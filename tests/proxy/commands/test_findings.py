@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from config.load import load_text
 from proxy.app import check
 from proxy.commands import findings
 from proxy.commands.findings import (
@@ -21,6 +20,7 @@ from proxy.commands.findings import (
     num_parallel,
 )
 from tests.support.certificates import Authority
+from tests.support.policy import load_text
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -16,8 +16,9 @@ def run(*arguments: str, code: int = 0) -> tuple[str, str]:
     return result.stdout, result.stderr
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> str:
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
     return str(tmp_path / "keys.yaml")
 
 
@@ -109,3 +110,35 @@ def test_when_a_key_may_end(file: str, expires: str, listed: str) -> None:
 def test_an_end_of_more_digits_than_a_number_has(file: str) -> None:
     run("new", "alice", "--file", file, "--expires", "9" * 400 + "d", code=2)
     assert not Path(file).exists()
+
+
+POLICIES = "backends: [{name: a, url: nonsense}]\npolicies: {research: {}, operators: {}}\n"
+
+
+@pytest.mark.parametrize("options", [[], ["--config", "proxy.yaml"], ["-c", "elsewhere/other.yaml"]])
+def test_a_policy_that_the_policy_file_does_not_know_is_refused(file: str, tmp_path: Path, options: list[str]) -> None:
+    written = tmp_path / (options[-1] if options else "proxy.yaml")
+    written.parent.mkdir(exist_ok=True)
+    written.write_text(POLICIES)
+    _, said = run("new", "alice", "--file", file, "--policy", "reserch", *options, code=1)
+    assert "has no policy 'reserch' (did you mean 'research'?)" in " ".join(said.split())
+    _, said = run("new", "alice", "--file", file, "--policy", "x", *options, code=1)
+    assert "it has operators, research" in " ".join(said.split())
+    assert not Path(file).exists()
+    run("new", "alice", "--file", file, "--policy", "research", *options)
+    written.write_text("backends: []\n")
+    _, said = run("new", "bob", "--file", file, "--policy", "research", *options, code=1)
+    assert "it has none" in said
+
+
+def test_a_policy_file_that_cannot_be_read_is_told(file: str, tmp_path: Path) -> None:
+    _, said = run("new", "alice", "--file", file, "--policy", "research", "-c", "none.yaml", code=1)
+    assert "none.yaml: cannot be read" in said
+    (tmp_path / "proxy.yaml").write_text("policies: {research: [")
+    _, said = run("new", "alice", "--file", file, "--policy", "research", code=1)
+    assert "proxy.yaml:1:" in said
+    run("new", "alice", "--file", file)
+
+
+def test_without_a_policy_file_any_policy_goes(file: str) -> None:
+    run("new", "alice", "--file", file, "--policy", "research")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.kernel.asgi import Message
 from proxy.kernel.body_budget import BodyBudget, Holding
 from proxy.kernel.errors import ClientGone, Refused
+from tests.support.options import body_budget
 
 
 def body_of(budget: BodyBudget, caller: str, size: int = 0) -> Holding:
@@ -29,7 +30,7 @@ def refused(act: Callable[[], object]) -> tuple[int, str]:
 
 
 def test_one_body_has_a_bound() -> None:
-    budget = BodyBudget(each=10, total=100)
+    budget = body_budget(each=10, total=100)
     body = body_of(budget, "a", 6)
     body.take(4)
     assert refused(lambda: body.take(1)) == (413, "request_too_large")
@@ -38,14 +39,14 @@ def test_one_body_has_a_bound() -> None:
 
 
 def test_what_is_announced_is_not_held() -> None:
-    budget = BodyBudget(each=10, total=40)
+    budget = body_budget(each=10, total=40)
     for _ in range(100):
         Holding(budget).announce(10)
     assert budget.held == 0
 
 
 def test_one_caller_has_a_share_and_others_do_not_notice() -> None:
-    budget = BodyBudget(each=10, total=100, share=0.25)
+    budget = body_budget(each=10, total=100, share=0.25)
     bodies = [body_of(budget, "guest", 10), body_of(budget, "guest", 10), body_of(budget, "guest", 5)]
     assert refused(lambda: body_of(budget, "guest", 1)) == (429, "body_share_exceeded")
     late = Holding(budget)
@@ -60,7 +61,7 @@ def test_one_caller_has_a_share_and_others_do_not_notice() -> None:
 
 @pytest.mark.parametrize("callers", [4, 20, 60])
 def test_who_comes_last_finds_room_however_many_take_all_they_can(callers: int) -> None:
-    budget = BodyBudget(each=2**20, total=512 * 2**20)
+    budget = body_budget(each=2**20, total=512 * 2**20)
     for number in range(callers):
         try:
             while True:
@@ -73,13 +74,13 @@ def test_who_comes_last_finds_room_however_many_take_all_they_can(callers: int) 
 
 
 def test_a_share_has_room_for_one_body_where_it_is_left_out() -> None:
-    budget = BodyBudget(each=60, total=60)
+    budget = body_budget(each=60, total=60)
     assert body_of(budget, "alice", 60).size == 60
     assert refused(lambda: body_of(budget, "bob", 1)) == (503, "body_memory_exhausted")
 
 
 def test_a_body_counts_for_its_caller_once_he_is_known() -> None:
-    budget = BodyBudget(each=10, total=40)
+    budget = body_budget(each=10, total=40)
     body = body_of(budget, "@192.0.2.1", 6)
     body.charge("=alice")
     body.take(2)
@@ -97,7 +98,7 @@ STEPS = st.lists(st.tuples(CALLERS, st.integers(0, 12), st.booleans()), max_size
 
 @given(STEPS, st.sampled_from([0.1, 0.25, 0.5, 1.0]))
 def test_it_never_holds_more_than_it_may(steps: list[tuple[str, int, bool]], share: float) -> None:
-    budget, bodies = BodyBudget(each=10, total=60, share=share), list[Holding]()
+    budget, bodies = body_budget(each=10, total=60, share=share), list[Holding]()
     for caller, size, ends in steps:
         if ends and bodies:
             bodies.pop(0).release()
@@ -166,7 +167,7 @@ def read(sender: Sender, budget: BodyBudget) -> tuple[float, bytes | Refused]:
 
 
 def test_a_body_may_take_its_time_while_it_keeps_its_pace() -> None:
-    budget = BodyBudget(patience=10, rate=100)
+    budget = body_budget(patience=10, rate=100)
     assert read(Sender(5, 5, 5), budget)[1] == b"x" * 15
     assert read(Sender(*[1] * 10, every=0.9), budget)[1] == b"x" * 10
     seconds, body = read(Sender(*[200] * 60, every=1.9), budget)
@@ -184,14 +185,14 @@ def test_a_body_may_take_its_time_while_it_keeps_its_pace() -> None:
     ],
 )
 def test_one_that_trickles_in_is_refused(sender: Sender, seconds: float) -> None:
-    taken, refused = read(sender, BodyBudget(patience=10, rate=100))
+    taken, refused = read(sender, body_budget(patience=10, rate=100))
     assert isinstance(refused, Refused)
     assert (refused.status, refused.code) == (408, "body_too_slow")
     assert taken == pytest.approx(seconds, abs=0.1)
 
 
 def test_each_part_is_accounted_for_before_the_next_one_is_read() -> None:
-    budget, held = BodyBudget(), list[int]()
+    budget, held = body_budget(), list[int]()
     body, sender = Holding(budget), Sender(3, 0, 4)
 
     async def receive() -> Message:
@@ -233,7 +234,7 @@ async def arriving(budget: BodyBudget, caller: str, *sizes: int) -> tuple[Slow, 
 
 
 async def test_of_who_holds_most_the_largest_arriving_body_gives_way() -> None:
-    budget = BodyBudget(each=50, total=100, share=0.5)
+    budget = body_budget(each=50, total=100, share=0.5)
     _, small = await arriving(budget, "guest", 5, 5)
     _, large = await arriving(budget, "guest", 20, 20)
     client, bob = await arriving(budget, "bob", 20)
@@ -249,7 +250,7 @@ async def test_of_who_holds_most_the_largest_arriving_body_gives_way() -> None:
 
 
 async def test_a_body_that_is_in_gives_way_to_nobody() -> None:
-    budget = BodyBudget(each=50, total=100, share=0.5)
+    budget = body_budget(each=50, total=100, share=0.5)
     body_of(budget, "guest", 50)
     body_of(budget, "alice", 25)
     assert refused(lambda: body_of(budget, "bob", 13)) == (503, "body_memory_exhausted")
@@ -257,7 +258,7 @@ async def test_a_body_that_is_in_gives_way_to_nobody() -> None:
 
 
 async def test_nobody_gives_way_to_who_holds_more_or_has_only_announced() -> None:
-    budget = BodyBudget(each=50, total=100, share=0.5)
+    budget = body_budget(each=50, total=100, share=0.5)
     _, guest = await arriving(budget, "guest", 24, 16)
     mallory = Holding(budget)
     mallory.charge("mallory")
@@ -268,7 +269,7 @@ async def test_nobody_gives_way_to_who_holds_more_or_has_only_announced() -> Non
 
 
 async def test_one_that_gives_way_with_a_part_in_hand_ends_the_same() -> None:
-    budget = BodyBudget(each=50, total=100, share=0.5)
+    budget = body_budget(each=50, total=100, share=0.5)
     client, guest = await arriving(budget, "guest", 24, 24)
     client.send(1)
     body_of(budget, "alice", 30)
@@ -278,7 +279,7 @@ async def test_one_that_gives_way_with_a_part_in_hand_ends_the_same() -> None:
 
 
 async def test_what_cannot_come_in_holds_nothing_so_that_others_of_its_caller_can() -> None:
-    budget = BodyBudget(each=40, total=100, share=0.4)
+    budget = body_budget(each=40, total=100, share=0.4)
     clients = [await arriving(budget, "alice", 10, 10) for _ in range(2)]
     for client, _ in clients:
         client.send(10)
@@ -290,11 +291,11 @@ async def test_what_cannot_come_in_holds_nothing_so_that_others_of_its_caller_ca
 
 def test_a_client_that_leaves_has_sent_nothing() -> None:
     with pytest.raises(ClientGone):
-        asyncio.run(Holding(BodyBudget()).read(Sender(3, whole=False).receive))
+        asyncio.run(Holding(body_budget()).read(Sender(3, whole=False).receive))
 
 
 def test_it_shows_what_it_holds() -> None:
-    budget = BodyBudget(each=10, total=25)
+    budget = body_budget(each=10, total=25)
     body = body_of(budget, "=alice", 3)
     assert repr(budget) == "<BodyBudget 3 of 25 bytes held by 1 callers, 10 each>"
     assert repr(body) == "<Holding of 3 bytes for =alice>"

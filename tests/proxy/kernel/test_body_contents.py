@@ -7,9 +7,9 @@ import orjson
 import pytest
 import zstandard
 
-from proxy.kernel import body_json
+from proxy.kernel import body_json, json_edit
 from proxy.kernel.asgi import Scope
-from proxy.kernel.body_budget import BodyBudget, Holding
+from proxy.kernel.body_budget import Holding
 from proxy.kernel.body_contents import LARGE, Contents
 from proxy.kernel.errors import Refused
 from proxy.kernel.json_bounds import CONTAINERS, TOO_MUCH
@@ -17,6 +17,7 @@ from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Match
 from proxy.testing import make_exchange
+from tests.support.options import body_budget
 
 SHORT = {"model": "llama3.2", "stream": False}
 LONG = {**SHORT, "messages": [{"role": "user", "content": "words " * (LARGE // 5)}]}
@@ -33,7 +34,7 @@ async def read(body: bytes, *, encoded: bool = False, path: str = "/v1/chat/comp
     contents = Contents(body, encoded=encoded)
     match, scope = place(path, **({"content_encoding": "zstd"} if encoded else {}))
     if contents.unread:
-        await contents.read_ahead(match, scope, Holding(BodyBudget()))
+        await contents.read_ahead(match, scope, Holding(body_budget()))
     else:
         contents.glance(match, scope)
     return contents
@@ -90,7 +91,7 @@ async def test_a_form(size: int) -> None:
         body, match, scope = form(size, *models)
         contents = Contents(body)
         if contents.unread:
-            await contents.read_ahead(match, scope, Holding(BodyBudget()))
+            await contents.read_ahead(match, scope, Holding(body_budget()))
         contents.glance(match, scope)
         if len(models) == 1:
             contents.refuse_flaw()
@@ -134,13 +135,13 @@ async def test_a_body_is_parsed_once(body: bytes, monkeypatch: pytest.MonkeyPatc
 )
 async def test_what_takes_time_to_edit_is_not_edited_on_the_loop(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
-    edit = body_json.edit
+    edit = json_edit.edit
 
     def noted(raw: bytes, patch: Any) -> bytes:
         threads.append(threading.get_ident())
         return edit(raw, patch)
 
-    monkeypatch.setattr(body_json, "edit", noted)
+    monkeypatch.setattr(json_edit, "edit", noted)
     contents = await read(body)
     await contents.checked_document("by alice")
     after = contents.edited({"options": {"num_ctx": 8}})

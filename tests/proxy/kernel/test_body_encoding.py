@@ -13,6 +13,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import Match
 from proxy.testing import make_exchange
+from tests.support.options import body_budget
 from tests.support.turns import counted_turns
 
 JSON = b'{"model":"llama3.2"}'
@@ -23,7 +24,7 @@ FIVE = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/message
 async def decode(body: bytes, *encodings: str, path: str = FIVE[0], budget: BodyBudget | None = None) -> bytes:
     exchange = make_exchange(path=path, headers=[("Content-Encoding", encoding) for encoding in encodings])
     assert isinstance(exchange.match, Match)
-    return await decoded(body, exchange.scope, exchange.match.route, Holding(budget or BodyBudget()))
+    return await decoded(body, exchange.scope, exchange.match.route, Holding(budget or body_budget()))
 
 
 @pytest.mark.parametrize("encodings", [(), ("identity",), ("",)])
@@ -77,7 +78,7 @@ async def test_a_bomb_is_stopped_at_the_bound() -> None:
     compressor = zstandard.ZstdCompressor(level=19).compressobj()
     bomb = b"".join([*(compressor.compress(bytes(2**20)) for _ in range(512)), compressor.flush()])
     assert len(bomb) < 100_000
-    budget = BodyBudget(each=4 * 2**20, total=2**30)
+    budget = body_budget(each=4 * 2**20, total=2**30)
     exchange = make_exchange(path=FIVE[0], headers=[("content-encoding", "zstd")])
     assert isinstance(exchange.match, Match)
     with pytest.raises(Refused) as caught:
@@ -96,7 +97,7 @@ async def test_a_window_beyond_ollamas_is_refused() -> None:
 
 
 async def test_decompressed_bytes_are_held_and_given_back() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange: Exchange = make_exchange(path=FIVE[0], body=ZSTD, headers=[("content-encoding", "zstd")], bodies=budget)
     assert await exchange.json() == {"model": "llama3.2"}
     assert budget.held == len(ZSTD) + len(JSON)
@@ -105,7 +106,7 @@ async def test_decompressed_bytes_are_held_and_given_back() -> None:
 
 
 async def test_looking_back_at_a_bomb_holds_nothing() -> None:
-    budget = BodyBudget(each=1000)
+    budget = body_budget(each=1000)
     bomb = zstandard.compress(b" " * 10_000)
     exchange = make_exchange(path=FIVE[0], body=bomb, headers=[("content-encoding", "zstd")], bodies=budget)
     with pytest.raises(Refused):
@@ -136,7 +137,7 @@ async def test_what_was_sent_small_is_unpacked_to_a_mebibyte(size: int) -> None:
 
 @pytest.mark.parametrize("size", [2 * SPARE, LONGEST, 2 * LONGEST])
 async def test_what_was_sent_small_is_unpacked_to_no_more(size: int) -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange(path=FIVE[0], headers=[("content-encoding", "zstd")])
     assert isinstance(exchange.match, Match)
     with pytest.raises(Refused, match=f"more than {RATIO} to 1") as caught:

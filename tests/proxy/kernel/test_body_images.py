@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from proxy.kernel import body_images, json_bounds
 from proxy.kernel.body_images import BLOB, BLOB_HEAD, CUT
-from proxy.kernel.body_json import edit, parse
+from proxy.kernel.body_json import parse
 from proxy.kernel.errors import Refused
 from proxy.kernel.json_bounds import TEXT
+from proxy.kernel.json_edit import edit
 from proxy.kernel.model_names import parse as model_of
-from proxy.simulator import gojson
+from proxy.simulator import go_json
 from tests.support.cost import assert_flat
 
 PIECE = json_bounds._PIECE
@@ -123,8 +124,8 @@ def test_nothing_is_hidden_from_the_policy_by_leaving_out(pieces: list[str]) -> 
         except Refused:
             return
     try:
-        read = gojson.plain(gojson.parse(raw))
-    except gojson.BadJSON:
+        read = go_json.plain(go_json.parse(raw))
+    except go_json.BadJSON:
         return  # nor does Ollama do what it says
     assert is_read_as(read, document)
 

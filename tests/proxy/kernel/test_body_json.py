@@ -11,11 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.kernel import body_json
-from proxy.kernel.body_json import VALUES, edit, merged, parse, read
+from proxy.kernel.body_json import parse, read
 from proxy.kernel.errors import Refused
-from proxy.kernel.json_bounds import CONTAINERS
+from proxy.kernel.json_bounds import CONTAINERS, VALUES
 from proxy.kernel.json_bounds import KEYS as MOST_KEYS
-from proxy.simulator import gojson
+from proxy.kernel.json_edit import edit, merged
+from proxy.simulator import go_json
 from tests.support.cost import assert_flat
 
 IMAGE = b64encode(bytes(range(256)) * 1024)
@@ -182,12 +183,12 @@ def test_reads_every_document_as_json_does(raw: bytes) -> None:
 @example([("model", "a"), ("model", None)])
 def test_what_is_accepted_is_what_go_reads(pairs: list[tuple[str, Any]]) -> None:
     raw = "{" + ",".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in pairs) + "}"
-    shape = {"model": gojson.ANY, "keep_alive": gojson.ANY, "options": gojson.ANY}
+    shape = {"model": go_json.ANY, "keep_alive": go_json.ANY, "options": go_json.ANY}
     try:
         document = parse(raw.encode())
     except Refused:
         return
-    assert gojson.decode(raw.encode(), shape) == {name: document.get(name) for name in shape}
+    assert go_json.decode(raw.encode(), shape) == {name: document.get(name) for name in shape}
 
 
 PATCHES = st.dictionaries(

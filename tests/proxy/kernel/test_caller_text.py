@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from proxy.kernel.caller_text import masked_error, masked_path, masked_text, model_of
 from proxy.kernel.errors import Outcome
 from proxy.kernel.exchange import Exchange
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 
 HOST = "ollama-production-gpu-node-a100-01"
 KEY = "op_alice1234567_" + "s3cret" * 6
@@ -70,7 +70,7 @@ async def asked_for(
 ) -> Exchange:
     exchange = make_exchange(path=path, body=orjson.dumps({"model": model}))
     await exchange.json()
-    exchange.status, exchange.committed, exchange.outcome = status, committed, outcome
+    suppose(exchange, status=status, committed=committed, outcome=outcome)
     return exchange
 
 

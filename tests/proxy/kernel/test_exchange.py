@@ -1,5 +1,6 @@
 """proxy/kernel/exchange.py."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -7,13 +8,14 @@ import orjson
 import pytest
 import zstandard
 
-from proxy.kernel.asgi import Message
-from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import ClientGone, Refused
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.routes import Match, NoMatch
-from proxy.testing import make_exchange
+from proxy.testing import call, make_exchange, ok, suppose
+from tests.support.options import body_budget
 from tests.support.turns import counted_turns
 
 CHAT = b'{"model":"llama3.2","messages":[]}'
@@ -34,7 +36,7 @@ def test_begins_with_its_route_and_nothing_else() -> None:
     assert (exchange.client, exchange.started_at, exchange.id) == ("192.0.2.7", 4.0, "test")
     nothing: list[Any] = [exchange.identity, exchange.tenant, exchange.policy, exchange.backend, exchange.status]
     assert nothing == [None] * 5
-    assert (exchange.claims, exchange.tried, exchange.response_headers) == ({}, [], [])
+    assert (exchange.claims, exchange.tried, exchange.response_headers) == ({}, (), [])
     assert (exchange.committed, exchange.gone, exchange.outcome, exchange.usage) == (False, False, None, None)
 
 
@@ -67,6 +69,90 @@ async def test_reroute_forgets_what_was_believed() -> None:
     assert exchange.model == parse_model("b")
 
 
+# Who may write
+
+
+def _assigns(ex: Any) -> None:
+    ex.status = 200
+
+
+def _sets(ex: Any) -> None:
+    setattr(ex, "identity", "root")  # noqa: B010 (the way around is the point)
+
+
+def _sets_past_the_class(ex: Any) -> None:
+    object.__setattr__(ex, "committed", True)
+
+
+def _deletes(ex: Any) -> None:
+    del ex.tenant
+
+
+def _clears(ex: Any) -> None:
+    ex.tried.clear()
+
+
+def _appends(ex: Any) -> None:
+    ex.history.append("attempt")
+
+
+def _appends_a_failure(ex: Any) -> None:
+    ex.failed.append("failure")
+
+
+def _adds(ex: Any) -> None:
+    ex.tried += ("b9",)
+
+
+def _claims(ex: Any) -> None:
+    ex.claims["roles"] = ["admin"]
+
+
+def _counts(ex: Any) -> None:
+    ex.usage.tokens_out = 0
+
+
+def _becomes(ex: Any) -> None:
+    ex.client = "127.0.0.1"
+
+
+def _replaces(ex: Any) -> None:
+    ex.response_headers = []
+
+
+WAYS = [
+    _assigns, _sets, _sets_past_the_class, _deletes, _clears, _appends, _appends_a_failure, _adds, _claims, _counts,
+    _becomes, _replaces,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_plugin_cannot_write_what_is_not_its_own(way: Callable[[Any], None]) -> None:
+    class Plugin:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            way(Exchange.of(scope))
+            await self.app(scope, receive, send)
+
+    exchange = make_exchange(identity="alice", tenant="physics", tried=("b1",), usage=Usage(1, 2))
+    before = {name: getattr(exchange, name) for name in READ}
+    with pytest.raises((AttributeError, TypeError)):
+        await call(Plugin(ok), exchange)
+    assert {name: getattr(exchange, name) for name in READ} == before
+
+
+READ = [name for name, value in vars(Exchange).items() if isinstance(value, property)]
+
+
+def test_a_header_is_appended_in_either_way() -> None:
+    exchange = make_exchange()
+    exchange.response_headers.append((b"a", b"1"))
+    exchange.response_headers += [(b"b", b"2")]
+    assert exchange.response_headers == [(b"a", b"1"), (b"b", b"2")]
+
+
 # Looking back
 
 
@@ -85,7 +171,7 @@ def test_finishers_run_last_registered_first_and_once() -> None:
 
 
 async def test_the_end_gives_back_the_bodys_memory() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange(body=CHAT, bodies=budget)
     await exchange.body()
     assert budget.held == len(CHAT)
@@ -97,7 +183,7 @@ async def test_the_end_gives_back_the_bodys_memory() -> None:
 
 
 async def test_what_is_known_of_a_body_outlives_it() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange(body=b'{"model":"a","stream":false}', bodies=budget)
     await exchange.body()
     seen: list[Any] = []
@@ -127,19 +213,19 @@ async def test_the_last_look_is_at_the_end_where_no_answer_began() -> None:
 
 
 async def test_a_body_counts_for_its_caller() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange(body=CHAT, bodies=budget)
-    exchange.identity = "alice"
+    suppose(exchange, identity="alice")
     await exchange.body()
     assert budget.of(exchange.caller) == budget.held == len(CHAT)
 
 
 async def test_a_body_that_came_before_its_caller_was_known_is_his_later() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange(body=CHAT, client="192.0.2.1", bodies=budget)
     await exchange.body()
     assert budget.of("at 192.0.2.1") == len(CHAT)
-    exchange.identity = "alice"
+    suppose(exchange, identity="alice")
     await exchange.body()
     assert (budget.of("by alice"), budget.callers) == (len(CHAT), 1)
 
@@ -150,7 +236,7 @@ async def test_a_body_that_came_before_its_caller_was_known_is_his_later() -> No
 @pytest.mark.parametrize("parts", [[CHAT], [CHAT[:5], CHAT[5:]], [b"", CHAT, b""], [bytes([byte]) for byte in CHAT]])
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_is_read_once(parts: list[bytes], declared: bool) -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     headers = [("content-length", str(len(CHAT)))] if declared else []
     exchange = make_exchange(body=parts, headers=headers, bodies=budget)
     assert await exchange.body() == CHAT
@@ -165,7 +251,7 @@ async def test_an_unread_body_is_passed_on_as_it_comes() -> None:
 
 
 async def test_where_everybody_is_answered_no_body_is_read() -> None:
-    budget = BodyBudget()
+    budget = body_budget()
     exchange = make_exchange("GET", "/", body=CHAT, headers=[("content-length", str(len(CHAT)))], bodies=budget)
     assert await exchange.body() == b""
     assert budget.held == 0
@@ -197,7 +283,7 @@ async def test_a_client_that_leaves_while_sending() -> None:
 
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_beyond_its_bound(declared: bool) -> None:
-    budget = BodyBudget(each=10)
+    budget = body_budget(each=10)
     exchange = make_exchange(
         body=[b"x" * 8, b"x" * 8], headers=[("content-length", "16")] if declared else [], bodies=budget
     )
@@ -339,7 +425,7 @@ async def test_an_encoded_body_that_cannot_be_read_is_no_hint() -> None:
 
 def test_it_says_where_it_stands() -> None:
     exchange = make_exchange()
-    exchange.identity, exchange.backend = "alice", "gpu-1"
+    suppose(exchange, identity="alice", backend="gpu-1")
     assert repr(exchange) == ("<Exchange test POST /api/chat by alice at gpu-1 status=None chunks=0 outcome=None>")
     assert exchange.scope[KEY] is exchange
 
@@ -458,5 +544,5 @@ async def test_real_bodies_are_far_from_the_bounds() -> None:
 )
 def test_who_counts_as_one(identity: str | None, client: str, caller: str) -> None:
     exchange = make_exchange()
-    exchange.identity, exchange.client = identity, client
+    suppose(exchange, identity=identity, client=client)
     assert exchange.caller == caller

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from proxy.kernel import model_names
 from proxy.kernel.model_names import ModelName, parse
-from proxy.simulator import names
+from proxy.simulator import model_names as reference
 
 LIBRARY = "registry.ollama.ai/library"
 
@@ -72,8 +72,8 @@ def test_what_is_too_long_for_a_name_is_not_kept_in_memory() -> None:
 def test_reads_names_as_ollama_does(text: str) -> None:
     found = parse(text)
     try:
-        expected = names.parse(text)
-    except names.BadName:
+        expected = reference.parse(text)
+    except reference.BadName:
         assert found is None
     else:
         assert found is not None

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from proxy.kernel import quota_key
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.quota_key import By, key_of
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 
 NAMES = st.text(max_size=12) | st.sampled_from(["", "@127.0.0.1", "a,tenant=b", "a/b", "{a}", "%41", "A", "é"])
 
 
 def exchange(identity: str | None = None, tenant: str | None = None, client: str = "127.0.0.1") -> Exchange:
     made = make_exchange(body=b'{"model": " LLAMA3:Latest "}', client=client)
-    made.identity, made.tenant = identity, tenant
+    suppose(made, identity=identity, tenant=tenant)
     return made
 
 

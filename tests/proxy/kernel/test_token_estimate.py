@@ -6,7 +6,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from proxy.kernel.exchange import Usage
+from proxy.kernel.attempts import Usage
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Match, Route
 from proxy.kernel.token_estimate import (
@@ -19,7 +19,7 @@ from proxy.kernel.token_estimate import (
     usage_of,
     used,
 )
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 from proxy.testing.exchanges import ROUTES
 
 PICTURE = "A" * 40_000
@@ -119,14 +119,14 @@ def test_a_reservation_is_bounded() -> None:
 )
 def test_what_a_finished_request_counts_for(usage: Usage | None, status: int | None, counts: int) -> None:
     exchange = make_exchange()
-    exchange.usage, exchange.status, exchange.bytes_out = usage, status, 40
+    suppose(exchange, usage=usage, status=status, bytes_out=40)
     assert used(exchange, Expected(100, 200)) == counts
 
 
 @pytest.mark.parametrize(("attempts", "counts"), [(0, 0), (1, 100)])
 def test_who_leaves_before_the_answer_pays_for_the_prompt_that_a_backend_read(attempts: int, counts: int) -> None:
     exchange = make_exchange()
-    exchange.gone, exchange.attempts = True, attempts
+    suppose(exchange, gone=True, attempts=attempts)
     assert used(exchange, Expected(100, 200)) == counts
 
 
@@ -139,14 +139,14 @@ def test_who_leaves_before_the_answer_pays_for_the_prompt_that_a_backend_read(at
 )
 def test_an_answer_without_a_report_is_estimated(path: str, output: int | None) -> None:
     exchange = make_exchange("POST", path)
-    exchange.status, exchange.bytes_out = 200, 43
+    suppose(exchange, status=200, bytes_out=43)
     assert usage_of(exchange, Expected(100, 200)) == Usage(100, output, "estimated")
 
 
 @pytest.mark.parametrize("path", ["/api/show", "/api/pull", "/nothing"])
 def test_what_runs_no_model_costs_no_tokens(path: str) -> None:
     exchange = make_exchange("POST", path)
-    exchange.status, exchange.bytes_out = 200, 43
+    suppose(exchange, status=200, bytes_out=43)
     assert usage_of(exchange, Expected()) is None
 
 

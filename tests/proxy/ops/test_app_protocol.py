@@ -1,10 +1,10 @@
 """proxy/ops/app_protocol.py."""
 
-from config.load import load_text
 from proxy.app import App
 from proxy.ops.app_protocol import Engine, Loader
 from proxy.reload import Reloader
 from proxy.testing import LogLines
+from tests.support.policy import load_text
 
 
 def test_an_app_is_an_engine_and_a_reloader_loads_it() -> None:

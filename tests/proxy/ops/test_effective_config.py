@@ -5,9 +5,10 @@ from typing import Any
 
 import orjson
 
-from config.load import load, load_text
+from config.load import load
 from proxy.app import check
 from proxy.ops.effective_config import Digest, digest, flat
+from tests.support.policy import load_text
 
 TEXT = """
 listen: ["127.0.0.1:1", "127.0.0.1:${PORT}"]

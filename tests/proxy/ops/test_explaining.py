@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from config.load import load_text
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
 from proxy.app import App
@@ -14,6 +13,7 @@ from proxy.ops.document import Account
 from proxy.ops.explaining import Supposed, account, read_supposed
 from proxy.testing import LogLines
 from tests.support.plugins import Tag
+from tests.support.policy import load_text
 
 TEXT = f"""
 backends:
@@ -42,7 +42,7 @@ def app(tmp_path: Path) -> App:
 
 async def explained(app: App, **supposed: Any) -> Account:
     asked = Supposed(**{"method": "POST", "path": "/api/chat", "model": "llama3.2", **supposed})
-    return await account(app.chain, app.frame.current.routes, asked)
+    return await account(app.chain, app.frame.current.routes, asked, app.bodies)
 
 
 def verdicts(found: Account) -> dict[str, str]:
@@ -115,6 +115,15 @@ async def test_no_backend(app: App) -> None:
     for backend in app.pool.backends:
         backend.slots = 0
     assert (await explained(app, caller="alice")).steps[-1].verdict == "wait"
+
+
+async def test_a_body_is_bounded_as_the_policy_file_says_and_takes_no_room(tmp_path: Path) -> None:
+    add_key(tmp_path / "keys.yaml", new_key("alice", now=0, policy=None)[1])
+    bounded = App(load_text(TEXT + "server: {body: {each: 1KiB, total: 4KiB}}\n", folder=tmp_path), LogLines())
+    found = await explained(bounded, caller="alice", body=b'{"prompt":"%s"}' % (b"x" * 2000))
+    assert found.steps[-1].verdict == "refuse"
+    assert "larger than the 1024 bytes" in found.steps[-1].text
+    assert bounded.bodies.held == 0
 
 
 async def test_a_model_is_put_into_the_body_that_is_given(app: App) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.kernel.errors import Refused
 from proxy.ops.permission import check_change
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 
 LOCAL = {"client": "127.0.0.1", "host": "localhost:11435"}
 
@@ -56,7 +56,7 @@ LOCAL = {"client": "127.0.0.1", "host": "localhost:11435"}
 )
 def test_who_may_change_something(identity: str | None, client: str, headers: dict[str, str], code: str | None) -> None:
     exchange = make_exchange("POST", "/-/reload", client=client, headers=list(headers.items()))
-    exchange.identity = identity
+    suppose(exchange, identity=identity)
     expected: Any = nullcontext() if code is None else pytest.raises(Refused)
     with expected as refused:
         check_change(exchange)
@@ -68,7 +68,7 @@ def test_a_proxy_that_is_trusted_speaks_for_others_whatever_it_says() -> None:
     """nginx as it comes names nobody it forwards for, and calls us by our local address."""
     exchange = make_exchange("POST", "/-/reload", client="127.0.0.1", headers=[("host", "127.0.0.1:11435")])
     check_change(exchange)
-    exchange.relayed = True
+    suppose(exchange, relayed=True)
     with pytest.raises(Refused) as caught:
         check_change(exchange)
     assert caught.value.code == "identity_required"

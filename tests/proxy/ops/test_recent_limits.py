@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.kernel.quotas import Quota, Window
-from proxy.kernel.services import StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.units import Rate
 from proxy.ops.recent_limits import REMEMBERED, SHOWN, Board
 from proxy.stores.memory import MemoryStore

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.exchange import Exchange
 from proxy.ops.requests import Facts, past, phase_of, rate_of, request_of
-from proxy.pool.backend import make_backend
-from proxy.pool.pool import Pool
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
+from tests.support.options import make_backend, make_pool
 
 BODY = b'{"model":"llama3.2","messages":[]}'
 
@@ -20,8 +20,7 @@ BODY = b'{"model":"llama3.2","messages":[]}'
 async def asked(**changes: Any) -> Exchange:
     exchange = make_exchange(body=BODY, headers=[("content-length", str(len(BODY)))])
     await exchange.body()
-    for name, value in changes.items():
-        setattr(exchange, name, value)
+    suppose(exchange, **changes)
     return exchange
 
 
@@ -41,7 +40,7 @@ async def asked(**changes: Any) -> Exchange:
 async def test_how_far_a_request_has_got(changes: dict[str, Any], phase: str) -> None:
     exchange = await asked(**changes)
     assert exchange.model is not None
-    pool = Pool([make_backend(name, "http://127.0.0.1:1") for name in ("b1", "b2")])
+    pool = make_pool([make_backend(name, "http://127.0.0.1:1") for name in ("b1", "b2")])
     pool.backends[1].loading[exchange.model.key] = 1
     assert phase_of(exchange, pool) == phase
     assert request_of(exchange, pool).state == phase
@@ -63,16 +62,16 @@ async def test_how_far_a_request_has_got(changes: dict[str, Any], phase: str) ->
 async def test_tokens_per_second(changes: dict[str, Any], rate: float | None) -> None:
     exchange = await asked(started_at=5.0 + 5.0, **changes)
     if "queued" in changes:
-        exchange.started_at = 10.0
+        suppose(exchange, started_at=10.0)
     assert rate_of(exchange, 110.0) == rate
 
 
 async def test_what_is_known_is_told_and_no_path_is() -> None:
     exchange = make_exchange("GET", "/k/op_secret/api/tags")
-    exchange.identity = "x" * 1000
-    exchange.error = Refused(401, "y" * 10_000)
-    exchange.ended_at = monotonic() + 2
-    told = request_of(exchange, Pool([]))
+    suppose(exchange, identity="x" * 1000)
+    suppose(exchange, error=Refused(401, "y" * 10_000))
+    suppose(exchange, ended_at=monotonic() + 2)
+    told = request_of(exchange, make_pool([]))
     assert "secret" not in repr(told)
     assert told.route is None
     assert len(told.identity or "") == 256
@@ -84,7 +83,7 @@ async def test_what_is_known_is_told_and_no_path_is() -> None:
 
 async def test_of_one_that_waits_the_time_goes_on() -> None:
     exchange = await asked(ticket=object(), started_at=monotonic() - 7)
-    assert request_of(exchange, Pool([])).queued >= 7
+    assert request_of(exchange, make_pool([])).queued >= 7
 
 
 async def test_what_is_kept_of_a_request_holds_neither_its_error_nor_its_body() -> None:

@@ -4,14 +4,14 @@ import pytest
 
 from proxy.kernel.errors import BadAnswer
 from proxy.pool.ask import ask, survey
-from proxy.pool.backend import make_backend
 from proxy.simulator import Ollama
+from tests.support.options import make_backend
 
 
 async def test_what_it_found() -> None:
     async with Ollama("llama3.2", "qwen3", version="0.33.1") as sim:
         backend = make_backend("a", sim.url)
-        found = await survey(backend)
+        found = await survey(backend, timeout=2.0)
         assert found.version == "0.33.1"
         assert set(found.models) == {"llama3.2:latest", "qwen3:latest"}
         assert str(found).startswith("Ollama 0.33.1, 2 models (")
@@ -22,7 +22,7 @@ async def test_nobody_there() -> None:
     async with Ollama() as sim:
         backend = make_backend("a", sim.url)
         await sim.stop()
-        found = await survey(backend)
+        found = await survey(backend, timeout=2.0)
         assert found.error is not None
         assert str(found).startswith("not reachable now: ")
         await backend.transport.aclose()
@@ -45,8 +45,8 @@ async def test_something_else_there(body: bytes) -> None:
         sim.script(b"HTTP/1.1 200 OK\r\n", length, body, times=None)
         backend = make_backend("a", sim.url)
         with pytest.raises(BadAnswer):
-            await ask(backend, b"/api/version")
-        assert (await survey(backend)).error is not None
+            await ask(backend, b"/api/version", timeout=2.0)
+        assert (await survey(backend, timeout=2.0)).error is not None
         await backend.transport.aclose()
 
 
@@ -54,5 +54,5 @@ async def test_an_error_status() -> None:
     async with Ollama() as sim:
         sim.fault("status", status=500, times=None)
         backend = make_backend("a", sim.url)
-        assert (await survey(backend)).error == "/api/version answered 500"
+        assert (await survey(backend, timeout=2.0)).error == "/api/version answered 500"
         await backend.transport.aclose()

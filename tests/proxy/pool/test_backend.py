@@ -2,12 +2,12 @@
 
 import pytest
 
-from proxy.pool.backend import Backend, compare, make_backend
-from proxy.pool.health import Rules
+from proxy.pool.backend import Backend, compare
+from tests.support.options import health_rules, make_backend
 
 
 def backend(name: str = "a", **more: object) -> Backend:
-    return make_backend(name, "http://127.0.0.1:1", **more)  # type: ignore[arg-type]
+    return make_backend(name, "http://127.0.0.1:1", **more)
 
 
 def test_what_it_has() -> None:
@@ -65,7 +65,7 @@ def test_failures_count_as_load_for_a_while() -> None:
 
 def test_it_gets_work_by_its_weight_and_less_while_it_comes_back() -> None:
     assert backend(weight=2.0).room(0.0) == 2.0
-    back = backend(weight=2.0, rules=Rules(down_after=1, ramp=10.0))
+    back = backend(weight=2.0, rules=health_rules(down_after=1, ramp=10.0))
     back.health.probe_failed(0.0, "refused")
     back.health.probe_succeeded(100.0)
     assert back.room(100.0) == pytest.approx(0.2)

@@ -20,22 +20,23 @@ from proxy.kernel.errors import (
     UpstreamTimeout,
 )
 from proxy.kernel.exchange import Exchange
-from proxy.pool.backend import Backend, make_backend
+from proxy.kernel.exchange_parts import BlamePart
+from proxy.pool.backend import Backend
 from proxy.pool.blame import AGAIN, ALIKE, WORDS
-from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
 from proxy.pool.need import NOTHING, need_of
-from proxy.pool.pool import Pool, PoolOptions
-from proxy.testing import make_exchange
+from proxy.pool.pool import Pool
+from proxy.testing import make_exchange, suppose
 from tests.support.errors import answered, lost
+from tests.support.options import health_rules, make_backend, make_pool
 
 ENOUGH = 4
 
 
 def hosts(count: int) -> Pool:
-    rules = Rules(eject_after=ENOUGH)
+    rules = health_rules(eject_after=ENOUGH)
     backends = [make_backend(f"b{n}", f"http://127.0.0.1:{n}", rules=rules) for n in range(1, count + 1)]
-    return Pool(backends, PoolOptions(grace=0.0))
+    return make_pool(backends, grace=0.0)
 
 
 def said(text: str = "odd", status: int = 500, about: Any = "unknown") -> UpstreamAnswer:
@@ -49,8 +50,8 @@ class Request:
         self.pool = pool
         self.exchange: Exchange = make_exchange("POST", "/api/chat", body=b'{"model":"m"}')
         self.exchange.put_body(b'{"model":"m"}')
-        self.exchange.identity = caller
-        self.exchange.pinned = pinned
+        suppose(self.exchange, identity=caller)
+        suppose(self.exchange, pinned=pinned)
 
     def send(self, name: str, error: UpstreamError | None = None, *, status: int = 200, runs: bool = True) -> "Request":
         exchange, backend = self.exchange, self.pool.named(name)
@@ -237,7 +238,7 @@ async def test_an_error_about_another_model_proves_nothing() -> None:
         request = Request(pool)
         request.send("b1", said())
         request.exchange.put_body(b'{"model":"n"}')
-        request.exchange.need = None
+        suppose(request.exchange, need=None)
         request.send("b2").end()
     assert states(pool) == ["suspect", "up"]
 
@@ -362,7 +363,7 @@ async def test_in_an_hour_of_a_lone_caller_few_requests_meet_a_sick_host(monkeyp
     for module in ("blame", "pool", "lease"):
         monkeypatch.setattr(f"proxy.pool.{module}.monotonic", lambda: clock)
     backends = [make_backend(f"b{n}", f"http://127.0.0.1:{n}") for n in (1, 2)]
-    pool = Pool(backends, PoolOptions(grace=0.0, prefer=("least_busy",)))
+    pool = make_pool(backends, grace=0.0, prefer=("least_busy",))
     failed = 0
     for second in range(3600):
         clock += 1.0
@@ -420,7 +421,8 @@ async def test_a_success_wipes_out_what_is_forgiven_later() -> None:
     early.send("b1", lost())
     Request(pool).send("b1").end()
     Request(pool).send("b1", lost()).end()
-    early.pool.blame._forgive(early.exchange.failed[0], monotonic())
+    noted = early.exchange.part(BlamePart)
+    early.pool.blame._forgive(noted, noted.failed[0], monotonic())
     assert (states(pool)[0], pool.backends[0].health.failures) == ("suspect", 1)
 
 
@@ -511,7 +513,7 @@ async def test_nothing_is_held_of_a_request_that_is_over() -> None:
     pool = hosts(2)
     request = Request(pool)
     request.send("b1", said()).send("b2").end()
-    assert all(failure.settled for failure in request.exchange.failed)
+    assert request.exchange.part(BlamePart).settled == {*request.exchange.failed}
     assert all(isinstance(failure.host, Backend) for failure in request.exchange.failed)
 
 

@@ -2,17 +2,17 @@
 
 from math import inf
 
-from proxy.pool.backend import Backend, make_backend
+from proxy.pool.backend import Backend
 from proxy.pool.candidates import snapshot
-from proxy.pool.health import Rules
 from proxy.pool.need import NOTHING, Need
 from proxy.pool.residency import Resident
+from tests.support.options import health_rules, make_backend
 
 RUNS = Need("m", True)
 
 
 def backend(name: str = "a", **more: object) -> Backend:
-    return make_backend(name, "http://127.0.0.1:1", rules=Rules(down_after=1), **more)  # type: ignore[arg-type]
+    return make_backend(name, "http://127.0.0.1:1", rules=health_rules(down_after=1), **more)
 
 
 def test_what_selection_is_told() -> None:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from proxy.pool.conversations import BEGINNING, Conversations, conversation
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 
 SYSTEM = {"role": "system", "content": "be brief"}
 FIRST = {"role": "user", "content": "why is the sky blue?"}
@@ -16,7 +16,7 @@ SECOND = {"role": "user", "content": "and at night?"}
 
 async def key(body: dict[str, Any], identity: str | None = None, path: str = "/api/chat", **more: Any) -> int | None:
     exchange = make_exchange("POST", path, body=orjson.dumps({"model": "m", **body}), **more)
-    exchange.identity = identity
+    suppose(exchange, identity=identity)
     await exchange.body()
     return conversation(exchange)
 

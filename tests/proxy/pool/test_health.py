@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.pool.health import Health, Rules
+from tests.support.options import health_rules
 
-RULES = Rules(down_after=3, up_after=2, eject_after=4, eject_for=30.0, eject_longest=100.0, ramp=10.0)
+RULES = health_rules(down_after=3, up_after=2, eject_after=4, eject_for=30.0, eject_longest=100.0, ramp=10.0)
 
 
 def after(*steps: str, rules: Rules = RULES) -> Health:
@@ -104,7 +105,7 @@ def test_every_ejection_in_a_row_is_twice_as_long_up_to_a_bound() -> None:
 
 
 def test_a_suspect_is_under_suspicion_no_longer_than_it_would_be_ejected() -> None:
-    health = Health(Rules(eject_after=10_000, eject_for=30.0))
+    health = Health(health_rules(eject_after=10_000, eject_for=30.0))
     for _ in range(5000):
         health.request_failed(0.0, "reset")
     health.probe_succeeded(29.9)

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from proxy.kernel.errors import ClientGone, ConnectFailed, UpstreamTimeout
-from proxy.pool.backend import Backend, make_backend
-from proxy.pool.health import Rules
+from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
 from proxy.pool.need import NOTHING, Need
 from proxy.pool.residency import Resident
+from tests.support.options import health_rules, make_backend
 
 RUNS_M = Need("m", True)
 
@@ -124,7 +124,7 @@ async def test_behind_the_first_byte_it_is_not() -> None:
 
 
 def ejected() -> Backend:
-    backend = make_backend("a", "http://127.0.0.1:1", rules=Rules(eject_for=0.0))
+    backend = make_backend("a", "http://127.0.0.1:1", rules=health_rules(eject_for=0.0))
     backend.health.eject(0.0, "reset")
     return backend
 

@@ -8,27 +8,27 @@ import pytest
 
 from proxy.kernel.errors import BadAnswer, ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange
-from proxy.pool.backend import Backend, make_backend
-from proxy.pool.health import Rules
+from proxy.pool.backend import Backend
 from proxy.pool.lease import Lease
-from proxy.pool.pool import LOAD_TIME, Pool, PoolOptions
+from proxy.pool.pool import LOAD_TIME, Pool
 from proxy.pool.residency import Resident
 from proxy.pool.selection import Choice, Wait
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 from tests.support.backend import eventually
 from tests.support.errors import answered
+from tests.support.options import health_rules, make_backend, make_pool, pool_options
 
 MODEL = "registry.ollama.ai/library/m:latest"
 
 
 def pool(*weights: float, slots: int | None = None, **options: float) -> Pool:
-    rules = Rules(eject_after=3, eject_for=30.0)
+    rules = health_rules(eject_after=3, eject_for=30.0)
     return Pool(
         [
             make_backend(f"b{n}", f"http://127.0.0.1:{n}", weight=w, slots=slots, rules=rules)
             for n, w in enumerate(weights, 1)
         ],
-        PoolOptions(grace=0.0, **options),  # type: ignore[arg-type]
+        pool_options(grace=0.0, **options),
     )
 
 
@@ -44,7 +44,7 @@ def loaded(*backends: Backend, context: int | None = None) -> None:
 
 
 def end(pool: Pool, exchange: Exchange, lease: Lease, error: BaseException | None = None) -> Backend:
-    exchange.tried.append(lease.backend.name)
+    suppose(exchange, tried=(*exchange.tried, lease.backend.name))
     with lease:
         pool.finished(exchange, lease, error)
     return lease.backend
@@ -220,19 +220,19 @@ async def test_a_pinned_request_goes_where_it_says_whatever_its_state() -> None:
     for _ in range(3):
         two.backends[0].health.probe_failed(0.0, "refused")
     exchange = await chat()
-    exchange.pinned = "b1"
+    suppose(exchange, pinned="b1")
     lease = two.lease(exchange)
     assert (lease.backend.name, lease.reason) == ("b1", "pinned")
     assert two.try_lease(exchange, waiting=9) == "slots"
     end(two, exchange, lease)
     assert two.untried(exchange) is False
-    exchange.pinned = "b2"
+    suppose(exchange, pinned="b2")
     assert two.untried(exchange) is True
 
 
 async def test_a_backend_that_there_is_not() -> None:
     exchange = await chat()
-    exchange.pinned = "b9"
+    suppose(exchange, pinned="b9")
     with pytest.raises(Refused, match="there are b1, b2") as refused:
         pool(1, 1).lease(exchange)
     assert (refused.value.status, refused.value.code) == (404, "unknown_backend")
@@ -249,11 +249,11 @@ async def test_draining_is_the_operators_word() -> None:
         two.lease(await chat())
     assert (refused.value.status, refused.value.code) == (503, "no_backend")
     exchange = await chat()
-    exchange.pinned = "b1"
+    suppose(exchange, pinned="b1")
     with pytest.raises(Refused, match="drained"):
         two.lease(exchange)
     pull = await chat(path="/api/pull")
-    pull.pinned = "b1"
+    suppose(pull, pinned="b1")
     two.lease(pull).give_back()
 
 
@@ -270,7 +270,7 @@ async def test_who_fails_again_and_again_is_ejected_but_never_the_last() -> None
 
     async def fail(name: str) -> None:
         exchange = await chat()
-        exchange.pinned = name
+        suppose(exchange, pinned=name)
         end(two, exchange, two.lease(exchange), ConnectFailed("refused"))
 
     for _ in range(3):
@@ -306,12 +306,12 @@ async def test_of_an_ejected_backend_one_request_decides() -> None:
     told: list[int] = []
     two.on_free(lambda: told.append(1))
     bad, good = two.backends
-    bad.health.rules = Rules(eject_after=1, eject_for=0.01)
+    bad.health.rules = health_rules(eject_after=1, eject_for=0.01)
     before = await chat()
-    before.pinned = "b1"
+    suppose(before, pinned="b1")
     old = two.lease(before)
     failing = await chat()
-    failing.pinned = "b1"
+    suppose(failing, pinned="b1")
     end(two, failing, two.lease(failing), BadAnswer("junk"))
     assert bad.health.state == "ejected"
     await eventually(lambda: len(told) >= 2)  # when the slot was given back, and when its time was up
@@ -335,14 +335,14 @@ async def test_at_most_a_share_is_ejected() -> None:
     for backend in four.backends:
         for _ in range(5):
             exchange = await chat()
-            exchange.pinned = backend.name
+            suppose(exchange, pinned=backend.name)
             end(four, exchange, four.lease(exchange), BadAnswer("junk"))
     assert sorted(backend.health.state for backend in four.backends) == ["ejected", "ejected", "suspect", "suspect"]
 
 
 async def test_no_backend_is_a_503() -> None:
     with pytest.raises(Refused) as refused:
-        Pool([]).lease(await chat())
+        make_pool([]).lease(await chat())
     assert refused.value.status == 503
 
 
@@ -404,8 +404,8 @@ async def test_lanes() -> None:
         await chat("m"),
         await chat("m"),
     ]
-    others[-1].tried.append("b1")
-    others[-2].pinned = "b1"
+    suppose(others[-1], tried=("b1",))
+    suppose(others[-2], pinned="b1")
     assert len({lane, *map(two.lane, others)}) == 7
 
 
@@ -417,7 +417,7 @@ async def test_a_backend_that_went_finishes_what_it_runs() -> None:
     gone, stays = two.backends
     lease = two.hold(gone)
     added = make_backend("b3", "http://127.0.0.1:3")
-    two.replace([stays, added], PoolOptions())
+    two.replace([stays, added], pool_options())
     assert two.backends == [stays, added]
     assert two.named("b1") is None
     await two.close_retired()
@@ -434,7 +434,7 @@ async def test_the_same_host_in_other_words_keeps_what_is_known_of_it() -> None:
     loaded(kept)
     lease = two.lease(await chat())
     changed = make_backend("b1", "http://127.0.0.1:1", transport=kept.transport, slots=7)
-    two.replace([changed, other], PoolOptions(rules=Rules(eject_after=9)))
+    two.replace([changed, other], pool_options(rules=health_rules(eject_after=9)))
     assert two.backends == [kept, other]
     assert (kept.slots, kept.active) == (7, 1)
     assert MODEL in kept.resident
@@ -446,6 +446,6 @@ async def test_the_same_host_in_other_words_keeps_what_is_known_of_it() -> None:
 async def test_a_drained_backend_stays_drained_wherever_it_moves() -> None:
     two = pool(1, 1)
     two.backends[0].health.draining = True
-    two.replace([make_backend("b1", "http://127.0.0.1:9"), two.backends[1]], PoolOptions())
+    two.replace([make_backend("b1", "http://127.0.0.1:9"), two.backends[1]], pool_options())
     assert [backend.health.draining for backend in two.backends] == [True, False]
     assert "b1 draining" in repr(two)

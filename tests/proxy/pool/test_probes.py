@@ -8,21 +8,21 @@ from time import monotonic
 
 import pytest
 
-from proxy.pool.backend import Backend, make_backend
-from proxy.pool.health import Rules
-from proxy.pool.pool import Pool, PoolOptions
+from proxy.pool.backend import Backend
+from proxy.pool.pool import Pool
 from proxy.pool.probes import Watch
 from proxy.pool.residency import Resident
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
+from tests.support.options import health_rules, make_backend, make_pool, pool_options
 
 LLAMA = "registry.ollama.ai/library/llama3.2:latest"
 
 
 @asynccontextmanager
 async def watching(*sims: Ollama, every: float = 0.05) -> AsyncIterator[tuple[Pool, Watch]]:
-    rules = Rules(down_after=2)
-    pool = Pool([make_backend(f"b{n}", sim.url, rules=rules) for n, sim in enumerate(sims, 1)])
+    rules = health_rules(down_after=2)
+    pool = make_pool([make_backend(f"b{n}", sim.url, rules=rules) for n, sim in enumerate(sims, 1)])
     watch = Watch(pool, every=every, timeout=0.3)
     try:
         yield pool, watch
@@ -139,7 +139,7 @@ async def test_one_that_closes_every_connection_is_asked_no_more_often_for_it(af
     heard: list[bytes] = []
     server = await asyncio.start_server(partial(closing, after=after, heard=heard), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    pool = Pool([make_backend("b1", f"http://127.0.0.1:{port}")])
+    pool = make_pool([make_backend("b1", f"http://127.0.0.1:{port}")])
     watch = Watch(pool, every=1.0, timeout=5.0)
     async with server:
         began = monotonic()
@@ -203,7 +203,7 @@ async def test_backends_that_went_are_asked_no_more_and_new_ones_at_once() -> No
         watch.start()
         await old.wait_for(lambda: len(old.seen("/api/ps")) == 1)
         (gone,) = pool.backends
-        pool.replace([make_backend("b2", new.url)], PoolOptions())
+        pool.replace([make_backend("b2", new.url)], pool_options())
         watch.start()
         await new.wait_for(lambda: len(new.seen("/api/ps")) == 1)
         watch.refresh(gone)

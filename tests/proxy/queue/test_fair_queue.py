@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from proxy.queue.fair_queue import FIRST, PATIENCE, Ahead, Claim, Entry, FairQueue, Verdict
+from proxy.queue.fair_queue import FIRST, PATIENCE, Ahead, FairQueue, Verdict
+from proxy.queue.flows import Claim, Entry
 
 
 def claim(tenant: str = "a", lane: Hashable = "x", cost: int = 10, weight: float = 1, priority: float = 0) -> Claim:

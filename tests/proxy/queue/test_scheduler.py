@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from proxy.kernel.attempts import Usage
+from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
-from proxy.kernel.exchange import Exchange, Usage
-from proxy.kernel.services import Clock, Scheduler, Slots, Terms
-from proxy.pool.pool import Pool
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.waiting import Scheduler, Slots, Terms
 from proxy.queue.scheduler import FairScheduler, _Waiter
-from proxy.testing import ManualClock, make_exchange
+from proxy.services.system_clock import SystemClock
+from proxy.testing import ManualClock, make_exchange, suppose
+from tests.support.options import make_pool
 from tests.support.slots import FakeSlots, Slot
 
 
@@ -24,7 +27,7 @@ async def chat(model: str = "m") -> Exchange:
 
 
 def terms(tenant: str = "a", cost: int = 10, **more: Any) -> Terms:
-    return Terms(tenant, cost, **more)
+    return Terms(tenant, cost, **({"depth": 200, "wait": 60.0} | more))
 
 
 class House:
@@ -32,7 +35,7 @@ class House:
 
     def __init__(self, slots: FakeSlots, clock: Clock | None = None) -> None:
         self.slots = slots
-        self.clock = clock or Clock()
+        self.clock = clock or SystemClock()
         self.scheduler = FairScheduler(slots, self.clock)
         self.tasks: list[asyncio.Task[Exchange]] = []
         self.order: list[Exchange] = []
@@ -58,7 +61,7 @@ class House:
 
     def finish(self, exchange: Exchange) -> None:
         """Use and give back the slot of `exchange`."""
-        lease, exchange.lease = exchange.lease, None
+        lease = exchange.take_lease()
         assert isinstance(lease, Slot)
         lease.give_back()
         self.scheduler.leave(exchange)
@@ -85,9 +88,9 @@ async def house(count: int = 1, *, clock: Clock | None = None, **only: int) -> A
 
 
 def test_the_pool_has_slots_and_this_is_a_scheduler() -> None:
-    pool: Slots = Pool([])
+    pool: Slots = make_pool()
     assert isinstance(pool, Slots)
-    assert isinstance(FairScheduler(pool, Clock()), Scheduler)
+    assert isinstance(FairScheduler(pool, SystemClock()), Scheduler)
 
 
 # In and out
@@ -191,7 +194,7 @@ async def test_a_further_attempt_goes_before_all_who_wait() -> None:
 async def test_a_further_attempt_takes_a_free_slot_at_once() -> None:
     async with house(2) as h:
         first = await (await h.one())
-        first.lease = None
+        suppose(first, lease=None)
         await h.scheduler.again(first)
         assert first.lease is not None
 
@@ -212,7 +215,7 @@ async def test_what_a_request_took_is_learned() -> None:
     async with house() as h:
         for tenant, tokens in (("a", 40), ("b", 10)):
             first = await (await h.one(tenant))
-            first.usage = Usage(tokens_in=tokens - 5, tokens_out=5)
+            suppose(first, usage=Usage(tokens_in=tokens - 5, tokens_out=5))
             h.finish(first)
         await h.one("c")
         for tenant in "aaabbbbb":

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from proxy.simulator import Ollama
+from tests.support.backend import eventually
 from tests.support.proxy import running
 from tests.support.wire import Client, ask, request
 
@@ -69,6 +70,18 @@ async def test_a_pull_for_all_is_one_stream_of_valid_lines() -> None:
         client = ollama.AsyncClient(f"{proxy.url}/-/backends/all")
         assert [part.status async for part in await client.pull("phi4", stream=True)][-1] == "success"
         await client._client.aclose()
+
+
+async def test_a_pull_for_all_has_no_status_before_its_first_line() -> None:
+    async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
+        stalls = [sim.fault("stall", route="/api/pull") for sim in (one, two)]
+        pull = asyncio.create_task(ask(proxy.address, "POST", "/-/backends/all/api/pull", PULL))
+        await eventually(lambda: all(stall.hits for stall in stalls))
+        (exchange,) = proxy.app.frame.live
+        assert exchange.status is None
+        for stall in stalls:
+            stall.release()
+        assert (await pull).clean
 
 
 async def test_a_pull_for_all_fails_when_one_does() -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from proxy.kernel.asgi import Receive, Send
-from proxy.server.server import Server, ServerOptions, TlsOptions, serve
+from proxy.server.listeners import TlsOptions
+from proxy.server.server import Server, ServerOptions, serve
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
+from tests.support.options import server_options
 from tests.support.process import start_process
 from tests.support.raw import Raw, Recorder, Seen, reply, wait_for_disconnect
 
@@ -26,7 +28,7 @@ CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 
 def options(**changes: Any) -> ServerOptions:
-    return ServerOptions(**({"listen": ["127.0.0.1:0"]} | changes))
+    return server_options(**({"listen": ["127.0.0.1:0"]} | changes))
 
 
 async def connect(address: str, source: str) -> Raw:
@@ -198,14 +200,15 @@ PROGRAM = """
 import asyncio, os, sys
 from proxy.telemetry.log_setup import configure
 from proxy.kernel.asgi import Receive, Send
-from proxy.server.server import ServerOptions, new_event_loop, serve
-from tests.support.backend import eventually
+from proxy.server.server import new_event_loop, serve
 from proxy.testing import LogLines
+from tests.support.backend import eventually
+from tests.support.options import server_options
 from tests.support.raw import Recorder
 
 async def main():
-    configure(LogLines())
-    async with serve(Recorder(), ServerOptions(listen=["127.0.0.1:0"])) as server:
+    configure(LogLines(), format="json", level="info")
+    async with serve(Recorder(), server_options(listen=["127.0.0.1:0"])) as server:
         print(*server.addresses, flush=True)
         while True:
             taken = []

@@ -8,6 +8,7 @@ import pytest
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.exchange import Exchange
 from proxy.simulator import Ollama
+from proxy.testing import suppose
 from tests.support.backend import Peer, backend, eventually
 from tests.support.proxy import running
 from tests.support.wire import Client, ask, request
@@ -30,7 +31,7 @@ class Counts:
             BY_SHORTCUT.append(chunk)
             return write(chunk)
 
-        exchange.shortcut = send, counted
+        suppose(exchange, shortcut=(send, counted))
         await self.app(scope, receive, send)
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from proxy.kernel.asgi import Receive, Send
-from proxy.server.server import ServerOptions, serve
+from proxy.server.server import serve
+from tests.support.options import server_options
 from tests.support.raw import Raw, Recorder, Seen
 
 BOTH_LOOPS = True
@@ -20,7 +21,7 @@ async def ask(request: bytes, headers: list[tuple[bytes, bytes]], *, end: bool =
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async with (
-        serve(Recorder(answer), ServerOptions(listen=["127.0.0.1:0"])) as server,
+        serve(Recorder(answer), server_options(listen=["127.0.0.1:0"])) as server,
         await Raw.open(server.addresses[0]) as client,
     ):
         await client.send(request)

@@ -7,8 +7,9 @@ from typing import Any
 from proxy.server.connection_counts import UNBOUNDED
 from proxy.server.guard import GuardedProtocol
 from proxy.server.idle_connections import NONE_FOR, YOUNGEST, IdleConnections
-from proxy.server.server import ServerOptions, serve
+from proxy.server.server import serve
 from tests.support.backend import eventually
+from tests.support.options import server_options
 from tests.support.raw import Raw, Recorder, wait_for_disconnect
 
 BOTH_LOOPS = True
@@ -37,7 +38,7 @@ async def answered(stack: AsyncExitStack, address: str) -> Raw:
 
 async def test_the_longest_idle_go_first_and_those_that_are_busy_never() -> None:
     busy = Recorder(wait_for_disconnect)
-    options = ServerOptions(listen=["127.0.0.1:0"], total=100)
+    options = server_options(listen=["127.0.0.1:0"], total=100)
     async with serve(Recorder(), options) as server, AsyncExitStack() as stack:
         idle = IdleConnections(server._state)
         clock = Clock(idle)
@@ -65,7 +66,7 @@ async def test_the_longest_idle_go_first_and_those_that_are_busy_never() -> None
 
 
 async def test_an_address_with_many_makes_way_for_one_with_few_however_young_it_is() -> None:
-    async with serve(Recorder(), ServerOptions(listen=["127.0.0.1:0"], total=10)) as server:
+    async with serve(Recorder(), server_options(listen=["127.0.0.1:0"], total=10)) as server:
         idle = IdleConnections(server._state)
         clients = [await Raw.open(server.addresses[0]) for _ in range(5)]
         for client in clients[:2]:
@@ -80,7 +81,7 @@ async def test_an_address_with_many_makes_way_for_one_with_few_however_young_it_
 
 
 async def test_half_a_head_is_idle_and_so_is_who_was_refused() -> None:
-    async with serve(Recorder(), ServerOptions(listen=["127.0.0.1:0"])) as server:
+    async with serve(Recorder(), server_options(listen=["127.0.0.1:0"])) as server:
         async with await Raw.open(server.addresses[0]) as client:
             await client.send(b"GET / HT")
             connection = await one(server._state.connections)

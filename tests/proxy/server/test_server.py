@@ -17,8 +17,10 @@ import pytest
 
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.server.guard import GuardedProtocol
-from proxy.server.server import Server, ServerError, ServerOptions, TlsOptions, new_event_loop, serve
+from proxy.server.listeners import ServerError, TlsOptions
+from proxy.server.server import Server, ServerOptions, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
+from tests.support.options import server_options
 from tests.support.process import start_process
 from tests.support.raw import PATIENCE, Raw, Recorder, Seen, read_body, reply
 
@@ -30,7 +32,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def options(**changes: Any) -> ServerOptions:
-    return ServerOptions(**({"listen": ANY} | changes))
+    return server_options(**({"listen": ANY} | changes))
 
 
 class Slow(Recorder):
@@ -413,7 +415,8 @@ async def test_nothing_is_left_after_the_end() -> None:
 PROGRAM = """
 import asyncio, sys
 from proxy.server.guard import GuardedProtocol
-from proxy.server.server import Server, ServerOptions
+from proxy.server.server import Server
+from tests.support.options import server_options
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -430,7 +433,7 @@ async def app(scope, receive, send):
 def ready(server):
     print(*server.addresses, flush=True)
 
-cut = Server(app, ServerOptions(listen=["127.0.0.1:0"], shutdown_timeout=3600)).run(ready=ready)
+cut = Server(app, server_options(listen=["127.0.0.1:0"], shutdown_timeout=3600)).run(ready=ready)
 print("cut", cut, flush=True)
 """
 

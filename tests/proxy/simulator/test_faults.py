@@ -2,7 +2,7 @@ import pytest
 
 from proxy.simulator import Fault, Ollama
 from proxy.simulator.faults import Faults
-from proxy.simulator.records import Request
+from proxy.simulator.request import Request
 from tests.proxy.simulator.client import ask, chat
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from proxy.kernel.quotas import Lease
-from proxy.kernel.services import StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
 from proxy.stores.leases import BATCH, DEBTS, Keeper
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from proxy.kernel.quotas import Quota
-from proxy.kernel.services import Store
+from proxy.kernel.store import Store
 from proxy.stores.memory import MemoryStore
 from proxy.testing import ManualClock
 from tests.support.stores import START, STEPS, Step, StoreContract, check_against_model, settle, used, windows

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from proxy.kernel.quotas import Quota
-from proxy.kernel.services import Clock, Store
+from proxy.kernel.store import Store
+from proxy.services.system_clock import SystemClock
 from proxy.stores.redis import RedisStore
 from proxy.testing import ManualClock
 from tests.support.redis import RedisServer, redis_server
@@ -44,7 +45,7 @@ async def store(server: RedisServer, clock: ManualClock) -> AsyncIterator[RedisS
 async def pair(server: RedisServer) -> AsyncIterator[tuple[RedisStore, RedisStore]]:
     """Two proxies on one server, which keeps the time."""
     server.command("FLUSHALL")
-    one, other = (RedisStore(server.url, Clock(), within=5) for _ in range(2))
+    one, other = (RedisStore(server.url, SystemClock(), within=5) for _ in range(2))
     yield one, other
     await one.aclose()
     await other.aclose()
@@ -76,6 +77,16 @@ async def test_two_proxies_share_every_counter(pair: tuple[RedisStore, RedisStor
     assert await used(one, quota) == await used(other, quota) == [0, 2, 2, 30]
 
 
+async def test_a_full_quota_that_nobody_asks_about_again_is_not_remembered(pair: tuple[RedisStore, RedisStore]) -> None:
+    store, _ = pair
+    once = windows("1/minute")
+    assert not (await store.admit([Quota("signature", once, asked_again=False)])).full
+    assert (await store.admit([Quota("signature", once, asked_again=False)])).full
+    assert len(store._known_full) == 0
+    await store.admit([Quota("caller", once)])
+    assert len(store._known_full) == 1
+
+
 async def test_100_requests_at_two_proxies_pass_exactly_the_amount(pair: tuple[RedisStore, RedisStore]) -> None:
     quota = Quota("q", windows("60/minute", "55/day"), windows("100000/minute"), 80)
     admissions = await asyncio.gather(*(store.admit([quota], 30) for store in pair for _ in range(50)))
@@ -86,8 +97,8 @@ async def test_the_strategies_of_limits_count_in_the_same_places(pair: tuple[Red
     store, _ = pair
     (moving,), (fixed,) = windows("3/minute"), windows("3/day")
     quota = Quota("q", (moving, fixed))
-    place = moving.place(Clock().time())[0]
-    day, ends = fixed.place(Clock().time())
+    place = moving.place(SystemClock().time())[0]
+    day, ends = fixed.place(SystemClock().time())
     strategies = MovingWindowRateLimiter(store.limits), FixedWindowRateLimiter(store.limits)
     assert not (await store.admit([quota])).full
     for strategy, window, name in ((strategies[0], moving, place), (strategies[1], fixed, day)):
@@ -192,5 +203,5 @@ async def test_every_key_is_on_one_node_of_a_cluster_and_ends_by_itself(
 
 
 def test_its_repr_hides_the_password() -> None:
-    store = RedisStore("redis://:hunter2@127.0.0.1:1/0", Clock())
+    store = RedisStore("redis://:hunter2@127.0.0.1:1/0", SystemClock())
     assert repr(store) == "<RedisStore redis://127.0.0.1:1/0 up <Keeper 0 leases held, 0 to settle>>"

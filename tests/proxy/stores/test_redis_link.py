@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisClusterException
 
-from proxy.kernel.services import StoreUnavailable
+from proxy.kernel.store import StoreUnavailable
 from proxy.stores import redis_link as module
 from proxy.stores.redis_link import PLACES, Link
 

@@ -7,9 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.kernel.body_budget import BodyBudget
-from proxy.pool.backend import Backend, make_backend
-from proxy.pool.pool import Pool
+from proxy.pool.backend import Backend
 from proxy.pool.residency import Resident
 from proxy.queue.scheduler import Counts, FairScheduler, Status
 from proxy.telemetry.exposition import Moment, Reading
@@ -19,6 +17,7 @@ from proxy.telemetry.series import Names
 from proxy.testing import make_exchange
 from tests.support.logs import Lines
 from tests.support.metrics import Numbers
+from tests.support.options import body_budget, make_backend, make_pool
 
 LLAMA = "registry.ollama.ai/library/llama3.2:latest"
 
@@ -36,7 +35,7 @@ def backend(**changes: Any) -> Backend:
 
 
 def test_a_backend_that_was_never_seen() -> None:
-    numbers = read(of_backends(Pool([make_backend("b1", "http://127.0.0.1:1")]), Names(10)))
+    numbers = read(of_backends(make_pool([make_backend("b1", "http://127.0.0.1:1")]), Names(10)))
     assert numbers("ollama_proxy_backend_info", backend="b1", version="") == 1
     assert numbers("ollama_proxy_backend_state", backend="b1", state="up") == 1
     for unknown in ("slots", "seen_age_seconds", "models"):
@@ -53,7 +52,7 @@ def test_a_backend_at_work() -> None:
     )
     one.loading[LLAMA] = 2
     one.health.eject(0.0, "failed")
-    numbers = read(of_backends(Pool([one]), Names(10)))
+    numbers = read(of_backends(make_pool([one]), Names(10)))
     assert numbers("ollama_proxy_backend_info", version="0.33.0") == 1
     assert numbers("ollama_proxy_backend_slots", backend="b1") == 4
     assert numbers("ollama_proxy_backend_active", backend="b1") == 3
@@ -69,7 +68,9 @@ def test_a_backend_at_work() -> None:
 
 def test_a_backend_that_claims_more_models_than_are_told_apart() -> None:
     resident = {f"registry.ollama.ai/library/m{number}:latest": Resident(vram=1) for number in range(1000)}
-    numbers = read(of_backends(Pool([backend(resident=resident | {"nonsense / key": Resident(vram=1)})]), Names(10)))
+    numbers = read(
+        of_backends(make_pool([backend(resident=resident | {"nonsense / key": Resident(vram=1)})]), Names(10))
+    )
     assert len(numbers.labels("ollama_proxy_model_resident", "model")) == 11
     assert numbers("ollama_proxy_model_vram_bytes", model=OTHER) == 991
     assert numbers("ollama_proxy_model_resident", model=OTHER) == 991
@@ -120,7 +121,7 @@ def test_what_the_servers_refused_is_summed_over_those_that_run() -> None:
 async def test_requests_and_process() -> None:
     live = [make_exchange("POST", "/api/chat"), make_exchange("POST", "/api/chat"), make_exchange("GET", "/nothing")]
     frame = cast(Any, SimpleNamespace(live=live, current=SimpleNamespace(number=3)))
-    bodies, sink = BodyBudget(each=10, total=100), Lines()
+    bodies, sink = body_budget(each=10, total=100), Lines()
     bodies.book(7, "=alice")
     bodies.refusal(429, "body_share_exceeded", "too much")
     sink.dropped = 2

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Truncated
-from proxy.kernel.exchange import Usage
 from proxy.telemetry.exposition import Moment
 from proxy.telemetry.genai_metrics import Generations
 from tests.support.metrics import Numbers, finished

@@ -18,7 +18,7 @@ def lines() -> Iterator[Lines]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     sink = Lines()
-    configure(sink)
+    configure(sink, format="json", level="info")
     yield sink
     root.handlers[:] = handlers
     root.setLevel(level)

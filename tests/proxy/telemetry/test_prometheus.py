@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import ConnectFailed, Refused
-from proxy.kernel.exchange import Exchange, Usage
+from proxy.kernel.exchange import Exchange
 from proxy.telemetry.exposition import Point
 from proxy.telemetry.metric_table import METERS, MODELS, OTHER, PROCESS, TENANTS, Meter
 from proxy.telemetry.prometheus import PrometheusMetrics
-from proxy.testing import make_exchange
+from proxy.testing import make_exchange, suppose
 from tests.support.metrics import Numbers, attempt, finished
 
 
@@ -61,7 +62,7 @@ async def test_a_refusal_names_the_plugin_and_nobody_it_does_not_know() -> None:
     error = Refused(401, "no")
     error.by = "auth"
     refused = make_exchange()
-    refused.status, refused.outcome, refused.error, refused.ended_at = 401, "refused", error, refused.started_at + 1
+    suppose(refused, status=401, outcome="refused", error=error, ended_at=refused.started_at + 1)
     numbers = await counted(refused)
     assert numbers("ollama_proxy_refused_total", plugin="auth", code="invalid_api_key") == 1
     assert numbers("ollama_proxy_requests_total", model="", backend="", tenant="", status="4xx") == 1
@@ -70,7 +71,7 @@ async def test_a_refusal_names_the_plugin_and_nobody_it_does_not_know() -> None:
 
 async def test_where_there_is_no_route_there_is_no_path_either() -> None:
     exchange = make_exchange("GET", "/k/secret/nothing")
-    exchange.outcome, exchange.ended_at = "client_gone", exchange.started_at
+    suppose(exchange, outcome="client_gone", ended_at=exchange.started_at)
     numbers = await counted(exchange)
     assert numbers("ollama_proxy_requests_total", **{"class": "none"}, route=OTHER, status="none") == 1
 

@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from proxy.kernel.services import Collector as To
+from proxy.kernel.traces import Collector as To
 from proxy.telemetry import traces
 from proxy.telemetry.traces import Pipelines
 from tests.support.collector import collecting

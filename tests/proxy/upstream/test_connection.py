@@ -14,7 +14,7 @@ import pytest
 
 from proxy.kernel.asgi import Header
 from proxy.upstream.answer import BEHIND, Answer
-from proxy.upstream.connection import Bounds, Connection, Timeouts
+from proxy.upstream.connection import Bounds, Connection
 from proxy.upstream.failures import (
     BadResponse,
     CutShort,
@@ -26,6 +26,7 @@ from proxy.upstream.failures import (
     WriteTimedOut,
 )
 from proxy.upstream.request_bytes import encode
+from proxy.upstream.timeouts import Timeouts
 from tests.support.backend import (
     Backend,
     Peer,

@@ -9,20 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.upstream.answer import Answer, Source
+from proxy.upstream.answer import Answer
 from proxy.upstream.failures import BadResponse
 from proxy.upstream.parser import ITEM, AnswerParser
 from tests.support.backend import chunked, reply
+from tests.support.no_source import NoSource
 
 OK = b"HTTP/1.1 200 OK\r\n"
-
-
-class Untiring(Source):
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +42,7 @@ def parse(
     head_bytes: int = 1000,
     head_fields: int = 10,
 ) -> Parsed:
-    answer = Answer(Untiring(), loop, reused=False)
+    answer = Answer(NoSource(), loop, reused=False)
     parser = AnswerParser(answer, bodiless=bodiless, head_bytes=head_bytes, head_fields=head_fields)
     parsed = Parsed(parser, answer)
     try:
@@ -326,7 +319,7 @@ def test_closing_leaves_no_cycle(loop: asyncio.AbstractEventLoop) -> None:
     class Parser(AnswerParser):
         __slots__ = ("__weakref__",)
 
-    parser = Parser(Answer(Untiring(), loop, reused=False), bodiless=False, head_bytes=1000, head_fields=10)
+    parser = Parser(Answer(NoSource(), loop, reused=False), bodiless=False, head_bytes=1000, head_fields=10)
     parser.feed(reply())
     gone = weakref.ref(parser)
     gc.disable()

@@ -4,6 +4,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from proxy.kernel.errors import (
 )
 from proxy.upstream import failures
 from proxy.upstream.answer import Answer
+from proxy.upstream.timeouts import Timeouts
 from proxy.upstream.transport import Transport, translate
 from tests.support.backend import (
     Backend,
@@ -38,11 +40,11 @@ from tests.support.backend import (
 
 BOTH_LOOPS = True
 
-QUIET: dict[str, float | None] = {"connect": 10.0, "first_byte": 10.0, "read": 10.0, "write": 10.0, "pool": 10.0}
+QUIET = Timeouts(connect=10.0, first_byte=10.0, idle=10.0, write=10.0)
 
 
-def get(target: bytes = b"/", *, fresh: bool = False, **timeout: float | None) -> httpx.Request:
-    extensions = {"target": target, "timeout": {**QUIET, **timeout}, "fresh": fresh}
+def get(target: bytes = b"/", *, fresh: bool = False, **timeouts: float) -> httpx.Request:
+    extensions = {"target": target, "timeout": replace(QUIET, **timeouts), "fresh": fresh}
     return httpx.Request("GET", "http://b/", extensions=extensions)
 
 
@@ -333,7 +335,7 @@ async def test_waiting_has_its_own_time() -> None:
     async with to(silent, max_connections=1) as (transport, _):
         first = await started(ask(transport))
         with pytest.raises(failures.NoConnectionFree, match=r"free for 0\.02 s") as caught:
-            await ask(transport, get(pool=0.02))
+            await ask(transport, get(connect=0.02))
         assert not caught.value.sent
         assert (transport.open, transport.waiting) == (1, 0)
         first.cancel()

@@ -1,0 +1,150 @@
+"""Relaying a backend's answer to the client, chunk by chunk, to an honest end.
+
+The commit point is `commit`: the first chunk is in hand before ``http.response.start`` goes out. From there on nothing
+is retried, and a stream that breaks ends broken.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import httpx
+
+from proxy.kernel.asgi import Send, header, start_response
+from proxy.kernel.attempts import Usage
+from proxy.kernel.errors import ProxyError, Truncated, UpstreamError, UpstreamTimeout, let_go, render_record
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
+from proxy.kernel.server_extensions import gone_because
+from proxy.relay.answer_end import Ending, Tail
+from proxy.relay.backend_answer import BackendAnswer
+from proxy.upstream.answer import Answer
+from proxy.upstream.transport import translate
+
+LAST_WORD: Final = 1.0
+"""Seconds that a client may take to read why its stream breaks off."""
+
+
+def commit(exchange: Exchange) -> None:
+    """Pass the commit point: the answer is about to begin, and nobody needs the request body any more."""
+    exchange.release_body()
+    noted = exchange.part(RelayPart)
+    noted.committed = True
+    noted.first_byte_at = time.monotonic()
+
+
+async def relay_answer(
+    exchange: Exchange,
+    answer: BackendAnswer,
+    send: Send,
+    *,
+    deadline: float | None,
+    out_of_time: Callable[[], UpstreamTimeout],
+) -> None:
+    """Send `answer` on to the client; raises Truncated where it breaks off.
+
+    Args:
+        exchange: the request that is answered.
+        answer: the backend's answer, with its first chunk.
+        send: where the answer goes.
+        deadline: the loop's time at which the answer has to be complete; None for never.
+        out_of_time: makes the error for an answer that is not.
+    """
+    commit(exchange)
+    noted = exchange.part(RelayPart)
+    must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")
+    tail = Tail(answer.layout)
+    failure: UpstreamError | None = None
+    chunk, read = answer.chunk, answer.read
+    last = b""  # a chunk that is known to be the last one and goes out together with the end
+    left = int(header(answer.headers, b"content-length") or -1)
+    flow = _flow(exchange, answer.stream, send, tail) if left < 0 else None
+    try:
+        async with asyncio.timeout_at(deadline):
+            await start_response(send, answer.status, answer.headers)
+            while chunk:
+                tail.add(chunk)
+                left -= len(chunk)
+                if left == 0:
+                    last = chunk
+                    break
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                if flow is not None:
+                    await flow()
+                chunk = await read()
+    except TimeoutError:
+        failure = out_of_time()
+    except (httpx.HTTPError, OSError) as error:
+        failure = translate(error)
+        let_go(error)
+    except asyncio.CancelledError:
+        await answer.stream.aclose()  # before anything else, as this is what makes the backend stop
+        if must_terminate and not exchange.gone and (why := exchange.error or gone_because(exchange.scope)):
+            await _say(why, tail.read(), exchange, send)
+        raise
+    finally:
+        ending = tail.read()
+        noted.terminated = ending.terminated and must_terminate
+        noted.usage = _usage(ending, exchange) if must_terminate else ending.usage
+    if must_terminate and not ending.terminated and failure is None:
+        failure = Truncated("the backend ended the stream without its terminator", clean=True)
+    if failure is not None and (left > 0 or not noted.terminated):
+        raise await _broken_off(failure, exchange, answer, send, ending if must_terminate else None)
+    await send({"type": "http.response.body", "body": last, "more_body": False})
+    if ending.error is not None:
+        noted.reason = f"{noted.reason}; the backend ended with an error"
+
+
+async def _broken_off(
+    failure: UpstreamError, exchange: Exchange, answer: BackendAnswer, send: Send, ending: Ending | None
+) -> Truncated:
+    """Close the backend's answer and return the error that ends ours.
+
+    `ending` is that of a stream, whose client is told in a last record where one can stand; else None.
+    """
+    await answer.stream.aclose()
+    broken = failure if isinstance(failure, Truncated) else Truncated.after(failure)
+    if ending is not None:
+        await _say(broken, ending, exchange, send)
+    return broken
+
+
+def _flow(
+    exchange: Exchange, stream: httpx.AsyncByteStream, send: Send, tail: Tail
+) -> Callable[[], Awaitable[None]] | None:
+    """Return a function that lets chunks pass while this task sleeps; None where a plugin wraps `send` to see them."""
+    if exchange.shortcut is None or exchange.shortcut[0] != send or not isinstance(stream, Answer):
+        return None
+    write = exchange.shortcut[1]
+
+    def sink(chunk: bytes) -> bool:
+        tail.add(chunk)
+        return write(chunk)
+
+    return partial(stream.flow, sink)
+
+
+async def _say(error: ProxyError, ending: Ending, exchange: Exchange, send: Send) -> None:
+    """Send `error` as the last record of a stream that lacks its end, to a client that may have stopped reading."""
+    if ending.boundary and not ending.terminated:
+        record = render_record(exchange.flavor, error)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD):
+                await send({"type": "http.response.body", "body": record, "more_body": True})
+
+
+def _usage(ending: Ending, exchange: Exchange) -> Usage | None:
+    """Return the tokens that a stream used: reported, or one for each chunk.
+
+    Counts before the end are not final (Ollama writes zeros then), and OpenAI's streams have no counts unless the
+    client asks for them. One chunk is about one token, which is better than nothing.
+    """
+    reported = ending.usage
+    if reported is not None and reported.tokens_out is not None and ending.terminated:
+        return reported
+    if not exchange.chunks or exchange.route is None or exchange.route.kind != "inference":
+        return None
+    return Usage(None, exchange.chunks, "estimated", reported.done_reason if reported else None)

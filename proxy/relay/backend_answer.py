@@ -1,0 +1,137 @@
+"""A backend's answer up to its first chunk, so that nothing goes out to the client before there is something to say."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, cast
+
+import httpx
+
+from proxy.kernel.asgi import Header, header, without
+from proxy.kernel.errors import (
+    BadAnswer,
+    ConnectionLost,
+    Truncated,
+    UpstreamAnswer,
+    UpstreamError,
+    UpstreamTimeout,
+    let_go,
+)
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.routes import Route
+from proxy.pool.backend import Backend
+from proxy.pool.blame import Blame
+from proxy.relay.answer_end import Format, format_of
+from proxy.relay.error_answers import error_answer
+from proxy.relay.hop_headers import downstream_headers
+from proxy.upstream.answer import Answer
+from proxy.upstream.resend import at_once, send_or_resend
+from proxy.upstream.transport import translate
+
+ERROR_BODY: Final = 64 * 1024
+"""Bytes of an error answer that is held back whole, as another backend may give a better one; Ollama's are shorter."""
+
+_WORTH_ANOTHER_TRY: Final = frozenset({500, 502, 503, 504})
+_BODILESS: Final = frozenset({204, 304})
+"""What a length says in these is no length of theirs (RFC 9110, section 8.6), and uvicorn would wait for a body."""
+_LENGTH: Final = frozenset({b"content-length"})
+
+Read = Callable[[], Awaitable[bytes]]
+
+
+@dataclass(slots=True)
+class BackendAnswer:
+    """A backend's answer up to its first chunk.
+
+    Attributes:
+        status: as the backend sent it.
+        headers: the fields that go out to the client.
+        chunk: the first chunk; empty where the answer has no body.
+        read: returns the next chunk, empty at the end.
+        stream: to be closed, however the answer ends.
+        layout: how the body is laid out; "other" where its end says nothing.
+    """
+
+    status: int
+    headers: list[Header]
+    chunk: bytes
+    read: Read
+    stream: httpx.AsyncByteStream
+    layout: Format
+
+
+async def open_answer(
+    exchange: Exchange, backend: Backend, request: httpx.Request, route: Route, blame: Blame
+) -> BackendAnswer:
+    """Send `request` to `backend` and return its answer once the first chunk is here.
+
+    Raises:
+        UpstreamAnswer: an error answer for which another backend may have a better one.
+        UpstreamError: there is no answer, or none that is accepted.
+        TimeoutError: the caller's own time-out ran out.
+    """
+    try:
+        repeat = partial(at_once, exchange, route)
+        lost = partial(blame.lost, exchange, backend)
+        response = await send_or_resend(backend.transport, request, repeat=repeat, lost=lost)
+        stream = cast(httpx.AsyncByteStream, response.stream)
+        try:
+            headers = downstream_headers(response.headers.raw)
+            read = _reader(stream)
+            chunk = await read()
+            status = response.status_code
+            if status in _BODILESS:
+                headers = without(headers, _LENGTH)
+            if not chunk and status == 200 and _must_speak(route, request):
+                raise BadAnswer("the backend's answer is empty", sent=True, received=True)
+            if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
+                raise await _error_answer(status, headers, chunk, read)
+        except BaseException:
+            await stream.aclose()
+            raise
+    except (httpx.HTTPError, OSError) as error:
+        if isinstance(error, TimeoutError):
+            raise
+        raise _before_it_began(error) from error
+    layout = format_of(header(headers, b"content-type")) if route.kind in ("inference", "manage") else "other"
+    return BackendAnswer(status, headers, chunk, read, stream, layout)
+
+
+def _before_it_began(error: httpx.HTTPError | OSError) -> UpstreamError:
+    """Return what a failure means for a client that has got nothing yet: to it, the answer never began."""
+    failure = translate(error)
+    let_go(error)
+    if isinstance(failure, Truncated):
+        unbegun = ConnectionLost(failure.message, sent=True, reused=False)
+        unbegun.detail = failure.detail
+        return unbegun
+    if isinstance(failure, UpstreamTimeout) and failure.timer == "idle":
+        return UpstreamTimeout(failure.message, timer="first_byte", sent=True)
+    return failure
+
+
+def _reader(stream: httpx.AsyncByteStream) -> Read:
+    """Return a function that reads the next chunk, ``b""`` at the end: that of our `Answer`, or one around a stream."""
+    if isinstance(stream, Answer):
+        return stream.read
+    chunks = aiter(stream)
+
+    async def read() -> bytes:
+        return await anext(chunks, b"")
+
+    return read
+
+
+def _must_speak(route: Route, request: httpx.Request) -> bool:
+    """Return whether a 200 without a byte is no answer, as a model always says something."""
+    return route.kind == "inference" and bool(route.models) and request.method != "HEAD"
+
+
+async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: Read) -> UpstreamAnswer | BadAnswer:
+    held = bytearray()
+    while chunk:
+        held += chunk
+        if len(held) > ERROR_BODY:
+            return BadAnswer(f"the backend's error answer is longer than {ERROR_BODY} bytes", sent=True, received=True)
+        chunk = await read()
+    return error_answer(status, headers, bytes(held))

@@ -1,0 +1,185 @@
+"""An inference request of any flavor, and the pieces of its answer."""
+
+import itertools
+import random
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from proxy.simulator import go_json, made_up_text
+from proxy.simulator.refusals import Refuse
+from proxy.simulator.settings import Model, Settings
+
+Reason = Literal["stop", "length", "load", "unload"]
+
+
+@dataclass(slots=True)
+class Job:
+    """An inference request as Ollama's own handlers see it, after the compatibility layers.
+
+    Attributes:
+        model: the name as sent.
+        prompt: everything that the model reads, as one text; the reply depends on it alone.
+        stream: whether to answer token by token.
+        limit: number of tokens asked for; None or less than 1 is no limit.
+        options, keep_alive, think, tools, format: as in the native API; `keep_alive` in seconds, `tools` as
+            ``(name, JSON schema of the arguments)``.
+        empty: nothing to answer, so the model is only loaded, or unloaded with a `keep_alive` of 0.
+        images: how many came with it.
+        answered_tool: whether the last message is the result of a tool.
+        relaxed: whether asking a model to think that cannot is forgiven.
+    """
+
+    model: str
+    prompt: str
+    stream: bool
+    limit: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    keep_alive: float | None = None
+    think: bool | None = None
+    tools: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    format: object = None
+    empty: bool = False
+    images: int = 0
+    answered_tool: bool = False
+    relaxed: bool = False
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt: its words, and 256 for each image."""
+        return max(1, len(self.prompt.split())) + 256 * self.images
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """The model's wish to call a tool."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Piece:
+    """One token of a reply; a tool call counts as one."""
+
+    kind: Literal["thinking", "content", "tool"]
+    text: str = ""
+    call: ToolCall | None = None
+
+
+@dataclass(slots=True)
+class Usage:
+    """The numbers of the final object. Durations are in nanoseconds."""
+
+    reason: Reason
+    prompt_tokens: int
+    tokens: int
+    total: int
+    load: int
+    prompt: int
+    eval: int
+    context: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Speech:
+    """A reply before it is said: its pieces, how many they are, and why it ends."""
+
+    pieces: Iterator[Piece]
+    count: int
+    reason: Reason
+
+
+def compose(settings: Settings, key: str, model: Model, job: Job) -> Speech:
+    """Decide on the reply; the same for the same seed, model and prompt."""
+    rng = made_up_text.dice(settings.seed, key, job.prompt)
+    thinks = "thinking" in model.capabilities and job.think is not False
+    thoughts = [
+        Piece("thinking", text) for text in itertools.islice(made_up_text.tokens(rng), settings.thinking_tokens)
+    ]
+    front = thoughts if thinks else []
+    endless = False
+    if job.tools and settings.call_tools and not job.answered_tool:
+        rest: Iterator[Piece] = iter([Piece("tool", call=_call(rng, *job.tools[0]))])
+        natural = len(front) + 1
+    elif job.format:
+        texts = made_up_text.structured(rng, job.format)
+        rest = (Piece("content", text) for text in texts)
+        natural = len(front) + len(texts)
+    else:
+        rest = (Piece("content", text) for text in made_up_text.tokens(rng))
+        natural, endless = len(front) + settings.tokens, True
+    limit = job.limit if job.limit and job.limit > 0 else None
+    count = min(natural if limit is None else limit if endless else min(limit, natural), settings.max_tokens)
+    reason: Reason = "length" if limit is not None and count == limit and (endless or limit < natural) else "stop"
+    return Speech(itertools.islice(itertools.chain(front, rest), count), count, reason)
+
+
+def _call(rng: random.Random, name: str, schema: dict[str, Any]) -> ToolCall:
+    arguments = made_up_text.instance(rng, {"type": "object", **schema})
+    letters = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=8))
+    return ToolCall(f"call_{letters}", name, arguments if isinstance(arguments, dict) else {})
+
+
+TOOL: Final = {"type": go_json.STRING, "function": go_json.MAP}
+
+
+def read_tools(items: list[Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return (name, schema) of tools in the form that Ollama and OpenAI share."""
+    tools = []
+    for item in items:
+        function = go_json.fill(go_json.zero(TOOL), pairs_of(item, "tools"), TOOL)["function"]
+        parameters = function.get("parameters")
+        tools.append((str(function.get("name", "")), parameters if isinstance(parameters, dict) else {}))
+    return tools
+
+
+def pairs_of(value: object, where: str) -> go_json.Pairs:
+    """Return an object's pairs, or refuse."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Refuse(400, f"json: cannot unmarshal value into Go struct field .{where}", early=True)
+    return value
+
+
+def read_think(value: object) -> bool | None:
+    """Read ``think``: a boolean, or a level."""
+    if value is None or isinstance(value, bool):
+        return value
+    if value in ("low", "medium", "high", "max"):
+        return True
+    raise Refuse(400, f'invalid think value: "{value}" (must be "high", "medium", "low", "max", true, or false)')
+
+
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"([-+]?)((?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+|0)")
+
+
+def read_keep_alive(value: object) -> float | None:
+    """Read ``keep_alive``: seconds, cut off at the point, or a duration of Go's (``5m``); negative is for ever."""
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(int(value)) if value >= 0 else -1.0
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        parts = re.findall(r"(\d+\.?\d*|\.\d+)([a-zµ]+)", match[2])
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        return -seconds if match[1] == "-" else seconds
+    raise Refuse(400, f'time: invalid duration "{value}"')
+
+
+_second: tuple[int, str] = (-1, "")
+
+
+def timestamp() -> str:
+    """Return the time as Go's RFC3339Nano: nanoseconds without their trailing zeros."""
+    global _second
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    if _second[0] != seconds:
+        _second = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)))
+    fraction = f".{nanoseconds:09d}".rstrip("0")
+    return f"{_second[1]}{fraction if len(fraction) > 1 else ''}Z"

@@ -1,0 +1,60 @@
+"""proxy/relay/backend_answer.py, over real sockets to the simulator."""
+
+from typing import Any
+
+import pytest
+
+from proxy.kernel.errors import BadAnswer, ConnectFailed, UpstreamAnswer
+from proxy.simulator import Ollama
+from tests.support.dispatching import CHAT, ask, dispatching
+
+
+async def test_error_answers_are_raised_whole_so_that_another_backend_may_be_tried() -> None:
+    async with Ollama() as sim, dispatching(sim) as app:
+        sim.fault("busy", route="/api/chat")
+        busy = (await ask(app)).error
+        assert isinstance(busy, UpstreamAnswer)
+        assert (busy.status, busy.busy, busy.missing) == (503, True, False)
+        assert b"maximum pending requests exceeded" in busy.body
+        missing = (await ask(app, body=b'{"model":"nope"}')).error
+        assert isinstance(missing, UpstreamAnswer)
+        assert (missing.status, missing.missing, missing.outcome) == (404, True, "completed")
+        refused = await ask(app, body=b"{}")
+        assert refused.error is None
+        assert refused.status == 400
+
+
+@pytest.mark.parametrize("kind", ["junk", "huge_head", "duplicate_length"])
+async def test_what_is_no_http_is_502_and_its_connection_is_not_used_again(kind: Any) -> None:
+    async with Ollama() as sim, dispatching(sim) as app:
+        sim.fault(kind, route="/api/chat")
+        assert isinstance((await ask(app)).error, BadAnswer)
+        assert (await ask(app)).status == 200
+        assert sim.counters.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/chat", CHAT),
+        ("/api/embed", b'{"model":"nomic-embed-text","input":"hi"}'),
+        ("/v1/chat/completions", CHAT[:-1] + b',"stream":true}'),
+    ],
+)
+async def test_an_answer_without_a_byte_is_none(path: str, body: bytes) -> None:
+    """It ends as HTTP says, so that a client would take it for whole; and before a first byte another may be asked."""
+    async with Ollama() as sim, dispatching(sim) as app:
+        sim.fault("end", route=path, after=0)
+        answer = await ask(app, path=path, body=body)
+        assert isinstance(answer.error, BadAnswer)
+        assert answer.status is None
+        assert (await ask(app, path=path, body=body)).complete
+
+
+async def test_nobody_there() -> None:
+    async with Ollama() as sim, dispatching(sim) as app:
+        await sim.stop()
+        answer = await ask(app)
+        assert isinstance(answer.error, ConnectFailed)
+        assert answer.error.backend == "b1"
+        assert not answer.error.sent
