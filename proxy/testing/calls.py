@@ -3,7 +3,7 @@
 import inspect
 from dataclasses import dataclass, field
 
-from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
+from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, respond
 from proxy.kernel.errors import Outcome, ProxyError
 from proxy.kernel.exchange import Exchange
 from proxy.testing.exchanges import suppose
@@ -76,5 +76,4 @@ async def call(app: ASGIApp, exchange: Exchange, *, outcome: Outcome | None = No
 
 async def ok(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer 200 with the text ``ok``: an app to put a plugin around."""
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+    await respond(send, 200, [(b"content-type", b"text/plain")], b"ok")

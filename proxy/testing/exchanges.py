@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 from config.load import load_data
 from config.schema import Settings
-from proxy.kernel.asgi import Header, Message, Scope
+from proxy.kernel.asgi import Header, Message, Receive, Scope
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.exchange import KEY, PARTS, Exchange
 from proxy.kernel.routes import RouteTable
@@ -43,15 +43,6 @@ def make_exchange(
         bodies: the memory that bodies may take; where None a budget of its own, with the default bounds.
         noted: what is known of the request already, see `suppose`; such as ``tenant="physics"``, as `auth` would.
     """
-    parts = [body] if isinstance(body, bytes) else list(body)
-    messages: list[Message] = [
-        {"type": "http.request", "body": part, "more_body": number < len(parts)}
-        for number, part in enumerate(parts, start=1)
-    ]
-
-    async def receive() -> Message:
-        return messages.pop(0) if messages else {"type": "http.disconnect"}
-
     raw: list[Header] = [(name.lower().encode(), value.encode()) for name, value in headers]
     scope: Scope = {
         "type": "http",
@@ -70,7 +61,7 @@ def make_exchange(
     }
     exchange = Exchange(
         scope,
-        receive,
+        _source(body),
         id="test",
         routes=ROUTES,
         client=client,
@@ -102,3 +93,16 @@ def suppose(exchange: Exchange, **noted: Any) -> Exchange:
         else:
             setattr(exchange, f"_{name}", value)
     return exchange
+
+
+def _source(body: bytes | Sequence[bytes]) -> Receive:
+    parts = [body] if isinstance(body, bytes) else list(body)
+    messages: list[Message] = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, start=1)
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    return receive

@@ -1,7 +1,12 @@
 """proxy/testing/exchanges.py: an exchange is what the frame would have made of the request."""
 
-from proxy.kernel.exchange import Exchange
-from proxy.testing import make_exchange
+import pytest
+
+from proxy.kernel.attempts import Usage
+from proxy.kernel.exchange import PARTS, Exchange
+from proxy.kernel.exchange_parts import AuthPart, Part
+from proxy.testing import make_exchange, suppose
+from proxy.testing.exchanges import SETTINGS
 
 
 async def test_it_is_the_request_that_was_described() -> None:
@@ -32,3 +37,30 @@ async def test_a_body_comes_in_its_parts_and_then_the_client_leaves() -> None:
         {"type": "http.request", "body": b"b", "more_body": False},
         {"type": "http.disconnect"},
     ]
+
+
+def test_what_is_supposed_of_it_stands_where_its_writer_would_note_it() -> None:
+    exchange = make_exchange(identity="ann")
+    usage = Usage(tokens_in=3, tokens_out=5)
+    assert suppose(exchange, identity="bob", status=429, usage=usage, client="10.0.0.7", edition=7) is exchange
+    assert (exchange.identity, exchange.status, exchange.usage) == ("bob", 429, usage)
+    assert (exchange.client, exchange.edition) == ("10.0.0.7", 7)
+    assert exchange.part(AuthPart).identity == "bob"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_everything_that_has_a_writer_can_be_supposed(part: type[Part]) -> None:
+    for name in part.__annotations__:
+        value = object()
+        exchange = suppose(make_exchange(), **{name: value})
+        assert getattr(exchange.part(part), name) is value
+
+
+@pytest.mark.parametrize("name", ["nothing", "json", "part", "_relay"])
+def test_what_is_no_attribute_of_it_cannot_be_supposed(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"no attribute {name}"):
+        suppose(make_exchange(), **{name: 1})
+
+
+def test_its_body_has_the_default_bounds() -> None:
+    assert make_exchange()._body._holding.room == SETTINGS.server.body.each
