@@ -50,6 +50,7 @@ _EXPECTED: Final = {
     "too_short": "expected at least {min_length}",
     "too_long": "expected at most {max_length}",
 }
+_RANKS: Final = {kind: place for place, kind in enumerate(_EXPECTED)}
 _UNKNOWN: Final = ("extra_forbidden", "unexpected_keyword_argument")
 _WORDS: Final = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 _INSTEAD: Final = {"origin_regex": "use origins with *", "allow_origin_regex": "use origins with *"}
@@ -104,7 +105,12 @@ def _schema(model: type[BaseModel]) -> describe.Schema:
 
 @dataclass(frozen=True, slots=True)
 class _Flaw:
-    """A problem before it knows its file. `got` is what stood there, for messages that say what was expected."""
+    """A problem before it knows its file.
+
+    Attributes:
+        got: what stood there, for messages that say what was expected.
+        rank: the place of the message among those of the other branches of a union.
+    """
 
     path: Path
     line: int
@@ -112,6 +118,7 @@ class _Flaw:
     message: str
     got: str = ""
     hint: str | None = None
+    rank: int = 0
 
 
 def _follow(node: Node, loc: Path) -> tuple[Path, Node]:
@@ -157,7 +164,12 @@ def _flaws(error: ErrorDetails, node: Node, schema: describe.Schema) -> Iterator
     elif not (target.reported or _counted_wrong(error, target)):
         public = isinstance(target.value, list | dict) or not describe.secret(schema, path)
         message, hint = _explain(error, target)
-        yield _Flaw(path, target.line, target.column, message, _got(target) if public else "", hint)
+        yield _Flaw(path, target.line, target.column, message, _got(target) if public else "", hint, _rank(error))
+
+
+def _rank(error: ErrorDetails) -> int:
+    """Return the place of a message about a type in `_EXPECTED`; the units of the policy file are written as text."""
+    return _RANKS.get(error["type"], _RANKS["string_type"])
 
 
 def _counted_wrong(error: ErrorDetails, target: Node) -> bool:
@@ -231,11 +243,15 @@ def _got(target: Node) -> str:
 
 
 def _merged(flaws: Iterable[_Flaw]) -> Iterator[_Flaw]:
-    """Join what the branches of a union expected at one place, and say what was got instead."""
+    """Join what the branches of a union expected at one place, and say what was got instead.
+
+    The order is the one of `_EXPECTED`, as pydantic's depends on which equal union was made first in the process.
+    """
     places: dict[tuple[Path, int, int], list[_Flaw]] = {}
     for flaw in flaws:
         places.setdefault((flaw.path, flaw.line, flaw.column), []).append(flaw)
     for group in places.values():
+        group.sort(key=lambda flaw: (flaw.rank, flaw.message))
         messages = list(dict.fromkeys(flaw.message for flaw in group))
         first = group[0]
         message = ", or ".join([messages[0], *(other.removeprefix("expected ") for other in messages[1:])])

@@ -1,5 +1,6 @@
 """JSON Schema of settings and options: what editors complete by, and what `config.check` looks names up in."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -12,6 +13,10 @@ from config.problems import Path
 from config.tree import Node
 
 Schema = Mapping[str, Any]
+
+_KINDS: Final = ("boolean", "integer", "number", "string", "", "array", "object", "const", "null")
+"""The order in which alternatives are described: types of JSON Schema, "" for a section that has its own description,
+and "const" for a word that stands in place of a value, such as ``off``."""
 
 _WRAPPERS: Final = ("nullable", "function-after", "function-before", "function-wrap")
 
@@ -31,6 +36,14 @@ class Generator(GenerateJsonSchema):
             schema = {**schema, "default": show(default)}
         return super().default_schema(schema)
 
+    def get_union_of_schemas(self, schemas: list[JsonSchemaValue]) -> JsonSchemaValue:
+        """Describe alternatives in one order, whatever order the type has.
+
+        `typing` keeps generic types in a cache that compares their arguments, and unions are equal in every order:
+        ``Optional[str | bool]`` of some other package, made first, is what ``Optional[bool | str]`` gives.
+        """
+        return super().get_union_of_schemas(sorted(schemas, key=_place))
+
     def encode_default(self, dft: Any) -> Any:
         """Write a default; one that stands in the code is no secret."""
         if isinstance(dft, tuple):
@@ -46,6 +59,17 @@ class Generator(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
         """Leave out titles that only repeat a field's name."""
         return False
+
+
+def _place(alternative: JsonSchemaValue) -> tuple[int, int, str]:
+    """Return the key that alternatives are sorted by: by type, within it the longer list of values first."""
+    if "const" in alternative:
+        kind = "const"
+    else:
+        kinds = [part.get("type") for part in (alternative, *alternative.get("anyOf", ()))]
+        kind = next((kind for kind in kinds if kind is not None), "")
+    rank = _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
+    return rank, -len(alternative.get("enum", ())), json.dumps(alternative, sort_keys=True)
 
 
 def _shown_by(schema: Any) -> Callable[[Any], str] | None:

@@ -53,6 +53,12 @@ class Loaded:
         return Problem(self.file, *place, path, error.message, error.hint)
 
     @property
+    def folders(self) -> tuple[FilePath, ...]:
+        """Where plugins may stand: `folder`, and where the file is a symbolic link, the folder that it leads to."""
+        target = (self.folder / FilePath(self.file).name).resolve().parent
+        return (self.folder,) if target == self.folder.resolve() else (self.folder, target)
+
+    @property
     def checker(self) -> Checker:
         """What checks the options of plugins in this file."""
         return _checker(self.file, self.folder, self.root)

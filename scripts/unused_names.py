@@ -36,6 +36,13 @@ on_url  # httptools calls it
 
 # Used without being named in code
 opentelemetry  # middleware/tracing/plugin.py: imported to see whether it is installed
+_blame  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
+_retry  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
+_tracing  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
+_flavor  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
+_generation  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
+_relayed  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
+_started_at  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 ASGIApplication  # proxy/server/server.py: named in a string that `cast` takes
 __cause__  # proxy/kernel/errors.py: emptied, so that an error holds no other error alive
 Capture  # middleware/capture/plugin.py: loaded by the table in middleware/__init__.py

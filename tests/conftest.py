@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -17,10 +16,6 @@ from proxy.telemetry.log_setup import _Bridge
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Where the suite is started in the background it is ignored, and by whatever the tests start as well.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -30,6 +25,20 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     if getattr(getattr(item, "module", None), "BOTH_LOOPS", False):
         factories["uvloop"] = new_event_loop
     return factories
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let nobody call a test a matter of time without saying why: CI tries such a test a second time."""
+    for item in items:
+        for mark in item.iter_markers("timing"):
+            if mark.args or not str(mark.kwargs.get("reason", "")).strip():
+                raise pytest.UsageError(f"{item.nodeid}: write @pytest.mark.timing(reason=...)")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what repeats the order of this run."""
+    if (seed := config.getoption("randomly_seed", None)) is not None:
+        terminalreporter.write_line(f"in random order: --randomly-seed={seed}")
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from proxy.pool.pool import Pool, PoolOptions
 from proxy.pool.probes import Probes
 from proxy.server.server import ServerOptions
 from proxy.telemetry.log_setup import configure
-from tests.support.options import SETTINGS
+from proxy.testing.exchanges import SETTINGS
 
 ROOT: Final = Path(__file__).parents[1]
 PARTS: Final[dict[Callable[..., Any], set[str]]] = {

@@ -31,7 +31,7 @@ MODULES = {module_of(path): path for path in SOURCES}
 NAMES = {"Policies", "EntryName", "KnownHosts"}
 """Services that are values, not contracts: names."""
 
-LOADERS = {"proxy.chain.plugins"}
+LOADERS = {"proxy.chain.plugin_import"}
 """Who may import by a name that is known only at run time: plugins, as the policy file names them."""
 OPEN_IMPORTLIB = {"importlib.metadata", "importlib.resources", "importlib.util.find_spec"}
 """What may be used of `importlib`: it reads, or asks whether something is there."""
@@ -140,6 +140,19 @@ def test_a_sideways_import_is_seen(module: str, source: str) -> None:
     assert forbidden(module, ast.parse(source))
 
 
+def test_tests_start_processes_in_one_way() -> None:
+    """`start_process` gives them the signals that a test sends."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        if path not in (ROOT / "tests" / "support" / "process.py", Path(__file__)):
+            assert "create_subprocess_" not in path.read_text("utf-8"), path
+
+
+def test_nothing_that_serves_imports_the_test_kit() -> None:
+    for module, path in MODULES.items():
+        if room_of(module) != STAND_IN:
+            assert not [name for name in imports(tree_of(path), module) if name.startswith(STAND_IN)], module
+
+
 def test_no_import_leads_back() -> None:
     graph = {
         module: {name.partition(":")[0] for name in imports(tree_of(path), module)} - {"proxy", module}
@@ -173,11 +186,13 @@ CALLERS = {
 }
 """Who may call what changes an exchange beyond its own part."""
 EXCHANGE = {"proxy.kernel.exchange", "proxy.kernel.exchange_parts"}
+STAND_IN = "proxy.testing"
+"""The folder that stands in for every writer, and nothing that serves imports."""
 
 
 def intrusions(module: str, tree: ast.AST) -> list[str]:
     """What a file does to an exchange that belongs to another one, whatever the exchange is called there."""
-    if module in EXCHANGE:
+    if module in EXCHANGE or room_of(module) == STAND_IN:
         return []
     parts = ((name, name.partition(":")) for name in imports(tree, module))
     found = [

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import orjson
 
 from bench.report import table
 from bench.soak.chart import chart
+from bench.soak.part import Part
 from bench.soak.plan import QUIET, SAMPLE_EVERY, Plan
 from bench.soak.policy import OPERATOR, write_keys, write_policy
 from bench.soak.sample import kernel, loop_lag, metrics, read_metrics
@@ -53,35 +54,6 @@ class Log:
             self.reloads += name == "config_loaded"
             if name in ("plugin_failed", "finisher_failed"):
                 self.failed.append(line[:2000].decode())
-
-
-class Part:
-    """A process of ours that obeys lines and answers with lines."""
-
-    def __init__(self, stack: ExitStack, module: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", module, *arguments]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        stack.callback(stop, self._process)
-
-    def tell(self, word: str) -> None:
-        """Write one line."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{word}\n".encode())
-        self._process.stdin.flush()
-
-    def hear(self) -> Any:
-        """Read one line; raises SoakFailed where the process has ended."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SoakFailed("a part of the soak has ended by itself")
-        return orjson.loads(line)
-
-    def end(self) -> Any:
-        """Close its input, and return what it says at its end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        return self.hear()
 
 
 class Soak:

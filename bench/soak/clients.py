@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 import uvloop
 
+from bench.soak.part import say, told
 from bench.soak.plan import CHAT, EMBED
 from bench.soak.wire import Broken, Head, Wire, request
 
@@ -254,22 +255,15 @@ async def serve(port: int, keys: Mapping[str, str], streams: int, seed: int) -> 
     """Run until the standard input ends, then write what was seen."""
     clients = Clients(port, keys, seed)
     workers = [asyncio.create_task(clients.work(INVENTED // streams)) for _ in range(streams)]
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():
-        if line == b"go\n":
+    async for word in told():
+        if word == "go":
             clients.go.set()
         else:
             await clients.paused()
-            _say({})
+            say({})
     for worker in workers:
         worker.cancel()
-    _say(clients.seen)
-
-
-def _say(what: object) -> None:
-    sys.stdout.buffer.write(orjson.dumps(what, option=orjson.OPT_NON_STR_KEYS) + b"\n")
-    sys.stdout.flush()
+    say(clients.seen)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-import orjson
 import uvloop
 
+from bench.soak.part import say, told
 from bench.soak.plan import CHAT, EMBED
 from proxy.simulator import Ollama, Request
 
@@ -114,15 +114,12 @@ async def serve(seed: int) -> None:
     ]
     for host in hosts:
         await host.start()
-    sys.stdout.buffer.write(orjson.dumps([host.port for host in hosts]) + b"\n")
-    sys.stdout.flush()
+    say([host.port for host in hosts])
     ward = Ward(hosts, seed)
     failing = asyncio.create_task(ward.run())
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     try:
-        while line := await reader.readline():
-            ward.obey(line.decode().strip())
+        async for word in told():
+            ward.obey(word)
     finally:
         failing.cancel()
         for host in hosts:

@@ -133,7 +133,7 @@ class _Planner:
         for index, entry in self._loaded.entries:
             plugin = None
             try:
-                plugin = find(entry.use)
+                plugin = find(entry.use, self._loaded.folders)
             except Mistake as error:
                 self._complain(("middleware", index), error)
             if entry.name in places:

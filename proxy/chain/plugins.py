@@ -4,14 +4,14 @@ A plugin is a callable that takes the inner ASGI app first and returns an ASGI a
 parameters, those annotated with a kernel service are handed in, all others are options.
 """
 
-import importlib
 import inspect
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from importlib.metadata import entry_points
 from operator import or_
+from pathlib import Path
 from types import GenericAlias, NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -22,6 +22,7 @@ from typing_extensions import Doc
 
 from config.model import Model
 from middleware import BUILTIN
+from proxy.chain.plugin_import import hidden_by, import_module
 from proxy.kernel.asgi import ASGIApp
 from proxy.kernel.route import Route
 from proxy.kernel.services import SERVICES
@@ -100,15 +101,16 @@ class Plugin:
 
 
 @lru_cache(maxsize=256)
-def find(use: str) -> Plugin:
+def find(use: str, folders: tuple[Path, ...] = ()) -> Plugin:
     """Return the plugin called `use`: built in, of an entry point, or ``package.module:Class``; raises Mistake.
 
-    What was found once stays: Python does not import a module again either.
+    A module that is not installed is looked for in `folders`. What was found once stays: Python does not import a
+    module again either.
     """
     if use in BUILTIN:
         make = _imported(BUILTIN[use])
     elif ":" in use:
-        make = _imported(use)
+        make = _imported(use, folders)
     else:
         make = _from_entry_point(use)
     return inspected(use, make)
@@ -130,15 +132,13 @@ def _from_entry_point(use: str) -> object:
     return _imported(next(iter(points)).value)
 
 
-def _imported(target: str) -> object:
+def _imported(target: str, folders: Sequence[Path] = ()) -> object:
     module_name, _, attribute = target.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a foreign module does when it is imported
-        raise Mistake(f"cannot import {module_name}: {type(error).__name__}: {error}") from error
+    module = import_module(module_name, folders)
     found = getattr(module, attribute, None)
     if found is None:
-        raise Mistake(f"there is no {attribute!r} in {module_name}", suggest(attribute, vars(module)))
+        hint = suggest(attribute, vars(module)) or hidden_by(module, folders)
+        raise Mistake(f"there is no {attribute!r} in {module_name}", hint)
     return found
 
 

@@ -202,3 +202,19 @@ def test_masking() -> None:
         child.text, child.resolved = f"${{{name.upper()}}}", True
     node.at(("a",)).value = "canary"
     assert mask("it was canary, canary", node) == "it was ${A}, ${A}"
+
+
+def test_what_was_expected_is_said_in_one_order_whichever_equal_union_was_made_first() -> None:
+    class One(BaseModel):
+        value: Duration | bool | Literal["off"] | list[int]
+
+    class Other(BaseModel):
+        value: list[int] | Literal["off"] | bool | Duration
+
+    root, _ = parse(b"value: {}", "p.yaml")
+    assert root is not None
+    one, other = (Checker("p.yaml", Context()).check(model, root)[1] for model in (One, Other))
+    assert one == other
+    assert [problem.message for problem in one] == [
+        "expected true or false, or a duration like 250ms, 30s, 10m, 1h or 7d, or a list, or 'off', got a mapping"
+    ]

@@ -123,3 +123,21 @@ def test_what_a_model_ignores_is_found() -> None:
 
 def test_the_schema_at_the_top_is_itself() -> None:
     assert at(SCHEMA, ()) == [SCHEMA]
+
+
+def test_alternatives_are_described_in_one_order_whichever_equal_union_was_made_first() -> None:
+    """`typing` gives for ``Optional[bool | str]`` what it gave for ``Optional[str | bool]``, if that was made first."""
+
+    class One(BaseModel):
+        value: Duration | bool | Literal["off"] | dict[str, int] | float | Literal["low", "high"] | list[Inner] | Inner
+
+    class Other(BaseModel):
+        value: Inner | list[Inner] | Literal["low", "high"] | float | dict[str, int] | Literal["off"] | bool | Duration
+
+    one, other = (describe(model)["properties"]["value"] for model in (One, Other))
+    assert one == other
+    kinds = [kind for part in one["anyOf"] for kind in part if kind in ("$ref", "const")]
+    assert kinds == ["$ref", "const"]
+    assert [part["type"] for part in one["anyOf"] if "type" in part] == [
+        *("boolean", "number", "string", "string", "array", "object", "string"),
+    ]

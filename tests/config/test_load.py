@@ -196,3 +196,14 @@ def test_places_and_problems_by_path() -> None:
         "proxy.yaml:2:13: pool.timeouts: is odd (why)"
     )
     assert str(loaded.key_problem(("pool", "timeouts"), Mistake("is odd"))) == ("proxy.yaml:2:3: pool.timeouts: is odd")
+
+
+def test_plugins_stand_beside_the_file_and_where_its_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "etc").mkdir()
+    real, link = tmp_path / "real" / "proxy.yaml", tmp_path / "etc" / "policy.yaml"
+    real.write_text("backends: []")
+    link.symlink_to(real)
+    assert load(real).folders == (real.parent,)
+    assert load(link).folders == (link.parent, real.parent)
+    assert load_text("backends: []", folder=tmp_path).folders == (tmp_path,)

@@ -8,6 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
 from middleware.auth.question_places import AT_ONCE
@@ -81,6 +83,7 @@ async def guarded(**options: Any) -> AsyncIterator[World]:
             yield World(proxy, idp)
 
 
+@pytest.mark.timing(reason="it compares the latency of honest callers with and without an attack")
 async def test_invented_tokens_keep_nobody_waiting() -> None:
     async with guarded() as world:
         await world.honest(6)  # what is imported at the first question is not measured
@@ -97,6 +100,7 @@ async def test_invented_tokens_keep_nobody_waiting() -> None:
         assert len(world.asked) <= 246 + 60 + 8 + 60
 
 
+@pytest.mark.timing(reason="how many addresses attack at the same time depends on how fast the attacker runs")
 async def test_who_is_new_goes_before_many_addresses_with_invented_tokens() -> None:
     async with guarded() as world:
         async with inventing_tokens(world.proxy.address, CONNECTIONS, 40):

@@ -54,6 +54,7 @@ def room_for(files: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
 
+@pytest.mark.timing(reason="it compares the latency of two proxies while one is flooded")
 @pytest.mark.parametrize(
     ("says", "over_tls"),
     [(CLIENT_HELLO, True), (b"", True), (b"", False), (b"GET / HTTP/1.1\r\nHost:", False)],

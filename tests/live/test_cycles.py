@@ -21,7 +21,7 @@ CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "cont
 EMBED: dict[str, Any] = {"model": "nomic-embed-text", "input": "hi"}
 RETRY = {"retry": {"attempts": 3, "budget": "100%", "backoff": {"base": "1ms", "max": "1ms"}}}
 HEDGE = {"retry": {"attempts": 1, "budget": "100%", "hedge": {"after": "20ms"}}}
-IMPATIENT = {"timeouts": {"idle": "30ms", "first_byte": "30ms", "load": "30ms"}}
+IMPATIENT = {"timeouts": {"idle": "30ms"}}
 FORGIVING = {"eject": {"after": 1000}}
 TIMES = 10
 
@@ -128,7 +128,8 @@ def collected() -> Counter[str]:
     types = [f"{type(found).__module__}.{type(found).__qualname__}" for found in gc.garbage]
     gc.garbage.clear()
     gc.collect()
-    return Counter(name for name in types if name.startswith(("proxy.", "middleware.")) and "simulator" not in name)
+    ours = [name for name in types if name.startswith(("proxy.", "middleware."))]
+    return Counter(name for name in ours if not name.startswith(("proxy.simulator.", "proxy.testing.")))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,9 @@ def collected() -> Counter[str]:
 )
 @pytest.mark.usefixtures("_no_collector")
 async def test_nothing_is_left_to_collect(scenario: Scenario) -> None:
-    async with Ollama() as sim, running(sim.url, middleware=["logging", RETRY], pool=IMPATIENT) as proxy:
+    # Only where a host is to fall silent: a busy machine is silent for as long now and then.
+    pool = IMPATIENT if scenario is stalled else {}
+    async with Ollama() as sim, running(sim.url, middleware=["logging", RETRY], pool=pool) as proxy:
         for number in range(TIMES + 1):
             await scenario(proxy, sim)
             sim.clear()

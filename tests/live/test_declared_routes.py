@@ -22,7 +22,8 @@ from middleware.auth.keys import new_key
 from proxy.app import App
 from proxy.simulator import Ollama, routes
 from tests.support.cli import run_beside
-from tests.support.proxy import Lines, Running, running
+from tests.support.logs import Lines
+from tests.support.proxy import Running, running
 from tests.support.wire import Client, ask, request
 
 LIKE = {

@@ -112,6 +112,8 @@ LEAVING: list[tuple[str, str, bytes | dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.timing(reason="each client leaves from a state that lasts a moment, and five thousand take half a minute")
+@pytest.mark.timeout(180)
 async def test_nothing_is_left_after_five_thousand_of_them() -> None:
     """By FIN and RST in turn, in every state; some the moment they came, others when they wait."""
     slow_retry = {"retry": {"attempts": 10, "budget": "100%", "backoff": {"base": "60s", "max": "60s"}}}

@@ -21,6 +21,7 @@ from proxy.kernel.log_dialects import ECS, OTEL
 from proxy.simulator import Ollama
 from proxy.telemetry.log_events import COMMON, FIELDS
 from tests.conftest import Need
+from tests.support.process import start_process
 from tests.support.proxy import running
 from tests.support.wire import ask
 
@@ -57,7 +58,7 @@ async def rsyslog(folder: Path) -> AsyncIterator[None]:
     config = folder / "rsyslog.conf"
     config.write_text(f'global(workDirectory="{folder}/state")\n{recipe}')
     command = ["rsyslogd", "-n", "-f", str(config), "-i", str(folder / "pid")]
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    process = await start_process(*command, stderr=asyncio.subprocess.PIPE)
     try:
         yield
     finally:

@@ -16,9 +16,9 @@ from proxy.kernel.routes import RouteTable
 from proxy.simulator import Ollama
 from proxy.telemetry.metric_table import METERS, MODELS, PROCESS, SETS, SPREAD, TENANTS
 from proxy.telemetry.prometheus import PrometheusMetrics
+from proxy.testing import suppose
 from tests.conftest import Need
 from tests.support import promtool
-from tests.support.asgi import suppose
 from tests.support.metrics import Numbers
 from tests.support.options import body_budget
 from tests.support.proxy import Running, running

@@ -12,14 +12,14 @@ from starlette.testclient import TestClient
 from config.load import load_data
 from proxy.app import App
 from proxy.simulator import Ollama
+from proxy.testing import LogLines
 from tests.support.backend import eventually
-from tests.support.proxy import Lines
 from tests.support.wire import Client, ask, request
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
-def application(sim: Ollama, log: Lines) -> App:
+def application(sim: Ollama, log: LogLines) -> App:
     return App(load_data({"backends": [{"name": "a", "url": sim.url}], "middleware": ["logging", "retry"]}), log)
 
 
@@ -36,7 +36,7 @@ async def served(app: App, http: Literal["h11", "httptools"]) -> AsyncIterator[t
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 async def test_uvicorn_as_it_is(http: Literal["h11", "httptools"]) -> None:
-    log = Lines()
+    log = LogLines()
     async with Ollama() as sim, served(application(sim, log), http) as address:
         reply = await ask(address, "POST", "/api/chat", CHAT)
         assert (reply.status, reply.clean) == (200, True)
@@ -47,7 +47,7 @@ async def test_uvicorn_as_it_is(http: Literal["h11", "httptools"]) -> None:
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 async def test_a_client_of_uvicorns_that_leaves_is_heard(http: Literal["h11", "httptools"]) -> None:
-    log = Lines()
+    log = LogLines()
     async with Ollama(token_delay=0.01, tokens=10_000) as sim, served(application(sim, log), http) as address:
         client = await Client.connect(address)
         await client.send(request("POST", "/api/chat", CHAT))
@@ -61,7 +61,7 @@ async def test_starlettes_test_client() -> None:
     async with Ollama() as sim:
 
         def use() -> tuple[int, int]:
-            with TestClient(application(sim, Lines()).frame, base_url="http://localhost") as client:
+            with TestClient(application(sim, LogLines()).frame, base_url="http://localhost") as client:
                 reply = client.post("/api/chat", json=CHAT)
                 return reply.status_code, len(reply.text.splitlines())
 

@@ -4,6 +4,8 @@ import asyncio
 import fcntl
 import os
 import re
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import zstandard
 
 from proxy.simulator import Ollama
-from tests.support.process import Process
+from tests.support.process import Process, start_process
 from tests.support.wire import Client, ask, request
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -88,3 +90,17 @@ async def test_a_blocked_stdout_does_not_stop_the_proxy_and_loses_nothing_it_has
 def _read(pipe: int) -> bytes:
     with open(pipe, "rb") as stream:
         return stream.read()
+
+
+async def test_a_process_heeds_signals_that_the_suite_was_told_to_ignore() -> None:
+    """The suite ignores SIGINT in the background of a script, and SIGHUP under nohup; what it starts must not."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+    code = f"import signal; print([signal.getsignal(number) is signal.SIG_IGN for number in {[*map(int, numbers)]}])"
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        process = await start_process(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+        said, _ = await process.communicate()
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert said.decode().strip() == str([False] * len(numbers))

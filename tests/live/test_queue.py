@@ -16,7 +16,7 @@ import pytest
 
 from proxy.kernel.waiting import Terms
 from proxy.simulator import Ollama
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.proxy import Running, running
 from tests.support.tenants import BELIEVE, Answers, Caller, chat
 from tests.support.wire import Client, ask, request
@@ -68,6 +68,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 # Fairness
 
 
+@pytest.mark.timing(reason="it compares how many requests each tenant gets in a time")
 async def test_five_tenants_get_the_same_though_one_sends_a_hundred_times_as_much() -> None:
     """Jain's index of what they are given while all of them want more."""
     async with Ollama(prompt_delay=SERVICE / 2, num_parallel=4) as sim:
@@ -143,6 +144,7 @@ async def test_higher_priorities_go_first() -> None:
 # Overload
 
 
+@pytest.mark.timing(reason="it measures throughput under three times the load that can be served")
 async def test_three_times_what_can_be_served() -> None:
     """Open loop: goodput stays, nobody is served too late, and one service time after the load nobody waits."""
     slots, service = 4, 4 * SERVICE
@@ -372,6 +374,7 @@ async def test_a_further_attempt_goes_before_all_who_wait() -> None:
 # Size
 
 
+@pytest.mark.timing(reason="it measures the pace of a stream beside ten thousand waiters")
 async def test_ten_thousand_waiters_do_not_slow_a_stream() -> None:
     """How long its chunks are on their way from the host to the client.
 

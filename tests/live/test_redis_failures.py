@@ -15,8 +15,8 @@ from middleware.rate_limit.plugin import RateLimit
 from proxy.services.system_clock import SystemClock
 from proxy.simulator import Ollama
 from proxy.stores.redis import RedisStore
+from proxy.testing import ok
 from tests.support import wire
-from tests.support.asgi import ok
 from tests.support.backend import eventually
 from tests.support.limits import Backend, ask, caller, rates
 from tests.support.proxy import Running, running

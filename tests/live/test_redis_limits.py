@@ -14,6 +14,7 @@ from middleware.rate_limit.plugin import RateLimit
 from proxy.services.system_clock import SystemClock
 from proxy.stores.redis import RedisStore
 from tests.support.limits import EDGES, Backend, ask, caller, passing_of_100, rates
+from tests.support.process import start_process
 from tests.support.redis import RedisServer, redis_server
 from tests.support.token_worker import AMOUNT, CALLER, LARGEST, limiter
 
@@ -72,7 +73,7 @@ async def test_two_processes_spend_one_budget_to_the_token(
     plugin = limiter(backend_of_nobody, watcher)
     quota = plugin._rules[0].quota(caller(CALLER))
     workers = [
-        await asyncio.create_subprocess_exec(
+        await start_process(
             sys.executable, "-m", "tests.support.token_worker", server.url, str(seed), cwd=ROOT, stdin=PIPE, stdout=PIPE
         )
         for seed in seeds

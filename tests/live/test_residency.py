@@ -17,7 +17,7 @@ import pytest
 from proxy.kernel.exchange import Exchange
 from proxy.pool.lease import Lease
 from proxy.pool.residency import Resident
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.options import make_backend, make_pool
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "several-hosts.md"

@@ -3,19 +3,17 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from middleware.auth.key_file import add_key
 from middleware.auth.keys import new_key
-from proxy.app import App
 from proxy.chain.plan import plan
-from proxy.server.server import serve
 from proxy.simulator import Ollama
-from proxy.wiring import server_options
+from proxy.testing import TemporaryProxy, temporary_proxy
 from tests.support.policy import load_text
-from tests.support.proxy import Lines
 from tests.support.wire import ask
 
 SHIPPED = (Path(__file__).parents[2] / "proxy.yaml").read_text("utf-8")
@@ -28,22 +26,40 @@ def without(plugin: str | None) -> str:
     return text.split("\npolicies:")[0] if plugin == "auth" else re.sub(rf"^    {plugin}:.*\n", "", text, flags=re.M)
 
 
+@dataclass
+class Place:
+    """The file at work: the proxy, the host behind it, and the headers of a caller whom it knows."""
+
+    proxy: TemporaryProxy
+    sim: Ollama
+    who: dict[str, str]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.proxy.address
+
+
+@asynccontextmanager
+async def shipped(folder: Path, policy: str | None = None, text: str = SHIPPED) -> AsyncIterator[Place]:
+    """Run the file, or the `text` that was made of it, for a caller under `policy`."""
+    key, entry = new_key("alice", now=0.0, policy=policy)
+    add_key(folder / "keys.yaml", entry)
+    async with Ollama(tokens=3) as sim:
+        text = text.replace("http://127.0.0.1:11434", sim.url)
+        async with temporary_proxy(text, folder=folder, probes=False) as proxy:
+            yield Place(proxy, sim, {"Authorization": f"Bearer {key}"})
+
+
 @pytest.mark.parametrize("plugin", [None, *PLUGINS])
 async def test_it_works_as_it_stands_and_without_any_one_plugin(plugin: str | None, tmp_path: Path) -> None:
-    key, entry = new_key("alice", now=0.0)
-    add_key(tmp_path / "keys.yaml", entry)
-    async with Ollama(tokens=3) as sim:
-        text = without(plugin).replace("http://127.0.0.1:11434", sim.url).replace("127.0.0.1:11435", "127.0.0.1:0")
-        app = App(load_text(text, folder=tmp_path), Lines())
-        assert {link.name for link in app.plan.links} == {*PLUGINS} - {plugin}
-        async with serve(app.frame, server_options(app.settings)) as server:
-            host, _, port = server.addresses[0].rpartition(":")
-            chat = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
-            answer = await ask((host, int(port)), "POST", "/api/chat", chat, {"Authorization": f"Bearer {key}"})
-            assert answer.status == 200, answer.body
-            assert answer.clean
-            stranger = await ask((host, int(port)), "POST", "/api/chat", chat)
-            assert stranger.status == (200 if plugin == "auth" else 401)
+    async with shipped(tmp_path, text=without(plugin)) as place:
+        assert {link.name for link in place.proxy.app.plan.links} == {*PLUGINS} - {plugin}
+        chat = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
+        answer = await ask(place.address, "POST", "/api/chat", chat, place.who)
+        assert answer.status == 200, answer.body
+        assert answer.clean
+        stranger = await ask(place.address, "POST", "/api/chat", chat)
+        assert stranger.status == (200 if plugin == "auth" else 401)
 
 
 @pytest.mark.parametrize("plugin", sorted({*PLUGINS} & {*re.findall(r"^    (\w+):", SHIPPED, re.M)}))
@@ -52,19 +68,6 @@ def test_a_policy_that_still_names_it_is_told(plugin: str) -> None:
     _, problems = plan(load_text(text))
     assert problems
     assert all(f"there is no {plugin!r} in the middleware list" in str(problem) for problem in problems)
-
-
-@asynccontextmanager
-async def shipped(folder: Path, policy: str | None) -> AsyncIterator[tuple[Ollama, tuple[str, int], dict[str, str]]]:
-    """Run the file as it ships; yields the host behind it, where it listens, and the headers of a caller."""
-    key, entry = new_key("alice", now=0.0, policy=policy)
-    add_key(folder / "keys.yaml", entry)
-    async with Ollama(tokens=3) as sim:
-        text = SHIPPED.replace("http://127.0.0.1:11434", sim.url).replace("127.0.0.1:11435", "127.0.0.1:0")
-        app = App(load_text(text, folder=folder), Lines())
-        async with serve(app.frame, server_options(app.settings)) as server:
-            host, _, port = server.addresses[0].rpartition(":")
-            yield sim, (host, int(port)), {"Authorization": f"Bearer {key}"}
 
 
 GENERATE = {"model": "llama3.2", "prompt": "hi", "stream": False}
@@ -93,7 +96,8 @@ HEAVY: list[tuple[str, dict[str, object]]] = [
 
 
 async def test_no_key_makes_a_host_load_or_unload(tmp_path: Path) -> None:
-    async with shipped(tmp_path, None) as (sim, address, who):
+    async with shipped(tmp_path) as place:
+        sim, address, who = place.sim, place.address, place.who
         assert (await ask(address, "POST", "/api/generate", GENERATE, who)).status == 200
         for path, body in HEAVY:
             answer = await ask(address, "POST", path, body, who)
@@ -108,7 +112,8 @@ async def test_no_key_makes_a_host_load_or_unload(tmp_path: Path) -> None:
 
 
 async def test_an_operator_may(tmp_path: Path) -> None:
-    async with shipped(tmp_path, "operators") as (sim, address, who):
+    async with shipped(tmp_path, "operators") as place:
+        sim, address, who = place.sim, place.address, place.who
         assert (await ask(address, "POST", "/api/generate", GENERATE, who)).status == 200
         heavy = {**GENERATE, "options": {"num_thread": 1}}
         assert (await ask(address, "POST", "/api/generate", heavy, who)).status == 200

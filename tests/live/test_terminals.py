@@ -12,7 +12,7 @@ import yaml
 
 from tests.support.backend import Peer, backend, eventually, reply
 from tests.support.cli import Said, run, run_beside
-from tests.support.process import ROOT
+from tests.support.process import ROOT, start_process
 from tests.support.proxy import running
 from tests.support.wire import ask
 
@@ -133,7 +133,7 @@ async def test_serve(tmp_path: Path, format_: str) -> None:
             "middleware": ["logging", {"access": {"models": ["other"]}}],
         }
         file.write_text(yaml.safe_dump(settings))
-        process = await asyncio.create_subprocess_exec(
+        process = await start_process(
             *(sys.executable, "-m", "proxy.cli", "serve", "-c", str(file)),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=asyncio.subprocess.PIPE,

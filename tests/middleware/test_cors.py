@@ -6,7 +6,8 @@ from middleware.cors import Cors
 from proxy.kernel.asgi import header
 from proxy.kernel.cross_origin import EXPOSED
 from proxy.kernel.explain import Verdict
-from tests.support.asgi import assert_not_wrapped, call, make_exchange, ok
+from proxy.testing import call, make_exchange, ok
+from tests.support.asgi import assert_not_wrapped
 
 CHAT = "https://chat.example.com"
 

@@ -7,7 +7,8 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.metrics import Metrics as Service
-from tests.support.asgi import assert_not_wrapped, call, make_exchange, ok
+from proxy.testing import call, make_exchange, ok
+from tests.support.asgi import assert_not_wrapped
 
 
 class Counted(Service):

@@ -15,7 +15,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.waiting import Outlook, Scheduler, Terms
 from proxy.queue.scheduler import FairScheduler
 from proxy.services.system_clock import SystemClock
-from tests.support.asgi import Answer, call, make_exchange, ok, suppose
+from proxy.testing import Answer, call, make_exchange, ok, suppose
 from tests.support.slots import FakeSlots
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'

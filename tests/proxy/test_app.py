@@ -11,9 +11,10 @@ from proxy.kernel.routes import Match
 from proxy.server.open_files import for_ops, limit
 from proxy.server.server import serve
 from proxy.simulator import Ollama
+from proxy.testing import LogLines
 from proxy.wiring import make_routes, server_options
 from tests.support.policy import load_text
-from tests.support.proxy import Lines, running
+from tests.support.proxy import running
 
 FULL = """
 listen: ["127.0.0.1:0", "unix:/tmp/x.sock"]
@@ -32,7 +33,7 @@ middleware: [logging, retry]
 
 
 def test_settings_reach_their_parts() -> None:
-    app = App(load_text(FULL, env={"TOKEN": "canary"}), Lines())
+    app = App(load_text(FULL, env={"TOKEN": "canary"}), LogLines())
     backend = app.pool.backends[0]
     assert (backend.name, str(backend.url), backend.weight) == ("a", "http://127.0.0.1:1", 2)
     assert list(backend.headers) == [(b"authorization", b"Bearer canary")]
@@ -79,7 +80,7 @@ def test_tls_files_that_are_no_certificates_are_named(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
     text = 'backends: [{name: a, url: "https://127.0.0.1:1", tls: {ca: ca.pem}}]\n'
     with pytest.raises(Invalid) as invalid:
-        App(load_text(text, folder=tmp_path), Lines())
+        App(load_text(text, folder=tmp_path), LogLines())
     assert "backends[0].tls" in str(invalid.value)
     assert "ca.pem" in str(invalid.value)
 
@@ -98,7 +99,7 @@ async def test_the_log_is_as_the_file_says_and_follows_a_reload() -> None:
 
 async def test_a_reload_bounds_connections_anew_and_leaves_the_ops_routes_their_room() -> None:
     text = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\nlisten: 127.0.0.1:0\nops: {listen: '127.0.0.1:0'}\n"
-    app = App(load_text(text), Lines())
+    app = App(load_text(text), LogLines())
     async with serve(app.frame, server_options(app.settings)) as app.server:
         assert app.ops_server is not None
         before, room = app.server.bounds, app.ops_server.bounds

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from proxy import __version__
 from proxy.cli import main
 from proxy.simulator import Ollama
+from tests.support.process import start_process
 from tests.support.wire import ask
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +23,7 @@ runner = CliRunner()
 
 
 async def start(*arguments: str, cwd: Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+    return await start_process(
         sys.executable,
         "-m",
         "proxy.cli",
@@ -66,6 +68,26 @@ def test_check_wants_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     result = runner.invoke(main, ["check"])
     assert result.exit_code == 1
     assert "name the policy file with -c" in result.output
+
+
+def test_check_finds_plugins_beside_the_file_from_wherever_it_is_called(tmp_path: Path) -> None:
+    policy, elsewhere = tmp_path / "policy", tmp_path / "elsewhere"
+    (policy / "acme").mkdir(parents=True)
+    elsewhere.mkdir()
+    (policy / "acme" / "team.py").write_text("class OneTeam:\n    def __init__(self, app, *, team: str): ...\n")
+    text = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\nmiddleware: [{'acme.team:OneTeam': {team: physics}}]\n"
+    (policy / "p.yaml").write_text(text)
+    (elsewhere / "link.yaml").symlink_to(policy / "p.yaml")
+    (elsewhere / "alone.yaml").write_text(text)
+    command = [str(Path(sys.executable).parent / "ollama-proxy"), "check", "-c"]
+    for cwd, file in ((policy, "p.yaml"), (elsewhere, "../policy/p.yaml"), (elsewhere, "link.yaml"), (elsewhere, None)):
+        done = subprocess.run([*command, file or "alone.yaml"], cwd=cwd, capture_output=True, text=True, check=False)
+        if file is not None:
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "acme.team:OneTeam → dispatch" in done.stdout
+        else:
+            assert done.returncode == 1
+            assert f"No module named 'acme' (searched: the installed packages and {elsewhere})" in done.stderr
 
 
 def test_check_lists_every_mistake(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from proxy.pool.backend import Backend
 from proxy.reload import Reloader
 from proxy.server.server import serve
 from proxy.simulator import Ollama
+from proxy.testing import LogLines
 from proxy.wiring import server_options
 from tests.support.backend import eventually
 from tests.support.policy import load_text
-from tests.support.proxy import Lines, running
+from tests.support.proxy import running
 from tests.support.wire import Client, ask, request
 
 CHAT = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -48,7 +49,7 @@ async def test_a_bad_file_changes_nothing_and_is_explained(tmp_path: Path, monke
     monkeypatch.setattr("proxy.reload.systemd.ready", lambda *, reloaded: told.append(reloaded))
     file = Written(tmp_path)
     file.write(policy("http://127.0.0.1:1"))
-    app = App(file.read(), Lines())
+    app = App(file.read(), LogLines())
     before = app.frame.current
     reloader = Reloader(app, file.read, file.path)
     file.write("backends: [{name: a, url: nonsense}]\nmiddleware: [retri]\n")
@@ -64,7 +65,7 @@ async def test_a_bad_file_changes_nothing_and_is_explained(tmp_path: Path, monke
 
 
 async def test_a_change_that_needs_a_restart_is_a_warning(tmp_path: Path) -> None:
-    file, lines = Written(tmp_path), Lines()
+    file, lines = Written(tmp_path), LogLines()
     file.write(policy("http://127.0.0.1:1"))
     app = App(file.read(), lines)
     app._configure_log()
@@ -81,7 +82,7 @@ async def test_a_change_that_needs_a_restart_is_a_warning(tmp_path: Path) -> Non
 async def test_a_store_that_cannot_be_is_refused_although_a_new_one_needs_a_restart(tmp_path: Path) -> None:
     file = Written(tmp_path)
     file.write(policy("http://127.0.0.1:1"))
-    app = App(file.read(), Lines())
+    app = App(file.read(), LogLines())
     reloader = Reloader(app, file.read, file.path)
     file.write(policy("http://127.0.0.1:1", store="redis://:secret@host:port/0"))
     (problem,) = reloader.reload().problems
@@ -97,7 +98,7 @@ async def test_no_reload_opens_to_strangers_what_listens_already(tmp_path: Path)
     file = Written(tmp_path)
     asks = {"middleware": [{"use": "tests.support.plugins:Identify", "name": "who"}], "policies": {"guests": {}}}
     file.write(policy("http://127.0.0.1:1", listen="0.0.0.0:0", **asks))
-    app = App(file.read(), Lines())
+    app = App(file.read(), LogLines())
     reloader = Reloader(app, file.read, file.path)
     async with serve(app.frame, server_options(app.settings)) as app.server:
         file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:0"))
@@ -119,7 +120,7 @@ async def test_a_change_of_the_file_is_seen_through_a_swapped_link(
     (tmp_path / "..data").symlink_to("one")
     (tmp_path / "proxy.yaml").symlink_to("..data/proxy.yaml")
     path = tmp_path / "proxy.yaml"
-    app = App(load(path), Lines())
+    app = App(load(path), LogLines())
     reloader = Reloader(app, lambda: load(path), path)
     reloader.start()
     try:
@@ -144,7 +145,7 @@ async def test_a_reload_that_breaks_is_not_the_last(tmp_path: Path, monkeypatch:
             raise bugs.pop()
         return file.read()
 
-    app = App(file.read(), Lines())
+    app = App(file.read(), LogLines())
     reloader = Reloader(app, read, file.path)
     reloader.start()
     try:
@@ -164,7 +165,7 @@ async def test_who_drains_takes_no_other_file_and_does_not_say_it_is_ready(
     monkeypatch.setattr("proxy.reload.systemd.ready", lambda *, reloaded: said.append(reloaded))
     file = Written(tmp_path)
     file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:0"))
-    app = App(file.read(), Lines())
+    app = App(file.read(), LogLines())
     reloader = Reloader(app, file.read, file.path)
     async with serve(app.frame, server_options(app.settings)) as app.server:
         assert not reloader.reload().problems
@@ -224,7 +225,7 @@ async def test_backends_that_did_not_change_are_kept_and_others_end_what_they_ru
 
 
 async def test_one_that_changed_is_another() -> None:
-    app = App(load_text(policy("http://127.0.0.1:1", "http://127.0.0.1:2")), Lines())
+    app = App(load_text(policy("http://127.0.0.1:1", "http://127.0.0.1:2")), LogLines())
     first, second = app.pool.backends
     app.watch.look = _nothing  # type: ignore[method-assign]
     app.reload(load_text(policy("http://127.0.0.1:1", "http://127.0.0.1:3")))
@@ -244,7 +245,7 @@ async def test_a_bug_is_told_and_the_file_before_stays(tmp_path: Path, monkeypat
     monkeypatch.setattr("proxy.reload.systemd.ready", lambda *, reloaded: told.append(reloaded))
     file = Written(tmp_path)
     file.write(policy("http://127.0.0.1:1"))
-    app = App(file.read(), Lines())
+    app = App(file.read(), LogLines())
     before = app.frame.current
 
     def fails(loaded: Loaded) -> tuple[str, ...]:
@@ -265,7 +266,7 @@ async def test_a_certificate_that_goes_away_meanwhile_ends_no_reload(tmp_path: P
 
     file = Written(tmp_path)
     file.write(policy("http://127.0.0.1:1"))
-    reloader = Reloader(App(file.read(), Lines()), file.read, file.path, renew_tls=renew)
+    reloader = Reloader(App(file.read(), LogLines()), file.read, file.path, renew_tls=renew)
     assert reloader.reload().generation == 2
 
 
@@ -273,7 +274,7 @@ async def test_a_rewrite_in_place_with_size_and_time_kept_is_taken(tmp_path: Pat
     async with Ollama() as sim:
         file = Written(tmp_path)
         file.write(policy(sim.url, policies={"research": {}}))
-        app = App(file.read(), Lines())
+        app = App(file.read(), LogLines())
         reloader = Reloader(app, file.read, file.path)
         async with serve(app.frame, server_options(app.settings)):
             reloader.start()

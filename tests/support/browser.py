@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 import httpx
 
+from tests.support.process import start_process
+
 FLAGS: Final = (
     "--headless=new",
     "--no-sandbox",
@@ -119,7 +121,7 @@ async def browser(*flags: str) -> AsyncIterator[Browser]:
     """Start ChromeDriver and a Chromium with an empty profile and further `flags`; both end with the block."""
     assert CHROMIUM
     assert CHROMEDRIVER
-    driver = await asyncio.create_subprocess_exec(
+    driver = await start_process(
         CHROMEDRIVER, "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
     try:

@@ -8,8 +8,8 @@ from proxy.kernel.asgi import ASGIApp
 from proxy.pool.pool import Pool
 from proxy.relay.dispatch import Dispatch
 from proxy.simulator import Ollama
+from proxy.testing import Answer, call, make_exchange
 from proxy.upstream.timeouts import Timeouts
-from tests.support.asgi import Answer, call, make_exchange
 from tests.support.options import make_backend, pool_options
 
 CHAT: Final = b'{"model":"llama3.2","messages":[{"role":"user","content":"hi"}]}'

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from tests.support.process import start_process
+
 ROOT: Final = Path(__file__).parents[2]
 PAUSE: Final = 1.0
 """Seconds until a connection that ended is opened anew: without it the attack would be one on the CPU."""
@@ -16,7 +18,7 @@ PAUSE: Final = 1.0
 @asynccontextmanager
 async def flood(address: tuple[str, int], source: str, says: bytes, count: int) -> AsyncIterator[None]:
     """Keep `count` connections from `source` open that have said `says`, as far as it is let; all have been tried."""
-    process = await asyncio.create_subprocess_exec(
+    process = await start_process(
         *(sys.executable, "-m", "tests.support.flood", *map(str, address), source, says.hex() or "-", str(count)),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,

@@ -14,6 +14,8 @@ from typing import Any, Final, Literal
 import httpx
 from joserfc.jwk import RSAKey
 
+from tests.support.process import start_process
+
 FOLDER: Final = Path(__file__).parent.parent / "live" / "idp"
 REDIRECT: Final = "http://127.0.0.1:1/callback"  # nobody listens: the person's browser stops there
 NODE: Final = shutil.which("node")
@@ -38,7 +40,7 @@ class IdentityProvider:
         """Run with `keys`, of which the first one signs."""
         assert NODE is not None
         port = httpx.URL(self.issuer).port if self.issuer else 0
-        self._process = await asyncio.create_subprocess_exec(
+        self._process = await start_process(
             NODE,
             "provider.mjs",
             str(port),

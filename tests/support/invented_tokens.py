@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 
+from tests.support.process import start_process
+
 PATIENCE = 60.0
 """Seconds that anything here may take."""
 
@@ -20,9 +22,7 @@ PATIENCE = 60.0
 async def inventing_tokens(proxy: tuple[str, int], connections: int, addresses: int) -> AsyncIterator[Counter[int]]:
     """Attack `proxy` from so many addresses, if it believes us about them; the answers are counted when it is over."""
     command = [sys.executable, str(Path(__file__)), proxy[0], str(proxy[1]), str(connections), str(addresses)]
-    attack = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
+    attack = await start_process(*command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     answers: Counter[int] = Counter()
     assert attack.stdin is not None
     assert attack.stdout is not None

@@ -11,7 +11,7 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.attempts import Usage
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.units import Rate
-from tests.support.asgi import Answer, call, make_exchange, ok, suppose
+from proxy.testing import Answer, call, make_exchange, ok, suppose
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [], "options": {"num_predict": 60}}
 PROMPT = len(orjson.dumps(CHAT)) // 4

@@ -6,7 +6,7 @@ from prometheus_client.registry import Collector
 
 from proxy.kernel.attempts import Attempt, Usage
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 
 
 async def finished(path: str = "/api/chat", model: str = "llama3.2", **changes: Any) -> Exchange:

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-from config.load import load_data
-from config.schema import Settings
 from proxy import wiring
 from proxy.kernel.body_budget import BodyBounds, BodyBudget
 from proxy.pool import backend as backends
@@ -13,8 +11,7 @@ from proxy.pool.backend import Backend
 from proxy.pool.health import Rules
 from proxy.pool.pool import Pool, PoolOptions
 from proxy.server.server import ServerOptions
-
-SETTINGS = cast(Settings, load_data({"backends": [{"name": "b1", "url": "http://127.0.0.1:1"}]}).settings)
+from proxy.testing.exchanges import SETTINGS
 
 
 def server_options(**changes: Any) -> ServerOptions:

@@ -10,7 +10,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.policy_names import EntryName, Policies
 from proxy.kernel.units import ConfigPath, Duration, PolicyName, Secret
-from tests.support.asgi import suppose
+from proxy.testing import suppose
 
 made: list[object] = []
 """Every plugin that was constructed; tests clear it."""

@@ -1,12 +1,13 @@
-"""The proxy as a process of its own, started as an operator starts it."""
+"""Processes that tests start: with the signals of a fresh shell; and the proxy as an operator starts it."""
 
 import asyncio
+import itertools
 import os
 import re
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,33 @@ import yaml
 ROOT: Final = Path(__file__).parents[2]
 
 
+_ports: Final = itertools.count(os.getpid() * 61)
+"""Processes of the suite that run side by side begin at different ports."""
+PORTS: Final = range(10_000, 32_000)
+"""Below those that the kernel gives to outgoing connections, and to whoever asks for any port."""
+
+
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of this machine that nobody listens on now, and that nobody gets who asks for any."""
+    for number in itertools.islice(_ports, len(PORTS)):
+        port = PORTS[number % len(PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port is taken")
+
+
+DEFAULT_SIGNALS: Final = ("env", "--default-signal=HUP,INT,QUIT,TERM")
+"""A command that runs another with these signals as they are by default.
+
+What is started inherits ignored signals: SIGINT where the suite runs in the background of a script, SIGHUP under nohup.
+"""
+
+
+async def start_process(*command: str | os.PathLike[str], **options: Any) -> asyncio.subprocess.Process:
+    """Start a process that heeds every signal; `options` are those of `asyncio.create_subprocess_exec`."""
+    return await asyncio.create_subprocess_exec(*DEFAULT_SIGNALS, *command, **options)
 
 
 class Process:
@@ -39,7 +61,7 @@ class Process:
         """Start a proxy that may have `files` open, by its soft and its hard limit."""
         limited = () if files is None else ("prlimit", f"--nofile={files}:{files}")
         file.write_text(yaml.safe_dump(settings))  # noqa: ASYNC240  (a few lines)
-        process = await asyncio.create_subprocess_exec(
+        process = await start_process(
             *(*limited, sys.executable, "-m", "proxy.cli", "serve", "-c", str(file)),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=stdout,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from proxy.kernel.quotas import SLICES, Admission, Level, Quota, Reservation, Window
 from proxy.kernel.store import Store
 from proxy.kernel.units import Rate
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 START = datetime(2096, 1, 31, 12, tzinfo=UTC).timestamp()
 """Far ahead, as a server forgets by its own clock what a manual one says is over."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.policy_names import Policies
-from tests.support.asgi import suppose
+from proxy.testing import suppose
 from tests.support.wire import Client, Reply, request
 
 

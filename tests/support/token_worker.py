@@ -19,7 +19,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.token_estimate import Estimate
 from proxy.services.system_clock import SystemClock
 from proxy.stores.redis import RedisStore
-from tests.support.asgi import call, ok, suppose
+from proxy.testing import call, ok, suppose
 from tests.support.limits import caller, rates
 
 AMOUNT: Final = 60_000

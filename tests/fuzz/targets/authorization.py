@@ -29,8 +29,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.policy_names import Policies
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from tests.support.asgi import make_exchange, ok
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock, make_exchange, ok
 from tests.support.tokens import NOW, claims, hmac_signed
 
 KEY_SECRET: Final = "0123456789abcdef0123456789ABCDEF"

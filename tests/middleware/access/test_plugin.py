@@ -16,7 +16,8 @@ from proxy.kernel.errors import Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
 from proxy.simulator import go_json, model_names
-from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, suppose, unread
+from proxy.testing import Answer, call, make_exchange, ok, suppose
+from tests.support.asgi import hands_send_on, unread
 
 FORM = [("content-type", "multipart/form-data; boundary=b")]
 

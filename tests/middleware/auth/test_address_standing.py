@@ -8,7 +8,7 @@ from middleware.auth.address_standing import Buckets, Standing
 from middleware.auth.question_places import Rank
 from proxy.kernel.log_throttle import LOGGED_PER_SECOND
 from proxy.kernel.units import Rate
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 RATE = Rate.parse("3/minute")
 

@@ -12,7 +12,7 @@ from middleware.auth.authorized_keys import AuthorizedKey, parse_authorized_keys
 from middleware.auth.caller import Caller
 from middleware.auth.lifetimes import Lifetimes
 from proxy.kernel.errors import Refused
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
 
 POLICIES = frozenset({"research", "guests"})

@@ -1,5 +1,5 @@
 from middleware.auth.cache import TokenCache, token_digest
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 
 def test_an_entry_holds_for_its_seconds() -> None:

@@ -10,8 +10,7 @@ from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 from proxy.kernel.units import Rate
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from tests.support.asgi import make_exchange
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock, make_exchange
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from middleware.auth.introspection import Introspection, IntrospectionOptions
 from middleware.auth.lifetimes import Lifetimes
 from middleware.auth.question_places import AT_ONCE, LINE_AT_ONCE, STRANGERS_AT_ONCE, Rank
 from proxy.kernel.errors import Refused
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 from tests.support.provider import Answer, Provider, http, provider
 from tests.support.tokens import NOW
 

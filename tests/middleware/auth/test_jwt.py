@@ -12,7 +12,7 @@ from middleware.auth.jwt import MAX_HEADER, REMEMBER, Jwts, is_jwt
 from middleware.auth.jwt_options import JwtOptions
 from proxy.kernel.errors import Refused
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 from tests.support.provider import Provider, http, provider
 from tests.support.tokens import (
     NOW,

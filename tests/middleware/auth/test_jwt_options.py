@@ -9,8 +9,8 @@ from middleware.auth.jwt import Jwts
 from middleware.auth.jwt_options import JwtOptions, algorithms_of, keys_of
 from middleware.auth.key_sources import FixedKeys, RemoteKeys
 from proxy.services.weak_keepsakes import WeakKeepsakes
+from proxy.testing import ManualClock
 from tests.support.certificates import Authority
-from tests.support.clock import ManualClock
 from tests.support.tokens import jwk, rsa_key
 
 POLICIES = frozenset({"research"})

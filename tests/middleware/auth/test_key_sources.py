@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from middleware.auth.fetch import MAX_BYTES, Fetcher, tls_context
 from middleware.auth.key_sources import AFTER_FAILURE, FRESH_DEFAULT, FixedKeys, RemoteKeys
 from proxy.kernel.errors import Refused
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 from tests.support.provider import Answer, Provider, http, provider
 from tests.support.tokens import jwk, rsa_key
 

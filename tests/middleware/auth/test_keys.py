@@ -4,7 +4,7 @@ from middleware.auth.caller import Caller
 from middleware.auth.keys import KeyEntry, Keys, SecretHash, new_key
 from middleware.auth.lifetimes import Lifetimes
 from proxy.kernel.errors import Refused
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 NOW = 1_800_000_000.0
 

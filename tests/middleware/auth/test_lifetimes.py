@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from middleware.auth import lifetimes
 from middleware.auth.lifetimes import Lifetimes
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 NOW = 1_800_000_000.0
 

@@ -10,7 +10,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.quotas import Admission, Quota
 from proxy.kernel.store import StoreUnavailable
 from proxy.stores.memory import MemoryStore
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 from tests.support.ollama_cli import OllamaKey
 
 NOW = 1_800_000_000.0

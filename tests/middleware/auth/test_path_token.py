@@ -2,7 +2,7 @@ import pytest
 
 from middleware.auth.path_token import take_path_token
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 KEY = "op_4fQn0ZrT7LkP_0123456789abcdef0123456789abcdef"
 

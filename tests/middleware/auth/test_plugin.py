@@ -32,9 +32,9 @@ from proxy.kernel.metrics import Metrics
 from proxy.kernel.policy_names import Policies
 from proxy.kernel.units import Rate
 from proxy.services.weak_keepsakes import WeakKeepsakes
+from proxy.testing import Answer, ManualClock, call, make_exchange, ok, suppose
 from tests.conftest import Need
-from tests.support.asgi import Answer, call, hands_send_on, make_exchange, ok, suppose, unread
-from tests.support.clock import ManualClock
+from tests.support.asgi import hands_send_on, unread
 from tests.support.ollama_cli import SSH_KEYGEN, OllamaKey
 from tests.support.provider import Provider, http, provider
 from tests.support.tokens import claims, jwk, rsa_key, signed

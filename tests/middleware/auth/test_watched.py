@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from middleware.auth.watched import LOOK_EVERY, BadFile, Watched
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 
 def parse(text: bytes) -> str:

@@ -8,8 +8,7 @@ from middleware.capture.plugin import Capture
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import call, make_exchange, ok, suppose
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock, call, make_exchange, ok, suppose
 from tests.support.log_schema import check_line
 from tests.support.logs import Lines
 

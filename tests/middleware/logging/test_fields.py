@@ -8,7 +8,7 @@ from middleware.logging.fields import FIELDS
 from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 
 CHAT = b'{"model":"LLAMA3","messages":[]}'
 

@@ -9,8 +9,7 @@ from middleware.logging.fields import FIELDS
 from middleware.logging.plugin import LEVELS, Logging
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Outcome, Refused
-from tests.support.asgi import Answer, call, make_exchange, ok
-from tests.support.clock import ManualClock
+from proxy.testing import Answer, ManualClock, call, make_exchange, ok
 from tests.support.logs import Lines
 
 

@@ -16,7 +16,8 @@ from middleware.parameters.rules import Anything, Flag, Lifetime, Number, Thinki
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ProxyError, Refused
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import call, hands_send_on, make_exchange, ok, suppose
+from proxy.testing import call, make_exchange, ok, suppose
+from tests.support.asgi import hands_send_on
 
 KINDS: dict[str, Any] = {
     "num_ctx": Whole, "num_predict": Whole, "keep_alive": Lifetime, "temperature": Number, "top_p": Number,

@@ -19,8 +19,8 @@ from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.token_estimate import Estimate
 from proxy.kernel.units import Rate
 from proxy.stores.memory import MemoryStore
-from tests.support.asgi import call, hands_send_on, make_exchange, ok, suppose
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock, call, make_exchange, ok, suppose
+from tests.support.asgi import hands_send_on
 from tests.support.limits import EDGES, PROMPT, Backend, ask, caller, limit, passing_of_100, rates
 
 NOON = datetime(2096, 1, 31, 12, tzinfo=UTC).timestamp()

@@ -5,7 +5,7 @@ import pytest
 from middleware.rate_limit.options import Limit
 from middleware.rate_limit.rules import Rule, rules_of
 from proxy.kernel.quotas import Level, Quota
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 
 
 def limit(**options: object) -> Limit:

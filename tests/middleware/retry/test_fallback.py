@@ -4,7 +4,7 @@ import pytest
 
 from middleware.retry.fallback import HEADER, Fallbacks, stand_in, withdraw
 from proxy.kernel.model_names import parse
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from proxy.kernel.attempts import Attempt
 from proxy.kernel.errors import ConnectFailed, ConnectionLost, Refused, Truncated
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
-from tests.support.asgi import Answer, call, make_exchange, ok, suppose
+from proxy.testing import Answer, call, make_exchange, ok, suppose
 from tests.support.options import body_budget
 
 Behavior = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -22,8 +22,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import ModelName
 from proxy.services.fair_retry_budget import FairRetryBudget
-from tests.support.asgi import Answer, call, make_exchange, ok, suppose
-from tests.support.clock import ManualClock
+from proxy.testing import Answer, ManualClock, call, make_exchange, ok, suppose
 from tests.support.errors import answered, lost
 
 

@@ -14,7 +14,8 @@ from proxy.kernel.asgi import Receive, Scope, Send, header, header_values
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.traces import Collector, Traces
 from proxy.kernel.units import Secret
-from tests.support.asgi import assert_not_wrapped, call, make_exchange, ok
+from proxy.testing import call, make_exchange, ok
+from tests.support.asgi import assert_not_wrapped
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

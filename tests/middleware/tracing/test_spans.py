@@ -12,7 +12,7 @@ from middleware.tracing.spans import begin, context_headers, finish
 from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 from tests.support.metrics import attempt, finished
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -12,7 +12,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.routes import RouteTable
 from proxy.ops.routes import ROUTES
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 
 GATE = PageGate(CrossOrigin(origins=["https://chat.example.com"]), KnownHosts(["llm.example.com"]))
 HERE = {"host": "localhost:11435"}

@@ -11,8 +11,8 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.services.system_clock import SystemClock
+from proxy.testing import Answer, call, make_exchange, ok
 from tests.support import plugins
-from tests.support.asgi import Answer, call, make_exchange, ok
 from tests.support.policy import load_text
 
 BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"

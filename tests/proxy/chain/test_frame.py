@@ -22,7 +22,7 @@ from proxy.kernel.errors import ConnectFailed, Refused, Truncated, UpstreamAnswe
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.routes import RouteTable
-from tests.support.asgi import suppose
+from proxy.testing import suppose
 from tests.support.options import body_budget
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}

@@ -21,7 +21,7 @@ from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.store import Store
 from proxy.kernel.units import Duration, Mistake, Rate
 from proxy.services.system_clock import SystemClock
-from tests.support.asgi import ok
+from proxy.testing import ok
 
 
 class Recorder:

@@ -5,10 +5,11 @@ import signal
 from pathlib import Path
 
 from tests.proxy.test_cli import ROOT, line_with, start
+from tests.support.process import start_process
 
 
 async def pasted(lines: str, cwd: Path) -> tuple[int | None, bytes]:
-    process = await asyncio.create_subprocess_exec(
+    process = await start_process(
         *("bash", "-e"),
         cwd=cwd,
         stdin=asyncio.subprocess.PIPE,

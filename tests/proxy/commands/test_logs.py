@@ -13,6 +13,7 @@ import pytest
 from proxy.commands.logs import _lines, _replaced, pretty
 from proxy.kernel.errors import Outcome
 from tests.support.cli import run
+from tests.support.process import start_process
 
 REQUEST: dict[str, Any] = {
     "time": "2026-01-31T12:00:00.123Z",
@@ -168,7 +169,7 @@ def append(file: Path, line: dict[str, Any]) -> None:
 async def test_following_goes_on_in_the_file_that_comes_next(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_text(json.dumps(REQUEST) + "\n")
-    process = await asyncio.create_subprocess_exec(
+    process = await start_process(
         *(sys.executable, "-m", "proxy.cli", "logs", str(file), "--follow", "--json"),
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},

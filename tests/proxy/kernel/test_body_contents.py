@@ -17,7 +17,7 @@ from proxy.kernel.json_bounds import CONTAINERS
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.prompt_size import PromptSize
 from proxy.kernel.routes import Match
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.options import body_budget
 
 SHORT = {"model": "llama3.2", "stream": False}

@@ -12,7 +12,7 @@ from proxy.kernel.body_encoding import LONGEST, RATIO, SPARE, decoded
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.routes import Match
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.options import body_budget
 from tests.support.turns import counted_turns
 

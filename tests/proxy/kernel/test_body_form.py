@@ -11,7 +11,7 @@ from proxy.kernel import body_form
 from proxy.kernel.body_form import HEADERS, PARTS, TEXT, Field, fields, with_field
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.cost import assert_flat
 
 TYPE = "multipart/form-data; boundary=b"

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 FORM = [("content-type", "multipart/form-data; boundary=b")]
 

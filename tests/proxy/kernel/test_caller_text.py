@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from proxy.kernel.caller_text import masked_error, masked_path, masked_text, model_of
 from proxy.kernel.errors import Outcome
 from proxy.kernel.exchange import Exchange
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 
 HOST = "ollama-production-gpu-node-a100-01"
 KEY = "op_alice1234567_" + "s3cret" * 6

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.kernel.asgi import Header, Scope, header, header_values
 from proxy.kernel.cross_origin import CrossOrigin, for_page, foreign, is_preflight, same_origin
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 CHAT = "https://chat.example.com"
 

@@ -14,7 +14,7 @@ from proxy.kernel.errors import ClientGone, Refused
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.routes import Match, NoMatch
-from tests.support.asgi import call, make_exchange, ok, suppose
+from proxy.testing import call, make_exchange, ok, suppose
 from tests.support.options import body_budget
 from tests.support.turns import counted_turns
 

@@ -9,7 +9,7 @@ import pytest
 from proxy.kernel.attempts import Usage
 from proxy.kernel.exchange import PARTS, Exchange
 from proxy.kernel.exchange_parts import Own, Part, PoolPart, RelayPart, Shared
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 UNREAD = {"doubted", "settled"}
 """What only the writer of a part reads."""

@@ -2,7 +2,7 @@
 
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explains, Explanation
-from tests.support.asgi import ok
+from proxy.testing import ok
 
 
 class Plugin:

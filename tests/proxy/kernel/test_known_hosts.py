@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.kernel.errors import Refused
 from proxy.kernel.known_hosts import Host, KnownHosts, read_host
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 OURS = "198.51.100.7"
 KNOWN = KnownHosts(["llm.example.com", "*.Corp.example", "203.0.113.9", "2001:db8::9"])

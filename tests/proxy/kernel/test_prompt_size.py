@@ -9,7 +9,7 @@ import pytest
 
 from proxy.kernel.body_contents import LARGE
 from proxy.kernel.prompt_size import SMALL, PromptSize
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 PICTURE = b64encode(bytes(30_000)).decode()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from proxy.kernel import quota_key
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.quota_key import By, key_of
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 
 NAMES = st.text(max_size=12) | st.sampled_from(["", "@127.0.0.1", "a,tenant=b", "a/b", "{a}", "%41", "A", "é"])
 

@@ -8,7 +8,7 @@ from proxy.kernel.asgi import Message
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.request_body import RequestBody
 from proxy.kernel.routes import NoMatch, RouteTable
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.options import body_budget
 
 CHAT = b'{"model":"llama3.2","stream":false}'

@@ -21,7 +21,8 @@ from proxy.kernel.token_estimate import (
     usage_of,
     used,
 )
-from tests.support.asgi import ROUTES, make_exchange, suppose
+from proxy.testing import make_exchange, suppose
+from proxy.testing.exchanges import ROUTES
 
 PICTURE = "A" * 40_000
 

@@ -11,9 +11,9 @@ from proxy.app import App
 from proxy.kernel.errors import Refused
 from proxy.ops.document import Account
 from proxy.ops.explaining import Supposed, account, read_supposed
+from proxy.testing import LogLines
 from tests.support.plugins import Tag
 from tests.support.policy import load_text
-from tests.support.proxy import Lines
 
 TEXT = f"""
 backends:
@@ -37,7 +37,7 @@ policies:
 def app(tmp_path: Path) -> App:
     for name, policy in (("alice", None), ("op", "operators")):
         add_key(tmp_path / "keys.yaml", new_key(name, now=0, policy=policy)[1])
-    return App(load_text(TEXT, folder=tmp_path), Lines())
+    return App(load_text(TEXT, folder=tmp_path), LogLines())
 
 
 async def explained(app: App, **supposed: Any) -> Account:
@@ -119,7 +119,7 @@ async def test_no_backend(app: App) -> None:
 
 async def test_a_body_is_bounded_as_the_policy_file_says_and_takes_no_room(tmp_path: Path) -> None:
     add_key(tmp_path / "keys.yaml", new_key("alice", now=0, policy=None)[1])
-    bounded = App(load_text(TEXT + "server: {body: {each: 1KiB, total: 4KiB}}\n", folder=tmp_path), Lines())
+    bounded = App(load_text(TEXT + "server: {body: {each: 1KiB, total: 4KiB}}\n", folder=tmp_path), LogLines())
     found = await explained(bounded, caller="alice", body=b'{"prompt":"%s"}' % (b"x" * 2000))
     assert found.steps[-1].verdict == "refuse"
     assert "larger than the 1024 bytes" in found.steps[-1].text

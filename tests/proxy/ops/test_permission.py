@@ -7,7 +7,7 @@ import pytest
 
 from proxy.kernel.errors import Refused
 from proxy.ops.permission import check_change
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 
 LOCAL = {"client": "127.0.0.1", "host": "localhost:11435"}
 

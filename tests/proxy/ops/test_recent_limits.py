@@ -7,7 +7,7 @@ from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.units import Rate
 from proxy.ops.recent_limits import REMEMBERED, SHOWN, Board
 from proxy.stores.memory import MemoryStore
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 
 def windows(*rates: str) -> tuple[Window, ...]:

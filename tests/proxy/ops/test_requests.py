@@ -11,7 +11,7 @@ from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.ops.requests import Facts, past, phase_of, rate_of, request_of
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 from tests.support.options import make_backend, make_pool
 
 BODY = b'{"model":"llama3.2","messages":[]}'

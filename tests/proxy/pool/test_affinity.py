@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from proxy.pool.affinity import BEGINNING, Affinity, conversation_of
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 
 SYSTEM = {"role": "system", "content": "be brief"}
 FIRST = {"role": "user", "content": "why is the sky blue?"}

@@ -26,7 +26,7 @@ from proxy.pool.failures import failures_of
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool
 from proxy.pool.request_needs import NOTHING, need_of
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 from tests.support.errors import answered, lost
 from tests.support.options import health_rules, make_backend, make_pool
 

@@ -2,7 +2,7 @@
 
 from proxy.kernel.attempts import Failure
 from proxy.pool.failures import BackendFailure, failures_of
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing.exchanges import make_exchange, suppose
 from tests.support.options import make_backend
 
 

@@ -13,7 +13,7 @@ from proxy.pool.lease import Lease
 from proxy.pool.pool import LOAD_TIME, Pool
 from proxy.pool.residency import Resident
 from proxy.pool.selection import Choice, Wait
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 from tests.support.backend import eventually
 from tests.support.errors import answered
 from tests.support.options import health_rules, make_backend, make_pool, pool_options

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from proxy.pool.request_needs import NOTHING, need_of
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 
 M = "registry.ollama.ai/library/m:latest"
 

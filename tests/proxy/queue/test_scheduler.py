@@ -16,8 +16,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.waiting import Scheduler, Slots, Terms
 from proxy.queue.scheduler import FairScheduler, _Waiter
 from proxy.services.system_clock import SystemClock
-from tests.support.asgi import make_exchange, suppose
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock, make_exchange, suppose
 from tests.support.options import make_pool
 from tests.support.slots import FakeSlots, Slot
 

@@ -2,6 +2,8 @@ import importlib
 import inspect
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -34,6 +36,23 @@ def tree(text: str) -> Any:
 def test_generated_files_are_current() -> None:
     for path, text in generated(ROOT).items():
         assert path.read_text("utf-8") == text, f"{path} is not current; run scripts/generate"
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["str | int | float | bool | None", "Optional[Union[str, int, float, bool]]", "Optional[float | str | bool | int]"],
+)
+def test_no_union_that_others_made_first_shows_in_it(first: str) -> None:
+    """`typing` gives one object for equal unions inside of generic types; a fresh process has made none yet."""
+    code = (
+        "from typing import Optional, Union\n"
+        f"{first}\n"
+        "import middleware.parameters.rules\n"
+        "from proxy.reference.generate import policy_schema\n"
+        "import json; print(json.dumps(policy_schema()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == json.loads((ROOT / "config/schema.json").read_text("utf-8"))
 
 
 def test_it_is_a_json_schema() -> None:

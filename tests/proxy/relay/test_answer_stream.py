@@ -1,7 +1,7 @@
 """proxy/relay/answer_stream.py, over real sockets to the simulator."""
 
 from proxy.simulator import Ollama
-from tests.support.asgi import call, make_exchange
+from proxy.testing import call, make_exchange
 from tests.support.dispatching import CHAT, ask, dispatching
 
 

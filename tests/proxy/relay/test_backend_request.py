@@ -8,7 +8,7 @@ import pytest
 from proxy.kernel.asgi import Message, Receive, Scope, Send
 from proxy.kernel.errors import ConnectionLost
 from proxy.simulator import Ollama
-from tests.support.asgi import call, make_exchange
+from proxy.testing import call, make_exchange
 from tests.support.dispatching import CHAT, ask, dispatching
 
 

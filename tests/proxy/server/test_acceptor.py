@@ -18,6 +18,7 @@ from proxy.server.server import Server, ServerOptions, serve
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
 from tests.support.options import server_options
+from tests.support.process import start_process
 from tests.support.raw import Raw, Recorder, Seen, reply, wait_for_disconnect
 
 BOTH_LOOPS = True
@@ -200,13 +201,13 @@ import asyncio, os, sys
 from proxy.telemetry.log_setup import configure
 from proxy.kernel.asgi import Receive, Send
 from proxy.server.server import new_event_loop, serve
+from proxy.testing import LogLines
 from tests.support.backend import eventually
 from tests.support.options import server_options
-from tests.support.proxy import Lines
 from tests.support.raw import Recorder
 
 async def main():
-    configure(Lines(), format="json", level="info")
+    configure(LogLines(), format="json", level="info")
     async with serve(Recorder(), server_options(listen=["127.0.0.1:0"])) as server:
         print(*server.addresses, flush=True)
         while True:
@@ -230,7 +231,7 @@ with asyncio.Runner(loop_factory=new_event_loop if sys.argv[1] == "uvloop" else 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_without_files_those_who_come_are_told_so_and_served_again_when_there_are(loop: str) -> None:
-    process = await asyncio.create_subprocess_exec(
+    process = await start_process(
         *("prlimit", "--nofile=64:64", sys.executable, "-c", PROGRAM, loop),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,

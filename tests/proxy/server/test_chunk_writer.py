@@ -8,7 +8,7 @@ import pytest
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.exchange import Exchange
 from proxy.simulator import Ollama
-from tests.support.asgi import suppose
+from proxy.testing import suppose
 from tests.support.backend import Peer, backend, eventually
 from tests.support.proxy import running
 from tests.support.wire import Client, ask, request

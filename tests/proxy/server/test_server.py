@@ -21,6 +21,7 @@ from proxy.server.listeners import ServerError, TlsOptions
 from proxy.server.server import Server, ServerOptions, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
 from tests.support.options import server_options
+from tests.support.process import start_process
 from tests.support.raw import PATIENCE, Raw, Recorder, Seen, read_body, reply
 
 BOTH_LOOPS = True
@@ -439,7 +440,7 @@ print("cut", cut, flush=True)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_process_drains_on_a_signal_and_hurries_on_the_second(number: signal.Signals) -> None:
-    process = await asyncio.create_subprocess_exec(
+    process = await start_process(
         sys.executable, "-c", textwrap.dedent(PROGRAM), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None

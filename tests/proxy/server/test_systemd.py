@@ -12,6 +12,7 @@ import pytest
 from proxy.server import systemd
 from proxy.simulator import Ollama
 from tests.proxy.test_cli import ROOT
+from tests.support.process import start_process
 from tests.support.wire import ask
 
 
@@ -62,7 +63,7 @@ async def test_a_service_with_notification_and_socket_activation(tmp_path: Path)
                 "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
                 "os.execv(sys.executable, [sys.executable, '-m', 'proxy.cli', 'serve', '--backend', sys.argv[2]])"
             )
-            process = await asyncio.create_subprocess_exec(
+            process = await start_process(
                 sys.executable,
                 "-c",
                 start,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.services.fair_retry_budget import ACCOUNTS, ALONE, FairRetryBudget
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 
 def test_a_quiet_proxy_can_retry_at_all() -> None:

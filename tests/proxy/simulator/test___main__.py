@@ -11,12 +11,13 @@ import pytest
 
 from proxy.simulator.__main__ import parser
 from tests.proxy.simulator.client import Answer, Wire, chat
+from tests.support.process import start_process
 
 
 @asynccontextmanager
 async def process(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """Run the simulator as a process of its own, and say where it listens."""
-    running = await asyncio.create_subprocess_exec(
+    running = await start_process(
         sys.executable, "-m", "proxy.simulator", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:

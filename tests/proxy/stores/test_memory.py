@@ -8,7 +8,7 @@ from hypothesis import given
 from proxy.kernel.quotas import Quota
 from proxy.kernel.store import Store
 from proxy.stores.memory import MemoryStore
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 from tests.support.stores import START, STEPS, Step, StoreContract, check_against_model, settle, used, windows
 
 

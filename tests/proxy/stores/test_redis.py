@@ -14,7 +14,7 @@ from proxy.kernel.quotas import Quota
 from proxy.kernel.store import Store
 from proxy.services.system_clock import SystemClock
 from proxy.stores.redis import RedisStore
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 from tests.support.redis import RedisServer, redis_server
 from tests.support.stores import START, STEPS, Step, StoreContract, check_against_model, settle, used, windows
 

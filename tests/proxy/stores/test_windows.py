@@ -9,7 +9,7 @@ from limits import RateLimitItemPerMinute
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from proxy.stores.windows import MemoryWindows
-from tests.support.clock import ManualClock
+from proxy.testing import ManualClock
 
 FIVE = RateLimitItemPerMinute(5)
 

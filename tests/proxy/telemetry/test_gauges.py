@@ -15,7 +15,7 @@ from proxy.telemetry.exposition import Moment, Reading
 from proxy.telemetry.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers, tenant_of
 from proxy.telemetry.metric_table import OTHER
 from proxy.telemetry.series import Names
-from tests.support.asgi import make_exchange
+from proxy.testing import make_exchange
 from tests.support.logs import Lines
 from tests.support.metrics import Numbers
 from tests.support.options import body_budget, make_backend, make_pool

@@ -11,7 +11,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.telemetry.exposition import Point
 from proxy.telemetry.metric_table import METERS, MODELS, OTHER, PROCESS, TENANTS, Meter
 from proxy.telemetry.prometheus import PrometheusMetrics
-from tests.support.asgi import make_exchange, suppose
+from proxy.testing import make_exchange, suppose
 from tests.support.metrics import Numbers, attempt, finished
 
 

@@ -6,8 +6,8 @@ import pytest
 from proxy.kernel.errors import ConnectionLost
 from proxy.pool.backend import Backend
 from proxy.simulator import Ollama
+from proxy.testing import make_exchange, suppose
 from proxy.upstream.resend import always, at_once, send_or_resend
-from tests.support.asgi import make_exchange, suppose
 from tests.support.options import make_backend
 
 
