@@ -244,7 +244,7 @@ class translated:
         """Begin."""
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Translate what is raised."""
         if isinstance(error, FOREIGN):
@@ -269,7 +269,7 @@ class Caught:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
         """Translate and keep what is raised."""
         if not isinstance(error, FOREIGN):
