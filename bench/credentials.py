@@ -24,7 +24,7 @@ from joserfc.jws import JWSRegistry
 from bench.report import table
 from middleware.access.plugin import Access
 from middleware.auth.jwt_options import JwtOptions
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from middleware.auth.plugin import Auth
 from middleware.rate_limit.plugin import RateLimit

@@ -16,7 +16,7 @@ import yaml
 
 from bench.meter import family
 from bench.plan import HOST, MODEL
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 
 ROOT: Final = Path(__file__).parent.parent

@@ -8,8 +8,8 @@ from pydantic import Field, GetCoreSchemaHandler, field_validator, model_validat
 from pydantic_core import CoreSchema, core_schema
 
 from config.addresses import Url
-from config.model import Model, Name
 from config.problems import Mistakes, Path
+from config.section import Model, Name
 from proxy.kernel.selection_strategies import DEFAULT_ORDER, STRATEGIES
 from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Least, Mistake, Percent, Secret
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Final
 
-from config.check import Checker
 from config.entries import Entry
-from config.parse import MAX_BYTES, parse
+from config.interpolation import resolve
 from config.problems import Path, Problem, in_order
-from config.schema import Settings
+from config.settings import Settings
 from config.tree import Data, Node
-from config.values import resolve
+from config.validation import Checker
+from config.yaml_reader import MAX_BYTES, parse
 from proxy.kernel.units import Context, Mistake
 
 NO_FILE: Final = "command line"

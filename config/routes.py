@@ -4,8 +4,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from config.model import Model
 from config.problems import Mistakes
+from config.section import Model
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route
 from proxy.kernel.routes import behaves_as, declared, known_route

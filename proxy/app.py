@@ -9,7 +9,7 @@ from typing import Final
 
 from config.load import Loaded
 from config.problems import Invalid
-from config.schema import Settings
+from config.settings import Settings
 from proxy.chain.browser_gate import PageGate
 from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
@@ -30,15 +30,15 @@ from proxy.kernel.units import Mistake
 from proxy.kernel.waiting import Scheduler, Slots
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
-from proxy.ops.recent_limits import Board
+from proxy.ops.limits_in_use import Board
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 from proxy.queue.scheduler import FairScheduler
 from proxy.relay.dispatch import Dispatch
-from proxy.relay.endpoint import Endpoint
 from proxy.relay.merged_lists import Views
+from proxy.relay.router import Router
 from proxy.server.server import Server, serve
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
@@ -179,7 +179,7 @@ class App:
 
     def _build(self, plan: Plan, settings: Settings, hosts: KnownHosts) -> Chain:
         """Build the chain of a policy file; raises Invalid."""
-        endpoint = Endpoint(
+        endpoint = Router(
             self.pool,
             Views(self.pool, self.watch),
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),

@@ -9,7 +9,7 @@ import typer
 
 from config.load import Loaded, load, load_data
 from config.problems import Invalid
-from config.schema import LISTEN, Log, Settings
+from config.settings import LISTEN, Log, Settings
 from config.tree import Data
 from proxy import __version__
 from proxy.app import App, check
@@ -17,7 +17,7 @@ from proxy.chain.plan import Plan
 from proxy.commands import act, diff, doctor, explain, keys, logs, reload, status, top
 from proxy.commands.announce import announce
 from proxy.commands.demo import run_demo
-from proxy.commands.ownership import intruders
+from proxy.commands.package_clash import intruders
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.commands.terminal import complain, say
 from proxy.kernel.log_lines import FORMATS

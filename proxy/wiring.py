@@ -10,7 +10,7 @@ from config.addresses import Address
 from config.backends import Backend as BackendSettings
 from config.load import Loaded
 from config.problems import Invalid, Problem
-from config.schema import Settings
+from config.settings import Settings
 from proxy.kernel.body_budget import BodyBounds
 from proxy.kernel.clock import Clock
 from proxy.kernel.known_hosts import KnownHosts

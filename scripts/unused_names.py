@@ -6,28 +6,28 @@ A test holds the list to what `vulture` finds at 60 %: no name too few, none too
 # Called by pydantic
 _are_headers  # config/backends.py: a validator
 _belong_together  # config/backends.py: a validator
-_fit  # config/schema.py: a validator
-_is_store  # config/schema.py: a validator
+_fit  # config/settings.py: a validator
+_is_store  # config/settings.py: a validator
 _is_whole  # config/routes.py: a validator
-_slots_are_taken  # config/schema.py: a validator
+_slots_are_taken  # config/settings.py: a validator
 model_config  # the configuration of a pydantic model
-ignored_warning_kinds  # config/describe.py: overrides an attribute of GenerateJsonSchema
-handle_invalid_for_json_schema  # config/describe.py: overrides a method of GenerateJsonSchema
-error_info  # config/describe.py: the name of its parameter there
-field_title_should_be_set  # config/describe.py: overrides a method of GenerateJsonSchema
+ignored_warning_kinds  # config/json_schema.py: overrides an attribute of GenerateJsonSchema
+handle_invalid_for_json_schema  # config/json_schema.py: overrides a method of GenerateJsonSchema
+error_info  # config/json_schema.py: the name of its parameter there
+field_title_should_be_set  # config/json_schema.py: overrides a method of GenerateJsonSchema
 
 # Called by other libraries
 max_header_length  # middleware/auth/jwt.py: a bound that joserfc reads
 get_alg  # middleware/auth/jwt.py: joserfc's registry asks it
 critical  # proxy/kernel/log_lines.py: structlog calls the level's name
 debug  # proxy/kernel/log_lines.py: structlog calls the level's name
-get_expiry  # proxy/kernel/quotas.py, proxy/stores/windows.py: `limits` calls it
-base_exceptions  # proxy/stores/windows.py: `limits` reads it
-acquire_entry  # proxy/stores/windows.py: a strategy of `limits` calls it
-get_moving_window  # proxy/stores/windows.py: a strategy of `limits` calls it
-incr  # proxy/stores/windows.py: a strategy of `limits` calls it
-timeout_keep_alive  # proxy/server/guard.py: uvicorn's protocol reads it
-_start_asgi_task  # proxy/server/guard.py: uvicorn's protocol calls it
+get_expiry  # proxy/kernel/quotas.py, proxy/stores/limits_storage.py: `limits` calls it
+base_exceptions  # proxy/stores/limits_storage.py: `limits` reads it
+acquire_entry  # proxy/stores/limits_storage.py: a strategy of `limits` calls it
+get_moving_window  # proxy/stores/limits_storage.py: a strategy of `limits` calls it
+incr  # proxy/stores/limits_storage.py: a strategy of `limits` calls it
+timeout_keep_alive  # proxy/server/guarded_protocol.py: uvicorn's protocol reads it
+_start_asgi_task  # proxy/server/guarded_protocol.py: uvicorn's protocol calls it
 expected_content_length  # proxy/server/http10.py: uvicorn's cycle reads it
 eof_received  # asyncio calls it on a protocol
 on_header  # httptools calls it
@@ -69,10 +69,10 @@ _started_at  # proxy/kernel/exchange.py: read by its name, which a property ther
 _tracing  # proxy/kernel/exchange.py: read by its name, which a property there has
 
 # Fields that are written out as a whole
-age  # proxy/ops/document.py: a field of the status document
-log_lines_dropped  # proxy/ops/document.py: a field of the status document
-tokens_per_second  # proxy/ops/document.py: a field of the status document
-uptime  # proxy/ops/document.py: a field of the status document
+age  # proxy/ops/document_types.py: a field of the status document
+log_lines_dropped  # proxy/ops/document_types.py: a field of the status document
+tokens_per_second  # proxy/ops/document_types.py: a field of the status document
+uptime  # proxy/ops/document_types.py: a field of the status document
 p50  # bench/load.py: a field of the result
 p99  # bench/load.py: a field of the result
 

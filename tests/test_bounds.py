@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from config.problems import Invalid
-from config.schema import Settings
+from config.settings import Settings
 from middleware import BUILTIN
 from middleware.parameters.rules import Rule
 from proxy.app import check

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from config.schema import LISTEN, Settings
+from config.settings import LISTEN, Settings
 from middleware.cors import Cors
 from proxy import wiring
 from proxy.commands.remote import URL

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from config.load import Loaded, load
-from config.schema import Settings
+from config.settings import Settings
 from proxy.app import check
 from proxy.ops.routes import HEALTH, OPERATIONS
 from tests.conftest import Need

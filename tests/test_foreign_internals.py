@@ -33,7 +33,7 @@ USED: Final[dict[str, dict[type, set[str]]]] = {
         FlowControl: {"read_paused"},
         RequestResponseCycle: {"response_complete", "waiting_for_100_continue"},
     },
-    "proxy/server/guard.py": {
+    "proxy/server/guarded_protocol.py": {
         HttpToolsProtocol: {
             *("loop", "server_state", "app_state", "transport", "flow", "cycle", "client", "connections", "tasks"),
             *("logger", "timeout_keep_alive", "timeout_keep_alive_task", "expect_100_continue"),
@@ -70,7 +70,7 @@ USED: Final[dict[str, dict[type, set[str]]]] = {
 NAMES: Final = {
     "proxy/server/request_reader.py": {"_types.ASGI3Application", "config.Config"}
     | {"protocols.http.httptools_impl.HttpToolsProtocol"},
-    "proxy/server/guard.py": {
+    "proxy/server/guarded_protocol.py": {
         "_types.ASGI3Application",
         "config.Config",
         "protocols.http.flow_control.HIGH_WATER_LIMIT",

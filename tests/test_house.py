@@ -118,9 +118,9 @@ def test_a_folder_imports_only_what_its_docstring_names(module: str) -> None:
 
 
 SIDEWAYS = [
-    ("proxy.pool.pool", "from proxy.server.guard import GuardedProtocol"),
+    ("proxy.pool.pool", "from proxy.server.guarded_protocol import GuardedProtocol"),
     ("proxy.pool.pool", "if TYPE_CHECKING:\n    from proxy.server import guard"),
-    ("proxy.kernel.exchange", "import proxy.relay.endpoint"),
+    ("proxy.kernel.exchange", "import proxy.relay.router"),
     ("proxy.kernel.exchange", "def late():\n    from config import load"),
     ("middleware.cors", "from proxy.pool.pool import Pool"),
     ("middleware.cors", "from middleware.auth.caller import caller_of"),

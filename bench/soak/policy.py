@@ -9,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from bench.soak.plan import HOST
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 
 CALLERS: Final = ("alice", "bob", "carol")

@@ -14,7 +14,7 @@ from middleware.auth.question_places import Rank
 from proxy.kernel.client_address import block
 from proxy.kernel.clock import Clock
 from proxy.kernel.log_throttle import Seldom
-from proxy.kernel.recent import Recent
+from proxy.kernel.lru import Recent
 from proxy.kernel.units import Rate
 
 REMEMBERED: Final = 10_000

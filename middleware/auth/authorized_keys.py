@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from middleware.auth.caller import Caller, unauthorized
-from middleware.auth.key_reader import end_of_day_of
+from middleware.auth.key_file_reader import end_of_day_of
 from middleware.auth.lifetimes import Lifetimes, is_over
 
 KIND: Final = "ssh-ed25519"

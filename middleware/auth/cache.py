@@ -5,7 +5,7 @@ from math import inf
 from typing import Generic, TypeVar
 
 from proxy.kernel.clock import Clock
-from proxy.kernel.recent import Recent
+from proxy.kernel.lru import Recent
 
 V = TypeVar("V")
 

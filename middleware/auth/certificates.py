@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from middleware.auth.caller import Caller
-from middleware.auth.claims import ClaimMap, ClaimName, ClaimOptions
+from middleware.auth.claim_mapping import ClaimMap, ClaimName, ClaimOptions
 
 _NAMES: Final = {
     "commonName": "cn",

@@ -11,7 +11,7 @@ import structlog
 from middleware.auth.address_standing import Standing
 from middleware.auth.cache import TokenCache, token_digest
 from middleware.auth.caller import Caller, NotLetIn, again, too_many, unauthorized, unavailable
-from middleware.auth.claims import ClaimMap, ClaimOptions
+from middleware.auth.claim_mapping import ClaimMap, ClaimOptions
 from middleware.auth.fetch import FetchError, check_url, tls_context
 from middleware.auth.lifetimes import Lifetimes
 from middleware.auth.question_places import Places, Rank

@@ -19,7 +19,7 @@ from joserfc.util import urlsafe_b64decode
 
 from middleware.auth.cache import TokenCache, token_digest
 from middleware.auth.caller import Caller, unauthorized
-from middleware.auth.claims import ClaimMap
+from middleware.auth.claim_mapping import ClaimMap
 from middleware.auth.jwt_options import JwtOptions, algorithms_of, keys_of
 from middleware.auth.lifetimes import Lifetimes
 from proxy.kernel.clock import Clock

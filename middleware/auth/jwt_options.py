@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from middleware.auth.claims import ClaimOptions
+from middleware.auth.claim_mapping import ClaimOptions
 from middleware.auth.fetch import Fetcher, check_url, tls_context
-from middleware.auth.key_sources import FixedKeys, KeySource, RemoteKeys
-from middleware.auth.public_keys import import_text
+from middleware.auth.jwk_parser import import_text
+from middleware.auth.jwks import FixedKeys, KeySource, RemoteKeys
 from proxy.kernel.clock import Clock
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Secret

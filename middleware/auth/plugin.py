@@ -27,11 +27,11 @@ from middleware.auth.addresses import Addresses, AddressOptions
 from middleware.auth.authorized_keys import AuthorizedKeys, named, parse_authorized_keys
 from middleware.auth.caller import Caller, NotLetIn, unauthorized
 from middleware.auth.certificates import CertificateOptions, Certificates
-from middleware.auth.doorkeeper import Doorkeeper, Failures, kind_of
+from middleware.auth.failure_throttle import Doorkeeper, Failures, kind_of
 from middleware.auth.introspection import Introspection, IntrospectionOptions
 from middleware.auth.jwt import Jwts, is_jwt
 from middleware.auth.jwt_options import JwtOptions
-from middleware.auth.key_reader import parse_keys
+from middleware.auth.key_file_reader import parse_keys
 from middleware.auth.keys import Keys
 from middleware.auth.lifetimes import Lifetimes
 from middleware.auth.ollama_keys import OllamaKeys, OllamaKeysOptions, Replays, SignedRequest

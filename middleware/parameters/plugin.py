@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import orjson
 
-from middleware.parameters.check import check_rule
 from middleware.parameters.places import RUNNER
 from middleware.parameters.plan import Plan, plan_of
+from middleware.parameters.rule_check import check_rule
 from middleware.parameters.rules import Anything, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
 from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Final
 
-from config.check import mask
 from config.load import Loaded
 from config.problems import Invalid, Path, Problem
+from config.validation import mask
 from proxy.chain.plan import INNERMOST, Link, Plan
 from proxy.chain.plugins import Options
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send

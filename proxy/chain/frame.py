@@ -21,10 +21,10 @@ from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, he
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted
 from proxy.kernel.cross_origin import for_page
-from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import ERROR_CODE, Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.exchange_parts import FramePart
+from proxy.kernel.refusal_log import Refusals
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.server_extensions import gone_because, when_gone, writer
 

@@ -20,7 +20,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from typing_extensions import Doc
 
-from config.model import Model
+from config.section import Model
 from middleware import BUILTIN
 from proxy.chain.plugin_import import hidden_by, import_module
 from proxy.kernel.asgi import ASGIApp

@@ -15,9 +15,9 @@ from shlex import quote
 from typing import Final
 
 from config.load import load
-from config.schema import Log
+from config.settings import Log
 from config.tree import Data
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.app import App
 from proxy.commands.announce import announce

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from config.schema import Settings
-from middleware.auth.key_file import read_keys
+from config.settings import Settings
+from middleware.auth.key_file_editor import read_keys
 from middleware.auth.keys import KeyEntry
 from middleware.auth.watched import BadFile
 from proxy.app import NEEDS_RESTART

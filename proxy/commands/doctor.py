@@ -15,7 +15,7 @@ from rich.text import Text
 from config.load import Loaded
 from config.problems import Invalid
 from proxy.app import check
-from proxy.commands.findings import (
+from proxy.commands.doctor_checks import (
     Finding,
     check_certificates,
     check_clock,

@@ -10,8 +10,8 @@ from typing import Annotated, Final
 import typer
 
 from config.load import load
-from middleware.auth.key_file import add_key, read_keys, revoke_keys
-from middleware.auth.key_reader import end_of
+from middleware.auth.key_file_editor import add_key, read_keys, revoke_keys
+from middleware.auth.key_file_reader import end_of
 from middleware.auth.keys import KeyEntry, new_key
 from middleware.auth.watched import BadFile
 from proxy.commands.terminal import complain, say

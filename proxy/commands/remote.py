@@ -9,7 +9,7 @@ import httpx
 import orjson
 import typer
 
-from config.schema import LISTEN
+from config.settings import LISTEN
 from proxy.commands.terminal import complain
 
 URL: Final = f"http://{LISTEN}"

@@ -8,7 +8,7 @@ choice, and everything it accepts is forwarded byte for byte.
 Speed comes from three facts. A text that orjson writes again byte for byte cannot hold a key twice, so most bodies need
 no second look. Any other has as many colons outside of its strings as keys, and more than the document where one stood
 twice. And images are megabytes of base64 in a single string, in which no policy has any interest: they are
-left out before anything is parsed (`proxy.kernel.body_images`).
+left out before anything is parsed (`proxy.kernel.image_stripping`).
 """
 
 import json
@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.kernel.body_images import Cut, origin, shorten
 from proxy.kernel.errors import Refused
+from proxy.kernel.image_stripping import Cut, origin, shorten
 from proxy.kernel.json_bounds import DEPTH, check_counts, extent, outside_strings
 
 CONTROL: Final = frozenset(
@@ -56,7 +56,7 @@ _OBJECTS: Final = ("options", "reasoning", "thinking", "output_config")
 def parse(raw: bytes) -> dict[str, Any]:
     """Return the JSON object in `raw` if it can be read in one way only.
 
-    Strings of 8 KiB and more that can only be data (images, see `proxy.kernel.body_images`) are there with their
+    Strings of 8 KiB and more that can only be data (images, see `proxy.kernel.image_stripping`) are there with their
     first 128 bytes and ``…``.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from proxy.kernel.body_images import origin, shorten
+from proxy.kernel.image_stripping import origin, shorten
 from proxy.kernel.json_bounds import without_escapes
 
 _MEMBER: Final = re.compile(

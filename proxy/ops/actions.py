@@ -13,7 +13,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
 from proxy.ops.answers import failed, json
 from proxy.ops.app_protocol import Engine
-from proxy.ops.document import Done, Reloaded
+from proxy.ops.document_types import Done, Reloaded
 from proxy.ops.events import Hub
 from proxy.pool.backend import Backend
 from proxy.pool.backend_api import fetch_json

@@ -1,6 +1,6 @@
 """The application behind the routes under ``/-/``.
 
-`Endpoint` calls it at the end of the chain. Errors are raised like everywhere else, and rendered by the frame.
+`Router` calls it at the end of the chain. Errors are raised like everywhere else, and rendered by the frame.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.ops.actions import Actions
 from proxy.ops.answers import HEADERS, asset, failed, json
 from proxy.ops.app_protocol import Engine
-from proxy.ops.document import Health
+from proxy.ops.document_types import Health
 from proxy.ops.effective_config import digest
 from proxy.ops.events import Hub
 from proxy.ops.explaining import account, read_supposed

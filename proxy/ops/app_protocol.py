@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from config.schema import Settings
+from config.settings import Settings
 from proxy.chain.build import Chain
 from proxy.chain.frame import Frame
 from proxy.chain.plan import Plan
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
-from proxy.ops.recent_limits import Board
+from proxy.ops.limits_in_use import Board
 from proxy.pool.pool import Pool
 from proxy.queue.scheduler import FairScheduler
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from config.problems import Path
-from config.schema import Settings
+from config.settings import Settings
 from config.tree import Data, Node
 from proxy.chain.plan import Link, Plan
 

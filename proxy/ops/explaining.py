@@ -20,7 +20,7 @@ from proxy.kernel.exchange_parts import AuthPart
 from proxy.kernel.explain import Explains
 from proxy.kernel.route import Route
 from proxy.kernel.routes import RouteTable
-from proxy.ops.document import Account, Step
+from proxy.ops.document_types import Account, Step
 
 CALLER: Final = "127.0.0.1"
 _TOKENS: Final = (KEY_PREFIX, "eyJ")

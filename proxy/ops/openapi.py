@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from proxy import __version__
 from proxy.kernel.routes import RouteTable
-from proxy.ops import document, effective_config
+from proxy.ops import document_types, effective_config
 from proxy.ops.openapi_ollama import errors, passed_on
 from proxy.ops.routes import OPERATIONS, Operation
 
@@ -112,7 +112,7 @@ def _schemas() -> dict[str, Any]:
     """Return the schemas of all documents by the names of their classes."""
     classes = [
         found
-        for module in (document, effective_config)
+        for module in (document_types, effective_config)
         for found in vars(module).values()
         if is_dataclass(found) and isinstance(found, type) and found.__module__ == module.__name__
     ]

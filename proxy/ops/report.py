@@ -6,9 +6,9 @@ from time import monotonic, time
 from proxy import __version__
 from proxy.kernel.log_lines import stamp
 from proxy.kernel.model_names import parse as parse_model
-from proxy.ops import document as doc
+from proxy.ops import document_types as doc
 from proxy.ops.app_protocol import Engine
-from proxy.ops.requests import rate_of, request_of
+from proxy.ops.request_document import rate_of, request_of
 from proxy.pool.backend import Backend
 from proxy.pool.residency import Resident
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from proxy.kernel.asgi import header
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.recent import Recent
+from proxy.kernel.lru import Recent
 
 SESSION: Final = b"x-session-id"
 """The header by which a caller names a conversation."""

@@ -4,7 +4,7 @@
 what happened                                   whose fault
 ==============================================  ====================================================================
 the backend could not be reached                the backend's
-its error is about the content of the request   the request's: see `proxy.relay.error_answers`
+its error is about the content of the request   the request's: see `proxy.relay.error_classifier`
 another backend served the same request         the backend's
 another backend gave the same error             the request's, unless the error is about the host. The proxy remembers
                                                 such an error. While it does, the error counts as the request's even
@@ -40,7 +40,7 @@ from proxy.kernel.attempts import broken
 from proxy.kernel.errors import ConnectionLost, UpstreamAnswer, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import BlamePart
-from proxy.kernel.recent import Recent
+from proxy.kernel.lru import Recent
 from proxy.pool.backend import Backend
 from proxy.pool.failures import BackendFailure, failures_of
 from proxy.pool.lease import Lease

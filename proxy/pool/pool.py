@@ -18,10 +18,10 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import ModelName
 from proxy.pool.affinity import Affinity
 from proxy.pool.backend import Backend
-from proxy.pool.candidates import snapshot
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
 from proxy.pool.outcomes import Outcomes
+from proxy.pool.pool_snapshot import snapshot
 from proxy.pool.request_needs import Need, need_of
 from proxy.pool.selection import Choice, Wait, choose
 from proxy.upstream.timeouts import Timeouts

@@ -18,7 +18,7 @@ def ops_api_page() -> str:
     lines = [
         "# The ops API",
         "",
-        "Generated from `proxy/ops/routes.py` and `document.py` there by `scripts/generate`; not to be edited here.",
+        "Generated from `proxy/ops/routes.py` and `document_types.py` there by `scripts/generate`; not to be edited.",
         "A running proxy serves the same as OpenAPI 3.1 at `/-/openapi.json`, to read at `/-/docs`.",
         "",
         "Times are seconds unless they are times of day, which are RFC 3339 in UTC. An error is",

@@ -20,7 +20,7 @@ from proxy.kernel.route import Route
 from proxy.pool.blame import Blame
 from proxy.pool.lease import Lease
 from proxy.relay.answer_end import Format, format_of
-from proxy.relay.error_answers import error_answer
+from proxy.relay.error_classifier import error_answer
 from proxy.relay.hop_headers import downstream_headers
 from proxy.upstream.answer import Answer
 from proxy.upstream.failures import translated, unbegun

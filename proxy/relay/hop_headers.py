@@ -5,7 +5,7 @@ from typing import Final
 
 from proxy.kernel.asgi import Header, Scope
 from proxy.kernel.errors import ERROR_CODE
-from proxy.relay.browser_headers import as_data
+from proxy.relay.answer_sandbox import as_data
 
 _HOP_BY_HOP: Final = frozenset(
     {
@@ -138,7 +138,7 @@ def upstream_headers(
 def downstream_headers(received: Sequence[Header]) -> list[Header]:
     """Return those of a backend's headers that the caller gets, names in lower case.
 
-    A type that a browser would show as a page, or run, becomes plain text: see `proxy.relay.browser_headers`.
+    A type that a browser would show as a page, or run, becomes plain text: see `proxy.relay.answer_sandbox`.
     """
     lowered = [(name.lower(), value) for name, value in received]
     dropped = _named_by_connection(lowered, _NOT_RETURNED)

@@ -17,7 +17,7 @@ from typing import Final
 from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 from proxy.server.connection_counts import UNBOUNDED, Place, group_of
-from proxy.server.guard import GuardedProtocol
+from proxy.server.guarded_protocol import GuardedProtocol
 from proxy.server.idle_connections import IdleConnections
 from proxy.server.server_state import GuardState
 from proxy.server.tls_handshakes import Handshakes

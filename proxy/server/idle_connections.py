@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, cast
 
 from proxy.server.connection_counts import UNBOUNDED
-from proxy.server.guard import GuardedProtocol
+from proxy.server.guarded_protocol import GuardedProtocol
 from proxy.server.server_state import GuardState
 
 YOUNGEST: Final = 1.0

@@ -26,7 +26,7 @@ from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header
 from proxy.kernel.errors import ProxyError, Refused
 from proxy.server import request_rules
-from proxy.server.deadline import Deadline, late
+from proxy.server.deadline_timer import Deadline, late
 from proxy.server.head_reader import HeadReader
 from proxy.server.server_state import GuardState
 

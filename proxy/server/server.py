@@ -22,7 +22,7 @@ from uvicorn.lifespan.on import LifespanOn
 from proxy.kernel.asgi import ASGIApp
 from proxy.server.acceptor import Acceptor
 from proxy.server.disconnect_watch import DisconnectWatch
-from proxy.server.guard import GuardedProtocol
+from proxy.server.guarded_protocol import GuardedProtocol
 from proxy.server.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
 from proxy.server.server_state import Bounds, ConnectionOptions, GuardState
 from proxy.server.systemd import inherited_sockets, stopping

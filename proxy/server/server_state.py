@@ -11,8 +11,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from proxy.kernel.client_address import Trusted
-from proxy.kernel.early_refusals import Refusals
 from proxy.kernel.errors import Refused, render
+from proxy.kernel.refusal_log import Refusals
 from proxy.server import open_files
 from proxy.server.connection_counts import ConnectionCounts
 from proxy.server.disconnect_watch import DisconnectWatch

@@ -7,11 +7,11 @@ from itertools import count
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from proxy.kernel.clock import Clock
+from proxy.kernel.lru import Recent
 from proxy.kernel.quotas import SLICES, Admission, Level, Quota, Reservation, Window
-from proxy.kernel.recent import Recent
 from proxy.kernel.store import Store
 from proxy.stores.expiring import MOST, ExpiringDict
-from proxy.stores.windows import MemoryWindows
+from proxy.stores.limits_storage import MemoryWindows
 
 
 class MemoryStore(Store):

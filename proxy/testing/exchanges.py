@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from config.load import load_data
-from config.schema import Settings
+from config.settings import Settings
 from proxy.kernel.asgi import Header, Message, Receive, Scope
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.exchange import KEY, PARTS, Exchange

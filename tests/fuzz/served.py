@@ -9,7 +9,7 @@ from typing import Any, Final
 from uvicorn.config import Config
 
 from proxy.kernel.asgi import Header
-from proxy.server.guard import GuardedProtocol
+from proxy.server.guarded_protocol import GuardedProtocol
 from proxy.server.server_state import GuardState
 from tests.support.options import server_options
 from tests.support.raw import Recorder

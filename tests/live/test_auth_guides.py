@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from middleware.auth.authorized_keys import parse_authorized_keys
-from middleware.auth.key_reader import parse_keys
+from middleware.auth.key_file_reader import parse_keys
 from proxy.app import check
 from proxy.commands.keys import commands
 from proxy.simulator import Ollama

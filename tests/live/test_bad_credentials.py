@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from middleware.auth.question_places import AT_ONCE
 from proxy.simulator import Ollama

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route

@@ -17,7 +17,7 @@ import orjson
 import pytest
 import zstandard
 
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.backend import eventually

@@ -19,7 +19,7 @@ from joserfc.jwk import OctKey
 
 from config.load import Loaded
 from config.problems import Invalid
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.app import check
 from proxy.commands.announce import _announce

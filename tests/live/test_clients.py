@@ -11,7 +11,7 @@ import ollama
 import openai
 import pytest
 
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.proxy import Running, running

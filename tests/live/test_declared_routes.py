@@ -17,7 +17,7 @@ import zstandard
 
 from config.load import load
 from config.problems import Invalid
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.app import App
 from proxy.simulator import Ollama, routes

@@ -10,7 +10,7 @@ import pytest
 
 import proxy.testing
 from config.problems import Invalid
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.app import check
 from proxy.kernel.services import SERVICES

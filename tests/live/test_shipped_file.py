@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.chain.plan import plan
 from proxy.simulator import Ollama

@@ -13,7 +13,7 @@ from urllib.parse import quote, urljoin
 import pytest
 import zstandard
 
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.backend import eventually

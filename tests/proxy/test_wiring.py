@@ -4,7 +4,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from config.addresses import Address
-from config.schema import Settings
+from config.settings import Settings
 from proxy.server.open_files import for_ops, limit
 from proxy.services.system_clock import SystemClock
 from proxy.wiring import (

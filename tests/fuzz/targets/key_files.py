@@ -9,7 +9,7 @@ from typing import Final
 from structlog.testing import capture_logs
 
 from middleware.auth.authorized_keys import parse_authorized_keys
-from middleware.auth.key_reader import read_entries
+from middleware.auth.key_file_reader import read_entries
 from middleware.auth.keys import NAME
 from middleware.auth.watched import BadFile
 

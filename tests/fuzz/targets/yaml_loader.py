@@ -7,8 +7,8 @@ from typing import Any, Final
 import yaml
 
 from config.load import load_bytes
-from config.parse import MAX_NODES, parse
 from config.tree import Node
+from config.yaml_reader import MAX_NODES, parse
 
 SECRET: Final = "c4n4ry-of-the-environment"
 ENV: Final = {"SECRET": SECRET, "PORT": "11434", "EMPTY": ""}

@@ -5,9 +5,9 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from middleware.auth.jwks import FixedKeys, RemoteKeys
 from middleware.auth.jwt import Jwts
 from middleware.auth.jwt_options import JwtOptions, algorithms_of, keys_of
-from middleware.auth.key_sources import FixedKeys, RemoteKeys
 from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.testing import ManualClock
 from tests.support.certificates import Authority

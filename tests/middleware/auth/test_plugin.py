@@ -12,14 +12,14 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from middleware.auth import doorkeeper
+from middleware.auth import failure_throttle
 from middleware.auth.address_standing import DEFAULT
 from middleware.auth.addresses import AddressOptions
 from middleware.auth.certificates import CertificateOptions
-from middleware.auth.doorkeeper import Failures
+from middleware.auth.failure_throttle import Failures
 from middleware.auth.introspection import IntrospectionOptions
 from middleware.auth.jwt_options import JwtOptions
-from middleware.auth.key_file import add_key, revoke_keys
+from middleware.auth.key_file_editor import add_key, revoke_keys
 from middleware.auth.keys import new_key
 from middleware.auth.ollama_keys import OllamaKeysOptions
 from middleware.auth.plugin import Auth
@@ -543,7 +543,7 @@ class Counted:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no answer be held back."""
-    monkeypatch.setattr(doorkeeper, "SLOWED", 0.0)
+    monkeypatch.setattr(failure_throttle, "SLOWED", 0.0)
 
 
 def bounded(team: Team, metrics: Counted, failures: Failures = Rate.parse("3/minute")) -> Auth:  # noqa: B008
@@ -611,13 +611,13 @@ async def test_an_answer_is_held_back_from_whoever_sends_too_many(team: Team, mo
     async def sleep(seconds: float) -> None:
         held.append(seconds)
 
-    monkeypatch.setattr("middleware.auth.doorkeeper.asyncio.sleep", sleep)
+    monkeypatch.setattr("middleware.auth.failure_throttle.asyncio.sleep", sleep)
     auth = bounded(team, Counted())
     for _ in range(4):
         await answer_to(auth, WRONG)
     assert len(held) == 1
-    assert 0.5 * doorkeeper.SLOWED <= held[0] <= 1.5 * doorkeeper.SLOWED
-    monkeypatch.setattr(doorkeeper, "SLOWED_AT_ONCE", 0)  # as many as may be are held back already
+    assert 0.5 * failure_throttle.SLOWED <= held[0] <= 1.5 * failure_throttle.SLOWED
+    monkeypatch.setattr(failure_throttle, "SLOWED_AT_ONCE", 0)  # as many as may be are held back already
     await answer_to(auth, WRONG)
     assert len(held) == 1
 

@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from typing_extensions import Doc
 
-from config.describe import describe
+from config.json_schema import describe
 from middleware import BUILTIN
 from middleware.cors import Cors
 from proxy.chain import plugins

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.commands.explain import SIGNS, request_of
-from proxy.ops.document import Step
+from proxy.ops.document_types import Step
 from proxy.simulator import Ollama
 from tests.support.cli import run, run_beside
 from tests.support.proxy import running

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.ops.answers import HEADERS, KINDS, asset, json
 from proxy.ops.app import ASSETS
-from proxy.ops.document import Done
+from proxy.ops.document_types import Done
 
 
 def test_documents_are_json() -> None:

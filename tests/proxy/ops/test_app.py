@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.ops.routes import OPERATIONS
 from proxy.simulator import Ollama

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from middleware.auth.key_file import add_key
+from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.app import App
 from proxy.kernel.errors import Refused
-from proxy.ops.document import Account
+from proxy.ops.document_types import Account
 from proxy.ops.explaining import Supposed, account, read_supposed
 from proxy.testing import LogLines
 from tests.support.plugins import Tag

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from proxy.server.connection_counts import UNBOUNDED
-from proxy.server.guard import GuardedProtocol
+from proxy.server.guarded_protocol import GuardedProtocol
 from proxy.server.idle_connections import NONE_FOR, YOUNGEST, IdleConnections
 from proxy.server.server import serve
 from tests.support.backend import eventually

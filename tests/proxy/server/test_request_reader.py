@@ -218,7 +218,7 @@ async def test_a_body_that_came_is_not_timed_out_while_it_is_answered() -> None:
 @pytest.fixture
 def long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no refused connection end by its deadline."""
-    monkeypatch.setattr("proxy.server.guard.LINGER_SECONDS", 3600)
+    monkeypatch.setattr("proxy.server.guarded_protocol.LINGER_SECONDS", 3600)
 
 
 @pytest.mark.usefixtures("long_linger")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from proxy.kernel.asgi import Receive, Scope, Send
-from proxy.server.guard import GuardedProtocol
+from proxy.server.guarded_protocol import GuardedProtocol
 from proxy.server.listeners import ServerError, TlsOptions
 from proxy.server.server import Server, ServerOptions, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
@@ -414,7 +414,7 @@ async def test_nothing_is_left_after_the_end() -> None:
 
 PROGRAM = """
 import asyncio, sys
-from proxy.server.guard import GuardedProtocol
+from proxy.server.guarded_protocol import GuardedProtocol
 from proxy.server.server import Server
 from tests.support.options import server_options
 

@@ -1,0 +1,177 @@
+"""What `doctor` looks at, one function for each thing; all return findings and raise nothing."""
+
+import re
+import resource
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from cryptography import x509
+
+from config.settings import Settings
+from proxy.chain.plan import Plan
+from proxy.server import open_files
+
+Level = Literal["ok", "note", "warn", "bad"]
+
+FILES: Final = 4096
+"""Open files that a proxy for some hundred streams needs: each takes two."""
+EXPIRES_SOON: Final = timedelta(days=30)
+SKEW: Final = 5.0
+"""Seconds that two clocks may differ."""
+
+HOLES: Final = (
+    ("0.1.29", "CVE-2024-28224", "any web page could use it (DNS rebinding)"),
+    ("0.1.34", "CVE-2024-37032", "a model that is pulled could write any file"),
+    ("0.1.46", "CVE-2024-39720, CVE-2024-39722", "a model file could crash it, and a push tell which files there are"),
+    ("0.1.47", "CVE-2024-45436", "a model archive could write files outside its folder"),
+    ("0.14.3", "CVE-2025-51471", "a registry could have its token sent to another host"),
+    ("0.17.1", "CVE-2026-7482", "a model file makes it give out what is in its memory, prompts and keys included"),
+)
+"""The version that closed each known hole, its name, and what it was."""
+
+_VERSION: Final = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})(-.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    about: str
+    text: str
+
+
+def check_files(most: int | None = None) -> Finding:
+    """How many files a process may open once it has raised its soft limit, as `serve` does."""
+    if most is None:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most == resource.RLIM_INFINITY or most >= FILES:
+        return Finding("ok", "open files", f"up to {'any number' if most == resource.RLIM_INFINITY else most}")
+    text = f"only {most}, for some {open_files.for_clients(most)} connections; raise it (ulimit -Hn, LimitNOFILE=)"
+    return Finding("warn", "open files", text)
+
+
+def check_version(about: str, version: str | None) -> Iterator[Finding]:
+    """Which holes are known of a version of Ollama."""
+    if version is None:
+        yield Finding("warn", about, "does not say which version it is")
+        return
+    open_ = [hole for hole in HOLES if _is_older(version, hole[0])]
+    if not open_:
+        yield Finding("ok", about, f"Ollama {version}, no holes known here")
+    for fixed, name, text in open_:
+        yield Finding("bad", about, f"Ollama {version} is older than {fixed}: {name}, {text}")
+
+
+def _is_older(version: str, fixed: str) -> bool:
+    """Compare two versions; a pre-release comes before its release, and 0.0.0 (built by hand) before nothing."""
+    ours, other = _VERSION.fullmatch(version), _VERSION.fullmatch(fixed)
+    if ours is None or other is None or version == "0.0.0":
+        return False
+    number, limit = tuple(map(int, ours.groups()[:3])), tuple(map(int, other.groups()[:3]))
+    return number < limit or (number == limit and ours[4] is not None)
+
+
+def check_slots(about: str, slots: int | None, parallel: int | None) -> Finding:
+    """Whether a backend's `slots` fit what is known of its ``OLLAMA_NUM_PARALLEL``."""
+    if slots is None:
+        return Finding("note", about, "no slots in the policy file, so nothing ever queues here; Ollama queues unseen")
+    if parallel is None:
+        known = "it is 1 unless OLLAMA_NUM_PARALLEL says more there" if slots > 1 else "as Ollama has it by default"
+        return Finding("note" if slots > 1 else "ok", about, f"slots: {slots}; {known}")
+    if slots > parallel:
+        text = f"slots: {slots}, but OLLAMA_NUM_PARALLEL is {parallel}: the rest waits there, where nobody is fair"
+        return Finding("warn", about, text)
+    left = f"; {parallel - slots} of its {parallel} stay unused" if slots < parallel else ""
+    return Finding("ok", about, f"slots: {slots}, OLLAMA_NUM_PARALLEL is {parallel}{left}")
+
+
+def num_parallel(proc: Path = Path("/proc")) -> int | None:
+    """Return ``OLLAMA_NUM_PARALLEL`` of the Ollama that runs on this machine; None where none is, or it is not ours."""
+    for folder in proc.glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            if not (arguments[0].rpartition(b"/")[2] == b"ollama" and b"serve" in arguments):
+                continue
+            for pair in (folder / "environ").read_bytes().split(b"\0"):
+                name, _, value = pair.partition(b"=")
+                if name == b"OLLAMA_NUM_PARALLEL" and value.isdigit() and int(value):
+                    return int(value)
+        except OSError:
+            continue
+        return 1
+    return None
+
+
+def check_clock(about: str, date: str | None, now: datetime) -> Iterator[Finding]:
+    """Whether a backend's clock, by the Date of its answer, agrees with ours: signatures and tokens depend on it."""
+    try:
+        skew = (parsedate_to_datetime(date) - now).total_seconds() if date else None
+    except (ValueError, TypeError):
+        skew = None
+    if skew is not None and abs(skew) > SKEW:
+        yield Finding("warn", about, f"its clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this one")
+
+
+def check_secrets(plan: Plan, settings: Settings) -> Iterator[Finding]:
+    """Who may read files that hold keys, and write those that say who is let in."""
+    if settings.tls is not None:
+        yield check_mode("TLS key", settings.tls.key, 0o077)
+    for entry in settings.backends:
+        if entry.tls is not None and entry.tls.key is not None:
+            yield check_mode(f"TLS key for {entry.name}", entry.tls.key, 0o077)
+    for link in plan.links:
+        keys = link.options.arguments().get("keys") if link.plugin.use == "auth" else None
+        if isinstance(keys, Path) and not keys.exists():
+            text = f"there is no {keys}, so nobody has one: ollama-proxy keys new NAME --file {keys}"
+            yield Finding("bad", "API keys", text)
+        elif isinstance(keys, Path):
+            yield check_mode("API keys", keys, 0o027)
+
+
+def check_mode(about: str, path: Path, forbidden: int) -> Finding:
+    """Whether a file has none of the `forbidden` permission bits."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        return Finding("bad", about, f"{path}: {error.strerror}")
+    if mode & forbidden:
+        return Finding("warn", about, f"{path} has mode {mode:o}; chmod {mode & ~forbidden:o} {path}")
+    return Finding("ok", about, f"{path}, mode {mode:o}")
+
+
+def check_certificate(about: str, path: Path, now: datetime) -> Iterator[Finding]:
+    """When the certificates in a file end."""
+    try:
+        certificates = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        yield Finding("bad", about, f"{path}: {error}")
+        return
+    for certificate in certificates[:1]:
+        ends = certificate.not_valid_after_utc
+        day = f"{ends:%Y-%m-%d}"
+        if certificate.not_valid_before_utc > now:
+            yield Finding("bad", about, f"{path} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}")
+        elif ends <= now:
+            yield Finding("bad", about, f"{path} ended on {day}")
+        elif ends - now < EXPIRES_SOON:
+            yield Finding("warn", about, f"{path} ends on {day}, in {(ends - now).days} days")
+        else:
+            yield Finding("ok", about, f"{path}, until {day}")
+
+
+def check_certificates(settings: Settings) -> Iterator[Finding]:
+    """When the certificates of the policy file end: our own, and those shown to backends."""
+    now = datetime.now(UTC)
+    if settings.tls is not None:
+        yield from check_certificate("TLS certificate", settings.tls.cert, now)
+    for entry in settings.backends:
+        if entry.tls is not None and entry.tls.ca is not None:
+            yield from check_certificate(f"CA for {entry.name}", entry.tls.ca, now)
+        if entry.tls is not None and entry.tls.cert is not None:
+            yield from check_certificate(f"certificate for {entry.name}", entry.tls.cert, now)

@@ -1,0 +1,136 @@
+"""One request as a document: what the exchange knows of it now."""
+
+from time import monotonic, time
+from typing import Final
+
+from proxy.kernel.caller_text import masked_error, masked_text, model_of
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.log_lines import clip, stamp
+from proxy.ops.document_types import Phase, Request
+from proxy.pool.pool import Pool
+
+LONGEST: Final = 256
+"""Characters of a text that a client or a backend wrote."""
+MEASURABLE: Final = 0.2
+"""Seconds of an answer before its speed means something."""
+
+
+class Facts:
+    """What is kept of a request to be told later: little, and quickly taken.
+
+    Its path is not in it, only its route: before `auth` has run a path may hold a key. Of its error only the words are:
+    the error itself would keep the frames that it passed through, and the body with them.
+    """
+
+    __slots__ = ("attempts", "backend", "chunks", "client", "ended_at", "error", "error_code", "first_byte_at",
+                 "generation", "id", "identity", "method", "model", "outcome", "policy", "queue_position", "queued",
+                 "reason", "route", "started_at", "status", "tenant", "usage")  # fmt: skip
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.id = exchange.id
+        self.identity = exchange.identity
+        self.tenant = exchange.tenant
+        self.policy = exchange.policy
+        self.client = exchange.client
+        self.method: str = exchange.scope["method"]
+        self.route = exchange.route
+        self.model = model_of(exchange)
+        self.backend = exchange.backend
+        self.reason = exchange.reason
+        self.attempts = exchange.attempts
+        self.generation = exchange.generation
+        self.started_at = exchange.started_at
+        self.first_byte_at = exchange.first_byte_at
+        self.ended_at = exchange.ended_at
+        self.queued = exchange.queued
+        self.queue_position = exchange.queue_position
+        self.chunks = exchange.chunks
+        self.usage = exchange.usage
+        self.status = exchange.status
+        self.outcome = exchange.outcome
+        self.error, self.error_code = None, exchange.answer_code
+        if exchange.error is not None:
+            self.error, self.error_code = exchange.error.message, exchange.error.code
+
+
+def request_of(exchange: Exchange, pool: Pool) -> Request:
+    """Return what is known of a request that runs; nothing in it is a secret."""
+    return _told(Facts(exchange), phase_of(exchange, pool))
+
+
+def past(facts: Facts) -> Request:
+    """Return what is known of a request that is over."""
+    return _told(facts, "finished")
+
+
+def _told(facts: Facts, phase: Phase) -> Request:
+    now = monotonic()
+    until = facts.ended_at or now
+    model, usage, began = facts.model, facts.usage, facts.first_byte_at
+    return Request(
+        id=facts.id,
+        state=phase,
+        identity=_clipped(facts.identity),
+        tenant=_clipped(facts.tenant),
+        policy=facts.policy,
+        client=facts.client,
+        method=masked_text(facts.method, 16),
+        route=None if facts.route is None else facts.route.path,
+        model=_clipped(model),
+        backend=facts.backend,
+        reason=facts.reason,
+        attempts=facts.attempts,
+        generation=facts.generation,
+        started=stamp(time() - (now - facts.started_at)),
+        seconds=_rounded(until - facts.started_at),
+        queued=_rounded(until - facts.started_at if phase == "queued" else facts.queued),
+        queue_position=facts.queue_position,
+        first_byte=None if began is None else _rounded(began - facts.started_at),
+        chunks=facts.chunks,
+        tokens_in=None if usage is None else usage.tokens_in,
+        tokens_out=None if usage is None else usage.tokens_out,
+        tokens_per_second=rate_of(facts, now),
+        status=facts.status,
+        outcome=facts.outcome if phase == "finished" else None,
+        error_code=facts.error_code,
+        error=None if facts.error is None else masked_error(facts.error, 2 * LONGEST),
+    )
+
+
+def phase_of(exchange: Exchange, pool: Pool) -> Phase:
+    """Return how far a request has got."""
+    if exchange.ended_at is not None:
+        return "finished"
+    if exchange.first_byte_at is not None:
+        return "answering"
+    if exchange.backend is not None:
+        backend, model = pool.named(exchange.backend), exchange.model
+        loading = backend is not None and model is not None and backend.loading.get(model.key)
+        return "loading" if loading else "waiting"
+    return "queued" if exchange.ticket is not None and exchange.lease is None else "starting"
+
+
+def rate_of(exchange: Exchange | Facts, now: float) -> float | None:
+    """Return tokens per second since the first byte; of an answer in one piece, since it left the queue.
+
+    While it runs they are its chunks but the first, which may hold what the others do not, once there is something to
+    measure.
+    """
+    began, ended, usage = exchange.first_byte_at, exchange.ended_at, exchange.usage
+    if began is None:
+        return None
+    if ended is None:
+        seconds = now - began
+        return round((exchange.chunks - 1) / seconds, 1) if seconds >= MEASURABLE and exchange.chunks > 1 else None
+    if exchange.chunks < 2:
+        began = exchange.started_at + exchange.queued
+    tokens = exchange.chunks if usage is None else usage.tokens_out
+    return round(tokens / (ended - began), 1) if tokens and ended > began else None
+
+
+def _clipped(text: str | None) -> str | None:
+    return None if text is None else clip(text, LONGEST)
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 3)

@@ -1,0 +1,68 @@
+"""The end of the chain: hands a request that every plugin let through to the part that answers it."""
+
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.errors import ProxyError
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import RelayPart
+from proxy.kernel.explain import Explanation
+from proxy.kernel.routes import ALL, NoMatch
+from proxy.pool.pool import Pool
+from proxy.pool.selection import Choice
+from proxy.relay.dispatch import Dispatch
+from proxy.relay.merged_lists import Views
+from proxy.relay.named_backend import Manage
+from proxy.relay.no_route import not_routed
+
+
+class Router:
+    """Passes each request to the ops routes, to the views, to what needs one certain backend, or to dispatch."""
+
+    def __init__(self, pool: Pool, views: Views, dispatch: Dispatch, ops: ASGIApp) -> None:
+        self._pool = pool
+        self._ops = ops
+        self._views = views
+        self._dispatch = dispatch
+        self._manage = Manage(pool, dispatch)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        exchange = Exchange.of(scope)
+        if exchange.route is not None and exchange.route.kind == "ops":
+            await self._ops(scope, receive, send)
+            return
+        if len(self._pool.backends) > 1 or exchange.pinned is not None:
+            if self._views.answers(exchange):
+                await self._views.answer(exchange, send)
+                return
+            if self._manage.concerns(exchange):
+                await self._manage(scope, receive, send)
+                return
+        await self._dispatch(scope, receive, send)
+
+    async def explain(self, exchange: Exchange) -> Explanation:
+        """Say which part or backend would answer the request; see `proxy.kernel.explain.Explains`."""
+        try:
+            if exchange.route is not None and exchange.route.body != "raw":
+                await exchange.body()  # which backend depends on the model
+            return self._prospect(exchange)
+        except ProxyError as error:
+            return Explanation("refuse", error.message)
+
+    def _prospect(self, exchange: Exchange) -> Explanation:
+        if isinstance(exchange.match, NoMatch):
+            raise not_routed(exchange.match, exchange.scope)
+        if exchange.match.route.kind == "ops":
+            return Explanation("pass", "the proxy itself answers")
+        if len(self._pool.backends) > 1 or exchange.pinned is not None:
+            if self._views.answers(exchange):
+                return Explanation("pass", "the proxy answers from what it knows of all backends")
+            if self._manage.concerns(exchange):
+                self._manage.check(exchange)
+                if exchange.pinned == ALL:
+                    return Explanation("pass", "it goes to every backend")
+        choice = self._pool.would(exchange)
+        if not isinstance(choice, Choice):
+            return Explanation("wait", "every backend that could serve it runs as many requests as it can")
+        noted = exchange.part(RelayPart)
+        noted.backend, noted.reason = choice.name, choice.reason
+        return Explanation("pass", f"it goes to {choice.name} ({choice.reason})")
