@@ -417,3 +417,25 @@ def test_what_nothing_uses_is_named_with_its_reason() -> None:
     found.scavenge([str(ROOT / path) for path in settings["paths"] if ROOT / path != names])
     unused = {item.name for item in found.get_unused_code(min_confidence=settings["min_confidence"])}
     assert sorted(reasons) == sorted(unused)
+
+
+DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
+
+
+def test_the_design_repeats_the_rule_of_each_folder() -> None:
+    table = DESIGN.partition("| folder | may import |")[2].partition("\n\n")[0]
+    said = dict(re.findall(r"^\| `([\w/]+)/` \| (.+) \|$", table, re.MULTILINE))
+    rules = {
+        room.replace(".", "/"): may_import(room) or {"nothing"}
+        for room in {room_of(module) for module in MODULES}
+        if not room.startswith("middleware.")
+    }
+    assert {folder: set(names.replace("`", "").split(", ")) for folder, names in said.items()} == rules
+
+
+def test_the_functions_of_the_hot_path_are_where_the_design_says() -> None:
+    steps = re.findall(r"^\| \d \| `([\w/.]+): (\w+)` \|", DESIGN, re.MULTILINE)
+    assert len(steps) == 9
+    for path, name in steps:
+        names = {node.name for node in ast.walk(tree_of(ROOT / path)) if isinstance(node, ast.FunctionDef)}
+        assert name in names, f"{path} has no {name}"
