@@ -1,6 +1,6 @@
-"""The policy file: from YAML to checked, typed settings.
+"""The policy file, read into checked and typed settings.
 
-``load`` is the way in, ``settings`` says what may stand in the file, ``schema.json`` tells editors the same.
+Start at ``load``. ``settings`` defines what the file may hold; ``schema.json`` tells editors the same.
 
 May import: `proxy.kernel`.
 """

@@ -1,4 +1,4 @@
-"""Where the proxy listens, where a backend is, and which proxies are trusted."""
+"""Addresses in the policy file: where to listen, the URLs of backends, trusted proxies, host names."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 from proxy.kernel.units import Context, Mistake, scalar
 
 PORT: Final = 11435
-"""Where the proxy listens unless it is told otherwise: one beside Ollama's own."""
+"""The default port: the one after Ollama's."""
 
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PORT: Final = re.compile("[0-9]{1,5}")
@@ -34,7 +34,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Read ``127.0.0.1:11435``, ``[::1]:11435``, ``localhost:0`` or ``unix:/run/x.sock``; raises Mistake."""
+        """Read ``127.0.0.1:11435``, ``[::1]:11435``, ``localhost:0`` or ``unix:/run/x.sock``, or raise Mistake."""
         if not isinstance(text, str) or text.isdecimal():
             raise Mistake("expected host:port or unix:/path", f"write 127.0.0.1:{text}" if _is_port(text) else None)
         if text.startswith("unix:/") and "\0" not in text:
@@ -51,7 +51,7 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Return whether only this machine can reach the address."""
         if self.path is not None or self.host == "localhost":
             return True
         try:
@@ -75,10 +75,10 @@ class Address:
 
 
 class Url(str):
-    """The address of a backend: ``http://host:port``, ``https://host:port`` or ``unix:/path``, nothing behind it.
+    """The address of a backend: ``http://host:port``, ``https://host:port`` or ``unix:/path``, without a URL path.
 
     Attributes:
-        shown: the URL for prints: as it stands in the policy file where it came from the environment.
+        shown: the URL for prints; if it came from the environment, the text written in the policy file.
     """
 
     __slots__ = ("shown",)
@@ -86,7 +86,7 @@ class Url(str):
 
     @classmethod
     def parse(cls, text: object, shown: str | None = None) -> Self:
-        """Read a URL; raises Mistake."""
+        """Read a URL, or raise Mistake."""
         if not isinstance(text, str) or text.isdecimal():
             raise Mistake(_A_URL, f"write http://127.0.0.1:{text}" if _is_port(text) else None)
         if not (text.startswith("unix:/") and "\0" not in text):
@@ -97,12 +97,12 @@ class Url(str):
 
     @property
     def uds(self) -> str | None:
-        """The path of the unix socket that leads there, None where a network does."""
+        """Return the path of the backend's unix socket, or None if the backend is on a network."""
         return self.removeprefix("unix:") if self.startswith("unix:") else None
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port to speak to; a backend behind a unix socket is called localhost."""
+        """Return scheme, host and port for requests; a backend behind a unix socket has the host localhost."""
         return str(self) if self.uds is None else "http://localhost"
 
     @classmethod
@@ -143,7 +143,7 @@ def _origin(parts: SplitResult) -> str:
 
 
 def _is_port(value: object) -> bool:
-    """Tell whether a number, as such or as text, can be a port that somebody wants to listen on."""
+    """Return whether a number, or the text of one, is a port to listen on."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return False
     return _PORT.fullmatch(str(value)) is not None and 0 < int(value) <= 65535
@@ -159,11 +159,11 @@ def _is_host(text: str) -> bool:
 
 
 class Network:
-    """Annotation of who is trusted: an IPv4 or IPv6 network, a single address, or everybody at our unix sockets."""
+    """Annotation for trusted proxies: an IPv4 or IPv6 network, a single address, or all callers on our unix sockets."""
 
     @staticmethod
     def parse(text: str) -> IPv4Network | IPv6Network | Literal["unix"]:
-        """Read ``10.0.0.0/8``, ``fd00::/8``, ``10.0.0.7`` or ``unix``; raises Mistake."""
+        """Read ``10.0.0.0/8``, ``fd00::/8``, ``10.0.0.7`` or ``unix``, or raise Mistake."""
         if text == "unix":
             return "unix"
         try:
@@ -184,11 +184,11 @@ class Network:
 
 
 class HostName:
-    """Annotation of what a Host field may say: a name, an address, or ``*.`` and the name that others end in."""
+    """Annotation for a name allowed in the Host field: a name, an address, or ``*.`` and the end of a name."""
 
     @staticmethod
     def parse(text: str) -> str:
-        """Read ``llm.example.com``, ``*.example.com`` or ``203.0.113.7``; raises Mistake."""
+        """Read ``llm.example.com``, ``*.example.com`` or ``203.0.113.7``, or raise Mistake."""
         host = text.strip("[]") if _is_host(text) else text
         try:
             return str(ip_address(host))
@@ -212,18 +212,18 @@ class HostName:
 
 
 class Permissions:
-    """Annotation of a file's permissions, written in octal as for ``chmod``, with a zero in front."""
+    """Annotation for a file's permissions, written in octal with a leading zero, as for ``chmod``."""
 
     @staticmethod
     def parse(value: object) -> int:
-        """Read ``0660``; raises Mistake. A number is refused: it was meant as octal, and YAML has read it otherwise."""
+        """Read ``0660``, or raise Mistake. A number is refused: the author meant octal, but YAML read decimal."""
         if isinstance(value, str) and _PERMISSIONS.fullmatch(value):
             return int(value, 8)
         raise Mistake("expected permissions like 0660")
 
     @staticmethod
     def show(permissions: int) -> str:
-        """Return them as they are written."""
+        """Return the permissions as the policy file writes them."""
         return f"{permissions:04o}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -1,4 +1,4 @@
-"""The part of the policy file about the Ollama hosts behind the proxy."""
+"""The sections of the policy file about the backends."""
 
 import re
 from collections.abc import Mapping
@@ -32,22 +32,22 @@ _OURS: Final = frozenset(
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Patience = Annotated[Duration, Least("10ms")]
-"""With less, no host would ever answer in time."""
+"""A timeout long enough for any backend to answer within it."""
 
 
 class BackendTls(Model):
-    """How the proxy makes sure that it speaks to the right backend."""
+    """How the proxy verifies the identity of a backend."""
 
     ca: ConfigFile | None = None
-    """The CA that signed the backend's certificate, PEM; the system's CAs where left out."""
+    """The CA that signed the backend's certificate, PEM; the system's CAs if left out."""
     cert: ConfigFile | None = None
     """The client certificate to show, PEM."""
     key: ConfigFile | None = None
     """The private key of `cert`, PEM."""
     server_name: str | None = None
-    """The name to expect in the certificate where it is not the URL's."""
+    """The name to expect in the certificate, if it differs from the URL's."""
     verify: bool = True
-    """Turn off only where nobody can stand between."""
+    """Verify the certificate. Turn off only on a network where nobody can intercept the connection."""
 
     @model_validator(mode="after")
     def _belong_together(self) -> "BackendTls":
@@ -60,19 +60,19 @@ class Backend(Model):
     """One Ollama host."""
 
     name: Name
-    """What logs, metrics and commands call it."""
+    """The name that logs, metrics and commands use."""
     url: Url
-    """Where it is."""
+    """The address of the backend."""
     slots: Positive | None = None
-    """Requests it runs at once (its `OLLAMA_NUM_PARALLEL`); leave out for no bound."""
+    """Requests that the backend runs at once (its `OLLAMA_NUM_PARALLEL`); leave out for no bound."""
     model_slots: Mapping[str, Positive] = {}
     """The same for single models, for example `{llama3.3:70b: 1}`."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Its share of the work relative to the other backends."""
+    """The backend's share of the work relative to the other backends."""
     tls: BackendTls | None = None
     """For `https` URLs: certificates."""
     headers: Mapping[str, Secret] = {}
-    """Headers added to every request to it, for example its own `Authorization`."""
+    """Headers added to every request to the backend, for example its own `Authorization`."""
 
     @field_validator("headers")
     @classmethod
@@ -92,12 +92,12 @@ class Backend(Model):
 
 
 class Timeouts(Model):
-    """How long each part of a request to a backend may take. Each names itself in the error and the log."""
+    """How long each part of a request to a backend may take. The error and the log name the timeout that expired."""
 
     connect: Patience = 2.0
     """Until a connection, with TLS, is made."""
     load: Patience | None = None
-    """Until the first byte where the model has yet to be loaded; `first_byte` where left out."""
+    """Until the first byte if the model must be loaded first; `first_byte` if left out."""
     first_byte: Patience = 600.0
     """From the request until the first byte of the answer."""
     idle: Patience = 120.0
@@ -112,58 +112,58 @@ class Health(Model):
     """Active probes of the backends."""
 
     every: Annotated[Duration, Least("50ms")] = 5.0
-    """How often each backend is asked; spread at random."""
+    """Time between two probes of a backend, varied at random."""
     timeout: Patience = 2.0
-    """How long its answer may take."""
+    """How long the answer to a probe may take."""
     down_after: Positive = 3
-    """Failed probes in a row that make a backend down."""
+    """Failed probes in a row that mark a backend as down."""
     up_after: Positive = 1
-    """Good probes in a row that bring it back."""
+    """Good probes in a row that mark it as up again."""
 
 
 class Eject(Model):
-    """Backends that fail requests are left out for a while. The last usable one never is."""
+    """Eject backends that fail requests, for a while. The last usable backend is never ejected."""
 
     after: Positive = 5
-    """Failures in a row that eject a backend. One caller's word counts for half of them at most."""
+    """Failures in a row that eject a backend. One caller's requests count for at most half of them."""
     for_: Annotated[Duration, Least("100ms"), Field(alias="for")] = 30.0
-    """For how long, the first time; it grows while the failures go on."""
+    """How long the first ejection lasts; it grows while the failures continue."""
     longest: Annotated[Duration, Least("100ms")] = 600.0
-    """The longest it may grow to."""
+    """The longest ejection."""
     at_most: Percent = 0.5
-    """The share of the backends that may be out at once; `0%`: none is ever ejected."""
+    """The share of the backends that may be ejected at once; `0%` ejects none."""
     ramp: DurationOrZero = 10.0
-    """How long a backend that comes back takes to get its full share again; `0s`: it gets it at once."""
+    """Time over which a returning backend gets back its full share of requests; `0s` gives it back at once."""
 
 
 class _StrategyName:
-    """Annotation of a text that names a selection strategy of the kernel's table."""
+    """Annotation for the name of a selection strategy in the kernel's table."""
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.literal_schema(list(STRATEGIES))
 
 
 class Pool(Model):
-    """How the backends are used together."""
+    """How the proxy chooses among the backends, and checks them."""
 
     prefer: Annotated[tuple[Annotated[str, _StrategyName()], ...], Field(min_length=1)] = DEFAULT_ORDER
-    """What decides between backends that have the model, the most important first."""
+    """The criteria that choose between backends that have the model, the most important first."""
     spread_after: Annotated[int, Field(ge=0, le=100_000)] = 4
-    """Requests that may wait for a model where it is warm; when more do, it is loaded on another backend too. With
-    `0` it is as soon as one waits."""
+    """Requests that may wait for a model on the backends that have it loaded; when more wait, another backend loads it
+    too. With `0`, it does so as soon as one request waits."""
     grace: DurationOrZero = 0.5
-    """How long a slot is held back when its client left before the first token: the runner notices only then. `0s`
-    gives it to the next one at once."""
+    """How long a slot stays reserved after its client left before the first token: the runner notices only then. `0s`
+    frees it at once."""
     timeouts: Timeouts = Timeouts()
     """How long each part of a request may take."""
     health: Health = Health()
     """Active probes of the backends."""
     eject: Eject = Eject()
-    """What happens to a backend that fails requests."""
+    """When a backend that fails requests is ejected."""
 
 
 def distinct(backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
-    """Return `backends`; raises Mistakes where two have one name."""
+    """Return `backends`, or raise Mistakes if two have the same name."""
     first: dict[str, int] = {}
     again: list[tuple[Path, Mistake]] = []
     for index, backend in enumerate(backends):

@@ -1,4 +1,4 @@
-"""One entry of the middleware list, in its three spellings.
+"""One entry of the middleware list, in its three forms.
 
 ::
 
@@ -24,12 +24,12 @@ _FORMS: Final = "expected a plugin: name, name: {options}, or use: package.modul
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A plugin's place in the chain. Its options are checked against its signature, by `proxy.chain.plan`.
+    """A plugin's entry in the chain. `proxy.chain.plan` checks its options against the plugin's signature.
 
     Attributes:
-        name: what policies, logs and errors call it.
+        name: the name that policies, logs and errors use.
         use: the plugin: a known name, or ``package.module:Class``.
-        key: the key under which the options stand; None where they stand beside `use`, or nowhere.
+        key: the key above the options; None if they stand beside `use`, or if there are none.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Entry:
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Read an entry; raises Mistake."""
+        """Read an entry, or raise Mistake."""
         if isinstance(value, str) and value:
             return cls(value, value)
         if not isinstance(value, dict) or not value:
@@ -57,11 +57,11 @@ class Entry:
 
     @property
     def reserved(self) -> frozenset[str]:
-        """The keys beside the options that are none."""
+        """Return the keys beside the options that are not options themselves."""
         return frozenset() if self.key else frozenset({"use", "name"})
 
     def below(self, path: Path) -> Path:
-        """Return where the options stand, given where the entry does."""
+        """Return the path of the options, given the path of the entry."""
         return path if self.key is None else (*path, self.key)
 
     @classmethod

@@ -1,7 +1,7 @@
-"""``${ENV}``, ``${ENV:-default}`` and ``file:/path`` in values, replaced after the YAML has been read.
+"""Replace ``${ENV}``, ``${ENV:-default}`` and ``file:/path`` in values, after the YAML has been read.
 
-What is put in is never read as YAML and never searched for further references, and it stays secret: the node keeps
-the text of the policy file, which is what every print shows.
+The inserted text is not read as YAML and not searched for further references. It stays secret: the node keeps the text
+of the policy file, and every print shows that text.
 """
 
 import re
@@ -21,11 +21,11 @@ _FILE: Final = "file:"
 
 
 def resolve(root: Node, file: str, folder: FilePath, env: Mapping[str, str]) -> list[Problem]:
-    """Replace every reference in the values of `root`, in place; keys are left alone.
+    """Replace every reference in the values of `root`, in place, and return the problems. Keys are not changed.
 
-    ``$$`` stands for one ``$``; a ``$`` before anything but ``{`` or ``$`` is itself. ``file:`` counts at the
-    beginning of a whole value only; its path may hold references, starts in `folder` where it is relative, and one
-    line end at the end of the file is dropped.
+    ``$$`` stands for one ``$``; a ``$`` before any character but ``{`` or ``$`` stands for itself. ``file:`` counts
+    only at the beginning of a value. Its path may hold references; a relative path starts in `folder`. One line end at
+    the end of the file is dropped.
     """
     problems: list[Problem] = []
     done: set[int] = set()
@@ -53,9 +53,9 @@ def _resolve(node: Node, written: str, folder: FilePath, env: Mapping[str, str])
 
 
 def substitute(text: str, env: Mapping[str, str]) -> str:
-    """Return `text` with its references to `env` replaced; raises Mistake.
+    """Return `text` with its references to `env` replaced, or raise Mistake.
 
-    An empty variable counts as unset where a default is given, as in a shell.
+    If a default is given, an empty variable counts as unset, as in a shell.
     """
 
     def replace(match: re.Match[str]) -> str:

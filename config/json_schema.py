@@ -1,4 +1,4 @@
-"""JSON Schema of settings and options: what editors complete by, and what `config.validation` looks names up in."""
+"""JSON Schema of settings and options: editors complete by it, and `config.validation` looks up names in it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +22,12 @@ _WRAPPERS: Final = ("nullable", "function-after", "function-before", "function-w
 
 
 class Generator(GenerateJsonSchema):
-    """Writes defaults the way the file does (``30s``, not 30.0); what JSON has no type for may be anything."""
+    """Writes defaults as the file does (``30s``, not 30.0). A type without a JSON Schema accepts anything."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """Describe a field that has a default; a section's own fields say theirs."""
+        """Describe a field that has a default; for a section, its own fields show their defaults."""
         show = _shown_by(schema["schema"])
         default = schema.get("default")
         if isinstance(default, BaseModel):
@@ -45,7 +45,7 @@ class Generator(GenerateJsonSchema):
         return super().get_union_of_schemas(sorted(schemas, key=_place))
 
     def encode_default(self, dft: Any) -> Any:
-        """Write a default; one that stands in the code is no secret."""
+        """Return a default as JSON. A default in the code is public, so a secret is written out."""
         if isinstance(dft, tuple):
             return [self.encode_default(item) for item in dft]
         if isinstance(dft, SecretStr):
@@ -53,11 +53,11 @@ class Generator(GenerateJsonSchema):
         return str(dft) if isinstance(dft, Address) else super().encode_default(dft)
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
-        """Describe what has no JSON Schema."""
+        """Return an empty schema for a type that has no JSON Schema."""
         return {}
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Leave out titles that only repeat a field's name."""
+        """Return False: a title would only repeat the field's name."""
         return False
 
 
@@ -83,7 +83,7 @@ def _shown_by(schema: Any) -> Callable[[Any], str] | None:
 def describe(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of what may be written for `model`.
 
-    `prefix` goes before the names of the parts under ``$defs``, so that several schemas fit into one.
+    `prefix` goes before the names under ``$defs``, so that several schemas fit into one.
     """
     schema = model.model_json_schema(schema_generator=Generator, ref_template=f"#/$defs/{prefix}{{model}}")
     if "$defs" in schema:
@@ -92,7 +92,7 @@ def describe(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 
 
 def at(schema: Schema, path: Path) -> list[Schema]:
-    """Return every part of `schema` that speaks of the value at `path`; alternatives give several."""
+    """Return every part of `schema` that describes the value at `path`; alternatives give several."""
     parts = list(_alternatives(schema, schema))
     for step in path:
         parts = [found for part in parts for below in _below(part, step) for found in _alternatives(below, schema)]
@@ -100,17 +100,17 @@ def at(schema: Schema, path: Path) -> list[Schema]:
 
 
 def names(schema: Schema, path: Path) -> set[str]:
-    """Return the keys that may stand in the mapping at `path`."""
+    """Return the keys that the mapping at `path` may have."""
     return {name for part in at(schema, path) for name in part.get("properties", ())}
 
 
 def secret(schema: Schema, path: Path) -> bool:
-    """Tell whether a secret may stand at `path` or anywhere below it."""
+    """Return whether a secret may stand at `path` or anywhere below it."""
     return any(_holds_secret(part, schema, 0) for part in at(schema, path))
 
 
 def unread(schema: Schema, node: Node, path: Path = ()) -> Iterator[Path]:
-    """Yield the keys of `node` that nothing reads: a model of a plugin's own may ignore what it does not know."""
+    """Yield the keys of `node` that nothing reads. A plugin's own model may silently ignore unknown keys."""
     if isinstance(node.value, list):
         for index, item in enumerate(node.value):
             yield from unread(schema, item, (*path, index))

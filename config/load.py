@@ -1,4 +1,4 @@
-"""The way in: a policy file → `Loaded`, with typed settings and every mistake that was made."""
+"""Load a policy file into `Loaded`: its typed settings and every mistake in it."""
 
 import os
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ NO_FILE: Final = "command line"
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What became of a policy file.
+    """The result of loading a policy file.
 
     Attributes:
-        file: its name as it was given.
-        folder: where relative paths in it start.
-        source: its text.
-        root: its values and where they stand, references already replaced.
-        settings: None where anything is wrong with them.
-        problems: all mistakes but those in the options of plugins, which `proxy.chain.plan` finds.
+        file: the file's name, as it was given.
+        folder: where relative paths in the file start.
+        source: the text of the file.
+        root: the tree of its values, with references replaced.
+        settings: None if there is any problem.
+        problems: all mistakes, except those in the options of plugins: `proxy.chain.plan` finds these.
     """
 
     file: str
@@ -39,16 +39,16 @@ class Loaded:
     problems: tuple[Problem, ...] = field(repr=False)
 
     def locate(self, path: Path) -> tuple[int, int]:
-        """Return line and column of the value at `path`, or of the innermost there is on the way to it."""
+        """Return the line and column of the value at `path`, or of the last node that exists on the way to it."""
         node = self.root.at(path)
         return node.line, node.column
 
     def problem(self, path: Path, error: Mistake) -> Problem:
-        """Return what `error` says about the value at `path`."""
+        """Return `error` as a problem of the value at `path`."""
         return Problem(self.file, *self.locate(path), path, error.message, error.hint)
 
     def key_problem(self, path: Path, error: Mistake) -> Problem:
-        """Return what `error` says about the key at the end of `path`."""
+        """Return `error` as a problem of the key at the end of `path`."""
         place = self.root.at(path[:-1]).keys.get(str(path[-1])) or self.locate(path)
         return Problem(self.file, *place, path, error.message, error.hint)
 
@@ -60,12 +60,12 @@ class Loaded:
 
     @property
     def checker(self) -> Checker:
-        """What checks the options of plugins in this file."""
+        """Return the checker for the options of plugins in this file."""
         return _checker(self.file, self.folder, self.root)
 
     @property
     def entries(self) -> tuple[tuple[int, Entry], ...]:
-        """The readable entries of the middleware list with their index, also where others are not."""
+        """Return the valid entries of the middleware list, each with its index; invalid ones are skipped."""
         found = []
         middleware = self.root.step("middleware")
         for index, node in enumerate(middleware.value if middleware and isinstance(middleware.value, list) else ()):
@@ -79,12 +79,12 @@ class Loaded:
 def load(
     path: str | FilePath, *, env: Mapping[str, str] | None = None, changes: Mapping[str, Data] | None = None
 ) -> Loaded:
-    """Read a policy file. Never raises: a file that cannot be read is a problem like any other.
+    """Read a policy file. Never raises: an unreadable file is reported as a problem.
 
     Args:
         path: the file.
-        env: what ``${NAME}`` stands for; the process's environment where left out.
-        changes: sections that stand in place of the file's, such as ``listen`` from the command line.
+        env: the variables that ``${NAME}`` refers to; by default the process's environment.
+        changes: sections that replace those of the file, such as ``listen`` from the command line.
     """
     file = str(path)
     folder = FilePath(path).absolute().parent
@@ -104,7 +104,7 @@ def load_bytes(
     env: Mapping[str, str] | None = None,
     changes: Mapping[str, Data] | None = None,
 ) -> Loaded:
-    """Read a policy file's content."""
+    """Read the content of a policy file."""
     root, problems = parse(source, file)
     if root is None:
         return _unusable(file, folder, problems)
@@ -115,7 +115,7 @@ def load_bytes(
 
 
 def load_data(data: Mapping[str, Data], *, file: str = NO_FILE) -> Loaded:
-    """Check settings that stand in no file, for example those of `serve --backend`."""
+    """Check settings that do not come from a file, for example those of `serve --backend`."""
     return _settle(file, FilePath.cwd(), "", Node.of(data), [])
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, where, and what to write instead."""
+"""Problems of a configuration: what is wrong, where, and what to write instead."""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Final
 from proxy.kernel.units import Mistake
 
 Path = tuple[str | int, ...]
-"""Where a value stands: keys and list indexes from the top of the file."""
+"""The location of a value: keys and list indexes from the top of the file."""
 
 _BARE: Final = re.compile(r"[A-Za-z_][\w-]*")
 
@@ -18,11 +18,11 @@ class Problem:
     """One mistake in a configuration.
 
     Attributes:
-        file: the file as it was named by whoever asked to read it.
-        line: first line is 1; 0 where the file as a whole is meant.
-        column: first column is 1, counted in characters.
-        path: where in the file's structure; empty for the file as a whole.
-        message: what is wrong; never holds a value that came from the environment or a file.
+        file: the file's name, as the caller gave it.
+        line: line, from 1; 0 if the problem concerns the whole file.
+        column: column in characters, from 1.
+        path: location in the file's structure; empty for the whole file.
+        message: what is wrong; never holds a value from the environment or from a file.
         hint: what to write instead.
     """
 
@@ -41,7 +41,7 @@ class Problem:
 
 
 class Mistakes(ValueError):
-    """Several mistakes below a value that was checked as a whole, each with its path from there."""
+    """Several mistakes below one checked value, each with its path from that value."""
 
     def __init__(self, found: Iterable[tuple[Path, Mistake]]) -> None:
         self.found = tuple(found)
@@ -49,7 +49,7 @@ class Mistakes(ValueError):
 
 
 class Invalid(Exception):
-    """A configuration that cannot be used; `problems` says why, in the order of the file."""
+    """The configuration cannot be used; `problems` lists the reasons in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = in_order(problems)
@@ -57,12 +57,12 @@ class Invalid(Exception):
 
 
 def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return `problems` as they stand in their file, each once."""
+    """Return `problems` in the order of their file, without duplicates."""
     return tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
 
 
 def show_path(path: Path) -> str:
-    """``("middleware", 4, "rate_limit")`` → ``middleware[4].rate_limit``."""
+    """Return a path as text: ``("middleware", 4, "rate_limit")`` → ``middleware[4].rate_limit``."""
     text = ""
     for part in path:
         if isinstance(part, str) and _BARE.fullmatch(part):

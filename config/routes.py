@@ -1,4 +1,4 @@
-"""Routes that a policy file declares beside those of Ollama."""
+"""Routes that a policy file declares in addition to Ollama's."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -13,7 +13,7 @@ from proxy.kernel.units import Mistake, suggest
 
 _SEGMENT: Final = "[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 _OWN: Final = ("/-/", "/k/")
-"""What the paths of the proxy itself begin with: its ops routes, and keys in the path."""
+"""Prefixes of the proxy's own paths: the ops routes, and keys in the path."""
 
 _NO_COLUMNS: Final = {"path", "methods", "like"}
 NAMING: Final = "say which known route it is like, or list the members that name a model in models"
@@ -34,38 +34,39 @@ def _known_path(path: str) -> str:
 
 
 class ExtraRoute(Model):
-    """A route of another version of Ollama, or another idea of one that is known.
+    """A route that this release does not know, or other properties for a route that it knows.
 
-    What it leaves out is as on the known route that it is `like`, so that it is governed as that one is. A route at the
-    path of a known one is like that one without saying so. Whether everybody may call is never taken over.
+    A property that is left out has the value of the known route named in `like`, so the same rules govern both. A
+    route at the path of a known route is like that route even without `like`. It never inherits that anonymous callers
+    may call.
     """
 
     path: Annotated[str, Field(pattern=rf"^/({_SEGMENT}/)*({_SEGMENT}|\{{[a-z]+\}})$"), AfterValidator(_own_path)]
     """The canonical path; a last segment in braces stands for any one segment, and `{model}` names a model."""
     methods: Annotated[tuple[Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], ...], Field(min_length=1)]
-    """The methods it answers."""
+    """The methods that the route answers."""
     like: Annotated[str, AfterValidator(_known_path)] | None = None
-    """The path of the known route whose requests and answers look like those of this one, such as `/api/chat`."""
+    """The path of a known route with the same form of requests and answers, such as `/api/chat`."""
     kind: Literal["read", "inference", "manage", "account"] | None = None
-    """The class that policies name; required where it is like no known route."""
+    """The class that policies name; required if the route is like no known route."""
     flavor: Literal["ollama", "openai", "anthropic", "text"] | None = None
-    """How errors are said; where it is like no known route, `openai` below `/v1/` and else `ollama`."""
+    """The format of errors; by default that of the known route, else `openai` below `/v1/` and `ollama` elsewhere."""
     stream: bool | None = None
-    """What the body's `stream` means where it is left out; leave out where the route never streams."""
+    """Whether the route streams if the body has no `stream`; leave out if the route never streams."""
     body: Literal["none", "json", "multipart", "raw"] = "none"
-    """What a request carries. A `raw` body is passed on as it comes, others are read first."""
+    """What a request carries. The proxy passes a `raw` body on as it arrives, and reads other bodies first."""
     repeat: Literal["safe", "costly", "never"] = "never"
-    """Whether it may be sent again: always, until the first byte of an answer, or never."""
+    """When a request may be sent again: `safe` always, `costly` until the first byte of an answer, `never`."""
     models: tuple[str, ...] = ()
     """Members of a JSON body that name a model, the preferred one first."""
     query: tuple[str, ...] = ()
     """Query parameters that are passed on."""
     parameters: Literal["none"] | None = None
-    """`none` where its requests have no parameter that `parameters` could govern: they pass it as they are."""
+    """`none` if requests have no parameter that the plugin `parameters` could govern: it passes them on unchanged."""
 
     @property
     def route(self) -> Route:
-        """The route as the table of routes has it."""
+        """Return the route in the form that the table of routes uses."""
         columns: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set - _NO_COLUMNS}
         for name in ("kind", "flavor", "parameters"):
             if columns.get(name) is None:

@@ -1,4 +1,4 @@
-"""The base of every section of the policy file."""
+"""The base class of every section of the policy file."""
 
 import re
 from typing import Annotated, Final
@@ -11,7 +11,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def check_name(name: str) -> str:
-    """Return `name`; raises Mistake. Names go into logs, metrics, paths and headers as they are."""
+    """Return `name`, or raise Mistake. Logs, metrics, paths and headers use the name unchanged."""
     if not _NAME.fullmatch(name):
         raise Mistake("expected a name of letters, digits, dot, dash and underscore")
     return name
@@ -25,9 +25,9 @@ Name = Annotated[
 
 
 class Model(BaseModel):
-    """A section: unchangeable, strict, and silent about its values, any of which may be a secret.
+    """The base class of a section. Instances are frozen and strict, and `repr` hides their values: any may be a secret.
 
-    The docstrings below the fields are the reference documentation and the editor's hovers.
+    The docstrings below the fields become the reference documentation and the hover texts of editors.
     """
 
     model_config = ConfigDict(
@@ -42,5 +42,5 @@ class Model(BaseModel):
 
 
 def as_tuple(value: object) -> object:
-    """Let a single value stand where a list is meant."""
+    """Return a list as a tuple, and any other value as a tuple of one."""
     return tuple(value) if isinstance(value, list) else (value,)

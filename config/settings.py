@@ -1,4 +1,4 @@
-"""What may stand in the policy file."""
+"""The settings of the policy file."""
 
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
@@ -26,47 +26,47 @@ from proxy.kernel.units import (
 )
 
 LISTEN: Final = Address("127.0.0.1", PORT)
-"""The default, also of the commands that ask a running proxy."""
+"""The default address, also for commands that query a running proxy."""
 STORES: Final = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://", "valkey://")
 
 
 class Tls(Model):
-    """TLS on everything that listens on a host and port."""
+    """TLS on every address of host and port that the proxy listens on."""
 
     cert: ConfigFile
     """The certificate with its chain, PEM."""
     key: ConfigFile
-    """Its private key, PEM."""
+    """The private key of `cert`, PEM."""
     client_ca: ConfigFile | None = None
     """Refuse clients that show no certificate signed by this CA, PEM."""
 
 
 class Head(Model):
-    """Bounds on a request's head, which a stranger writes."""
+    """Bounds on the head of a request, which comes before any credential is checked."""
 
     size: Annotated[Size, Field(ge=1024, le=2**20)] = 64 * 2**10
-    """The request line and the headers together; beyond it 431."""
+    """Size of the request line and the headers together; a larger head gets 431."""
     fields: Annotated[int, Field(ge=8, le=1000)] = 100
-    """The number of headers; beyond it 431."""
+    """The number of headers; a head with more gets 431."""
     deadline: Annotated[Duration, Least("100ms")] = 10.0
-    """For the whole head to arrive; beyond it 408."""
+    """Time for the whole head to arrive; a later one gets 408."""
 
 
 class Body(Model):
-    """The memory that request bodies may take, and the time."""
+    """Bounds on the memory and time that request bodies may take."""
 
     each: Annotated[Size, Least("1KiB")] = 64 * 2**20
-    """The largest single body that is read; beyond it 413."""
+    """The largest single body that is read; a larger one gets 413."""
     total: Annotated[Size, Least("1KiB")] = 512 * 2**20
-    """All bodies held at once; beyond it 503."""
+    """Size of all bodies held at once; further bodies get 503."""
     share: Annotated[Percent, Field(gt=0)] = 0.25
-    """The part of `total` that the bodies of one caller may take, and of what others leave of it; beyond it 429.
+    """The part of `total` that the bodies of one caller may take, and of what other callers leave of it; beyond it 429.
 
-    Left out, it has room for one body of `each`. A caller is an identity, or an address (IPv6: its /64) without one."""
+    If left out, it has room for one body of `each`. A caller is an identity, or without one an address (IPv6: a /64)."""
     timeout: Annotated[Duration, Least("100ms")] = 30.0
-    """How long a client may send nothing of a body, give or take a factor of two; beyond it 408."""
+    """How long a client may send nothing of a body, give or take a factor of two; then it gets 408."""
     rate: Size = 16 * 2**10
-    """Bytes a second that a body must bring; 408 for one that is late by more than `timeout`. Blobs may be slower."""
+    """Bytes a second that a body must bring; 408 for a body late by more than `timeout`. Blobs may be slower."""
 
     @model_validator(mode="after")
     def _fit(self) -> "Body":
@@ -80,26 +80,27 @@ class Body(Model):
 
 
 class Connections(Model):
-    """How many connections of clients there may be at once.
+    """Bounds on the number of client connections open at once.
 
-    What is left out follows from the number of files that the process may have open: each connection takes one, and
-    one more for the host that answers it. The proxy raises that number as far as it may (`LimitNOFILE`, `ulimit -Hn`).
+    The defaults follow from the number of files that the process may have open: each connection takes one file, and one
+    more for the backend that answers it. The proxy raises that number as far as it may (`LimitNOFILE`, `ulimit -Hn`).
     """
 
     total: Annotated[int, Field(ge=1)] | None = None
-    """All; if left out, nearly half the number of files, at most 8192. Then idle ones make way, or new ones get 503."""
+    """All connections; by default nearly half the number of files, at most 8192. When all are open, the proxy closes
+    idle ones, or answers new ones with 503."""
     per_address: Annotated[int, Field(ge=1)] | None = None
-    """Those of one IPv4 address or IPv6 /64, `trusted_proxies` excepted; three fourths of `total` if left out."""
+    """Connections of one IPv4 address or IPv6 /64, `trusted_proxies` excepted; by default three fourths of `total`."""
     handshakes: Annotated[int, Field(ge=1)] | None = None
-    """TLS handshakes that run at once, a fourth of them of one address; others wait. 256, or fewer, if left out."""
+    """TLS handshakes that run at once, a fourth of them of one address; others wait. By default 256, or fewer."""
 
 
 class Server(Model):
-    """What the proxy is called, and bounds and deadlines towards clients."""
+    """The names of the proxy, and bounds and deadlines for clients."""
 
     hosts: tuple[Annotated[str, HostName()], ...] = ()
-    """Names that callers reach the proxy by, without a port; `*.example.com` is every name below. Others are refused to
-    callers who show no key, token or signature, but for local names and addresses and those in the certificate."""
+    """Names by which callers reach the proxy, without a port; `*.example.com` is every name below. Under other names,
+    except local names and addresses and those in the certificate, callers without key, token or signature are refused."""
     connections: Connections = Connections()
     """Bounds on connections."""
     head: Head = Head()
@@ -111,25 +112,26 @@ class Server(Model):
     keep_alive: Annotated[Duration, Least("100ms")] = 75.0
     """How long a connection may wait for its next request."""
     shutdown: DurationOrZero = 30.0
-    """How long running streams may go on after SIGTERM; `0s` ends them at once."""
+    """How long running streams may continue after SIGTERM; `0s` ends them at once."""
     unix_mode: Annotated[int, Permissions()] = 0o660
-    """Permissions of the unix sockets that are listened on."""
+    """Permissions of the unix sockets that the proxy listens on."""
 
 
 class Log(Model):
-    """The proxy's own events, such as a backend that went down. The lines of requests are those of `logging`."""
+    """The log of the proxy's own events, such as a backend that went down. The plugin `logging` logs requests."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least level that is logged."""
+    """The lowest level that is logged."""
     format: Literal["json", "console", "ecs", "otel"] = "json"
-    """How lines look: JSON, for people, or JSON with the names of Elastic's Common Schema or of OpenTelemetry."""
+    """The format of lines: `json`; `console` for people; JSON with the names of Elastic's Common Schema (`ecs`) or of
+    OpenTelemetry (`otel`)."""
 
 
 class Ops(Model):
-    """The routes under `/-/`: status, metrics, and what an operator can do."""
+    """The routes under `/-/`: status, metrics and the operator's commands."""
 
     listen: Address | None = None
-    """Answer them there and nowhere else, but for `/-/healthz` and `/-/readyz`; beside everything else if left out."""
+    """Answer these routes only at this address, except `/-/healthz` and `/-/readyz`; if left out, at every address."""
 
 
 Override = dict[str, Any] | Literal["off"]
@@ -157,13 +159,13 @@ class Settings(Model):
     ] = (LISTEN,)
     """`host:port` or `unix:/path`; a list listens on several."""
     allow_anonymous_network: bool = False
-    """Listen beyond this machine without a plugin that asks who is calling."""
+    """Listen beyond this machine without a plugin that authenticates callers."""
     tls: Tls | None = None
     """Serve HTTPS."""
     trusted_proxies: tuple[Annotated[IPv4Network | IPv6Network | Literal["unix"], Network()], ...] = ()
-    """The proxies in front of this one, whose `X-Forwarded-For` counts; `unix` for whoever calls by a unix socket."""
+    """The proxies in front of this one whose `X-Forwarded-For` is trusted; `unix` for every caller on a unix socket."""
     server: Server = Server()
-    """What the proxy is called, and bounds and deadlines towards clients."""
+    """The names of the proxy, and bounds and deadlines for clients."""
     log: Log = Log()
     """The proxy's own events."""
     ops: Ops = Ops()
@@ -171,17 +173,17 @@ class Settings(Model):
     backends: Annotated[tuple[Backend, ...], Field(min_length=1), AfterValidator(distinct)]
     """The Ollama hosts behind the proxy."""
     pool: Pool = Pool()
-    """How the backends are used together."""
+    """How the proxy chooses among the backends, and checks them."""
     store: Secret = Secret("memory")
-    """Where limits are counted: `memory`, or `redis://host:6379/0` once several proxies share them."""
+    """Where limits are counted: `memory`, or `redis://host:6379/0` to share them among several proxies."""
     routes: tuple[ExtraRoute, ...] = ()
-    """Routes beyond those of the Ollama that this release knows, and other ideas of some that it knows."""
+    """Routes in addition to the known routes of Ollama, and other properties for known ones."""
     middleware: tuple[Entry, ...] = ()
-    """The chain, outermost first; this order is the order."""
+    """The chain of plugins, outermost first; requests pass them in this order."""
     policies: Annotated[
         Mapping[str, Mapping[str, Override]], Field(title="a mapping of policies"), AfterValidator(_names)
     ] = {}
-    """Each changes the options of plugins, or turns them `off`, for the callers who have it."""
+    """Each policy changes the options of plugins, or turns plugins `off`, for the callers who have it."""
 
     @field_validator("store")
     @classmethod
@@ -192,7 +194,7 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _slots_are_taken(self) -> "Settings":
-        """Refuse a route that would pass by the slots: those of a request are found by its model."""
+        """Refuse an inference route that would bypass the slots: the model of a request decides its slots."""
         bounded = any(backend.slots or backend.model_slots for backend in self.backends)
         odd: list[tuple[Path, Mistake]] = [
             (("routes", index), Mistake("takes no slot of a backend: it does not say where its model is named", NAMING))
@@ -205,7 +207,7 @@ class Settings(Model):
 
     @property
     def exposed(self) -> tuple[Path, ...]:
-        """Where addresses stand that others than this machine can reach."""
+        """Return the paths of the listen addresses that other machines can reach."""
         found: list[Path] = [("listen", index) for index, address in enumerate(self.listen) if not address.local]
         if self.ops.listen is not None and not self.ops.listen.local:
             found.append(("ops", "listen"))

@@ -1,4 +1,4 @@
-"""The values of a policy file as a tree that knows where each of them stands."""
+"""The values of a policy file as a tree of nodes, each with its position in the file."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from config.problems import Path
 
 Scalar = str | int | float | bool | None
 Data = Scalar | list["Data"] | dict[str, "Data"]
-"""Plain values, as JSON has them."""
+"""Plain values, as in JSON."""
 
 _INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,40})|0x[0-9a-fA-F]{1,32}|0o[0-7]{1,40}")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,3})?")
@@ -30,18 +30,18 @@ _WORDS: Final[Mapping[str, Scalar]] = {
 
 @dataclass(slots=True)
 class Node:
-    """One value and its place.
+    """One value and its position.
 
     Attributes:
-        value: a scalar, a list of nodes or a mapping of names to nodes.
-        line: of the first character, from 1.
-        column: likewise.
-        text: a scalar as it was written, without its quotes; what prints show.
-        resolved: the scalar came, at least in part, from the environment or from another file.
-        reported: something is wrong with it that has been said already.
-        keys: where each key of a mapping stands, as (line, column).
-        size: how many nodes this one stands for, itself and aliases counted in full.
-        height: how deep it is nested, 1 for a scalar.
+        value: a scalar, a list of nodes, or a mapping of names to nodes.
+        line: line of the first character, from 1.
+        column: column of the first character, from 1.
+        text: the scalar as written, without quotes; prints show this.
+        resolved: whether any part of the scalar came from the environment or from another file.
+        reported: whether a problem with this node was reported already.
+        keys: the position of each key of a mapping, as (line, column).
+        size: number of nodes in this subtree, itself included, with aliases counted in full.
+        height: depth of this subtree, 1 for a scalar.
     """
 
     value: "Scalar | list[Node] | dict[str, Node]"
@@ -55,19 +55,19 @@ class Node:
     height: int = 1
 
     def fill(self, value: "list[Node] | dict[str, Node]") -> None:
-        """Make this the list or mapping `value`."""
+        """Set the value of this node to a list or mapping, and update `size` and `height`."""
         self.value = value
         children = value.values() if isinstance(value, dict) else value
         self.size += sum(child.size for child in children)
         self.height += max((child.height for child in children), default=0)
 
     def with_child(self, key: str, child: "Node") -> "Node":
-        """Return this mapping with `child` at `key`."""
+        """Return a copy of this mapping with `child` at `key`."""
         children = self.value if isinstance(self.value, dict) else {}
         return replace(self, value={**children, key: child})
 
     def data(self) -> Data:
-        """Return the plain values."""
+        """Return the tree as plain values."""
         if isinstance(self.value, dict):
             return {key: node.data() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -75,7 +75,7 @@ class Node:
         return self.value
 
     def shown(self) -> Data:
-        """Return the values for a print: what was resolved stands there as it was written."""
+        """Return the values for a print: a resolved scalar appears as it was written."""
         if isinstance(self.value, dict):
             return {key: node.shown() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -83,7 +83,7 @@ class Node:
         return self.text if self.resolved else self.value
 
     def step(self, part: str | int) -> "Node | None":
-        """Return the child `part`, None where there is none."""
+        """Return the child `part`, or None if there is none."""
         if isinstance(self.value, dict):
             return self.value.get(part) if isinstance(part, str) else None
         if isinstance(self.value, list) and isinstance(part, int) and -1 < part < len(self.value):
@@ -91,7 +91,7 @@ class Node:
         return None
 
     def at(self, path: Path) -> "Node":
-        """Return the node at `path`, or the innermost there is on the way to it."""
+        """Return the node at `path`, or the last node that exists on the way to it."""
         node = self
         for part in path:
             child = node.step(part)
@@ -101,7 +101,7 @@ class Node:
         return node
 
     def walk(self, path: Path = ()) -> "Iterator[tuple[Path, Node]]":
-        """Yield every node with its path, this one first."""
+        """Yield this node and every node below it, each with its path."""
         yield path, self
         if isinstance(self.value, dict):
             for key, node in self.value.items():
@@ -112,7 +112,7 @@ class Node:
 
     @classmethod
     def of(cls, data: "Data | Mapping[str, Data] | Sequence[Data]") -> "Node":
-        """Return a tree without places, for a configuration that stands in no file."""
+        """Return a tree without positions, for a configuration that does not come from a file."""
         if isinstance(data, Mapping):
             return cls({key: cls.of(value) for key, value in data.items()})
         if isinstance(data, Sequence) and not isinstance(data, str):
@@ -121,7 +121,7 @@ class Node:
 
 
 def scalar(text: str) -> Scalar:
-    """Return what a plain scalar means under YAML 1.2's core schema; text where it means nothing else."""
+    """Return the value of a plain scalar under YAML 1.2's core schema; anything unknown is text."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):

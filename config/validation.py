@@ -1,8 +1,8 @@
-"""Checks a part of the tree against a pydantic model and says what is wrong in the words of the file.
+"""Check a part of the tree against a pydantic model, and report each mistake in the terms of the policy file.
 
-Values are validated as JSON, strictly: pydantic's JSON mode makes tuples of lists and paths of text, and its strict
-mode takes neither ``yes`` for true nor ``"4"`` for 4. Only what came out of the environment or a file, and is text for
-that reason alone, may stand for a number or a truth value.
+Values are validated as JSON in pydantic's strict mode. JSON mode turns lists into tuples and text into paths. Strict
+mode accepts neither ``yes`` for true nor ``"4"`` for 4. A value from the environment or from a file is always text, so
+only such a value may stand for a number or a boolean.
 """
 
 import json
@@ -54,7 +54,7 @@ _RANKS: Final = {kind: place for place, kind in enumerate(_EXPECTED)}
 _UNKNOWN: Final = ("extra_forbidden", "unexpected_keyword_argument")
 _WORDS: Final = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 _INSTEAD: Final = {"origin_regex": "use origins with *", "allow_origin_regex": "use origins with *"}
-"""What to write for keys that other programs have, and this one has not."""
+"""Key of another program → what to write here instead."""
 _MAX_SHOWN: Final = 60
 
 
@@ -63,7 +63,7 @@ class Checker:
     """Checks parts of one file.
 
     Attributes:
-        file: its name in problems.
+        file: the file's name, as problems show it.
         context: what values are checked against.
     """
 
@@ -73,7 +73,7 @@ class Checker:
     def check(
         self, model: type[Model], node: Node, where: Callable[[Path], Path] = lambda path: path
     ) -> tuple[Model | None, list[Problem]]:
-        """Return the mapping `node` as a `model`, or None and everything that is wrong with it.
+        """Return the mapping `node` as a `model`, or None, and the list of its problems.
 
         `where` turns a path below `node` into the path from the top of the file.
         """
@@ -99,16 +99,16 @@ class Checker:
 
 @lru_cache(maxsize=128)
 def _schema(model: type[BaseModel]) -> json_schema.Schema:
-    """Describe a model once: to do so takes longer than to check it, and a reload happens while streams run."""
+    """Return the JSON Schema of a model, built once: building takes longer than checking, and streams run meanwhile."""
     return json_schema.describe(model)
 
 
 @dataclass(frozen=True, slots=True)
 class _Flaw:
-    """A problem before it knows its file.
+    """A problem without its file.
 
     Attributes:
-        got: what stood there, for messages that say what was expected.
+        got: the value that was found, for messages that say what was expected.
         rank: the place of the message among those of the other branches of a union.
     """
 
@@ -122,7 +122,7 @@ class _Flaw:
 
 
 def _follow(node: Node, loc: Path) -> tuple[Path, Node]:
-    """Return the path and node that pydantic's `loc` means: it also names branches of unions, which are no keys."""
+    """Return the path and node for pydantic's `loc`. `loc` also names branches of unions; these are skipped."""
     path: list[str | int] = []
     for part in loc:
         child = node.step(part)
@@ -133,7 +133,7 @@ def _follow(node: Node, loc: Path) -> tuple[Path, Node]:
 
 
 def _retype(data: Data, node: Node, errors: list[ErrorDetails]) -> bool:
-    """Let text from outside that was refused as text be what it reads as; tell whether `data` was changed."""
+    """Read refused text from outside the file as the scalar it spells, in place; return whether `data` was changed."""
     changed = False
     for error in errors:
         path, target = _follow(node, error["loc"])
@@ -173,9 +173,9 @@ def _rank(error: ErrorDetails) -> int:
 
 
 def _counted_wrong(error: ErrorDetails, target: Node) -> bool:
-    """Tell whether pydantic calls a list too short only because it did not count the items it refused.
+    """Return whether pydantic calls a list too short only because it did not count the items that it refused.
 
-    A single value that stands for a list is one item.
+    A single value in place of a list counts as one item.
     """
     if error["type"] != "too_short":
         return False
@@ -195,7 +195,7 @@ def _unknown(parent: Node, path: Path, schema: json_schema.Schema) -> _Flaw:
 
 
 def _explain(error: ErrorDetails, target: Node) -> tuple[str, str | None]:
-    """Return message and hint; neither repeats a value that came from outside the file."""
+    """Return the message and the hint. Neither repeats a value from outside the file."""
     context = error.get("ctx", {})
     cause = context.get("error")
     if isinstance(cause, Mistake):
@@ -223,7 +223,7 @@ def _hint(error: ErrorDetails, value: object) -> str | None:
 
 
 def mask(message: str, node: Node) -> str:
-    """Return `message` with every value at or below `node` that came from outside replaced by what was written."""
+    """Replace every outside value at or below `node` in `message` with the text written in the policy file."""
     for _, inner in node.walk():
         if inner.resolved and inner.value not in (None, ""):
             message = message.replace(str(inner.value), inner.text or "")
@@ -243,7 +243,7 @@ def _got(target: Node) -> str:
 
 
 def _merged(flaws: Iterable[_Flaw]) -> Iterator[_Flaw]:
-    """Join what the branches of a union expected at one place, and say what was got instead.
+    """Join what the branches of a union expected at one place, and add the value that was found.
 
     The order is the one of `_EXPECTED`, as pydantic's depends on which equal union was made first in the process.
     """

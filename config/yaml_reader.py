@@ -1,8 +1,8 @@
-"""YAML text → a tree of values that know where they stand.
+"""Turn YAML text into a tree of values with their positions.
 
-The rules are those of YAML 1.2, on PyYAML's scanner and parser: ``yes``, ``no``, ``on`` and ``off`` are text, so are
-time stamps, ``12:30:00`` and ``010``. What makes a policy file read differently from how it looks is refused: duplicate
-keys, tags, merge keys, several documents.
+The rules are those of YAML 1.2, on top of PyYAML's scanner and parser. ``yes``, ``no``, ``on`` and ``off`` are text;
+so are time stamps, ``12:30:00`` and ``010``. The parser refuses everything that reads differently from how it looks:
+duplicate keys, tags, merge keys, several documents.
 """
 
 import re
@@ -30,14 +30,14 @@ from config.tree import Node, scalar
 MAX_BYTES: Final = 2**20
 MAX_DEPTH: Final = 40
 MAX_NODES: Final = 50_000
-"""Values after every alias is replaced by what it stands for."""
+"""Number of values, with every alias replaced by the value it stands for."""
 
 _LINE_END: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-"""What PyYAML counts as one, for the places that it does not tell."""
+"""The line ends that PyYAML counts, for errors that PyYAML reports without a line."""
 
 
 def parse(source: bytes, file: str) -> tuple[Node | None, list[Problem]]:
-    """Return the tree of a policy file and what is wrong with it; no tree where the text is not YAML at all."""
+    """Return the tree of a policy file and its problems; the tree is None if the text is not valid YAML."""
     try:
         if len(source) > MAX_BYTES:
             raise _Unreadable(f"the file is larger than {MAX_BYTES} bytes")
@@ -57,7 +57,7 @@ def _decode(source: bytes) -> str:
     try:
         return source.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = error.object[: error.start].decode()  # without the byte order mark
+        before = error.object[: error.start].decode()  # excludes the byte order mark
         raise _Unreadable("the file is not UTF-8", *_position(before), hint="save it as UTF-8") from None
 
 
@@ -79,7 +79,7 @@ class _Composer:
 
     def compose(self) -> tuple[Node | None, list[Problem]]:
         try:
-            # the safe loader is where PyYAML keeps its parser; it is asked for events only, so nothing is constructed
+            # SafeLoader holds PyYAML's parser; parse() only returns events and constructs no objects
             self._events = yaml.parse(self._text, Loader=yaml.SafeLoader)
             root = self._root()
         except yaml.reader.ReaderError as error:
@@ -190,7 +190,7 @@ class _Composer:
 
 
 def _place(event: Event) -> tuple[int, int]:
-    mark = cast(yaml.Mark, event.start_mark)  # PyYAML's own parser sets it on every event
+    mark = cast(yaml.Mark, event.start_mark)  # PyYAML's parser sets start_mark on every event
     return mark.line + 1, mark.column + 1
 
 
