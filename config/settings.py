@@ -62,7 +62,8 @@ class Body(Model):
     share: Annotated[Percent, Field(gt=0)] = 0.25
     """The part of `total` that the bodies of one caller may take, and of what other callers leave of it; beyond it 429.
 
-    If left out, it has room for one body of `each`. A caller is an identity, or without one an address (IPv6: a /64)."""
+    If left out, it has room for one body of `each`. A caller is an identity, or without one an address
+    (IPv6: a /64)."""
     timeout: Annotated[Duration, Least("100ms")] = 30.0
     """How long a client may send nothing of a body, give or take a factor of two; then it gets 408."""
     rate: Size = 16 * 2**10
@@ -100,7 +101,8 @@ class Server(Model):
 
     hosts: tuple[Annotated[str, HostName()], ...] = ()
     """Names by which callers reach the proxy, without a port; `*.example.com` is every name below. Under other names,
-    except local names and addresses and those in the certificate, callers without key, token or signature are refused."""
+    except local names and addresses and those in the certificate, callers without key, token or signature are
+    refused."""
     connections: Connections = Connections()
     """Bounds on connections."""
     head: Head = Head()

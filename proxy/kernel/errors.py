@@ -309,8 +309,11 @@ def _sentence(error: ProxyError) -> str:
 
 
 def _name(error: ProxyError) -> str:
-    """Return the code in ASCII without control characters; that of a plugin of another package may be any text."""
-    return error.code.encode("unicode_escape", "backslashreplace").decode()
+    """Return the code in ASCII without control characters; that of a plugin of another package may be any text.
+
+    No codec is used that would first have to be imported: there may be no file left to open.
+    """
+    return error.code if error.code.isascii() and error.code.isprintable() else ascii(error.code)[1:-1]
 
 
 def _document(flavor: Flavor, error: ProxyError) -> bytes:

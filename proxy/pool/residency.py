@@ -100,6 +100,7 @@ class ResidentModels:
             if oldest in self.users:
                 break
             del self.resident[oldest]
+            self._forget(oldest)
         self.resident[model] = Resident(self._sizes.get(model, 0))
         self._arrived.add(model)
 

@@ -35,7 +35,7 @@ class LogLines(LogSink):
         """The lines of requests that ended; the plugin `logging` writes them."""
         return [event for event in self.events if event["event"] == "request"]
 
-    async def wait_for(self, found: Callable[["LogLines"], bool], timeout: float = 5.0) -> None:
+    async def wait_for(self, found: Callable[["LogLines"], bool], timeout: float = 15.0) -> None:
         """Wait until `found` holds; raises AssertionError after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):

@@ -357,7 +357,7 @@ async def test_a_body_that_trickles_in_keeps_nobody_out() -> None:
         await eventually(lambda: proxy.app.bodies.held > 0)
         assert (await ask(proxy.address, "POST", "/api/show", CHAT)).status == 200
         answer = await client.read()
-        told = "the request body is 0.1 s behind 1000000 bytes a second; send it faster (timer body)"
+        told = "the request body is 0.1 s behind 1000000 bytes a second; send faster (timer body)"
         assert (answer.status, orjson.loads(answer.body)["error"]) == (408, told)
         trickle.cancel()
         line = await proxy.log.request(2)

@@ -28,7 +28,8 @@ def test_every_policy_file_in_it_is_right(text: str, tmp_path: Path) -> None:
 
 def test_every_refusal_is_in_it() -> None:
     source = Path(scheduler.__file__).read_text()
-    raised = set(re.findall(r'_refused\((\d+), .*?"(\w+)"', source))
+    found = re.findall(r"_refused\(\s*(\d+), .*?codes\.(\w+)", source)
+    raised = {(status, code.lower()) for status, code in found}
     assert raised == set(re.findall(r"^\| (\d+) \| `(\w+)` \|", GUIDE, re.M))
     assert len(raised) == 5
 

@@ -69,7 +69,7 @@ async def test_guests_are_refused_after_ten_in_the_words_it_shows() -> None:
     async with Ollama(tokens=2) as sim, running(sim.url, middleware=chain) as proxy:
         answers = [await ask(proxy.address, "POST", "/api/chat", {**CHAT, "stream": False}) for _ in range(11)]
     assert [answer.status for answer in answers] == [200] * 10 + [429]
-    shown = re.search(r'\{"error":"(rate_limit: .*?)"\}', GUIDE)
+    shown = re.search(r'\{"error":"(rate_limit: .*?)",\n "code":"rate_limit_exceeded"\}', GUIDE)
     assert shown is not None
     pattern = (
         re.escape(shown[1]).replace("60", "10").replace("identity", "address").replace(r"12\.3s", r"[0-9.]+m?[0-9]*s")

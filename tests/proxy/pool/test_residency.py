@@ -3,7 +3,7 @@
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.pool.request_needs import Setup
@@ -208,6 +208,20 @@ def test_names_that_clients_make_up_leave_nothing_behind() -> None:
     assert not memory._used_at
 
 
+EVICTED = [
+    *[
+        ("c", "began"),
+        ("a", "began"),
+        ("a", "answered"),
+        ("a", "saw"),
+        ("a", "began"),
+        ("c", "ended"),
+        ("a", "answered"),
+    ]
+]
+
+
+@example(EVICTED, {"c"})
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["began", "answered", "ended", "saw"])), max_size=60),
     st.sets(st.sampled_from("abcd")),

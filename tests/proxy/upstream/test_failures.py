@@ -206,5 +206,9 @@ def test_nothing_above_a_transport_catches_its_exceptions() -> None:
     for folder in sorted(ABOVE):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.ExceptHandler) and node.type is not None and path.name != "file_stamp.py":
+                if (
+                    isinstance(node, ast.ExceptHandler)
+                    and node.type is not None
+                    and path.name not in {"file_stamp.py", "plugin_import.py"}
+                ):
                     assert not re.search(r"\bOSError\b|httpx\.", ast.unparse(node.type)), f"{path}:{node.lineno}"
