@@ -108,7 +108,9 @@ class BodyBudget:
     @property
     def behind(self) -> str:
         """The message for a body that comes in too slowly; its timer has the name of the section of the policy file."""
-        return f"the request body is {self.patience:g} s behind {self.rate:.0f} bytes a second; send faster (timer body)"
+        return (
+            f"the request body is {self.patience:g} s behind {self.rate:.0f} bytes a second; send faster (timer body)"
+        )
 
     def arrives(self, body: "Holding", *, still: bool) -> None:
         """Note whether a part of `body` is still to come."""
