@@ -11,7 +11,7 @@ TABLE = "proxy/kernel/ollama_routes.py"
 ASKERS = {
     "proxy/kernel/routes.py": "says how errors are said where there is no route",
     "proxy/pool/probes.py": "asks a host how it is",
-    "proxy/pool/ask.py": "asks a host what it has",
+    "proxy/pool/backend_api.py": "asks a host what it has",
     "proxy/ops/actions.py": "unloads a model, as an operator wants it",
     "proxy/commands/doctor.py": "asks a host how it is",
     "middleware/access/plugin.py": "names the permission that a tool takes, as a policy file would",
