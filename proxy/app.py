@@ -1,4 +1,4 @@
-"""The composition root: settings in, a served application out. The one place that knows every part."""
+"""The composition root: it makes the application from the settings, and alone knows every part."""
 
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -60,25 +60,25 @@ from proxy.wiring import (
 )
 
 PSEUDONYM: Final = f"ollama-proxy-{secrets.token_hex(4)}"
-"""How this process calls itself in Via, so that it knows a request that comes back."""
+"""The name of this process in the Via field, by which it recognises a request that comes back."""
 NEEDS_RESTART: Final = ("listen", "tls", "store", "ops", "server.unix_mode")
-"""Settings that a running process keeps: they are what others know it by."""
+"""The settings that change only with a restart."""
 
 
 class App:
-    """A configuration at work.
+    """A running configuration.
 
     Args:
         loaded: a policy file, as `config.load` read it.
-        sink: where log lines go.
+        sink: takes the log lines.
 
     Attributes:
-        server: that serves `frame`, for those who ask whether it still does.
-        ops_server: that serves nothing but the ops routes; None where the policy file wants none.
-        reloader: that loads the policy file again; None where there is no file.
+        server: the server of `frame`; None before it runs.
+        ops_server: the server of the ops routes alone; None where the policy file sets no address for them.
+        reloader: loads the policy file again; None where there is no file.
 
     Raises:
-        Invalid: with every mistake in it, those in the options of plugins included.
+        Invalid: the policy file has mistakes; it holds all of them, those in the options of plugins included.
     """
 
     def __init__(self, loaded: Loaded, sink: LogSink) -> None:
@@ -129,8 +129,8 @@ class App:
     def reload(self, loaded: Loaded) -> tuple[str, ...]:
         """Put another policy file in force for the requests that come from now on.
 
-        Requests that run end under the file they began with; backends that did not change keep their connections and
-        their state. Returns the settings that changed but need a restart. Raises Invalid, and then nothing changed.
+        Running requests end under the file that they began with. Backends that did not change keep their connections
+        and their state. Returns the settings that changed but need a restart. Raises Invalid; then nothing has changed.
         """
         plan, settings = check(loaded)
         self._keep_closed(loaded, plan, settings)
@@ -147,7 +147,7 @@ class App:
         return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
 
     def _bound(self, settings: Settings) -> None:
-        """Bound bodies, and connections that come from now on."""
+        """Set the bounds of request bodies and of new connections."""
         self.bodies.bound(**body_bounds(settings))
         if self.server is not None:
             self.server.renew_bounds(server_options(settings))
@@ -161,11 +161,11 @@ class App:
 
     @property
     def serving(self) -> bool:
-        """Whether requests are taken: not any more once the server was told to stop."""
+        """Return whether the proxy takes requests: True until the server is told to stop."""
         return self.server is None or self.server.serving
 
     def _keep_closed(self, loaded: Loaded, plan: Plan, settings: Settings) -> None:
-        """Raise Invalid where strangers could use what listens already, whatever the new file says of `listen`."""
+        """Raise Invalid where the new file would let strangers use an address that is open until a restart."""
         exposed = [address for server in self._servers.values() for address in server.exposed]
         if exposed and plan.anonymous and not settings.allow_anonymous_network:
             mistake = Mistake(
@@ -188,10 +188,9 @@ class App:
         return build(plan, endpoint, {**self.services, KnownHosts: hosts})
 
     def _generations(self, number: int, plan: Plan, settings: Settings) -> tuple[Chain, Generation, Generation]:
-        """Return the chain, what the main listeners serve by it, and what those of the ops routes do.
+        """Return the chain, the generation of the main listeners, and that of the ops listener; raises Invalid.
 
-        The proxy itself sees to the name in the Host field only where nobody in the chain asks who calls. Raises
-        Invalid.
+        The gate checks the Host field only where no plugin of the chain authenticates callers.
         """
         hosts = make_hosts(settings)
         chain = self._build(plan, settings, hosts)
@@ -225,9 +224,9 @@ class App:
 
 
 def check(loaded: Loaded) -> tuple[Plan, Settings]:
-    """Return what a policy file comes to; raises Invalid with every mistake in it."""
+    """Return the plan and the settings of a policy file; raises Invalid with every mistake in it."""
     planned, problems = make_plan(loaded)
     if planned is None or loaded.settings is None:
         raise Invalid(problems)
-    make_store(loaded, loaded.settings, SystemClock())  # a bad address is refused, though a running proxy ignores it
+    make_store(loaded, loaded.settings, SystemClock())  # refuses a bad address, although a reload does not use it
     return planned, loaded.settings

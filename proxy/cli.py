@@ -1,4 +1,4 @@
-"""The command line: what serves, what looks at policy files, and what talks to a running proxy."""
+"""The command line: commands that serve, that check policy files, and that call a running proxy."""
 
 import gc
 from dataclasses import replace
@@ -192,10 +192,10 @@ def demo(
 
 
 def keep_collector_calm() -> None:
-    """Let the garbage collector look seldom, and never at what was there when serving began.
+    """Make the garbage collector run seldom, and skip the objects that exist when serving begins.
 
-    Requests leave next to no cycles, so that collecting as often as Python does by default costs a busy proxy one
-    twentieth of its CPU for nothing.
+    Requests leave almost no reference cycles. Collecting as often as Python does by default would cost a busy proxy
+    5 % of its CPU for nothing.
     """
     gc.collect()
     gc.freeze()
@@ -203,7 +203,7 @@ def keep_collector_calm() -> None:
 
 
 def _file(config: Path | None, backends: list[str]) -> Path | None:
-    """Return the policy file to read, None where the flags are all there is."""
+    """Return the policy file to read, None where the flags replace it."""
     if config is not None and backends:
         raise typer.BadParameter("name the backends in the file, or leave the file out", param_hint="--backend")
     here = Path("proxy.yaml")
@@ -218,7 +218,7 @@ def _checked(loaded: Loaded) -> tuple[Plan, Settings]:
 
 
 def _load(config: Path | None, backends: list[str], listen: list[str], anonymous: bool) -> Loaded:
-    """Read the policy file, or make one up from the flags."""
+    """Read the policy file, or make a policy from the flags where there is no file."""
     changes: dict[str, Data] = {}
     if listen:
         changes["listen"] = list(listen)

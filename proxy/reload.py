@@ -1,4 +1,4 @@
-"""A new policy file for a running proxy: by SIGHUP, when the file changes, or by a call."""
+"""Load the policy file of a running proxy again: on SIGHUP, when the file changes, or by a call."""
 
 import asyncio
 import signal
@@ -20,14 +20,16 @@ from proxy.server.listeners import ServerError
 log = structlog.get_logger("ollama_proxy.config")
 
 LOOK_EVERY: Final = 1.0
-"""Seconds between two looks at the file."""
+"""Seconds between two checks of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What came of a reload.
+    """The result of a reload.
 
     Attributes:
+        at: when it was done, in seconds since 1970.
+        generation: the number of the configuration in force after it.
         problems: why the file was refused; empty where it is in force now.
         restart: settings that changed and need a restart.
     """
@@ -39,12 +41,12 @@ class Reloaded:
 
 
 class Reloader:
-    """Puts the policy file in force again whenever it is asked to, or it sees that the file changed.
+    """Loads the policy file again when it is asked to, or when the file has changed.
 
-    Each time the server's certificate is read again, too, so that one that was renewed needs no restart.
+    Each reload also reads the server's certificate again, so that a renewed certificate needs no restart.
 
-    The file is looked at by its path, through every symbolic link: a mounted config map changes by a link being
-    swapped, not by a write.
+    The file is checked by its path, through every symbolic link: a mounted config map changes when a link is replaced,
+    without a write.
     """
 
     def __init__(
@@ -59,22 +61,22 @@ class Reloader:
         self.last = self._now()
 
     def start(self) -> None:
-        """Begin to look at the file and to listen for SIGHUP; needs the running loop."""
+        """Begin to check the file and to handle SIGHUP; needs the running loop."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         if self._file is not None:
             self._task = asyncio.create_task(self._watch(self._file))
 
     async def stop(self) -> None:
-        """End both."""
+        """Stop checking the file and handling SIGHUP."""
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def reload(self) -> Reloaded:
-        """Read the file and put it in force, or leave everything as it is and say why.
+        """Read the file and put it in force, or leave everything as it is; returns the result, with the reasons.
 
-        A process that drains takes no other file: it would tell systemd that it is ready, and look for backends anew.
+        A process that drains refuses a file: a reload would tell systemd that it is ready, and probe backends again.
         """
         self._stamp = self._look()
         if not self._app.serving:
@@ -83,7 +85,7 @@ class Reloader:
             return self.last
         self.last = self._load()
         self._app.metrics.reloaded(loaded=not self.last.problems)
-        systemd.ready(reloaded=True)  # whatever came of it: `systemctl reload` waits until it hears this
+        systemd.ready(reloaded=True)  # also where it failed: `systemctl reload` waits for this message
         try:
             self._renew_tls()
         except (ServerError, OSError) as error:
@@ -115,7 +117,7 @@ class Reloader:
             before = self._stamp
             stamp = await look_again(file, before)
             if self._stamp is not before:
-                continue  # it was loaded meanwhile
+                continue  # it was loaded in the meantime
             if differ(before, stamp):
                 self.reload()
             else:

@@ -1,4 +1,4 @@
-"""From settings to the parts they describe; pure mapping, one function a part."""
+"""Make the parts of the application from the settings: a pure mapping, one function for each part."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -31,12 +31,12 @@ from proxy.upstream.timeouts import Timeouts
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
-    """The `ops` routes, those that the settings add, and Ollama's."""
+    """Return the table of routes: the `ops` routes, those of the settings, and Ollama's."""
     return RouteTable((*ops, *(extra.route for extra in settings.routes)))
 
 
 def make_store(loaded: Loaded, settings: Settings, clock: Clock) -> Store:
-    """The store that the settings name, not connected yet; raises Invalid."""
+    """Return the store that the settings name, not yet connected; raises Invalid."""
     try:
         return open_store(settings.store.get_secret_value(), clock)
     except ValueError as error:
@@ -46,11 +46,11 @@ def make_store(loaded: Loaded, settings: Settings, clock: Clock) -> Store:
 def make_backends(
     loaded: Loaded, settings: Settings, before: Settings | None = None, running: Sequence[Backend] = ()
 ) -> list[Backend]:
-    """The backends with their transports; nothing is connected yet. Raises Invalid for TLS files that are none.
+    """Return the backends with their transports, not yet connected; raises Invalid for TLS files that cannot be used.
 
-    Where the settings `before` described one of the `running` backends in the same words, that one is taken over, with
-    its connections and with all that is known of it. One of the same name at the same place gets its transport; by that
-    `Pool.replace` knows it for the same host.
+    Where the settings `before` are equal for one of the `running` backends, that backend is kept, with its connections
+    and its state. A backend with the same name, URL and TLS settings but other options keeps the transport; by the
+    transport `Pool.replace` recognises the same host.
     """
     kept: dict[str, tuple[BackendSettings, Backend]] = {}
     if before is not None:
@@ -73,7 +73,7 @@ def make_backends(
 
 
 def server_options(settings: Settings) -> ServerOptions:
-    """Where and how to serve."""
+    """Return the options of the main server."""
     server, tls = settings.server, settings.tls
     return ServerOptions(
         listen=[str(address) for address in settings.listen],
@@ -94,7 +94,7 @@ def server_options(settings: Settings) -> ServerOptions:
 
 
 def ops_options(settings: Settings, listen: Address) -> ServerOptions:
-    """How to serve the ops routes at an address of their own, with room that callers cannot take."""
+    """Return the options of a server for the ops routes alone, with connections that other callers cannot use up."""
     room = open_files.for_ops(open_files.limit())
     return replace(server_options(settings), listen=[str(listen)], total=room, per_address=None, handshakes=None)
 
@@ -106,13 +106,13 @@ def body_bounds(settings: Settings) -> BodyBounds:
 
 
 def make_hosts(settings: Settings) -> KnownHosts:
-    """The names that the proxy is known by: those of the settings and of the certificate that it shows."""
+    """Return the names of the proxy: those of the settings and of its own certificate."""
     shown = certificate_names(settings.tls.cert) if settings.tls else ()
     return KnownHosts((*settings.server.hosts, *shown))
 
 
 def pool_options(settings: Settings) -> PoolOptions:
-    """How the backends are used together."""
+    """Return the options of the pool."""
     pool, timeouts = settings.pool, settings.pool.timeouts
     return PoolOptions(
         timeouts=Timeouts(
@@ -144,7 +144,7 @@ def _rules(settings: Settings) -> Rules:
 
 
 def _backend(settings: Settings, entry: BackendSettings, transport: httpx.AsyncBaseTransport | None) -> Backend:
-    """Make a backend, with `transport` where it is at a place that is known."""
+    """Make a backend; with `transport`, it keeps the connections of the same host."""
     tls = entry.tls if transport is None else None
     named = {parse_model(name): bound for name, bound in entry.model_slots.items()}
     return make_backend(

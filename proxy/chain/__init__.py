@@ -1,4 +1,4 @@
-"""The chain of plugins: planned from the policy file, built, and run within the frame.
+"""The chain of plugins: planned from the policy file, built, and run in the frame.
 
 May import: `proxy.kernel`, `config`, `middleware:BUILTIN`.
 """

@@ -1,8 +1,8 @@
-"""Admitting the requests of pages in browsers: the frame asks this before any plugin sees the request.
+"""Admit or refuse the requests of pages in browsers. The frame asks before any plugin sees the request.
 
-A browser calls from where its user is and adds credentials by itself: a trusted address, a client certificate, a place
-behind the firewall. So a page could act for its reader wherever nothing else asks for a key. Programs send none of the
-fields that are judged here; they pass.
+A browser calls from its user's machine and adds credentials by itself: a trusted address, a client certificate, a place
+behind the firewall. So any page could act for its reader wherever nothing else asks for a key. Programs send none of
+the header fields that are checked here, so their requests pass.
 """
 
 from proxy.kernel import error_codes as codes
@@ -14,12 +14,12 @@ from proxy.kernel.known_hosts import KnownHosts
 
 
 class PageGate:
-    """Admits requests, or refuses them.
+    """Admits or refuses the requests of pages in browsers.
 
     Args:
         cross_origin: the pages of other origins that may call.
-        hosts: the names that Host may say; None where callers are known by something that no browser adds by itself,
-            or where the plugin that says who they are checks the Host itself.
+        hosts: the names that the Host field may have; None where callers are known by credentials that no browser adds
+            by itself, or where the plugin that authenticates them checks the Host field itself.
     """
 
     def __init__(self, cross_origin: CrossOrigin | None = None, hosts: KnownHosts | None = None) -> None:
@@ -27,10 +27,10 @@ class PageGate:
         self._hosts = hosts
 
     def admit(self, exchange: Exchange) -> list[Header] | None:
-        """Return the fields for a page of another origin, None where no such page asks.
+        """Return the response fields for a page of another origin, None where the request is from no such page.
 
-        Raises Refused (400, 403). Nothing of a request's body is read for that. `check_host` has to follow: what it
-        raises goes out with these fields, so that the page can read it.
+        Raises Refused (400, 403). Reads nothing of the request's body. `check_host` must be called after it: its error
+        goes out with these fields, so that the page can read it.
         """
         scope = exchange.scope
         origin = site = None
@@ -47,32 +47,32 @@ class PageGate:
             if site == b"cross-site" and not _is_visit(exchange):
                 raise foreign(None)
             return None
-        # A trusted proxy in front may say another Host than the browser did, who knows best.
+        # A trusted proxy in front may send another Host than the browser did; the browser's own field is right.
         if (site == b"same-origin" and exchange.relayed) or same_origin(origin, scope):
             return None
         fields = self._cross_origin.answer_fields(origin)
         if fields is None:
             raise foreign(origin)
         if scope.get("state", {}).get("tls_peer") and not with_credentials(fields):
-            # A form, or a request whose answer no script reads, carries the certificate without being asked to.
+            # A browser sends the certificate with a form, or with a request whose response no script reads, unasked.
             raise foreign(origin, certificate=True)
         return fields
 
     def check_host(self, exchange: Exchange) -> None:
-        """Raise Refused (403) where the proxy is called by a name that is not known to be its own.
+        """Raise Refused (403) where the Host field has a name that is not known to be the proxy's.
 
-        Probes call it by whatever name they have, and what they are told is nobody's secret.
+        The routes for probes take any name: probes use various names, and the response holds no secret.
         """
         if self._hosts is not None and not (exchange.route is not None and exchange.route.probe):
             self._hosts.check(exchange.scope)
 
     def preflight(self, exchange: Exchange) -> list[Header] | None:
-        """Return the further fields of the response to a preflight request; None where the request is none."""
+        """Return the further response fields for a preflight request; None for any other request."""
         return self._cross_origin.preflight_fields(exchange.scope) if is_preflight(exchange.scope) else None
 
 
 def _is_visit(exchange: Exchange) -> bool:
-    """Return whether somebody follows a link from another site to one of the pages for people."""
+    """Return whether the request follows a link from another site to one of the pages for people."""
     headers = dict(exchange.scope["headers"])
     return (
         exchange.route is not None

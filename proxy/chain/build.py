@@ -1,7 +1,7 @@
-"""Building the chain: the plugins of a plan, each around the next, with dispatch in the middle.
+"""Build the chain: the plugins of a plan, each around the next, with the innermost app in the middle.
 
-Plugins know nothing of policies: where a policy changes a plugin's options there is one instance per distinct set of
-options and a switch in front of them, elsewhere there is none.
+Plugins know nothing of policies. Where policies change a plugin's options, there is one instance for each distinct set
+of options, and a switch in front of them. Elsewhere there is no switch.
 """
 
 import traceback
@@ -23,30 +23,30 @@ from proxy.kernel.policy_names import EntryName, Policies
 from proxy.kernel.units import Mistake
 
 BEFORE_BODY: Final = "before_body"
-"""The method by which a plugin refuses a request before its body is read: ``async (exchange) -> None``."""
+"""The name of the method by which a plugin refuses a request before its body is read: ``async (exchange) -> None``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An entry of a chain: its instance, and those for some policies; None where a policy turns the entry off."""
+    """An entry of a chain: its default instance, and its instances by policy; None where a policy turns it off."""
 
     name: str
     default: ASGIApp
     by_policy: Mapping[str | None, ASGIApp | None]
 
     def instance(self, policy: str | None) -> ASGIApp | None:
-        """Return the instance that a caller with `policy` passes through."""
+        """Return the instance for a caller with `policy`; None where the policy turns the entry off."""
         return self.by_policy.get(policy, self.default)
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain that was built.
+    """A built chain.
 
     Attributes:
-        app: what the frame calls.
-        steps: the entries, the outermost first, and last the innermost app.
-        cross_origin: what the frame decides about pages by; None where no plugin governs them.
+        app: the outermost app, which the frame calls.
+        steps: the entries, the outermost first; the last one is the innermost app.
+        cross_origin: the rules for pages of other origins, for the frame; None where no plugin sets them.
     """
 
     app: ASGIApp
@@ -55,7 +55,7 @@ class Chain:
 
     @property
     def parts(self) -> list[tuple[str, ASGIApp]]:
-        """Every instance under the name of its entry, the innermost first."""
+        """All instances, each with the name of its entry, the innermost first."""
         found: list[tuple[str, ASGIApp]] = []
         for step in reversed(self.steps):
             instances = {id(instance): instance for instance in (step.default, *step.by_policy.values())}
@@ -63,17 +63,17 @@ class Chain:
         return found
 
     def path(self, exchange: Exchange) -> Iterator[tuple[str, ASGIApp | None]]:
-        """Yield what a request passes through, the outermost first, None where its policy turns an entry off.
+        """Yield the instances that a request passes, the outermost first, and None where its policy turns an entry off.
 
-        The policy is looked up when an entry is reached: those above may only then have said which one it is.
+        The policy is looked up when an entry is reached, as an entry above may only just have set it.
         """
         for step in self.steps:
             yield step.name, step.instance(exchange.policy)
 
     def blame(self, error: BaseException) -> str | None:
-        """Return the name of the entry that raised `error`: the innermost whose code its traceback passed through.
+        """Return the name of the entry that raised `error`: the innermost one whose code is in its traceback.
 
-        Costs nothing until something is raised. A module that holds several plugins is told apart by `self`.
+        It costs nothing until an error is raised. Where a module holds several plugins, `self` tells them apart.
         """
         blamed = None
         parts = self.parts
@@ -94,7 +94,7 @@ def _modules(part: ASGIApp) -> tuple[str, ...]:
 
 
 class Switch:
-    """Passes each request to the instance for its policy."""
+    """Passes each request to the instance for the caller's policy."""
 
     __slots__ = ("_by_policy", "_default")
 
@@ -103,19 +103,19 @@ class Switch:
         self._by_policy = by_policy
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Return the chosen app's own awaitable: a choice is no reason for another coroutine."""
+        """Call the instance and return its awaitable, without a coroutine of its own."""
         return self._by_policy.get(Exchange.of(scope).policy, self._default)(scope, receive, send)
 
 
 class BeforeBody:
-    """Lets the plugins that are still to come refuse a request before its body is read, where they can.
+    """Lets the plugins further in refuse a request before its body is read.
 
-    There is one below the plugin that says who is calling, and one around each plugin that has a `before_body`: so it
-    is asked where a body is wanted above it, and not where the request has come to it already.
+    One stands below the plugin that sets the caller's policy, and one around each plugin that has a `before_body`. So
+    the plugin is asked where a body is read above it, and not where the request has already reached it.
 
     Args:
-        app: what stands below.
-        steps: those of the steps below that may have something to say, the outermost first.
+        app: the app below.
+        steps: the steps below that have a `before_body`, the outermost first.
     """
 
     __slots__ = ("_app", "_ask", "_steps")
@@ -126,12 +126,12 @@ class BeforeBody:
         self._ask: Ask | None = self.ask if steps else None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Say what will be asked from here on, and return the app's own awaitable."""
+        """Set the plugins that are asked from here on, and return the app's awaitable."""
         Exchange.of(scope).part(ChainPart).before_body = self._ask
         return self._app(scope, receive, send)
 
     async def ask(self, exchange: Exchange) -> None:
-        """Ask every step, in order; raises what the first one that refuses raises."""
+        """Ask every step, in order; raises the error of the first step that refuses."""
         for step in self._steps:
             decide = getattr(step.instance(exchange.policy), BEFORE_BODY, None)
             if decide is not None:
@@ -139,14 +139,14 @@ class BeforeBody:
 
 
 def build(plan: Plan, inner: ASGIApp, services: Mapping[type, object]) -> Chain:
-    """Construct the plugins around `inner`; raises Invalid with the problems of all constructors.
+    """Construct the plugins around `inner` and return the chain; raises Invalid with the problems of all constructors.
 
-    `services` need not hold Policies and EntryName, which the plan knows itself.
+    `services` need not hold Policies and EntryName: these come from the plan.
     """
     app = inner
     steps = [Step(INNERMOST, inner, {})]
-    gated: tuple[Step, ...] = ()  # what has a `before_body`, of the steps below
-    above = False  # where nobody knows yet who is calling
+    gated: tuple[Step, ...] = ()  # the steps below that have a `before_body`
+    above = False  # whether the caller's policy is not yet known here
     cross_origin: CrossOrigin | None = None
     problems: list[Problem] = []
     for link in reversed(plan.links):
@@ -183,7 +183,7 @@ class _Failed(Exception):
 
 
 def _wrap(link: Link, app: ASGIApp, services: Mapping[type, object]) -> tuple[ASGIApp, Step]:
-    """Return `app` inside the plugin, behind a switch where policies differ, and the plugin's instances."""
+    """Return the plugin around `app`, behind a switch where policies differ, and the step with its instances."""
     made: list[tuple[Options, ASGIApp]] = []
 
     def instance(options: Options, path: Path) -> ASGIApp:
@@ -192,7 +192,7 @@ def _wrap(link: Link, app: ASGIApp, services: Mapping[type, object]) -> tuple[AS
                 return plugin
         try:
             made.append((options, link.plugin.around(app, options, services)))
-        except Exception as error:  # whatever a constructor raises
+        except Exception as error:  # a constructor may raise anything
             raise _Failed(path, error) from error
         return made[-1][1]
 

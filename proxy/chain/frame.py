@@ -1,8 +1,8 @@
 """The outermost ASGI app.
 
-The frame makes the Exchange, admits pages in browsers or refuses them, owns `receive` and `send`, watches for a client
-that leaves, renders every error, and writes down how a request ended. Nothing else in the project does any of these.
-Every response passes `_Client.send` on its way out, whoever begins it.
+The frame makes the Exchange, admits or refuses the pages in browsers, owns `receive` and `send`, watches for a client
+that leaves, renders every error, and records how a request ended. Nothing else in the project does any of these. Every
+response passes `_Client.send`, whichever part begins it.
 """
 
 import asyncio
@@ -33,29 +33,29 @@ log = structlog.get_logger("ollama_proxy.frame")
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A configuration in force. A request keeps the generation it began with, whatever is loaded meanwhile."""
+    """A configuration in force. A request keeps the generation that it began with, even when another is loaded."""
 
     number: int
     chain: ASGIApp
     routes: RouteTable
     trusted_proxies: Sequence[Trusted] = ()
     blame: Callable[[BaseException], str | None] = lambda _: None
-    """Names the plugin that raised an exception."""
+    """Returns the name of the plugin that raised an exception, None where none did."""
     gate: PageGate = field(default_factory=PageGate)
-    """Admits the requests of pages in browsers, or refuses them."""
+    """Admits or refuses the requests of pages in browsers."""
 
 
 class Observer(Protocol):
     """An observer of every request. Its methods run in the request's own task, are quick, and never raise."""
 
     def started(self, exchange: Exchange) -> None:
-        """Note that a request came; nobody knows yet who sent it."""
+        """Note that a request came; its caller is not known yet."""
 
     def answered(self, exchange: Exchange) -> None:
-        """Note that its response begins."""
+        """Note that the response begins."""
 
     def finished(self, exchange: Exchange) -> None:
-        """Note that it is over; its outcome is set."""
+        """Note that the request has ended; its outcome is set."""
 
 
 class Frame:
@@ -64,12 +64,12 @@ class Frame:
     Args:
         current: the generation that new requests get; assign another to change the configuration.
         bodies: the memory that request bodies may take.
-        lifespan: entered when the server starts, left when it stops.
-        observer: told of every request.
+        lifespan: a context manager that is entered when the server starts and left when it stops.
+        observer: is told of every request.
 
     Attributes:
-        live: the requests that run.
-        refusals: how many requests no plugin saw, because of where a page in a browser came from, by the error's code.
+        live: the requests that run, each with its client.
+        refusals: the number of requests that the gate for browsers refused, by the error's code.
     """
 
     def __init__(
@@ -119,13 +119,13 @@ class Frame:
             client.unwatch()
             del self.live[exchange]
             self._finish(exchange)
-            del scope[KEY]  # a cycle: what is over must not wait for the garbage collector
+            del scope[KEY]  # ends a reference cycle, which would wait for the garbage collector
 
     def cancel(self, request_id: str, reason: str) -> bool:
-        """End a running request; returns whether there was one to end.
+        """End a running request; returns whether it was running.
 
-        Where the response has not begun the client gets 499 with `reason`. A response that has begun breaks off, behind
-        an error record where one can stand, and without the end that would make it look whole.
+        Where the response has not begun, the client gets 499 with `reason`. A response that has begun breaks off, after
+        an error record where its format allows one, and without the end that would make it look complete.
         """
         for exchange, client in self.live.items():
             if exchange.id == request_id:
@@ -159,7 +159,7 @@ class Frame:
             await self._cancelled(exchange, client)
 
     def _admit(self, exchange: Exchange, client: "_Client", gate: PageGate) -> bool:
-        """Return whether this is a browser's preflight request, which is answered here; raises Refused."""
+        """Return whether the request is a preflight request, which the frame answers; raises Refused."""
         try:
             client.page_fields = gate.admit(exchange)
             gate.check_host(exchange)
@@ -175,7 +175,7 @@ class Frame:
         await respond(client.send, 204, [], b"")
 
     async def _answer(self, exchange: Exchange, client: "_Client", error: ProxyError) -> None:
-        """Respond with `error`; a response that has begun is left without its end, so that it looks broken."""
+        """Respond with `error`. Leave a response that has begun without its end, so that it looks broken."""
         client.note.error = error
         client.note.outcome = error.outcome
         if exchange.status is None:
@@ -183,7 +183,7 @@ class Frame:
             await respond(client.send, status, headers, body)
 
     async def _cancelled(self, exchange: Exchange, client: "_Client") -> None:
-        """End a request whose chain was cancelled: by our own watch, an operator, or the server's shutdown."""
+        """End a request whose chain was cancelled: by a client that left, an operator, or the server's shutdown."""
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
@@ -208,7 +208,7 @@ class Frame:
         if exchange.error is not None:
             let_go(exchange.error)
         if pending:
-            # A task of its own: this one may have been cancelled by a client that left.
+            # Use another task: this one may have been cancelled because the client left.
             task = asyncio.create_task(self._settle(exchange, pending))
             self._finishing.add(task)
             task.add_done_callback(self._finishing.discard)
@@ -221,7 +221,7 @@ class Frame:
                 log.exception("finisher_failed", request_id=exchange.id)
 
     async def settled(self) -> None:
-        """Wait until every finished request is accounted for."""
+        """Wait until the callbacks of all finished requests are done."""
         while self._finishing:
             await asyncio.wait(self._finishing)
 
@@ -245,11 +245,11 @@ class Frame:
 
 
 class _Client:
-    """The client of one request: its messages, our messages to it, and whether it is still there.
+    """The client of one request: its messages, the messages to it, and whether it is still connected.
 
-    ASGI tells of a disconnect only in `receive`, and nothing waits there while a place in the queue, a connection or a
-    token is awaited. Our own server calls back. Under any other a task waits in `receive`, from the end of the request
-    body on. Either way the chain is cancelled.
+    ASGI reports a disconnect only in `receive`, and nothing waits there while the request waits for a slot, a
+    connection or a token. Our own server calls back. Under any other server, a task waits in `receive` after the end of
+    the request body. In both cases the chain is cancelled.
     """
 
     __slots__ = (
@@ -259,9 +259,9 @@ class _Client:
 
     exchange: Exchange
     note: FramePart
-    """What is written of the exchange here."""
+    """The frame's part of the exchange."""
     page_fields: list[Header] | None
-    """The fields of the response for a page of another origin; None where no such page asks."""
+    """The response fields for a page of another origin; None where the request is from no such page."""
 
     def __init__(self, receive: Receive, send: Send, observer: Observer | None) -> None:
         self._receive = receive
@@ -274,7 +274,7 @@ class _Client:
         self._watch: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
-        """Cancel the chain from now on when the client leaves; `exchange` is set."""
+        """From now on, cancel the chain when the client leaves; `exchange` must be set."""
         exchange = self.exchange
         self._called_back = when_gone(exchange.scope, self._left)
         self._write = writer(exchange.scope)
@@ -295,7 +295,7 @@ class _Client:
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Count what goes out, and return the server's own awaitable: a chunk is no reason for another coroutine."""
+        """Count what goes out, and return the server's awaitable, without a coroutine of its own for each chunk."""
         note = self.note
         if message["type"] == "http.response.body":
             body = message.get("body")
@@ -322,7 +322,7 @@ class _Client:
         return self._send(message)
 
     def write(self, chunk: bytes) -> bool:
-        """Send a chunk as `send` does, without a task; see `proxy.kernel.server_extensions.writer`."""
+        """Send a chunk as `send` does, but without awaiting; see `proxy.kernel.server_extensions.writer`."""
         note = self.note
         note.chunks += 1
         note.bytes_out += len(chunk)
@@ -339,7 +339,7 @@ class _Client:
             self._chain.cancel()
 
     def cancel(self, error: Cancelled) -> bool:
-        """End the request with `error` unless it is about to end anyway."""
+        """End the request with `error`; returns False where it has ended or is ending already."""
         note = self.note
         if self._chain is None or note.ended or note.gone or isinstance(note.error, Cancelled):
             return False
@@ -348,12 +348,12 @@ class _Client:
         return True
 
     def left_behind(self) -> None:
-        """Note how a request ended whose client is gone."""
+        """Record the outcome of a request whose client has left."""
         self.note.outcome = "completed" if self.exchange.terminated else "client_gone"
         self.note.error = self.note.error or gone_because(self.exchange.scope)
 
     def unwatch(self) -> None:
-        """Stop watching: the chain has ended, and there is nothing left to cancel."""
+        """Stop watching, as the chain has ended."""
         self._chain = None
         if self._watch is not None:
             self._watch.cancel()

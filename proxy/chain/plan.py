@@ -1,6 +1,6 @@
-"""From the policy file to a plan of the chain: which plugins, in which order, with which options for whom.
+"""Plan the chain from the policy file: the plugins, their order, and their options for each policy.
 
-Everything that can be known without constructing a plugin is checked here; `proxy.chain.build` constructs.
+This module checks everything that can be checked without constructing a plugin; `proxy.chain.build` constructs them.
 """
 
 import inspect
@@ -25,9 +25,9 @@ class Link:
     """A checked entry of the chain.
 
     Attributes:
-        name: what policies, logs and errors call it.
-        path: where its options stand in the file.
-        overrides: policy → its options here; None where the policy turns the plugin off.
+        name: the name of the entry in policies, logs and errors.
+        path: the place of its options in the file.
+        overrides: policy → the options under it; None where the policy turns the plugin off.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A chain that can be built; printed, it reads from the outside in."""
+    """A chain that can be built. Its text names the entries from the outermost to the innermost."""
 
     loaded: Loaded = field(repr=False)
     links: tuple[Link, ...]
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def anonymous(self) -> bool:
-        """Return whether no plugin of the plan asks who is calling."""
+        """Return whether no plugin of the plan authenticates callers."""
         return not any(link.plugin.sets_policy for link in self.links)
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Plan:
 
 
 def plan(loaded: Loaded) -> tuple[Plan | None, tuple[Problem, ...]]:
-    """Return the chain of a policy file, or None and everything that is wrong with the file, settings included."""
+    """Return the plan of a policy file; or None and all problems of the file, those of its settings included."""
     planner = _Planner(loaded)
     links = planner.links()
     problems = in_order([*loaded.problems, *planner.problems])
@@ -68,7 +68,7 @@ def plan(loaded: Loaded) -> tuple[Plan | None, tuple[Problem, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """An entry, its options as they stand there, and the plugin where there is one of that name."""
+    """An entry of the list, its unchecked options, and its plugin; None where there is no such plugin."""
 
     index: int
     entry: Entry
@@ -89,13 +89,13 @@ def _governs_pages(place: _Place) -> bool:
 
 
 def _adds_cors(plugin: Plugin) -> bool:
-    """Return whether a class is Starlette's CORS middleware (so FastAPI's too), or derives from it."""
+    """Return whether a plugin is Starlette's CORS middleware (FastAPI's is the same), or derives from it."""
     bases = inspect.getmro(plugin.make) if inspect.isclass(plugin.make) else ()
     return any(f"{base.__module__}.{base.__name__}" == "starlette.middleware.cors.CORSMiddleware" for base in bases)
 
 
 def _escapes(route: Route, link: Link) -> Iterator[str | None]:
-    """Yield why `route` would pass by a plugin: with its own options, and with those of each policy."""
+    """Yield why a plugin cannot govern `route`, None where it can: for its own options and those of each policy."""
     ask = link.plugin.cannot_govern
     if ask is not None:
         for options in (link.options, *link.overrides.values()):
@@ -103,7 +103,7 @@ def _escapes(route: Route, link: Link) -> Iterator[str | None]:
 
 
 class _Planner:
-    """Walks through the middleware list, then through the policies, and collects what is wrong."""
+    """Reads the middleware list, then the policies, and collects the problems."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.problems: list[Problem] = []
@@ -113,7 +113,7 @@ class _Planner:
         self.policies: dict[str, Node] = policies.value if policies and isinstance(policies.value, dict) else {}
 
     def links(self) -> tuple[Link, ...]:
-        """Return what can be linked; it is the whole chain only where no problem was found."""
+        """Return the links of the entries with a plugin; they are the whole chain only where there is no problem."""
         places = self._places()
         resolved = all(place.plugin is not None for place in places.values())
         if resolved:
@@ -159,7 +159,7 @@ class _Planner:
         return Link(place.entry.name, plugin, place.path, options or Options(), overrides)
 
     def _override(self, place: _Place, plugin: Plugin, policy: str, node: Node) -> Options | None:
-        """Return the entry's options with those of the policy in their place; None where the policy says off."""
+        """Return the entry's options, replaced by those of the policy; None where the policy turns the entry off."""
         if not isinstance(node.value, dict) or not isinstance(place.node.value, dict):
             return None
         changed = node.value
@@ -174,7 +174,7 @@ class _Planner:
         return options
 
     def _overrides(self) -> Iterator[tuple[str, str, Node]]:
-        """Yield policy, name of an entry, and what the policy says of it."""
+        """Yield each policy, the name of an entry, and the policy's options for the entry."""
         for policy, changes in self.policies.items():
             if isinstance(changes.value, dict):
                 for name, node in changes.value.items():
@@ -187,7 +187,7 @@ class _Planner:
                 self.problems.append(self._loaded.key_problem(("policies", policy, name), error))
 
     def _check_order(self, places: Mapping[str, _Place]) -> None:
-        """Policies are known only below the plugin that says which one a caller has."""
+        """Check that a policy changes only plugins below the one that sets the caller's policy."""
         naming = [place for place in places.values() if _names_callers(place)]
         for policy, name, _ in self._overrides():
             place = places.get(name)
@@ -208,7 +208,7 @@ class _Planner:
             self.problems.append(self._loaded.key_problem(("policies", policy, name), error))
 
     def _check_pages(self, places: Mapping[str, _Place]) -> None:
-        """A browser's preflight request has no credentials: what governs pages stands above whoever asks for them."""
+        """Check that the plugin for pages of other origins is above `auth`: a preflight request has no credentials."""
         for place in places.values():
             if place.plugin is not None and _adds_cors(place.plugin):
                 error = Mistake(
@@ -231,7 +231,7 @@ class _Planner:
                 self._complain(("middleware", place.index), error)
 
     def _check_routes(self, links: Iterable[Link]) -> None:
-        """A route that the file declares must not pass by what the file says: each plugin is asked whether it would."""
+        """Check that no plugin's options fail to apply to a route of the file: ask each plugin."""
         settings = self._loaded.settings
         for index, extra in enumerate(settings.routes if settings is not None else ()):
             for link in links:

@@ -1,7 +1,7 @@
-"""Finding a plugin by the name in the policy file, and reading its options from its constructor's signature.
+"""Find a plugin by its name in the policy file, and read its options from the signature of its constructor.
 
-A plugin is a callable that takes the inner ASGI app first and returns an ASGI app; usually a class. Of its other
-parameters, those annotated with a kernel service are handed in, all others are options.
+A plugin is a callable that takes the inner ASGI app first and returns an ASGI app; usually it is a class. Its other
+parameters are services, where they are annotated with a kernel service, or else options of the policy file.
 """
 
 import inspect
@@ -36,12 +36,12 @@ _ABSTRACT: Final = (Collection, Container, Iterable)
 
 
 class Options(Model):
-    """The options of one plugin; a subclass is made for each from its signature."""
+    """The options of one plugin; each plugin has a subclass that is made from its signature."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, use_attribute_docstrings=False, protected_namespaces=())
 
     def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments that were given; what was left out keeps the constructor's own default."""
+        """Return the options that the file gives, as keyword arguments; others keep the default of the constructor."""
         fields = type(self).model_fields
         given = {fields[name].alias or name: getattr(self, name) for name in fields if name in self.model_fields_set}
         return given | (self.model_extra or {})
@@ -64,20 +64,20 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A plugin that was found.
+    """A plugin and what is known of it.
 
     Attributes:
-        use: the name it was found by.
-        make: called with the inner app, services and options; returns the app around it.
-        options: what may be written in the policy file.
+        use: its name in the policy file.
+        make: takes the inner app, services and options, and returns the plugin around the app.
+        options: the model of its options in the policy file.
         services: parameter → service.
         summary: the first paragraph of its docstring.
-        sets_policy: it says who is calling, and under which policy (`sets_policy = True` on the class).
-        governs_pages: it says which pages of other origins may call (`governs_pages = True`); its
-            `cross_origin`, a `proxy.kernel.cross_origin.CrossOrigin`, is what the frame decides by.
-        cannot_govern: its static method of that name, if it has one. It takes a route that the policy file declares and
-            the options that the file gives the plugin, by their names, and says in a few words why these would not
-            hold on that route; None where they do, or do not concern it.
+        sets_policy: whether it sets the caller's identity and policy (`sets_policy = True` on the class).
+        governs_pages: whether it decides which pages of other origins may call (`governs_pages = True`); the frame
+            uses its `cross_origin`, a `proxy.kernel.cross_origin.CrossOrigin`.
+        cannot_govern: its static method of that name, None where it has none. The method takes a route that the policy
+            file declares and the plugin's options by their names. It returns in a few words why the options would not
+            apply to the route; None where they apply, or do not concern it.
     """
 
     use: str
@@ -90,7 +90,7 @@ class Plugin:
     cannot_govern: CannotGovern | None = None
 
     def around(self, app: ASGIApp, options: Options, services: Mapping[type, object]) -> ASGIApp:
-        """Return the plugin around `app`; raises Mistake for a missing service, and whatever its constructor does."""
+        """Return the plugin around `app`; raises Mistake for a missing service, and any error of the constructor."""
         handed: dict[str, object] = {}
         for name, wanted in self.services.items():
             if wanted.service in services:
@@ -175,7 +175,7 @@ def inspected(use: str, make: object) -> Plugin:
 
 
 def _annotation(use: str, make: Callable[..., object], parameter: inspect.Parameter) -> Any:
-    """Return the type of `parameter`; each is evaluated alone, so that one of the app's types may be unknown here."""
+    """Return the type of `parameter`. It is evaluated alone, as the type of another parameter may be unknown here."""
     if parameter.annotation is parameter.empty:
         return Any
     function = inspect.unwrap(make.__init__ if inspect.isclass(make) else make)
@@ -212,7 +212,7 @@ def _field(parameter: inspect.Parameter, annotation: Any, description: str | Non
 
 
 def _concrete(annotation: Any) -> Any:
-    """Return `annotation` with a tuple where it names a kind of collection that pydantic does not fill."""
+    """Return `annotation` with a tuple in place of an abstract collection, which pydantic cannot make."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if annotation in _ABSTRACT or origin in _ABSTRACT:
         return GenericAlias(tuple, (_concrete(parts[0]) if parts else Any, ...))

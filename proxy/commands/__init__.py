@@ -1,4 +1,4 @@
-"""Commands of the command line that are more than a call.
+"""The commands of the command line that need more than one call.
 
 May import: everything.
 """

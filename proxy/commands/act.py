@@ -1,4 +1,4 @@
-"""``ollama-proxy cancel · drain · undrain · unload``: what an operator does to a running proxy."""
+"""``ollama-proxy cancel · drain · undrain · unload``: actions of an operator on a running proxy."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What a proxy says when it has started: where it listens, what it found, and the chain. For people, on stderr."""
+"""The message of a proxy that has started, for people, on stderr: its addresses, backends and chain."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ _announcing: Final[set[asyncio.Task[None]]] = set()
 
 
 def announce(app: App, addresses: Sequence[str], out: TextIO | None = None) -> None:
-    """Ask every backend who it is, at once, and print what came of it; returns before that is done."""
+    """Ask every backend for its version and models, and print the results. Return before that is done."""
     task = asyncio.get_running_loop().create_task(_announce(app, addresses, out or sys.stderr))
     _announcing.add(task)
     task.add_done_callback(_announcing.discard)
@@ -36,7 +36,7 @@ async def _announce(app: App, addresses: Sequence[str], out: TextIO) -> None:
 
 
 def _page(app: App, scheme: str, addresses: Sequence[str]) -> str | None:
-    """Return where the ops page is, None where a browser cannot get there."""
+    """Return the URL of the ops page, None where a browser cannot reach it."""
     listening = app.ops_server.addresses if app.ops_server is not None else addresses
     ports = [address for address in listening if not address.startswith("unix:")]
     return f"{scheme}://{ports[0]}/-/" if ports else None

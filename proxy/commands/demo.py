@@ -1,6 +1,6 @@
-"""The demonstration: two simulated Ollama hosts, the proxy in front with the shipped policy file, lines to paste.
+"""``ollama-proxy demo``: two simulated Ollama hosts, the proxy in front with the shipped policy file, lines to try.
 
-All that is printed can be pasted into a shell as it stands.
+All of the output can be pasted into a shell as it is.
 """
 
 import asyncio
@@ -66,20 +66,20 @@ with client.messages.stream(model="llama3.2", max_tokens=64, messages=question) 
 END
 """,
 }
-"""By the package that must be installed."""
+"""Example programs, each by the package that it needs."""
 _TAIL: Final = """
 # The log follows, one JSON line per request. Ctrl-C ends everything.
 """
 
 
 def shipped_config() -> Path:
-    """Return the policy file that comes with the project: the checkout's, or the copy inside the wheel."""
+    """Return the policy file that comes with the project: that of the checkout, or the copy in the wheel."""
     root = Path(str(files("config"))).parent / "proxy.yaml"
     return root if root.exists() else Path(str(files("config") / "proxy.yaml"))
 
 
 def run_demo(listen: str) -> None:
-    """Run until SIGTERM or SIGINT. Raises Invalid and ServerError as serving does."""
+    """Run the demonstration until SIGTERM or SIGINT; raises Invalid and ServerError, as `serve` does."""
     with (
         tempfile.TemporaryDirectory(prefix="ollama-proxy-demo-") as folder,
         asyncio.Runner(loop_factory=new_event_loop) as runner,
@@ -118,7 +118,7 @@ async def _run(listen: str, folder: Path) -> None:
 def _say(hosts: list[str], address: str, config: Path, key: str, watcher: str) -> None:
     curl = proxy = f"http://{address}"
     parts = [_PAGE, *(lines for package, lines in _CLIENTS.items() if find_spec(package) is not None)]
-    if address.startswith("unix:"):  # neither a browser nor the clients get there
+    if address.startswith("unix:"):  # neither browsers nor the client libraries can connect to it
         curl, proxy = f"--unix-socket {quote(address.removeprefix('unix:'))} http://localhost", address
         parts = []
     text = "".join([_HEAD, *parts, _TAIL])

@@ -1,4 +1,4 @@
-"""``ollama-proxy check --diff``: what a policy file would change."""
+"""``ollama-proxy check --diff``: the changes that a policy file would make."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -16,25 +16,25 @@ from proxy.commands.tables import console
 from proxy.ops.effective_config import digest, flat
 
 LIMITING: Final = ("access", "parameters", "rate_limit", "queue")
-"""Plugins whose options are told for each caller whose own they are."""
+"""The plugins whose changed options are shown for each caller."""
 
 Document = Mapping[str, Any]
 Change = tuple[str, Any, Any]
-"""Name, before, after; None where there was, or will be, nothing."""
+"""Name, value before, value after; `ABSENT` where there was, or will be, no value."""
 Callers = Mapping[str, tuple[str | None, str | None]]
-"""Name → policy before and after."""
+"""Name of a caller → its policy before and after."""
 ABSENT: Final = object()
 NAMED: Final = 3
-"""Callers that are named where many have the same policy."""
+"""The most callers that are named where many have the same policy."""
 
 
 def document_of(plan: Plan, settings: Settings) -> dict[str, Any]:
-    """Return a policy file as ``GET /-/config`` does, for comparing."""
+    """Return a policy file in the form of ``GET /-/config``, for comparing."""
     return asdict(digest(plan, settings))
 
 
 def show_diff(before: Document, after: Document, callers: Callers) -> None:
-    """Print what differs between two policy files, as they were understood, and for whom."""
+    """Print the differences between two effective policy files, and the callers that they concern."""
     screen = console()
     parts = {
         "plugins": list(plugins(before, after)),
@@ -56,7 +56,7 @@ def show_diff(before: Document, after: Document, callers: Callers) -> None:
 
 
 def plugins(before: Document, after: Document) -> Iterator[Change]:
-    """Yield what changes in the chain and in the options that hold for everybody."""
+    """Yield the changes of the chain and of the options for all callers."""
     old, new = _entries(before), _entries(after)
     order = [[name for name in entries if name in old and name in new] for entries in (old, new)]
     if order[0] != order[1]:
@@ -73,7 +73,7 @@ def plugins(before: Document, after: Document) -> Iterator[Change]:
 
 
 def policies(before: Document, after: Document) -> Iterator[Change]:
-    """Yield what changes for whole policies: those that come or go, and what they make of each plugin."""
+    """Yield the changes of policies: added and removed ones, and their options for each plugin."""
     old, new = _entries(before), _entries(after)
     known = [set(document["policies"]) for document in (before, after)]
     for policy in sorted(known[0] | known[1]):
@@ -85,7 +85,7 @@ def policies(before: Document, after: Document) -> Iterator[Change]:
 
 
 def effects(before: Document, after: Document, callers: Callers) -> Iterator[Change]:
-    """Yield what changes of what limits callers; those whose policies are the same are told together."""
+    """Yield the changes of the limits of callers; callers with the same policies are shown together."""
     old, new = _entries(before), _entries(after)
     together: dict[tuple[str | None, str | None], list[str]] = {}
     for caller, policies_ in sorted(callers.items()):
@@ -104,7 +104,7 @@ def _names(names: list[str]) -> str:
 
 
 def changes(before: Document, after: Document, prefix: str = "") -> Iterator[Change]:
-    """Yield the values that differ, by dotted name."""
+    """Yield the values that differ, with their dotted names."""
     old, new = flat(before), flat(after)
     for name in {**old, **new}:
         if old.get(name, ABSENT) != new.get(name, ABSENT):
@@ -112,7 +112,7 @@ def changes(before: Document, after: Document, prefix: str = "") -> Iterator[Cha
 
 
 def _switched(before: Document | None, after: Document | None, name: str) -> Iterator[Change]:
-    """Yield what changes of a plugin's options, in one line where it is turned off or on again (None: it is off)."""
+    """Yield the changes of a plugin's options; one change where it is turned off or on (None means off)."""
     if before is not None and after is not None:
         yield from changes(before, after, f"{name}.")
     elif before is not after:
@@ -120,14 +120,14 @@ def _switched(before: Document | None, after: Document | None, name: str) -> Ite
 
 
 def callers_of(before: Plan | None, after: Plan) -> Callers:
-    """Return the callers of both policy files with their policies; without `before` they have had the same one."""
+    """Return the callers of both policy files with their policies. Without `before`, their policies did not change."""
     ours = policies_of(after)
     theirs = ours if before is None else policies_of(before)
     return {name: (theirs[name], policy) for name, policy in ours.items() if name in theirs}
 
 
 def policies_of(plan: Plan) -> dict[str, str | None]:
-    """Return the names in the key files of a policy file with their policies; none where a file cannot be read."""
+    """Return the callers in the key files of a policy file with their policies; skip a file that cannot be read."""
     found: dict[str, str | None] = {}
     for link in plan.links:
         if link.plugin.use != "auth":
@@ -148,7 +148,7 @@ def _entries(document: Document) -> dict[str, Document]:
 
 
 def _under(entry: Document, policy: str | None) -> Document | None:
-    """Return an entry's options for a caller with `policy`; None where that turns it off."""
+    """Return an entry's options for a caller with `policy`; None where the policy turns the entry off."""
     everybodys: Document = entry["options"]
     found: Document | None = entry["policies"].get(policy, everybodys)
     return found

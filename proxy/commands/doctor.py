@@ -1,4 +1,4 @@
-"""``ollama-proxy doctor``: what is wrong, or soon will be, with a host and the backends of its policy file."""
+"""``ollama-proxy doctor``: find present and coming problems of this machine and of the backends in its policy file."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -39,11 +39,11 @@ from proxy.wiring import make_backends, make_store
 
 SIGNS: Final = {"ok": ("✓", "green"), "note": ("·", "blue"), "warn": ("!", "yellow"), "bad": ("✗", "bold red")}
 PATIENCE: Final = 5.0
-"""Seconds that a backend may take."""
+"""Seconds that a backend may take to answer."""
 
 
 def doctor(loaded: Loaded) -> None:
-    """Look at this machine and at the backends of a policy file, and say what is wrong."""
+    """Check this machine and the backends of a policy file, and print the findings; exits with 1 where one is bad."""
     Aside()
     try:
         plan, settings = check(loaded)
@@ -69,7 +69,7 @@ def doctor(loaded: Loaded) -> None:
 
 
 async def _look(backends: list[Backend], store: Store, done: Callable[[], None]) -> list[Finding]:
-    """Ask all backends and the store at once."""
+    """Ask all backends and the store at once, and return the findings."""
     try:
         found = await asyncio.gather(*(_backend(backend, done) for backend in backends), _store(store))
         return list(chain.from_iterable(found))

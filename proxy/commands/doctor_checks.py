@@ -1,4 +1,4 @@
-"""What `doctor` looks at, one function for each thing; all return findings and raise nothing."""
+"""The checks of `doctor`, one function for each. They return or yield findings and raise nothing."""
 
 import re
 import resource
@@ -19,10 +19,10 @@ from proxy.server import open_files
 Level = Literal["ok", "note", "warn", "bad"]
 
 FILES: Final = 4096
-"""Open files that a proxy for some hundred streams needs: each takes two."""
+"""The open files that a proxy for some hundred streams needs; a stream takes two."""
 EXPIRES_SOON: Final = timedelta(days=30)
 SKEW: Final = 5.0
-"""Seconds that two clocks may differ."""
+"""Seconds by which two clocks may differ."""
 
 HOLES: Final = (
     ("0.1.29", "CVE-2024-28224", "any web page could use it (DNS rebinding)"),
@@ -32,14 +32,14 @@ HOLES: Final = (
     ("0.14.3", "CVE-2025-51471", "a registry could have its token sent to another host"),
     ("0.17.1", "CVE-2026-7482", "a model file makes it give out what is in its memory, prompts and keys included"),
 )
-"""The version that closed each known hole, its name, and what it was."""
+"""Known security holes of Ollama: the version that closed the hole, its name, what it was."""
 
 _VERSION: Final = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})(-.*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     level: Level
     about: str
@@ -47,7 +47,7 @@ class Finding:
 
 
 def check_files(most: int | None = None) -> Finding:
-    """How many files a process may open once it has raised its soft limit, as `serve` does."""
+    """Return a finding about the open files that a process may have once it raised its soft limit, as `serve` does."""
     if most is None:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if most == resource.RLIM_INFINITY or most >= FILES:
@@ -57,7 +57,7 @@ def check_files(most: int | None = None) -> Finding:
 
 
 def check_version(about: str, version: str | None) -> Iterator[Finding]:
-    """Which holes are known of a version of Ollama."""
+    """Yield findings about a version of Ollama: its known security holes."""
     if version is None:
         yield Finding("warn", about, "does not say which version it is")
         return
@@ -69,7 +69,10 @@ def check_version(about: str, version: str | None) -> Iterator[Finding]:
 
 
 def _is_older(version: str, fixed: str) -> bool:
-    """Compare two versions; a pre-release comes before its release, and 0.0.0 (built by hand) before nothing."""
+    """Return whether `version` is older than `fixed`.
+
+    A pre-release is older than its release. Version 0.0.0, a local build, is never older.
+    """
     ours, other = _VERSION.fullmatch(version), _VERSION.fullmatch(fixed)
     if ours is None or other is None or version == "0.0.0":
         return False
@@ -78,7 +81,7 @@ def _is_older(version: str, fixed: str) -> bool:
 
 
 def check_slots(about: str, slots: int | None, parallel: int | None) -> Finding:
-    """Whether a backend's `slots` fit what is known of its ``OLLAMA_NUM_PARALLEL``."""
+    """Return a finding about a backend's `slots`: whether they fit its ``OLLAMA_NUM_PARALLEL``, where that is known."""
     if slots is None:
         return Finding("note", about, "no slots in the policy file, so nothing ever queues here; Ollama queues unseen")
     if parallel is None:
@@ -92,7 +95,7 @@ def check_slots(about: str, slots: int | None, parallel: int | None) -> Finding:
 
 
 def num_parallel(proc: Path = Path("/proc")) -> int | None:
-    """Return ``OLLAMA_NUM_PARALLEL`` of the Ollama that runs on this machine; None where none is, or it is not ours."""
+    """Return ``OLLAMA_NUM_PARALLEL`` of the Ollama on this machine; None where none runs, or it may not be read."""
     for folder in proc.glob("[0-9]*"):
         try:
             arguments = (folder / "cmdline").read_bytes().split(b"\0")
@@ -109,7 +112,7 @@ def num_parallel(proc: Path = Path("/proc")) -> int | None:
 
 
 def check_clock(about: str, date: str | None, now: datetime) -> Iterator[Finding]:
-    """Whether a backend's clock, by the Date of its answer, agrees with ours: signatures and tokens depend on it."""
+    """Yield a finding where a backend's clock (its Date field) is wrong: signatures and tokens depend on it."""
     try:
         skew = (parsedate_to_datetime(date) - now).total_seconds() if date else None
     except (ValueError, TypeError):
@@ -119,7 +122,7 @@ def check_clock(about: str, date: str | None, now: datetime) -> Iterator[Finding
 
 
 def check_secrets(plan: Plan, settings: Settings) -> Iterator[Finding]:
-    """Who may read files that hold keys, and write those that say who is let in."""
+    """Yield findings about the modes of files: who may read secret keys, and who may write files of API keys."""
     if settings.tls is not None:
         yield check_mode("TLS key", settings.tls.key, 0o077)
     for entry in settings.backends:
@@ -135,7 +138,7 @@ def check_secrets(plan: Plan, settings: Settings) -> Iterator[Finding]:
 
 
 def check_mode(about: str, path: Path, forbidden: int) -> Finding:
-    """Whether a file has none of the `forbidden` permission bits."""
+    """Return a finding about a file's mode: whether it has a permission bit of `forbidden`."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
@@ -146,7 +149,7 @@ def check_mode(about: str, path: Path, forbidden: int) -> Finding:
 
 
 def check_certificate(about: str, path: Path, now: datetime) -> Iterator[Finding]:
-    """When the certificates in a file end."""
+    """Yield a finding about the dates of the first certificate in a file."""
     try:
         certificates = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -166,7 +169,7 @@ def check_certificate(about: str, path: Path, now: datetime) -> Iterator[Finding
 
 
 def check_certificates(settings: Settings) -> Iterator[Finding]:
-    """When the certificates of the policy file end: our own, and those shown to backends."""
+    """Yield findings about the dates of the certificates in the policy file: the proxy's, and those for backends."""
     now = datetime.now(UTC)
     if settings.tls is not None:
         yield from check_certificate("TLS certificate", settings.tls.cert, now)

@@ -1,4 +1,4 @@
-"""``ollama-proxy explain``: what each plugin would decide about a request, and why, without sending anything."""
+"""``ollama-proxy explain``: show what each plugin would decide about a request, and why. Nothing is sent."""
 
 import asyncio
 from collections.abc import Mapping
@@ -66,13 +66,13 @@ def request_of(
 
 
 def ask_running(url: str, key: str | None, ca: Path | None, request: Mapping[str, Any]) -> None:
-    """Let a running proxy explain, and show it."""
+    """Let a running proxy explain a request, and print the result."""
     with Remote(url, key, ca) as remote:
         show(remote.post("/-/explain", request))
 
 
 def ask_file(loaded: Loaded, request: Mapping[str, Any]) -> None:
-    """Explain by a policy file alone: no counters but those of a shared store, and nothing known of the backends."""
+    """Explain a request by a policy file alone: no state of backends, and no counters but those of a shared store."""
     try:
         app = App(loaded, Aside())
         show(asyncio.run(_explain(app, request)))
@@ -92,7 +92,7 @@ async def _explain(app: App, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def show(found: Mapping[str, Any]) -> None:
-    """Print what would happen; ends with 1 where the request would be refused."""
+    """Print what would happen to a request; exits with 1 where the request would be refused."""
     screen = console()
     route = f"{found['route']} ({found['kind']})" if found["route"] else "no such route"
     caller = f"{found['identity'] or 'nobody'}, tenant {found['tenant'] or '-'}, policy {found['policy'] or '-'}"

@@ -1,4 +1,4 @@
-"""``ollama-proxy keys``: API keys, made, listed and revoked."""
+"""``ollama-proxy keys``: make, list and revoke API keys."""
 
 import re
 import sys
@@ -96,7 +96,7 @@ def revoke(
 
 
 def _refuse_unknown(policy: str, file: Path) -> None:
-    """Exit with 1 where the policy file has no such policy, or cannot be read. Other mistakes in it do not matter."""
+    """Exit with 1 where the policy file lacks the policy or cannot be read; ignore other mistakes in it."""
     loaded = load(file)
     known = loaded.checker.context.policies or frozenset()
     if not loaded.source:
@@ -109,7 +109,7 @@ def _refuse_unknown(policy: str, file: Path) -> None:
 
 
 def _end(text: str | None, now: float) -> float | None:
-    """Return when a key ends, seconds since 1970, None for never; a key that would be dead at once is a mistake."""
+    """Return when a key ends, in seconds since 1970, None for never; raises BadParameter where it would end at once."""
     if text is None or text == "never":
         return None
     hint = "; for a key that does not end leave --expires out, or write never"

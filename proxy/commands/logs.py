@@ -1,4 +1,4 @@
-"""``ollama-proxy logs``: the JSON lines of a log, for people, and only those that matter."""
+"""``ollama-proxy logs``: print the JSON lines of a log in a form for people, with filters."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.units import parse_duration
 
 LOOK_EVERY: Final = 0.25
-"""Seconds between two looks at a file that is followed."""
+"""Seconds between two reads of a file with ``--follow``."""
 
 OUTCOMES: Final = get_args(Outcome)
 
@@ -54,14 +54,14 @@ def logs(
                 console.out(escape_json(text.encode()).decode()) if json else console.print(pretty(line))
     except KeyboardInterrupt:
         pass
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         fail(f"{file}: {error.strerror}")
 
 
 def pretty(line: Line) -> Text:
-    """Return a line for people; that of a request in the order in which one reads it."""
+    """Return a log line in a form for people; the line of a request has its fields in the order of interest."""
     if line.get("event") != "request":
         return Text(printable_lines(console_line(line).decode()))
     outcome = str(line.get("outcome"))
@@ -106,7 +106,7 @@ def _word(value: object) -> str:
 def _filters(
     identity: str | None, model: str | None, backend: str | None, outcome: str | None, since: str | None
 ) -> list[Wanted]:
-    """Return what a line must fulfil."""
+    """Return the filters that a line must pass."""
     if outcome is not None and outcome not in OUTCOMES:
         raise typer.BadParameter(f"expected {', '.join(OUTCOMES)}", param_hint="--outcome")
     exact = {"identity": identity, "backend": backend, "outcome": outcome}
@@ -126,10 +126,10 @@ def _says(name: str, value: str, line: Line) -> bool:
 
 
 def _moment(text: str) -> str:
-    """Return a point of time, or that long ago, as it would stand in a log line."""
+    """Return a point in time, or a duration before now, in the format of a log line."""
     try:
         moment = datetime.fromtimestamp(time.time() - parse_duration(text), UTC)
-    except (OverflowError, OSError, ValueError):  # a Mistake, or longer ago than there are dates
+    except (OverflowError, OSError, ValueError):  # a Mistake, or a time before the first date that Python knows
         try:
             moment = datetime.fromisoformat(text).astimezone(UTC)
         except (ValueError, OverflowError):
@@ -161,7 +161,7 @@ def _read(file: Path | None, follow: bool) -> Iterator[str]:
 
 
 def _lines(stream: TextIO) -> Iterator[str]:
-    """Yield the whole lines there are; what of the last one is there yet is left for the next time."""
+    """Yield the complete lines; leave an incomplete last line for the next call."""
     while True:
         start = stream.tell()
         line = stream.readline()
@@ -172,7 +172,7 @@ def _lines(stream: TextIO) -> Iterator[str]:
 
 
 def _replaced(file: Path, stream: TextIO) -> bool:
-    """Whether the file was rotated away, or cut."""
+    """Return whether the file was rotated or truncated."""
     try:
         status, ours = os.stat(file), os.fstat(stream.fileno())
     except FileNotFoundError:

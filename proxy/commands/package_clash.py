@@ -1,7 +1,7 @@
-"""Whether the import packages at our root are ours alone.
+"""Check that no other distribution installs the import packages of this project.
 
-`proxy`, `middleware` and `config` are names that others like too. Where a distribution in the same environment brings
-one of them along, its files and ours lie in one folder, and no import tells which of them was read.
+Other projects may also use the names `proxy`, `middleware` and `config`. Where a distribution in the same environment
+installs one of them, its files and ours are in one folder, and an import may read either.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ PACKAGES: Final = ("proxy", "middleware", "config")
 
 
 def intruders(owners: Mapping[str, Sequence[str]] | None = None) -> Iterator[str]:
-    """Yield a sentence for each distribution that installs a package of ours too, and what to do about it.
+    """Yield a sentence for each other distribution that installs one of our packages, with the remedy.
 
     Args:
-        owners: import package → distributions; those of this environment where left out.
+        owners: import package → distributions; by default those of this environment.
     """
     found = packages_distributions() if owners is None else owners
     for package in PACKAGES:

@@ -1,4 +1,4 @@
-"""``ollama-proxy reload``: a new policy file for a running proxy."""
+"""``ollama-proxy reload``: load the policy file of a running proxy again."""
 
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption, fail
 from proxy.commands.terminal import say

@@ -1,4 +1,4 @@
-"""Talking to a running proxy: the options that say where it is, and calls that end the command where they fail."""
+"""Requests of the commands to a running proxy: their options, and calls that end the command where they fail."""
 
 import ssl
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ _HINTS: Final = {
     401: ("set OLLAMA_PROXY_KEY to a key whose policy allows the route class ops",),
     403: ("the policy of the key needs access: {routes: [..., ops]}",),
 }
-"""What to do about an answer."""
+"""What the user can do about an error status."""
 _ELSEWHERE: Final = "is it an ollama-proxy, and are its ops routes on a listener of their own?"
 _OURS: Final = "content-security-policy"
-"""A header of all that the ops routes say, so of a 404, too, that is about a name."""
+"""A header of every response of the ops routes, so also of a 404 for an unknown name."""
 
 UrlOption = Annotated[
     str,
@@ -46,13 +46,13 @@ CaOption = Annotated[
 
 
 def fail(*messages: str) -> NoReturn:
-    """Say what went wrong, on stderr, and end with 1."""
+    """Print `messages` to stderr and exit with 1."""
     complain(*messages)
     raise typer.Exit(1)
 
 
 class Failed(Exception):
-    """A call that came to nothing, and why."""
+    """A request to the proxy failed; `messages` say why."""
 
     def __init__(self, *messages: str) -> None:
         super().__init__(*messages)
@@ -60,12 +60,12 @@ class Failed(Exception):
 
 
 class Remote:
-    """A running proxy, to be talked to within a `with` block.
+    """A connection to a running proxy, for use in a `with` block.
 
     Args:
-        url: where it is.
-        key: what to show it.
-        ca: that signed its certificate.
+        url: the address of the proxy.
+        key: the API key to send; None for none.
+        ca: the PEM file of the CA that signed its certificate; None for the system's CAs.
     """
 
     def __init__(self, url: str, key: str | None, ca: Path | None) -> None:
@@ -89,21 +89,21 @@ class Remote:
         self._http.close()
 
     def get(self, path: str) -> Any:
-        """Return a JSON document; ends the command where there is none."""
+        """Return the JSON document at `path`; exits with 1 where that fails."""
         try:
             return self.look(path)
         except Failed as error:
             fail(*error.messages)
 
     def post(self, path: str, document: Mapping[str, Any] | None = None) -> Any:
-        """Do something and return what is said of it; ends the command where it fails."""
+        """Send a POST request and return its JSON answer; exits with 1 where that fails."""
         try:
             return self._answer(self._request("POST", path, document))
         except Failed as error:
             fail(*error.messages)
 
     def look(self, path: str) -> Any:
-        """Return a JSON document; raises Failed."""
+        """Return the JSON document at `path`; raises Failed."""
         return self._answer(self._request("GET", path))
 
     def _request(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""``ollama-proxy status``: what a running proxy does, once."""
+"""``ollama-proxy status``: show once what a running proxy does."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -33,7 +33,7 @@ def status(
 
 
 def view(status: Document, *, recent: int = 10) -> Iterator[RenderableType]:
-    """Yield the parts of a status for a terminal, with that many recent requests."""
+    """Yield the parts of a status for a terminal, with at most `recent` recent requests."""
     yield _head(status)
     yield from _problems(status["config"])
     yield table(

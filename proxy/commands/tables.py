@@ -1,4 +1,4 @@
-"""How the commands write numbers and tables."""
+"""The format of numbers and tables in the output of the commands."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from proxy.kernel.log_sink import LogSink
 from proxy.telemetry.log_setup import configure
 
 PIPED: Final = 200
-"""Columns of what is not shown by a terminal."""
+"""The width of output that goes to no terminal, in columns."""
 STATES: Final = {
     "up": "green",
     "suspect": "yellow",
@@ -36,7 +36,7 @@ STATES: Final = {
 
 
 class Aside(LogSink):
-    """Shows people, on stderr, what the parts that a command uses would log."""
+    """Prints to stderr, for people, what the parts that a command uses log."""
 
     def __init__(self) -> None:
         configure(self, format="console", level="warning")
@@ -47,13 +47,13 @@ class Aside(LogSink):
 
 
 class SafeConsole(Console):
-    """A console that takes no text for markup, and lets none command the terminal; what rich itself has to say may."""
+    """A console that reads no text as markup, and escapes control characters of texts; those of rich itself pass."""
 
     def __init__(self, *, width: int | None = None, soft_wrap: bool = False) -> None:
         super().__init__(width=width, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """See `Console.render`: all that is printed comes from here."""
+        """See `Console.render`: everything that is printed passes here."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment
@@ -62,13 +62,13 @@ class SafeConsole(Console):
 
 
 def console() -> SafeConsole:
-    """Return where commands print: as wide as the terminal, and wide enough for tables where there is none."""
+    """Return the console of the commands: as wide as the terminal, or `PIPED` columns where there is none."""
     found = SafeConsole()
     return found if found.is_terminal or "COLUMNS" in os.environ else SafeConsole(width=PIPED)
 
 
 def seconds(value: float | None) -> str:
-    """Return a time as short as it is still worth something: ``850 ms``, ``4.2 s``, ``3 m 20 s``, ``5 h 10 m``."""
+    """Return a duration in a short form: ``850 ms``, ``4.2 s``, ``3 m 20 s``, ``5 h 10 m``."""
     if value is None:
         return "-"
     if value < 0.9995:
@@ -83,7 +83,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: int) -> str:
-    """Return bytes in the largest unit of which there is one."""
+    """Return a number of bytes in the largest unit that fits."""
     for unit, bytes_ in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if value >= bytes_:
             return f"{value / bytes_:.1f} {unit}"
@@ -91,14 +91,14 @@ def size(value: int) -> str:
 
 
 def state(word: str | None) -> Text:
-    """Return a state or an outcome in its color; the word says it without."""
+    """Return a state or an outcome in its color."""
     return Text(word or "-", style=STATES.get(word or "", ""))
 
 
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()
 ) -> Table:
-    """Return a table; the columns in `right` are numbers. Texts are taken as they are, without markup."""
+    """Return a table; the columns in `right` are aligned to the right. Texts are not read as markup."""
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")

@@ -1,8 +1,8 @@
-"""Text from outside, on a terminal: shown, never obeyed.
+"""Print text from outside on a terminal, with its control characters escaped.
 
-Names of models, versions, error texts of backends, headers and lines of files are written by strangers. A terminal
-takes an escape sequence in them for a command: it changes its title, its clipboard, what stands on the screen already.
-All that the commands print passes through `say` and `complain`, or through `proxy.commands.tables.SafeConsole`.
+Strangers write the names of models, versions, error texts of backends, headers and lines of files. A terminal obeys
+escape sequences in them: these can change its title, its clipboard, and what is on the screen already. Everything that
+the commands print passes through `say` and `complain`, or through `proxy.commands.tables.SafeConsole`.
 """
 
 import sys
@@ -10,10 +10,10 @@ from typing import TextIO
 
 
 def printable(text: str) -> str:
-    """Return `text` with everything escaped that is not for the eye.
+    """Return `text` with everything escaped that is not printable.
 
-    That are controls (C0 and C1, line ends among them), direction overrides and other marks without a shape, line and
-    paragraph separators, odd spaces, lone surrogates.
+    Escaped are control characters (C0 and C1, line ends included), direction overrides and other invisible marks, line
+    and paragraph separators, unusual spaces, and lone surrogates.
     """
     if text.isprintable():
         return text
@@ -21,18 +21,18 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return `printable` of text that may have several lines."""
+    """Return `text` as `printable` does, but keep its line ends."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def say(*texts: object, out: TextIO | None = None) -> None:
-    """Print each of `texts` on a line of its own, to stdout where no other stream is given."""
+    """Print each of `texts` on its own line to `out`, by default stdout."""
     for text in texts:
         print(printable(str(text)), file=out or sys.stdout, flush=True)
 
 
 def complain(*texts: object) -> None:
-    """Print each of `texts` on a line of its own to stderr, in red where that is a terminal."""
+    """Print each of `texts` on its own line to stderr, in red where stderr is a terminal."""
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
     for text in texts:
         print(f"{red}{printable(str(text))}{plain}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""``ollama-proxy top``: what a running proxy does, while it does it."""
+"""``ollama-proxy top``: show continuously what a running proxy does."""
 
 import time
 from contextlib import suppress
@@ -45,7 +45,7 @@ def top(
 
 
 class Picture:
-    """One screen after another; remembers what its graphs need, and shows the last one while the proxy is away."""
+    """The screen of `top`. It keeps the values of its graphs, and the last status while the proxy does not answer."""
 
     def __init__(self, status: dict[str, Any]) -> None:
         self.lost: str | None = None
@@ -54,7 +54,7 @@ class Picture:
         self.take(status)
 
     def take(self, status: dict[str, Any]) -> None:
-        """Take the next status."""
+        """Take the next status of the proxy."""
         self.lost = None
         self._status = status
         self._tokens = [*self._tokens, sum(backend["tokens_per_second"] for backend in status["backends"])][-KEPT:]
@@ -79,6 +79,6 @@ class Picture:
 
 
 def graph(values: list[float]) -> str:
-    """Return `values` as a line of bars, the largest the highest."""
+    """Return `values` as a line of bars; the largest value has the highest bar."""
     most = max(values, default=0.0) or 1.0
     return "".join(BARS[round(value / most * (len(BARS) - 1))] for value in values)

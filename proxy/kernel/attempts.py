@@ -1,4 +1,4 @@
-"""What is noted of a request at its backends: its attempts and their failures, the slot held for it, its tokens."""
+"""Records of a request at its backends: its attempts and their failures, the slot that it holds, its tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Literal, NamedTuple, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request.
+    """The tokens of one request.
 
     Attributes:
-        tokens_in: prompt tokens, None where nobody knows.
-        tokens_out: generated tokens.
+        tokens_in: prompt tokens, None where unknown.
+        tokens_out: generated tokens, None where unknown.
         source: "reported" by the backend, or "estimated" from delivered chunks where no report came.
-        done_reason: why generation ended, in the backend's word (``stop``, ``length``, …).
+        done_reason: why the generation ended, in the backend's word (``stop``, ``length``, …).
     """
 
     tokens_in: int | None = None
@@ -23,16 +23,16 @@ class Usage:
 
 
 class Attempt(NamedTuple):
-    """One request to one backend that is over. Times are seconds of the monotonic clock.
+    """One send of a request to one backend, which has ended. Times are seconds of the monotonic clock.
 
     Attributes:
-        backend: its name.
-        began: when a slot of it was taken.
-        ended: when that was given back.
-        cold: whether it had to load the model first, as far as was known.
-        error: what went wrong: an error's code, for an error answer ``busy``, ``missing`` (it does not have the model),
-            ``content`` (it is about the request) or ``status_500``; ``cancelled`` where the request ended before its
-            answer. None where it came whole.
+        backend: the name of the backend.
+        began: when a slot of the backend was taken.
+        ended: when the slot was given back.
+        cold: whether the backend had to load the model first, as far as was known.
+        error: what failed: an error's code; for an error answer ``busy``, ``missing`` (the backend lacks the model),
+            ``content`` (the error is about the request) or ``status_500``; ``cancelled`` where the request ended before
+            its answer did. None where the whole answer came.
     """
 
     backend: str
@@ -43,19 +43,19 @@ class Attempt(NamedTuple):
 
 
 class Held(Protocol):
-    """A slot of a backend that is held for a request."""
+    """A slot of a backend that a request holds."""
 
     def give_back(self) -> None:
-        """Give it up unused."""
+        """Give the slot back unused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Failure:
-    """A send that failed. The pool adds what it needs to judge whose fault that was: see `proxy.pool.failures`.
+    """A failed send. The pool adds what it needs to decide whose fault it was: see `proxy.pool.failures`.
 
     Attributes:
-        backend: its name.
-        broke: the request was sent, and the backend or its runner died without an answer.
+        backend: the name of the backend.
+        broke: whether the request was sent, and the backend or its runner died without an answer.
     """
 
     backend: str
@@ -63,5 +63,5 @@ class Failure:
 
 
 def broken(failures: Sequence[Failure]) -> list[str]:
-    """Return the names of the backends that a request was sent to and lost at, once for each time."""
+    """Return the names of the backends that died on a request, one name for each send."""
     return [failure.backend for failure in failures if failure.broke]

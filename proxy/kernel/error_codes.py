@@ -1,12 +1,12 @@
 """The table of all error codes: the stable names by which programs tell the proxy's errors apart.
 
-A code stands in the body of an error, in the header ``x-error-code`` and in the log (``error_code``). It keeps its name
-and its meaning: clients and alerts depend on both. A new error that no row describes gets a new row here, and
-``scripts/generate`` writes it into ``docs/reference/errors.md``. ``tests/proxy/kernel/test_error_codes.py`` holds the
-sources to the table in both directions.
+An error's code is in its body, in the header ``x-error-code`` and in the log (``error_code``). Its name and meaning do
+not change, as clients and alerts depend on both. A new error that no row describes gets a new row here, and
+``scripts/generate`` writes it into ``docs/reference/errors.md``. ``tests/proxy/kernel/test_error_codes.py`` checks that
+the sources and the table agree, in both directions.
 
-A plugin of another package makes codes of its own, ``NO_TEAM = Code("acme_no_team")``. They need no row; a prefix keeps
-them apart from those here.
+A plugin of another package makes its own codes, ``NO_TEAM = Code("acme_no_team")``. They need no row; a prefix keeps
+them apart from the codes here.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ Code = NewType("Code", str)
 
 
 class Row(NamedTuple):
-    """What is known of one code.
+    """The description of one code.
 
     Attributes:
         statuses: the HTTP statuses it comes with.
         by: the plugins and the folders under ``proxy/`` that raise it.
         means: what happened.
-        remedy: what the caller or the operator does about it.
+        remedy: what the caller or the operator can do about it.
     """
 
     statuses: tuple[int, ...]
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 TABLE: Final[dict[Code, Row]] = {}
-"""All codes of the project, in the order of a request's way: towards the client first, backends last."""
+"""All codes of the project, in the order in which a request meets them: the connection first, backends last."""
 
 
 def _row(name: str, statuses: int | tuple[int, ...], by: str, means: str, remedy: str) -> Code:
@@ -126,7 +126,7 @@ BODY_MEMORY_EXHAUSTED: Final = _row("body_memory_exhausted", 503, "kernel",
     "The proxy holds as many request bodies as it can.",
     "Try again after Retry-After; raise `server.body.total` where there is memory.")
 
-# Who calls, and what the caller may
+# The caller, and the caller's permissions
 
 INVALID_API_KEY: Final = _row("invalid_api_key", 401, "auth",
     "The request has no key, token or signature, or one that is not valid here.",
@@ -325,4 +325,4 @@ BY_STATUS: Final[Mapping[int, Code]] = {
     504: UPSTREAM_TIMEOUT,
     508: LOOP_DETECTED,
 }
-"""The code of a refusal that names none, by its status; any other is `REFUSED`."""
+"""The default code of a refusal, by its status; `REFUSED` for any other status."""

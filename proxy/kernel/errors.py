@@ -1,23 +1,23 @@
-"""What can go wrong with a request, and how each API flavour says it.
+"""The errors of a request, and their form in each API flavor.
 
 ::
 
     ProxyError                 status, message, code, headers, outcome
-    ├── Refused                we said no: a plugin, a limit, a bound
-    │   └── NotRouted          Ollama has no such route; said in plain text, as Ollama does
-    ├── Cancelled              an operator ended it, before or in the middle of its answer
-    ├── ShuttingDown           the time to drain is up, before or in the middle of its answer
-    └── UpstreamError          the backend did not answer, or not to the end; sent, received
+    ├── Refused                the proxy refused it: a plugin, a limit, a bound
+    │   └── NotRouted          Ollama has no such route; in plain text, as Ollama answers
+    ├── Cancelled              an operator ended the request, before or during its answer
+    ├── ShuttingDown           the time to drain is over, before or during its answer
+    └── UpstreamError          the backend did not answer, or not completely; sent, received
         ├── ConnectFailed      no connection: nothing was sent
         ├── ConnectionLost     reset or closed before the first byte of the answer
-        ├── BadAnswer          what came back is not HTTP/1.1 we accept
+        ├── BadAnswer          the answer is not HTTP/1.1 that the proxy accepts
         ├── UpstreamTimeout    one named timer ran out: connect, load, first_byte, idle, write, total
-        ├── UpstreamAnswer     the backend's own refusal (404, 5xx), kept whole so that it can be relayed
+        ├── UpstreamAnswer     the backend's own error (404, 5xx), kept whole so that it can be relayed
         └── Truncated          the answer began and broke off: never retried, never ended cleanly
-    ClientGone                 nobody is left to answer
+    ClientGone                 the client left; there is nobody to answer
 
-Plugins raise `Refused`; only the frame renders. Foreign exceptions become these by the one map in
-``proxy/upstream/failures.py`` and nowhere else. Each error has a code of the table in ``proxy/kernel/error_codes.py``.
+Plugins raise `Refused`; only the frame renders errors. The one map in ``proxy/upstream/failures.py``, and nothing else,
+turns foreign exceptions into these. Each error has a code of the table in ``proxy/kernel/error_codes.py``.
 """
 
 from collections.abc import Mapping
@@ -35,34 +35,34 @@ Outcome = Literal[
 ]
 Timer = Literal["connect", "load", "first_byte", "idle", "write", "total"]
 About = Literal["request", "host", "crash", "unknown"]
-"""Whom a backend's error is about; of a crash its runner died."""
+"""What a backend's error is about; ``crash``: the runner of the model died."""
 
 _PASSING: Final = frozenset({503, 504})
 
 ERROR_CODE: Final = b"x-error-code"
-"""The response header that carries an error's code: on each error that the proxy makes, on no answer of a backend."""
+"""The response header with an error's code. Each error that the proxy makes has it; no answer of a backend has it."""
 JSON: Final = b"application/json; charset=utf-8"
 TEXT: Final = b"text/plain; charset=utf-8"
 
 
 class ClientGone(Exception):
-    """The client closed its connection; raised where its next message was awaited."""
+    """The client closed its connection; raised where the proxy waits for its next message."""
 
 
 def let_go(error: BaseException) -> None:
-    """Cut `error` loose from the frames it passed through and the errors behind it, once it is dealt with.
+    """Remove the traceback, cause and context of `error`, once it is handled.
 
-    They refer back to it: the request, with its body, would stay until the garbage collector comes.
+    They refer back to it: this cycle would keep the request, with its body, until the garbage collector runs.
     """
     error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 class ProxyError(Exception):
-    """A request that ends with an error of ours.
+    """An error that ends a request.
 
     Args:
         status: HTTP status.
-        message: one sentence for the caller: what was wrong, where, what to do. Never holds a secret.
+        message: one sentence for the caller: what was wrong, where, what to do. It never holds a secret.
         code: the error's name for programs: in its body, in ``x-error-code``, and in the log as ``error_code``.
         headers: extra response headers, for example ``{"retry-after": "3"}``.
     """
@@ -74,13 +74,17 @@ class ProxyError(Exception):
         self.status = status
         self.message = message
         self.detail = message
-        """The same for the operator's eyes: a backend's address may stand in it."""
+        """The message for the operator: it may hold a backend's address."""
         self.code = code
         self.headers: Mapping[str, str] = headers or {}
 
 
 class Refused(ProxyError):
-    """We said no. Without a code it has that of its status. The chain puts the name of the plugin into `by`."""
+    """The proxy refused the request. Without a code, the status decides the code.
+
+    Attributes:
+        by: the name of the plugin that refused; the chain sets it.
+    """
 
     by: str | None = None
 
@@ -91,11 +95,11 @@ class Refused(ProxyError):
 
 
 class NotRouted(Refused):
-    """No such path (404), another method (405 with Allow), or one slash too many (301, 307 with Location)."""
+    """No such path (404), a wrong method (405 with Allow), or one slash too many (301, 307 with Location)."""
 
 
 class Cancelled(ProxyError):
-    """An operator ended the request. 499, which no client takes for a reason to try again by itself."""
+    """An operator ended the request. Its status is 499, which no client retries by itself."""
 
     outcome: Outcome = "cancelled"
 
@@ -104,7 +108,7 @@ class Cancelled(ProxyError):
 
 
 class ShuttingDown(ProxyError):
-    """The proxy stops, and the request has had its time to finish."""
+    """The proxy stops, and the time for the request to finish is over."""
 
     outcome: Outcome = "shutdown"
 
@@ -115,13 +119,13 @@ class ShuttingDown(ProxyError):
 
 
 class UpstreamError(ProxyError):
-    """A backend failed us.
+    """A backend did not answer, or not completely.
 
     Attributes:
         sent: whether any byte of the request may have reached the backend.
         received: whether any byte of an answer came back.
-        backend: the backend's name; filled in by dispatch, for the log.
-        spent: it was sent and lost as often as a request may be: it is sent nowhere any more.
+        backend: the backend's name, for the log; dispatch sets it.
+        spent: the request was sent and lost as often as allowed, and must not be sent again.
     """
 
     outcome: Outcome = "upstream_failed"
@@ -145,7 +149,7 @@ class UpstreamError(ProxyError):
         self.spent = False
 
     def at(self, backend: str) -> None:
-        """Note whose failure it is. A message that leaves out an address says the name in its place."""
+        """Set the backend that failed. A message without the backend's address gets its name instead."""
         self.backend = backend
         if self.detail != self.message:
             self.message = self.message.replace("the backend", f"the backend {backend}", 1)
@@ -160,7 +164,8 @@ class ConnectFailed(UpstreamError):
 class ConnectionLost(UpstreamError):
     """The connection was reset or closed before the first byte of the answer.
 
-    `reused` tells a kept-alive connection that was closed under us from a backend that died on this request.
+    `reused` is True for a kept-alive connection, which the backend may just have closed; False where the backend more
+    likely died on this request.
     """
 
     code_default = codes.UPSTREAM_CONNECTION_LOST
@@ -171,15 +176,18 @@ class ConnectionLost(UpstreamError):
 
 
 class BadAnswer(UpstreamError):
-    """The backend's answer breaks HTTP/1.1 or a bound of ours, or is none; where it breaks, so does its connection."""
+    """The backend's answer violates HTTP/1.1, exceeds a bound, or is empty.
+
+    After a violation the connection is closed.
+    """
 
     code_default = codes.UPSTREAM_BAD_ANSWER
 
 
 class UpstreamTimeout(UpstreamError):
-    """A timer of ours ran out; `timer` names which, and so do the code and the text.
+    """A timer ran out; `timer`, the code and the text name it.
 
-    The message that is given says what did not happen, and within how long.
+    The given message says what did not happen, and within which time.
     """
 
     outcome: Outcome = "timed_out"
@@ -195,7 +203,7 @@ class UpstreamTimeout(UpstreamError):
         self._untimed = message, detail
 
     def unbegun(self, timer: Timer) -> "UpstreamTimeout":
-        """Return the same with another timer's name, for an answer of which nothing has gone out."""
+        """Return the error with another timer's name, for an answer of which nothing has gone out."""
         message, detail = self._untimed
         return UpstreamTimeout(message, timer=timer, sent=self.sent, detail=detail)
 
@@ -203,7 +211,7 @@ class UpstreamTimeout(UpstreamError):
 class UpstreamAnswer(UpstreamError):
     """A whole error answer of a backend (at most 64 KiB), raised so that `retry` may try elsewhere.
 
-    If nobody catches it the frame relays it unchanged: same status, headers and body.
+    If nothing catches it, the frame relays it unchanged: status, headers and body.
     """
 
     code_default = codes.UPSTREAM_ERROR
@@ -224,18 +232,19 @@ class UpstreamAnswer(UpstreamError):
         self.response_headers = headers
         self.body = body
         self.busy = busy
-        """503 "maximum pending requests": back-pressure, not sickness."""
+        """Whether it is a 503 "maximum pending requests": back-pressure, not a fault."""
         self.missing = missing
-        """404 for a model this backend was believed to have."""
+        """Whether it is a 404 for a model that the backend seemed to have."""
         self.about: About = about
         self.said = None if said is None else (status, said)
-        """Status and text of an error in JSON, in a form that two of them can be compared in."""
+        """Status and text of an error in JSON, in a form for comparing two errors; None for any other."""
 
     @property
     def answer(self) -> tuple[int, str] | None:
-        """What makes it the request's own where another backend says the same; None where nothing does.
+        """Status and text that make it the request's fault where another backend answers the same; else None.
 
-        What is about a host is said alike by all that are sick alike, and what says that it will pass may pass.
+        It is None for errors about a host, which all hosts with the same fault answer, and for 503 and 504, which may
+        pass.
         """
         return None if self.about in ("host", "crash") or self.status in _PASSING else self.said
 
@@ -244,7 +253,7 @@ class Truncated(UpstreamError):
     """The answer broke off after it had begun.
 
     Attributes:
-        clean: the HTTP framing ended well, only the stream's own terminator is missing.
+        clean: whether the HTTP framing was complete and only the stream's terminator is missing.
     """
 
     outcome: Outcome = "upstream_truncated"
@@ -256,7 +265,7 @@ class Truncated(UpstreamError):
 
     @classmethod
     def after(cls, error: UpstreamError) -> Self:
-        """Wrap what broke the stream; its own code says what that was (``idle_timeout``, …)."""
+        """Return a Truncated for the error that broke the stream, with the code of that error (``idle_timeout``, …)."""
         truncated = cls(error.message, detail=error.detail)
         truncated.code = error.code
         return truncated
@@ -303,7 +312,7 @@ _SPLIT_AT: Final = str.maketrans(dict.fromkeys("\x85\u2028\u2029", " "))
 
 
 def _sentence(error: ProxyError) -> str:
-    """Return the message without what no UTF-8 can hold, and without line ends that some clients split records at."""
+    """Return the message without characters that UTF-8 cannot encode, or at which some clients split records."""
     message = error.message
     return message if message.isascii() else message.encode(errors="backslashreplace").decode().translate(_SPLIT_AT)
 
@@ -326,17 +335,17 @@ def _document(flavor: Flavor, error: ProxyError) -> bytes:
             "code": code,
         }
         return orjson.dumps({"error": detail})
-    if flavor == "anthropic":  # its SDKs read type and message, and keep the rest
+    if flavor == "anthropic":  # Anthropic's SDKs read type and message, and keep the rest
         kind = _kind(_ANTHROPIC_TYPES, error.status)
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": message, "code": code}})
-    return orjson.dumps({"error": message, "code": code})  # Ollama's clients read error alone
+    return orjson.dumps({"error": message, "code": code})  # Ollama's clients read only `error`
 
 
 def render(flavor: Flavor, error: ProxyError) -> tuple[int, list[Header], bytes]:
     """Return status, headers and body of `error` in the flavor of the API that was called.
 
-    A backend's own answer is returned as it came. Any other has its code in the body, where that is JSON, and in
-    ``x-error-code``.
+    A backend's own error answer is returned unchanged. Any other error has its code in ``x-error-code``, and in a JSON
+    body.
     """
     if isinstance(error, UpstreamAnswer):
         return error.status, error.response_headers, error.body

@@ -1,10 +1,10 @@
-"""Exchange: everything known about one request while it runs.
+"""The exchange: everything that is known about one request while it runs.
 
-There is one per request, at ``scope["ollama_proxy.exchange"]``. Its attributes are for reading: to assign one is an
-AttributeError, and none can be changed in place. What changes while the request runs stands in parts, a part for each
-writer; see `proxy.kernel.exchange_parts`. (The list `response_headers` is the exception: any plugin appends to it what
-the answer shall carry, whoever gives it; the frame puts it all on ``http.response.start``, so that no plugin needs to
-wrap `send` for a header.)
+Each request has one, at ``scope["ollama_proxy.exchange"]``. Its attributes are read-only: to assign one raises
+AttributeError, and none can be changed in place. What changes while the request runs is in parts, one part for each
+writer; see `proxy.kernel.exchange_parts`. (The exception is the list `response_headers`: any plugin may append header
+fields for the response to it, and the frame adds them to ``http.response.start``. So no plugin needs to wrap `send` for
+a header.)
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -52,16 +52,16 @@ PARTS: Final[Mapping[type[Part], str]] = {
     BlamePart: "_blame",
     RelayPart: "_relay",
 }
-"""The parts of an exchange, each with its slot."""
+"""The parts of an exchange, each with the name of its slot."""
 
 
 def _noted(part: type[Part], name: str) -> Any:
-    """Return an attribute that reads the field `name` of a part, and cannot be assigned."""
+    """Return a read-only attribute that reads the field `name` of a part."""
     return property(attrgetter(f"{PARTS[part]}.{name}"))
 
 
 def _fact(slot: str) -> Any:
-    """Return an attribute that reads a slot of the exchange, or of its body, and cannot be assigned."""
+    """Return a read-only attribute that reads a slot of the exchange, or of its body."""
     return property(attrgetter(slot))
 
 
@@ -70,14 +70,14 @@ class Exchange:
 
     Args:
         scope: the ASGI scope of the request.
-        source: brings what the client sends.
-        id: of the request, for its log lines and for the client.
-        routes: what the proxy serves.
-        client: address of the client, as far as the proxies in front are believed.
-        started_at: when the request came, seconds of the monotonic clock.
+        source: receives the client's messages.
+        id: the id of the request, for its log lines and for the client.
+        routes: the table of routes.
+        client: the address of the client, as the trusted proxies in front report it.
+        started_at: when the request came, in seconds of the monotonic clock.
         bodies: the memory that request bodies may take.
-        generation: number of the configuration that it began with.
-        relayed: whether one of the trusted proxies sent it, whatever its headers say.
+        generation: the number of the configuration that the request began with.
+        relayed: whether a trusted proxy sent the request; its headers do not matter for that.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class Exchange:
         "_relayed", "_response_headers", "_routes", "_scope", "_started_at",
     )  # fmt: skip
 
-    # Facts: as the request came, and as `reroute` finds its route.
+    # Facts: set when the request came, and by `reroute`, which finds the route.
     scope: Final[Scope] = _fact("_scope")
     id: Final[str] = _fact("_id")
     client: Final[str] = _fact("_client")
@@ -95,12 +95,12 @@ class Exchange:
     started_at: Final[float] = _fact("_started_at")
     match: Final[Match | NoMatch] = _fact("_match")
     flavor: Final[Flavor] = _fact("_flavor")
-    pinned: Final[str | None] = _fact("_pinned")  # name of the backend that the caller named, or ALL
+    pinned: Final[str | None] = _fact("_pinned")  # name of the backend that the caller asked for, or ALL
 
-    # The body: whether it was read, how long that took, and what it says.
+    # The body: whether it was read, how long that took, and its contents.
     has_body: Final[bool] = _fact("_body.is_read")
     reading: Final[float] = _fact("_body.reading")
-    edition: Final[int] = _fact("_body.edition")  # of what it says: another one each time that this may have changed
+    edition: Final[int] = _fact("_body.edition")  # a number; changes when the body's contents may have changed
     document: Final[dict[str, Any] | None] = _fact("_body.document")  # for hints; policies use `json`
     prompt_size: Final[PromptSize] = _fact("_body.prompt_size")
     model: Final[ModelName | None] = _fact("_body.model")
@@ -195,13 +195,13 @@ class Exchange:
         return exchange
 
     def part(self, kind: type[P]) -> P:
-        """Return a part of the exchange to write in, for the writer that the part names."""
+        """Return a part of the exchange for writing; only the writer that the part names may call this."""
         part: P = getattr(self, PARTS[kind])
         return part
 
     @property
     def error_code(self) -> str | None:
-        """The code of the error that the request ended with, None where it ended with none."""
+        """The code of the error that the request ended with, None where there was no error."""
         return self.answer_code if self.error is None else self.error.code
 
     @property
@@ -211,28 +211,28 @@ class Exchange:
 
     @property
     def caller(self) -> str:
-        """Who counts as one caller where none may use up, or spoil, what all need.
+        """The key of the caller for limits that keep one caller from using up what all callers share.
 
-        The identity; of somebody nobody knows the address (IPv6: the /64, which one subscriber owns). The two never
-        come out alike.
+        It is the identity, or for a caller without one the address (IPv6: its /64, which one subscriber owns). A key
+        of one kind never equals a key of the other.
         """
         identity = self._auth.identity
         return f"by {identity}" if identity else f"at {block(self._client)}"
 
     @property
     def response_headers(self) -> list[Header]:
-        """What the answer carries beside its own fields, whoever gives it: any plugin appends to it."""
+        """Header fields that are added to the response, whichever part makes it; any plugin may append to the list."""
         return self._response_headers
 
     @response_headers.setter
     def response_headers(self, value: list[Header]) -> None:
-        if value is not self._response_headers:  # else it is the end of a ``+=``
+        if value is not self._response_headers:  # ``+=`` assigns the same list again
             raise AttributeError("response_headers can be appended to, and not be replaced by another list")
 
     def reroute(self, prefix: str) -> None:
         """Move `prefix` from the front of ``scope["path"]`` to its ``root_path`` and look the route up again.
 
-        For the frame, and for `auth`, which takes a token out of the path.
+        For the frame, and for `auth`, which removes a token from the path.
         """
         scope = self._scope
         self._move(prefix)
@@ -251,43 +251,43 @@ class Exchange:
             self._scope["path"] = self._scope["path"].removeprefix(prefix)
             self._scope["root_path"] = self._scope.get("root_path", "") + prefix
 
-    # What a writer takes from, or adds to, another one's part
+    # Changes that a writer may make in another writer's part
 
     def take_lease(self) -> Held | None:
-        """Return the slot that the queue got for this request, and take it from there. For dispatch."""
+        """Take and return the lease that the queue got for this request, None where there is none. For dispatch."""
         lease, self._queue.lease = self._queue.lease, None
         return lease
 
     def forget_tried(self) -> None:
-        """Let every backend be tried again. For `retry`, where another model stands in for the one asked for."""
+        """Forget the backends that were tried. For `retry`, where another model replaces the one asked for."""
         self._relay.tried = ()
 
     def count_usage(self, usage: Usage) -> None:
-        """Let log and metrics tell `usage`, which was counted. For `rate_limit`: it estimates what nobody reported."""
+        """Set `usage` for log and metrics. For `rate_limit`, which estimates it where the backend reports none."""
         self._relay.usage = usage
 
-    # Looking back
+    # Callbacks
 
     def on_finish(self, callback: Finisher) -> None:
-        """Run `callback(exchange)` exactly once when the request is over, however it ends.
+        """Run `callback(exchange)` exactly once when the request has ended, however it ends.
 
-        The last registered runs first. A callback may be a coroutine function; it must not raise.
+        The last registered callback runs first. A callback may be a coroutine function; it must not raise.
         """
         if self._finishers is None:
             raise RuntimeError("the exchange is finished already")
         self._finishers.append(callback)
 
     def before_body_release(self, look: Callable[["Exchange"], None]) -> None:
-        """Run `look(exchange)` once, while what the body says is still there: as an answer begins, or at the end.
+        """Run `look(exchange)` once, just before the body is released: when an answer begins, or at the end.
 
-        It must not raise, and is quick: the first chunk waits for it.
+        It must not raise, and must be quick: the first chunk waits for it.
         """
         self._last_looks.append(look)
 
     def release_body(self) -> None:
-        """Let go of the body, which was sent, and of what it says: nobody may need it from now on.
+        """Release the body, which was sent, and its parsed contents; nothing may use them from now on.
 
-        For dispatch, at the commit point. The model, and whether a stream was asked for, stay known.
+        For dispatch, at the commit point. `model` and `stream` keep their values.
         """
         self._look_before_release()
         self._body.release()
@@ -299,7 +299,7 @@ class Exchange:
             look(self)
 
     def finishers(self) -> list[Finisher]:
-        """Hand over the callbacks in the order they run, and let go of body and client. For the frame, once."""
+        """Return the callbacks in the order they run, and release the body and the client. For the frame, once."""
         finishers, self._finishers = self._finishers, None
         if finishers is None:
             raise RuntimeError("the exchange is finished already")
@@ -312,7 +312,7 @@ class Exchange:
     # The body
 
     async def receive(self) -> Message:
-        """Return the chain's next message from the client: a body that was read already, or what comes."""
+        """Return the next message for the chain: a body that was read already, or the client's next message."""
         if self._body.begins_again():
             return {"type": "http.request", "body": await self.body(), "more_body": False}
         if self._chain.before_body is not None:
@@ -320,13 +320,13 @@ class Exchange:
         return await self._body.receive()
 
     def rewind(self) -> None:
-        """Let `receive` hand out a body that was read from its beginning, for another attempt."""
+        """Let `receive` return a body that was read once more, for another attempt."""
         self._body.rewind()
 
     async def body(self) -> bytes:
         """Read the whole body, once; raises Refused (400, 408, 413, 429, 503) beyond its bounds and ClientGone.
 
-        Before the first byte the plugins that are still to come are asked whether they refuse the request anyway.
+        Before the first byte is read, the plugins further in are asked whether they refuse the request.
         """
         body = self._body
         body.charge(self.caller)
@@ -340,38 +340,38 @@ class Exchange:
             await ask(self)
 
     def put_body(self, body: bytes) -> None:
-        """Set the body that the rest of the chain sees, in place of what the client sent; it goes out unencoded."""
+        """Replace the client's body for the rest of the chain; the new body goes out without a content encoding."""
         self._body.put(body)
 
     async def json(self) -> dict[str, Any]:
-        """Return the body as a JSON object that Ollama reads the same way; raises Refused (400, 413, 415) where not.
+        """Return the body as a JSON object, read as Ollama reads it; raises Refused (400, 413, 415) where it is none.
 
-        It is for reading (`edit` changes the body), and long strings of data are there with their beginning only: see
+        The object is for reading (`edit` changes the body). Of long strings of data it holds only the beginning: see
         `proxy.kernel.body_json.parse`.
         """
         await self.body()
         return await self._body.json()
 
     async def names(self) -> dict[str, str]:
-        """Return every name of a model in this request by its place; raises Refused like `json` and `names_in`."""
-        if isinstance(self._match, Match) and self._match.route.body != "raw":  # that one names none
+        """Return every model name in this request by its place; raises Refused as `json` and `names_in` do."""
+        if isinstance(self._match, Match) and self._match.route.body != "raw":  # a raw body names no model
             await self.body()
         return await self._body.names()
 
     def edit(self, patch: Mapping[str, Any]) -> None:
-        """Merge `patch` into the JSON body that `json` returned; every other byte of it stays as it is.
+        """Merge `patch` into the JSON body that `json` returned; every other byte stays as it is.
 
-        See `proxy.kernel.json_edit.edit` for what a patch is. A long body is written when it is asked for.
+        `proxy.kernel.json_edit.edit` describes a patch. A long body is written when it is next read.
         """
         self._body.edit(patch)
 
     # A second attempt
 
     def second_attempt(self) -> "Exchange":
-        """Return an exchange for an attempt at the same request that runs beside this one. For `retry`.
+        """Return an exchange for a second attempt at the same request, which runs beside this one. For `retry`.
 
-        Shared are the facts, the callbacks, and of the parts those that say so; its own are its scope, in which it
-        stands, how far it has handed out the body, and the other parts.
+        Both share the facts, the callbacks, and the parts of class `Shared`. The second has a scope of its own that
+        holds it, its own position in the body, and its own other parts.
         """
         second = copy(self)
         second._scope = {**self._scope, KEY: second}
@@ -382,12 +382,12 @@ class Exchange:
         return second
 
     def account_for(self, second: "Exchange") -> None:
-        """Add to the request's attempts what its second attempt, which is over, was sent to."""
+        """Add the sends of the second attempt, which has ended, to those of this request."""
         self._relay.account_for(second._relay)
         self._pool.history += second._pool.history
 
     def take_answer_of(self, second: "Exchange") -> None:
-        """Let what the second attempt got be what the request got."""
+        """Make the second attempt's answer the answer of the request."""
         self._relay.take_answer_of(second._relay)
         if self._relay.committed:
             self.release_body()

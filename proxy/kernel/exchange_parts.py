@@ -1,15 +1,15 @@
-"""The parts of an exchange that change while its request runs: a class for each writer.
+"""The parts of an exchange that change while its request runs: one class for each writer.
 
-Everybody reads their fields at the exchange (``exchange.status``), where they can neither be assigned nor changed in
-place: they are numbers, texts, tuples, frozen records and read-only mappings. Whoever writes a field needs its part::
+Any code reads their fields from the exchange (``exchange.status``). There they cannot be assigned, nor changed in
+place: they are numbers, texts, tuples, frozen records and read-only mappings. A writer of a field needs its part::
 
     exchange.part(RelayPart).committed = True
 
-and so the class of the part, which nobody imports but the writer that its first line names; tests/test_house.py holds
-everybody to that. A part also says what a second attempt beside the first one (`Exchange.second_attempt`) has of it:
-the same part (`Shared`), or one of its own (`Own`).
+and so the class of the part. Only the writers that its first line names import that class; tests/test_house.py checks
+this. The class of a part also decides what a second attempt (`Exchange.second_attempt`) gets: the same part (`Shared`),
+or a new one (`Own`).
 
-Fields begin as their class says, so that a part costs next to nothing until something is noted in it.
+Class attributes hold the default values, so that a part costs almost nothing until one of its fields is set.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,26 +25,26 @@ NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Part:
-    """What one writer notes of an exchange; a subclass of `Shared` or of `Own`."""
+    """The fields of one writer; each part is a subclass of `Shared` or of `Own`."""
 
     def for_second_attempt(self) -> Self:
-        """Return the part that a second attempt has, which runs beside the one that has this part."""
+        """Return the part for a second attempt at the same request."""
         raise NotImplementedError
 
 
 class Shared(Part):
-    """A part that both attempts of a request have in common."""
+    """A part that both attempts of a request share."""
 
     def for_second_attempt(self) -> Self:
-        """Return this very part."""
+        """Return this part itself."""
         return self
 
 
 class Own(Part):
-    """A part of which each attempt has one of its own."""
+    """A part that each attempt has for itself."""
 
     def for_second_attempt(self) -> Self:
-        """Return a new part, in which nothing is noted."""
+        """Return a new part with the default values."""
         return type(self)()
 
 
@@ -52,17 +52,17 @@ class FramePart(Shared):
     """Written by `proxy.chain.frame`: what came from the client, what went out to it, and how the request ended.
 
     Attributes:
-        status: of the response, None until it begins.
-        bytes_in: bytes of the request body that came.
-        bytes_out: bytes of the response body that went out.
-        chunks: how many pieces they went out in.
-        ended: the response went out to its end.
-        ended_at: when the request was over, seconds of the monotonic clock.
-        gone: the client left.
+        status: the status of the response, None until it begins.
+        bytes_in: the bytes of the request body that came.
+        bytes_out: the bytes of the response body that went out.
+        chunks: the number of chunks of the response body that went out.
+        ended: whether the whole response went out.
+        ended_at: when the request ended, in seconds of the monotonic clock.
+        gone: whether the client left.
         outcome: how the request ended, None while it runs.
-        answer_code: the ``x-error-code`` of a response that no error was raised for.
-        error: what was answered in place of an answer, or cut it off.
-        shortcut: the frame's `send`, and what takes a chunk in its place without a task, see `server_extensions`.
+        answer_code: the ``x-error-code`` of a response for which no error was raised.
+        error: the error that was answered, or that cut the answer off.
+        shortcut: the frame's `send`, and a function that writes a chunk without awaiting; see `server_extensions`.
     """
 
     status: int | None = None
@@ -79,11 +79,11 @@ class FramePart(Shared):
 
 
 class ChainPart(Shared):
-    """Written by `proxy.chain.build`: who is still to be asked.
+    """Written by `proxy.chain.build`: the plugins to ask before the body is read.
 
     Attributes:
-        before_body: calls the plugins still to come, which may refuse the request before its body is read; its
-            argument is the exchange.
+        before_body: asks the plugins further in, which may refuse the request before its body is read; its argument is
+            the exchange.
     """
 
     before_body: Callable[[Any], Awaitable[None]] | None = None
@@ -93,20 +93,20 @@ class TracingPart(Shared):
     """Written by the plugin `tracing`.
 
     Attributes:
-        trace_id: of the trace that the request belongs to, 32 hexadecimal digits.
+        trace_id: the id of the trace that the request belongs to, 32 hexadecimal digits.
     """
 
     trace_id: str | None = None
 
 
 class AuthPart(Shared):
-    """Written by the plugin `auth`, and by `proxy.ops.explaining` in exchanges that it makes up: who calls.
+    """Written by the plugin `auth`, and by `proxy.ops.explaining` in exchanges that it makes up: the caller.
 
     Attributes:
-        identity: name of the caller.
-        tenant: whom the caller belongs to.
-        policy: name of the policy that the caller is under.
-        claims: of the caller's token.
+        identity: the name of the caller.
+        tenant: the tenant that the caller belongs to.
+        policy: the name of the caller's policy.
+        claims: the claims of the caller's token.
     """
 
     identity: str | None = None
@@ -116,14 +116,14 @@ class AuthPart(Shared):
 
 
 class QueuePart(Own):
-    """Written by `proxy.queue.scheduler`; a second attempt does not wait, and takes a slot that is free.
+    """Written by `proxy.queue.scheduler`; a second attempt does not wait, but takes a free slot.
 
     Attributes:
-        queued: seconds that the request has waited for slots.
-        queue_position: its place when it began to wait, from 1.
+        queued: the seconds that the request has waited for slots.
+        queue_position: its place in the queue when it began to wait, from 1.
         queue_reason: what it waited for last: its ``turn``, or ``slots`` (of any backend, or of those that could).
-        ticket: what the scheduler knows it by, None where it does not queue.
-        lease: the slot that it got; dispatch takes it by `Exchange.take_lease`.
+        ticket: the scheduler's object for the request, None where it does not queue.
+        lease: the slot that the request got; dispatch takes it by `Exchange.take_lease`.
     """
 
     queued: float = 0.0
@@ -137,10 +137,10 @@ class RetryPart(Shared):
     """Written by the plugin `retry`.
 
     Attributes:
-        asked: the model that the client asked for, where another one stands in for it.
-        hurry: seconds until the first byte, while another backend is left to try.
-        gave_up: why it tried no further.
-        resend: it sends once more what is lost on a kept connection, so that dispatch need not.
+        asked: the model that the client asked for, where another model replaces it.
+        hurry: the time-out in seconds for the first byte, while another backend is left to try.
+        gave_up: why the plugin stopped retrying.
+        resend: whether the plugin sends a request that was lost on a kept connection again, so that dispatch does not.
     """
 
     asked: ModelName | None = None
@@ -153,8 +153,8 @@ class PoolPart(Own):
     """Written by `proxy.pool.pool` and `proxy.pool.need`.
 
     Attributes:
-        need: what the request needs of a backend, and what that was found out from.
-        history: the attempts that are over.
+        need: what the request needs of a backend, and the facts that this was derived from.
+        history: the attempts that have ended.
     """
 
     need: object = None
@@ -165,9 +165,9 @@ class BlamePart(Shared):
     """Written by `proxy.pool.blame`, which judges the failures of both attempts together.
 
     Attributes:
-        failed: sends that failed and may be a backend's fault, in order.
-        doubted: those of them whose backend is a suspect already.
-        settled: those whose fault it was is decided.
+        failed: the failed sends that may be a backend's fault, in order.
+        doubted: those whose backend is already suspected.
+        settled: those for which it is decided whose fault they are.
     """
 
     failed: tuple[Failure, ...] = ()
@@ -176,17 +176,17 @@ class BlamePart(Shared):
 
 
 class RelayPart(Own):
-    """Written by `proxy.relay`: which backend was asked, and what came of it.
+    """Written by `proxy.relay`: the backend that was asked, and its answer.
 
     Attributes:
-        backend: name of the last one that was asked.
-        tried: names of all of them, each once a send.
-        attempts: number of sends.
-        reason: why it was this backend.
-        committed: its answer is the client's from here on, and nothing is tried any more.
-        first_byte_at: when the answer began, seconds of the monotonic clock.
-        terminated: a stream came to the end that makes it whole.
-        usage: tokens, as they were reported or estimated.
+        backend: the name of the last backend that got the request.
+        tried: the names of the backends that got it, one for each send.
+        attempts: the number of sends.
+        reason: why the pool chose this backend.
+        committed: whether the answer has been committed to the client, so that nothing is retried.
+        first_byte_at: when the answer began, in seconds of the monotonic clock.
+        terminated: whether the stream's terminator came.
+        usage: the tokens, reported or estimated.
     """
 
     backend: str | None = None
@@ -199,24 +199,24 @@ class RelayPart(Own):
     usage: Usage | None = None
 
     def for_second_attempt(self) -> "RelayPart":
-        """Return a new part that knows which backends were tried, so that another one is."""
+        """Return a new part with the backends that were tried, so that the second attempt uses another one."""
         second = RelayPart()
         second.tried = self.tried
         return second
 
     def sent_to(self, backend: str, reason: str | None) -> None:
-        """Note that the request is sent to `backend`, for that reason."""
+        """Note that the request is sent to `backend`, and why."""
         self.backend, self.reason = backend, reason
         self.tried += (backend,)
         self.attempts += 1
 
     def account_for(self, second: "RelayPart") -> None:
-        """Add where the second attempt was sent."""
+        """Add the sends of the second attempt."""
         self.tried += tuple(name for name in second.tried if name not in self.tried)
         self.attempts += second.attempts
 
     def take_answer_of(self, second: "RelayPart") -> None:
-        """Let what the second attempt got be what the request got; `account_for` adds the rest."""
+        """Make the second attempt's answer that of the request; `account_for` adds its sends."""
         self.backend, self.reason = second.backend, second.reason
         self.committed, self.first_byte_at = second.committed, second.first_byte_at
         self.terminated, self.usage = second.terminated, second.usage

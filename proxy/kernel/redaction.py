@@ -1,8 +1,8 @@
-"""Masking what a log must not keep: kinds of text that can be told by their form.
+"""Mask secrets in texts for the log: keys, addresses and numbers that have a recognizable form.
 
-No text makes it slow. A pattern looks at a bounded number of characters from each place where it might begin. Where a
-form has no bound (a token, a run of letters and digits), a run of its characters is looked at once, from its beginning,
-and never again from its middle. What has no form (a name, a diagnosis) cannot be found this way.
+No text makes this slow. A pattern looks at a bounded number of characters from each place where it might begin. Where
+a form has no bound (a token, a run of letters and digits), a finder looks at a run of its characters once, from its
+beginning, and never again from its middle. What has no form (a name, a diagnosis) cannot be found this way.
 """
 
 import re
@@ -12,25 +12,25 @@ from typing import Final, Literal
 Kind = Literal["keys", "emails", "numbers", "addresses"]
 Span = tuple[int, int]
 Finder = Callable[[str], Iterator[Span]]
-"""Returns where in a text something is that has one form: beginnings and ends, in order."""
+"""A function that yields where one form occurs in a text: beginnings and ends, in order. Spans may overlap."""
 
 MASK: Final = "***"
 
 _TOKEN_BEGINS: Final = re.compile(r"\beyJ(?=[\w-]{5})", re.ASCII)
 _TOKEN_PART: Final = re.compile(r"[\w-]*+", re.ASCII)
-_TOKEN_REST: Final = re.compile(r"\.[\w-]{5,}+(?:\.[\w-]*+)?", re.ASCII)
+_TOKEN_REST: Final = re.compile(r"\.[\w-]{5,}+(?:\.[\w-]*+)*+", re.ASCII)
 _RUN: Final = re.compile(r"(?<![\w+/=-])[\w+/=-]{32,}+", re.ASCII)
 _DIGIT: Final = re.compile(r"\d", re.ASCII)
 _WORD_EDGE: Final = re.compile(r"\b", re.ASCII)
 _SHORTEST_KEY: Final = 32
 _PASSES: Final = 4
-"""Looks at a masked text, so that no text is slow; no text is known in which the second one finds anything."""
+"""The most passes over a masked text, so that no text is slow. No text is known in which the second finds anything."""
 _DIGIT_WITHIN: Final = 64
-"""Characters from its beginning within which a run has a digit, if it is a key: long words have none."""
+"""A key has a digit within this many characters from its beginning; a long word has none."""
 
 
 def _tokens(text: str) -> Iterator[Span]:
-    """Find tokens of two or three parts: JWTs. A part that no other follows is none, wherever in it one might begin."""
+    """Find tokens of two or more parts: JWTs. A part that no other part follows is no token."""
     at = 0
     while begins := _TOKEN_BEGINS.search(text, at):
         part = _TOKEN_PART.match(text, begins.end())
@@ -41,7 +41,7 @@ def _tokens(text: str) -> Iterator[Span]:
 
 
 def _long_runs(text: str) -> Iterator[Span]:
-    """Find runs of letters and digits that are as long as a key, from the first word in them that a digit follows."""
+    """Find runs of letters and digits that are as long as a key. A span begins at the word that has the first digit."""
     for run in _RUN.finditer(text):
         at, end = run.span()
         while digit := _DIGIT.search(text, at, end):
@@ -54,12 +54,22 @@ def _long_runs(text: str) -> Iterator[Span]:
             at = edge.start()
 
 
-def _pattern(pattern: str) -> Finder:
-    """Return what finds `pattern`, which must be bounded in what it looks at from each place."""
+def _pattern(pattern: str, overlap: int = 0) -> Finder:
+    """Return a finder for `pattern`, which must look at a bounded number of characters from each place.
+
+    Args:
+        pattern: a regular expression.
+        overlap: the number of characters at the end of a match in which the next match may begin. In
+            ``Bearer Bearer abcdef`` the second word is the value of the first match, and the beginning of the next.
+    """
     compiled = re.compile(pattern, re.ASCII)
 
     def find(text: str) -> Iterator[Span]:
-        return (match.span() for match in compiled.finditer(text))
+        at = 0
+        while match := compiled.search(text, at):
+            begins, ends = match.span()
+            yield begins, ends
+            at = max(begins + 1, ends - overlap)
 
     return find
 
@@ -67,11 +77,12 @@ def _pattern(pattern: str) -> Finder:
 _KINDS: Final[Mapping[Kind, tuple[Finder, ...]]] = {
     # Credentials: PEM blocks, tokens, what follows `Bearer`, `password:` and the like, known prefixes, long runs.
     "keys": (
-        _pattern(r"-----BEGIN [A-Z ]{0,40}KEY-----[^-]{0,8192}(?:-----END [A-Z ]{0,40}KEY-----)?"),
+        _pattern(r"-----BEGIN [A-Z ]{0,40}KEY-----[^-]{0,8192}(?:-----END [A-Z ]{0,40}KEY-----)?", overlap=64),
         _tokens,
-        _pattern(r"(?i:\b(?:bearer|basic)\s{1,4})[\w.~+/=-]{6,4096}"),
+        _pattern(r"(?i:\b(?:bearer|basic)\s{1,4})[\w.~+/=-]{6,4096}", overlap=len("bearer")),
         _pattern(
-            r"(?i:\b(?:password|passwd|pwd|secret|token|api[ _-]?key)\b[\"']?\s{0,4}[:=]\s{0,4})[^\s\"',;]{1,256}"
+            r"(?i:\b(?:password|passwd|pwd|secret|token|api[ _-]?key)\b[\"']?\s{0,4}[:=]\s{0,4})[^\s\"',;]{1,256}",
+            overlap=len("password:"),
         ),
         # Words begin so too (open-webui, skyfall, ghost); the separator behind the prefix tells a key from them.
         _pattern(r"\b(?:(?:sk|pk|op)[-_]|hf_|(?:gh[opsu]_|xox[abp]-|AKIA)(?=[A-Za-z_-]{0,255}\d))[\w-]{12,256}"),
@@ -88,11 +99,12 @@ _KINDS: Final[Mapping[Kind, tuple[Finder, ...]]] = {
 
 
 class Redaction:
-    """Masks some kinds of text, and shapes.
+    """Masks the given kinds of text, and texts of the given shapes.
 
     Args:
-        kinds: which of those that are known.
-        shapes: further ones: ``#`` stands for a digit, ``?`` for a letter, everything else for itself in either case.
+        kinds: the kinds to mask.
+        shapes: further forms to mask. ``#`` stands for a digit, ``?`` for a letter, every other character for itself
+            in either case.
     """
 
     def __init__(self, kinds: Collection[Kind], shapes: Iterable[str] = ()) -> None:
@@ -100,15 +112,15 @@ class Redaction:
         self._finders += map(_shape, shapes)
 
     def first(self, text: str, limit: int) -> str:
-        """Return the first `limit` characters, masked; the text behind them tells whether a secret is cut there."""
+        """Return the first `limit` characters, masked. A secret that the limit cuts through is masked whole."""
         return self._uncovered(self._between(text, 0, limit))
 
     def last(self, text: str, limit: int) -> str:
-        """Return the last `limit` characters, masked; the text before them tells whether a secret is cut there."""
+        """Return the last `limit` characters, masked. A secret that the limit cuts through is masked whole."""
         return self._uncovered(self._between(text, max(0, len(text) - limit), len(text)))
 
     def _uncovered(self, text: str) -> str:
-        """Mask parts that are secret only beside a mask: they belonged to a longer secret without a form of its own."""
+        """Mask parts that look secret only beside a mask: they were part of a longer text without that form."""
         for _ in range(_PASSES):
             if MASK not in text or len(masked := self._between(text, 0, len(text))) >= len(text):
                 break
@@ -119,7 +131,7 @@ class Redaction:
         parts, at, masked = [], start, 0
         for begins, ends in sorted(span for find in self._finders for span in find(text)):
             if start < ends and begins < end:
-                if begins >= masked:  # else it is part of what was found before
+                if begins >= masked:  # else it overlaps the span before
                     parts += [text[at : max(at, begins)], MASK]
                 masked = at = max(masked, ends)
         return "".join([*parts, text[at:end]])

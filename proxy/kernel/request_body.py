@@ -1,4 +1,4 @@
-"""The body of one request: read once within its bounds, parsed once, edited, handed out again, and let go of."""
+"""The body of one request: read once within its bounds, parsed once, edited, handed out again, and released."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -16,21 +16,21 @@ from proxy.kernel.routes import Match, NoMatch
 
 
 class RequestBody:
-    """What a client sends behind the head of its request.
+    """The body of one request.
 
-    Plugins reach it by the exchange, which also asks for their consent before the first byte is read. It knows nothing
-    of the exchange: a reference back would be a cycle.
+    Plugins use it through the exchange, which also asks them before the first byte is read. It has no reference to the
+    exchange, as that would be a cycle.
 
-    `reroute` comes first, before anything is asked of it.
+    `reroute` must be called before any other method.
 
     Args:
-        scope: of the request; its headers say how the body is encoded, and change where another body is sent instead.
-        source: brings what the client sends.
+        scope: the ASGI scope of the request; its headers give the body's encoding, and change with another body.
+        source: receives the client's messages.
         bodies: the memory that request bodies may take.
 
     Attributes:
-        edition: number of what the body says; another one each time that this may have changed.
-        reading: seconds that it took to arrive.
+        edition: the number of the body's contents; changes each time that they may have changed.
+        reading: the seconds that the body took to arrive.
     """
 
     __slots__ = ("_bytes", "_contents", "_holding", "_match", "_released", "_replay", "_scope", "_source", "edition",
@@ -40,7 +40,7 @@ class RequestBody:
         self._scope = scope
         self._source = source
         self._holding = Holding(bodies)
-        self._match: Match | NoMatch  # `reroute` sets it, and with it what the body says
+        self._match: Match | NoMatch  # `reroute` sets it, and `_contents`
         self._contents: Contents
         self._bytes: bytes | None = None
         self._released = False
@@ -49,7 +49,7 @@ class RequestBody:
         self.reading = 0.0
 
     def reroute(self, match: Match | NoMatch) -> None:
-        """Forget what the body was believed to say: it is the body of another route now."""
+        """Set the route of the body, and forget the contents that were read from it for another route."""
         self._match = match
         self._says(Contents(self._bytes or b""))
 
@@ -57,21 +57,21 @@ class RequestBody:
 
     @property
     def is_read(self) -> bool:
-        """Whether the whole body is here."""
+        """Whether the whole body was read."""
         return self._bytes is not None
 
     def charge(self, caller: str) -> None:
-        """Count the body's memory for `caller` from now on; raises RuntimeError where the body was let go of."""
+        """Count the body's memory for `caller` from now on; raises RuntimeError where the body was released."""
         if self._released:
             raise RuntimeError("the body was let go of when the answer began")
         if self._bytes is None and isinstance(self._match, Match) and self._match.route.open:
-            self._bytes = b""  # it means nothing there, and no stranger's takes up memory
+            self._bytes = b""  # an open route needs no body: do not keep a stranger's in memory
         self._holding.charge(caller)
 
     async def read(self) -> bytes:
         """Read the whole body, once; raises Refused (400, 408, 413, 429, 503) beyond its bounds and ClientGone.
 
-        `charge` comes first: it says whose memory, and whose work off the event loop, this is.
+        `charge` must be called first: it sets the caller that memory and work off the event loop count for.
         """
         if self._bytes is None:
             await self._receive_all()
@@ -97,26 +97,26 @@ class RequestBody:
         self._says(Contents(body, encoded=header(headers, ENCODING) is not None))
 
     async def receive(self) -> Message:
-        """Return the next message from the client, for a body that is passed on as it comes."""
+        """Return the client's next message, for a body that is passed on as it comes."""
         return await self._source()
 
     def rewind(self) -> None:
-        """Hand out a body that was read from its beginning, for another attempt."""
+        """Hand out a body that was read once more, for another attempt."""
         self._replay = self._bytes is not None
 
     def begins_again(self) -> bool:
-        """Return whether the whole body is to be handed out now; True once after it was read, changed or rewound."""
+        """Return whether the whole body must be handed out now; True once after it was read, changed or rewound."""
         again, self._replay = self._replay, False
         return again
 
-    # What it says
+    # Its contents
 
     async def json(self) -> dict[str, Any]:
-        """Return a body that was read as a JSON object; raises Refused, see `Exchange.json`."""
+        """Return the body, which was read, as a JSON object; raises Refused, see `Exchange.json`."""
         return await self._contents.checked_document(self._holding.caller)
 
     async def names(self) -> dict[str, str]:
-        """Return the models that a body names which was read, by their places; raises Refused, see `Exchange.names`."""
+        """Return the model names in the body, which was read, by place; raises Refused, see `Exchange.names`."""
         match = self._match
         if not isinstance(match, Match):
             return {}
@@ -128,22 +128,22 @@ class RequestBody:
 
     @property
     def document(self) -> dict[str, Any] | None:
-        """The JSON object in it, None where it was not read, is none, or was let go of."""
+        """The JSON object of the body; None where the body was not read, holds none, or was released."""
         return self._look().document
 
     @property
     def prompt_size(self) -> PromptSize:
-        """How much of the document a model has to read."""
+        """The size of the part of the document that a model has to read."""
         return self._look().prompt_size
 
     @property
     def model(self) -> ModelName | None:
-        """The model that the request names, as far as it is known by now."""
+        """The model that the request names; None where it is not known yet."""
         return self._look().model
 
     @property
     def stream(self) -> bool:
-        """Whether the caller asked for a stream, by the body or by the route's default."""
+        """Whether the request asks for a stream, by its body or by the route's default."""
         route = self._match.route if isinstance(self._match, Match) else None
         if route is None or route.stream is None:
             return False
@@ -151,7 +151,7 @@ class RequestBody:
         return route.stream if wanted is None else wanted
 
     def _look(self) -> Contents:
-        """Return what the body says, as far as it can be told at once: of one that takes long, `read` finds out."""
+        """Return the contents, as far as they can be read at once; `read` reads those of a body that takes long."""
         contents, match = self._contents, self._match
         if contents.known or not isinstance(match, Match):
             return contents
@@ -162,12 +162,12 @@ class RequestBody:
     # Changing it
 
     def put(self, body: bytes) -> None:
-        """Send `body` on, unencoded, in place of what the client sent."""
+        """Replace the client's body by `body`, which has no content encoding."""
         self._send_instead(body)
         self._says(Contents(body))
 
     def edit(self, patch: Mapping[str, Any]) -> None:
-        """Merge `patch` into a body that `json` returned; see `proxy.kernel.json_edit.edit`."""
+        """Merge `patch` into the body that `json` returned; see `proxy.kernel.json_edit.edit`."""
         contents = self._contents.edited(patch)
         if not contents.edits:
             self._send_instead(contents.text)
@@ -182,25 +182,25 @@ class RequestBody:
         self._contents = contents
         self.edition += 1
 
-    # The end of it
+    # Its end
 
     def release(self) -> None:
-        """Let go of the body and of what it says, and give back its memory; model and stream stay known."""
+        """Release the body and its contents, and give back its memory; `model` and `stream` keep their values."""
         self._look().release()
         self._bytes = None
         self._released, self._replay = True, False
         self._holding.release()
 
     def close(self) -> None:
-        """Give back the memory, and let go of the client: the request is over."""
+        """Give back the memory and drop the reference to the client, as the request has ended."""
         self._holding.release()
         self._source = over
 
     def for_second_attempt(self, scope: Scope) -> "RequestBody":
-        """Return the same body for an attempt that runs beside the first one, with a `scope` of its own.
+        """Return the same body for a second attempt beside the first one, with its own `scope`.
 
-        Client, bytes, what they say, and their memory are shared. How far a body is handed out, whether it was let go
-        of, and every later change are each attempt's own.
+        Both share the client, the bytes, their contents and their memory. The position in the body, its release, and
+        later changes are each attempt's own.
         """
         second = copy(self)
         second._scope = scope

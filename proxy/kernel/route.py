@@ -1,4 +1,4 @@
-"""What a route is: one row of the table of routes, with a column for everything that differs from route to route."""
+"""A route: one row of the table of routes, with a column for everything that differs between routes."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -18,9 +18,9 @@ class Run:
     """How a route runs a model.
 
     Attributes:
-        operation: its ``gen_ai.operation.name``; ``inference`` is that of a route nobody knows more of.
-        parameters: where its requests keep their parameters; None where nobody knows.
-        searches: Ollama runs the tool ``web_search`` of its requests itself, at ollama.com.
+        operation: its ``gen_ai.operation.name``; ``inference`` where nothing more is known.
+        parameters: the places of the parameters in its requests; None where unknown.
+        searches: whether Ollama runs the tool ``web_search`` of its requests itself, at ollama.com.
     """
 
     operation: Operation = "inference"
@@ -29,12 +29,17 @@ class Run:
 
 
 UNKNOWN_RUN: Final = Run(searches=True)
-"""How a route runs a model that a policy file declares without saying which known one it is like."""
+"""The run of a declared route that is like no known route."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """The list of models in an answer: the `member` that holds it, and those of an entry by which it is `named`."""
+    """The list of models in an answer.
+
+    Attributes:
+        member: the member of the answer that holds the list.
+        named: the members of an entry that hold the model's name.
+    """
 
     member: str
     named: tuple[str, ...]
@@ -45,26 +50,26 @@ class Route:
     """One route.
 
     Attributes:
-        path: canonical path; a last segment in braces stands for exactly one segment of any text.
-        methods: the methods it answers.
-        kind: the class that policies name.
-        flavor: how errors are said.
-        stream: what the body's ``stream`` means when it is left out; None where the route never streams.
-        body: what the request carries. A "raw" body is passed on as it comes, all others are read first.
+        path: the canonical path; a last segment in braces stands for exactly one segment of any text.
+        methods: the methods of the route.
+        kind: the route class, by which policies allow it.
+        flavor: the format of its errors.
+        stream: the default of the body's ``stream``; None where the route never streams.
+        body: the kind of the request body. A "raw" body is passed on as it comes, any other is read first.
         repeat: "safe" may be sent twice, "costly" until the first byte of an answer, "never" not once it was sent.
-        models: the members of a JSON body that name a model, in the order Ollama prefers them.
-        query: the query parameters that mean something to Ollama; all others are left behind.
-        open: answered without credentials (the CLI's first question).
-        page: something for people to look at, so that other sites may have links to it.
-        probe: answered by whatever name the proxy is called, as load balancers and health checks do.
+        models: the members of a JSON body that name a model, in the order in which Ollama prefers them.
+        query: the query parameters that Ollama reads; all others are removed.
+        open: whether it is answered without credentials (the CLI's first request is).
+        page: whether it is a page for people, so that other sites may link to it.
+        probe: whether any Host name is accepted, as load balancers and health checks use various names.
         run: how it runs a model; None where it runs none.
-        model_in_path: the last segment of its path names a model.
-        plain_names: Ollama knows no ``:local`` in its names: there it is a tag like any other.
+        model_in_path: whether the last segment of its path names a model.
+        plain_names: whether ``:local`` in its model names is an ordinary tag for Ollama.
         lists: the list of models in its answer; None where there is none.
-        view: what the proxy answers itself where there are several backends; None where one of them answers.
-        everywhere: a request may be for all backends at once; its answers are lines of progress.
-        like: of a route that a policy file declares, the known route that it is like; None where it does not say.
-        summary: what it is for, in a few words.
+        view: what the proxy answers itself where there are several backends; None where a backend answers.
+        everywhere: whether a request may be for all backends at once; its answers are then lines of progress.
+        like: the known route that a declared route is like; None where there is none.
+        summary: its purpose, in a few words.
     """
 
     path: str
@@ -90,12 +95,12 @@ class Route:
 
     @property
     def names_model(self) -> bool:
-        """Whether it is known where a request names its model: in its body, a form, or the path."""
+        """Whether the place of the model name is known: in the JSON body, a form, or the path."""
         return bool(self.models) or self.model_in_path or self.body == "multipart"
 
     @property
     def writes(self) -> bool:
-        """Whether the answer is text of a model, or progress; the others only read: embeddings, lists."""
+        """Whether the answer is generated text or progress; False for embeddings and lists."""
         if self.run is None:
             return self.stream is not None
         return self.run.operation != "embeddings"

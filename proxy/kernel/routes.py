@@ -1,9 +1,9 @@
-"""The one table of routes, which every part asks: those of Ollama, and those that a policy file declares.
+"""The one table of routes: those of Ollama, and those that a policy file declares.
 
-Everything that authorises, limits, retries or relays asks this table, and the target sent to a backend is written from
-it, never from the client's bytes: a path that is spelled oddly is either one of these routes or nothing. The rows of
-Ollama stand in ``proxy/kernel/ollama_routes.py``, the columns in ``proxy/kernel/route.py``; `declared` makes a row of
-what a policy file says.
+Everything that authorises, limits, retries or relays uses this table. The target for a backend is written from the
+table, never from the client's bytes, so that an oddly spelled path is either one of these routes or none. The rows of
+Ollama are in ``proxy/kernel/ollama_routes.py``, the columns in ``proxy/kernel/route.py``; `declared` makes a row from
+an entry of the policy file.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -20,11 +20,11 @@ from proxy.kernel.route import UNKNOWN_RUN, Route
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A request's route.
+    """The route of a request.
 
     Attributes:
-        target: the canonical path and query that a backend is sent.
-        argument: the text of the last segment where the route has one (a model, a digest, a key).
+        target: the canonical path and query for a backend.
+        argument: the text of the variable last segment (a model, a digest, a key); None where the route has none.
     """
 
     route: Route
@@ -34,40 +34,40 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class NoMatch:
-    """No such route (`allow` empty), another method (`allow` says which), or a slash too many (`location`)."""
+    """No route: unknown (`allow` is empty), a wrong method (`allow` lists others), or a slash too many (`location`)."""
 
     allow: tuple[str, ...] = ()
     location: str | None = None
 
 
 def known_route(path: str, methods: Iterable[str] = ()) -> Route | None:
-    """Return Ollama's route at `path`; of several the one that answers one of `methods`. None where there is none.
+    """Return Ollama's route at `path`, of several the one with one of `methods`; None where there is none.
 
-    What stands in braces is only a name: ``/v1/models/{id}`` is ``/v1/models/{model}``.
+    The text in braces does not matter: ``/v1/models/{id}`` is ``/v1/models/{model}``.
     """
     found = [route for route in OLLAMA if route.path.partition("{")[:2] == path.partition("{")[:2]]
     return next((route for route in found if not set(methods).isdisjoint(route.methods)), found[0] if found else None)
 
 
 def behaves_as(path: str, methods: Collection[str], like: str | None) -> Route | None:
-    """Return the known route that one of a policy file is like: the one it names, or else the one that it replaces."""
+    """Return the known route that a declared route is like: the one that it names, or else the one that it replaces."""
     known = known_route(like or path, methods)
     if known is None or like is not None:
         return known
-    return None if set(methods).isdisjoint(known.methods) else known  # another method of the path: another route
+    return None if set(methods).isdisjoint(known.methods) else known  # with another method it is another route
 
 
 def declared(path: str, methods: tuple[str, ...], like: str | None, said: Mapping[str, Any]) -> Route:
     """Return a route that a policy file declares.
 
-    It takes over what it does not say itself from the known route that it is like (`behaves_as`); never that everybody
-    may call. A route that is like none is taken for what is judged more strictly.
+    Columns that the file leaves out come from the known route that it is like (`behaves_as`), apart from `open`, `page`
+    and `probe`, which stay False. A route that is like no known one gets the stricter values.
 
     Args:
-        path: its own path.
-        methods: its own methods.
+        path: the path of the declared route.
+        methods: its methods.
         like: the path of the known route, None where the file names none.
-        said: the columns that the file names, by their names here; ``parameters`` is ``"none"`` or left out.
+        said: the columns that the file sets, by their names in `Route`; ``parameters`` is ``"none"`` or left out.
     """
     columns = {name: value for name, value in said.items() if name != "parameters"}
     known = behaves_as(path, methods, like)
@@ -92,12 +92,12 @@ def declared(path: str, methods: tuple[str, ...], like: str | None, said: Mappin
 
 
 class RouteTable:
-    """Looks routes up by method and decoded path.
+    """Finds routes by method and decoded path.
 
     Args:
-        extra: routes that come before all others, so that a configuration can add routes of another version of Ollama
-            or change one.
-        base: the others.
+        extra: routes that come before all others; with them a policy file adds routes of another version of Ollama, or
+            changes one.
+        base: the other routes.
     """
 
     def __init__(self, extra: Iterable[Route] = (), *, base: Iterable[Route] = OLLAMA) -> None:
@@ -116,9 +116,9 @@ class RouteTable:
         """Return the route of a request.
 
         Args:
-            method: as it stood in the request line; methods are case-sensitive.
+            method: the method in the request line; methods are case-sensitive.
             path: the decoded path (ASGI's ``scope["path"]``), compared exactly.
-            query: the raw query string; only what the route names goes into the target.
+            query: the raw query string; only the parameters of the route go into the target.
         """
         fixed = self._fixed.get(path)
         if fixed is not None:
@@ -144,15 +144,15 @@ def _with_query(match: Match, query: bytes) -> Match:
 
 
 PINNED: Final = "/-/backends/"
-"""In front of a path: the backend that is meant, as in ``/-/backends/gpu-1/api/pull``."""
+"""The prefix of a path that names a backend, as in ``/-/backends/gpu-1/api/pull``."""
 BACKEND: Final = b"x-ollama-backend"
 """The header that names a backend, for clients that can send headers but not change their URL."""
 ALL: Final = "all"
-"""The name that means every backend, to what changes them; to anything else it means none in particular."""
+"""The name that stands for every backend in requests that change them; in other requests it names none."""
 
 
 def pinned_in(path: str, headers: Iterable[Header]) -> tuple[str | None, str]:
-    """Return the backend that a request names, None where it names none, and the prefix of `path` that does so."""
+    """Return the backend that a request names, None for none, and the prefix of `path` that names it."""
     if path.startswith(PINNED):
         name, slash, _ = path.removeprefix(PINNED).partition("/")
         if name and slash:
@@ -162,7 +162,7 @@ def pinned_in(path: str, headers: Iterable[Header]) -> tuple[str | None, str]:
 
 
 def flavor_of(path: str) -> Flavor:
-    """Return how errors are said on `path` where there is no such route."""
+    """Return the flavor of errors on a `path` that has no route."""
     if path.startswith("/v1/messages"):
         return "anthropic"
     if path.startswith("/v1/"):

@@ -1,6 +1,6 @@
-"""What an operator can do: end requests, drain backends, unload models, load the policy file again.
+"""The actions of an operator: end requests, drain backends, unload models, load the policy file again.
 
-Each action is logged with who did it.
+The log names who did each of them.
 """
 
 import structlog
@@ -21,11 +21,11 @@ from proxy.pool.backend_api import fetch_json
 log = structlog.get_logger("ollama_proxy.ops")
 
 UNLOADING: float = 10.0
-"""Seconds that a backend may take to say that it unloads a model."""
+"""Seconds that a backend may take to answer the request to unload a model."""
 
 
 class Actions:
-    """The operations that change something; who may was decided before."""
+    """The operations that change something. The chain and `check_change` have decided before that the caller may."""
 
     def __init__(self, engine: Engine, hub: Hub) -> None:
         self._engine = engine
@@ -41,11 +41,11 @@ class Actions:
         return json(Done(f"cancelled {name}"))
 
     async def drain(self, request: Request) -> Response:
-        """Send a backend no new requests."""
+        """Stop sending new requests to a backend."""
         return self._set_draining(request, True)
 
     async def undrain(self, request: Request) -> Response:
-        """Send a backend requests again."""
+        """Send requests to a backend again."""
         return self._set_draining(request, False)
 
     def _set_draining(self, request: Request, draining: bool) -> Response:
@@ -57,7 +57,7 @@ class Actions:
         return json(Done(f"{'drained' if draining else 'undrained'} {backend.name}{left}"))
 
     async def unload(self, request: Request) -> Response:
-        """Let a backend forget a model, by a prompt without text that is kept for no time."""
+        """Unload a model from a backend: send a prompt without text and with ``keep_alive: 0``."""
         backend = self._backend(request)
         model = parse_model(request.query_params.get("model", ""))
         if model is None:

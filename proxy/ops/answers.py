@@ -1,4 +1,4 @@
-"""How the ops routes answer."""
+"""Responses of the ops routes, and the headers they all have."""
 
 from pathlib import PurePath
 from typing import Final
@@ -23,7 +23,7 @@ HEADERS: Final[tuple[Header, ...]] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"content-security-policy", _CONTENT),
 )
-"""On every answer, errors included: nothing is kept, embedded, sniffed, or loaded from elsewhere."""
+"""The headers of every response, errors too: no caching, embedding, type sniffing, or loading from other origins."""
 
 KINDS: Final = {
     ".html": "text/html; charset=utf-8",
@@ -34,17 +34,17 @@ KINDS: Final = {
 
 
 def json(document: object, status: int = 200) -> Response:
-    """Return a JSON answer."""
+    """Return a JSON response."""
     return Response(orjson.dumps(document), status, media_type="application/json")
 
 
 def failed(document: object, status: int, code: Code) -> Response:
-    """Return a JSON answer that says no by its status: a document of its own in place of an error's, with the code."""
+    """Return `document` as a JSON response with an error status, and the error's code in ``x-error-code``."""
     answer = json(document, status)
     answer.raw_headers.append((ERROR_CODE, code.encode()))
     return answer
 
 
 def asset(name: str, body: bytes) -> Response:
-    """Return a part of a page."""
+    """Return a file of the ops page; its suffix decides the content type."""
     return Response(body, media_type=KINDS[PurePath(name).suffix])

@@ -1,6 +1,6 @@
 """The application behind the routes under ``/-/``.
 
-`Router` calls it at the end of the chain. Errors are raised like everywhere else, and rendered by the frame.
+`Router` calls it at the end of the chain. It raises errors, and the frame renders them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -35,10 +35,10 @@ Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 
 class Ops:
-    """Shows and steers an engine.
+    """Shows the state of an engine and changes it.
 
     Attributes:
-        hub: tells what happens; the frame's observer.
+        hub: the frame's observer; it sends events to listeners.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -48,32 +48,32 @@ class Ops:
         self._router = Router([_route(operation, self.handler(operation)) for operation in OPERATIONS])
 
     def handler(self, operation: Operation) -> Handler:
-        """Return what answers `operation`: the method of its name."""
+        """Return the method that has the name of `operation`: it answers the operation."""
         found: Handler = getattr(self.actions if operation.changes else self, operation.name)
         return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; raises Refused."""
+        """Answer one request; raises Refused."""
         Exchange.of(scope).response_headers += HEADERS
         await self._router(scope, receive, send)
 
     # For machines
 
     async def healthz(self, request: Request) -> Response:
-        """Say that the process answers."""
+        """Answer that the process is alive."""
         return json(Health())
 
     async def readyz(self, request: Request) -> Response:
-        """Say whether requests can be served."""
+        """Answer whether requests can be served: 200 or 503."""
         ready = readiness(self._engine)
         return json(ready) if ready.ready else failed(ready, 503, codes.NOT_READY)
 
     async def status(self, request: Request) -> Response:
-        """Tell everything about this moment."""
+        """Answer with the status of the proxy now."""
         return json(await report(self._engine, recent=self.hub.recent))
 
     async def events(self, request: Request) -> ASGIApp:
-        """Tell what happens until the client leaves; the frame cancels this then."""
+        """Stream events until the client leaves; the frame then cancels the task."""
 
         async def stream(scope: Scope, receive: Receive, send: Send) -> None:
             headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
@@ -86,42 +86,42 @@ class Ops:
         return stream
 
     async def metrics(self, request: Request) -> Response:
-        """Tell all numbers."""
+        """Answer with all metrics, in the format that the Accept header asks for."""
         accept = (header(request.scope["headers"], b"accept") or b"").decode("latin-1")
         body, kind = await self._engine.metrics.exposition(accept)
         return Response(body, headers={"content-type": kind})
 
     async def config(self, request: Request) -> Response:
-        """Show the policy file in force."""
+        """Answer with the policy file in force."""
         return json(digest(self._engine.plan, self._engine.settings))
 
     async def explain(self, request: Request) -> Response:
-        """Say what would happen to a request."""
+        """Answer what would happen to the described request."""
         document = await Exchange.of(request.scope).json()
         engine = self._engine
         supposed = read_supposed(document)
         return json(await account(engine.chain, engine.frame.current.routes, supposed, engine.bodies))
 
     async def openapi(self, request: Request) -> Response:
-        """Describe all this, and what is passed on to Ollama."""
+        """Answer with the OpenAPI document of the ops routes and of the routes that are passed on to Ollama."""
         return Response(orjson.dumps(openapi(self._engine.frame.current.routes)), media_type="application/json")
 
     # For people
 
     async def page(self, request: Request) -> Response:
-        """Show the page."""
+        """Answer with the ops page."""
         return asset("page.html", ASSETS["page.html"])
 
     async def page_moved(self, request: Request) -> Response:
-        """Lead to the page; relative, so that whatever prefix the caller used stays in front."""
+        """Redirect to the page. The location is relative, so that a prefix in the caller's URL stays."""
         return RedirectResponse("-/", 307, headers={ERROR_CODE.decode(): codes.MOVED})
 
     async def docs(self, request: Request) -> Response:
-        """Show the API to people."""
+        """Answer with the page that shows the API."""
         return asset("docs.html", ASSETS["docs.html"])
 
     async def asset(self, request: Request) -> Response:
-        """Send a part of a page."""
+        """Answer with a file of the pages."""
         name = request.path_params["file"]
         if name not in ASSETS:
             raise Refused(404, "there is no such file")

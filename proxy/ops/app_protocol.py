@@ -1,4 +1,4 @@
-"""What the ops routes show and steer."""
+"""The parts of the application that the ops routes show and change, as protocols."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,39 +16,39 @@ from proxy.queue.scheduler import FairScheduler
 
 
 class Loading(Protocol):
-    """What came of loading the policy file; `proxy.reload.Reloaded` is one."""
+    """The result of loading the policy file; `proxy.reload.Reloaded` implements it."""
 
     @property
     def generation(self) -> int:
-        """The one in force then."""
+        """The number of the configuration in force after it."""
 
     @property
     def problems(self) -> Sequence[str]:
-        """Why it was refused."""
+        """The reasons why the file was refused; empty where it is in force."""
 
     @property
     def restart(self) -> Sequence[str]:
-        """Settings that changed and need a restart."""
+        """The settings that changed and need a restart."""
 
 
 class Loader(Protocol):
-    """What loads the policy file again; `proxy.reload.Reloader` is one."""
+    """Loads the policy file again; `proxy.reload.Reloader` implements it."""
 
     @property
     def last(self) -> Loading:
-        """What came of it the last time."""
+        """The result of the last load."""
 
     def reload(self) -> Loading:
-        """Load it now."""
+        """Load the policy file now and return the result."""
 
 
 class Engine(Protocol):
-    """A configuration at work; `proxy.app.App` is one.
+    """A running configuration; `proxy.app.App` implements it.
 
     Attributes:
-        started_at: when the process began to serve, by the monotonic clock.
-        loaded_at: when the configuration in force was put in force, likewise.
-        reloader: None where there is no file, or nobody looks at it.
+        started_at: when the process began to serve, in seconds of the monotonic clock.
+        loaded_at: when the configuration in force was loaded, in seconds of the monotonic clock.
+        reloader: loads the policy file again; None where the proxy runs without a policy file.
     """
 
     frame: Frame
@@ -66,8 +66,8 @@ class Engine(Protocol):
 
     @property
     def metrics(self) -> Metrics:
-        """What counts requests."""
+        """The metrics of the requests."""
 
     @property
     def serving(self) -> bool:
-        """Whether requests are taken: not before all listens, and not any more once it was told to stop."""
+        """Return whether the proxy takes requests: not before all listeners are open, nor after it was told to stop."""

@@ -1,7 +1,7 @@
-"""The JSON documents under ``/-/``. Their schemas in the OpenAPI document are made from these classes.
+"""The JSON documents of the routes under ``/-/``. The OpenAPI document takes their schemas from these classes.
 
-Times of day are RFC 3339 in UTC; all other times are seconds, counted from the document's `at`, so that it does not
-matter whether the reader's clock is right.
+Times of day are RFC 3339 in UTC. All other times are seconds relative to the document's `at`, so that the reader's
+clock may be wrong.
 """
 
 from dataclasses import dataclass, field
@@ -28,21 +28,21 @@ class Health:
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether requests can be served."""
+    """Tells whether requests can be served."""
 
     __pydantic_config__: ClassVar = _DESCRIBED
     ready: bool
     reason: str
-    """Why, or why not."""
+    """Why requests can, or cannot, be served."""
 
 
 @dataclass(slots=True)
 class Done:
-    """Something was done."""
+    """The result of an action that succeeded."""
 
     __pydantic_config__: ClassVar = _DESCRIBED
     done: str
-    """What, in a sentence."""
+    """What was done, in one sentence."""
 
 
 @dataclass(slots=True)
@@ -52,15 +52,15 @@ class Model:
     __pydantic_config__: ClassVar = _DESCRIBED
     name: str
     loading: bool
-    """A request of ours is making the backend load it."""
+    """Whether a request of this proxy is making the backend load the model."""
     vram: int
-    """Bytes; 0 until the backend was asked."""
+    """Bytes of GPU memory; 0 until the backend was asked."""
     context_length: int | None
-    """Tokens it was loaded for."""
+    """The context length, in tokens, that the model was loaded with."""
     expires: str | None
-    """When it leaves the memory unless it is used, as the backend says."""
+    """When the backend unloads the model unless a request uses it, as the backend says."""
     active: int
-    """Our requests that use it."""
+    """The number of this proxy's requests that use the model."""
 
 
 @dataclass(slots=True)
@@ -70,35 +70,35 @@ class Backend:
     __pydantic_config__: ClassVar = _DESCRIBED
     name: str
     url: str
-    """As the policy file has it; what came from the environment is not resolved."""
+    """The URL as the policy file writes it; `${NAME}` is not replaced."""
     state: State
     reason: str
-    """What put it into that state."""
+    """Why the backend is in this state."""
     since: float
-    """For how long it has been in that state, seconds; 0 where it never changed."""
+    """Seconds since the backend entered this state; 0 where its state never changed."""
     version: str | None
-    """Of Ollama."""
+    """The version of Ollama."""
     seen: float | None
-    """Seconds since it last answered when it was asked how it is."""
+    """Seconds since the backend last answered a health probe."""
     slots: int | None
-    """Requests it may run at once; null for no bound."""
+    """The most requests that the backend may run at once; null for no bound."""
     active: int
-    """Requests it runs for us."""
+    """The number of this proxy's requests that the backend runs."""
     weight: float
     tokens_per_second: float
-    """Of all running answers together; a streamed chunk counts as a token."""
+    """Tokens per second of all running answers together; a streamed chunk counts as one token."""
     first_byte: float | None
-    """Trend of the seconds until a warm model's first byte."""
+    """Moving average of the seconds until the first byte of a model that is in memory."""
     last_error: str | None
     resident: list[Model]
-    """Models in its memory."""
+    """The models in the backend's memory."""
     models: list[str] | None
-    """Models it has; null where that is not known, and in ticks."""
+    """The models that the backend has; null where they are not known, and in ticks."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """A request, running or over."""
+    """A request that runs or has ended."""
 
     __pydantic_config__: ClassVar = _DESCRIBED
     id: str
@@ -110,42 +110,42 @@ class Request:
     """The caller's address."""
     method: str
     route: str | None
-    """The route's pattern; null where Ollama has none."""
+    """The path pattern of the route; null where Ollama has no such route."""
     model: str | None
     backend: str | None
     reason: str | None
-    """Why that backend."""
+    """Why the pool chose this backend."""
     attempts: int
     generation: int
-    """Of the configuration it runs under."""
+    """The number of the configuration that the request runs under."""
     started: str
     seconds: float
-    """Since it came; of one that is over, until its end."""
+    """Seconds since the request came; of a request that has ended, seconds until its end."""
     queued: float
-    """Seconds in the queue, so far."""
+    """Seconds that the request has spent in the queue."""
     queue_position: int | None
-    """The place in line that it had at first; null where it did not wait."""
+    """The request's first place in the queue; null where it did not wait."""
     first_byte: float | None
-    """Seconds from its coming to the first byte of its answer."""
+    """Seconds from the request's arrival to the first byte of its answer."""
     chunks: int
-    """Chunks sent to the client; of a stream each is about a token."""
+    """Chunks sent to the client; a chunk of a stream is about one token."""
     tokens_in: int | None
-    """Of the prompt; null while it runs."""
+    """Tokens of the prompt; null while the request runs."""
     tokens_out: int | None
-    """Generated; null while it runs."""
+    """Tokens generated; null while the request runs."""
     tokens_per_second: float | None
-    """Since the first byte; while it runs, by its chunks."""
+    """Tokens per second since the first byte; while the request runs, each chunk counts as one."""
     status: int | None
-    """HTTP status of its answer; null before there is one."""
+    """HTTP status of the answer; null before the answer begins."""
     outcome: Outcome | None
-    """How it ended; null while it runs."""
+    """How the request ended; null while it runs."""
     error_code: str | None
     error: str | None
 
 
 @dataclass(slots=True)
 class Tenant:
-    """Somebody's part of the queue."""
+    """A tenant's part of the queue."""
 
     __pydantic_config__: ClassVar = _DESCRIBED
     tenant: str
@@ -159,40 +159,40 @@ class Queue:
     __pydantic_config__: ClassVar = _DESCRIBED
     waiting: int
     oldest: float
-    """Seconds that who came first has waited."""
+    """Seconds that the oldest request has waited."""
     tenants: list[Tenant]
 
 
 @dataclass(slots=True)
 class Limit:
-    """One counter that something was counted on lately."""
+    """A counter of a limit that was used lately."""
 
     __pydantic_config__: ClassVar = _DESCRIBED
     limit: str
-    """The entry's name in the policy file and, where it has several limits, the limit's."""
+    """The name of the entry in the policy file and, where the entry has several limits, the name of the limit."""
     whom: str
-    """Who is counted: ``identity=alice``."""
+    """Whom the counter belongs to: ``identity=alice``."""
     unit: Unit
     window: str | None
-    """``minute``, ``day``, ``10s``; null for running requests."""
+    """The period: ``minute``, ``day``, ``10s``; null for a limit of running requests."""
     used: int
     amount: int
     resets_in: float
-    """Seconds until there is more room."""
+    """Seconds until the counter has more room."""
 
 
 @dataclass(slots=True)
 class Bodies:
-    """Memory that request bodies take, bytes."""
+    """The memory that request bodies take, in bytes."""
 
     __pydantic_config__: ClassVar = _DESCRIBED
     held: int
     total: int
-    """What they may take together."""
+    """The most that all bodies together may take."""
     callers: int
-    """How many callers they are of."""
+    """The number of callers whose bodies are in memory."""
     largest: int
-    """What the bodies of the one caller take who holds most."""
+    """The memory of the caller whose bodies take most."""
 
 
 @dataclass(slots=True)
@@ -202,14 +202,14 @@ class Config:
     __pydantic_config__: ClassVar = _DESCRIBED
     file: str
     generation: int
-    """Counts the files that were put in force, from 1."""
+    """The number of the configuration in force; counts from 1."""
     age: float
-    """Seconds it has been in force."""
+    """Seconds since the configuration came in force."""
     chain: str
     problems: list[str]
-    """Why the file was refused when it was last loaded; it is not in force then."""
+    """Why the last load refused the policy file; an earlier file is then in force."""
     restart: list[str]
-    """Settings that differ in the file and need a restart."""
+    """Settings that the policy file changed and that need a restart."""
 
 
 @dataclass(slots=True)
@@ -225,19 +225,19 @@ class Status:
     backends: list[Backend]
     queue: Queue
     requests: list[Request]
-    """Running requests, the oldest first."""
+    """The running requests, the oldest first."""
     limits: list[Limit]
-    """The fullest first."""
+    """The limits in use, the fullest first."""
     bodies: Bodies
     log_lines_dropped: int
-    """Since the start: nobody read them in time."""
+    """Log lines dropped since the start, because nobody read them in time."""
     recent: list[Request] | None = field(default=None)
-    """Requests that ended lately, the latest first; null in ticks."""
+    """The requests that ended last, the latest first; null in ticks."""
 
 
 @dataclass(slots=True)
 class Change:
-    """A backend changed its state."""
+    """A change of a backend's state."""
 
     __pydantic_config__: ClassVar = _DESCRIBED
     name: str
@@ -248,25 +248,25 @@ class Change:
 
 @dataclass(slots=True)
 class Reloaded:
-    """What came of loading the policy file again."""
+    """The result of loading the policy file again."""
 
     __pydantic_config__: ClassVar = _DESCRIBED
     generation: int
     problems: list[str]
-    """Empty where the file is in force now."""
+    """Why the file was refused; empty where it is in force now."""
     restart: list[str]
     """Settings that changed and need a restart."""
 
 
 @dataclass(slots=True)
 class Step:
-    """What one plugin says."""
+    """What one plugin would do with the request."""
 
     __pydantic_config__: ClassVar = _DESCRIBED
     name: str
-    """Its name in the policy file; `dispatch` is the end of the chain."""
+    """The plugin's name in the policy file; `dispatch` is the end of the chain."""
     verdict: Literal["pass", "refuse", "change", "wait", "skip", "off", "silent"]
-    """`off`: the caller's policy turns it off. `silent`: it does not explain itself."""
+    """`off`: the caller's policy turns the plugin off. `silent`: the plugin does not explain itself."""
     text: str
 
 
@@ -277,13 +277,13 @@ class Account:
     __pydantic_config__: ClassVar = _DESCRIBED
     route: str | None
     kind: str | None
-    """The route's class."""
+    """The class of the route."""
     model: str | None
-    """By its canonical short name."""
+    """The canonical short name of the model."""
     identity: str | None
     tenant: str | None
     policy: str | None
     backend: str | None
-    """Where it would be sent now."""
+    """The backend that would get the request now."""
     steps: list[Step]
-    """As far as it would get, the outermost plugin first."""
+    """The plugins that the request would reach, the outermost first."""

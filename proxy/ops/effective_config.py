@@ -1,7 +1,7 @@
-"""The policy file as it was understood, to be shown and compared: every setting and option, defaults included.
+"""The effective policy file, for showing and comparing: every setting and option, defaults included.
 
-Nothing secret is in it: what is a secret by its type is masked, and what came from the environment or from another file
-stands there as it is written in the policy file.
+It holds no secret. Values of a secret type are masked, and a value from the environment or from another file is shown
+as the policy file writes it.
 """
 
 from collections.abc import Mapping
@@ -25,26 +25,26 @@ class Entry:
     __pydantic_config__: ClassVar = ConfigDict(use_attribute_docstrings=True)
     name: str
     use: str
-    """The plugin."""
+    """The name of the plugin."""
     options: dict[str, Any]
     policies: dict[str, dict[str, Any] | None]
-    """Policy to the options under it; null where the policy turns the entry off."""
+    """Each policy with the options under it; null where the policy turns the entry off."""
 
 
 @dataclass(slots=True)
 class Digest:
-    """A policy file."""
+    """The effective policy file."""
 
     __pydantic_config__: ClassVar = ConfigDict(use_attribute_docstrings=True)
     settings: dict[str, Any]
-    """All but the chain."""
+    """All settings apart from the chain and the policies."""
     middleware: list[Entry]
     """The chain, outermost first."""
     policies: list[str]
 
 
 def digest(plan: Plan, settings: Settings) -> Digest:
-    """Return what a checked policy file comes to."""
+    """Return the effective form of a checked policy file."""
     root = plan.loaded.root
     data = _dumped(settings, exclude=_APART)
     for path, text in _resolved(root):
@@ -63,7 +63,7 @@ def _entry(link: Link, root: Node) -> Entry:
 
 
 def _options(options: BaseModel, base: Node, override: Node | None = None) -> dict[str, Any]:
-    """Return options that stand at `base`, with those in their place that a policy has."""
+    """Return the options at `base`, with the options of a policy (`override`) in their place."""
     data = _dumped(options)
     changed = override.value if override is not None and isinstance(override.value, dict) else {}
     for path, text in _resolved(base):
@@ -80,11 +80,11 @@ def _dumped(model: BaseModel, exclude: set[str] | None = None) -> dict[str, Any]
 
 
 def _ordered(value: object, data: Any) -> Any:
-    """Return `data`, which `value` was written as, with sets in an order that is the same each time."""
+    """Return `data`, the JSON form of `value`, with sets sorted, so that their order is the same each time."""
     if isinstance(value, set | frozenset):
         return sorted(data, key=str)
     if isinstance(value, list | tuple):
-        # An empty default is not always taken for the list that it is.
+        # The JSON form of an empty default is not always a list.
         return [_ordered(*pair) for pair in zip(value, data, strict=True)] if value else []
     if isinstance(value, BaseModel):
         return {key: _ordered(inner, data[key]) for key, inner in _named(value)}
@@ -103,7 +103,7 @@ def _resolved(node: Node) -> list[tuple[Path, Data]]:
 
 
 def _put(data: Any, path: Path, value: Data) -> None:
-    """Set the value at `path`, or where the data has another shape than the file, the innermost value on the way."""
+    """Set the value at `path`. Where `data` has another shape than the file, set the innermost value on the way."""
     part = path[0]
     inner = _step(data, part)
     if len(path) > 1 and isinstance(inner, dict | list):
@@ -119,7 +119,7 @@ def _step(data: Any, part: str | int) -> Any:
 
 
 def flat(digest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings and options of nested mappings by dotted name; lists are values."""
+    """Return a nested mapping as a flat one with dotted names; lists are values."""
     found: dict[str, Any] = {}
     for key, value in digest.items():
         if isinstance(value, dict) and value:

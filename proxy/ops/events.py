@@ -1,8 +1,8 @@
-"""What happens, told to those who listen, and what happened last.
+"""Events for the listeners of ``GET /-/events``, and the requests that ended last.
 
-Nobody listens most of the time: then a request costs the record of its end, and nothing else is made or scheduled.
-While somebody does, each event is written once for all. A listener that does not keep up loses what it missed, not the
-proxy's memory: it is given the whole status again.
+Without a listener a request costs only the record of its end; nothing else is made or scheduled. With listeners, each
+event is written once for all of them. A listener that is too slow loses events and gets the whole status again, so that
+it does not fill the proxy's memory.
 """
 
 import asyncio
@@ -30,16 +30,21 @@ EVERY: Final = 1.0
 BACKLOG: Final = 512
 """Events that may wait for one listener."""
 KEPT: Final = 100
-"""Finished requests that are remembered."""
+"""The number of finished requests that are kept."""
 
 
 def written(name: Name, document: object) -> bytes:
-    """Return one server-sent event."""
+    """Return an event in the format of server-sent events."""
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(document) + b"\n\n"
 
 
 class Listener:
-    """Events that wait for one reader; `missed` says that there were more than could."""
+    """The events that wait for one reader.
+
+    Attributes:
+        missed: whether events were dropped because more than `BACKLOG` waited.
+        closed: whether no event follows those that wait.
+    """
 
     def __init__(self) -> None:
         self.missed = False
@@ -48,7 +53,7 @@ class Listener:
         self._wake = asyncio.Event()
 
     def put(self, event: bytes) -> None:
-        """Add one event."""
+        """Add an event; drop all that wait where there are too many."""
         if len(self._waiting) >= BACKLOG:
             self._waiting.clear()
             self.missed = True
@@ -56,12 +61,12 @@ class Listener:
         self._wake.set()
 
     def close(self) -> None:
-        """Let it end behind what waits."""
+        """End the stream after the events that wait."""
         self.closed = True
         self._wake.set()
 
     async def take(self) -> bytes:
-        """Wait for events and return all there are; nothing where it was closed or missed some."""
+        """Wait for events and return all that wait; ``b""`` where the listener was closed or missed events."""
         await self._wake.wait()
         self._wake.clear()
         if self.missed:
@@ -73,7 +78,7 @@ class Listener:
 
 
 class Hub(Observer):
-    """Tells listeners what happens to `engine`, and sends them away once it takes no requests any more."""
+    """Sends events of `engine` to listeners, and ends their streams once the engine takes no more requests."""
 
     def __init__(self, engine: Engine) -> None:
         self._recent: deque[Facts] = deque(maxlen=KEPT)
@@ -87,10 +92,10 @@ class Hub(Observer):
 
     @property
     def recent(self) -> list[Request]:
-        """Requests that ended last, the latest first."""
+        """The requests that ended last, the latest first."""
         return [past(facts) for facts in self._recent]
 
-    # What the frame tells
+    # What the frame reports
 
     def started(self, exchange: Exchange) -> None:
         """See `Observer.started`."""
@@ -110,17 +115,17 @@ class Hub(Observer):
             if self._listeners:
                 self.tell("finished", past(facts))
 
-    # Telling
+    # The listeners
 
     def tell(self, name: Name, document: object) -> None:
-        """Tell all listeners."""
+        """Send an event to all listeners."""
         if self._listeners:
             event = written(name, document)
             for listener in self._listeners:
                 listener.put(event)
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
-        """Yield events, the whole status first, until the server stops."""
+        """Yield events until the server stops; the first one is the whole status."""
         listener = Listener()
         self._listeners.add(listener)
         if self._ticking is None:
@@ -131,7 +136,7 @@ class Hub(Observer):
             ended = False
             while not ended:
                 events = await listener.take()
-                ended = listener.closed  # nothing comes behind what was taken
+                ended = listener.closed  # no event follows those that were taken
                 if listener.missed:
                     listener.missed = False
                     events = written("status", await self._status())
@@ -145,7 +150,7 @@ class Hub(Observer):
                 self._ticking = None
 
     def close(self) -> None:
-        """Send all listeners away."""
+        """End the streams of all listeners."""
         for listener in self._listeners:
             listener.close()
 
@@ -164,7 +169,7 @@ class Hub(Observer):
         return await report(self._engine, recent=self.recent)
 
     def look(self) -> None:
-        """Tell what has changed: states of backends, the policy file."""
+        """Send an event for each backend that changed its state, and for a new policy file."""
         if not self._listeners:
             return
         states, loading = self._states_now(), self._loading_now()
@@ -188,5 +193,5 @@ class Hub(Observer):
 
 
 def _own(exchange: Exchange) -> bool:
-    """Whether it is a request about the proxy itself, such as a look at this page."""
+    """Return whether the request is for an ops route, such as the ops page."""
     return exchange.route is not None and exchange.route.kind == "ops"

@@ -1,4 +1,4 @@
-"""A request that nobody sent, taken through the chain by asking each plugin what it would do."""
+"""Explain a request that nobody sent: ask each plugin of the chain what it would do with it."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from proxy.ops.document_types import Account, Step
 
 CALLER: Final = "127.0.0.1"
 _TOKENS: Final = (KEY_PREFIX, "eyJ")
-"""What API keys begin with, and JWTs; everything else is a name."""
+"""The beginnings of API keys and JWTs; any other text is the name or id of a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Supposed:
     """A request to be explained.
 
     Attributes:
-        path: with its query, where it has one.
+        path: the path, with the query where there is one.
         caller: an API key, a JWT, or the name or id of a key; None for a caller without credentials.
-        claims: those of a token, in place of one.
-        model: put into the body, or in place of the model there.
-        address: where it would come from.
+        claims: the claims of a token, in place of a token.
+        model: replaces the model in the body, or is added to it.
+        address: the client's address.
     """
 
     method: str
@@ -74,9 +74,10 @@ def read_supposed(document: Mapping[str, Any]) -> Supposed:
 
 
 async def account(chain: Chain, routes: RouteTable, supposed: Supposed, bodies: BodyBudget) -> Account:
-    """Ask the plugins that the request would reach, in order, until one refuses it; nothing is counted or sent.
+    """Ask the plugins that the request would reach, in order, until one refuses it. Nothing is counted or sent.
 
-    The body is bounded as `bodies` says, and takes no room there. Raises Refused (400) where there is no such request.
+    The bounds of `bodies` apply to the body, but its memory is not counted there. Raises Refused (400) where the
+    description is not a request.
     """
     exchange = await _exchange(routes, supposed, bodies)
     steps: list[Step] = []
@@ -112,7 +113,7 @@ async def _ask(name: str, instance: object, exchange: Exchange) -> Step:
 
 
 async def _exchange(routes: RouteTable, supposed: Supposed, bodies: BodyBudget) -> Exchange:
-    """Return the exchange that the frame would make."""
+    """Return the exchange that the frame would make for the request."""
     messages: list[Message] = []
 
     async def receive() -> Message:
@@ -157,7 +158,7 @@ async def _exchange(routes: RouteTable, supposed: Supposed, bodies: BodyBudget) 
 
 
 def _body(route: Route | None, supposed: Supposed) -> bytes:
-    """Return the body with the model in it that was asked for; raises Refused (400)."""
+    """Return the body with the supposed model in it; raises Refused (400) where the body is no JSON object."""
     if supposed.model is None or route is None or route.body != "json" or not route.models:
         return supposed.body
     try:

@@ -1,4 +1,4 @@
-"""Which limits are in use: a store that remembers whom it was asked about lately."""
+"""The limits in use: a store that remembers the quotas that it was asked about lately."""
 
 from collections.abc import Awaitable, Coroutine, Sequence
 from itertools import islice
@@ -12,16 +12,16 @@ from proxy.kernel.store import Store, StoreUnavailable
 from proxy.ops.document_types import Limit
 
 REMEMBERED: Final = 1000
-"""Quotas; those asked about longest ago are forgotten first."""
+"""The number of quotas that are remembered; the one that was asked about longest ago is forgotten first."""
 SHOWN: Final = 50
 HIDDEN: Final = ("ollama-signature/",)
-"""What keys of quotas begin with that are no limits of anybody: a signature that must not be used twice."""
+"""Beginnings of the keys of quotas that are no limits: they mark a signature that must not be used twice."""
 
 
 class Board(Store):
-    """Another store, and the quotas that it was asked to admit somebody under.
+    """A store around another store that remembers the quotas it was asked to admit requests under.
 
-    How full they are is not remembered but asked when somebody wants to know.
+    It does not remember how full they are: `in_use` asks the other store.
     """
 
     def __init__(self, store: Store) -> None:
@@ -44,7 +44,7 @@ class Board(Store):
         await self.inner.aclose()
 
     def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Coroutine[Any, Any, Admission]:
-        """See `Store.admit`; what is returned is the other store's own coroutine, so that this adds none."""
+        """See `Store.admit`. Returns the coroutine of the other store, so that this call adds none."""
         known = self._quotas
         for quota in quotas:
             if not quota.key.startswith(HIDDEN):
@@ -67,9 +67,9 @@ class Board(Store):
         return self.inner.known(quotas)
 
     async def in_use(self) -> list[Limit]:
-        """Return the counters of the quotas asked about last that have something on them, the fullest first.
+        """Return the counters above zero of the quotas that were asked about last, the fullest first.
 
-        There are none while the store cannot be reached.
+        Returns an empty list while the store cannot be reached.
         """
         quotas = list(islice(reversed(self._quotas.values()), SHOWN))
         try:

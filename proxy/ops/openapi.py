@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the ops routes and of the routes that are passed on to Ollama, made from both tables."""
+"""The OpenAPI 3.1 document of the ops routes and of the routes that are passed on to Ollama, made from their tables."""
 
 from dataclasses import is_dataclass
 from typing import Any, Final, Literal
@@ -29,7 +29,7 @@ _SUPPOSED: Final = {
 
 
 def openapi(routes: RouteTable) -> dict[str, Any]:
-    """Return the document; `routes` are those that requests are looked up in, the configured ones included."""
+    """Return the OpenAPI document; `routes` is the table of the main listener, with the routes of the policy file."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         for method in operation.route.methods:
@@ -109,7 +109,7 @@ def _also(operation: Operation) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    """Return the schemas of all documents by the names of their classes."""
+    """Return the JSON schemas of all documents; a schema has the name of its class."""
     classes = [
         found
         for module in (document_types, effective_config)

@@ -21,7 +21,7 @@ _BODIES: Final = {"json": "application/json", "multipart": "multipart/form-data"
 
 
 def passed_on(route: Route, method: str) -> dict[str, Any]:
-    """Return one operation."""
+    """Return the OpenAPI operation of a route and a method."""
     ok: dict[str, Any] = {"description": "Ollama's answer, unchanged."}
     if method != "HEAD":
         ok["content"] = {"application/json" if route.flavor != "text" else "text/plain": {}}
@@ -58,7 +58,7 @@ def passed_on(route: Route, method: str) -> dict[str, Any]:
 
 
 def errors(flavor: Flavor, *, open: bool) -> dict[str, Any]:
-    """Return the answers that any route may give instead, in the words of its API."""
+    """Return the error responses that any route may give, with the schema of its API."""
     schema = {"ollama": "Error", "openai": "OpenAIError", "anthropic": "AnthropicError"}.get(flavor)
     media: dict[str, Any] = (
         {"text/plain": {"schema": {"type": "string"}}}

@@ -1,4 +1,4 @@
-"""Who may change something by the ops routes, beyond what `auth` and `access` in the chain decide."""
+"""Permission to change something by the ops routes, beyond what `auth` and `access` in the chain decide."""
 
 from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Scope, header
@@ -10,14 +10,14 @@ from proxy.kernel.known_hosts import read_host
 
 
 def check_change(exchange: Exchange) -> None:
-    """Raise Refused (403) where nobody knows who wants to change something, or a foreign page does.
+    """Raise Refused (403) where the caller is unknown, or the request comes from a page of another origin.
 
-    Without an identity it must be somebody at this machine: a caller from its loopback interface or a unix socket, who
-    is no trusted proxy and does not forward for others, and who calls it by a name of this machine (a page that had its
-    own name point here would call it by that).
+    A caller without an identity must be on this machine: it must come from the loopback interface or a unix socket, be
+    no trusted proxy, forward for nobody, and call the proxy by a name of this machine. (A page whose own name resolves
+    to this machine would call the proxy by that name.)
 
-    A browser attaches a client certificate, or comes from an allowed address, whoever's page makes it call. So what a
-    browser says comes from another origin is refused, credentials or not, also where that origin may call otherwise.
+    A browser attaches a client certificate, or comes from an allowed address, for any page. So a request that the
+    browser says comes from another origin is refused, with or without credentials, even where CORS allows that origin.
     """
     scope = exchange.scope
     if _foreign(scope):

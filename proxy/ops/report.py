@@ -1,4 +1,4 @@
-"""The status document, made of what the parts know."""
+"""The status document, made from the state of the proxy's parts."""
 
 from collections.abc import Mapping
 from time import monotonic, time
@@ -24,7 +24,7 @@ def readiness(engine: Engine) -> doc.Readiness:
 
 
 async def report(engine: Engine, *, recent: list[doc.Request] | None) -> doc.Status:
-    """Return the status; without `recent` what rarely changes is left out, as in ticks."""
+    """Return the status. Where `recent` is None, as in ticks, it leaves out what rarely changes."""
     now = monotonic()
     running = [exchange for exchange in engine.frame.live if exchange.route is None or exchange.route.kind != "ops"]
     rates: dict[str | None, float] = {}
@@ -92,7 +92,7 @@ def _backend(backend: Backend, now: float, rate: float, *, whole: bool) -> doc.B
 
 
 def _resident(backend: Backend) -> list[doc.Model]:
-    """Return the models in memory and those that are being loaded."""
+    """Return the models in a backend's memory and those that it is loading."""
     expires = {key: entry.get("expires_at") for entry in backend.running if (key := _key(entry)) is not None}
     loading = {key: Resident() for key, requests in backend.loading.items() if requests}
     found = []
@@ -117,6 +117,6 @@ def _key(entry: Mapping[str, object]) -> str | None:
 
 
 def _short(key: str) -> str:
-    """Return a canonical key as Ollama lists the model."""
+    """Return the name of a model, from its canonical key, as Ollama lists it."""
     name = parse_model(key.replace("@cloud", ":cloud"))
     return key if name is None else name.short

@@ -1,4 +1,4 @@
-"""One request as a document: what the exchange knows of it now."""
+"""The document of one request, made from its exchange."""
 
 from time import monotonic, time
 from typing import Final
@@ -10,16 +10,16 @@ from proxy.ops.document_types import Phase, Request
 from proxy.pool.pool import Pool
 
 LONGEST: Final = 256
-"""Characters of a text that a client or a backend wrote."""
+"""The most characters that are shown of a text that a client or a backend wrote."""
 MEASURABLE: Final = 0.2
-"""Seconds of an answer before its speed means something."""
+"""Seconds that an answer must have run before its speed is shown."""
 
 
 class Facts:
-    """What is kept of a request to be told later: little, and quickly taken.
+    """The facts of a request that are kept after its end. They are few, and quick to copy.
 
-    Its path is not in it, only its route: before `auth` has run a path may hold a key. Of its error only the words are:
-    the error itself would keep the frames that it passed through, and the body with them.
+    They hold the request's route and not its path: before `auth` has run, a path may hold a key. They hold the text of
+    its error and not the error: that would keep the stack frames that it passed through alive, and the body with them.
     """
 
     __slots__ = ("attempts", "backend", "chunks", "client", "ended_at", "error", "error_code", "first_byte_at",
@@ -54,12 +54,12 @@ class Facts:
 
 
 def request_of(exchange: Exchange, pool: Pool) -> Request:
-    """Return what is known of a request that runs; nothing in it is a secret."""
+    """Return the document of a request that runs; it holds no secret."""
     return _told(Facts(exchange), phase_of(exchange, pool))
 
 
 def past(facts: Facts) -> Request:
-    """Return what is known of a request that is over."""
+    """Return the document of a request that has ended."""
     return _told(facts, "finished")
 
 
@@ -98,7 +98,7 @@ def _told(facts: Facts, phase: Phase) -> Request:
 
 
 def phase_of(exchange: Exchange, pool: Pool) -> Phase:
-    """Return how far a request has got."""
+    """Return the phase that a request is in."""
     if exchange.ended_at is not None:
         return "finished"
     if exchange.first_byte_at is not None:
@@ -111,10 +111,10 @@ def phase_of(exchange: Exchange, pool: Pool) -> Phase:
 
 
 def rate_of(exchange: Exchange | Facts, now: float) -> float | None:
-    """Return tokens per second since the first byte; of an answer in one piece, since it left the queue.
+    """Return tokens per second since the first byte; for an answer in one chunk, since the request left the queue.
 
-    While it runs they are its chunks but the first, which may hold what the others do not, once there is something to
-    measure.
+    While the request runs, each chunk counts as one token. The first chunk is left out, as it may hold more than the
+    others. Returns None before there is enough to measure.
     """
     began, ended, usage = exchange.first_byte_at, exchange.ended_at, exchange.usage
     if began is None:

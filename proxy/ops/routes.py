@@ -1,4 +1,4 @@
-"""The routes under ``/-/`` as data: the route table, the handlers and the OpenAPI document are made from it."""
+"""The routes under ``/-/`` as data. The route table, the handlers and the OpenAPI document are made from it."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,7 +10,7 @@ Kind = Literal["json", "text", "events", "page"]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A part of a request's path or query."""
+    """A parameter in a request's path or query."""
 
     name: str
     about: str
@@ -19,7 +19,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Also:
-    """Another answer than 200, apart from those that any route may give."""
+    """A response other than 200, apart from the error responses that any route may give."""
 
     status: int
     about: str
@@ -28,16 +28,16 @@ class Also:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that can be asked or done.
+    """One operation of the ops API.
 
     Attributes:
-        name: of its handler, and in the OpenAPI document.
+        name: the name of its handler, and its id in the OpenAPI document.
         summary: what it does, in a line.
-        about: what else there is to know.
-        answers: what comes back: JSON, plain text, server-sent events, or a page.
-        answer: the name of the JSON answer's schema.
-        also: other answers.
-        changes: it changes something, so that it must be known who asks.
+        about: a longer description.
+        answers: the kind of the response: JSON, plain text, server-sent events, or a page.
+        answer: the name of the schema of the JSON response.
+        also: responses other than 200.
+        changes: whether it changes something; then the caller must be known.
     """
 
     name: str
@@ -198,4 +198,4 @@ OPERATIONS: Final = (
 
 ROUTES: Final = tuple(operation.route for operation in OPERATIONS)
 HEALTH: Final = tuple(operation.route for operation in OPERATIONS if operation.name in ("healthz", "readyz"))
-"""What the main listener answers even where the others have one of their own."""
+"""The routes that the main listener answers even where the ops routes have a listener of their own."""

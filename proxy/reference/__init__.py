@@ -1,4 +1,4 @@
-"""The generators of docs/reference and config/schema.json; ``scripts/generate`` runs them.
+"""The generators of ``docs/reference`` and ``config/schema.json``; ``scripts/generate`` runs them.
 
 May import: everything.
 """

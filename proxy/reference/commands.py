@@ -9,7 +9,7 @@ from proxy.cli import main
 
 
 def commands() -> dict[str, Any]:
-    """Return every command by what one types: ``check``, ``keys new``."""
+    """Return every command by its name on the command line: ``check``, ``keys new``."""
     return dict(_walk(get_command(main), ""))
 
 
@@ -22,7 +22,7 @@ def _walk(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def commands_page() -> str:
-    """Return the page."""
+    """Return the page, in Markdown."""
     lines = [
         "# Commands",
         "",

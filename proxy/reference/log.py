@@ -1,4 +1,4 @@
-"""What readers of the log are told, made from the tables that write it: its reference page and its JSON Schema."""
+"""The reference page and the JSON Schema of the log, made from the tables that write it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -10,7 +10,7 @@ from proxy.kernel.log_lines import SCHEMA
 from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS, Event
 
 REQUEST: Final = "request"
-"""The event of a request's line."""
+"""The value of `event` in the line of a request."""
 
 _OPTIONAL: Final = {
     "exception": {"type": "string", "description": FIELDS["exception"][1]},
@@ -57,7 +57,7 @@ def _line(name: str, about: str, properties: Mapping[str, Any]) -> dict[str, Any
 
 
 def _foreign() -> dict[str, Any]:
-    """Plugins of other packages have events of their own; those have at least a head."""
+    """Return the schema of an event of another package's plugin: it has at least the common fields."""
     return {
         "title": "another event",
         "description": "What a plugin of another package logs.",

@@ -1,4 +1,4 @@
-"""The reference of the ops routes, in Markdown, made from the same OpenAPI document that the proxy serves."""
+"""The reference of the ops routes, in Markdown, made from the OpenAPI document that the proxy serves."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -13,7 +13,7 @@ Schema = Mapping[str, Any]
 
 
 def ops_api_page() -> str:
-    """Return the page."""
+    """Return the page, in Markdown."""
     api = openapi(RouteTable(ROUTES))
     lines = [
         "# The ops API",
@@ -68,7 +68,7 @@ def _table(schema: Schema) -> Iterator[str]:
 
 
 def _kind(part: Schema) -> str:
-    """Return in a few words what a member is."""
+    """Return the type of a member in a few words."""
     if "$ref" in part:
         name = part["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"

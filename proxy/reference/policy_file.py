@@ -1,8 +1,8 @@
-"""What editors and readers are told about the policy file, made from the same models and signatures that check it.
+"""The generated files of the project, and the schema and reference of the policy file among them.
 
-`policy_schema` is ``config/schema.json``; `configuration_page` and `plugins_page` are the pages of the same names under
-``docs/reference``. What is logged and measured is described beside its tables. ``scripts/generate`` writes all of them,
-and a test fails while one is not current.
+`policy_schema` makes ``config/schema.json``; `configuration_page` and `plugins_page` make the pages of these names in
+``docs/reference``. Both come from the models and signatures that check the policy file. ``scripts/generate`` writes all
+files of `generated`, and a test fails while one of them is not current.
 """
 
 import json
@@ -89,7 +89,7 @@ def _foreign() -> dict[str, Any]:
 
 
 def _referable(schema: Any) -> Any:
-    """Return `schema` with a reference allowed wherever it asks of a scalar more than to be text."""
+    """Return `schema`, changed to allow a reference for every scalar that it does not allow to be any text."""
     if isinstance(schema, list):
         return [_referable(part) for part in schema]
     if not isinstance(schema, Mapping):
@@ -148,7 +148,7 @@ def _plugin(plugin: Plugin) -> Iterator[str]:
 
 
 def _sections(section: Schema, root: Schema, path: str) -> Iterator[tuple[str, Schema]]:
-    """Yield `section` and every one below it, with its path."""
+    """Yield `section` and every section below it, each with its path."""
     yield path, section
     for name, part in section["properties"].items():
         below, suffix = _inner(part, root)
@@ -188,7 +188,7 @@ def _default(value: object) -> str:
 
 
 def _kind(part: Schema, root: Schema) -> str:
-    """Return in a few words what may be written for `part`."""
+    """Return in a few words which values `part` allows."""
     if "$ref" in part:
         section = root["$defs"][part["$ref"].removeprefix("#/$defs/")]
         return "section" if "properties" in section else _kind(section, root)
@@ -216,7 +216,7 @@ def _plural(kind: str) -> str:
 
 
 def generated(root: Path) -> dict[Path, str]:
-    """Return every generated file under the project folder `root` with what it must contain."""
+    """Return the path and the content of every generated file in the project folder `root`."""
     return {
         root / "config/schema.json": _json(policy_schema()),
         root / "docs/reference/commands.md": commands_page(),

@@ -1,4 +1,4 @@
-"""The reference of the routes that are passed on to Ollama, in Markdown, made from the table of routes."""
+"""The reference of the routes that are passed on to Ollama, in Markdown, made from their table."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ _STREAM: Final = {None: "", True: "unless `stream` is false", False: "where `str
 
 
 def routes_page() -> str:
-    """Return the page."""
+    """Return the page, in Markdown."""
     lines = [
         "# Routes",
         "",

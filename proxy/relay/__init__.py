@@ -1,4 +1,4 @@
-"""The end of the chain: a request goes to a backend, and its answer comes back chunk for chunk.
+"""The end of the chain: send a request to a backend, and relay its answer chunk by chunk.
 
 May import: `proxy.kernel`, `proxy.pool`, `proxy.upstream`.
 """

@@ -1,6 +1,6 @@
-"""Reading the end of a backend's answer: whether it is complete, and how many tokens it took.
+"""Read the end of a backend's answer: whether it is complete, and how many tokens it used.
 
-Dispatch hands every chunk to `Tail.add`, which only remembers the last few records; they are read once, at the end.
+The relay passes every chunk to `Tail.add`, which only keeps the last few records. They are parsed once, at the end.
 """
 
 import re
@@ -15,16 +15,16 @@ from proxy.kernel.attempts import Usage
 Format = Literal["ndjson", "sse", "json", "other"]
 
 RECORDS: Final = 8
-"""Records kept: the terminator, the usage before it, and what may share a flush with them."""
+"""The number of records that are kept: the terminator, the usage before it, and others that may come in one flush."""
 EVENTS: Final = 1000
-"""Events of a stream that are looked at, from its end: several may come in one chunk."""
+"""The number of events that are read, from the end of a stream: one chunk may hold several."""
 LONGEST_RECORD: Final = 8 * 2**20
-"""Ollama's Go client reads no longer line. Of a longer one only the end is kept."""
+"""Bytes of the longest record that is kept whole: Ollama's Go client reads no longer line."""
 LONGEST_JSON: Final = 256 * 1024
-"""The longest answer that is kept whole where it is no stream: to parse many megabytes of embeddings would hold up
-every other request."""
+"""Bytes of the longest answer, not a stream, that is kept whole: to parse many megabytes of embeddings would delay all
+other requests."""
 COUNTS_WITHIN: Final = 4096
-"""Bytes from the end within which a record that was not kept whole has its counts."""
+"""Bytes at the end of a record that was not kept whole in which its token counts are searched."""
 
 _NEWLINE: Final = 10
 _LAST_COUNTS: Final = re.compile(
@@ -34,13 +34,13 @@ _LAST_COUNTS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of an answer, as its last records say.
+    """The end of an answer, read from its last records.
 
     Attributes:
-        terminated: the stream's own terminator has come: ``done:true``, ``[DONE]``, ``message_stop``, an error record.
-        boundary: the last byte ended a record, so that another record may follow.
-        usage: reported token counts, None where none came.
-        error: the backend's own error text where the stream ended with one.
+        terminated: whether the stream's terminator came: ``done:true``, ``[DONE]``, ``message_stop``, an error record.
+        boundary: whether the last byte ended a record, so that another record may follow.
+        usage: the reported token counts, None where there are none.
+        error: the backend's error text, where the stream ended with an error record.
     """
 
     terminated: bool
@@ -50,7 +50,7 @@ class Ending:
 
 
 def format_of(content_type: bytes | None) -> Format:
-    """Return how an answer is laid out, by its Content-Type."""
+    """Return the format of an answer, by its Content-Type."""
     kind = (content_type or b"").partition(b";")[0].strip().lower()
     if kind == b"application/x-ndjson":
         return "ndjson"
@@ -60,7 +60,7 @@ def format_of(content_type: bytes | None) -> Format:
 
 
 class Tail:
-    """Remembers the last records of one answer that is laid out as `layout` says."""
+    """Keeps the last records of one answer in the format `layout`."""
 
     __slots__ = ("_kept", "_layout", "_open", "_open_size", "_records")
 
@@ -72,7 +72,7 @@ class Tail:
         self._kept = LONGEST_RECORD if layout in ("ndjson", "sse") else LONGEST_JSON
 
     def add(self, chunk: bytes) -> None:
-        """Take one chunk, in order. Usually it is a record, newline included, and is just kept."""
+        """Take the next chunk. It usually is one whole record with its newline, and is kept as it is."""
         if chunk[-1] == _NEWLINE:
             if self._open:
                 self._open.append(chunk)
@@ -92,7 +92,7 @@ class Tail:
         self._open_size = len(end)
 
     def read(self) -> Ending:
-        """Return what the records say. Never raises, whatever the backend sent."""
+        """Parse the records and return the ending. Never raises, whatever the backend sent."""
         layout = self._layout
         rest = b"".join(self._open)
         text = b"".join(self._records) + rest
@@ -111,7 +111,7 @@ def _read_ndjson(text: bytes, *, boundary: bool) -> Ending:
         return Ending(terminated=False, boundary=boundary, usage=None)
     record = _object(line)
     if record is None:
-        # Cut at its front, because it was too long to keep. Only the object that ends a generation has counts.
+        # Its beginning was cut off, as it was too long to keep. Only the object that ends a generation has counts.
         usage = _last_counts(line) if line.endswith(b"}") else None
         return Ending(terminated=usage is not None, boundary=boundary, usage=usage)
     error = record.get("error")
@@ -154,7 +154,7 @@ def _read_json(text: bytes) -> Ending:
 
 
 def _sse_data(text: bytes) -> Iterator[bytes]:
-    """Yield the data of the last `EVENTS` events, also of one that was cut off before its blank line.
+    """Yield the data of the last `EVENTS` events, including an event that was cut off before its blank line.
 
     A line ends with LF, CRLF or CR (HTML standard, section 9.2.6).
     """
@@ -178,7 +178,7 @@ def _ollama_usage(record: dict[str, Any]) -> Usage | None:
 
 
 def _sse_usage(record: dict[str, Any]) -> Usage | None:
-    """Usage as OpenAI (``prompt_tokens``), Responses and Anthropic (``input_tokens``) report it."""
+    """Return the usage as OpenAI (``prompt_tokens``), Responses and Anthropic (``input_tokens``) report it."""
     reason = _done_reason(record)
     for holder in (record, record.get("response"), record.get("message")):
         found = holder.get("usage") if isinstance(holder, dict) else None
@@ -201,7 +201,10 @@ def _done_reason(record: dict[str, Any]) -> str | None:
 
 
 def _merge(before: Usage | None, now: Usage | None) -> Usage | None:
-    """Anthropic reports the prompt at the start and the output at the end; the later number wins, None never does."""
+    """Merge two reports: a later number replaces an earlier one, None does not.
+
+    Anthropic reports the prompt's tokens at the start and the output's at the end.
+    """
     if before is None or now is None:
         return before or now
     return Usage(

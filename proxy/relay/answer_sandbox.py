@@ -1,8 +1,8 @@
-"""Headers that make a browser take a backend's answer for data, never for a page or a script of the proxy's origin.
+"""Set headers by which a browser treats a backend's answer as data, never as a page or a script of the proxy's origin.
 
-The ops page keeps its key in that origin. HTML that a backend sent, opened there, could read it. So every answer says
-that its type is not to be guessed (``nosniff``), and one of a type that is not known to be mere data goes out as plain
-text, byte for byte, in a sandbox of its own.
+The ops page keeps its key in that origin; HTML from a backend, opened there, could read the key. So every answer tells
+the browser not to guess its type (``nosniff``), and an answer of a type that is not known to be data goes out as plain
+text, byte for byte, in a sandbox.
 """
 
 import re
@@ -14,12 +14,12 @@ from proxy.kernel.errors import TEXT
 
 _TYPE: Final = re.compile(r"[ \t]*([a-z0-9!#$&^_.+-]+)/([a-z0-9!#$&^_.+-]+)[ \t]*(?:;[^,]*)?", re.IGNORECASE)
 _LONGEST: Final = 512
-"""Bytes of a type with its parameters; none that means anything is longer."""
+"""Bytes of the longest Content-Type that is accepted; real ones are shorter."""
 _DATA_TEXTS: Final = frozenset({"plain", "event-stream", "csv", "markdown"})
 _SHOWN_OR_RUN: Final = re.compile(
     "xml|html|svg|script|pdf|flash|xaml|hta|mht|wasm|java|manifest|webbundle|signed-exchange|proxy|xul|xsl|silverlight|css"
 )
-"""Parts of the names of types that a browser renders, runs or takes orders from."""
+"""Parts of the names of types that a browser renders, runs or obeys."""
 
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _AS_TEXT: Final[tuple[Header, ...]] = (
@@ -29,7 +29,7 @@ _AS_TEXT: Final[tuple[Header, ...]] = (
 
 
 def as_data(headers: list[Header]) -> list[Header]:
-    """Return the headers of a backend's answer, names in lower case, for a browser that is to take it for data."""
+    """Return the headers of a backend's answer (names in lower case), so that a browser treats it as data."""
     types = header_values(headers, b"content-type")
     if len(types) > 1 or (types and not is_data(types[0])):
         headers = [pair for pair in headers if pair[0] != b"content-type"]
@@ -39,8 +39,8 @@ def as_data(headers: list[Header]) -> list[Header]:
 
 
 def is_data(content_type: bytes) -> bool:
-    """Return whether no browser shows or runs a document of that type: JSON, a stream of it, text, sound, an image."""
-    return len(content_type) <= _LONGEST and _is_data(content_type)  # before the cache: it keeps what it is asked about
+    """Return whether no browser shows or runs a document of this type: JSON, a stream of it, text, sound, an image."""
+    return len(content_type) <= _LONGEST and _is_data(content_type)  # before the cache, which keeps its arguments
 
 
 @lru_cache(maxsize=256)

@@ -1,7 +1,7 @@
-"""Relaying a backend's answer to the client, chunk by chunk, to an honest end.
+"""Relay a backend's answer to the client, chunk by chunk, up to its end.
 
-The commit point is `commit`: the first chunk is in hand before ``http.response.start`` goes out. From there on nothing
-is retried, and a stream that breaks ends broken.
+`commit` is the commit point: the first chunk has arrived, and ``http.response.start`` goes out next. After it nothing
+is retried, and an answer that breaks off is never ended as if it were complete.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from proxy.upstream.answer import Answer
 from proxy.upstream.failures import Caught
 
 LAST_WORD: Final = 1.0
-"""Seconds that a client may take to read why its stream breaks off."""
+"""Seconds that a client may take to read the last record, which says why its stream breaks off."""
 
 
 def commit(exchange: Exchange) -> None:
-    """Pass the commit point: the answer is about to begin, and nobody needs the request body any more."""
+    """Pass the commit point: the answer is about to begin, and the request body is no longer needed."""
     exchange.release_body()
     noted = exchange.part(RelayPart)
     noted.committed = True
@@ -44,14 +44,14 @@ async def relay_answer(
     deadline: float | None,
     out_of_time: Callable[[], UpstreamTimeout],
 ) -> None:
-    """Send `answer` on to the client; raises Truncated where it breaks off.
+    """Send `answer` to the client; raises Truncated where it breaks off.
 
     Args:
         exchange: the request that is answered.
         answer: the backend's answer, with its first chunk.
-        send: where the answer goes.
-        deadline: the loop's time at which the answer has to be complete; None for never.
-        out_of_time: makes the error for an answer that is not.
+        send: sends messages to the client.
+        deadline: the loop's time at which the answer must be complete; None for no deadline.
+        out_of_time: makes the error for an answer that misses the deadline.
     """
     commit(exchange)
     noted = exchange.part(RelayPart)
@@ -59,7 +59,7 @@ async def relay_answer(
     tail = Tail(answer.layout)
     failure: UpstreamError | None = None
     chunk, read = answer.chunk, answer.read
-    last = b""  # a chunk that is known to be the last one and goes out together with the end
+    last = b""  # a chunk that is known to be the last one; it goes out in the final message
     left = int(header(answer.headers, b"content-length") or -1)
     flow = _flow(exchange, answer.stream, send, tail) if left < 0 else None
     try:
@@ -80,7 +80,7 @@ async def relay_answer(
     except TimeoutError:
         failure = out_of_time()
     except asyncio.CancelledError:
-        await answer.stream.aclose()  # before anything else, as this is what makes the backend stop
+        await answer.stream.aclose()  # first of all, as this makes the backend stop
         if must_terminate and not exchange.gone and (why := exchange.error or gone_because(exchange.scope)):
             await _say(why, tail.read(), exchange, send)
         raise
@@ -100,9 +100,9 @@ async def relay_answer(
 async def _broken_off(
     failure: UpstreamError, exchange: Exchange, answer: BackendAnswer, send: Send, ending: Ending | None
 ) -> Truncated:
-    """Close the backend's answer and return the error that ends ours.
+    """Close the backend's answer and return the error that ends the client's.
 
-    `ending` is that of a stream, whose client is told in a last record where one can stand; else None.
+    `ending` is the ending of a stream, else None. Where the format allows, the client gets the error as a last record.
     """
     await answer.stream.aclose()
     broken = failure if isinstance(failure, Truncated) else Truncated.after(failure)
@@ -114,7 +114,7 @@ async def _broken_off(
 def _flow(
     exchange: Exchange, stream: httpx.AsyncByteStream, send: Send, tail: Tail
 ) -> Callable[[], Awaitable[None]] | None:
-    """Return a function that lets chunks pass while this task sleeps; None where a plugin wraps `send` to see them."""
+    """Return a function that relays chunks while this task sleeps; None where a plugin wraps `send` to see them."""
     if exchange.shortcut is None or exchange.shortcut[0] != send or not isinstance(stream, Answer):
         return None
     write = exchange.shortcut[1]
@@ -127,7 +127,7 @@ def _flow(
 
 
 async def _say(error: ProxyError, ending: Ending, exchange: Exchange, send: Send) -> None:
-    """Send `error` as the last record of a stream that lacks its end, to a client that may have stopped reading."""
+    """Send `error` as the last record of an unfinished stream; do not wait long for a client that does not read."""
     if ending.boundary and not ending.terminated:
         record = render_record(exchange.flavor, error)
         with suppress(TimeoutError):
@@ -136,10 +136,10 @@ async def _say(error: ProxyError, ending: Ending, exchange: Exchange, send: Send
 
 
 def _usage(ending: Ending, exchange: Exchange) -> Usage | None:
-    """Return the tokens that a stream used: reported, or one for each chunk.
+    """Return the tokens that a stream used: as reported, or else one for each chunk.
 
-    Counts before the end are not final (Ollama writes zeros then), and OpenAI's streams have no counts unless the
-    client asks for them. One chunk is about one token, which is better than nothing.
+    Counts before the end are not final (Ollama writes zeros there), and OpenAI's streams have no counts unless the
+    client asks for them. One chunk is about one token.
     """
     reported = ending.usage
     if reported is not None and reported.tokens_out is not None and ending.terminated:

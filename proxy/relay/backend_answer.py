@@ -1,4 +1,4 @@
-"""A backend's answer up to its first chunk, so that nothing goes out to the client before there is something to say."""
+"""A backend's answer up to its first chunk: nothing goes out to the client before that chunk is here."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ from proxy.upstream.failures import translated, unbegun
 from proxy.upstream.resend import at_once, send_or_resend
 
 ERROR_BODY: Final = 64 * 1024
-"""Bytes of an error answer that is held back whole, as another backend may give a better one; Ollama's are shorter."""
+"""Bytes of the longest error answer that is held back for a better one of another backend; Ollama's are shorter."""
 
 _WORTH_ANOTHER_TRY: Final = frozenset({500, 502, 503, 504})
 _BODILESS: Final = frozenset({204, 304})
-"""What a length says in these is no length of theirs (RFC 9110, section 8.6), and uvicorn would wait for a body."""
+"""Their Content-Length is not that of a body of theirs (RFC 9110, section 8.6), and uvicorn would wait for a body."""
 _LENGTH: Final = frozenset({b"content-length"})
 
 Read = Callable[[], Awaitable[bytes]]
@@ -42,12 +42,12 @@ class BackendAnswer:
     """A backend's answer up to its first chunk.
 
     Attributes:
-        status: as the backend sent it.
-        headers: the fields that go out to the client.
+        status: the status that the backend sent.
+        headers: the header fields for the client.
         chunk: the first chunk; empty where the answer has no body.
-        read: returns the next chunk, empty at the end.
-        stream: to be closed, however the answer ends.
-        layout: how the body is laid out; "other" where its end says nothing.
+        read: returns the next chunk, ``b""`` at the end.
+        stream: must be closed, however the answer ends.
+        layout: the format of the body; "other" where its end is not read.
     """
 
     status: int
@@ -96,7 +96,7 @@ async def open_answer(
 
 
 def _reader(stream: httpx.AsyncByteStream) -> Read:
-    """Return a function that reads the next chunk, ``b""`` at the end: that of our `Answer`, or one around a stream."""
+    """Return a function that reads the next chunk, ``b""`` at the end: that of our `Answer`, or one around `stream`."""
     if isinstance(stream, Answer):
         return stream.read
     chunks = aiter(stream)
@@ -108,7 +108,7 @@ def _reader(stream: httpx.AsyncByteStream) -> Read:
 
 
 def _must_speak(route: Route, request: httpx.Request) -> bool:
-    """Return whether a 200 without a byte is no answer, as a model always says something."""
+    """Return whether an empty 200 is an error on this route, as a model always writes something."""
     return route.kind == "inference" and route.names_model and request.method != "HEAD"
 
 

@@ -1,4 +1,4 @@
-"""The request to a backend: the caller's body, the headers, and the time-outs, as an `httpx.Request`."""
+"""Make the `httpx.Request` for a backend: the caller's body, the headers, and the time-outs."""
 
 from collections.abc import AsyncIterator
 
@@ -14,7 +14,7 @@ from proxy.upstream.timeouts import Timeouts
 
 
 class Body:
-    """The body of a request to a backend, with the header field that frames it.
+    """The body of a request to a backend, with the header field that gives its length or encoding.
 
     Attributes:
         stream: the body; `httpx.ByteStream` where it is in memory.
@@ -29,10 +29,10 @@ class Body:
 
 
 async def read_body(exchange: Exchange, match: Match, receive: Receive) -> Body:
-    """Return the body of `exchange`: one that is passed on as it comes for a raw route, else the whole one.
+    """Return the body for the backend: passed on as it comes for a raw route, else read whole.
 
-    A middleware above may have rewritten the body; then `receive` gives it. Raises ClientGone, and Refused where the
-    body is not accepted.
+    Where a middleware above has rewritten the body, `receive` returns the rewritten one. Raises ClientGone, and Refused
+    where the body is not accepted.
     """
     scope = exchange.scope
     if match.route.body == "raw":
@@ -45,7 +45,7 @@ async def read_body(exchange: Exchange, match: Match, receive: Receive) -> Body:
 def backend_request(
     exchange: Exchange, match: Match, backend: Backend, body: Body, *, via: bytes, timeouts: Timeouts
 ) -> httpx.Request:
-    """Return the request that `backend` is sent; a request that must not be repeated gets a fresh connection."""
+    """Return the request for `backend`; a request that must not be repeated gets a fresh connection."""
     scope = exchange.scope
     headers = upstream_headers(
         scope,

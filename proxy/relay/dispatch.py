@@ -1,7 +1,7 @@
 """The innermost ASGI app: lease a backend, send the request, relay the answer.
 
-Until the commit point (`proxy.relay.answer_stream.commit`) every failure is raised and can still be retried or answered
-with a real status.
+Before the commit point (`proxy.relay.answer_stream.commit`) every failure is raised, and can still be retried or
+answered with its own status.
 """
 
 import asyncio
@@ -35,9 +35,9 @@ class Dispatch:
 
     Args:
         pool: holds the backends.
-        timeouts: how long each part of a request may take.
-        pseudonym: the name of this process in Via; a request that brings it back is a loop.
-        scheduler: where further attempts wait of requests that came through the queue.
+        timeouts: the time-out of each phase of a request.
+        pseudonym: the name of this process in the Via field; a request that already has it is a loop.
+        scheduler: the queue in which further attempts wait, for requests that came through the queue.
     """
 
     def __init__(self, pool: Pool, timeouts: Timeouts, *, pseudonym: str, scheduler: Scheduler | None = None) -> None:
@@ -48,7 +48,7 @@ class Dispatch:
         self._cold = replace(timeouts, first_byte=timeouts.load)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request from a backend; raises UpstreamError before the commit point, Truncated behind it."""
+        """Answer one request from a backend; raises UpstreamError before the commit point, Truncated after it."""
         exchange = Exchange.of(scope)
         match = exchange.match
         if isinstance(match, NoMatch):
@@ -65,7 +65,7 @@ class Dispatch:
             request = backend_request(exchange, match, lease.backend, body, via=self._via, timeouts=timeouts)
             try:
                 answer = await self._open(exchange, lease, request, match.route, deadline)
-                del request, body  # it was sent; the answer may go on for an hour
+                del request, body  # free them: the request was sent, and the answer may take an hour
                 try:
                     if exchange.failed:
                         self._pool.blame.answered(exchange, lease.backend, answer.status)
@@ -81,12 +81,12 @@ class Dispatch:
             self._pool.outcomes.finished(exchange, lease, None)
 
     async def _lease(self, exchange: Exchange) -> Lease:
-        """Return the lease that the queue got for this request, or a new one where the request does not queue."""
+        """Return the lease that the queue took for this request, or a new one where the request does not queue."""
         if self._scheduler is None or exchange.ticket is None:
             return self._pool.lease(exchange)
         lease = cast(Lease | None, exchange.take_lease())
         if lease is not None and lease.need != need_of(exchange):
-            lease.give_back()  # another model stands in for the one that it was got for
+            lease.give_back()  # `retry` has since replaced the model that the lease was taken for
             lease = None
         if lease is None:
             await self._scheduler.again(exchange)
@@ -94,14 +94,14 @@ class Dispatch:
         return lease
 
     def _deadline(self, exchange: Exchange, route: Route) -> float | None:
-        """Return the loop's time at which the answer has to be complete; None for a pull or an upload."""
+        """Return the loop's time at which the answer must be complete; None for none, as for a pull or an upload."""
         if route.kind == "manage" or self._warm.total == math.inf:
             return None
         return asyncio.get_running_loop().time() + self._warm.total - (time.monotonic() - exchange.started_at)
 
     def _timeouts(self, exchange: Exchange, lease: Lease) -> Timeouts:
         if lease.cold:
-            return self._cold  # a load that was given up would only be begun again elsewhere
+            return self._cold  # after a time-out another backend would only begin the same load
         hurry = exchange.hurry
         if hurry is not None and hurry < self._warm.first_byte and self._pool.untried(exchange):
             return replace(self._warm, first_byte=hurry)

@@ -1,13 +1,12 @@
-"""Telling from the words of an Ollama error answer whether it is about the request or the host, where they say.
+"""Decide by the text of an Ollama error answer whether the error is about the request or the host.
 
-Ollama answers many a mistake of the caller with 500, and a cloud model that cannot be reached with 502. Its words tell
-those apart. Those that ``tests/proxy/relay/test_error_classifier.py`` lists as RECORDED are what a 0.32.15 answered;
-the others are messages of Ollama and of llama.cpp as they are known from their code and from reports, which nobody
-recorded here.
+Ollama answers many mistakes of callers with 500, and a cloud model that cannot be reached with 502; only the text tells
+them apart. Version 0.32.15 answered the texts that ``tests/proxy/relay/test_error_classifier.py`` lists as RECORDED. The
+others come from the code of Ollama and llama.cpp and from reports, and were not recorded here.
 
-Words that callers can put into an error (a template, a name) come behind its beginning, so the tables of beginnings go
-first. What a host says of itself goes before what may stand anywhere in an error about the request: a sick host that is
-taken for a healthy one draws requests and fails them all. What is in no table is judged by what other hosts say, see
+A caller's own words in an error (a template, a name) stand after its beginning, so the tables of beginnings are checked
+first. Texts about the host are checked before texts that may stand anywhere in an error about the request: a sick host
+that seems healthy attracts requests and fails them all. A text in no table is judged by the answers of other hosts: see
 `proxy.pool.blame`.
 """
 
@@ -20,7 +19,7 @@ from proxy.kernel.asgi import Header
 from proxy.kernel.errors import About, UpstreamAnswer
 
 LONGEST: Final = 2048
-"""Characters of a text that are looked at."""
+"""Characters of a text that are checked."""
 
 _BEGIN_ABOUT_THE_REQUEST: Final = (
     'option "',  # option "temperature" must be of type float32
@@ -43,7 +42,7 @@ _BEGIN_ABOUT_THE_REQUEST: Final = (
     "supplied file was not in gguf format",
     "unqualified name",
     "invalid model name",
-    "pull model manifest: ",  # the registry: there is no such model, or no way there
+    "pull model manifest: ",  # the registry has no such model, or cannot be reached
     "there was an error signing out",
     "account unavailable",
 )
@@ -52,11 +51,11 @@ _BEGIN_ABOUT_THE_CLOUD: Final = re.compile(
 )
 """A request that the host passed on: ``Post "https://ollama.com:443/api/chat?ts=1": dial tcp: …``."""
 _NO_SUCH_MODEL: Final = re.compile(r"/manifests/.*: no such file or directory")
-"""``open /models/manifests/…: no such file or directory``: no model of that name is here."""
+"""``open /models/manifests/…: no such file or directory``: the host has no model of that name."""
 _CANNOT: Final = re.compile(
     r"does not support (?:embed|tools|thinking|insert|completion|chat|generat|vision|audio|image|multimodal|rerank)"
 )
-"""An ability that a model, or a runner that was started for it, lacks; one that a GPU lacks is about the host."""
+"""The model, or its runner, lacks an ability. (A text about an ability of the GPU is about the host.)"""
 _ABOUT_THE_REQUEST: Final = (
     "is missing data required for image input",
     "exceeds the available context size",
@@ -113,7 +112,7 @@ _SPACE: Final = re.compile(r"\s+")
 
 
 def error_answer(status: int, headers: list[Header], body: bytes) -> UpstreamAnswer:
-    """Return a backend's whole error answer with what its words say of it."""
+    """Return a backend's whole error answer, classified by its status and text."""
     text = text_of(body) if status >= 500 else None
     return UpstreamAnswer(
         status,
@@ -127,7 +126,7 @@ def error_answer(status: int, headers: list[Header], body: bytes) -> UpstreamAns
 
 
 def text_of(body: bytes) -> str | None:
-    """Return what an error answer says in the form of Ollama, OpenAI or Anthropic; None where it is none of these."""
+    """Return the message of an error answer in the form of Ollama, OpenAI or Anthropic; None for any other form."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -139,7 +138,7 @@ def text_of(body: bytes) -> str | None:
 
 
 def about(text: str) -> About:
-    """Return what an error with this text is about: ``request``, ``crash`` (the runner died), ``host``, ``unknown``."""
+    """Return what an error with this text is about: ``request``, ``host``, ``crash`` (the runner died), ``unknown``."""
     said = text.lower().lstrip()
     if said.startswith(_BEGIN_ABOUT_THE_REQUEST) or _BEGIN_ABOUT_THE_CLOUD.match(said):
         return "request"
@@ -153,5 +152,5 @@ def about(text: str) -> About:
 
 
 def comparable(text: str) -> str:
-    """Return `text` without what differs when another host says the same: numbers, addresses, digests, spaces."""
+    """Return `text` without what differs between hosts in the same error: numbers, addresses, digests, spaces."""
     return _SPACE.sub(" ", _CHANGES.sub("#", text.lower())).strip()

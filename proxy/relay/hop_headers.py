@@ -1,4 +1,4 @@
-"""Choosing the headers that cross the proxy, in both directions (RFC 9110 section 7.6)."""
+"""Choose the headers that pass the proxy, in both directions (RFC 9110, section 7.6)."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -37,16 +37,16 @@ _OURS: Final = frozenset(
 )
 _WITHHELD: Final = frozenset(
     {
-        # The caller's credentials are for this proxy. A cloud model would carry them on to somebody else's servers.
+        # The caller's credentials are for this proxy. With a cloud model they would go on to servers of others.
         b"authorization",
         b"cookie",
         b"x-api-key",
-        # Ollama refuses foreign origins with an empty 403; CORS is answered here.
+        # Ollama refuses foreign origins with an empty 403; the frame answers CORS.
         b"origin",
-        # A compressed answer could not be read for token counts.
+        # Token counts could not be read from a compressed answer.
         b"accept-encoding",
         b"expect",
-        # Would let the caller choose what another proxy further on believes the request to be.
+        # They would let the caller choose the path or method that a further proxy sees.
         b"x-original-url",
         b"x-original-uri",
         b"x-rewrite-url",
@@ -59,7 +59,7 @@ _WITHHELD: Final = frozenset(
 )
 _ABOUT_THE_ORIGIN: Final = frozenset(
     {
-        # To a browser the answer comes from the proxy, whose own pages live there too: no backend speaks for all of it.
+        # To a browser the answer comes from the origin of the ops page, for which no backend may speak.
         b"set-cookie",
         b"set-cookie2",
         b"clear-site-data",
@@ -82,7 +82,7 @@ _ABOUT_THE_ORIGIN: Final = frozenset(
         b"content-security-policy",
         b"content-security-policy-report-only",
         b"x-content-type-options",
-        # CORS is answered by the frame.
+        # The frame answers CORS.
         b"access-control-allow-origin",
         b"access-control-allow-credentials",
         b"access-control-allow-headers",
@@ -94,20 +94,20 @@ _ABOUT_THE_ORIGIN: Final = frozenset(
 )
 _NOT_SENT: Final = _HOP_BY_HOP | _OURS | _WITHHELD
 _NOT_RETURNED: Final = _HOP_BY_HOP | _ABOUT_THE_ORIGIN | {b"date", b"x-request-id", ERROR_CODE}
-"""An error code says that this proxy made the answer."""
+"""The fields of an answer that do not pass. The error code would say that this proxy made the answer."""
 
 
 def via_names(headers: Sequence[Header], pseudonym: bytes) -> bool:
-    """Return whether one of the Via headers names us: the request came back to where it started."""
+    """Return whether a Via field has our pseudonym: the request came back to this process."""
     return any(name == b"via" and pseudonym in value for name, value in headers)
 
 
 def upstream_headers(
     scope: Scope, *, host: bytes, via: bytes, client: str, request_id: str, added: Sequence[Header] = ()
 ) -> list[Header]:
-    """Return the headers for a backend, the body's framing left out: those of the caller that may pass, and ours.
+    """Return the headers for a backend, without the framing of the body: the caller's that may pass, and ours.
 
-    `added` are the backend's own, in lower case: no caller can set one of them.
+    `added` are the headers of the backend's settings, in lower case; they replace the caller's.
     """
     received: list[Header] = scope["headers"]
     dropped = _named_by_connection(received, _NOT_SENT)
@@ -136,9 +136,9 @@ def upstream_headers(
 
 
 def downstream_headers(received: Sequence[Header]) -> list[Header]:
-    """Return those of a backend's headers that the caller gets, names in lower case.
+    """Return the headers of a backend's answer that the caller gets, names in lower case.
 
-    A type that a browser would show as a page, or run, becomes plain text: see `proxy.relay.answer_sandbox`.
+    A Content-Type that a browser would show as a page, or run, becomes plain text: see `proxy.relay.answer_sandbox`.
     """
     lowered = [(name.lower(), value) for name, value in received]
     dropped = _named_by_connection(lowered, _NOT_RETURNED)

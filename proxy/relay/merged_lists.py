@@ -1,7 +1,7 @@
-"""Merging the lists of all backends, in Ollama's exact shape, so that many backends look like one Ollama.
+"""Merge the lists of all backends, in Ollama's exact format, so that many backends look like one Ollama.
 
-The lists are made from `Probes`, so that a request for them asks no backend. The plugin ``access`` takes
-out the models that a caller may not use.
+The lists come from the results of `Probes`, so that a request for them asks no backend. The plugin ``access`` removes
+the models that a caller may not use.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ RUNNING: Final = b"Ollama is running"
 class Views:
     """Answers the read routes that are about all backends.
 
-    What a backend said counts for `Probes.oldest` seconds, and for longer where no backend said anything since.
+    A backend's lists count for `Probes.oldest` seconds, and longer where no backend has newer ones.
 
     Args:
-        pool: whose backends are shown.
-        watch: that asks a backend again which was changed through us, before its lists are shown.
+        pool: holds the backends.
+        watch: probes a backend that was changed through the proxy again, before its lists are shown.
     """
 
     def __init__(self, pool: Pool, watch: Probes) -> None:
@@ -46,7 +46,7 @@ class Views:
         self._rendered: dict[str, tuple[object, bytes]] = {}
 
     def answers(self, exchange: Exchange) -> bool:
-        """Return whether the request is about all backends and can be answered here: one of several was seen."""
+        """Return whether the request is about all backends and can be answered here, from the probe of at least one."""
         route = exchange.route
         view = None if route is None else route.view
         if view is None or exchange.pinned is not None or len(self._pool.backends) < 2:
@@ -55,7 +55,8 @@ class Views:
             return True
         if not self._seen():
             return False
-        return view != "model" or (not self._changed() and self._one(exchange) is not None)  # a backend knows better
+        # Where the model is not known for certain, a backend's own answer is better.
+        return view != "model" or (not self._changed() and self._one(exchange) is not None)
 
     async def answer(self, exchange: Exchange, send: Send) -> None:
         """Answer a request for which `answers` is true."""
@@ -71,11 +72,11 @@ class Views:
             await _respond(send, orjson.dumps(self._one(exchange)), JSON)
 
     def _changed(self) -> list[Backend]:
-        """Return the backends that were changed through us since: who did that has to find it done, as with one."""
+        """Return the backends that were changed through the proxy since their last probe: callers must see this."""
         return [backend for backend in self._pool.backends if backend.changed_at is not None]
 
     def _render(self, path: str, made: Callable[[list[Backend]], object]) -> bytes:
-        """Return a list as JSON; it is made once for everybody until somebody says something new."""
+        """Return a list as JSON; it is made once, and again when a backend was probed."""
         backends = self._seen()
         said = tuple((backend, backend.asked_at) for backend in backends)
         before = self._rendered.get(path)
@@ -84,7 +85,7 @@ class Views:
         return before[1]
 
     def _seen(self) -> list[Backend]:
-        """Return the backends whose word still counts, in the order of the policy file."""
+        """Return the backends whose lists count, in the order of the policy file."""
         seen = [backend for backend in self._pool.backends if backend.seen_at is not None]
         then = monotonic() - self._watch.oldest
         fresh = [backend for backend in seen if (backend.seen_at or 0.0) >= then]
@@ -103,7 +104,7 @@ async def _respond(send: Send, body: bytes, kind: bytes) -> None:
 
 
 def _merged(backends: Iterable[Backend], keys: Iterable[str] | None = None) -> dict[str, Mapping[str, object]]:
-    """Return every model once, or those of `keys`, by key; of several entries the one that was modified last."""
+    """Return every model once, or those of `keys`, by key; of several entries, the one that was modified last."""
     found: dict[str, Mapping[str, object]] = {}
     for backend in backends:
         models = backend.models or {}
@@ -122,7 +123,7 @@ def _tags(backends: list[Backend]) -> dict[str, object]:
 
 
 def _running(backends: list[Backend]) -> dict[str, object]:
-    """Return every model in memory once; of several the one that stays longest."""
+    """Return every model in memory once; of several entries, the one that stays longest."""
     found: dict[str, Mapping[str, object]] = {}
     for backend in backends:
         for entry in backend.running:
@@ -158,7 +159,7 @@ def _openai(entry: Mapping[str, object]) -> dict[str, object]:
 
 
 def _moment(entry: Mapping[str, object], field: str) -> float:
-    """Return a time of Ollama's (RFC 3339, nanoseconds) in seconds since 1970; 0 where there is none."""
+    """Return a time in Ollama's format (RFC 3339 with nanoseconds) in seconds since 1970; 0 where there is none."""
     text = entry.get(field)
     if not isinstance(text, str):
         return 0.0

@@ -1,7 +1,7 @@
-"""Requests that change one host, where there are several: the caller has to name the host.
+"""Requests that change one backend, where there are several: the caller must name the backend.
 
-``/-/backends/gpu-1/api/pull`` says it in the path, so that ``OLLAMA_HOST=http://proxy/-/backends/gpu-1`` works with the
-stock CLI; the header ``X-Ollama-Backend: gpu-1`` says it without. ``all`` is a name of its own, for pull.
+``/-/backends/gpu-1/api/pull`` names it in the path, so that ``OLLAMA_HOST=http://proxy/-/backends/gpu-1`` works with
+the stock CLI. The header ``X-Ollama-Backend: gpu-1`` does the same. In pulls, ``all`` stands for every backend.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ Lines = asyncio.Queue[tuple[Backend, Line | None]]
 
 
 class Manage:
-    """Passes a request on to the backend that it names; answers 409 where it names none."""
+    """Passes a request to the backend that it names; raises Refused (409) where it names none."""
 
     def __init__(self, pool: Pool, dispatch: Dispatch) -> None:
         self._pool = pool
         self._dispatch = dispatch
 
     def concerns(self, exchange: Exchange) -> bool:
-        """Return whether `exchange` changes a host, or the operator's account on one."""
+        """Return whether the request changes a backend, or the operator's account on one."""
         return exchange.route is not None and exchange.route.kind in ("manage", "account")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,20 +54,20 @@ class Manage:
             await self._dispatch(scope, receive, send)
 
     def check(self, exchange: Exchange) -> None:
-        """Raise Refused (409) where it is not clear which backend is meant."""
+        """Raise Refused (409) where the request does not say which backend it is for."""
         if exchange.pinned is None:
             raise _which_one(self._pool, exchange.scope["path"])
         if exchange.pinned == ALL and (exchange.route is None or not exchange.route.everywhere):
             raise Refused(409, "only a pull can be for all backends; name one of them", code=codes.BACKEND_REQUIRED)
 
     async def _everywhere(self, exchange: Exchange, send: Send) -> None:
-        """Pull on every backend at once; their progress is one stream, and it succeeds when all of them have."""
+        """Pull on every backend at once, and merge their progress; the pull succeeds where all of them succeed."""
         body = await exchange.body()
         target = exchange.match.target if isinstance(exchange.match, Match) else b""
         backends = tuple(self._pool.backends)
         lines: Lines = asyncio.Queue(maxsize=64)
         noted = exchange.part(RelayPart)
-        noted.backend, noted.attempts, noted.committed = ALL, len(backends), True  # nobody pulls twice
+        noted.backend, noted.attempts, noted.committed = ALL, len(backends), True  # a pull is never retried
         async with asyncio.TaskGroup() as group:
             for backend in backends:
                 group.create_task(self._pull(backend, target, body, lines))
@@ -78,7 +78,7 @@ class Manage:
                 await _answer(exchange, merged, send)
 
     async def _pull(self, backend: Backend, target: bytes, body: bytes, lines: Lines) -> None:
-        """Put each line of one backend's progress into `lines`, an error as a line of its own, and None behind all."""
+        """Put each line of one backend's progress into `lines`, an error as a line of its own, and None at the end."""
         finished = False
         with self._pool.hold(backend):
             try:
@@ -96,7 +96,7 @@ class Manage:
 
 
 async def _merged(lines: Lines, left: int) -> AsyncGenerator[Line, None]:
-    """Yield the progress of `left` backends as one; the last line says that it succeeded everywhere, or where not."""
+    """Yield the merged progress of `left` backends; the last line says that all succeeded, or which ones failed."""
     failed: list[str] = []
     while left:
         backend, line = await lines.get()
@@ -110,7 +110,7 @@ async def _merged(lines: Lines, left: int) -> AsyncGenerator[Line, None]:
 
 
 async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
-    """Send each line as it comes; the response begins when the first one is here."""
+    """Send each line as it comes; the response begins with the first line."""
     noted = exchange.part(RelayPart)
     async with aclosing(merged):
         async for line in merged:
@@ -123,7 +123,7 @@ async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: S
 
 
 async def _answer(exchange: Exchange, merged: AsyncGenerator[Line, None], send: Send) -> None:
-    """Answer a request that wants no progress with the last line, as Ollama does."""
+    """Answer a request that wants no stream with the last line, as Ollama does."""
     async with aclosing(merged):
         async for line in merged:
             last = line
@@ -153,7 +153,7 @@ async def _progress(backend: Backend, target: bytes, body: bytes, timeouts: Time
         response = await backend.transport.handle_async_request(request)
         stream = cast(httpx.AsyncByteStream, response.stream)
         try:
-            rest = bytearray()  # a line that has not come to its end
+            rest = bytearray()  # the beginning of a line that is not complete
             async for chunk in stream:
                 whole, newline, begun = chunk.rpartition(b"\n")
                 if newline:

@@ -7,7 +7,7 @@ from proxy.kernel.routes import NoMatch
 
 
 def not_routed(found: NoMatch, scope: Scope) -> NotRouted:
-    """Return the error: 404, 405, or a redirect where there is a route without the last slash."""
+    """Return the error: 404, 405, or a redirect where the path without its last slash is a route."""
     if found.location is not None:
         # A relative location keeps whatever prefix the caller used.
         location = {"location": "../" + found.location.rpartition("/")[2]}

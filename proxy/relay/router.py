@@ -1,4 +1,4 @@
-"""The end of the chain: hands a request that every plugin let through to the part that answers it."""
+"""The end of the chain: pass a request to the part that answers it."""
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ProxyError
@@ -15,7 +15,7 @@ from proxy.relay.no_route import not_routed
 
 
 class Router:
-    """Passes each request to the ops routes, to the views, to what needs one certain backend, or to dispatch."""
+    """Passes each request to the ops routes, the views, the routes that need a named backend, or dispatch."""
 
     def __init__(self, pool: Pool, views: Views, dispatch: Dispatch, ops: ASGIApp) -> None:
         self._pool = pool
@@ -25,7 +25,7 @@ class Router:
         self._manage = Manage(pool, dispatch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
+        """Answer the request by the part that serves its route."""
         exchange = Exchange.of(scope)
         if exchange.route is not None and exchange.route.kind == "ops":
             await self._ops(scope, receive, send)
@@ -43,7 +43,7 @@ class Router:
         """Say which part or backend would answer the request; see `proxy.kernel.explain.Explains`."""
         try:
             if exchange.route is not None and exchange.route.body != "raw":
-                await exchange.body()  # which backend depends on the model
+                await exchange.body()  # the choice of the backend depends on the model
             return self._prospect(exchange)
         except ProxyError as error:
             return Explanation("refuse", error.message)

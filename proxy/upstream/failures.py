@@ -1,4 +1,4 @@
-"""How an exchange with a backend fails: httpx's exceptions, and what the transport knows beyond them.
+"""The failures of an exchange with a backend: httpx's exceptions, with what the transport knows beyond them.
 
 ::
 
@@ -11,12 +11,12 @@
     ├── WriteTimedOut          is httpx.WriteTimeout: the backend stopped taking the request
     ├── Disconnected           is httpx.ReadError: reset, or closed before the response head
     ├── CutShort               is httpx.RemoteProtocolError: closed before the end that its framing promised
-    ├── BadResponse            is httpx.RemoteProtocolError: not HTTP/1.1 that we accept
+    ├── BadResponse            is httpx.RemoteProtocolError: not HTTP/1.1 that the proxy accepts
     └── Unsendable             is httpx.LocalProtocolError: the request must not be written like this
 
-They are raised as httpx's own types so that `Transport` and `httpx.AsyncHTTPTransport` can stand for one another.
-`translate` turns both, and what the operating system raises, into the project's errors by one map, `MAP`. `translated`
-and `Caught` apply it; nothing else above a transport catches these exceptions.
+They derive from httpx's types, so that `Transport` and `httpx.AsyncHTTPTransport` can replace each other. `translate`
+turns the exceptions of both, and those of the operating system, into the project's errors by one map, `MAP`.
+`translated` and `Caught` apply it; nothing else above a transport catches these exceptions.
 """
 
 import socket
@@ -39,12 +39,12 @@ from proxy.kernel.errors import (
 
 
 class TransportFailure(httpx.TransportError):
-    """A failed exchange.
+    """A failed exchange with a backend.
 
     Its text is for the operator and may name the backend's address.
 
     Attributes:
-        public: the same for whoever asked, without an address.
+        public: the text for the caller, without an address.
         timer: the timer that ran out, None where none did.
         sent: whether any byte of the request may have reached the backend.
         received: whether any byte of an answer came back.
@@ -74,53 +74,53 @@ class NotConnected(TransportFailure, httpx.ConnectError):
 
 
 class ConnectTimedOut(TransportFailure, httpx.ConnectTimeout):
-    """No connection, TLS handshake included, within the time for it."""
+    """No connection was made, TLS handshake included, within the time-out."""
 
     timer = "connect"
 
 
 class NoConnectionFree(TransportFailure, httpx.PoolTimeout):
-    """All connections were in use for too long."""
+    """No connection became free within the time-out."""
 
     timer = "connect"
 
 
 class HeadTimedOut(TransportFailure, httpx.ReadTimeout):
-    """The request was sent, and no response head came in time."""
+    """The request was sent, and no response head came within the time-out."""
 
     timer = "first_byte"
 
 
 class IdleTimedOut(TransportFailure, httpx.ReadTimeout):
-    """The answer had begun, and nothing more came for too long."""
+    """The answer had begun, and no further byte came within the time-out."""
 
     timer = "idle"
 
 
 class WriteTimedOut(TransportFailure, httpx.WriteTimeout):
-    """The backend took no byte of the request for too long."""
+    """The backend took no byte of the request within the time-out."""
 
     timer = "write"
 
 
 class Disconnected(TransportFailure, httpx.ReadError):
-    """The connection was reset, or closed before the response head was in."""
+    """The connection was reset, or closed before the whole response head came."""
 
 
 class CutShort(TransportFailure, httpx.RemoteProtocolError):
-    """The backend closed the connection in the middle of a body whose end it had announced."""
+    """The backend closed the connection before the announced end of the body."""
 
 
 class BadResponse(TransportFailure, httpx.RemoteProtocolError):
-    """The answer breaks HTTP/1.1 or a bound of ours."""
+    """The answer violates HTTP/1.1 or exceeds a bound of the proxy."""
 
 
 class Unsendable(TransportFailure, httpx.LocalProtocolError):
-    """The request would break HTTP/1.1: nothing of it, or not all of it, was written."""
+    """The request would violate HTTP/1.1; none of it, or only a part, was written."""
 
 
 class Facts(NamedTuple):
-    """What is known of one failed exchange; see `TransportFailure`, whose text is the `detail`."""
+    """The facts of one failed exchange; see `TransportFailure`, whose text is the `detail`."""
 
     message: str
     detail: str
@@ -130,11 +130,11 @@ class Facts(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """What one type of exception means.
+    """The meaning of one type of exception.
 
     Attributes:
-        make: makes the project's error of the facts.
-        says: the message where another transport raised it. The texts of those may name an address.
+        make: makes the project's error from the facts.
+        says: the message where another transport raised it, as its own text may name an address.
         sent: whether the request may have reached the backend where another transport raised it.
     """
 
@@ -197,21 +197,21 @@ MAP: Final[Mapping[type[BaseException], Meaning]] = {
     OSError: Meaning(_broken, "the connection to the backend broke"),
     Exception: Meaning(_failed, "the exchange with the backend failed"),
 }
-"""What the exceptions of transports and of the operating system mean; of an exception's types the nearest counts.
+"""The meaning of the exceptions of transports and of the operating system, by type; the nearest base class counts.
 
-Another transport than ours raises RemoteProtocolError for a connection that was closed too early, too.
+Other transports raise RemoteProtocolError also for a connection that was closed too early.
 """
 FOREIGN: Final = (httpx.HTTPError, OSError)
-"""What may come out of a transport or the stream of its response, apart from what the reader of a request body raises.
+"""The exceptions of a transport or the stream of its response, apart from those of the reader of a request body.
 """
 
 
 def translate(error: Exception, *, received: bool = False) -> UpstreamError:
-    """Return `error`, raised by a transport or the stream of its response, as one of the project's errors.
+    """Return the project's error for `error`, which a transport or the stream of its response raised.
 
     Args:
-        error: from this transport, another one of httpx's, or the operating system.
-        received: whether a response head was in. Only other transports need to be told; this one's errors know better.
+        error: an exception of this transport, of another httpx transport, or of the operating system.
+        received: whether a response head had come. Errors of this transport know it themselves and ignore it.
     """
     meaning = next(MAP[kind] for kind in type(error).__mro__ if kind in MAP)
     detail = str(error) or type(error).__name__
@@ -221,9 +221,9 @@ def translate(error: Exception, *, received: bool = False) -> UpstreamError:
 
 
 def unbegun(error: Truncated | UpstreamTimeout, *, cold: bool) -> UpstreamError:
-    """Return `error` as what it is to a caller to whom nothing of the answer has gone out: it never began.
+    """Return the error for an answer that broke off before any of it went out to the client: it never began.
 
-    A model that had to be loaded (`cold`) had the time for that.
+    For a model that had to be loaded (`cold`), the timer is ``load``.
     """
     if isinstance(error, Truncated):
         return ConnectionLost(error.message, sent=True, reused=False, detail=error.detail)
@@ -233,7 +233,7 @@ def unbegun(error: Truncated | UpstreamTimeout, *, cold: bool) -> UpstreamError:
 
 
 class translated:
-    """In its block, raise the project's errors in place of a transport's; see `translate` for `received`."""
+    """In its block, replace a transport's exceptions by the project's errors; see `translate` for `received`."""
 
     __slots__ = ("_received",)
 
@@ -246,17 +246,19 @@ class translated:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Translate what is raised."""
+        """Translate an exception of a transport."""
         if isinstance(error, FOREIGN):
             let_go(error)
             raise translate(error, received=self._received) from error
 
 
 class Caught:
-    """End its block at what a transport raises, and keep its translation; an answer had begun.
+    """End its block at a transport's exception and keep the translation; the answer had begun.
+
+    It does not catch other exceptions.
 
     Attributes:
-        failure: the translation, None where nothing failed. What others raise in the block, it leaves alone.
+        failure: the translated exception, None where nothing failed.
     """
 
     __slots__ = ("failure",)
@@ -271,7 +273,7 @@ class Caught:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
-        """Translate and keep what is raised."""
+        """Translate and keep an exception of a transport."""
         if not isinstance(error, FOREIGN):
             return False
         self.failure = translate(error, received=True)

@@ -24,9 +24,12 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n/x+y\n-----END RSA PRIVATE KEY--
         ("keys", "ghp_0123456789abcdef"),
         ("keys", "AKIAIOSFODNN7EXAMPLE"),
         ("keys", JWT),
+        ("keys", f"{JWT}-{JWT}"),
         ("keys", PEM),
         ("keys", "Bearer abc.def-ghi"),
+        ("keys", "Bearer Bearer abc.def-ghi"),
         ("keys", "password: hunter2!"),
+        ("keys", "secret: password: hunter2"),
         ("keys", "API_KEY=xyz"),
         ("keys", "d41d8cd98f00b204e9800998ecf8427e"),
         ("emails", "alice.b+c@mail.example.com"),
@@ -196,6 +199,8 @@ def masked_by(redaction: Redaction, text: str) -> set[int]:
 @example("word-" * 20 + "a" * 40 + "1" + "-b2" * 12)
 @example("eyJhbGci.eyJabcd-eyJzdWIi.eyJ")
 @example("=" * 70 + "1" * 40)
+@example("-----BEGIN KEY-----bearer a+b-bearer eyJ-eyJ-")
+@example("-----BEGIN KEY-----eyJaaaaa.bbbbb.c-eyJddddd.eeeee")
 def test_what_the_slow_patterns_found_is_masked(text: str) -> None:
     for kind, pattern in BEFORE.items():
         found = {at for match in re.finditer(pattern, text, re.ASCII) for at in range(*match.span())}

@@ -23,5 +23,5 @@ def test_each_has_a_schema_with_a_description(kind: type) -> None:
 
 def test_what_is_not_plain_from_its_name_is_described() -> None:
     properties = TypeAdapter(document_types.Request).json_schema()["properties"]
-    assert properties["queued"]["description"] == "Seconds in the queue, so far."
+    assert properties["queued"]["description"] == "Seconds that the request has spent in the queue."
     assert "description" in TypeAdapter(document_types.Backend).json_schema()["properties"]["slots"]

@@ -201,6 +201,10 @@ def test_an_answer_that_never_began_for_the_caller(timer: Timer, cold: bool) -> 
 ABOVE = {"proxy/relay", "proxy/pool", "proxy/chain", "proxy/queue", "proxy/kernel", "proxy/ops", "middleware/retry"}
 
 
+FILES = {"file_stamp.py", "plugin_import.py"}
+"""What reads files."""
+
+
 def test_nothing_above_a_transport_catches_its_exceptions() -> None:
     """Sockets towards clients, files and identity providers are not behind a transport, and are caught there."""
     for folder in sorted(ABOVE):
