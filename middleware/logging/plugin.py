@@ -1,7 +1,7 @@
 """`logging`: one line per request, written when the request is over.
 
 Nothing is done while a request runs and nothing per chunk: the exchange knows it all at the end. What a line holds is
-the table in ``log_line.py``.
+the table in ``fields.py``.
 """
 
 import random

@@ -1,8 +1,8 @@
 """Decide by the text of an Ollama error answer whether the error is about the request or the host.
 
 Ollama answers many mistakes of callers with 500, and a cloud model that cannot be reached with 502; only the text tells
-them apart. Version 0.32.15 answered the texts that ``tests/proxy/relay/test_error_classifier.py`` lists as RECORDED. The
-others come from the code of Ollama and llama.cpp and from reports, and were not recorded here.
+them apart. Version 0.32.15 answered the texts that ``tests/proxy/relay/test_error_classifier.py`` lists as RECORDED.
+The others come from the code of Ollama and llama.cpp and from reports, and were not recorded here.
 
 A caller's own words in an error (a template, a name) stand after its beginning, so the tables of beginnings are checked
 first. Texts about the host are checked before texts that may stand anywhere in an error about the request: a sick host

@@ -1,6 +1,6 @@
 """What strangers try, through the whole proxy: no backend hears of it, and no log line repeats a key.
 
-The tables of forged tokens and of odd bodies are in middleware/auth/test_jwt.py and proxy/test_jsontext.py;
+The tables of forged tokens and of odd bodies are in middleware/auth/test_jwt.py and proxy/kernel/test_body_json.py;
 other names for a model in test_access.py.
 """
 
