@@ -62,8 +62,7 @@ class Body(Model):
     share: Annotated[Percent, Field(gt=0)] = 0.25
     """The part of `total` that the bodies of one caller may take, and of what other callers leave of it; beyond it 429.
 
-    If left out, it has room for one body of `each`. A caller is an identity, or without one an address
-    (IPv6: a /64)."""
+    If left out, it has room for one body of `each`. A caller is an identity, or else an address (IPv6: a /64)."""
     timeout: Annotated[Duration, Least("100ms")] = 30.0
     """How long a client may send nothing of a body, give or take a factor of two; then it gets 408."""
     rate: Size = 16 * 2**10
@@ -100,9 +99,8 @@ class Server(Model):
     """The names of the proxy, and bounds and deadlines for clients."""
 
     hosts: tuple[Annotated[str, HostName()], ...] = ()
-    """Names by which callers reach the proxy, without a port; `*.example.com` is every name below. Under other names,
-    except local names and addresses and those in the certificate, callers without key, token or signature are
-    refused."""
+    """Names by which callers reach the proxy, without a port; `*.example.com` is every name below. Other names
+    need a key, token or signature, except local names and addresses and those in the certificate."""
     connections: Connections = Connections()
     """Bounds on connections."""
     head: Head = Head()

@@ -1,7 +1,7 @@
-"""The plugins that ship with the proxy: one file or folder each, under its name in the policy file.
+"""The plugins that ship with the proxy: one file or folder each, with the plugin's name in the policy file.
 
-A plugin is a plain ASGI middleware; its constructor's signature says which options it takes from the policy file and
-which services of the kernel it is handed. No plugin imports another.
+A plugin is a plain ASGI middleware. The signature of its constructor declares the options it takes from the policy file
+and the kernel services it needs. No plugin imports another.
 
 May import: `proxy.kernel`.
 """
@@ -21,4 +21,4 @@ BUILTIN: Final = {
     "retry": "middleware.retry.plugin:Retry",
     "tracing": "middleware.tracing.plugin:Tracing",
 }
-"""Name in the policy file → ``module:Class``, imported when a policy file names it."""
+"""Name in the policy file → ``module:Class``, imported when a policy file names the plugin."""

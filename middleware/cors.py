@@ -1,4 +1,4 @@
-"""`cors`: which pages of other origins may call the proxy, in place of Ollama's own ``OLLAMA_ORIGINS``."""
+"""`cors`: which pages of other origins may call the proxy. Replaces Ollama's own ``OLLAMA_ORIGINS``."""
 
 from collections.abc import Awaitable, Sequence
 from typing import ClassVar
@@ -11,23 +11,23 @@ from proxy.kernel.units import DurationOrZero
 
 
 class Cors:
-    """Says which pages of other origins may call, and read answers and errors; those of other origins are refused.
+    """Names the origins whose pages may call the proxy and read its answers and errors; pages of others are refused.
 
-    It does nothing itself: the proxy decides about pages before any plugin, so that preflight requests need no
-    credentials and refusals can be read. Without this entry the origins that Ollama allows by default may call.
+    The plugin itself does nothing: the proxy checks pages before any plugin runs, so preflight requests need no
+    credentials and pages can read refusals. Without this entry, the origins that Ollama allows by default may call.
 
     Args:
         origins: the origins that may call, such as `https://chat.example.com`. One `*` in an origin stands for a part
             of it, as in `https://*.example.com` or `chrome-extension://*`; `*` alone is every origin.
-        ollama_origins: so may the origins that Ollama allows by default, which are `localhost`, `127.0.0.1`, `0.0.0.0`
-            and `[::1]` on any port, `app://`, `file://`, `tauri://`, `vscode-webview://` and `vscode-file://`.
-        headers: request headers beyond the harmless ones that callers may send; `*` is every header.
+        ollama_origins: also allow the origins that Ollama allows by default: `localhost`, `127.0.0.1`, `0.0.0.0` and
+            `[::1]` on any port, `app://`, `file://`, `tauri://`, `vscode-webview://` and `vscode-file://`.
+        headers: request headers that callers may send in addition to the harmless ones; `*` is every header.
         expose: response headers that scripts may read.
-        credentials: whether browsers may send cookies and client certificates for the pages of `origins`; a page that
-            may not is refused where its call comes with a certificate.
+        credentials: whether browsers may send cookies and client certificates for the pages of `origins`. If not, a
+            page's call with a certificate is refused.
         max_age: how long a browser may remember the answer to a preflight request; with `0s` it asks every time.
-        private_network: whether pages of public addresses may call a proxy at a private one, where browsers ask
-            for that (`Access-Control-Request-Private-Network`).
+        private_network: whether pages of public addresses may call a proxy at a private one, in browsers that ask for
+            it (`Access-Control-Request-Private-Network`).
     """
 
     governs_pages: ClassVar = True
@@ -54,14 +54,14 @@ class Cors:
             max_age=max_age,
             private_network=private_network,
         )
-        """What the frame decides by."""
+        """The rules that the frame applies before any plugin runs."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Return the inner app's own awaitable: the frame has admitted the request."""
+        """Return the inner app's awaitable: the frame has already admitted the request."""
         return self.app(scope, receive, send)
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say whether a page may call."""
+        """Explain whether a page may call."""
         origin = header(exchange.scope["headers"], b"origin")
         if origin is None:
             return Explanation("pass", "no page of another origin asks")

@@ -1,7 +1,7 @@
-"""`metrics`: counts every request when it is over.
+"""`metrics`: counts every request at its end.
 
-Nothing is done while a request runs and nothing per chunk. Where the counting is done, and all that is measured without
-this plugin, is the service `Metrics`; ``/-/metrics`` shows it.
+The plugin does nothing while a request runs, and nothing per chunk. The service `Metrics` does the counting, and
+measures everything that needs no plugin; ``/-/metrics`` shows the result.
 """
 
 from collections.abc import Awaitable
@@ -19,7 +19,7 @@ class Metrics:
         self._count = metrics.count
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Have the request counted at its end. Not a coroutine of its own: each would cost every chunk a little."""
+        """Register the request to be counted at its end. No coroutine: one more would slow down every chunk."""
         if scope["type"] == "http":
             Exchange.of(scope).on_finish(self._count)
         return self.app(scope, receive, send)

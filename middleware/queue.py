@@ -1,6 +1,6 @@
-"""`queue`: a request that finds no free slot waits for one, each tenant's in its turn.
+"""`queue`: a request that finds no free slot waits for one; tenants take turns.
 
-What the plugin does is to say how a request waits; the waiting is the scheduler's (``proxy/queue/scheduler.py``).
+The plugin decides the terms on which a request waits; the scheduler (``proxy/queue/scheduler.py``) does the waiting.
 """
 
 import re
@@ -20,32 +20,31 @@ from proxy.kernel.units import Duration, Mistake, format_duration, parse_duratio
 from proxy.kernel.waiting import Scheduler, Terms
 
 TIMEOUT: Final = b"x-request-timeout"
-"""The header by which a client says when it no longer needs the answer."""
+"""The header in which a client states within what time it needs the answer."""
 PRIORITIES: Final[Mapping[str, int]] = {"low": -1, "normal": 0, "high": 1}
 
 _WAITING: Final[frozenset[RouteClass]] = frozenset({"inference"})
-"""What waits where the options do not say."""
+"""The route classes that wait by default."""
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 
 
 class Queue:
-    """Lets requests wait for a free slot of a backend, each tenant's in its turn.
+    """Lets requests wait for a free slot of a backend; tenants take turns.
 
-    Tenants get slots by turns, counted in tokens; who has none is a tenant of its own, by its identity or its address.
-    Without `slots` at a backend there is nothing to wait for.
+    Turns are counted in tokens. A caller without a tenant is a tenant of its own, by its identity or its address. If no
+    backend has `slots`, no request waits.
 
     Args:
-        depth: requests that may wait in all; with `0` none may. When it is reached, one of the tenant with the most
-            waiters gives way.
-        depth_per_tenant: requests of one tenant that may wait, `0` for none; as many as there is room for where left
-            out.
+        depth: requests that may wait in all; with `0` none may. When it is reached, a request of the tenant with the
+            most waiting requests is refused.
+        depth_per_tenant: requests of one tenant that may wait, `0` for none; if left out, only `depth` bounds them.
         wait: how long a request may wait. A client may shorten it by `X-Request-Timeout`: the time, in seconds or like
             `500ms`, within which it needs the whole answer.
         weight: the tenant's share of the slots, compared to the others'.
-        priority: `high`, `normal` (0), `low` or a whole number. Higher ones go first; of ten requests that pass a lower
-            one, the eleventh does not.
-        routes: the route classes that wait; all others get a slot at once or an error.
-        estimate: what a request is expected to take before its real number of tokens is known.
+        priority: `high`, `normal` (0), `low` or a whole number. Requests of higher priority go first, but after ten of
+            them have passed a lower one, the lower one goes.
+        routes: the route classes that wait; requests of other classes get a slot at once or an error.
+        estimate: the tokens that a request is expected to take before the real number is known.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Queue:
         )
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Pass on what does not wait as it is."""
+        """Attach the queue terms to a request that may wait; pass every other request on unchanged."""
         if scope["type"] == "http":
             exchange = Exchange.of(scope)
             route = exchange.route
@@ -94,13 +93,13 @@ class Queue:
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Say why a request of `route` would wait for no slot; see `proxy.chain.plugins.Plugin`."""
+        """Return why requests of `route` would wait for no slot, or None; see `proxy.chain.plugins.Plugin`."""
         if route.kind == "inference" and route.kind in options.get("routes", _WAITING) and not route.names_model:
             return "nobody knows where its requests name their model, which says what slot they take"
         return None
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say how long the request would wait if every slot was taken now."""
+        """Explain how long the request would wait if every slot were taken now."""
         route = exchange.route
         if route is None or route.kind not in self._routes:
             return Explanation("skip", f"only {' and '.join(sorted(self._routes))} requests wait")
@@ -117,7 +116,7 @@ class Queue:
         )
 
     async def _ask(self, exchange: Exchange, route: Route) -> Terms:
-        """Return how this request waits. Its body is read before: which slots it may have depends on its model."""
+        """Return the queue terms of this request. The body is read first: the model decides which slots it may have."""
         cost = 0
         if route.body != "raw":
             await exchange.body()

@@ -1,1 +1,1 @@
-"""`access`: which routes and models somebody may use."""
+"""`access`: which routes and models a caller may use."""

@@ -1,16 +1,16 @@
-"""Which models a policy means: names and globs as people write them.
+"""Sets of models in a policy, written as names and globs.
 
 ::
 
     llama3.2          that model with the tag latest, as for Ollama
     llama3.2:*        all its tags
     llama3.2*         all tags of all models whose name begins so (llama3.2-vision, too)
-    *:1b, *coder*     what ends so, or has it in its name, in any namespace
+    *:1b, *coder*     names that end so, or contain it, in any namespace
     alice/*           all models of a namespace of Ollama's registry
     *                 all of Ollama's registry
     hf.co/*           all of another registry; a first part with a dot or a port is a host
     */*/*             all of every registry
-    gpt-oss:20b-cloud, gpt-oss:*-cloud, *cloud      cloud models: only what says so at its end names them
+    gpt-oss:20b-cloud, gpt-oss:*-cloud, *cloud      cloud models: only a pattern with this ending names them
 
 A ``*`` stands for any run of characters, and a glob for the whole name with its tag. Matching is linear.
 """
@@ -30,7 +30,7 @@ class ModelGlobs:
 
     Args:
         patterns: names and globs; raises ValueError for one that can never match a name.
-        cloud: whether a glob that does not say so takes in cloud models as well.
+        cloud: whether a glob without the cloud ending also matches cloud models.
     """
 
     def __init__(self, patterns: Iterable[str], *, cloud: bool = False) -> None:
@@ -63,7 +63,7 @@ def canonical(pattern: str) -> str:
 
 
 def _matches(parts: list[str], text: str) -> bool:
-    """Whether `text` is `parts` with anything in between, each found where it first fits."""
+    """Return whether `text` is `parts` with anything in between, each part at its first match."""
     first, last = parts[0], parts[-1]
     if len(parts) == 1:
         return text == first

@@ -1,4 +1,4 @@
-"""``access``: which routes and which models somebody may use."""
+"""``access``: which routes and which models a caller may use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -21,12 +21,12 @@ from proxy.kernel.route import ModelList, Route, RouteClass
 from proxy.kernel.routes import Match
 
 _PERMITTED: Final = ("read", "inference")
-"""What is allowed where the options do not say."""
+"""The route classes that are allowed by default."""
 _LENGTH: Final = frozenset({b"content-length"})
 _LIST_LIMIT: Final = 32 * 2**20
 _SEARCH: Final = "/api/experimental/web_search"
-"""The route that searches the web by the operator's account. Where Ollama runs the tool ``web_search`` itself, whatever
-the model, that takes the permission of this route."""
+"""The route that searches the web with the operator's account. If Ollama itself runs the tool ``web_search``, for any
+model, the caller needs the permission for this route."""
 
 
 class Access:
@@ -40,7 +40,7 @@ class Access:
             ``/api/pull`` or ``POST /api/pull``.
         models: names and globs; ``*`` is all of Ollama's own registry, ``hf.co/*`` all of another one. A name without
             a tag means ``latest``.
-        cloud: also lets pass the cloud models that `models` matches; otherwise they must be named (``*-cloud``).
+        cloud: also allow the cloud models that `models` matches; otherwise they must be named (``*-cloud``).
         blocked_fields: members of a request body that may not be set.
     """
 
@@ -57,7 +57,7 @@ class Access:
         self._routes = frozenset(routes)
         self._models = ModelGlobs(models, cloud=cloud)
         self._blocked = frozenset(map(fold, blocked_fields))
-        # Names come from clients and backends: what is remembered of them has to be bounded.
+        # Clients and backends choose the names, so the cache must be bounded.
         self._remembered: Callable[[str], bool] = lru_cache(maxsize=4096)(self._allows)
         classes = get_args(RouteClass)
         for route in self._routes:
@@ -65,7 +65,7 @@ class Access:
                 raise ValueError(f"{route!r} is neither a route like /api/pull nor one of {', '.join(classes)}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request, or pass it on; of the routes that list models, filter the answer."""
+        """Refuse the request, or pass it on; filter the answer of the routes that list models."""
         exchange = Exchange.of(scope)
         match = exchange.match
         if isinstance(match, Match) and not match.route.open:
@@ -76,11 +76,11 @@ class Access:
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Say why models that these options deny would be had on `route`; see `proxy.chain.plugins.Plugin`."""
+        """Return why `route` could use models that these options deny, or None; see `proxy.chain.plugins.Plugin`."""
         permitted = options.get("routes", _PERMITTED)
         named = {route.kind, route.path, *(f"{method} {route.path}" for method in route.methods)}
         if named.isdisjoint(permitted):
-            return None  # it refuses whatever goes there
+            return None  # the plugin refuses every request of this route
         if route.kind in ("inference", "manage") and not route.names_model and (route.like is None or route.run):
             return "nobody knows where its requests name their model"
         if route.kind == "read" and route.like is None:
@@ -88,7 +88,7 @@ class Access:
         return None
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say whether the request would be let through."""
+        """Explain whether the request would be let through."""
         match = exchange.match
         if not isinstance(match, Match) or match.route.open:
             return Explanation("skip", "nothing here needs a permission")
@@ -103,7 +103,7 @@ class Access:
         return Explanation("pass", f"{match.route.kind} requests are allowed{models}")
 
     async def _check(self, exchange: Exchange, route: Route) -> None:
-        """Raise Refused where the policy says no: 403, or 400 where the request cannot be judged."""
+        """Raise Refused: 403 if the policy denies the request, 400 if the request cannot be judged."""
         method = exchange.scope["method"]
         if not self._permits(route.kind, method, route.path):
             raise _forbidden(exchange, f"{method} {route.path}", codes.ROUTE_NOT_ALLOWED)
@@ -119,7 +119,7 @@ class Access:
                 raise _forbidden(exchange, _described(text), codes.MODEL_NOT_ALLOWED)
         if self._blocked and route.body == "json":
             for key, value in (await exchange.json()).items():
-                # What Go takes for left out does no harm: null, false, zero, an empty text.
+                # Values that Go takes for absent are harmless: null, false, zero, an empty text.
                 if value and fold(key) in self._blocked:
                     raise _forbidden(exchange, f"the field '{_shown(key)}'", codes.FIELD_NOT_ALLOWED)
         runs_tool = route.run is not None and route.run.searches and route.body == "json"
@@ -131,7 +131,7 @@ class Access:
         return not self._routes.isdisjoint((kind, path, f"{method} {path}"))
 
     def allows(self, text: str) -> bool:
-        """Whether the model of that name may be used."""
+        """Return whether the model of that name may be used."""
         return len(text) <= LONGEST and self._remembered(text)
 
     def _allows(self, text: str) -> bool:
@@ -140,7 +140,7 @@ class Access:
 
 
 class _Filter:
-    """A `send` that holds an answer back until it is whole, and leaves out of its list what may not be shown."""
+    """A `send` that holds an answer back until it is complete, and removes hidden models from its list."""
 
     def __init__(self, access: Access, lists: ModelList, send: Send) -> None:
         self._access = access
@@ -162,14 +162,14 @@ class _Filter:
                 await self._send(kept)
 
     def _filtered(self) -> list[Message]:
-        """Return the messages as they came where nothing is left out."""
+        """Return the messages with hidden models removed; unchanged if there are none."""
         start, *rest = self._held
         try:
             document = json_bounds.loads(b"".join(message.get("body", b"") for message in rest))
             entries = document[self._lists.member] or []
             kept = [entry for entry in entries if self._is_shown(entry)]
         except (ValueError, TypeError, KeyError, AttributeError):
-            # Nothing is shown rather than everything.
+            # Show nothing rather than everything.
             raise BadAnswer("the backend's list of models cannot be read") from None
         if len(kept) == len(entries):
             return self._held
@@ -184,7 +184,7 @@ class _Filter:
 
 
 def _searches(tools: object) -> bool:
-    """Whether one of the tools is Ollama's own search; its key is found as Go finds it."""
+    """Return whether a tool is Ollama's own search; its key is matched as Go matches it."""
     return isinstance(tools, list) and any(
         fold(key) == "type" and isinstance(value, str) and value.lower().startswith("web_search")
         for tool in tools

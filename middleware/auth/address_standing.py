@@ -1,8 +1,8 @@
-"""What is known of addresses by the credentials that came from them.
+"""The record of good and wrong credentials by client address.
 
-Many people may share an address, so a right key, or a token that can be checked here, gets in whatever else comes from
-there. What is bounded is what is *wrong*, and what a provider has to be asked about. An address is one of IPv4, or the
-/64 of one of IPv6.
+Many people may share an address. A correct key, or a token that can be checked here, is therefore always accepted from
+it. Only *wrong* credentials are bounded, and tokens that a provider must be asked about. An address is one of IPv4, or
+the /64 of one of IPv6.
 """
 
 from typing import Final
@@ -18,7 +18,7 @@ from proxy.kernel.lru import Recent
 from proxy.kernel.units import Rate
 
 REMEMBERED: Final = 10_000
-"""Addresses in each memory; of more, those that were not heard of for the longest time are forgotten."""
+"""Maximum number of addresses in each memory; beyond it, the least recently used are forgotten."""
 
 DEFAULT: Final = Rate.parse("60/minute")
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger("ollama_proxy.auth")
 
 
 class Buckets:
-    """How much of a rate each key has left: `Rate.amount` at once, which comes back evenly over `Rate.per`."""
+    """Token buckets by key: each holds up to `Rate.amount`, which refills evenly over `Rate.per`."""
 
     def __init__(self, rate: Rate, clock: Clock) -> None:
         self._amount = float(rate.amount)
@@ -38,16 +38,16 @@ class Buckets:
         return len(self._spent)
 
     def spent(self, key: str) -> float:
-        """Return how much `key` has spent that has not come back."""
+        """Return how much of its bucket `key` has spent and not regained."""
         spent, at = self._spent.get(key, (0.0, 0.0))
         return max(0.0, spent - (self._clock.monotonic() - at) / self._second)
 
     def wait(self, key: str) -> float:
-        """Return the seconds until `key` may spend one; 0 where it may now."""
+        """Return the seconds until `key` may spend one; 0 if it may now."""
         return max(0.0, self.spent(key) + 1.0 - self._amount) * self._second
 
     def spend(self, key: str, *, owe: bool = False) -> bool:
-        """Spend one; False where there was none left, and then nothing is spent, or it is owed."""
+        """Spend one, and return whether one was left. If not, nothing is spent, unless `owe` makes it a debt."""
         spent = self.spent(key) + 1.0
         if spent > self._amount and not owe:
             return False
@@ -59,8 +59,8 @@ class Standing:
     """Counts wrong credentials by address, in this process.
 
     Args:
-        rate: how many an address may send before it is told to wait; None for no bound.
-        clock: for how they come back.
+        rate: how many an address may send before it must wait; None for no bound.
+        clock: the clock by which the rate refills.
     """
 
     def __init__(self, rate: Rate | None, clock: Clock) -> None:
@@ -72,14 +72,14 @@ class Standing:
         self._logged = Seldom(clock.monotonic)
 
     def wrong(self, address: str, credential: str, reason: Reason) -> float:
-        """Count a wrong credential; returns the seconds until one more may come, 0 where this one still was in bounds.
+        """Count a wrong credential. Return 0 if it is within the bound, else the seconds until the next may come.
 
         The first one beyond the bound is logged.
 
         Args:
-            address: of the caller.
+            address: the caller's address.
             credential: its kind, for the log.
-            reason: what was wrong with it, for the log.
+            reason: why it is wrong, for the log.
         """
         if self._wrong is None:
             return 0.0
@@ -90,19 +90,19 @@ class Standing:
         return self._wrong.wait(key)
 
     def asked_in_vain(self, address: str) -> None:
-        """Count that a provider was asked about a token from there that it did not know."""
+        """Count a token from `address` that the provider did not know."""
         self._asked.spend(block(address), owe=True)
 
     def wait_to_ask(self, address: str) -> float:
-        """Return the seconds until a provider is asked again about new tokens from there; 0 for now."""
+        """Return the seconds until new tokens from `address` may be introspected again; 0 for now."""
         return 0.0 if self._wrong is None else self._asked.wait(block(address))
 
     def good(self, address: str) -> None:
-        """Note that a provider knew a token from there."""
+        """Record a token from `address` that the provider knew."""
         self._good.note(block(address), None)
 
     def rank(self, address: str) -> Rank:
-        """Return how soon a new token from there is asked about."""
+        """Return the rank of a question about a new token from `address`."""
         key = block(address)
         good, doubted = key in self._good, self._asked.spent(key) > 0.0
         if good is doubted:
@@ -110,7 +110,7 @@ class Standing:
         return Rank.TRUSTED if good else Rank.DOUBTED
 
     def tell(self, address: str, credential: str, reason: Reason) -> None:
-        """Log that an address has to wait, once a minute of each and seldom in all (`proxy.kernel.log_throttle`)."""
+        """Log that an address must wait: once a minute for each, and seldom in all (`proxy.kernel.log_throttle`)."""
         key = block(address)
         now = self._clock.monotonic()
         if now < self._told.get(key, now):

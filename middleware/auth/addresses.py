@@ -1,4 +1,4 @@
-"""Callers that are known by where they call from."""
+"""Authenticate callers by their network address."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -24,22 +24,22 @@ Network = Annotated[str, AfterValidator(_network)]
 
 
 class AddressOptions(BaseModel):
-    """Some networks and who calls from them."""
+    """Networks, and the caller for each address in them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     network: Network | list[Network]
     """Network or networks, like 10.1.0.0/16 or ::1/128."""
     identity: str | None = None
-    """The callers' common identity; left out, they have none."""
+    """The callers' common identity; if left out, they have none."""
     tenant: str | None = None
-    """Their tenant."""
+    """The callers' tenant."""
     policy: PolicyName | None = None
-    """Their policy."""
+    """The callers' policy."""
 
 
 class Addresses:
-    """Finds the first entry that a caller's address is in."""
+    """Finds the first entry whose networks contain a caller's address."""
 
     def __init__(self, options: Iterable[AddressOptions]) -> None:
         self._entries: list[tuple[IPv4Network | IPv6Network, Caller]] = []
@@ -49,7 +49,7 @@ class Addresses:
             self._entries += [(ip_network(network), caller) for network in networks]
 
     def caller(self, address: str) -> Caller | None:
-        """Return who calls from `address`, None where it is in no entry (or is none, as of a unix socket)."""
+        """Return the caller for `address`, or None if no entry has it (or it is none, as on a unix socket)."""
         ip = read_address(address)
         if ip is None:
             return None

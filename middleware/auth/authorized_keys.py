@@ -6,8 +6,8 @@
     tenant="physics",policy="research" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI… bob
     expiry-time="20261231" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI… intern
 
-The comment is the identity; where it is missing, the key's fingerprint is. A line with a mistake, or with an option
-that would restrict the key in a way we do not know, refuses that key only.
+The comment is the identity; without a comment, the key's fingerprint is. A line with a mistake, or with an unknown
+option that would restrict the key, refuses that key only.
 """
 
 import re
@@ -42,11 +42,11 @@ class AuthorizedKey:
     """One listed key.
 
     Attributes:
-        blob: the public key as it goes over the wire, what clients name their key by.
-        public: the same, ready to verify.
-        caller: who has it.
-        expires: seconds since 1970 from which on it is refused; None for never.
-        lifetimes: measures how long it lives, where it has an end.
+        blob: the public key in its wire format; clients send it to name their key.
+        public: the same key, ready to verify.
+        caller: the owner of the key.
+        expires: seconds since 1970 from which the key is refused; None for never.
+        lifetimes: measures the time left of a key that expires.
     """
 
     blob: bytes = field(repr=False)
@@ -56,18 +56,18 @@ class AuthorizedKey:
     lifetimes: Lifetimes | None = field(default=None, repr=False, compare=False)
 
     def is_over(self, now: float) -> bool:
-        """Whether it has expired."""
+        """Return whether the key has expired."""
         return is_over(self.lifetimes, self.blob, self.expires, now)
 
     def usable(self, now: float) -> Caller:
-        """Return who has it; raises Refused (401) where it has expired."""
+        """Return the owner of the key; raises Refused (401) if it has expired."""
         if self.is_over(now):
             raise unauthorized("the key has expired", reason="expired")
         return self.caller
 
 
 AuthorizedKeys = Mapping[bytes, AuthorizedKey]
-"""By `AuthorizedKey.blob`."""
+"""The keys by `AuthorizedKey.blob`."""
 
 
 def parse_authorized_keys(
@@ -79,15 +79,15 @@ def parse_authorized_keys(
     policy: str | None = None,
     lifetimes: Lifetimes | None = None,
 ) -> AuthorizedKeys:
-    """Read the file. Mistakes are logged with their line.
+    """Read the file. Each mistake is logged with its line.
 
     Args:
-        text: the file.
-        source: its name.
-        policies: those that there are.
-        tenant: of lines that name none.
-        policy: of lines that name none.
-        lifetimes: measures how long keys live that have an end, from now on.
+        text: the content of the file.
+        source: the name of the file.
+        policies: the names of all policies.
+        tenant: the tenant of lines that name none.
+        policy: the policy of lines that name none.
+        lifetimes: measures from now on the time left of keys that expire.
     """
     keys: dict[bytes, AuthorizedKey] = {}
     for number, line in _lines(text):
@@ -101,14 +101,14 @@ def parse_authorized_keys(
             _log.error("key_refused", problem=f"{source}:{number}: {error}")
         else:
             keys[key.blob] = key
-            key.is_over(0.0)  # its time is measured from now on
+            key.is_over(0.0)  # starts the measurement of its lifetime
     return keys
 
 
 def named(keys: AuthorizedKeys, name: str, now: float) -> Caller | None:
-    """Return whom `name` stands for, without his key; for ``explain``.
+    """Return the owner of the key named `name`, without the key itself; for ``explain``.
 
-    Of several keys of one name the first that can be used counts. Raises Refused (401) where none can.
+    If several keys have the name, the first usable one counts. Raises Refused (401) if none is usable.
     """
     found = [key for key in keys.values() if key.caller.identity == name]
     usable = [key for key in found if not key.is_over(now)]
@@ -145,7 +145,7 @@ def _parse_line(line: str, tenant: str | None, policy: str | None) -> Authorized
 
 
 def _options(line: str) -> tuple[dict[str, str], str]:
-    """Split a line that begins with options into them and the rest."""
+    """Split a line that begins with options into the options and the rest."""
     options: dict[str, str] = {}
     at = 0
     while match := _OPTION.match(line, at):
@@ -161,7 +161,7 @@ def _options(line: str) -> tuple[dict[str, str], str]:
 
 
 def _expiry(text: str | None) -> float | None:
-    """``YYYYMMDD[HHMM[SS]][Z]``, as sshd has it but always in UTC; a date alone counts to its end."""
+    """Read ``YYYYMMDD[HHMM[SS]][Z]`` as sshd does, but always in UTC; a date alone counts to its end."""
     if text is None:
         return None
     digits = text.removesuffix("Z")

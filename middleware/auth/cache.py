@@ -1,4 +1,4 @@
-"""Verified tokens, remembered for a while so that the next request with the same token costs next to nothing."""
+"""A cache of verified tokens, so that the next request with the same token costs almost nothing."""
 
 from hashlib import blake2b
 from math import inf
@@ -11,15 +11,15 @@ V = TypeVar("V")
 
 
 def token_digest(token: str) -> bytes:
-    """Return what a token is remembered by: its memory dump must not hold credentials."""
+    """Return the cache key of a token: a digest, so that a memory dump holds no credentials."""
     return blake2b(token.encode(), digest_size=16).digest()
 
 
 class TokenCache(Generic[V]):
-    """Digest → value for some seconds; the least recently used goes first when it is full.
+    """Digest → value, for some seconds; a full cache drops the least recently used entry.
 
-    The seconds are those of the monotonic clock, so that setting the calendar's back prolongs nothing. Where the token
-    has an end by the calendar, that counts too.
+    The seconds are measured by the monotonic clock, so setting the calendar back prolongs nothing. If the token expires
+    by the calendar, that ends the entry too.
     """
 
     def __init__(self, size: int, clock: Clock) -> None:
@@ -30,11 +30,11 @@ class TokenCache(Generic[V]):
         return len(self._entries)
 
     def __contains__(self, digest: bytes) -> bool:
-        """Whether it was remembered, also where that holds no longer."""
+        """Return whether the cache has an entry, even one that has expired."""
         return digest in self._entries
 
     def get(self, digest: bytes) -> V | None:
-        """Return what is remembered and still holds."""
+        """Return the value, or None if it is missing or has expired."""
         entry = self._entries.get(digest)
         if entry is None:
             return None
@@ -45,9 +45,9 @@ class TokenCache(Generic[V]):
         return value
 
     def put(self, digest: bytes, value: V, seconds: float, *, expires: float = inf) -> None:
-        """Remember `value` for some `seconds`, at most until `expires` (seconds since 1970)."""
+        """Store `value` for `seconds`, at most until `expires` (seconds since 1970)."""
         self._entries.note(digest, (value, self._clock.monotonic() + seconds, expires))
 
     def forget(self, digest: bytes) -> None:
-        """Remember it no longer."""
+        """Remove the entry."""
         self._entries.pop(digest, None)

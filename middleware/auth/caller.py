@@ -1,4 +1,4 @@
-"""Who is calling, and the ways to say no to him."""
+"""The caller, and the errors that refuse a caller."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,11 +19,11 @@ Reason = Literal[
     "missing", "malformed", "unknown", "expired", "disabled", "replayed", "not_accepted", "forbidden", "unavailable",
     "too_many",
 ]  # fmt: skip
-"""Why somebody is not let in, as metrics and the log say it."""
+"""Why a caller is refused, as metrics and the log name it."""
 
 
 class NotLetIn(Refused):
-    """A caller who is not let in by what he presented.
+    """A caller is refused because of its credential.
 
     Attributes:
         reason: why.
@@ -44,13 +44,13 @@ class NotLetIn(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One caller as the rest of the chain knows him.
+    """One caller, as the rest of the chain knows it.
 
     Attributes:
-        identity: his name; what limits count by and logs show. None for callers without credentials.
-        tenant: the group that shares his quotas.
+        identity: the caller's name; limits count by it and logs show it. None for callers without credentials.
+        tenant: the group that shares its quotas.
         policy: a name under ``policies:``, or None for the chain as it stands.
-        claims: what his token or certificate says of him.
+        claims: the claims of its token or certificate.
     """
 
     identity: str | None
@@ -63,8 +63,8 @@ def unauthorized(message: str, *, error: str | None = "invalid_token", reason: R
     """Return the 401 of RFC 6750, section 3.
 
     Args:
-        message: why, for the caller; text of ours only, never of the request.
-        error: the RFC's error code; None where the request carried no credential at all, as the RFC asks.
+        message: why, for the caller; a fixed text, with nothing of the request in it.
+        error: the RFC's error code; None if the request carried no credential at all, as the RFC asks.
         reason: why, for metrics and the log.
     """
     challenge = f'Bearer realm="{REALM}"'
@@ -75,7 +75,7 @@ def unauthorized(message: str, *, error: str | None = "invalid_token", reason: R
 
 
 def insufficient_scope(scopes: str) -> NotLetIn:
-    """Return the 403 of RFC 6750, section 3.1; `scopes` are those asked for, with spaces between."""
+    """Return the 403 of RFC 6750, section 3.1; `scopes` are the required scopes, separated by spaces."""
     return NotLetIn(
         403,
         f"the token lacks a scope: {scopes} is required",
@@ -86,23 +86,23 @@ def insufficient_scope(scopes: str) -> NotLetIn:
 
 
 def unavailable(message: str, *, retry_after: float) -> NotLetIn:
-    """Return the 503 for a credential that nobody can check right now: such a caller is never let in."""
+    """Return the 503 for a credential that cannot be checked right now; such a caller is always refused."""
     code = codes.IDENTITY_PROVIDER_UNAVAILABLE
     return NotLetIn(503, message, reason="unavailable", code=code, headers=_wait(retry_after))
 
 
 def too_many(message: str, *, retry_after: float) -> NotLetIn:
-    """Return the 429 for an address from which too many wrong credentials came, or too many to check at once."""
+    """Return the 429 for an address that sent too many wrong credentials, or for too many checks at once."""
     return NotLetIn(429, message, reason="too_many", code=codes.TOO_MANY_CREDENTIALS, headers=_wait(retry_after))
 
 
 def forbidden(message: str, *, code: Code) -> NotLetIn:
-    """Return the 403 for a caller who is known, and has no business here."""
+    """Return the 403 for a known caller who may not use the proxy."""
     return NotLetIn(403, message, reason="forbidden", code=code)
 
 
 def again(refused: NotLetIn) -> NotLetIn:
-    """Return the same once more: one that is raised holds on to the request it ends."""
+    """Return a copy of the error: a raised exception keeps its request in memory."""
     return NotLetIn(refused.status, refused.message, reason=refused.reason, code=refused.code, headers=refused.headers)
 
 

@@ -1,4 +1,4 @@
-"""Who a verified TLS client certificate speaks of."""
+"""Authenticate callers by a verified TLS client certificate."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,7 +20,7 @@ _NAMES: Final = {
 
 
 class CertificateOptions(ClaimOptions):
-    """What of a client certificate counts: `cn`, `o`, `ou`, `c`, `dns`, `email`, `uri` and `ip` are its claims."""
+    """How a client certificate is used; its claims are `cn`, `o`, `ou`, `c`, `dns`, `email`, `uri` and `ip`."""
 
     identity: ClaimName = "cn"
     """Part of the certificate that is the identity; it must have one value."""
@@ -33,7 +33,7 @@ class Certificates:
         self._map = ClaimMap(options, policies)
 
     def caller(self, peer: Mapping[str, Any]) -> Caller:
-        """Return who `peer` speaks of, the dict of `ssl.SSLSocket.getpeercert`; raises Refused (401, 403)."""
+        """Return the caller of a certificate, the dict of `ssl.SSLSocket.getpeercert`; raises Refused (401, 403)."""
         return self._map.caller(certificate_claims(peer))
 
 

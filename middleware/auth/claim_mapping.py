@@ -1,8 +1,8 @@
-r"""From what a token or certificate says of its holder to the `Caller` that the chain knows.
+r"""Turn the claims of a token or certificate into a `Caller`.
 
-A claim is named by its path: ``sub``, ``realm_access.roles``. A dot that belongs to a name is written ``\.``, or the
-name stands in quotes: ``https://example\.com/team`` or ``"https://example.com/team".name``. Where a path meets a list
-it goes on in each of its elements, so a path has any number of values.
+The path of a claim names it: ``sub``, ``realm_access.roles``. A dot that belongs to a name is written ``\.``, or the
+name stands in quotes: ``https://example\.com/team`` or ``"https://example.com/team".name``. If a path meets a list, it
+continues in each element, so a path has any number of values.
 """
 
 import re
@@ -19,7 +19,7 @@ Path = tuple[str, ...]
 
 _SEGMENT: Final = re.compile(r'"([^"]+)"|((?:[^."\\]|\\.)+)')
 _NAME: Final = re.compile(rf"[^{UNFIT}]{{1,256}}")
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # scope-token of RFC 6749, section 3.3
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # the scope-token of RFC 6749, section 3.3
 _SCOPE_CLAIMS: Final = frozenset({("scope",), ("scp",)})
 
 
@@ -54,7 +54,7 @@ Scope = Annotated[str, AfterValidator(_scope)]
 
 
 class ClaimOptions(BaseModel):
-    """Which claims say who the caller is, and what may be refused by them."""
+    """The claims that identify the caller, and the claims required of a caller."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -69,7 +69,7 @@ class ClaimOptions(BaseModel):
     policies: dict[str, PolicyName] = {}
     """Value of the policy claim → policy; the first entry that the caller has counts."""
     default_policy: PolicyName | None = None
-    """Policy where the policy claim names none; left out, such callers are refused."""
+    """Policy of callers whose policy claim names none; if left out, they are refused."""
     scopes: tuple[Scope, ...] = ()
     """Scopes that a token must have, all of them."""
 
@@ -92,7 +92,7 @@ class ClaimMap:
         self._scopes_text = " ".join(options.scopes)
 
     def caller(self, claims: Mapping[str, Any]) -> Caller:
-        """Return who the claims speak of; raises Refused (401 no identity, 403 no scope or no policy)."""
+        """Return the caller for `claims`; raises Refused (401 no identity, 403 no scope or no policy)."""
         identities = list(values(claims, self._identity))
         tenant = next(values(claims, self._tenant), None) if self._tenant else None
         if len(identities) != 1 or not _NAME.fullmatch(identities[0]):
@@ -104,7 +104,7 @@ class ClaimMap:
         return Caller(self._prefix + identities[0], tenant, self._policy_of(claims), claims)
 
     def _policy_of(self, claims: Mapping[str, Any]) -> str | None:
-        """Return the policy: in the order of ``policies`` where that is given, else in the order of the claim."""
+        """Return the first matching policy, in the order of ``policies`` if given, else in that of the claim."""
         if self._policy is None:
             return self._default
         named = list(values(claims, self._policy))
@@ -130,7 +130,7 @@ def values(claims: Mapping[str, Any], path: Path) -> Iterator[str]:
 
 
 def scopes_of(claims: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the scopes of a token, however its provider writes them."""
+    """Yield the scopes of a token, in every spelling that providers use."""
     for path in _SCOPE_CLAIMS:
         yield from values(claims, path)
 

@@ -1,4 +1,4 @@
-"""What happens to callers who are not let in: they are counted, and slowed where too many come from one address."""
+"""Count refused callers, and slow down addresses that send too many wrong credentials."""
 
 import asyncio
 from random import uniform
@@ -16,18 +16,18 @@ from proxy.kernel.metrics import Metrics
 from proxy.kernel.units import Rate
 
 SLOWED: Final = 2.0
-"""Seconds that an answer is held back from an address which sent too many wrong credentials, on average: many that come
-together do not come together again."""
+"""Average delay in seconds of an answer to an address that sent too many wrong credentials. The delay is random, so
+that requests that arrive together do not return together."""
 
 SLOWED_AT_ONCE: Final = 1000
-"""Answers held back at a time; others are given at once, so that they are not kept in memory without bound."""
+"""Maximum number of delayed answers at a time; others are sent at once, to bound the memory that they take."""
 
 Failures = Rate | Literal["off"]
 Kind = Literal["key", "jwt", "opaque", "signature", "certificate", "malformed", "none"]
 
 
 def kind_of(credential: Presented | None, exchange: Exchange) -> Kind:
-    """Return the kind of what was presented; None is what could not be read."""
+    """Return the kind of a credential; None stands for one that cannot be read."""
     if credential is None:
         return "malformed"
     if (token := credential.token) is not None:
@@ -38,16 +38,16 @@ def kind_of(credential: Presented | None, exchange: Exchange) -> Kind:
 
 
 class Doorkeeper:
-    """Counts who is not let in.
+    """Counts refused callers.
 
     Args:
-        failures: how many wrong credentials an address may send before it is slowed.
-        clock: for how they come back.
-        keepsakes: hold what is known of addresses when the policy file is loaded again.
-        metrics: where it is counted.
+        failures: how many wrong credentials an address may send before it is slowed down.
+        clock: the clock by which that rate refills.
+        keepsakes: keep the record of addresses when the policy file is reloaded.
+        metrics: count the refusals.
 
     Attributes:
-        standing: what is known of addresses.
+        standing: the record of addresses.
     """
 
     def __init__(self, failures: Failures, clock: Clock, keepsakes: Keepsakes, metrics: Metrics | None) -> None:
@@ -57,9 +57,9 @@ class Doorkeeper:
         self._slowed = 0
 
     async def refuse(self, refused: NotLetIn, kind: Kind, address: str) -> None:
-        """Count a caller at `address` who is `refused`.
+        """Count a refused caller at `address`.
 
-        Raises Refused (429), after a while, in place of a 401 where too many wrong credentials came from there.
+        If too many wrong credentials came from there, a 401 becomes Refused (429), raised after a delay.
         """
         wait = 0.0
         reason = refused.reason

@@ -1,4 +1,4 @@
-"""JSON from an identity provider: bounded in time and size, never redirected, verified by TLS."""
+"""Fetch JSON from an identity provider: bounded in time and size, without redirects, verified by TLS."""
 
 import asyncio
 import ssl
@@ -13,20 +13,20 @@ import orjson
 from proxy.kernel.client_address import read_address
 
 MAX_BYTES: Final = 512 * 1024
-"""Bytes of an answer; a large key set has some 20 KiB."""
+"""Maximum size of an answer in bytes; a large key set has some 20 KiB."""
 
 
 class FetchError(Exception):
-    """The provider did not give a usable answer; the text says why and holds nothing secret."""
+    """The provider gave no usable answer; the text says why and holds nothing secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An answer of 200.
+    """An answer with status 200.
 
     Attributes:
         document: its JSON.
-        max_age: seconds it may be kept by its Cache-Control; None where that says nothing.
+        max_age: seconds that its Cache-Control allows to keep it; None if that says nothing.
     """
 
     document: Any
@@ -34,12 +34,12 @@ class Fetched:
 
 
 def tls_context(ca: Path | None) -> ssl.SSLContext:
-    """Return the context for a provider: its own CA, or those that httpx trusts. Reads files; raises OSError."""
+    """Return the TLS context for a provider: its own CA, or those that httpx trusts. Reads files; raises OSError."""
     return ssl.create_default_context(cafile=str(ca)) if ca is not None else httpx.create_ssl_context()
 
 
 def check_url(url: str, *, plain_http: bool) -> None:
-    """Raise ValueError unless `url` is https, or http to this machine or where plain http is allowed."""
+    """Raise ValueError unless `url` is https, or http to this machine, or http is allowed by `plain_http`."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -57,10 +57,10 @@ def _is_loopback(host: str) -> bool:
 
 
 class Fetcher:
-    """Asks one provider.
+    """Sends requests to one provider.
 
-    Each question has a client of its own: they are minutes apart, so there is nothing to keep alive, and nothing to
-    close when the configuration is reloaded.
+    Each request has a client of its own. Requests are minutes apart, so there is no connection to keep alive, and
+    nothing to close when the configuration is reloaded.
     """
 
     def __init__(self, *, timeout: float, tls: ssl.SSLContext, plain_http: bool = False) -> None:
@@ -88,7 +88,7 @@ class Fetcher:
             if response.status_code != 200:
                 raise FetchError(f"it answered {response.status_code}")
             body = bytearray()
-            async for part in response.aiter_raw():  # raw: a compressed answer is not asked for and not unpacked
+            async for part in response.aiter_raw():  # raw: we ask for no compressed answer and unpack none
                 body += part
                 if len(body) > MAX_BYTES:
                     raise FetchError(f"its answer is longer than {MAX_BYTES} bytes")

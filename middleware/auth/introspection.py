@@ -1,4 +1,4 @@
-"""Opaque tokens, which only their provider can read: OAuth 2.0 Token Introspection (RFC 7662)."""
+"""Verify opaque tokens by asking their provider: OAuth 2.0 Token Introspection (RFC 7662)."""
 
 import asyncio
 import math
@@ -21,7 +21,7 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Secret
 
 REMEMBERED: Final = 4096
-"""Active tokens, and as many inactive ones."""
+"""Maximum number of active tokens in the cache; inactive ones have a cache of the same size."""
 
 _log = structlog.get_logger("ollama_proxy.auth")
 
@@ -34,9 +34,9 @@ class IntrospectionOptions(ClaimOptions):
     client_id: str
     """The proxy's own client id at the provider."""
     client_secret: Secret
-    """And its secret."""
+    """The secret of `client_id`."""
     client_auth: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
-    """How the proxy shows them."""
+    """How the proxy sends its client id and secret."""
     issuer: str | None = None
     """The exact `iss` that an answer must have."""
     audience: str | list[str] | None = None
@@ -46,22 +46,22 @@ class IntrospectionOptions(ClaimOptions):
     timeout: Duration = 5.0
     """How long the provider may take to answer."""
     cache: DurationOrZero = 60.0
-    """How long an active token is taken as active, at most until its `exp`; `0s` asks every time."""
+    """How long an active token counts as active, at most until its `exp`; `0s` asks every time."""
     cache_inactive: Duration = 10.0
-    """How long an inactive one is taken as inactive."""
+    """How long an inactive token counts as inactive."""
     ca: ConfigFile | None = None
-    """CA certificates for the provider, where the usual ones do not do."""
+    """CA certificates for the provider, if the usual ones do not verify it."""
     plain_http: bool = False
-    """Allow http to the provider, on a network where nobody can interfere."""
+    """Allow http to the provider, on a network where nobody can intercept it."""
 
 
 class Introspection:
-    """Asks the provider of opaque tokens who holds them, and remembers the answer for a while.
+    """Asks the provider of opaque tokens for their holders, and caches the answers.
 
-    A token is asked about once, however many send it at a time. How many questions are on their way is bounded, and
-    callers wait for their place by address, so that invented tokens keep those of others neither from being asked about
-    nor from being remembered: see `Places`. From an address that sent too many of them nothing new is asked about for a
-    while; tokens that were good before still are.
+    However many requests send a token at a time, one question is asked about it. The number of open questions is
+    bounded, and callers wait for a place by address. Invented tokens therefore cannot keep other callers' tokens from
+    being asked about, or out of the cache: see `Places`. An address that sent too many invented tokens may ask about no
+    new token for a while; its known good tokens may still be asked about.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Introspection:
         standing: Standing | None = None,
         lifetimes: Lifetimes | None = None,
     ) -> None:
-        from middleware.auth.introspection_client import IntrospectionClient  # slow: see its first lines
+        from middleware.auth.introspection_client import IntrospectionClient  # slow to import: see its docstring
 
         check_url(options.url, plain_http=options.plain_http)
         self._options = options
@@ -89,21 +89,21 @@ class Introspection:
             tls=tls_context(options.ca),
         )
         self._active: TokenCache[Caller] = TokenCache(REMEMBERED, clock)
-        self._inactive: TokenCache[NotLetIn] = TokenCache(REMEMBERED, clock)  # apart, to push no real one out
+        self._inactive: TokenCache[NotLetIn] = TokenCache(REMEMBERED, clock)  # apart: may push no active one out
         self._questions: SingleFlight[tuple[bytes, str], Caller | NotLetIn] = SingleFlight()
         self._places = Places()
 
     async def caller(self, token: str, address: str = UNIX) -> Caller:
-        """Return whose token this is; raises Refused (401, 403, 429, 503).
+        """Return the holder of `token`; raises Refused (401, 403, 429, 503).
 
         Args:
             token: the token.
-            address: where it comes from.
+            address: the client address that sent it.
         """
         digest = token_digest(token)
         found = self._active.get(digest) or self._inactive.get(digest)
         if found is None:
-            # By address: nobody waits in the line of another, or is refused with it.
+            # One question per address: no address waits in another's line, or is refused with it.
             place = digest, block(address)
             found = await self._questions.start(place, lambda: self._find_out(token, digest, address))
         if isinstance(found, NotLetIn):
@@ -111,23 +111,23 @@ class Introspection:
         return found
 
     def mapped(self, claims: Mapping[str, Any]) -> Caller:
-        """Return whom the claims of an answer speak of; for ``explain``, which does not ask."""
+        """Return the caller for the claims of an answer; for ``explain``, which asks no provider."""
         return self._map.caller(claims)
 
     async def _find_out(self, token: str, digest: bytes, address: str) -> Caller | NotLetIn:
-        """Ask about a token and remember the answer. Raises Refused where there is none."""
+        """Ask about a token and cache the answer. Raises Refused if the provider gives none."""
         before = digest in self._active
         rank = Rank.KNOWN if before else self._standing.rank(address)
         asked = False
         self._check_budget(address, rank)
         try:
             async with asyncio.timeout(self._options.timeout), self._places.place(block(address), rank):
-                self._check_budget(address, rank)  # others from there may have used it up meanwhile
+                self._check_budget(address, rank)  # others may have used it up meanwhile
                 asked = True
                 claims = await self._ask(token)
                 return self._remember(digest, claims, address, before=before)
         except (FetchError, TimeoutError, ValueError) as error:
-            if asked:  # whoever only waited behind others has nothing to tell of the provider
+            if asked:  # a request that only waited in line proves nothing about the provider
                 problem = str(error) or f"no answer within {self._options.timeout:g} s"
                 _log.error("introspection_unavailable", url=self._options.url, problem=problem)
             message = "the identity provider does not answer whether this token is valid; try again"
@@ -152,7 +152,7 @@ class Introspection:
         return caller
 
     def _check(self, digest: bytes, claims: Mapping[str, Any]) -> None:
-        """Raise Refused (401) where the holder of a token is not let in by what the provider said of it."""
+        """Raise Refused (401) if the provider's answer does not permit the holder of the token."""
         if claims.get("active") is not True:
             raise unauthorized("the token is not active")
         now, leeway = self._clock.time(), self._options.leeway
@@ -182,7 +182,7 @@ class Introspection:
         return answer
 
     def _check_budget(self, address: str, rank: Rank) -> None:
-        """Raise Refused (429) where too many invented tokens came from `address` to ask about one more."""
+        """Raise Refused (429) if `address` sent too many invented tokens to ask about a new one."""
         wait = 0.0 if rank is Rank.KNOWN else self._standing.wait_to_ask(address)
         if wait:
             message = "too many tokens that are not valid came from this address; wait before you send a new one"

@@ -1,7 +1,7 @@
-"""The question of RFC 7662, put by Authlib.
+"""Send the introspection request of RFC 7662 with Authlib.
 
-In a file of its own because Authlib's clients take a third of a second to import, which only those who introspect
-should pay.
+This is a separate file because Authlib's clients take a third of a second to import. Only proxies that introspect
+should pay for that.
 """
 
 import ssl
@@ -12,21 +12,21 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[
 from middleware.auth.fetch import MAX_BYTES, FetchError
 
 try:
-    import httpx2 as http  # what Authlib speaks through where it is installed
+    import httpx2 as http  # the HTTP library that Authlib uses if it is installed
 except ImportError:
     import httpx as http  # type: ignore[no-redef]  # and otherwise
 
 
 class _BoundedClient(AsyncOAuth2Client):  # type: ignore[misc]  # see its import
-    """Authlib's client, whose answers are bounded in size."""
+    """Authlib's client, with a bound on the size of answers."""
 
     async def post(self, url: str, **options: Any) -> bytes:
-        """Return the body of an answer of 200; `introspect_token` sends its question with this."""
+        """Return the body of an answer with status 200; `introspect_token` sends its request with this method."""
         body = bytearray()
         async with self.stream("POST", url, **options) as response:
             if response.status_code != 200:
                 raise FetchError(f"it answered {response.status_code}")
-            async for part in response.aiter_raw():  # raw: a compressed answer is not asked for and not unpacked
+            async for part in response.aiter_raw():  # raw: we ask for no compressed answer and unpack none
                 body += part
                 if len(body) > MAX_BYTES:
                     raise FetchError(f"its answer is longer than {MAX_BYTES} bytes")
@@ -34,10 +34,10 @@ class _BoundedClient(AsyncOAuth2Client):  # type: ignore[misc]  # see its import
 
 
 class IntrospectionClient:
-    """Asks one provider.
+    """Sends requests to one provider.
 
-    Each question has a client of its own, as in ``fetch.py``: what keeps it cheap is the cache before it, and nothing
-    has to be closed.
+    Each request has a client of its own, as in ``fetch.py``: the cache in front keeps that cheap, and nothing has to be
+    closed.
     """
 
     def __init__(self, *, client_id: str, client_secret: str, client_auth: str, tls: ssl.SSLContext) -> None:

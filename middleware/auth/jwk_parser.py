@@ -1,4 +1,4 @@
-"""Public keys that tokens are signed with, read one by one from a key set, a PEM file or a JWK."""
+"""Read the public keys that verify tokens, one by one, from a key set, a PEM file or a JWK."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.util import base64_to_int
 
 MAX_KEYS: Final = 100
-"""Keys of a set that are looked at."""
+"""Maximum number of keys of a set that are read."""
 
 MIN_RSA_BITS: Final = 2048
-"""NIST SP 800-131A, section 3."""
+"""The minimum of NIST SP 800-131A, section 3."""
 
 _WEAK: Final = f"an RSA key must have {MIN_RSA_BITS} bits or more"
 _TYPES: Final[Mapping[str, type[RSAKey] | type[ECKey] | type[OKPKey]]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
@@ -40,19 +40,19 @@ class KeySet:
         return len(self._all)
 
     def find(self, kid: str | None) -> Sequence[Key]:
-        """Return the keys with that id and those without any; all of them where the token names none."""
+        """Return the keys with the id `kid` and those without an id; all keys if `kid` is None."""
         if kid is None:
             return self._all
         return [*self._by_id.get(kid, ()), *self._by_id.get(None, ())]
 
 
 def import_jwk(jwk: object) -> Key:
-    """Read one public signature key of a key set; raises ValueError with the reason it is not used."""
+    """Read one public signature key of a key set; raises ValueError with the reason why it is not used."""
     if not isinstance(jwk, dict):
         raise ValueError("it is not an object")
     kind = _TYPES.get(str(jwk.get("kty")))
     if kind is None:
-        raise ValueError("it is not a public key")  # a symmetric one would make the whole world a signer
+        raise ValueError("it is not a public key")  # a published symmetric key would let everybody sign
     operations = jwk.get("key_ops", ["verify"])
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         raise ValueError("it is not meant for signatures")
@@ -64,12 +64,12 @@ def import_jwk(jwk: object) -> Key:
     except (JoseError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"it cannot be used: {error}") from None
     if not hasattr(public, "verify"):
-        raise ValueError("it is not meant for signatures")  # X25519, for one, agrees on keys
+        raise ValueError("it is not meant for signatures")  # X25519, for example, is for key agreement
     return key
 
 
 def import_key_set(document: object, source: str) -> KeySet:
-    """Read a JWK set key by key, so that one odd key does not spoil the others; raises ValueError if none is left."""
+    """Read a JWK set and skip each key that cannot be used; raises ValueError if no key is left."""
     keys: list[Key] = []
     jwks = document.get("keys") if isinstance(document, dict) else None
     for jwk in jwks[:MAX_KEYS] if isinstance(jwks, list) else ():

@@ -1,4 +1,4 @@
-"""Where the keys of an issuer come from: his key set on the web, or the policy file."""
+"""The sources of an issuer's keys: a key set on the web, or the policy file."""
 
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -15,29 +15,29 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
 
 FRESH: Final = (60.0, 24 * 3600.0)
-"""Seconds a key set is taken as fresh: at least and at most, whatever its Cache-Control says."""
+"""Minimum and maximum seconds that a key set counts as fresh, whatever its Cache-Control says."""
 
 FRESH_DEFAULT: Final = 600.0
-"""Seconds, where it says nothing."""
+"""Seconds that a key set without a max-age in its Cache-Control counts as fresh."""
 
 AFTER_FAILURE: Final = 5.0
-"""Seconds until a provider that failed is asked again (or the cool-down, where that is shorter)."""
+"""Seconds until a failed provider is asked again (or the cool-down, if that is shorter)."""
 
 _log = structlog.get_logger("ollama_proxy.auth")
 
 
 class KeySource(Protocol):
-    """Where the keys of one issuer come from."""
+    """The source of one issuer's keys."""
 
     good_until: float
-    """The monotonic moment from which on nothing may be let in by keys that were found before."""
+    """The monotonic time from which the keys found before must no longer be used."""
 
     async def find(self, kid: str | None) -> Sequence[Key]:
-        """Return the keys of that id, all keys where it is None; raises Refused (503) where they cannot be had."""
+        """Return the keys with the id `kid`, all keys if it is None; raises Refused (503) if none can be had."""
 
 
 class FixedKeys:
-    """Keys that stand in the policy file, or the secret of HS256."""
+    """Keys in the policy file, or the secret of HS256."""
 
     good_until = float("inf")
 
@@ -46,9 +46,9 @@ class FixedKeys:
 
     @classmethod
     def secret(cls, secret: str, *, bits: int) -> "FixedKeys":
-        """Take the secret of an HMAC over a hash of `bits`; raises ValueError where it is shorter than that.
+        """Return the secret of an HMAC over a hash of `bits`; raises ValueError if the secret is shorter than that.
 
-        RFC 7518, section 3.2, asks for it.
+        RFC 7518, section 3.2, requires that length.
         """
         if len(secret.encode()) * 8 < bits:
             raise ValueError(f"secret must have {bits // 8} bytes or more")
@@ -58,21 +58,22 @@ class FixedKeys:
             raise ValueError("secret must be random text, not a key of another kind") from None
 
     async def find(self, kid: str | None) -> Sequence[Key]:
-        """Return the keys of that id; one given without an id goes with every id."""
+        """Return the keys with the id `kid`; a key without an id matches every id."""
         return self._keys.find(kid)
 
 
 class RemoteKeys:
-    """The key set of a provider, fetched when it is first needed and again when it has aged.
+    """The key set of a provider, fetched when it is first needed and again when it is stale.
 
-    - Fresh keys are used as they are; older ones too while new ones are fetched behind the request.
-    - A token with an unknown key id makes one fetch, and none for `cool_down` seconds after: nobody can make us hammer
-      the provider with invented ids.
-    - While the provider is down the last good keys stay, until they are `keep` seconds old. Then nobody gets in: 503.
+    - Fresh keys are used as they are. Stale keys are used too, while new ones are fetched in the background.
+    - A token with an unknown key id causes one fetch, and none for `cool_down` seconds after it. Invented ids cannot
+      make us flood the provider with requests.
+    - While the provider is down, the last good keys are used until they are `keep` seconds old. Then every token gets
+    503.
 
     Args:
-        issuer: finds the key set by discovery where `url` is None; the document found must name it.
-        url: of the key set.
+        issuer: finds the key set by discovery if `url` is None; the discovery document must name it.
+        url: the URL of the key set.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class RemoteKeys:
         self._flight: SingleFlight[None, None] = SingleFlight()
 
     async def find(self, kid: str | None) -> Sequence[Key]:
-        """Return the keys of that id, none where the provider does not know it; raises Refused (503)."""
+        """Return the keys with the id `kid`, none if the provider does not know it; raises Refused (503)."""
         now = self._clock.monotonic()
         if now >= self.good_until:
             await self._refresh(now)
@@ -107,7 +108,7 @@ class RemoteKeys:
         return found
 
     async def _refresh(self, now: float) -> bool:
-        """Fetch, or wait for who fetches; False where it is too early for another fetch."""
+        """Fetch the keys, or wait for a running fetch; return False if it is too early for another fetch."""
         if not self._flight.running(None) and now < self._next_fetch:
             return False
         await self._flight.start(None, self._fetch)

@@ -1,9 +1,9 @@
-"""JSON Web Tokens of an identity provider: plain OpenID Connect access tokens and those of RFC 9068.
+"""Verify JSON Web Tokens of an identity provider: plain OpenID Connect access tokens and those of RFC 9068.
 
-Everything that a token says of itself is checked before a key is looked for, so that a forged, expired or misaddressed
-token costs no fetch. Then its signature is checked by joserfc, with an algorithm of the configured list and a key that
-fits it. What a token carries to verify itself with (``jwk``, ``jku``, ``x5u``, ``x5c``) is not used, it is refused, and
-so are ``crit`` and tokens bound to a key of their holder (``cnf``), which a bearer cannot prove to have.
+All claims and headers are checked before a key is looked up, so a forged, expired or misaddressed token costs no fetch.
+Then joserfc checks the signature, with an algorithm of the configured list and a key that fits it. A token that brings
+its own verification key (``jwk``, ``jku``, ``x5u``, ``x5c``) is refused. So are tokens with ``crit``, and tokens bound
+to a key of their holder (``cnf``): a bearer cannot prove that it has that key.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,13 +26,13 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.keepsakes import Keepsakes
 
 REMEMBER: Final = 60.0
-"""Seconds a verified token is taken on the word of its digest."""
+"""Seconds that a verified token is accepted from the cache."""
 
 REMEMBERED: Final = 4096
-"""Tokens, per issuer list."""
+"""Maximum number of cached tokens, per issuer list."""
 
 MAX_HEADER: Final = 4096
-"""Characters of the encoded header."""
+"""Maximum length of the encoded header, in characters."""
 
 _FORBIDDEN_HEADERS: Final = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "b64"})
 
@@ -40,7 +40,7 @@ _FORBIDDEN_HEADERS: Final = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "b64"
 class Registry(JWSRegistry):
     """The algorithms of one issuer, and no others.
 
-    ``EdDSA`` is RFC 9864's old name of Ed25519 and the one that providers still write; joserfc would warn each time.
+    ``EdDSA`` is RFC 9864's old name of Ed25519. Providers still write it, and joserfc would warn each time.
     """
 
     max_header_length = MAX_HEADER
@@ -50,7 +50,7 @@ class Registry(JWSRegistry):
         self._models = {name: self.algorithms[name] for name in algorithms}
 
     def get_alg(self, name: str) -> Any:
-        """Return joserfc's model (a type it keeps to itself) of an algorithm of the list; raises JoseError else."""
+        """Return joserfc's model (a private type) of a listed algorithm; raises JoseError for any other."""
         try:
             return self._models[name]
         except KeyError:
@@ -80,7 +80,7 @@ class Issuer:
         )
 
     def check(self, header: Mapping[str, Any], claims: dict[str, Any]) -> None:
-        """Check all that needs no key; raises Refused (401)."""
+        """Check everything that needs no key; raises Refused (401)."""
         if header.get("alg") not in self._algorithms:
             raise unauthorized("the token is not signed with an algorithm that is accepted here", reason="not_accepted")
         if not _FORBIDDEN_HEADERS.isdisjoint(header):
@@ -102,7 +102,7 @@ class Issuer:
             ) from None
 
     async def verify(self, token: str, kid: str | None) -> None:
-        """Check the signature; raises Refused (401 bad, 503 no keys to be had)."""
+        """Check the signature; raises Refused (401 wrong signature, 503 no keys available)."""
         keys = await self.keys.find(kid)
         if not any(self._is_signed_by(token, key) for key in keys):
             raise unauthorized("the signature of the token is wrong, or its key is not known")
@@ -110,7 +110,7 @@ class Issuer:
     def _is_signed_by(self, token: str, key: Key) -> bool:
         try:
             deserialize_compact(token, key, registry=self._registry)
-        except (JoseError, ValueError):  # a key of another kind, curve or size than the algorithm needs
+        except (JoseError, ValueError):  # the key's kind, curve or size does not fit the algorithm
             return False
         return True
 
@@ -137,7 +137,7 @@ class Jwts:
         self._verified: TokenCache[Caller] = TokenCache(REMEMBERED, clock)
 
     async def caller(self, token: str) -> Caller:
-        """Return whose token this is; raises Refused (401, 403, 503)."""
+        """Return the holder of `token`; raises Refused (401, 403, 503)."""
         digest = token_digest(token)
         known = self._verified.get(digest)
         if known is not None:
@@ -149,21 +149,21 @@ class Jwts:
         caller = issuer.map.caller(claims)
         expires = claims["exp"] + issuer.leeway
         left = self._lifetimes.left(digest, expires)
-        if left <= 0:  # the calendar was set back since it was seen first
+        if left <= 0:  # the monotonic clock says that it is over: the calendar was set back
             raise unauthorized("the token has expired", reason="expired")
         keys_good_for = issuer.keys.good_until - self._clock.monotonic()
         self._verified.put(digest, caller, min(left, REMEMBER, keys_good_for), expires=expires)
         return caller
 
     def unverified(self, token: str) -> Caller:
-        """Return whose token this would be if its signature were good; for ``explain``, which asks nobody for keys."""
+        """Return the caller if the signature were good; for ``explain``, which fetches no keys."""
         header, claims = unpack(token)
         issuer = self._issuer(claims)
         issuer.check(header, claims)
         return issuer.map.caller(claims)
 
     def mapped(self, claims: Mapping[str, Any]) -> Caller:
-        """Return whom an issuer's claims speak of; without ``iss`` that is the only issuer. For ``explain``."""
+        """Return the caller for an issuer's claims; without ``iss``, they are the only issuer's. For ``explain``."""
         if "iss" not in claims and len(self._issuers) == 1:
             return next(iter(self._issuers.values())).map.caller(claims)
         return self._issuer(claims).map.caller(claims)
@@ -177,7 +177,7 @@ class Jwts:
 
 
 def is_jwt(token: str) -> bool:
-    """Whether a token has the shape of a signed one: three segments with dots between."""
+    """Return whether a token looks like a signed JWT: three segments with dots between."""
     return token.count(".") == 2
 
 
@@ -192,7 +192,7 @@ def unpack(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _object(segment: str) -> dict[str, Any]:
     try:
         document = orjson.loads(urlsafe_b64decode(segment.encode()))
-    except ValueError:  # binascii.Error and orjson.JSONDecodeError are both
+    except ValueError:  # binascii.Error and orjson.JSONDecodeError are subclasses
         document = None
     if not isinstance(document, dict):
         raise unauthorized("the token is not well-formed", reason="malformed")
@@ -200,10 +200,10 @@ def _object(segment: str) -> dict[str, Any]:
 
 
 def _is_key_id(kid: object) -> bool:
-    """Whether `kid` is worth a look-up: providers use digests, UUIDs and words, never a path."""
+    """Return whether `kid` is worth a look-up: providers use digests, UUIDs and words, never a path."""
     return kid is None or (isinstance(kid, str) and 0 < len(kid) <= 256 and kid.isprintable() and ".." not in kid)
 
 
 def _short_type(name: str) -> str:
-    """``application/at+jwt`` and ``AT+JWT`` are one (RFC 7515, section 4.1.9)."""
+    """Return the short form of a type: ``application/at+jwt`` and ``AT+JWT`` are equal (RFC 7515, section 4.1.9)."""
     return name.lower().removeprefix("application/")

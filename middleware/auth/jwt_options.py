@@ -1,4 +1,4 @@
-"""What the policy file says of an issuer of tokens, and what that comes to."""
+"""The options of a token issuer, and the algorithms and keys that follow from them."""
 
 from typing import Literal
 
@@ -24,9 +24,9 @@ class JwtOptions(ClaimOptions):
     audience: str | list[str]
     """`aud` must name this, or one of these."""
     algorithms: tuple[Asymmetric | Symmetric, ...] = ()
-    """The accepted `alg` values; RS256, PS256, ES256, EdDSA and Ed25519, or HS256 with `secret`."""
+    """The accepted `alg` values; by default RS256, PS256, ES256, EdDSA and Ed25519, or HS256 with `secret`."""
     jwks_url: str | None = None
-    """URL of the key set, where discovery is not offered."""
+    """URL of the key set, if the issuer offers no discovery."""
     key: str | None = None
     """A fixed key instead: PEM, JWK or JWK set, best as `file:/path`."""
     secret: Secret | None = None
@@ -38,18 +38,18 @@ class JwtOptions(ClaimOptions):
     timeout: Duration = 5.0
     """How long the provider may take to answer."""
     cool_down: Duration = 30.0
-    """Least time between fetches for unknown key ids."""
+    """Minimum time between fetches for unknown key ids."""
     keep: DurationOrZero = 24 * 3600.0
-    """How long the last good keys count while the provider is down; `0s`: not at all."""
+    """How long the last good keys remain valid while the provider is down; `0s`: not at all."""
     ca: ConfigFile | None = None
-    """CA certificates for the provider, where the usual ones do not do."""
+    """CA certificates for the provider, if the usual ones do not verify it."""
     plain_http: bool = False
-    """Allow http to the provider, on a network where nobody can interfere."""
+    """Allow http to the provider, on a network where nobody can intercept it."""
 
 
 def algorithms_of(options: JwtOptions) -> list[str]:
-    """Return the accepted ``alg`` values; raises ValueError where the options contradict each other."""
-    has_secret = options.secret is not None  # an empty one is a mistake, not none
+    """Return the accepted ``alg`` values; raises ValueError if the options contradict each other."""
+    has_secret = options.secret is not None  # an empty secret is a mistake, and must not count as absent
     algorithms: list[str] = list(options.algorithms)
     if not algorithms:
         return ["HS256"] if has_secret else ["RS256", "PS256", "ES256", "EdDSA", "Ed25519"]
@@ -62,9 +62,9 @@ def algorithms_of(options: JwtOptions) -> list[str]:
 
 
 def keys_of(options: JwtOptions, clock: Clock, keepsakes: Keepsakes) -> KeySource:
-    """Return where the issuer's keys come from; raises ValueError, OSError. Nothing is fetched yet.
+    """Return the source of the issuer's keys; raises ValueError, OSError. Nothing is fetched yet.
 
-    Keys that were fetched outlive a reload that leaves their source as it was: the provider may be down just then.
+    Fetched keys survive a reload that does not change their source: the provider may be down at that moment.
     """
     if sum(given is not None for given in (options.jwks_url, options.key, options.secret)) > 1:
         raise ValueError("give one of jwks_url, key and secret; none of them for discovery")

@@ -1,8 +1,8 @@
-"""Changes to a key file, for ``ollama-proxy keys``.
+"""Change a key file, for ``ollama-proxy keys``.
 
-The file belongs to people: an entry is added at its end or changed in its place, and every other byte, comments
-included, stays. A change is written beside the file and renamed over it, so a running proxy reads the old file or the
-new one, never half of one; changes made at the same time wait for each other.
+People edit the file too: an entry is added at the end or changed in place, and every other byte, comments included,
+stays. A change is written to a second file, which is renamed over the first. A running proxy therefore reads the old
+file or the new one, never half of one. Concurrent changes wait for each other.
 """
 
 import fcntl
@@ -26,19 +26,19 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_@.+/]*")
 
 
 def read_keys(path: Path) -> list[KeyEntry | BadFile]:
-    """Return what the file has, in order, a BadFile in place of an entry with a mistake; raises BadFile, OSError."""
+    """Return the entries in order, with a BadFile in place of an entry with a mistake; raises BadFile, OSError."""
     return list(read_entries(path.read_bytes() if path.exists() else b"", str(path)))
 
 
 def add_key(path: Path, entry: KeyEntry) -> None:
-    """Add `entry` at the end of the file, which is made where it is missing; raises BadFile, OSError."""
+    """Add `entry` at the end of the file, and create a missing file; raises BadFile, OSError."""
     _change(path, lambda text: _appended(text, entry, str(path)))
 
 
 def revoke_keys(path: Path, name: str) -> list[KeyEntry]:
-    """Disable the key with the id `name`, or else all keys of that name; returns them as they were before.
+    """Disable the key with the id `name`, or else all keys of that name; return them as they were before.
 
-    Entries that are disabled already are left alone. Raises BadFile, OSError.
+    Disabled entries are left alone. Raises BadFile, OSError.
     """
     chosen: list[KeyEntry] = []
 
@@ -60,11 +60,11 @@ def revoke_keys(path: Path, name: str) -> list[KeyEntry]:
 
 
 def _change(path: Path, change: Callable[[str], str]) -> None:
-    path = path.resolve()  # a symbolic link stays one
+    path = path.resolve()  # keep a symbolic link a link
     with _alone(path.parent):
         before = _text(path)
         after = change(before)
-        compose(after.encode(), str(path))  # what we write can be read
+        compose(after.encode(), str(path))  # check that the new file can be read
         if after != before:
             _replace(path, after)
 
@@ -78,7 +78,7 @@ def _text(path: Path) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: the file itself is replaced, so a lock on it would not outlive the first change."""
+    """Hold the lock of the folder. The file is replaced, so a lock on the file would not outlive the first change."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The key file, read.
+"""Read the key file.
 
 The file is a YAML list::
 
@@ -37,8 +37,8 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def parse_keys(text: bytes, source: str, policies: frozenset[str], lifetimes: Lifetimes | None = None) -> Keys:
     """Read a key file; raises BadFile.
 
-    A mistake in one entry refuses that key only, and is logged with its line: it must not hold up the revocation of
-    another.
+    A mistake in one entry refuses that key only, and is logged with its line. It must not delay the revocation of
+    another key.
     """
     entries: dict[str, KeyEntry] = {}
     for entry in read_entries(text, source):
@@ -54,9 +54,9 @@ def parse_keys(text: bytes, source: str, policies: frozenset[str], lifetimes: Li
 
 
 def read_entries(text: bytes, source: str) -> Iterator[KeyEntry | BadFile]:
-    """Yield the entries of a key file in order, a BadFile in place of each that has a mistake.
+    """Yield the entries of a key file in order, with a BadFile in place of each that has a mistake.
 
-    Raises BadFile where the file as a whole cannot be read.
+    Raises BadFile if the file as a whole cannot be read.
     """
     root = compose(text, source)
     for node in root.value if root is not None else ():
@@ -67,7 +67,7 @@ def read_entries(text: bytes, source: str) -> Iterator[KeyEntry | BadFile]:
 
 
 def compose(text: bytes, source: str) -> yaml.SequenceNode | None:
-    """Return the YAML list of a key file as nodes, None for an empty file; raises BadFile."""
+    """Return the YAML list of a key file as nodes, or None for an empty file; raises BadFile."""
     try:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -127,12 +127,12 @@ def _flag(text: str) -> bool:
 
 
 def end_of(text: str | None) -> float | None:
-    """Return when a key ends, seconds since 1970, None for never; a date alone counts to its end. Raises ValueError."""
+    """Return when a key ends, seconds since 1970; None for never. A date counts to its end. Raises ValueError."""
     return _moment(text, end_of_day=True)
 
 
 def end_of_day_of(day: datetime) -> datetime:
-    """Return the moment at which a day is over; of the last day there is, 9999-12-31, its last second."""
+    """Return the end of a day; for 9999-12-31, the last possible day, its last second."""
     try:
         return day + timedelta(days=1)
     except OverflowError:

@@ -1,9 +1,10 @@
-"""API keys: what they look like, how they are stored and how one is checked.
+"""API keys: their format, their storage and their check.
 
-A key is ``op_<id>_<secret>``: 12 and 32 characters of ``[0-9A-Za-z]``, so 190 random bits stay secret. The file stores
-the id and a keyed BLAKE2b digest of the secret under a random salt of its own. A slow password hash protects words that
-people make up; 190 random bits cannot be guessed from their digest however fast it is made, and a slow hash would let
-anybody burn our CPU with wrong keys. The id makes the look-up one step whatever the number of keys.
+A key is ``op_<id>_<secret>``: 12 and 32 characters of ``[0-9A-Za-z]``, so the secret has 190 random bits. The file
+stores the id and a keyed BLAKE2b digest of the secret, under a random salt for each key. A slow password hash is not
+needed: it protects words that people make up, but 190 random bits cannot be guessed from their digest however fast the
+hash is. A slow hash would also let anybody burn our CPU with wrong keys. The id makes the look-up one step, whatever
+the number of keys.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ class SecretHash:
         return parsed
 
     def matches(self, secret: str) -> bool:
-        """Compare in constant time."""
+        """Compare `secret` with the digest in constant time."""
         return compare_digest(hashlib.blake2b(secret.encode(), key=self.salt, digest_size=32).digest(), self.digest)
 
     def __str__(self) -> str:
@@ -54,17 +55,17 @@ class SecretHash:
 
 
 _NOBODY: Final = SecretHash.of(secrets.token_hex())
-"""What an unknown id is compared with, so that it takes the time of a known one."""
+"""The hash that a secret with an unknown id is compared with, so that it takes as long as a known one."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """One key as the file has it.
+    """One key, as the file stores it.
 
     Attributes:
-        created: seconds since 1970; for people, nothing is decided by it.
-        expires: seconds since 1970 from which on the key is refused; None for never.
-        line: where it stands in the file, from 1; 0 for one that is not in a file yet.
+        created: seconds since 1970; for people only.
+        expires: seconds since 1970 from which the key is refused; None for never.
+        line: the line in the file, from 1; 0 for a key that is not in a file yet.
     """
 
     name: str
@@ -86,7 +87,7 @@ def new_key(
     policy: str | None = None,
     expires: float | None = None,
 ) -> tuple[str, KeyEntry]:
-    """Make a key; returns it, to be shown once, and its entry for the file. Raises ValueError for a bad name."""
+    """Return a new key, to be shown once, and its entry for the file. Raises ValueError for a bad name."""
     if not NAME.fullmatch(name):
         raise ValueError("a name has 1 to 200 characters, none of which controls how text is shown")
     key_id, secret = _random(12), _random(32)
@@ -103,7 +104,7 @@ class Keys:
 
     Args:
         entries: the keys.
-        lifetimes: measures how long those live that have an end, from now on.
+        lifetimes: measures from now on the time left of keys that expire.
     """
 
     def __init__(self, entries: Mapping[str, KeyEntry], lifetimes: Lifetimes | None = None) -> None:
@@ -116,7 +117,7 @@ class Keys:
         return len(self._entries)
 
     def caller(self, key: str, now: float) -> Caller:
-        """Return whose `key` this is; raises Refused (401). What is wrong is told only to who has the secret."""
+        """Return the owner of `key`; raises Refused (401). The reason is told only to callers who have the secret."""
         match = _KEY.fullmatch(key)
         entry = self._entries.get(match[1]) if match else None
         known = (entry.hash if entry else _NOBODY).matches(match[2] if match else "")
@@ -125,9 +126,9 @@ class Keys:
         return self._caller(entry, now)
 
     def named(self, name: str, now: float) -> Caller | None:
-        """Return whom `name` (a key's id, or a name) stands for, without his key; for ``explain``.
+        """Return the owner of the key with this id or name, without the key itself; for ``explain``.
 
-        Of several keys of one name the first that can be used counts. Raises Refused (401) where none can.
+        If several keys have the name, the first usable one counts. Raises Refused (401) if none is usable.
         """
         by_id = self._entries.get(name)
         found = [by_id] if by_id else [entry for entry in self._entries.values() if entry.name == name]

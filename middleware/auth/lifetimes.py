@@ -1,4 +1,4 @@
-"""How long credentials live, by a clock that nobody can set back."""
+"""Measure the remaining life of credentials by a clock that cannot be set back."""
 
 from collections.abc import Hashable
 from math import inf
@@ -7,17 +7,18 @@ from typing import Final
 from proxy.kernel.clock import Clock
 
 REMEMBERED: Final = 100_000
-"""Credentials with an end. Of more, those that were seen first are measured anew."""
+"""Maximum number of credentials with an end. Beyond it, the oldest are forgotten and measured anew."""
 
 
 class Lifetimes:
-    """Measures the time that is left of credentials which end at a moment of the calendar.
+    """Measures the time left of credentials that expire at a calendar time.
 
-    The calendar's clock says when one ends. A machine's clock can be set back, though, and everything that has ended
-    would come to life again. So the time that is left when a credential is first seen is measured from then on by the
-    monotonic clock as well, and the credential is over by whichever says so first.
+    The calendar clock says when a credential expires. But if a machine's clock is set back, every expired credential
+    would become valid again. So when a credential is first seen, its remaining time is also measured by the monotonic
+    clock. It has expired when either clock says so.
 
-    A clock that is set forward ends credentials while it is wrong, and no longer: one that has ended is not noted.
+    A clock that is wrongly set forward expires credentials only while it is wrong: expired credentials are not
+    recorded.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -28,11 +29,11 @@ class Lifetimes:
         return len(self._ends)
 
     def left(self, credential: Hashable, expires: float) -> float:
-        """Return the seconds until a credential is over, 0 or less where it is.
+        """Return the seconds until a credential expires, 0 or less if it has.
 
         Args:
-            credential: what it is known by; nothing secret.
-            expires: when it ends, seconds since 1970, ``inf`` for never. Another end is another life.
+            credential: an identifier of the credential; nothing secret.
+            expires: when it expires, seconds since 1970, ``inf`` for never. A different time is measured anew.
         """
         left = expires - self._clock.time()
         if left <= 0 or left == inf:
@@ -45,7 +46,7 @@ class Lifetimes:
 
 
 def is_over(lifetimes: Lifetimes | None, credential: Hashable, expires: float | None, now: float) -> bool:
-    """Whether a credential is over `now`, seconds since 1970, or by `lifetimes` where they are measured."""
+    """Return whether a credential has expired at `now`, seconds since 1970, or by `lifetimes` if that is given."""
     if expires is None:
         return False
     return now >= expires or (lifetimes is not None and lifetimes.left(credential, expires) <= 0)

@@ -1,18 +1,18 @@
-"""Ollama's own keys: the signature that the stock CLI sends with ``OLLAMA_AUTH=1``.
+"""Verify Ollama's own signatures, which the stock CLI sends with ``OLLAMA_AUTH=1``.
 
 The client has an Ed25519 key pair in ``~/.ollama/id_ed25519``. To ``POST /api/chat`` it adds the query ``ts=<seconds
 since 1970>`` and signs the text ``POST,/api/chat?ts=1767225600`` (``api/client.go`` and ``auth/auth.go`` of Ollama)::
 
     Authorization: <base64 of the SSH public key>:<base64 of the signature>
 
-A prefix that the client was given in its URL is not part of that text. What is signed is the method, the path and the
-whole query, not the body, so this belongs behind TLS like every other credential, and a signature that was seen is not
-taken a second time.
+A path prefix in the client's URL is not part of that text. The signature covers the method, the path and the whole
+query, but not the body. It therefore needs TLS like every other credential, and each signature is accepted only once.
 
-Ed25519 signatures hold no random part, so two equal requests within one second have the same one: ``ollama run`` asks
-``/api/show`` twice as it starts. What comes over the connection that brought it first comes from the same client and is
-no replay, so for a moment it is taken there. Everywhere else, and ever after, it is refused. The connection of a proxy
-in front serves many clients and tells nothing; such a proxy is known by ``trusted_proxies`` or by its headers.
+Ed25519 signatures hold no random part, so two equal requests within one second have the same signature: ``ollama run``
+asks ``/api/show`` twice as it starts. A request on the connection that brought the signature first comes from the same
+client and is no replay, so for a moment the signature is accepted there. Everywhere else, and at any later time, it is
+refused. The connection of a proxy in front serves many clients, so this exception does not apply to it; such a proxy is
+known by ``trusted_proxies`` or by its headers.
 """
 
 import binascii
@@ -36,24 +36,24 @@ WINDOW: Final = 300.0
 """Seconds that a client's clock may be off, either way."""
 
 MOST_SEEN: Final = 100_000
-"""Signatures remembered within the window. Only listed keys can fill it; beyond it signed requests wait, with 503."""
+"""Maximum number of signatures in the replay memory; beyond it, signed requests get 503. Only listed keys fill it."""
 
 AGAIN: Final = 2.0
-"""Seconds in which a client may use a signature again over its connection: its time stamps count seconds."""
+"""Seconds in which a client may reuse a signature on its connection, since its time stamps count whole seconds."""
 
 Connection = tuple[str, int]
-"""Address and port of the other end, which no two open connections share."""
+"""Address and port of the client; no two open connections have the same pair."""
 
 _log = structlog.get_logger("ollama_proxy.auth")
 
 
 class OllamaKeysOptions(BaseModel):
-    """The keys of Ollama clients, with more than the name of their file."""
+    """The public keys of Ollama clients, with options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     file: ConfigPath
-    """Public keys in OpenSSH's authorized_keys format; read again when it changes."""
+    """Public keys in OpenSSH's authorized_keys format; read again when the file changes."""
     window: Duration = WINDOW
     """How far a client's clock may be off."""
     tenant: str | None = None
@@ -67,9 +67,9 @@ class SignedRequest:
     """A request with a signature, which covers method, path and query.
 
     Attributes:
-        path: the decoded one, without the prefix.
-        query: as it was sent.
-        connection: what it came over; None where that may be shared by several clients.
+        path: the decoded path, without the prefix.
+        query: the query as it was sent.
+        connection: the client's connection; None if several clients may share it.
     """
 
     method: str
@@ -79,12 +79,12 @@ class SignedRequest:
 
     @property
     def text(self) -> bytes:
-        """The signed text."""
+        """Return the signed text."""
         return f"{self.method},{self.path}?".encode(errors="surrogatepass") + self.query
 
 
 class Replays:
-    """Which signatures were used, for as long as their time stamps are taken; in buckets, one for each second.
+    """The memory of used signatures, kept while their time stamps are valid; one bucket for each second.
 
     Args:
         since: seconds since 1970 from which on nothing was forgotten.
@@ -99,14 +99,14 @@ class Replays:
         return self._count
 
     def covers(self, stamp: int) -> bool:
-        """Whether a signature of that second would be known here if it had been used."""
+        """Return whether this memory covers the time `stamp`: a signature used at that time would be in it."""
         return stamp >= self._since
 
     def first(self, stamp: int, signed: bytes, now: float, window: float) -> bool:
-        """Note the digest of a signed text; False where it was noted before. Raises Refused (503): no room."""
+        """Record the digest of a signed text; return False if it is known. Raises Refused (503) if there is no room."""
         for old in [second for second in self._seen if second < now - window]:
             self._count -= len(self._seen.pop(old))
-            self._since = max(self._since, old + 1)  # a clock that is set back must not bring it back to life
+            self._since = max(self._since, old + 1)  # a clock that is set back must not make it valid again
         if self._count >= MOST_SEEN:
             raise unavailable("too many signed requests; try again later", retry_after=1.0)
         bucket = self._seen.setdefault(stamp, {})
@@ -117,13 +117,13 @@ class Replays:
         return True
 
     def let_in(self, stamp: int, signed: bytes, connection: Connection | None, now: float) -> None:
-        """Note over which connection a signature that was the first was let in."""
+        """Record the connection on which a first signature was accepted."""
         bucket = self._seen.get(stamp)
-        if connection is not None and bucket is not None:  # it may have grown too old meanwhile
+        if connection is not None and bucket is not None:  # the bucket may have expired meanwhile
             bucket[signed] = connection, now
 
     def again(self, stamp: int, signed: bytes, connection: Connection | None, now: float) -> bool:
-        """Whether it was let in over this connection a moment ago."""
+        """Return whether the signature was accepted on this connection a moment ago."""
         known = self._seen.get(stamp, {}).get(signed)
         return known is not None and known[0] == connection and 0 <= now - known[1] < AGAIN
 
@@ -131,14 +131,14 @@ class Replays:
 class OllamaKeys:
     """Verifies signatures against the listed keys.
 
-    With a store that proxies share, a signature is taken once by all of them together, whichever of them is started
-    anew. Without one, and while it cannot be reached, it is taken once by each, but never by one that was started after
-    it was made: it may have been used before that.
+    With a store that proxies share, all proxies together accept a signature once, even if one of them restarts. Without
+    such a store, or while it cannot be reached, each proxy accepts a signature once. A proxy then refuses signatures
+    made before it started, because they may have been used before.
 
     Args:
         window: seconds that a client's clock may be off.
-        store: where proxies tell each other; one in memory tells nobody.
-        replays: those of the policy file before this one.
+        store: the store that proxies share; a store in memory is not shared.
+        replays: the replay memory of the previous policy file.
     """
 
     def __init__(self, window: float = WINDOW, store: Store | None = None, replays: Replays | None = None) -> None:
@@ -148,12 +148,12 @@ class OllamaKeys:
         self._once = (Window(Rate(1, 2 * window, "1/window")),)
 
     async def caller(self, credential: str, request: SignedRequest, keys: AuthorizedKeys, now: float) -> Caller:
-        """Return who signed `request`.
+        """Return the caller who signed `request`.
 
         Args:
-            credential: ``<public key>:<signature>`` as it stood in the header.
-            request: what was asked.
-            keys: who is listed.
+            credential: ``<public key>:<signature>`` from the header.
+            request: the signed request.
+            keys: the listed keys.
             now: seconds since 1970.
 
         Raises Refused (401, 503).
@@ -175,7 +175,7 @@ class OllamaKeys:
         return caller
 
     async def _first_anywhere(self, stamp: int, signed: bytes) -> bool:
-        """Whether nobody took the signature before; raises Refused (401) where nobody can know."""
+        """Return whether no proxy accepted the signature before; raises Refused (401) if that cannot be known."""
         if self._store is not None:
             try:
                 quota = Quota(f"ollama-signature/{signed.hex()}", requests=self._once, asked_again=False)

@@ -1,8 +1,8 @@
-"""The key in the path, for clients that can be told a URL and nothing else.
+"""Take the key out of the path, for clients that can be given a URL and nothing else.
 
-``OLLAMA_HOST=https://proxy/k/<key>`` makes the Ollama CLI ask for ``/k/<key>/api/chat``. The key is taken out of the
-scope before anything else sees the path: nothing inside `auth`, and no log line written when the request ends, has it.
-No route of Ollama starts with ``/k/``, so that is done even where path tokens are switched off.
+With ``OLLAMA_HOST=https://proxy/k/<key>``, the Ollama CLI requests ``/k/<key>/api/chat``. The key is removed from the
+scope before any other code sees the path: no plugin inside `auth` and no log line at the end of the request has it. No
+route of Ollama starts with ``/k/``, so the key is removed even if path tokens are switched off.
 """
 
 import re
@@ -17,10 +17,10 @@ _ANYWHERE: Final = re.compile(r"(.*?/k)(?:/|%2f).*", re.DOTALL | re.IGNORECASE)
 
 
 def take_path_token(exchange: Exchange, *, enabled: bool) -> str | None:
-    """Take the key out of the path and route what remains; returns it, or None where there is none.
+    """Remove the key from the path, route the rest, and return the key; None if there is none, or not `enabled`.
 
-    A path that leads nowhere may hold a key all the same: behind another prefix, twice, or in pieces because it had a
-    slash in it. From its first ``/k/`` on it is blotted out.
+    A path without a route may hold a key too: behind another prefix, twice, or split by a slash in the key. Such a path
+    is masked from its first ``/k/`` on.
     """
     scope = exchange.scope
     path: str = scope["path"]

@@ -1,20 +1,21 @@
-"""`auth`: who is calling, under which policy.
+"""`auth`: authenticates the caller, and sets its policy.
 
-The methods are tried in this order; the first that finds something of its own decides:
+The methods are tried in this order; the first that finds its kind of credential decides:
 
-1. a key or token in ``Authorization``, ``x-api-key`` or the path: an API key where it begins with ``op_``, a JWT where
-   it looks like one, else an opaque token for introspection,
+1. a key or token in ``Authorization``, ``x-api-key`` or the path: an API key if it begins with ``op_``, a JWT if it
+   looks like one, else an opaque token for introspection,
 2. the signature of Ollama's own key in ``Authorization``,
 3. a verified TLS client certificate,
 4. the address of the caller,
-5. nothing of all that: the policy of anonymous callers, or 401.
+5. none of these: the policy of anonymous callers, or 401.
 
-A browser adds 3 to 5 by itself, whoever's page makes it call. Pages of other origins have been refused before; one that
-had its own name point here is told by that name in Host, so that there Host must be a name of the proxy.
+A browser adds 3 to 5 by itself, for any page that makes it call. The frame has refused pages of other origins before.
+A page can also make its own name resolve to the proxy (DNS rebinding); then Host holds that name. For 3 to 5, Host must
+therefore be a name of the proxy.
 
-A credential that is presented and bad ends the request with 401; it never falls through to the next method. Only the
-placeholder key ``ollama`` and an empty one count as none. Routes that are open to everybody (the CLI's first question,
-``/``) are not checked at all. The body is never read here. Who is not let in is counted, see ``doorkeeper.py``.
+A wrong credential ends the request with 401; it never falls through to the next method. Only the placeholder key
+``ollama`` and an empty key count as no credential. Routes that are open to everybody (the CLI's first request, ``/``)
+are not checked at all. The body is never read here. Refused callers are counted, see ``doorkeeper.py``.
 """
 
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ from proxy.kernel.units import ConfigPath, PolicyName
 
 
 class Auth:
-    """Finds out who is calling: identity, tenant and policy.
+    """Authenticates the caller: identity, tenant and policy.
 
     Args:
         keys: file of API keys, which `ollama-proxy keys new` writes; read again when it changes.
@@ -63,12 +64,12 @@ class Auth:
         introspection: provider of opaque tokens (RFC 7662).
         ollama_keys: file of the public keys of Ollama clients (`OLLAMA_AUTH=1`), or its options.
         path_token: accept a key or token in the path, `/k/<key>/api/chat`.
-        mtls: what of a TLS client certificate counts.
+        mtls: how a TLS client certificate is used.
         addresses: networks whose callers need no credentials; the first entry that fits counts.
         anonymous: policy of callers without credentials; leave out to refuse them.
         failures: how many wrong credentials an address (an IPv6 address by its /64) may send before further ones are
-            answered 429, some two seconds later; `off` for no bound. A right one gets in all the same, except that no
-            token is asked about that was never seen. Each process counts for itself.
+            answered 429, some two seconds later; `off` for no bound. A right credential is still accepted, except that
+            no provider is asked about a token that is new. Each process counts for itself.
     """
 
     sets_policy: ClassVar = True
@@ -123,7 +124,7 @@ class Auth:
         self._anonymous = Caller(None, policy=anonymous) if anonymous else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Settle who is calling, then pass the request on; lifespan events pass as they are."""
+        """Authenticate the caller, then pass the request on; lifespan events pass unchanged."""
         if scope["type"] != "lifespan":
             exchange = Exchange.of(scope)
             path_token = take_path_token(exchange, enabled=self._path_token)
@@ -132,7 +133,7 @@ class Auth:
         await self.app(scope, receive, send)
 
     async def _let_in(self, exchange: Exchange, path_token: str | None) -> Caller:
-        """Return who is calling; raises Refused (400, 401, 403, 429, 503), and counts that."""
+        """Return the caller, or count the refusal; raises Refused (400, 401, 403, 429, 503)."""
         credential = None
         try:
             credential = presented(exchange.scope["headers"], path_token)
@@ -142,7 +143,7 @@ class Auth:
             raise
 
     async def _caller(self, credential: Presented, exchange: Exchange) -> Caller:
-        """Return whose `credential` it is; raises Refused (401, 403, 429, 503)."""
+        """Return the owner of `credential`; raises Refused (401, 403, 429, 503)."""
         scope = exchange.scope
         if credential.token is not None:
             return await self._by_token(credential.token, exchange.client)
@@ -156,7 +157,7 @@ class Auth:
         return caller
 
     def _by_connection(self, exchange: Exchange) -> Caller | None:
-        """Return who calls without a credential in the request; raises Refused (401, 403)."""
+        """Return the caller of a request without a credential; raises Refused (401, 403)."""
         if self._certificates is not None and (peer := exchange.scope.get("state", {}).get("tls_peer")):
             return self._certificates.caller(peer)
         if self._addresses is not None and (caller := self._addresses.caller(exchange.client)):
@@ -164,7 +165,7 @@ class Auth:
         return self._anonymous
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say who is calling.
+        """Explain who the caller is.
 
         In place of a credential, `exchange.identity` may hold the name or id of a key, or `exchange.claims` the claims
         of a token. No provider is asked, so the signature of a token is not checked.

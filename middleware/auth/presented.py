@@ -1,4 +1,4 @@
-"""What a request presents as its credential.
+"""Find the credential of a request.
 
 ::
 
@@ -8,7 +8,7 @@
     x-api-key: <key or token>
     /k/<key or token>/api/chat                             (see ``path_token.py``)
 
-The query is not looked at: it ends up in logs, histories and Referer headers.
+The query is not searched, because queries end up in logs, histories and Referer headers.
 """
 
 import re
@@ -22,18 +22,18 @@ from proxy.kernel.asgi import Header
 from proxy.kernel.errors import Refused
 
 PLACEHOLDER: Final = "ollama"
-"""What ``ollama launch`` and many tutorials put where a client insists on a key; it means "no key"."""
+"""The key that ``ollama launch`` and many tutorials use if a client insists on one; it means "no key"."""
 
 LONGEST: Final = 16 * 1024
-"""Characters of a token; beyond it nothing is parsed, hashed or decoded."""
+"""Maximum length of a token in characters; a longer one is not parsed, hashed or decoded."""
 
-_TOKEN: Final = re.compile(r"[-._~+/A-Za-z0-9]+=*")  # b64token of RFC 6750, section 2.1
+_TOKEN: Final = re.compile(r"[-._~+/A-Za-z0-9]+=*")  # the b64token of RFC 6750, section 2.1
 _SIGNATURE: Final = re.compile(r"[+/A-Za-z0-9]+={0,2}:[+/A-Za-z0-9]+={0,2}")
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """The credential of one request: one of the two, or neither.
+    """The credential of one request: a token, a signature, or neither.
 
     Attributes:
         token: a key or token, well-formed and at most `LONGEST` characters.
@@ -50,7 +50,7 @@ NOTHING: Final = Presented()
 def presented(headers: Iterable[Header], path_token: str | None = None) -> Presented:
     """Return the one credential of a request.
 
-    Raises Refused: 400 where there are several that differ, 401 where it is not well-formed.
+    Raises Refused: 400 if there are several that differ, 401 if it is not well-formed.
     """
     authorization = api_key = None
     for name, value in headers:
@@ -63,7 +63,7 @@ def presented(headers: Iterable[Header], path_token: str | None = None) -> Prese
                 raise _ambiguous("two x-api-key headers")
             api_key = value.decode("latin-1").strip()
     if any(len(text) > 2 * LONGEST for text in (authorization, api_key, path_token) if text):
-        raise unauthorized("the key or token is too long", reason="malformed")  # before anything is made of it
+        raise unauthorized("the key or token is too long", reason="malformed")  # before any work on it
     signature = None
     if authorization and len(authorization) <= LONGEST and _SIGNATURE.fullmatch(authorization):
         signature, authorization = authorization, None
@@ -97,7 +97,7 @@ def _from_authorization(value: str) -> str | None:
 def _from_basic(encoded: str) -> str:
     try:
         user, _, password = b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:  # what is not ASCII, not base64, or not UTF-8
+    except ValueError:  # not ASCII, not base64, or not UTF-8
         raise unauthorized(
             "the Basic credentials are not well-formed", error="invalid_request", reason="malformed"
         ) from None

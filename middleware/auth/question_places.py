@@ -1,8 +1,9 @@
-"""Places for questions to a provider, shared out among those who want them.
+"""Places for questions to a provider, shared among client addresses.
 
-Who finds no free place waits in a line, one for each address. Lines have ranks, see `Rank`. A better rank goes before a
-worse one, except that one which was passed over `PATIENCE` times has its turn; within a rank the lines take turns. So
-whoever comes to a rank waits for one question of each other line in it, however long these lines are.
+A question that finds no free place waits in a line; each address has a line of its own. Lines have ranks, see `Rank`. A
+better rank goes before a worse one, but after `PATIENCE` questions the worse rank gets a turn. Within a rank, the lines
+take turns. A question that enters a rank thus waits for one question of each other line in it, however long these lines
+are.
 """
 
 import asyncio
@@ -15,37 +16,37 @@ from typing import Final
 from middleware.auth.caller import NotLetIn, too_many
 
 AT_ONCE: Final = 16
-"""Questions on their way to a provider."""
+"""Maximum number of questions in progress at a provider."""
 STRANGERS_AT_ONCE: Final = 12
-"""Those of them about tokens that were never seen, so that who is known finds a place at once."""
+"""Maximum for tokens that were never seen, so that a question about a known token finds a place at once."""
 LINE_AT_ONCE: Final = 8
-"""Those of one address, so that another one finds a place at once."""
+"""Maximum for one address, so that another address finds a place at once."""
 LINE_LENGTH: Final = 256
-"""Who waits of one address."""
+"""Maximum number of questions that wait in the line of one address."""
 WAITING: Final = 1024
-"""Who waits in all; beyond it the best keep their places in the lines."""
+"""Maximum number of questions that wait in all; beyond it, those of the worst rank are refused."""
 PATIENCE: Final = 10
-"""Questions of better ranks that go before one of a worse rank."""
+"""Number of questions of better ranks that go before one of a worse rank."""
 
 
 class Rank(IntEnum):
-    """Who goes first."""
+    """The order of questions: the lowest rank goes first."""
 
     KNOWN = 0
     """The token was good before, and is asked about again."""
     TRUSTED = 1
-    """From its address good tokens have come, and no wrong ones lately."""
+    """The address has sent good tokens, and no wrong ones lately."""
     NEW = 2
-    """Nothing is known of its address, or both kinds have come from there."""
+    """The address is unknown, or has sent both good and wrong tokens."""
     DOUBTED = 3
-    """From its address wrong ones have come lately, and no good one."""
+    """The address has sent wrong tokens lately, and no good one."""
 
 
 _Line = deque["asyncio.Future[None]"]
 
 
 class Places:
-    """Hands out places; see the top of this file."""
+    """Hands out places; see the module's docstring."""
 
     def __init__(self) -> None:
         self._running: Counter[Hashable] = Counter()
@@ -57,7 +58,7 @@ class Places:
 
     @asynccontextmanager
     async def place(self, address: Hashable, rank: Rank) -> AsyncIterator[None]:
-        """Hold a place, and wait for it if need be; the caller bounds the time. Raises Refused (429): too many wait."""
+        """Wait for a place, and hold it; the caller bounds the time. Raises Refused (429) if too many wait."""
         await self._take(address, rank)
         try:
             yield
@@ -66,7 +67,7 @@ class Places:
             self._go_on()
 
     def rank(self, address: Hashable, rank: Rank) -> None:
-        """Let all strangers that wait of `address` wait in its line of that `rank` from now on, in their order."""
+        """Move the waiting questions of `address` about new tokens to its line of `rank`, in their order."""
         moved = [turn for other in Rank if other is not Rank.KNOWN for turn in self._lines[other].pop(address, ())]
         if moved:
             self._lines[rank][address] = deque(moved)
@@ -113,22 +114,22 @@ class Places:
                 del self._running[address]
 
     def _go_on(self) -> None:
-        """Give free places to those whose turn it is."""
+        """Give free places to the next questions."""
         while self._all < AT_ONCE and self._waiting:
             found = self._next()
             if found is None:
                 return
             turn, address, rank = found
-            if not turn.done():  # as it is where who waited has gone, and has not come to say so
+            if not turn.done():  # a turn is done if its waiting task was cancelled but has not run since
                 self._begin(address, rank)
                 turn.set_result(None)
 
     def _next(self) -> "tuple[asyncio.Future[None], Hashable, Rank] | None":
-        """Take who goes next out of its line; None where nobody can go."""
+        """Remove the next question from its line and return it; None if none can go."""
         impatient = [rank for rank in Rank if self._passed[rank] >= PATIENCE]
         for rank in [*impatient, *Rank]:
             lines = self._lines[rank]
-            for address in lines:  # at most as many are passed over as have all the places that one may have
+            for address in lines:  # skips few addresses: only those that use all their places
                 if self._has_room(address, rank):
                     turn = lines[address].popleft()
                     lines.move_to_end(address)
@@ -155,7 +156,7 @@ class Places:
             del self._lines[rank][address]
 
     def _push_out(self, rank: Rank) -> None:
-        """Refuse the last of the longest line of the worst rank; raises Refused where `rank` is no better than it."""
+        """Refuse the last question of the longest line of the worst rank; raises Refused unless `rank` is better."""
         worst = max(other for other in Rank if self._lines[other])
         if rank >= worst:
             raise crowded()
@@ -167,5 +168,5 @@ class Places:
 
 
 def crowded() -> NotLetIn:
-    """Return the 429 for who would have to wait behind too many others."""
+    """Return the 429 for a question that would have to wait behind too many others."""
     return too_many("too many tokens that were not seen before come at once; try again", retry_after=1.0)

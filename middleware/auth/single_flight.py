@@ -1,4 +1,4 @@
-"""Single flight: many callers that want the same answer from outside wait for one question."""
+"""Single flight: callers that need the same answer from outside wait for one question."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
@@ -9,21 +9,21 @@ V = TypeVar("V")
 
 
 class SingleFlight(Generic[K, V]):
-    """Runs one coroutine for each key at a time.
+    """Runs at most one coroutine for each key at a time.
 
-    A caller who goes away takes nothing from the others: the work runs in a task of its own. If all of them go it ends
-    by itself, so it must be bounded in time.
+    The work runs in a task of its own, so a caller that leaves does not affect the others. If all callers leave, the
+    work still runs to its end, so it must be bounded in time.
     """
 
     def __init__(self) -> None:
         self._tasks: dict[K, asyncio.Task[V]] = {}
 
     def running(self, key: K) -> bool:
-        """Whether somebody waits for `key` already."""
+        """Return whether work for `key` is running."""
         return key in self._tasks
 
     def start(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> Awaitable[V]:
-        """Start `work` unless it runs, and return what to await; nobody has to."""
+        """Start `work` unless it runs, and return its awaitable; awaiting it is optional."""
         task = self._tasks.get(key)
         if task is None:
             task = asyncio.create_task(work())
@@ -34,4 +34,4 @@ class SingleFlight(Generic[K, V]):
     def _landed(self, key: K, task: asyncio.Task[V]) -> None:
         del self._tasks[key]
         if not task.cancelled():
-            task.exception()  # seen, even if all who asked are gone
+            task.exception()  # retrieve the error even if all callers have left

@@ -11,7 +11,7 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.file_stamp import FileStamp, differ, look_again, look_at
 
 LOOK_EVERY: Final = 1.0
-"""Seconds between two looks at a file."""
+"""Seconds between two checks of a file."""
 
 T = TypeVar("T")
 _log = structlog.get_logger("ollama_proxy.auth")
@@ -22,15 +22,15 @@ class BadFile(ValueError):
 
 
 class Watched(Generic[T]):
-    """What a file says.
+    """The parsed content of a file.
 
-    A file that is not there yet counts as empty, so that a proxy can start before its first key is made; nobody gets
-    in by it. One that turns bad or disappears later leaves everything as it was, and says so in the log.
+    A file that does not exist yet counts as empty, so that a proxy can start before its first key is made; it admits no
+    caller. If the file turns bad or disappears later, the last good content stays, and the log says so.
 
     Args:
         path: the file.
-        parse: bytes → value; raises BadFile. Mistakes in single entries are its own to report. Runs in a thread.
-        clock: for the time between two looks.
+        parse: bytes → value; raises BadFile. It reports mistakes in single entries itself. Runs in a thread.
+        clock: the clock for the time between two checks.
     """
 
     def __init__(self, path: Path, parse: Callable[[bytes], T], *, clock: Clock) -> None:
@@ -47,7 +47,7 @@ class Watched(Generic[T]):
         self._next_look = clock.monotonic() + LOOK_EVERY
 
     async def current(self) -> T:
-        """Return the value; one caller a second looks at the file and, where it changed, waits for the new one."""
+        """Return the value. One caller a second checks the file and, if it changed, waits for the new value."""
         now = self._clock.monotonic()
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
@@ -67,7 +67,7 @@ class Watched(Generic[T]):
             _log.error("auth_file_kept_as_it_was", file=str(self.path), problem=str(error))
         else:
             _log.info("auth_file_loaded", file=str(self.path))
-        # As one: of two threads with a long file the one that began first may end last, and the next look must see it.
+        # Set both together: if two threads read a long file, the first may end last, and the next check must notice.
         self._known = stamp, value
 
     def _noted(self, stamp: FileStamp | None) -> FileStamp | None:

@@ -1,1 +1,1 @@
-"""`capture`: what was asked and answered, logged."""
+"""`capture`: logs prompts and answers."""

@@ -1,7 +1,7 @@
-"""`capture`: logs what was asked and answered, for callers whose policy wants it.
+"""`capture`: logs prompts and answers, for callers whose policy turns it on.
 
-The words are not in the line of the request but in an event of their own, ``content``, with the same ``request_id``: so
-they can be sent elsewhere, shown to fewer people and kept for a shorter time.
+The text is not in the line of the request but in a separate event, ``content``, with the same ``request_id``. It can
+therefore be sent elsewhere, shown to fewer people and kept for a shorter time.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -23,23 +23,23 @@ from proxy.kernel.units import Size
 Bound = Annotated[Size, Field(le=8 * 1024)]
 
 MARGIN: Final = 1024
-"""Characters gathered beyond a bound, so that what is masked is seen before it is cut in two."""
+"""Characters gathered beyond a bound, so that a secret at the cut is masked as a whole."""
 
 
 class Capture:
-    """Logs prompts and answers, shortened and with secrets masked. As it stands it logs nothing: policies turn it on.
+    """Logs prompts and answers, shortened and with secrets masked. It logs nothing until a policy turns it on.
 
     Put it below `auth`, and turn it on with `policies: {audited: {capture: {prompt: 2KiB, answer: 2KiB}}}`. Only
-    requests of inference are logged. Keeping the answer means to look at each of its chunks, which no other plugin
-    does; it costs a few microseconds a chunk, for those callers only, until there is enough.
+    inference requests are logged. To keep the answer, the plugin reads each of its chunks, which no other plugin does.
+    This costs a few microseconds a chunk, only for those callers, until the bound is reached.
 
     Args:
-        prompt: how much of what was asked is logged, counted from its end.
+        prompt: how much of the prompt is logged, counted from its end.
         answer: how much of the answer is logged, counted from its beginning.
-        redact: what is masked: `keys` (whatever looks like a credential), `emails`, `numbers` (cards, accounts,
+        redact: what is masked: `keys` (everything that looks like a credential), `emails`, `numbers` (cards, accounts,
             phones), `addresses` (IP).
         shapes: further text that is masked, by its form: `#` stands for a digit, `?` for a letter, as in `EMP-####`.
-        format: like that of `logging`.
+        format: the format of lines, as in `logging`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Capture:
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Say why what is said on `route` would not be logged; see `proxy.chain.plugins.Plugin`."""
+        """Return why prompts and answers on `route` would not be logged, or None; see `proxy.chain.plugins.Plugin`."""
         if route.kind != "inference" or not (options.get("prompt") or options.get("answer")):
             return None
         if route.run is None or route.run.operation == "inference":
@@ -72,7 +72,7 @@ class Capture:
         return None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Pass on as it is what is not logged."""
+        """Record the prompt and answer as the options say; pass every other request on unchanged."""
         if scope["type"] == "http" and (self._prompt or self._answer):
             exchange = Exchange.of(scope)
             if exchange.route is not None and exchange.route.kind == "inference":
@@ -85,7 +85,7 @@ class Capture:
         return self.app(scope, receive, send)
 
     def _note_prompt(self, exchange: Exchange, heard: "_Heard") -> None:
-        """Take what will be logged of what was asked: the body is not kept while it is answered."""
+        """Keep the part of the prompt to log: the body is released while the request is answered."""
         prompt = prompt_of(exchange.document or {}, (self._prompt or 0) + MARGIN)
         heard.prompt = self._redact.last(prompt, self._prompt or 0)
 
@@ -108,7 +108,7 @@ class Capture:
 
 
 class _Heard:
-    """What is gathered of one request: the prompt as it will be logged, and who listens to its answer."""
+    """The captured text of one request: the prompt to log, and the listener of its answer."""
 
     __slots__ = ("listener", "prompt")
 

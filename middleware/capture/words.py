@@ -1,6 +1,6 @@
-"""The words of a conversation, taken out of requests and answers of all four APIs.
+"""Extract the text of a conversation from requests and answers of all four APIs.
 
-Only text: images, tools and what calls them are left out.
+Only text is extracted: images, tools and tool calls are left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,19 +11,19 @@ from proxy.kernel import json_bounds
 
 _ASKED: Final = ("system", "instructions", "prompt", "suffix", "input")
 LONGEST_RECORD: Final = 64 * 1024
-"""Bytes of a record of an answer that is not over yet; a longer one is left out."""
+"""Maximum size in bytes of an incomplete record of an answer; a longer record is left out."""
 
 
 MOST_PARTS: Final = 10_000
-"""Parts of a conversation that are looked at, messages and parts of messages together."""
+"""Maximum number of parts of a conversation that are read: messages, and parts of messages."""
 DEEPEST: Final = 4
-"""Levels of messages and parts within each other; what the four APIs know has two."""
+"""Maximum nesting of messages and parts; the four APIs use two levels."""
 
 
 def prompt_of(document: Mapping[str, Any], limit: int) -> str:
-    """Return what a request says to the model, each message on lines of its own behind its role.
+    """Return the text of a request's prompt, each message on lines of its own after its role.
 
-    At most `limit` characters, counted from the end: what was said last. No more of it than that is put together.
+    Returns the last `limit` characters at most, and builds no more text than that.
     """
     said = (text for name in reversed((*_ASKED, "messages")) for text in _backwards(document.get(name)))
     texts: list[str] = []
@@ -32,29 +32,29 @@ def prompt_of(document: Mapping[str, Any], limit: int) -> str:
         if left < 0:
             break
         if text:
-            texts.append(text[-left:] if left else "")  # where only a line end is left, that stays
+            texts.append(text[-left:] if left else "")  # keep the line end if only that fits
             left -= len(texts[-1]) + 1
     return "\n".join(reversed(texts))
 
 
 class Listener:
-    """Gathers the words of an answer while it is streamed, up to a bound.
+    """Gathers the text of an answer while it is streamed, up to a bound.
 
     Args:
-        limit: characters; what comes behind is not looked at.
+        limit: maximum number of characters; the rest is ignored.
     """
 
     __slots__ = ("_begun", "_left", "_limit", "_size", "_words")
 
     def __init__(self, limit: int) -> None:
         self._limit = self._left = limit
-        self._begun: list[bytes] = []  # a record that has not come to its end
+        self._begun: list[bytes] = []  # the pieces of an incomplete record
         self._size = 0
         self._words: list[str] = []
 
     @property
     def full(self) -> bool:
-        """Whether nothing more is wanted."""
+        """Return whether the limit is reached."""
         return self._left <= 0
 
     def hear(self, chunk: bytes) -> None:
@@ -72,7 +72,7 @@ class Listener:
             self._size = 0
 
     def words(self) -> str:
-        """Return what was said; the answer is over."""
+        """Return the text of the answer; call it after the last chunk."""
         self._take(b"".join(self._begun))
         self._begun.clear()
         return "".join(self._words)[: self._limit]
@@ -90,7 +90,7 @@ class Listener:
 
 
 def _said(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the words of one record: a line of NDJSON, the data of an event, or a whole answer."""
+    """Yield the texts of one record: a line of NDJSON, the data of an event, or a whole answer."""
     # Ollama
     yield _text(record.get("response"))
     yield _text(_within(record, "message").get("content"))
@@ -99,7 +99,7 @@ def _said(record: Mapping[str, Any]) -> Iterator[str]:
         yield _text(choice.get("text"))
         yield _text(_within(choice, "delta").get("content"))
         yield _text(_within(choice, "message").get("content"))
-    # OpenAI's responses
+    # OpenAI's responses API
     if record.get("type") == "response.output_text.delta":
         yield _text(record.get("delta"))
     for item in _each(record, "output"):
@@ -110,14 +110,14 @@ def _said(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _text(content: object) -> str:
-    """Return the text of a message's content: text, or parts of which some are text, or messages."""
+    """Return the text of a message's content, which is a text, a list of parts, or a list of messages."""
     if isinstance(content, str):
         return content
     return "\n".join(reversed(list(filter(None, islice(_backwards(content), MOST_PARTS)))))
 
 
 def _backwards(content: object, depth: int = 1) -> Iterator[str]:
-    """Yield the texts in a content, the last one first; a part without text as an empty one."""
+    """Yield the texts in a content, the last one first; a part without text yields an empty text."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, list) and depth <= DEEPEST:
@@ -131,7 +131,7 @@ def _backwards(content: object, depth: int = 1) -> Iterator[str]:
 
 
 def _message(message: Mapping[str, Any], depth: int) -> Iterator[str]:
-    """Yield the texts of a message, the last one first, and the first one behind its role."""
+    """Yield the texts of a message, the last one first; the first text follows its role."""
     role, before = message["role"], ""
     for text in _backwards(message.get("content"), depth + 1):
         if not text:

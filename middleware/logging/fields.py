@@ -1,6 +1,6 @@
-"""What the line of a request holds, as a table.
+"""The table of the fields in a request's log line.
 
-`logging` reads the line from it; the reference page and the JSON Schema of the log are generated from it.
+`logging` writes the line by it; the reference page and the JSON Schema of the log are generated from it.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from proxy.kernel.log_lines import clip
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of the line. Every line has every field, in this order; null where there is nothing to say.
+    """One field of the line. Every line has every field, in this order; a field without a value is null.
 
     Attributes:
-        name: its key.
-        kind: its JSON type, apart from null.
+        name: the key in the line.
+        kind: the JSON type of a value that is not null.
         description: one sentence for the reference.
-        read: takes it from a finished exchange; None for those that every log line of the proxy has.
+        read: returns the value from a finished exchange; None for the fields of every log line of the proxy.
     """
 
     name: str
@@ -63,7 +63,7 @@ def _tokens_source(exchange: Exchange) -> str | None:
 
 
 def _tokens_per_second(exchange: Exchange) -> float | None:
-    """Tokens by the time from the first byte on; an answer in one piece took the time since it left the queue."""
+    """Return tokens per second since the first byte; for an unstreamed answer, since the request left the queue."""
     usage, ended_at = exchange.usage, exchange.ended_at
     if usage is None or not usage.tokens_out or ended_at is None:
         return None

@@ -1,7 +1,7 @@
-"""`logging`: one line per request, written when the request is over.
+"""`logging`: one line per request, written at the end of the request.
 
-Nothing is done while a request runs and nothing per chunk: the exchange knows it all at the end. What a line holds is
-the table in ``fields.py``.
+The plugin does nothing while a request runs, and nothing per chunk: the exchange holds all values at the end. The table
+in ``fields.py`` defines the line.
 """
 
 import random
@@ -33,13 +33,13 @@ _READERS: Final = tuple((field.name, field.read) for field in FIELDS if field.re
 
 
 class Logging:
-    """Writes one line per request, when it is over.
+    """Writes one line per request, at its end.
 
     Args:
-        format: `json` for machines, `console` for people, `ecs` and `otel` for machines that want the names of
+        format: `json` for machines, `console` for people, `ecs` and `otel` for machines that expect the names of
             Elastic's Common Schema or of OpenTelemetry.
-        levels: the level of a line by the request's outcome, where it shall differ from the default.
-        sample: route to the share of its completed requests that is logged, for health checks: `{"/": 0.01}`; `0`
+        levels: the level of a line by the request's outcome, where it differs from the default.
+        sample: route → the share of its completed requests that is logged, for health checks: `{"/": 0.01}`; `0`
             for none.
             Requests that did not complete are always logged.
     """
@@ -60,7 +60,7 @@ class Logging:
         self._log = make_logger(sink, format, _fields, now=clock.time)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Have the line written at the end. Not a coroutine of its own: each would cost every chunk a little."""
+        """Register the line to be written at the end. No coroutine: one more would slow down every chunk."""
         if scope["type"] == "http":
             Exchange.of(scope).on_finish(self._finish)
         return self.app(scope, receive, send)
@@ -76,7 +76,7 @@ class Logging:
 
 
 def _fields(logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
-    """Put the fields in place of the exchange; here, as structlog copies what a log call is given several times."""
+    """Replace the exchange by the fields, in a processor: structlog copies arguments that are passed repeatedly."""
     exchange: Exchange = event["exchange"]
     fields: EventDict = {name: read(exchange) for name, read in _READERS}
     fields["event"] = event["event"]

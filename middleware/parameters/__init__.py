@@ -1,1 +1,1 @@
-"""`parameters`: what a request may choose of a model's run."""
+"""`parameters`: which parameters of a model's run a request may choose."""

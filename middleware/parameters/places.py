@@ -1,6 +1,6 @@
-"""How a value is read and written in each of the forms that the places of parameters have.
+"""Read and write a parameter's value in each form that it has in a request body.
 
-Where the places are stands in ``proxy/kernel/parameter_places.py``.
+``proxy/kernel/parameter_places.py`` lists the places.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,16 +22,17 @@ from proxy.kernel.parameter_places import Form, Place
 
 RUNNER: Final = (
     *(name for name in RUNNER_OPTIONS if name != "num_ctx"),
-    *("low_vram", "use_mlock", "f16_kv", "logits_all", "vocab_only", "numa"),  # of older versions
+    *("low_vram", "use_mlock", "f16_kv", "logits_all", "vocab_only", "numa"),  # options of older versions
 )
-"""Members of ``options`` that are the runner's: where one differs from what the model was loaded with, Ollama loads it
-anew, and all others wait. ``num_ctx`` is one more, and so is ``shift``, which stands beside ``options``."""
+"""Members of ``options`` that configure the runner: if one differs from the value that the model was loaded with,
+Ollama reloads the model, and all others wait. ``num_ctx`` is another, and so is ``shift``, which is not in
+``options``."""
 
 ENDLESS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("num_predict", "top_k", "num_thread"), 0),
     **dict.fromkeys(("num_gpu", "num_keep", "repeat_last_n"), -1),
 }
-"""Parameter → from here down it means as much as there is, so that it is more than any `max`."""
+"""Parameter → the largest value that means "without a bound"; such a value is more than any `max`."""
 
 _EFFORTS: Final = frozenset({"low", "medium", "high", "xhigh", "max"})
 
@@ -43,7 +44,7 @@ def _as_it_is(value: Any) -> Any:
 def _read_effort(value: Any) -> bool | str | None:
     if not isinstance(value, str):
         raise ValueError("must be text")
-    return False if value == "none" else value or None  # an empty one is as good as none to Ollama
+    return False if value == "none" else value or None  # Ollama treats an empty value as absent
 
 
 def _write_effort(value: Any) -> str:
@@ -80,35 +81,35 @@ _FORMS: Final[Mapping[Form, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] 
     "thinking": (_read_thinking, _write_thinking),
     "output_effort": (_read_output_effort, _as_it_is),
 }
-"""Form → what reads it, and what writes it."""
+"""Form → its reader and its writer."""
 
 
 def read(place: Place, value: Any) -> Any:
-    """Return what `value` at `place` means in Ollama's terms.
+    """Return `value` at `place` as Ollama reads it.
 
-    None for what it passes over: the type ``adaptive`` of ``thinking``, which leaves it to ``output_config``. Raises
-    ValueError for what Ollama refuses.
+    Returns None for a value that Ollama ignores here: the type ``adaptive`` of ``thinking``, which leaves the choice to
+    ``output_config``. Raises ValueError for a value that Ollama refuses.
     """
     return _FORMS[place.form][0](value)
 
 
 def write(place: Place, value: Any) -> Any:
-    """Return how `value`, in Ollama's terms, is written at `place`."""
+    """Return `value`, in Ollama's terms, in the form of `place`."""
     return _FORMS[place.form][1](value)
 
 
 def put(place: Place, patch: dict[str, Any], value: Any) -> None:
-    """Write `value` into a merge patch; None as ``null``, which Ollama reads as if the member were not there."""
+    """Write `value` into a merge patch; None becomes ``null``, which Ollama reads as an absent member."""
     for key in place.path[:-1]:
         patch = patch.setdefault(key, {})
     patch[place.path[-1]] = None if value is None else write(place, value)
 
 
 def leading(places: tuple[Place, ...], document: Mapping[str, Any]) -> Place:
-    """Return the one of a parameter's places that Ollama reads in `document`.
+    """Return the place of a parameter that Ollama reads in `document`.
 
-    That is the first, but an object that is there hides what stands beside it: with ``reasoning``, even an empty one,
-    ``reasoning_effort`` means nothing.
+    It is the first place, except that an object in the document hides the members beside it: if ``reasoning`` is
+    present, even empty, Ollama ignores ``reasoning_effort``.
     """
     inside = (place for place in places if len(place.path) > 1 and isinstance(document.get(place.path[0]), dict))
     return next((place for place in inside if not place.fallback), places[0])

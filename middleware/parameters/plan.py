@@ -1,4 +1,4 @@
-"""What the rules of `parameters` do to one request's body."""
+"""Apply the rules of `parameters` to the body of one request."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,43 +9,44 @@ from middleware.parameters.rules import NotAllowed, Rule
 from proxy.kernel.parameter_places import ParameterPlaces, Place
 
 _UNBOUNDED: Final = "num_predict"
-"""Left out, it means a reply without a bound: a `max` holds there, too."""
+"""If this parameter is absent, the reply has no bound, so a `max` applies then too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is looked at on the routes that keep their parameters in the same places.
+    """The steps for routes that keep their parameters in the same places.
 
     Attributes:
-        always: what may act where nothing was asked for, or stands somewhere of its own.
-        options: member of ``options`` → what acts only where that is there; most requests have none of them.
+        always: steps for every request: they may set an absent parameter, or read outside ``options``.
+        options: member of ``options`` → its step, needed only if the member is present; most requests have none of
+            them.
     """
 
     always: tuple["Step", ...]
     options: Mapping[str, "Step"]
 
     def steps(self, document: Mapping[str, Any]) -> Iterable["Step"]:
-        """Return what there is to do for `document`."""
+        """Return the steps for `document`."""
         asked = document.get("options") if self.options else None
         if asked is None:
             return self.always
         if not isinstance(asked, dict):
-            return (*self.always, *self.options.values())  # the first of them will refuse it
+            return (*self.always, *self.options.values())  # the first of these steps raises the error
         return (*self.always, *(step for name, step in self.options.items() if name in asked))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One parameter, and where it stands."""
+    """The rule of one parameter, and the places of its value."""
 
     name: str
     rule: Rule[Any]
     places: tuple[Place, ...]
     bare: str | None = None
-    """The member without which the request only loads or unloads the model; for ``keep_alive``."""
+    """For ``keep_alive``: the member without which the request only loads or unloads the model."""
 
     def apply(self, document: Mapping[str, Any], patch: dict[str, Any]) -> None:
-        """Add what has to change to `patch`; raises ValueError or NotAllowed."""
+        """Add the necessary changes to `patch`; raises ValueError or NotAllowed."""
         lead = leading(self.places, document)
         said = False
         asked = None
@@ -61,7 +62,7 @@ class Step:
                 if place is lead or place.fallback:
                     said = True
                 else:
-                    asked = wanted  # where Ollama does not read it, and it would not hold
+                    asked = wanted  # Ollama does not read this place, so the value must move to the one it reads
         if not said:
             value = self.missing if asked is None else asked
             if value is not None:
@@ -70,11 +71,11 @@ class Step:
 
     @property
     def missing(self) -> Any:
-        """What is put where nothing was asked for, None for nothing."""
+        """Return the value to set if the request has none, or None."""
         return self.rule.missing(endless=self.name == _UNBOUNDED)
 
     def _read(self, place: Place, written: Any) -> Any:
-        """Return what Ollama will use; where the rule decides alone, what Ollama refuses is no worse than the rest."""
+        """Return the value as Ollama reads it. A value that Ollama refuses passes if the rule replaces it anyway."""
         try:
             return read(place, written)
         except ValueError:
@@ -83,14 +84,14 @@ class Step:
             raise
 
     def _judge(self, value: Any, document: Mapping[str, Any]) -> Any:
-        """Return what becomes of `value`, None where it is dropped; raises ValueError or NotAllowed."""
+        """Return the value that the rule gives for `value`, None to drop it; raises ValueError or NotAllowed."""
         wanted = None if self.rule.drop else self.rule.judge(value, endless=ENDLESS.get(self.name))
         if wanted is not value:
             self._check_bare(value, wanted, document)
         return wanted
 
     def _check_bare(self, value: Any, wanted: Any, document: Mapping[str, Any]) -> None:
-        """Raise NotAllowed where the change would make a load of what is to unload a model, or the reverse."""
+        """Raise NotAllowed if the change would turn an unload of a model into a load, or the reverse."""
         if self.bare is not None and not document.get(self.bare) and (value == 0) != (wanted == 0):
             raise NotAllowed(f"may not be used to {'unload' if value == 0 else 'load'} a model")
 
@@ -102,7 +103,7 @@ def _steps(parameters: ParameterPlaces, rules: Mapping[str, Rule[Any] | None]) -
 
 
 def plan_of(parameters: ParameterPlaces, rules: Mapping[str, Rule[Any] | None]) -> Plan:
-    """Return what `rules`, by the names of parameters, come to where these stand as `parameters` says."""
+    """Return the plan for `rules`, by parameter name, on routes whose `parameters` have these places."""
     always: list[Step] = []
     options: dict[str, Step] = {}
     for step in _steps(parameters, rules):

@@ -1,4 +1,4 @@
-"""``parameters``: which parameters of a model's run a request may choose, and by which names it may call models."""
+"""``parameters``: the parameters that a request may choose for a model's run, and aliases of models."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -22,28 +22,27 @@ from proxy.kernel.worker_threads import off_loop
 
 
 class Parameters:
-    """Sets, bounds or refuses the parameters of a request, and replaces names of models by others.
+    """Sets, bounds or refuses the parameters of a request, and replaces aliases of models by their names.
 
-    A parameter has its name in Ollama's own API; the OpenAI and Anthropic routes are governed under the same names,
-    as far as they have the parameter. A body in which nothing changes is forwarded as it came, and of one that changes
-    every other byte is kept.
+    Each parameter is named as in Ollama's own API. The same name also governs the OpenAI and Anthropic routes, if they
+    have the parameter. An unchanged body is forwarded as it came; in a changed body, every other byte is kept.
 
     Args:
-        num_ctx: size of the context, tokens. Another size than the loaded one makes Ollama reload the model.
-        num_predict: length of the reply, tokens (``max_tokens``, ``max_output_tokens``). A `max` also holds for
+        num_ctx: size of the context, in tokens. If it differs from the loaded model's, Ollama reloads the model.
+        num_predict: length of the reply, in tokens (``max_tokens``, ``max_output_tokens``). A `max` also holds for
             requests that ask for no bound.
         keep_alive: how long the model stays in memory afterwards, a duration or ``forever``; `0s` unloads it at once.
         temperature: how freely tokens are chosen.
         top_p: the share of probability that tokens are chosen from.
         top_k: the number of tokens that are chosen from.
-        seed: what the choice is seeded with.
+        seed: the seed of the random choice.
         n: how many replies (OpenAI routes).
         think: whether and how much a model thinks first (``reasoning_effort``, ``thinking``).
-        shift: whether a talk that outgrows the context goes on without its beginning. Another value than the loaded
-            one makes Ollama reload the model.
+        shift: whether a conversation that outgrows the context continues without its beginning. If it differs from the
+            loaded model's, Ollama reloads the model.
         runner: `drop` or `refuse` everything else that makes Ollama reload a model and others wait: ``shift``, and of
             the options ``num_gpu``, ``num_thread``, ``num_batch``, ``main_gpu``, ``use_mmap``, ``draft_num_predict``
-            and those that older versions had. A rule of its own goes before it.
+            and those of older versions. A parameter's own rule takes precedence.
         options: rules for other members of Ollama's ``options``, by their names, for example ``num_gpu``.
         aliases: names by which clients may call models → the models they get, for example ``gpt-4o: llama3.3:70b``.
     """
@@ -94,13 +93,13 @@ class Parameters:
         self._aliases = dict(_aliases(aliases or {}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Change what the policy wants changed, and pass the request on."""
+        """Apply the rules and aliases, and pass the request on."""
         await self._change(Exchange.of(scope))
         await self._app(scope, receive, send)
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Say why rules of these options would not hold on `route`; see `proxy.chain.plugins.Plugin`."""
+        """Return why these options cannot govern `route`, or None; see `proxy.chain.plugins.Plugin`."""
         run = route.run
         if run is None or all(value is None for name, value in options.items() if name != "aliases"):
             return None
@@ -111,7 +110,7 @@ class Parameters:
         return None
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say what would be changed, and change it."""
+        """Explain what would be changed, and change it."""
         try:
             patch = await self._change(exchange)
         except Refused as refused:
@@ -121,7 +120,7 @@ class Parameters:
         return Explanation("pass", "nothing in the body changes")
 
     async def _change(self, exchange: Exchange) -> dict[str, Any]:
-        """Change the request; return what was merged into its body. Raises Refused."""
+        """Change the request, and return the patch that was merged into its body. Raises Refused."""
         route = exchange.route
         patch: dict[str, Any] = {}
         if route is None:
@@ -137,7 +136,7 @@ class Parameters:
         return patch
 
     async def _rename(self, exchange: Exchange, route: Route, patch: dict[str, Any]) -> None:
-        """Replace the names that are aliases. One in the query or in the path stays: it is not part of the body."""
+        """Replace aliases in the body. An alias in the query or the path stays, since only the body is changed."""
         for place, text in (await exchange.names()).items():
             name = parse_model(text)
             target = self._aliases.get(name.key) if name else None
@@ -164,7 +163,7 @@ class Parameters:
 
 
 def _aliases(aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield canonical key and target of each alias; raises ValueError."""
+    """Yield the canonical key and the target of each alias; raises ValueError."""
     for alias, target in aliases.items():
         name = parse_model(alias)
         if name is None or parse_model(target) is None:

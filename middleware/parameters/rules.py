@@ -1,4 +1,4 @@
-"""What a policy says about one parameter of a request, and what follows for a value of it."""
+"""The rule of a policy for one parameter, and its effect on a value."""
 
 import math
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
@@ -10,7 +10,7 @@ from proxy.kernel.units import DurationOrZero, format_duration
 T = TypeVar("T")
 
 FOREVER: Final = math.inf
-"""A lifetime without end, and a reply without a bound."""
+"""An endless lifetime, or a reply without a bound."""
 
 
 class NotAllowed(Exception):
@@ -18,7 +18,7 @@ class NotAllowed(Exception):
 
 
 class Rule(BaseModel, Generic[T]):
-    """What may be asked for. `set` and `drop` stand alone; what is beyond `min` and `max` is moved, or refused."""
+    """The allowed values. `set` and `drop` stand alone; a value beyond `min` or `max` is moved into it, or refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,24 +53,24 @@ class Rule(BaseModel, Generic[T]):
 
     @property
     def bounded(self) -> bool:
-        """Whether there is a range to keep to."""
+        """Return whether the rule has a range."""
         return self.min is not None or self.max is not None
 
     @property
     def values(self) -> tuple[T, ...]:
-        """All values that stand in the rule."""
+        """Return every value that the rule contains."""
         return tuple(v for v in (self.set, self.default, self.min, self.max, *(self.allow or ())) if v is not None)
 
     def judge(self, value: Any, *, endless: int | None = None) -> Any:
-        """Return what becomes of `value` that somebody asked for; the same object where nothing does.
+        """Return the value to use for a requested `value`; the same object if the rule does not change it.
 
         Args:
-            value: what the request says, already checked for its type.
-            endless: from here down a value means without a bound, as from 0 for ``num_predict``.
+            value: the requested value, its type already checked.
+            endless: from this value down, a value means "without a bound", as from 0 for ``num_predict``.
 
         Raises:
-            NotAllowed: the policy refuses it.
-            ValueError: it is no number where there is a range to keep to.
+            NotAllowed: the policy refuses the value.
+            ValueError: the rule has a range and the value is not a number.
         """
         if self.set is not None:
             return value if _same(value, self.set) else self.set
@@ -90,7 +90,7 @@ class Rule(BaseModel, Generic[T]):
         return value
 
     def missing(self, *, endless: bool = False) -> T | None:
-        """Return what is put where nothing was asked for, None for nothing."""
+        """Return the value to set if the request has none, or None."""
         value = self.default if self.set is None else self.set
         return self.max if value is None and endless else value
 
@@ -104,7 +104,7 @@ class Rule(BaseModel, Generic[T]):
 
 
 class Lifetime(Rule[DurationOrZero | Literal["forever"]]):
-    """What may be asked for, in durations."""
+    """The rule for a duration."""
 
     def _shown(self, bound: Any) -> str:
         return "forever" if bound == "forever" else format_duration(bound)
@@ -118,12 +118,12 @@ Anything = Rule[bool | int | float | str]
 
 
 def measure(value: Any) -> float:
-    """Return `value` as a number; ``forever`` is more than all others."""
+    """Return `value` as a number; ``forever`` is larger than any other."""
     return FOREVER if value == "forever" else value
 
 
 def _same(value: object, other: object) -> bool:
-    """Whether both are one value; ``true`` is not 1."""
+    """Return whether both are the same value; ``true`` is not 1."""
     if isinstance(value, bool) or isinstance(other, bool):
         return value is other
     return value == other or (other == "forever" and value == FOREVER)

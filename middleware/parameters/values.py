@@ -1,10 +1,10 @@
-"""Values of parameters as Ollama reads them, which is how Go does.
+"""Read values of parameters as Ollama, a Go program, reads them.
 
-Ollama reads ``options`` into a map, where every number is a double, and then cuts off its fraction where the option is
-an int (``Options.FromMap``): ``0.5`` is 0. The OpenAI and Anthropic routes have fields that are ints, which
-encoding/json fills from whole numbers without a point or an exponent only. A policy that judged ``0.5`` as a half
-would let through what Ollama then takes for "no bound". Every reader here therefore returns the value that Ollama will
-use. It raises ValueError for what Ollama refuses and what depends on the host's processor (a double beyond 64 bits).
+Ollama reads ``options`` into a map, in which every number is a double. If the option is an int, it then cuts off the
+fraction (``Options.FromMap``): ``0.5`` is 0. The OpenAI and Anthropic routes have int fields, which encoding/json fills
+only from whole numbers without a point or an exponent. A policy that judged ``0.5`` as a half would let through what
+Ollama then takes for "no bound". Every reader here therefore returns the value that Ollama will use. It raises
+ValueError for what Ollama refuses and what depends on the host's processor (a double beyond 64 bits).
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any, Final
 from middleware.parameters.rules import FOREVER
 
 _LARGEST: Final = 2**63 - 1
-"""Of a Go int, and of the nanoseconds of a time.Duration."""
+"""The largest Go int, and the largest time.Duration in nanoseconds."""
 _LARGEST_FLOAT32: Final = 3.4028235677973366e38
 _SECOND: Final = 10**9
 _UNITS: Final = {
@@ -30,11 +30,11 @@ _NAMES: Final = "|".join(_UNITS)
 _DURATION: Final = re.compile(rf"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:{_NAMES}))+")
 _TERM: Final = re.compile(rf"([0-9]*)\.?([0-9]*)({_NAMES})")
 _LONGEST: Final = 64
-"""Characters of a duration; Go's own texts have at most 25."""
+"""Maximum length of a duration, in characters; durations written by Go have at most 25."""
 
 
 def read_number(value: Any) -> int | float:
-    """Return a JSON number that a float32 can hold; raises ValueError for anything else."""
+    """Return a JSON number that fits into a float32; raises ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("must be a number")
     if not -_LARGEST_FLOAT32 < value < _LARGEST_FLOAT32:
@@ -43,17 +43,17 @@ def read_number(value: Any) -> int | float:
 
 
 def read_cut(value: Any) -> int:
-    """Return what a member of ``options`` that is an int gets: the number without its fraction; raises ValueError."""
+    """Return the value of an int member of ``options``: the number without its fraction; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("must be a number")
     double = float(value)
-    if not -_LARGEST <= double < _LARGEST:  # which as a double is 2**63
+    if not -_LARGEST <= double < _LARGEST:  # as a double, _LARGEST is 2**63
         raise ValueError("is out of range")
     return int(double)
 
 
 def read_whole(value: Any) -> int:
-    """Return what a field that is an int gets: ``1.0`` and ``1e3`` are refused there; raises ValueError."""
+    """Return the value of an int field, which refuses ``1.0`` and ``1e3``; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("must be a whole number")
     if not -_LARGEST - 1 <= value <= _LARGEST:
@@ -62,35 +62,34 @@ def read_whole(value: Any) -> int:
 
 
 def read_flag(value: Any) -> bool:
-    """Return true or false; raises ValueError for anything else, a number included."""
+    """Return a boolean; raises ValueError for anything else, a number included."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
     return value
 
 
 def read_texts(value: Any) -> str | tuple[str, ...]:
-    """Return a list of texts, the text itself where there is one; raises ValueError."""
+    """Return a list of texts as a tuple, or the text itself if there is only one; raises ValueError."""
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise ValueError("must be a list of texts")
     return value[0] if len(value) == 1 else tuple(value)
 
 
 def read_text_or_texts(value: Any) -> str | tuple[str, ...]:
-    """Return a text or a list of them; raises ValueError."""
+    """Return a text, or a list of texts as `read_texts` does; raises ValueError."""
     return value if isinstance(value, str) else read_texts(value)
 
 
 def write_texts(value: Any) -> list[Any]:
-    """Return what `read_texts` returned as a list again."""
+    """Return the result of `read_texts` as a list again."""
     return [value] if isinstance(value, str) else list(value)
 
 
 def read_lifetime(value: Any) -> float:
-    """Return ``keep_alive`` in seconds, FOREVER for what is negative; raises ValueError for what Ollama cannot read.
+    """Return ``keep_alive`` in seconds, FOREVER for a negative value; raises ValueError for what Ollama cannot read.
 
-    It is a number of seconds, whose fraction is cut off, or the text of a duration in whole nanoseconds,
-    https://pkg.go.dev/time#ParseDuration. So ``0.9`` and ``"0.9ns"`` are 0, which unloads the model; and so is
-    ``"-0.9ns"``.
+    The value is a number of seconds, whose fraction is cut off, or the text of a duration in whole nanoseconds,
+    https://pkg.go.dev/time#ParseDuration. So ``0.9``, ``"0.9ns"`` and ``"-0.9ns"`` are 0, which unloads the model.
     """
     if isinstance(value, str):
         nanoseconds = read_nanoseconds(value)
@@ -100,7 +99,7 @@ def read_lifetime(value: Any) -> float:
     if value < 0:
         return FOREVER
     if value >= _LARGEST // _SECOND:
-        raise ValueError("must be at most 292 years")  # beyond it Go's nanoseconds begin anew at any value
+        raise ValueError("must be at most 292 years")  # a longer duration overflows Go's nanoseconds
     return float(int(value))
 
 
@@ -115,7 +114,7 @@ def read_nanoseconds(text: str) -> int:
         unit = _UNITS[name]
         total += int(whole or "0") * unit
         if fraction:
-            digits = fraction[:18]  # so many fit into 64 bits, and Go drops the others
+            digits = fraction[:18]  # 18 digits fit into 64 bits; Go drops the rest
             total += int(int(digits) * (unit / 10.0 ** len(digits)))
     if total > _LARGEST:
         raise ValueError("must be at most 292 years")
@@ -123,7 +122,7 @@ def read_nanoseconds(text: str) -> int:
 
 
 def write_lifetime(value: Any) -> int | str:
-    """Return seconds as Ollama reads them: it cuts off the fraction of a number."""
+    """Return seconds in a form that Ollama reads without loss: it cuts off the fraction of a number."""
     if value in (FOREVER, "forever"):
         return -1
     nanoseconds = round(value * _SECOND)

@@ -1,1 +1,1 @@
-"""`rate_limit`: how much whom is let through."""
+"""`rate_limit`: how much each caller may use."""

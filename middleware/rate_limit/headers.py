@@ -1,7 +1,7 @@
-"""How a caller learns what is left: OpenAI's ``x-ratelimit-*`` and the IETF's ``RateLimit`` fields.
+"""Headers that tell a caller what is left of a limit: OpenAI's ``x-ratelimit-*`` and the IETF's ``RateLimit`` fields.
 
-The latter as in draft-ietf-httpapi-ratelimit-headers-10: ``RateLimit-Policy`` says what holds (q: quota, w: window in
-seconds, qu: unit), ``RateLimit`` how it stands (r: left, t: seconds until there is more).
+The IETF's fields follow draft-ietf-httpapi-ratelimit-headers-10. ``RateLimit-Policy`` describes the limit (q: quota,
+w: window in seconds, qu: unit); ``RateLimit`` describes its state (r: left, t: seconds until there is more).
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ _OPENAI: Final[dict[Unit, tuple[bytes, bytes, bytes]]] = {
 
 
 def announce(headers: list[Header], levels: Sequence[Level], names: Sequence[str]) -> None:
-    """Add the fields that tell of `levels` to `headers`; `names` are those of the limits that they belong to.
+    """Add the fields that describe `levels` to `headers`; `names` are the names of their limits.
 
-    Clients expect each of OpenAI's fields once, so they tell of the counter with the least left, that of another entry
-    of the chain included.
+    Clients expect each of OpenAI's fields once. The fields therefore describe the counter with the least left,
+    including the counters of another `rate_limit` entry in the chain.
     """
     tightest: dict[Unit, Level] = {}
     policies, states = [], []
@@ -60,7 +60,7 @@ def _announce_tightest(headers: list[Header], fields: tuple[bytes, bytes, bytes]
 
 
 def duration(seconds: float) -> str:
-    """Return `seconds`, rounded up, the way OpenAI writes them: ``12ms``, ``1.5s``, ``6m0s``, ``1h0m0s``."""
+    """Return `seconds`, rounded up, in OpenAI's format: ``12ms``, ``1.5s``, ``6m0s``, ``1h0m0s``."""
     milliseconds = ceil(seconds * 1000)
     if milliseconds < 1000:
         return f"{milliseconds}ms"

@@ -1,4 +1,4 @@
-"""The options of `rate_limit` that have a form of their own."""
+"""The structured options of `rate_limit`."""
 
 from typing import Annotated, Literal
 
@@ -13,19 +13,20 @@ Streams = Annotated[int, Field(ge=1)]
 
 
 class Limit(BaseModel):
-    """One of several limits that hold together."""
+    """One of several limits that apply together."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-    """What its counters, messages and headers are called by."""
+    """The name in its counters, messages and headers."""
     by: By | tuple[By, ...] = "identity"
     """What is counted together; a list counts combinations."""
     requests: Rates = ()
-    """Requests let through, for example `60/minute`; several rates hold at once."""
+    """Requests let through, for example `60/minute`; several rates apply together."""
     tokens: Rates = ()
-    """Tokens in and out, for example `100000/minute`; several rates hold at once."""
+    """Input and output tokens, for example `100000/minute`; several rates apply together."""
     streams: Streams | None = None
     """Requests running at the same time, streamed or not."""
     on_store_failure: OnStoreFailure = "local"
-    """What holds while a shared store is away: no limit, no request, or a share of the limit in this process."""
+    """What applies while a shared store cannot be reached: no limit (`open`), no request (`closed`), or a share of the
+    limit in this process (`local`)."""

@@ -1,4 +1,4 @@
-"""``rate_limit``: how many requests, tokens and running requests whom is let through."""
+"""``rate_limit``: limits each caller's requests, tokens and running requests."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
@@ -24,31 +24,32 @@ from proxy.kernel.token_estimate import Estimate, Expected, expect, expect_form,
 from proxy.kernel.units import Percent
 
 OWN: Final = "default"
-"""The name of the limit that an entry itself is, beside those it lists."""
+"""The name of the limit that the entry's own options define, beside `limits`."""
 _LIMITED: Final[frozenset[RouteClass]] = frozenset({"inference"})
-"""What is limited where the options do not say."""
+"""The route classes that are limited by default."""
 
 
 class RateLimit:
     """Limits requests, tokens and concurrent requests, per caller and time. A request that it refuses costs nothing.
 
-    ``minute``, ``hour`` and durations such as ``24h`` mean any such time in a row; ``day`` and ``month`` are those of
-    the calendar, in UTC. Counters belong to the entry, the limit's name and whom it counts: a caller who comes under
-    another policy goes on counting where he stood.
+    ``minute``, ``hour`` and durations such as ``24h`` mean any period of that length; ``day`` and ``month`` are those
+    of the calendar, in UTC. A counter belongs to the entry, the limit's name and the caller: when a caller's policy
+    changes, the caller keeps the same counters.
 
     Args:
-        requests: requests let through, for example `60/minute`; several rates hold at once.
-        tokens: tokens in and out, for example `100000/minute`; several rates hold at once. A request reserves an
-            estimate, and counts with its real number in the end; with anything left the next one is let through.
+        requests: requests let through, for example `60/minute`; several rates apply together.
+        tokens: input and output tokens, for example `100000/minute`; several rates apply together. A request reserves
+            an estimate and is charged its real number at its end. While anything is left, the next request is let
+            through.
         streams: requests running at the same time, streamed or not.
         by: what is counted together; a list counts combinations. A caller without identity counts by address, and an
             IPv6 address by its /64.
-        limits: further limits with names of their own, which hold together with the one above.
-        estimate: what a request reserves.
+        limits: further limits with names of their own, which apply together with the one above.
+        estimate: the tokens that a request reserves.
         routes: the route classes that are limited; all others pass.
-        on_store_failure: what holds while a shared store is away. `open` is no limit, `closed` lets nothing through,
-            `local` counts in this process.
-        local_share: the part of each amount that one process allows by `local`.
+        on_store_failure: what applies while a shared store cannot be reached: `open` is no limit, `closed` refuses
+            every request, `local` counts in this process.
+        local_share: the part of each amount that one process allows under `local`.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class RateLimit:
         on_store_failure: OnStoreFailure = "local",
         local_share: Annotated[Percent, Field(gt=0)] = 0.5,
     ) -> None:
-        # Constructed, not validated: the options were, and are values by now.
+        # model_construct skips validation: the options are already validated values.
         own = Limit.model_construct(
             name=OWN, by=by, requests=requests, tokens=tokens, streams=streams, on_store_failure=on_store_failure
         )
@@ -78,7 +79,7 @@ class RateLimit:
         self._rules = rules_of(self._entry, (*first, *limits), local_share)
         self._estimate = estimate
         self._routes = routes
-        self._early = tuple(rule for rule in self._rules if "model" not in rule.by)  # they need no body
+        self._early = tuple(rule for rule in self._rules if "model" not in rule.by)  # these need no body
         self._counts_tokens = any(rule.counts_tokens for rule in self._rules)
         self._reads_body = self._counts_tokens or any("model" in rule.by for rule in self._rules)
 
@@ -91,7 +92,7 @@ class RateLimit:
         await self._app(scope, receive, send)
 
     async def before_body(self, exchange: Exchange) -> None:
-        """Refuse at once, before a body is read, where a counter is known to be full; nothing is counted."""
+        """Refuse the request before its body is read if a counter is known to be full. Counts nothing."""
         route = exchange.route
         if not self._early or route is None or route.kind not in self._routes:
             return
@@ -108,7 +109,7 @@ class RateLimit:
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Say why a limit by model would not tell those of `route` apart; see `proxy.chain.plugins.Plugin`."""
+        """Return why a limit by model cannot govern `route`, or None; see `proxy.chain.plugins.Plugin`."""
         limited = options.get("routes", _LIMITED)
         if route.kind != "inference" or route.kind not in limited or route.names_model:
             return None
@@ -117,7 +118,7 @@ class RateLimit:
         return "nobody knows where its requests name their model, by which they are counted" if by_model else None
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say how full the caller's counters are, and count nothing."""
+        """Explain how full the caller's counters are; count nothing."""
         route = exchange.route
         if route is None or route.kind not in self._routes:
             return Explanation("skip", f"only {' and '.join(sorted(self._routes))} requests are limited")
@@ -137,7 +138,7 @@ class RateLimit:
         return Explanation("pass", f"{found}; it would reserve {expected.total} tokens" if expected.total else found)
 
     async def _admit(self, exchange: Exchange, route: Route) -> None:
-        if self._reads_body and not exchange.has_body:  # else a plugin above has read it, and asked us before
+        if self._reads_body and not exchange.has_body:  # else an outer plugin read it after before_body
             await self.before_body(exchange)
         expected = await self._expect(exchange, route)
         store, rules, admission = await self._ask(exchange, expected.total)
@@ -151,7 +152,7 @@ class RateLimit:
             )
 
     async def _expect(self, exchange: Exchange, route: Route) -> Expected:
-        """Read as much of the body as the limits depend on, and return what the request will cost."""
+        """Read as much of the body as the limits need, and return the expected tokens of the request."""
         if not self._reads_body:
             return Expected()
         if route.body == "json":
@@ -167,7 +168,7 @@ class RateLimit:
         return Expected()
 
     async def _ask(self, exchange: Exchange, tokens: int) -> tuple[Store, Sequence[Rule], Admission]:
-        """Return the decision, and whose it is: the store's about all rules, or while it is away, what these say."""
+        """Return the deciding store, its rules and its decision. If the shared store fails, ask the local one."""
         quotas = [rule.quota(exchange) for rule in self._rules]
         try:
             return self._store, self._rules, await self._store.admit(quotas, tokens)
@@ -178,7 +179,7 @@ class RateLimit:
     def _without_store(
         self, rules: Sequence[Rule], quotas: Sequence[Quota], error: StoreUnavailable
     ) -> tuple[Store, tuple[Rule, ...], list[Quota]]:
-        """Return where and what to count while the store is away; raises Refused (503) where a rule wants that."""
+        """Return the store, rules and quotas to use while the shared store fails; raises Refused (503) if `closed`."""
         if any(rule.on_store_failure == "closed" for rule in rules):
             raise Refused(
                 503,
@@ -194,7 +195,7 @@ class RateLimit:
         )
 
     def _refusal(self, rules: Sequence[Rule], full: Sequence[Level]) -> Refused:
-        """Return the error that tells of the counter that stays full for longest."""
+        """Return the error for the full counter that resets last."""
         level = max(full, key=_resets_in)
         rule = rules[level.quota]
         name = self._entry if rule.name == OWN else f"{self._entry} {rule.name}"

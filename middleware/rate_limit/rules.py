@@ -1,4 +1,4 @@
-"""A limit, made ready: from options to the quota of one request."""
+"""Turn the options of a limit into the quota of a request."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ class Rule:
     """One limit of an entry.
 
     Args:
-        entry: the entry's name; with the limit's own it names the counters.
-        limit: its options.
-        share: what of the amounts holds while the store is away.
+        entry: the entry's name; the counters are named by it and the limit's name.
+        limit: the limit's options.
+        share: the part of the amounts that applies while the store cannot be reached.
 
-    Raises ValueError where it limits nothing.
+    Raises ValueError if it limits nothing.
     """
 
     def __init__(self, entry: str, limit: Limit, share: float) -> None:
@@ -37,20 +37,20 @@ class Rule:
         if not (limit.requests or limit.tokens or limit.streams):
             raise ValueError(f"{limit.name} limits nothing: give requests, tokens or streams")
         for windows in self._shared[:2]:
-            # They would be one counter, which each request would add to twice.
+            # Two such windows would share one counter, and each request would count twice.
             if len({window.place(0.0) for window in windows}) < len(windows):
                 raise ValueError(f"{limit.name}: two rates are for the same time; keep the smaller one")
 
     def quota(self, exchange: Exchange) -> Quota:
-        """Return the quota that the request falls under."""
+        """Return the quota of the request."""
         return Quota(self._prefix + key_of(self.by, exchange), *self._shared)
 
     def local(self, quota: Quota) -> Quota:
-        """Return the part of `quota` that this process allows on its own."""
+        """Return the part of `quota` that this process allows while the store cannot be reached."""
         return Quota(quota.key, *self._local)
 
     def describe(self, level: Level) -> str:
-        """Return how full one counter of this limit is, as a sentence's beginning."""
+        """Return how full one counter of this limit is, as the beginning of a sentence."""
         whom = " and ".join(self.by)
         if level.window is None:
             return f"{level.used} of {level.amount} requests are running for this {whom}"
@@ -71,7 +71,7 @@ def _part(amount: int, share: float) -> int:
 
 
 def rules_of(entry: str, limits: Sequence[Limit], share: float) -> tuple[Rule, ...]:
-    """Return the rules of an entry; raises ValueError for two of one name."""
+    """Return the rules of an entry; raises ValueError if two have the same name."""
     names = [limit.name for limit in limits]
     for name in names:
         if names.count(name) > 1:

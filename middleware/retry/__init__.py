@@ -1,1 +1,1 @@
-"""`retry`: what failed before its first byte is tried again."""
+"""`retry`: tries a request again that failed before its first byte."""

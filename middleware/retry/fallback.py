@@ -1,4 +1,4 @@
-"""Other models that may stand in for the one that was asked for."""
+"""Fallback models, used in place of the model that a request asked for."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -9,17 +9,17 @@ from proxy.kernel.exchange_parts import RetryPart
 from proxy.kernel.model_names import ModelName, parse
 
 HEADER: Final = b"x-ollama-proxy-model"
-"""Says which model answered in place of the one that was asked for."""
+"""The header that names the fallback model that answered."""
 
 
 class Fallbacks:
-    """Which models stand in for which; raises ValueError for a name that is none."""
+    """The fallback models of each model. Raises ValueError for an invalid model name."""
 
     def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
         self._models = {_parsed(asked).key: tuple(map(_parsed, others)) for asked, others in names.items()}
 
     def of(self, exchange: Exchange) -> tuple[ModelName, ...]:
-        """Return what may stand in for the model of `exchange`, the best first: only where a JSON body names it."""
+        """Return the fallbacks for the model of `exchange`, the best first; none unless a JSON body names it."""
         model, route = exchange.model, exchange.route
         if not self._models or model is None or route is None or route.kind != "inference":
             return ()
@@ -29,15 +29,15 @@ class Fallbacks:
 
 
 async def stand_in(exchange: Exchange, other: ModelName) -> bool:
-    """Let `other` be the model that `exchange` asks for from now on; returns whether its body could be changed.
+    """Replace the model that `exchange` asks for by `other`; return whether the body could be changed.
 
-    Of the body only the name changes. What was tried for the model before says nothing about this one.
+    Only the name in the body changes. The backends tried for the previous model count as untried for this one.
     """
     route = exchange.route
     try:
         document = await exchange.json()
     except Refused:
-        return False  # it could be read in two ways, so that nobody can tell what a change of it does
+        return False  # the body is ambiguous, so the effect of a change is unknown
     members = () if route is None else route.models
     member = next((name for name in members if document.get(name)), "model")
     noted = exchange.part(RetryPart)
@@ -50,7 +50,7 @@ async def stand_in(exchange: Exchange, other: ModelName) -> bool:
 
 
 def withdraw(exchange: Exchange) -> None:
-    """Announce no other model, as none answers."""
+    """Remove the header that names a fallback model, because none answers."""
     exchange.response_headers[:] = [pair for pair in exchange.response_headers if pair[0] != HEADER]
 
 

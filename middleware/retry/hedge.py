@@ -1,6 +1,6 @@
-"""Asking a second backend when the first takes long to answer: the first answer wins, the other is called off.
+"""Ask a second backend when the first is slow to answer: the first answer wins, and the other attempt is cancelled.
 
-Only for what may be asked twice without harm and is answered in one piece: embeddings.
+Only for embeddings: they may be asked for twice without harm, and their answer comes in one piece.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from proxy.kernel.exchange import KEY, Exchange
 async def hedged(
     app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, after: float, again: Callable[[], bool]
 ) -> None:
-    """Answer by `app`, and by a second run of it where nothing has come `after` so many seconds and `again` says yes.
+    """Answer by `app`. Start a second run after `after` seconds without an answer, if `again` returns True.
 
-    Raises what `app` raises: the winner's error where its answer broke off; where nobody answered the one after which
-    the request may be sent nowhere any more, else the first run's.
+    Raises what `app` raises. If the winner's answer broke off, that is the winner's error. If no run answered, it is
+    the error after which the request may not be sent again, or else the error of the first run.
     """
     exchange = Exchange.of(scope)
     race = _Race(exchange, send)
@@ -35,7 +35,7 @@ async def hedged(
 
 
 class _Race:
-    """Runs of one request, by their exchanges. Who sends first has won; what the others send goes nowhere."""
+    """Concurrent runs of one request, by exchange. The first run that sends wins; messages of others are dropped."""
 
     def __init__(self, exchange: Exchange, send: Send) -> None:
         self._exchange = exchange
@@ -45,7 +45,7 @@ class _Race:
 
     @property
     def open(self) -> bool:
-        """Whether nobody has won or failed yet."""
+        """Return whether no run has won or failed yet."""
         return self._winner is None and not any(run.done() for run in self._runs.values())
 
     def run(self, app: ASGIApp, exchange: Exchange, scope: Scope, receive: Receive) -> None:
@@ -56,7 +56,7 @@ class _Race:
                     if other is not exchange:
                         run.cancel()
             if self._winner is not exchange:
-                await asyncio.Future()  # it is being cancelled
+                await asyncio.Future()  # this run is being cancelled
             self._take_answer_of(exchange)
             await self._send(message)
 
@@ -70,19 +70,19 @@ class _Race:
                     self._take_answer_of(exchange)
 
         self._runs[exchange] = run = asyncio.create_task(attempt())
-        run.add_done_callback(lambda _: self._part_with(exchange))  # one that is cancelled in time never begins
+        run.add_done_callback(lambda _: self._part_with(exchange))  # attempt() may never start
 
     def _take_answer_of(self, run: Exchange) -> None:
         if run is not self._exchange:
             self._exchange.take_answer_of(run)
 
     def _part_with(self, run: Exchange) -> None:
-        """Cut a second attempt, which is over, loose from its scope; its body would stay as long as that does."""
+        """Remove a finished second attempt from its scope; otherwise the scope would keep its body in memory."""
         if run is not self._exchange:
             del run.scope[KEY]
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Wait until the winner is through or everybody failed, or for so long until somebody has won or failed."""
+        """Wait until every run is done. With `seconds`, return at the latest then, or once a run has won or failed."""
         loop = asyncio.get_running_loop()
         until = None if seconds is None else loop.time() + seconds
         while left := [run for run in self._runs.values() if not run.done()]:
@@ -92,14 +92,14 @@ class _Race:
             await asyncio.wait(left, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
     def result(self) -> None:
-        """Raise what came of it, where that is no answer."""
+        """Raise the error of the decisive run, if it has one."""
         run = self._winner or self._exchange
         if self._winner is None:
             run = next((one for one, task in self._runs.items() if _is_spent(task)), run)
         self._runs.pop(run).result()
 
     async def call_off(self) -> None:
-        """End what still runs, and let go of all runs: what came of one refers to us, and by us to the request."""
+        """Cancel the remaining runs and drop all runs: their errors refer to this race, and it to the request."""
         for run in self._runs.values():
             run.cancel()
         try:

@@ -1,8 +1,8 @@
-"""`retry`: what failed before its first byte is tried again, where that can do no harm.
+"""`retry`: tries a request again that failed before its first byte, if that can do no harm.
 
-A retry is another run of the app below, before the commit point: no response is ever held back for it. What may be
-repeated, and where, is a table of its own (``middleware/retry/verdicts.py``). When nothing is left for the model
-that was asked for, another one may stand in for it; and embeddings may be asked of two backends at once.
+A retry is another run of the inner app before the commit point, so no response is ever held back for it. The table in
+``middleware/retry/verdicts.py`` decides what may be repeated, and where. When no attempt is left for the requested
+model, a fallback model may replace it. For embeddings, two backends may be asked at once.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ _FROZEN: Final = ConfigDict(extra="forbid", frozen=True)
 
 
 _HOPELESS: Final = frozenset({"not_repeatable", "content_error", "lost_twice", "budget_spent"})
-"""Reasons to give up for which another model would not help, or may not be tried."""
+"""Reasons to give up for which a fallback model would not help, or may not be tried."""
 
 
 class Backoff(BaseModel):
-    """How long to wait where no other backend is left: a random time up to `base`, doubled with every retry."""
+    """How long to wait when no other backend is left: a random time up to `base`, doubled with every retry."""
 
     model_config = _FROZEN
 
@@ -60,19 +60,19 @@ class Hedge(BaseModel):
 
 
 class Retry:
-    """Tries a request again that failed before its first byte, on another backend where there is one.
+    """Tries a request again that failed before its first byte, on another backend if there is one.
 
     Args:
-        attempts: how many times a request is tried for a model in all, the first time included.
-        budget: retries allowed, as a share of all requests of this process, so that a dead pool is not hammered;
-            `0%`: none.
-        backoff: how long to wait where no other backend is left; `{base: 200ms, max: 5s}`.
-        first_byte: how long one try may take to its first byte while another backend is left to try; as long as
-            `pool.timeouts.first_byte` where left out. A model that has yet to be loaded gets its time.
-        fallback: models to use when nothing is left for the one that was asked for, the best first, by model:
-            `{"llama3.3:70b": ["llama3.1:8b"]}`. The answer's header `X-Ollama-Proxy-Model` names the one that is used.
-            `access` above has only checked the model that was asked for.
-        hedge: ask a second backend for embeddings that take long, and use what comes first; `{after: 200ms}`.
+        attempts: how many times a request is tried for a model, the first time included.
+        budget: retries allowed, as a share of all requests of this process, to protect a failing pool from more load;
+            `0%` allows none.
+        backoff: how long to wait when no other backend is left; `{base: 200ms, max: 5s}`.
+        first_byte: how long one attempt may take to its first byte while another backend is left to try; by default
+            `pool.timeouts.first_byte`. A model that must be loaded first gets its time.
+        fallback: models to use when no attempt is left for the requested one, the best first, by model:
+            `{"llama3.3:70b": ["llama3.1:8b"]}`. The answer's header `X-Ollama-Proxy-Model` names the model that is
+            used. An outer `access` has checked the requested model only.
+        hedge: ask a second backend for embeddings that take long, and use the first answer; `{after: 200ms}`.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Retry:
         self._idle = attempts == 1 and not fallback and hedge is None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Pass on what cannot be repeated as it is; everything else runs in the loop below."""
+        """Pass on unchanged what cannot be repeated; run everything else in the retry loop."""
         if scope["type"] == "http":
             exchange = Exchange.of(scope)
             route = exchange.route
@@ -109,7 +109,7 @@ class Retry:
         return self.app(scope, receive, send)
 
     async def _repeat(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
-        await exchange.body()  # Read by the exchange, it can be handed out again.
+        await exchange.body()  # The exchange keeps the body, so every attempt can read it.
         noted = exchange.part(RetryPart)
         noted.hurry, noted.resend = self._first_byte, True
         caller = exchange.caller
@@ -117,7 +117,7 @@ class Retry:
         if others and not self._backends.serves(exchange):
             await self._fall_back(exchange, others)
         errors: list[UpstreamError] = []
-        first = 0  # of those that are about the model tried now
+        first = 0  # index of the first error about the current model
         self._retries.earn(self._budget, caller)
         try:
             while True:
@@ -162,9 +162,9 @@ class Retry:
         )
 
     def _next(self, exchange: Exchange, route: Route, all_: list[UpstreamError], first: int) -> float | None:
-        """Return the seconds to wait before the next attempt, or None where this was the last, and note why.
+        """Return the seconds to wait before the next attempt. If there is none, note why and return None.
 
-        `first` is where the errors about the model begin that is tried now.
+        `first` is the index of the first error about the current model.
         """
         error, errors, free = all_[-1], all_[first:], _free(all_)
         where = verdict(route.repeat, errors)
@@ -184,7 +184,7 @@ class Retry:
         return None
 
     async def _fall_back(self, exchange: Exchange, others: list[ModelName], *, paid: bool = True) -> bool:
-        """Let the next of `others` stand in that a backend has; returns whether there was one, and a retry for it."""
+        """Switch to the next of `others` that a backend has; return False if there is none, or no retry budget."""
         while others:
             other = others.pop(0)
             if not self._backends.serves(exchange, other):
@@ -203,7 +203,7 @@ class Retry:
         return False
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say what would be tried; another model that would stand in at once does so for the plugins below."""
+        """Explain what would be tried. A fallback that replaces the model at once does so for the inner plugins."""
         route = exchange.route
         if route is None or route.body == "raw" or self._idle:
             return Explanation("skip", "it is sent once, whatever happens")
@@ -221,10 +221,10 @@ class Retry:
 
 
 def _free(errors: list[UpstreamError]) -> list[UpstreamError]:
-    """Return those of `errors` that count as no attempt and need no budget.
+    """Return the errors that count as no attempt and need no retry budget.
 
-    The first loss on a kept connection is one: that the backend closed it just then is nobody's fault. So is a failure
-    to reach the next backend, as that leaves what was lost where it was.
+    The first loss of a reused connection is free: that the backend closed it just then is nobody's fault. A failure to
+    reach the next backend after it is free too, because the request was not sent.
     """
     for number, error in enumerate(errors, 1):
         if isinstance(error, ConnectionLost) and error.reused:

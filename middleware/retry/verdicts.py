@@ -17,10 +17,11 @@ broke off an answer that had begun            no                   no           
 ============================================  ===================  ===================  ======================
 
 *Safe* are GET, HEAD, show and embed; *costly* are generate and chat, which cost time; *never* are pull, push, create,
-copy and delete. *Anywhere* means: at once on a backend that was not tried yet, else after a back-off; *elsewhere* only
-the former. *Once* is for the whole life of a request: it is sent at most twice and lost, see `proxy.pool.blame`, as it
-may be what kills backends. An error that two backends give alike is an answer; what says of itself that it will pass
-(503, 504), or is about the host (no memory, a runner that died), is not. A blob is never repeated: its bytes are gone.
+copy and delete. *Anywhere* means at once on a backend that was not tried yet, else on any backend after a back-off.
+*Elsewhere* means only on a backend that was not tried yet. *Once* counts for the whole life of a request: the request
+may be what kills backends, so it is sent and lost at most twice (see `proxy.pool.blame`). An error that two backends
+give alike is an answer, unless it says that it will pass (503, 504) or concerns the host (no memory, a runner that
+died). A blob is never repeated, because the proxy does not keep its bytes.
 """
 
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ _SLOW: Final = frozenset({"load", "first_byte", "write"})
 
 
 def verdict(repeat: Repeat, errors: Sequence[UpstreamError]) -> Verdict:
-    """Return where a request whose route says `repeat` may go after `errors`, the latest last; the table is above."""
+    """Return where a request with `repeat` may go after `errors`, the latest last; see the table above."""
     error = errors[-1]
     if error.spent or isinstance(error, Truncated) or (isinstance(error, UpstreamTimeout) and error.timer == "total"):
         return Verdict.NO
@@ -78,7 +79,7 @@ def verdict(repeat: Repeat, errors: Sequence[UpstreamError]) -> Verdict:
 
 
 def is_answer(errors: Sequence[UpstreamError]) -> bool:
-    """Whether the latest of `errors` is what another backend said too, so that it is the request's own."""
+    """Return whether another backend gave the latest of `errors` too, so that the request itself causes it."""
     error = errors[-1]
     said = error.answer if isinstance(error, UpstreamAnswer) else None
     return said is not None and any(
@@ -88,7 +89,7 @@ def is_answer(errors: Sequence[UpstreamError]) -> bool:
 
 
 def why_not(errors: Sequence[UpstreamError]) -> str:
-    """Return the word for why a request that may go nowhere after `errors` may not, for ``gave_up``."""
+    """Return the reason why a request may not be sent again after `errors`, for ``gave_up``."""
     error = errors[-1]
     if error.code == codes.SUSPECTED_POISON:
         return "suspected_poison"
@@ -100,9 +101,10 @@ def why_not(errors: Sequence[UpstreamError]) -> str:
 
 
 def most_telling(errors: Sequence[UpstreamError]) -> UpstreamError:
-    """Return the error that tells the caller most; of equals the latest.
+    """Return the error that tells the caller most; among equals, the latest.
 
-    A backend's own words come first, "I do not have this model" last: another one was believed to have it.
+    A backend's own error text ranks highest. "I do not have this model" ranks lowest, since another backend seemed to
+    have it.
     """
     return max(reversed(errors), key=_weight)
 

@@ -1,1 +1,1 @@
-"""`tracing`: a trace of every request."""
+"""`tracing`: an OpenTelemetry trace of every request."""

@@ -1,7 +1,7 @@
-"""`tracing`: a trace of every request, by OpenTelemetry.
+"""`tracing`: an OpenTelemetry trace of every request.
 
-One span is begun when a request comes, as its id goes on to the backend; all others are made when it is over. Nothing
-is done per chunk. What the spans hold is ``spans.py``; how they leave is the service `Traces`.
+The plugin begins one span when a request arrives, since the backend receives that span's id. It makes all other spans
+at the end of the request, and does nothing per chunk. ``spans.py`` defines the spans; the service `Traces` sends them.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -21,13 +21,13 @@ class Tracing:
     """Sends a trace of every request to an OpenTelemetry collector, by OTLP over HTTP. Needs the extra `otel`.
 
     Args:
-        endpoint: where traces go, with its path.
-        headers: sent along, for example a key of the collector's.
-        service: what the proxy is called in traces.
-        sample: the share of traces that is recorded; `0%`: none.
-        inherit: continue the trace that a caller names (W3C `traceparent`). A caller may leave its trace out, but not
-            have more recorded than `sample` says.
-        propagate: tell the backend of the trace, by the same header. Where it is off the caller's goes no further.
+        endpoint: the collector's URL for traces, with its path.
+        headers: headers of each request to the collector, for example a key.
+        service: the name of the proxy in traces.
+        sample: the share of traces that is recorded; `0%` records none.
+        inherit: continue the trace that a caller names (W3C `traceparent`). A caller may switch recording of its trace
+            off, but not raise the share above `sample`.
+        propagate: send the trace to the backend in the same header. If off, the caller's header is not sent on either.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Tracing:
         propagate: bool = True,
     ) -> None:
         try:
-            # two of them here already, as the first request must not wait for them
+            # import both now, since the first request must not wait for them
             import opentelemetry.exporter.otlp.proto.http.trace_exporter
             import opentelemetry.sdk.trace.export  # noqa: F401
 
@@ -68,7 +68,7 @@ class Tracing:
         self._spans = spans
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Begin the request's span and have the rest made at its end."""
+        """Begin the request's span, and register the other spans to be made at its end."""
         if scope["type"] == "http":
             self._begin(Exchange.of(scope), scope)
         return self.app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The spans of one request, made when it is over from what the exchange knows, by OpenTelemetry's conventions.
+"""The spans of one request, made at its end from the exchange, by OpenTelemetry's conventions.
 
 ::
 
@@ -7,7 +7,7 @@
     ├── chat llama3.2:latest            client   an attempt at a backend that failed
     └── chat llama3.2:latest            client   the attempt that was answered; its event `first_token`
 
-Only the first is begun while the request runs, as its id goes on to the backend. Needs the extra `otel`.
+Only the first span begins while the request runs, since the backend receives its id. Needs the extra `otel`.
 """
 
 import time
@@ -34,7 +34,7 @@ Attributes = dict[str, AttributeValue | None]
 
 
 def begin(tracer: Tracer, exchange: Exchange, *, inherit: bool) -> Span:
-    """Begin the span of a request, in its caller's trace where `inherit` says so and the caller named one."""
+    """Begin the span of a request; continue the caller's trace if `inherit` is set and the caller named one."""
     scope = exchange.scope
     parent = _W3C.extract(_carrier(scope), Context()) if inherit else Context()
     method = scope["method"] if scope["method"] in _METHODS else "HTTP"
@@ -48,14 +48,14 @@ def _carrier(scope: Scope) -> dict[str, str]:
 
 
 def context_headers(span: Span) -> list[Header]:
-    """Return the headers that name `span` as the parent of what happens behind us."""
+    """Return the headers that name `span` as the parent of the backend's spans."""
     carrier: dict[str, str] = {}
     _W3C.inject(carrier, set_span_in_context(span, Context()))
     return [(name.encode(), value.encode("latin-1")) for name, value in carrier.items()]
 
 
 def finish(tracer: Tracer, span: Span, exchange: Exchange) -> None:
-    """End the span of a request that is over, and make those within it."""
+    """End the span of a finished request, and make the spans within it."""
     moment = _moments()
     ended_at = exchange.ended_at or time.monotonic()
     if span.is_recording():
@@ -82,7 +82,7 @@ def finish(tracer: Tracer, span: Span, exchange: Exchange) -> None:
 
 
 def _answered(exchange: Exchange) -> Attempt | None:
-    """Return the attempt whose answer the client got; where none came whole, the last, which may have begun one."""
+    """Return the attempt whose answer the client got; if no answer was complete, the last attempt."""
     whole = (attempt for attempt in reversed(exchange.history) if attempt.error is None)
     return next(whole, exchange.history[-1] if exchange.history else None)
 
@@ -160,6 +160,6 @@ def _present(attributes: Mapping[str, AttributeValue | None]) -> dict[str, Attri
 
 
 def _moments() -> Callable[[float], int]:
-    """Return what makes nanoseconds since 1970 of seconds of the monotonic clock."""
+    """Return a function from seconds of the monotonic clock to nanoseconds since 1970."""
     offset = time.time_ns() - time.monotonic_ns()
     return lambda seconds: offset + int(seconds * 1_000_000_000)

@@ -150,7 +150,7 @@ class RetryPart(Shared):
 
 
 class PoolPart(Own):
-    """Written by `proxy.pool.pool` and `proxy.pool.need`.
+    """Written by `proxy.pool.pool` and `proxy.pool.request_needs`.
 
     Attributes:
         need: what the request needs of a backend, and the facts that this was derived from.

@@ -173,6 +173,7 @@ def _table(section: Schema, root: Schema) -> Iterator[str]:
         required = name in section.get("required", ())
         default = "required" if required else _default(part.get("default"))
         text = (part.get("description") or _about(part, root)).replace("|", "\\|").replace("``", "`")
+        text = " ".join(text.split())  # a line feed would end the row
         yield f"| `{name}` | {_kind(part, root)} | {default} | {text} |"
 
 
