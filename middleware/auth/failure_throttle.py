@@ -37,7 +37,7 @@ def kind_of(credential: Presented | None, exchange: Exchange) -> Kind:
     return "certificate" if exchange.scope.get("state", {}).get("tls_peer") else "none"
 
 
-class Doorkeeper:
+class FailureThrottle:
     """Counts refused callers.
 
     Args:

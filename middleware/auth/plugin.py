@@ -15,7 +15,7 @@ therefore be a name of the proxy.
 
 A wrong credential ends the request with 401; it never falls through to the next method. Only the placeholder key
 ``ollama`` and an empty key count as no credential. Routes that are open to everybody (the CLI's first request, ``/``)
-are not checked at all. The body is never read here. Refused callers are counted, see ``doorkeeper.py``.
+are not checked at all. The body is never read here. Refused callers are counted, see ``failure_throttle.py``.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from middleware.auth.addresses import Addresses, AddressOptions
 from middleware.auth.authorized_keys import AuthorizedKeys, named, parse_authorized_keys
 from middleware.auth.caller import Caller, NotLetIn, unauthorized
 from middleware.auth.certificates import CertificateOptions, Certificates
-from middleware.auth.failure_throttle import Doorkeeper, Failures, kind_of
+from middleware.auth.failure_throttle import Failures, FailureThrottle, kind_of
 from middleware.auth.introspection import Introspection, IntrospectionOptions
 from middleware.auth.jwt import Jwts, is_jwt
 from middleware.auth.jwt_options import JwtOptions
@@ -104,14 +104,14 @@ class Auth:
         self._hosts = hosts or KnownHosts()
         self._path_token = path_token
         lives = keepsakes.keep((Lifetimes, clock), lambda: Lifetimes(clock))
-        self._doorkeeper = Doorkeeper(failures, clock, keepsakes, metrics)
+        self._throttle = FailureThrottle(failures, clock, keepsakes, metrics)
         self._keys = _watched_keys(keys, policies, clock, lives) if keys else None
         self._jwts = (
             Jwts(issuers, policies=policies, clock=clock, keepsakes=keepsakes, lifetimes=lives) if issuers else None
         )
         self._introspection = (
             Introspection(
-                introspection, policies=policies, clock=clock, standing=self._doorkeeper.standing, lifetimes=lives
+                introspection, policies=policies, clock=clock, standing=self._throttle.standing, lifetimes=lives
             )
             if introspection
             else None
@@ -139,7 +139,7 @@ class Auth:
             credential = presented(exchange.scope["headers"], path_token)
             return await self._caller(credential, exchange)
         except NotLetIn as refused:
-            await self._doorkeeper.refuse(refused, kind_of(credential, exchange), exchange.client)
+            await self._throttle.refuse(refused, kind_of(credential, exchange), exchange.client)
             raise
 
     async def _caller(self, credential: Presented, exchange: Exchange) -> Caller:

@@ -1,9 +1,9 @@
 """What must happen to bad input, sick backends and clients that leave, through the whole proxy.
 
-The rest of the catalogue is proved closer to the code: framing in test_framing.py and proxy/server/test_guarded_protocol.py, endings in
-test_endings.py, retries in test_backends.py, disconnects in test_disconnects.py, the transport in
-test_transport_faults.py, spellings in proxy/kernel/test_routes.py, bodies and models in test_access.py, bombs and an unread
-stdout in test_process.py.
+The rest of the catalogue is proved closer to the code: framing in test_framing.py and
+proxy/server/test_guarded_protocol.py, endings in test_endings.py, retries in test_backends.py, disconnects in
+test_disconnects.py, the transport in test_transport_faults.py, spellings in proxy/kernel/test_routes.py, bodies and
+models in test_access.py, bombs and an unread stdout in test_process.py.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ import pytest
 
 from middleware.auth import failure_throttle
 from middleware.auth.caller import forbidden, too_many, unauthorized, unavailable
-from middleware.auth.failure_throttle import Doorkeeper, Kind, kind_of
+from middleware.auth.failure_throttle import FailureThrottle, Kind, kind_of
 from middleware.auth.presented import NOTHING, Presented
 from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
@@ -37,7 +37,7 @@ def test_a_certificate_counts_where_nothing_else_was_sent() -> None:
 
 async def test_only_what_is_wrong_counts_against_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failure_throttle, "SLOWED", 0.0)
-    keeper = Doorkeeper(Rate.parse("1/minute"), ManualClock(), WeakKeepsakes(), None)
+    keeper = FailureThrottle(Rate.parse("1/minute"), ManualClock(), WeakKeepsakes(), None)
     for refused in (
         forbidden("no", code=codes.NO_POLICY),
         unavailable("later", retry_after=1),

@@ -624,7 +624,7 @@ async def test_an_answer_is_held_back_from_whoever_sends_too_many(team: Team, mo
 
 async def test_each_kind_and_reason_is_counted_as_such(everything: Everything) -> None:
     it = everything
-    it.auth._doorkeeper._metrics = counted = cast(Metrics, Counted())
+    it.auth._throttle._metrics = counted = cast(Metrics, Counted())
     revoke_keys(it.team.file, "alice")
     it.team.clock.advance(1)
     used = it.signature()

@@ -206,3 +206,11 @@ def test_no_machine_and_no_secret_is_in_it() -> None:
     text = "".join(generated(ROOT).values())
     assert str(ROOT) not in text
     assert str(Path.home()) not in text
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "reference").glob("*.md")), ids=lambda page: page.name)
+def test_no_row_of_a_table_is_broken_into_two(page: Path) -> None:
+    rows: list[str] = []
+    for line in page.read_text("utf-8").splitlines():
+        assert not rows or line.startswith("|") or not line, f"{page.name}: {line}"
+        rows = [*rows, line] if line.startswith("|") else []
