@@ -31,9 +31,9 @@ from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send
 from proxy.kernel.attempts import Usage
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.defined_policies import Policies
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.exchange_parts import FramePart, RelayPart
-from proxy.kernel.policy_names import Policies
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.units import Rate
 from proxy.services.system_clock import SystemClock

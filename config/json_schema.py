@@ -1,4 +1,4 @@
-"""JSON Schema of settings and options: editors complete by it, and `config.validation` looks up names in it."""
+"""JSON Schema of settings and options: editors complete by it, and `config.model_validation` looks up names in it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

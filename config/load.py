@@ -8,10 +8,10 @@ from typing import Final
 
 from config.entries import Entry
 from config.interpolation import resolve
+from config.model_validation import Checker
 from config.problems import Path, Problem, in_order
 from config.settings import Settings
 from config.tree import Data, Node
-from config.validation import Checker
 from config.yaml_reader import MAX_BYTES, parse
 from proxy.kernel.units import Context, Mistake
 

@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from config.addresses import PORT, Address, HostName, Network, Permissions
 from config.backends import Backend, Pool, distinct
+from config.declared_routes import NAMING, ExtraRoute
 from config.entries import Entry
 from config.problems import Mistakes, Path
-from config.routes import NAMING, ExtraRoute
 from config.section import Model, as_tuple, check_name
 from proxy.kernel.units import (
     ConfigFile,

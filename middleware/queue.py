@@ -15,9 +15,9 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.quota_key import key_of
 from proxy.kernel.route import Route, RouteClass
+from proxy.kernel.slot_scheduling import Scheduler, Terms
 from proxy.kernel.token_estimate import Estimate, expect
 from proxy.kernel.units import Duration, Mistake, format_duration, parse_duration
-from proxy.kernel.waiting import Scheduler, Terms
 
 TIMEOUT: Final = b"x-request-timeout"
 """The header in which a client states within what time it needs the answer."""
@@ -93,7 +93,7 @@ class Queue:
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Return why requests of `route` would wait for no slot, or None; see `proxy.chain.plugins.Plugin`."""
+        """Return why requests of `route` would wait for no slot, or None; see `proxy.chain.plugin_lookup.Plugin`."""
         if route.kind == "inference" and route.kind in options.get("routes", _WAITING) and not route.names_model:
             return "nobody knows where its requests name their model, which says what slot they take"
         return None

@@ -24,10 +24,10 @@ from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
 from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
+from proxy.kernel.slot_scheduling import Scheduler, Slots
 from proxy.kernel.store import Store
 from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
-from proxy.kernel.waiting import Scheduler, Slots
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board

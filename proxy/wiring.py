@@ -26,7 +26,7 @@ from proxy.server import open_files
 from proxy.server.listeners import TlsOptions, certificate_names
 from proxy.server.server import ServerOptions
 from proxy.stores.open import open_store
-from proxy.upstream.origin import tls_context
+from proxy.upstream.connector import tls_context
 from proxy.upstream.timeouts import Timeouts
 
 

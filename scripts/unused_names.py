@@ -8,7 +8,7 @@ _are_headers  # config/backends.py: a validator
 _belong_together  # config/backends.py: a validator
 _fit  # config/settings.py: a validator
 _is_store  # config/settings.py: a validator
-_is_whole  # config/routes.py: a validator
+_is_whole  # config/declared_routes.py: a validator
 _slots_are_taken  # config/settings.py: a validator
 model_config  # the configuration of a pydantic model
 ignored_warning_kinds  # config/json_schema.py: overrides an attribute of GenerateJsonSchema

@@ -17,7 +17,7 @@ from config.settings import Settings
 from middleware import BUILTIN
 from middleware.parameters.rules import Rule
 from proxy.app import check
-from proxy.chain.plugins import find
+from proxy.chain.plugin_lookup import find
 from proxy.kernel.units import Rate
 from tests.support.policy import load_text
 

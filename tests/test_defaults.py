@@ -15,7 +15,7 @@ from proxy import wiring
 from proxy.commands.remote import URL
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.cross_origin import CrossOrigin
-from proxy.kernel.waiting import Terms
+from proxy.kernel.slot_scheduling import Terms
 from proxy.pool.backend import make_backend
 from proxy.pool.backend_api import fetch_json, inspect_backend
 from proxy.pool.health import Rules

@@ -128,7 +128,7 @@ SIDEWAYS = [
     ("middleware.cors", "from importlib import import_module"),
     ("middleware.cors", "__import__('proxy.pool.pool')"),
     ("middleware.cors", "import sys\nsys.modules['proxy.pool.pool']"),
-    ("proxy.simulator.server", "from proxy.kernel import asgi"),
+    ("proxy.simulator.simulated_ollama", "from proxy.kernel import asgi"),
     ("config.load", "from proxy.chain.plan import plan"),
     ("proxy.chain.build", "from middleware.cors import Cors"),
 ]

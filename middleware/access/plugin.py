@@ -76,7 +76,7 @@ class Access:
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Return why `route` could use models that these options deny, or None; see `proxy.chain.plugins.Plugin`."""
+        """Return why `route` could use models that these options deny, or None; see `plugin_lookup.Plugin`."""
         permitted = options.get("routes", _PERMITTED)
         named = {route.kind, route.path, *(f"{method} {route.path}" for method in route.methods)}
         if named.isdisjoint(permitted):

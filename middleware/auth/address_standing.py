@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from middleware.auth.caller import Reason
-from middleware.auth.question_places import Rank
+from middleware.auth.provider_queue import Rank
 from proxy.kernel.client_address import block
 from proxy.kernel.clock import Clock
 from proxy.kernel.log_throttle import Seldom

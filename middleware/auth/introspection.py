@@ -14,7 +14,7 @@ from middleware.auth.caller import Caller, NotLetIn, again, too_many, unauthoriz
 from middleware.auth.claim_mapping import ClaimMap, ClaimOptions
 from middleware.auth.fetch import FetchError, check_url, tls_context
 from middleware.auth.lifetimes import Lifetimes
-from middleware.auth.question_places import Places, Rank
+from middleware.auth.provider_queue import Places, Rank
 from middleware.auth.single_flight import SingleFlight
 from proxy.kernel.client_address import UNIX, block
 from proxy.kernel.clock import Clock

@@ -43,6 +43,7 @@ from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.client_address import is_forwarded
 from proxy.kernel.clock import Clock
+from proxy.kernel.defined_policies import Policies
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import AuthPart
@@ -50,7 +51,6 @@ from proxy.kernel.explain import Explanation
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.metrics import Metrics
-from proxy.kernel.policy_names import Policies
 from proxy.kernel.store import Store
 from proxy.kernel.units import ConfigPath, PolicyName
 

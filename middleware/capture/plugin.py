@@ -62,7 +62,7 @@ class Capture:
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Return why prompts and answers on `route` would not be logged, or None; see `proxy.chain.plugins.Plugin`."""
+        """Return why prompts and answers on `route` would not be logged, or None; see `plugin_lookup.Plugin`."""
         if route.kind != "inference" or not (options.get("prompt") or options.get("answer")):
             return None
         if route.run is None or route.run.operation == "inference":

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from middleware.parameters.places import ENDLESS, leading, put, read
+from middleware.parameters.accessors import ENDLESS, leading, put, read
 from middleware.parameters.rules import NotAllowed, Rule
 from proxy.kernel.parameter_places import ParameterPlaces, Place
 

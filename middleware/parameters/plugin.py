@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import orjson
 
-from middleware.parameters.places import RUNNER
+from middleware.parameters.accessors import RUNNER
 from middleware.parameters.plan import Plan, plan_of
 from middleware.parameters.rule_check import check_rule
 from middleware.parameters.rules import Anything, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
@@ -99,7 +99,7 @@ class Parameters:
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Return why these options cannot govern `route`, or None; see `proxy.chain.plugins.Plugin`."""
+        """Return why these options cannot govern `route`, or None; see `proxy.chain.plugin_lookup.Plugin`."""
         run = route.run
         if run is None or all(value is None for name, value in options.items() if name != "aliases"):
             return None

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from middleware.parameters.places import ENDLESS, read, write
+from middleware.parameters.accessors import ENDLESS, read, write
 from middleware.parameters.rules import NotAllowed, Rule
 from proxy.kernel.parameter_places import KNOWN, Place
 

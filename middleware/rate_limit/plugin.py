@@ -7,15 +7,15 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
+from middleware.rate_limit.compiled_limits import Rule, rules_of
 from middleware.rate_limit.headers import announce, duration
 from middleware.rate_limit.options import Limit, OnStoreFailure, Rates, Streams
-from middleware.rate_limit.rules import Rule, rules_of
 from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.defined_policies import EntryName
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
-from proxy.kernel.policy_names import EntryName
 from proxy.kernel.quota_key import By
 from proxy.kernel.quotas import Admission, Level, Quota, Reservation
 from proxy.kernel.route import Route, RouteClass
@@ -109,7 +109,7 @@ class RateLimit:
 
     @staticmethod
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
-        """Return why a limit by model cannot govern `route`, or None; see `proxy.chain.plugins.Plugin`."""
+        """Return why a limit by model cannot govern `route`, or None; see `proxy.chain.plugin_lookup.Plugin`."""
         limited = options.get("routes", _LIMITED)
         if route.kind != "inference" or route.kind not in limited or route.names_model:
             return None

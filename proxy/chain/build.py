@@ -11,15 +11,15 @@ from types import FunctionType, MethodType
 from typing import Final
 
 from config.load import Loaded
+from config.model_validation import mask
 from config.problems import Invalid, Path, Problem
-from config.validation import mask
 from proxy.chain.plan import INNERMOST, Link, Plan
-from proxy.chain.plugins import Options
+from proxy.chain.plugin_lookup import Options
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.cross_origin import CrossOrigin
+from proxy.kernel.defined_policies import EntryName, Policies
 from proxy.kernel.exchange import Ask, Exchange
 from proxy.kernel.exchange_parts import ChainPart
-from proxy.kernel.policy_names import EntryName, Policies
 from proxy.kernel.units import Mistake
 
 BEFORE_BODY: Final = "before_body"

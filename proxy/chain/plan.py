@@ -12,7 +12,7 @@ from config.entries import Entry
 from config.load import Loaded
 from config.problems import Path, Problem, in_order
 from config.tree import Node
-from proxy.chain.plugins import Options, Plugin, find
+from proxy.chain.plugin_lookup import Options, Plugin, find
 from proxy.kernel.route import Route
 from proxy.kernel.units import Mistake, suggest
 

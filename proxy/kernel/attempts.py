@@ -51,7 +51,7 @@ class Held(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Failure:
-    """A failed send. The pool adds what it needs to decide whose fault it was: see `proxy.pool.failures`.
+    """A failed send. The pool adds what it needs to decide whose fault it was: see `proxy.pool.backend_failure`.
 
     Attributes:
         backend: the name of the backend.

@@ -16,7 +16,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from proxy.kernel.log_dialects import ECS, OTEL, Dialect
+from proxy.kernel.log_field_names import ECS, OTEL, Dialect
 from proxy.kernel.log_sink import LogSink
 
 Level = Literal["debug", "info", "warning", "error", "critical"]

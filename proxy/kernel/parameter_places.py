@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 Form = Literal[
     "any", "number", "whole", "cut", "flag", "text_or_texts", "texts", "lifetime", "effort", "thinking", "output_effort"
 ]
-"""How a value is written: see the readers of the same names in ``middleware/parameters/places.py``."""
+"""How a value is written: see the readers of the same names in ``middleware/parameters/accessors.py``."""
 
 _INTS: Final = frozenset(
     {

@@ -8,15 +8,15 @@ from typing import Final
 
 from proxy.kernel.backends import Backends
 from proxy.kernel.clock import Clock
+from proxy.kernel.defined_policies import EntryName, Policies
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
-from proxy.kernel.policy_names import EntryName, Policies
 from proxy.kernel.retry_budget import RetryBudget
+from proxy.kernel.slot_scheduling import Outlook, Scheduler, Slots, Terms
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Collector, Traces
-from proxy.kernel.waiting import Outlook, Scheduler, Slots, Terms
 
 __all__ = [
     "SERVICES",

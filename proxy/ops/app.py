@@ -20,12 +20,12 @@ from proxy.kernel.exchange import Exchange
 from proxy.ops.actions import Actions
 from proxy.ops.answers import HEADERS, asset, failed, json
 from proxy.ops.app_protocol import Engine
+from proxy.ops.change_permission import check_change
 from proxy.ops.document_types import Health
 from proxy.ops.effective_config import digest
 from proxy.ops.events import Hub
 from proxy.ops.explaining import account, read_supposed
 from proxy.ops.openapi import openapi
-from proxy.ops.permission import check_change
 from proxy.ops.report import readiness, report
 from proxy.ops.routes import OPERATIONS, Operation
 

@@ -17,8 +17,8 @@ from proxy.chain.frame import Observer
 from proxy.kernel.exchange import Exchange
 from proxy.ops.app_protocol import Engine, Loading
 from proxy.ops.document_types import Change, Reloaded, Request, Status
+from proxy.ops.exchange_document import Facts, past, request_of
 from proxy.ops.report import report
-from proxy.ops.request_document import Facts, past, request_of
 from proxy.pool.health import State
 
 log = structlog.get_logger("ollama_proxy.ops")

@@ -8,7 +8,7 @@ from proxy.kernel.log_lines import stamp
 from proxy.kernel.model_names import parse as parse_model
 from proxy.ops import document_types as doc
 from proxy.ops.app_protocol import Engine
-from proxy.ops.request_document import rate_of, request_of
+from proxy.ops.exchange_document import rate_of, request_of
 from proxy.pool.backend import Backend
 from proxy.pool.residency import Resident
 

@@ -42,7 +42,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import BlamePart
 from proxy.kernel.lru import Recent
 from proxy.pool.backend import Backend
-from proxy.pool.failures import BackendFailure, failures_of
+from proxy.pool.backend_failure import BackendFailure, failures_of
 from proxy.pool.lease import Lease
 from proxy.pool.reputation import Served
 from proxy.pool.request_needs import need_of

@@ -1,7 +1,7 @@
 """The pool: all backends, and the leases that requests take on them.
 
 It implements the services `Backends` and `Slots`. What the pool learns from the ends of requests is in
-`proxy.pool.outcomes`.
+`proxy.pool.outcome_recorder`.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import ModelName
 from proxy.pool.affinity import Affinity
 from proxy.pool.backend import Backend
+from proxy.pool.candidates import snapshot
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
-from proxy.pool.outcomes import Outcomes
-from proxy.pool.pool_snapshot import snapshot
+from proxy.pool.outcome_recorder import OutcomeRecorder
 from proxy.pool.request_needs import Need, need_of
 from proxy.pool.selection import Choice, Wait, choose
 from proxy.upstream.timeouts import Timeouts
@@ -73,7 +73,9 @@ class Pool:
         self._listeners: list[Callable[[], None]] = []
         self._telling = False
         self._stale: Callable[[Backend], None] = lambda _: None
-        self.outcomes = Outcomes(self._affinity, changed=self.changed, stale=lambda backend: self._stale(backend))
+        self.outcomes = OutcomeRecorder(
+            self._affinity, changed=self.changed, stale=lambda backend: self._stale(backend)
+        )
         self.outcomes.watch(self.backends, self.options.eject_share)
         self.blame = self.outcomes.blame
 

@@ -34,7 +34,7 @@ class Claim(NamedTuple):
 
     @property
     def who(self) -> Hashable:
-        """Key of the tenant in the lane, by which `proxy.queue.overload` counts."""
+        """Key of the tenant in the lane, by which `proxy.queue.tenant_overload` counts."""
         return self.tenant, self.lane
 
 

@@ -6,7 +6,7 @@ deadlines, and refuses requests that would wait in vain.
 A request is let in only where its estimated turn comes in time, and gets a slot only in time, however late its timer
 fires. So no slot goes to a request whose caller has given up, and after a burst the queue holds no more requests than
 can be served within their deadlines. Of a tenant most of whose requests have to be refused anyway
-(``proxy/queue/overload.py``) the queue holds no more requests than there are slots, so that each goes within one
+(``proxy/queue/tenant_overload.py``) the queue holds no more requests than there are slots, so that each goes within one
 service time.
 """
 
@@ -24,11 +24,11 @@ from proxy.kernel.error_codes import Code
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import QueuePart
-from proxy.kernel.waiting import Outlook, Scheduler, Slots, Terms
+from proxy.kernel.slot_scheduling import Outlook, Scheduler, Slots, Terms
 from proxy.queue.fair_queue import FIRST, Ahead, FairQueue, Verdict
 from proxy.queue.fair_queue_parts import Claim, Entry
-from proxy.queue.overload import Demands, Late
 from proxy.queue.pace import Pace
+from proxy.queue.tenant_overload import Demands, Late
 
 REMEMBERED: Final = 1000
 """Largest number of lanes whose pace is remembered, and of tenants in lanes whose demand is."""

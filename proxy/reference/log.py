@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from middleware.logging import fields as request_line
 from middleware.logging.fields import Field
-from proxy.kernel.log_dialects import ECS, OTEL
+from proxy.kernel.log_field_names import ECS, OTEL
 from proxy.kernel.log_lines import SCHEMA
 from proxy.telemetry.log_events import COMMON, EVENTS, FIELDS, Event
 
@@ -104,7 +104,7 @@ def _rows(rows: Iterable[Sequence[str]]) -> str:
 _PAGE: Final = """\
 # The log
 
-Generated from `middleware/logging/fields.py`, `proxy/telemetry/log_events.py` and `proxy/kernel/log_dialects.py` by
+Generated from `middleware/logging/fields.py`, `proxy/telemetry/log_events.py` and `proxy/kernel/log_field_names.py` by
 `scripts/generate`; not to be edited here. How to use it says the [guide](../guides/logs.md).
 [log.schema.json](log.schema.json) is the JSON Schema of a line in `format: json`.
 

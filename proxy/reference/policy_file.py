@@ -13,7 +13,7 @@ from typing import Any, Final
 from config.json_schema import Schema, describe
 from config.settings import Settings
 from middleware import BUILTIN
-from proxy.chain.plugins import Plugin, find
+from proxy.chain.plugin_lookup import Plugin, find
 from proxy.kernel.selection_strategies import STRATEGIES
 from proxy.reference.commands import commands_page
 from proxy.reference.errors import errors_page

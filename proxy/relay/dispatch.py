@@ -18,7 +18,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.route import Route
 from proxy.kernel.routes import NoMatch
-from proxy.kernel.waiting import Scheduler
+from proxy.kernel.slot_scheduling import Scheduler
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool
 from proxy.pool.request_needs import need_of

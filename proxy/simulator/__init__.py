@@ -2,9 +2,9 @@
 
 It imports nothing of the proxy, so that what it believes about Ollama's protocol is a second opinion.
 
-- ``server``: `Ollama`, the object that tests hold; ``host``: its state, as handlers see it; ``settings``, ``counters``.
+- ``simulated_ollama``: `Ollama`, the object that tests hold; ``host``: its state for handlers; ``settings``, ``counters``.
 - ``listener``: the port; ``client_socket``, ``http_connection``, ``http_parser``, ``request``, ``http_reply``: HTTP.
-- ``service``: answers every request; ``faults``, ``faulty_replies``: what can be made to go wrong, and how it does.
+- ``request_handler``: answers every request; ``faults``, ``faulty_replies``: what can go wrong on command, and how.
 - ``routes``: the table; ``routes_*``: its handlers; ``host_and_origin``: checks before them; ``refusals``: errors.
 - ``inference``, ``generation_job``, ``made_up_text``: generation; ``flavor_*``: the four APIs it is spoken in.
 - ``loaded_models``, ``disk``: models in memory and on disk; ``model_names``, ``go_json``: reading as Ollama reads.
@@ -15,7 +15,7 @@ May import: nothing.
 from proxy.simulator.counters import Counters
 from proxy.simulator.faults import Fault
 from proxy.simulator.request import Request
-from proxy.simulator.server import Ollama
 from proxy.simulator.settings import Model, Settings
+from proxy.simulator.simulated_ollama import Ollama
 
 __all__ = ["Counters", "Fault", "Model", "Ollama", "Request", "Settings"]

@@ -9,8 +9,8 @@ import sys
 
 import uvloop
 
-from proxy.simulator.server import Ollama
 from proxy.simulator.settings import DEFAULT_MODELS, Settings
+from proxy.simulator.simulated_ollama import Ollama
 
 
 def parser() -> argparse.ArgumentParser:

@@ -23,13 +23,13 @@ from typing import NamedTuple
 import httpx
 
 from proxy.upstream.connection import Bounds, Connection
+from proxy.upstream.connector import Connector
 from proxy.upstream.failures import (
     ConnectTimedOut,
     Disconnected,
     NoConnectionFree,
     NotConnected,
 )
-from proxy.upstream.origin import Origin
 from proxy.upstream.request_bytes import encode
 from proxy.upstream.timeouts import Timeouts
 
@@ -78,7 +78,7 @@ class Transport(httpx.AsyncBaseTransport):
         head_bytes: int = 64 * 1024,
         head_fields: int = 100,
     ) -> None:
-        self._origin = Origin(httpx.URL(url), tls=tls, server_name=server_name, uds=uds)
+        self._connector = Connector(httpx.URL(url), tls=tls, server_name=server_name, uds=uds)
         self._bounds = Bounds(head_bytes, head_fields, idle_expiry)
         self._max_idle = max_idle
         self._max_connections = math.inf if max_connections is None else max_connections
@@ -119,7 +119,9 @@ class Transport(httpx.AsyncBaseTransport):
         for connection in list(self._connections):
             connection.abort(
                 Disconnected(
-                    f"the transport to {self._origin} was closed", public="the backend was taken out of use", sent=True
+                    f"the transport to {self._connector} was closed",
+                    public="the backend was taken out of use",
+                    sent=True,
                 )
             )
         while waiter := self._first_waiter():
@@ -151,7 +153,7 @@ class Transport(httpx.AsyncBaseTransport):
         in_use = self.open - self.idle - connecting
         closed = " closed" if self._gone else ""
         return (
-            f"<Transport {self._origin}{closed}: {in_use} in use, {self.idle} idle, {connecting} connecting, "
+            f"<Transport {self._connector}{closed}: {in_use} in use, {self.idle} idle, {connecting} connecting, "
             f"{self.waiting} waiting>"
         )
 
@@ -193,7 +195,7 @@ class Transport(httpx.AsyncBaseTransport):
                 self._give_back(waiter.future.result())  # it came while we were being cancelled
             if isinstance(error, TimeoutError):
                 raise NoConnectionFree(
-                    f"no connection to {self._origin} was free for {seconds:g} s",
+                    f"no connection to {self._connector} was free for {seconds:g} s",
                     public=f"no connection to the backend was free for {seconds:g} s",
                 ) from None
             raise
@@ -244,10 +246,11 @@ class Transport(httpx.AsyncBaseTransport):
             if self._gone:
                 raise self._refusal()
             async with asyncio.timeout(_finite(seconds)) as self._connecting[connection]:
-                await self._origin.connect(connection, _finite(seconds))
+                await self._connector.connect(connection, _finite(seconds))
             if connection.closed:
                 raise NotConnected(
-                    f"{self._origin} closed the connection at once", public="the backend closed the connection at once"
+                    f"{self._connector} closed the connection at once",
+                    public="the backend closed the connection at once",
                 )
         except BaseException as error:
             connection.abort()
@@ -257,14 +260,14 @@ class Transport(httpx.AsyncBaseTransport):
             if isinstance(error, TimeoutError):
                 within = "" if seconds == math.inf else f" within {seconds:g} s"
                 raise ConnectTimedOut(
-                    f"no connection to {self._origin}{within}", public=f"no connection to the backend{within}"
+                    f"no connection to {self._connector}{within}", public=f"no connection to the backend{within}"
                 ) from error
             raise
         finally:
             self._connecting.pop(connection, None)
 
     def _refusal(self) -> NotConnected:
-        return NotConnected(f"the transport to {self._origin} is closed", public="the backend was taken out of use")
+        return NotConnected(f"the transport to {self._connector} is closed", public="the backend was taken out of use")
 
 
 def _finite(seconds: float) -> float | None:

@@ -12,7 +12,7 @@ import pytest
 
 from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
-from middleware.auth.question_places import AT_ONCE
+from middleware.auth.provider_queue import AT_ONCE
 from proxy.simulator import Ollama
 from tests.support.invented_tokens import inventing_tokens
 from tests.support.metrics import Numbers

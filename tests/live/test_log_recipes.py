@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from middleware.logging import fields
-from proxy.kernel.log_dialects import ECS, OTEL
+from proxy.kernel.log_field_names import ECS, OTEL
 from proxy.simulator import Ollama
 from proxy.telemetry.log_events import COMMON, FIELDS
 from tests.conftest import Need

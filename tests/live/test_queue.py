@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.kernel.waiting import Terms
+from proxy.kernel.slot_scheduling import Terms
 from proxy.simulator import Ollama
 from proxy.testing import make_exchange
 from tests.support.proxy import Running, running

@@ -7,12 +7,12 @@ import orjson
 import pytest
 
 from middleware.queue import Queue
-from proxy.chain.plugins import find
+from proxy.chain.plugin_lookup import find
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.waiting import Outlook, Scheduler, Terms
+from proxy.kernel.slot_scheduling import Outlook, Scheduler, Terms
 from proxy.queue.scheduler import FairScheduler
 from proxy.services.system_clock import SystemClock
 from proxy.testing import Answer, call, make_exchange, ok, suppose

@@ -6,9 +6,9 @@ from typing import ClassVar
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
 from proxy.kernel.clock import Clock
 from proxy.kernel.cross_origin import CrossOrigin
+from proxy.kernel.defined_policies import EntryName, Policies
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.policy_names import EntryName, Policies
 from proxy.kernel.units import ConfigPath, Duration, PolicyName, Secret
 from proxy.testing import suppose
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.waiting import Slots
+from proxy.kernel.slot_scheduling import Slots
 
 
 class Slot:

@@ -9,8 +9,8 @@ from itertools import count
 from typing import Any, ClassVar
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.defined_policies import Policies
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.policy_names import Policies
 from proxy.testing import suppose
 from tests.support.wire import Client, Reply, request
 

@@ -25,9 +25,9 @@ from middleware.auth.keys import SecretHash
 from middleware.auth.plugin import Auth
 from proxy.kernel.asgi import Header, Message
 from proxy.kernel.caller_text import masked_path
+from proxy.kernel.defined_policies import Policies
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.policy_names import Policies
 from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.testing import ManualClock, make_exchange, ok
 from tests.support.tokens import NOW, claims, hmac_signed

@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 
 from middleware.auth import address_standing as standing_module
 from middleware.auth.address_standing import Buckets, Standing
-from middleware.auth.question_places import Rank
+from middleware.auth.provider_queue import Rank
 from proxy.kernel.log_throttle import LOGGED_PER_SECOND
 from proxy.kernel.units import Rate
 from proxy.testing import ManualClock

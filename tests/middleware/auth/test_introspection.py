@@ -12,7 +12,7 @@ from middleware.auth.address_standing import DEFAULT, Standing
 from middleware.auth.fetch import MAX_BYTES
 from middleware.auth.introspection import Introspection, IntrospectionOptions
 from middleware.auth.lifetimes import Lifetimes
-from middleware.auth.question_places import AT_ONCE, LINE_AT_ONCE, STRANGERS_AT_ONCE, Rank
+from middleware.auth.provider_queue import AT_ONCE, LINE_AT_ONCE, STRANGERS_AT_ONCE, Rank
 from proxy.kernel.errors import Refused
 from proxy.testing import ManualClock
 from tests.support.provider import Answer, Provider, http, provider

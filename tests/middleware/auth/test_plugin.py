@@ -24,12 +24,12 @@ from middleware.auth.keys import new_key
 from middleware.auth.ollama_keys import OllamaKeysOptions
 from middleware.auth.plugin import Auth
 from proxy.kernel.asgi import ASGIApp
+from proxy.kernel.defined_policies import Policies
 from proxy.kernel.errors import render
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explains
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.metrics import Metrics
-from proxy.kernel.policy_names import Policies
 from proxy.kernel.units import Rate
 from proxy.services.weak_keepsakes import WeakKeepsakes
 from proxy.testing import Answer, ManualClock, call, make_exchange, ok, suppose

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.parameters.places import ENDLESS, read
+from middleware.parameters.accessors import ENDLESS, read
 from middleware.parameters.rule_check import check_rule
 from middleware.parameters.rules import Anything, Flag, Lifetime, Number, Rule, Thinking, Whole
 from proxy.kernel.parameter_places import CHAT

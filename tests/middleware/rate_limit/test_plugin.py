@@ -10,10 +10,10 @@ import pytest
 from middleware.rate_limit.plugin import RateLimit
 from proxy.kernel.asgi import ASGIApp
 from proxy.kernel.attempts import Usage
+from proxy.kernel.defined_policies import EntryName
 from proxy.kernel.errors import ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explains, Explanation
-from proxy.kernel.policy_names import EntryName
 from proxy.kernel.quotas import Admission, Level, Quota
 from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.token_estimate import Estimate

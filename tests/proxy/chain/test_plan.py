@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from proxy.chain.plan import Plan, plan
-from proxy.chain.plugins import find
+from proxy.chain.plugin_lookup import find
 from proxy.kernel.route import Route
 from tests.support import plugins
 from tests.support.policy import load_text

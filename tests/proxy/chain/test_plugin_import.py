@@ -10,7 +10,7 @@ import pytest
 
 import proxy
 from proxy.chain.plugin_import import import_module
-from proxy.chain.plugins import find
+from proxy.chain.plugin_lookup import find
 from proxy.kernel.units import Mistake
 
 PLUGIN = "class P:\n    where = __file__\n    def __init__(self, app): ...\n"

@@ -21,8 +21,8 @@ from proxy.kernel.errors import (
 )
 from proxy.kernel.exchange import Exchange
 from proxy.pool.backend import Backend
+from proxy.pool.backend_failure import failures_of
 from proxy.pool.blame import AGAIN, ALIKE, WORDS, unsettled
-from proxy.pool.failures import failures_of
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool
 from proxy.pool.request_needs import NOTHING, need_of
@@ -360,7 +360,7 @@ async def test_who_is_alone_needs_no_second_caller_once_another_host_served_the_
 async def test_in_an_hour_of_a_lone_caller_few_requests_meet_a_sick_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is retried; a request every 2 s, a good probe every 5 s; residency and conversations decide nothing."""
     clock = 1000.0
-    for module in ("blame", "outcomes", "pool", "lease"):
+    for module in ("blame", "outcome_recorder", "pool", "lease"):
         monkeypatch.setattr(f"proxy.pool.{module}.monotonic", lambda: clock)
     backends = [make_backend(f"b{n}", f"http://127.0.0.1:{n}") for n in (1, 2)]
     pool = make_pool(backends, grace=0.0, prefer=("least_busy",))

@@ -13,7 +13,7 @@ from proxy.kernel.attempts import Usage
 from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.waiting import Scheduler, Slots, Terms
+from proxy.kernel.slot_scheduling import Scheduler, Slots, Terms
 from proxy.queue.scheduler import FairScheduler, _Waiter
 from proxy.services.system_clock import SystemClock
 from proxy.testing import ManualClock, make_exchange, suppose

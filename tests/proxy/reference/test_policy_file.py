@@ -17,7 +17,7 @@ from config.settings import Settings
 from config.yaml_reader import parse
 from middleware import BUILTIN
 from proxy.chain.plan import plan
-from proxy.chain.plugins import find
+from proxy.chain.plugin_lookup import find
 from proxy.reference.policy_file import configuration_page, generated, plugins_page, policy_schema
 
 ROOT = Path(__file__).parents[3]

@@ -1,4 +1,4 @@
-"""proxy/ops/request_document.py."""
+"""proxy/ops/exchange_document.py."""
 
 import gc
 import weakref
@@ -10,7 +10,7 @@ import pytest
 from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.ops.request_document import Facts, past, phase_of, rate_of, request_of
+from proxy.ops.exchange_document import Facts, past, phase_of, rate_of, request_of
 from proxy.testing import make_exchange, suppose
 from tests.support.options import make_backend, make_pool
 

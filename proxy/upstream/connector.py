@@ -15,7 +15,7 @@ from proxy.upstream.failures import NotConnected
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-class Origin:
+class Connector:
     """The address of a backend. Printed as its URL, without credentials.
 
     Args:

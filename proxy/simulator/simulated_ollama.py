@@ -10,7 +10,7 @@ from proxy.simulator.faults import Fault, Kind
 from proxy.simulator.host import Host
 from proxy.simulator.listener import Listener
 from proxy.simulator.request import Request
-from proxy.simulator.service import Service
+from proxy.simulator.request_handler import RequestHandler
 from proxy.simulator.settings import DEFAULT_MODELS, Model, Settings
 
 
@@ -56,7 +56,7 @@ class Ollama(Host):
     ) -> None:
         loopback = bool(unix) or host in ("127.0.0.1", "::1", "localhost")
         super().__init__(replace(settings or Settings(), **changes), models or DEFAULT_MODELS, loopback=loopback)
-        self._service = Service(self)
+        self._service = RequestHandler(self)
         self._listener = Listener(host, port, unix, ssl, self._service.connection)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""middleware/parameters/values.py."""
+"""middleware/parameters/go_values.py."""
 
 import json
 import math
@@ -9,8 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from middleware.parameters.rules import FOREVER
-from middleware.parameters.values import (
+from middleware.parameters.go_values import (
     read_cut,
     read_flag,
     read_lifetime,
@@ -22,6 +21,7 @@ from middleware.parameters.values import (
     write_lifetime,
     write_texts,
 )
+from middleware.parameters.rules import FOREVER
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""config/routes.py."""
+"""config/declared_routes.py."""
 
 from typing import Any
 
 import pytest
 
-from config.routes import ExtraRoute
+from config.declared_routes import ExtraRoute
 from tests.support.policy import load_text
 
 BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:1', slots: 1}]\n"

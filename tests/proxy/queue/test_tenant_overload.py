@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.queue.overload import DECAY, ENOUGH, SERVICES, Demand, Demands, Late
+from proxy.queue.tenant_overload import DECAY, ENOUGH, SERVICES, Demand, Demands, Late
 
 LATE = Late(turn=10.0, place=1.0, patience=9.0, service=2.0)
 

@@ -1,9 +1,9 @@
-"""middleware/rate_limit/rules.py."""
+"""middleware/rate_limit/compiled_limits.py."""
 
 import pytest
 
+from middleware.rate_limit.compiled_limits import Rule, rules_of
 from middleware.rate_limit.options import Limit
-from middleware.rate_limit.rules import Rule, rules_of
 from proxy.kernel.quotas import Level, Quota
 from proxy.testing import make_exchange, suppose
 

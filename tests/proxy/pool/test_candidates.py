@@ -1,9 +1,9 @@
-"""proxy/pool/pool_snapshot.py."""
+"""proxy/pool/candidates.py."""
 
 from math import inf
 
 from proxy.pool.backend import Backend
-from proxy.pool.pool_snapshot import snapshot
+from proxy.pool.candidates import snapshot
 from proxy.pool.request_needs import NOTHING, Need
 from proxy.pool.residency import Resident
 from proxy.pool.selection import Candidate

@@ -1,4 +1,4 @@
-"""proxy/pool/outcomes.py."""
+"""proxy/pool/outcome_recorder.py."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from proxy.kernel.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.pool.outcomes import is_failure, word_for
+from proxy.pool.outcome_recorder import is_failure, word_for
 from tests.support.errors import answered
 
 

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from middleware.parameters.values import (
+from middleware.parameters.go_values import (
     read_cut,
     read_flag,
     read_lifetime,

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from proxy.upstream.connector import Connector, _public, tls_context
 from proxy.upstream.failures import NotConnected
-from proxy.upstream.origin import Origin, _public, tls_context
 from proxy.upstream.transport import Transport
 from tests.support.backend import Backend, Peer, always, backend, nothing_left, reply
 from tests.support.certificates import Authority
@@ -58,7 +58,7 @@ async def tls_backend(context: ssl.SSLContext) -> AsyncIterator[Backend]:
 def test_what_does_not_go_together(url: str, options: dict[str, object], message: str) -> None:
     defaults: dict[str, object] = {"tls": None, "server_name": None, "uds": None}
     with pytest.raises(ValueError, match=message):
-        Origin(httpx.URL(url), **{**defaults, **options})  # type: ignore[arg-type]  # a table of mistakes
+        Connector(httpx.URL(url), **{**defaults, **options})  # type: ignore[arg-type]  # a table of mistakes
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_does_not_go_together(url: str, options: dict[str, object], message
     ],
 )
 def test_is_printed_without_credentials(url: str, uds: str | None, text: str) -> None:
-    assert str(Origin(httpx.URL(url), tls=None, server_name=None, uds=uds)) == text
+    assert str(Connector(httpx.URL(url), tls=None, server_name=None, uds=uds)) == text
 
 
 async def test_refused() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from middleware.logging import fields
-from proxy.kernel.log_dialects import ECS, OTEL, Dialect
+from proxy.kernel.log_field_names import ECS, OTEL, Dialect
 from proxy.kernel.log_lines import FORMATS
 from proxy.telemetry.log_events import COMMON, FIELDS
 

@@ -1,10 +1,10 @@
-"""middleware/parameters/places.py."""
+"""middleware/parameters/accessors.py."""
 
 from typing import Any
 
 import pytest
 
-from middleware.parameters.places import RUNNER, put, read, write
+from middleware.parameters.accessors import RUNNER, put, read, write
 from proxy.kernel.parameter_places import Place
 from proxy.kernel.routes import known_route
 

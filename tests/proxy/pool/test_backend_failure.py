@@ -1,7 +1,7 @@
-"""proxy/pool/failures.py."""
+"""proxy/pool/backend_failure.py."""
 
 from proxy.kernel.attempts import Failure
-from proxy.pool.failures import BackendFailure, failures_of
+from proxy.pool.backend_failure import BackendFailure, failures_of
 from proxy.testing.exchanges import make_exchange, suppose
 from tests.support.options import make_backend
 

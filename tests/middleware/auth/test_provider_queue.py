@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middleware.auth import question_places as places_module
+from middleware.auth import provider_queue as places_module
 from middleware.auth.caller import NotLetIn
-from middleware.auth.question_places import (
+from middleware.auth.provider_queue import (
     AT_ONCE,
     LINE_AT_ONCE,
     LINE_LENGTH,

@@ -15,7 +15,7 @@ CONTROL: Final = "/_sim/counters"
 READ_AHEAD: Final = 256 * 1024  # Go reads so much of a body that nobody wanted, to keep the connection
 
 
-class Service:
+class RequestHandler:
     """Serves one host.
 
     Attributes:

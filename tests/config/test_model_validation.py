@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from config.interpolation import resolve
+from config.model_validation import Checker, mask
 from config.tree import Node
-from config.validation import Checker, mask
 from config.yaml_reader import parse
 from proxy.kernel.units import Context, Duration, Mistake, Secret
 

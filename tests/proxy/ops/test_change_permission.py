@@ -1,4 +1,4 @@
-"""proxy/ops/permission.py."""
+"""proxy/ops/change_permission.py."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.kernel.errors import Refused
-from proxy.ops.permission import check_change
+from proxy.ops.change_permission import check_change
 from proxy.testing import make_exchange, suppose
 
 LOCAL = {"client": "127.0.0.1", "host": "localhost:11435"}

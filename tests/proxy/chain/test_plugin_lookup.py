@@ -13,8 +13,8 @@ from typing_extensions import Doc
 from config.json_schema import describe
 from middleware import BUILTIN
 from middleware.cors import Cors
-from proxy.chain import plugins
-from proxy.chain.plugins import Plugin, find, inspected, known_names
+from proxy.chain import plugin_lookup
+from proxy.chain.plugin_lookup import Plugin, find, inspected, known_names
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.clock import Clock
 from proxy.kernel.retry_budget import RetryBudget
@@ -182,15 +182,15 @@ def test_starlettes_own_middleware_loads_with_checked_options() -> None:
 
 
 def test_a_plugin_is_found_in_the_table_then_among_entry_points_then_by_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("recorder", f"{__name__}:Recorder", plugins.GROUP)
-    shadow = EntryPoint("cors", f"{__name__}:Recorder", plugins.GROUP)
+    point = EntryPoint("recorder", f"{__name__}:Recorder", plugin_lookup.GROUP)
+    shadow = EntryPoint("cors", f"{__name__}:Recorder", plugin_lookup.GROUP)
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Recorder.__module__])
 
     def entry_points(*, group: str, name: str | None = None) -> EntryPoints:
-        assert group == plugins.GROUP
+        assert group == plugin_lookup.GROUP
         return EntryPoints(one for one in (point, shadow) if name in (None, one.name))
 
-    monkeypatch.setattr(plugins, "entry_points", entry_points)
+    monkeypatch.setattr(plugin_lookup, "entry_points", entry_points)
     assert find("recorder").make is Recorder
     assert find("cors").make is Cors
     assert find(f"{__name__}:Recorder").make is Recorder
@@ -198,8 +198,8 @@ def test_a_plugin_is_found_in_the_table_then_among_entry_points_then_by_path(mon
 
 
 def test_two_packages_with_one_name_need_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = EntryPoints([EntryPoint("x", "one:A", plugins.GROUP), EntryPoint("x", "two:B", plugins.GROUP)])
-    monkeypatch.setattr(plugins, "entry_points", lambda **_: points)
+    points = EntryPoints([EntryPoint("x", "one:A", plugin_lookup.GROUP), EntryPoint("x", "two:B", plugin_lookup.GROUP)])
+    monkeypatch.setattr(plugin_lookup, "entry_points", lambda **_: points)
     with pytest.raises(Mistake, match="several packages call a plugin 'x'") as caught:
         find("x")
     assert caught.value.hint == "write use: one:A"

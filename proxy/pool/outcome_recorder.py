@@ -1,7 +1,7 @@
 """Learn from how each request to a backend ended.
 
-`Outcomes` takes the end of every request, notes the attempt in the exchange, keeps the moving averages of service and
-load times, and passes failures on to `proxy.pool.blame`, which decides whose fault they are.
+`OutcomeRecorder` takes the end of every request, notes the attempt in the exchange, keeps the moving averages of
+service and load times, and passes failures on to `proxy.pool.blame`, which decides whose fault they are.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from proxy.pool.moving_averages import MovingAverages
 from proxy.pool.request_needs import need_of
 
 
-class Outcomes:
+class OutcomeRecorder:
     """Learns about the backends of one pool from the ends of requests.
 
     Args:
