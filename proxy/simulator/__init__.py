@@ -2,7 +2,7 @@
 
 It imports nothing of the proxy, so that what it believes about Ollama's protocol is a second opinion.
 
-- ``simulated_ollama``: `Ollama`, the object that tests hold; ``host``: its state for handlers; ``settings``, ``counters``.
+- ``simulated_ollama``: `Ollama`, which tests hold; ``host``: its state for handlers; ``settings``; ``counters``.
 - ``listener``: the port; ``client_socket``, ``http_connection``, ``http_parser``, ``request``, ``http_reply``: HTTP.
 - ``request_handler``: answers every request; ``faults``, ``faulty_replies``: what can go wrong on command, and how.
 - ``routes``: the table; ``routes_*``: its handlers; ``host_and_origin``: checks before them; ``refusals``: errors.
