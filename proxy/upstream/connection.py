@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol, Source):
         self._transport: asyncio.Transport | None = None
         self._closed = False
         self.hung_up = False
-        """Whether the backend closed the connection while it was idle, as a backend does that stops."""
+        """Whether the backend closed the connection while it was idle; a backend that stops does so."""
         self._served = 0  # requests, the running one included
 
         self._answer: Answer | None = None  # both None: idle
