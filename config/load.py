@@ -54,7 +54,7 @@ class Loaded:
 
     @property
     def folders(self) -> tuple[FilePath, ...]:
-        """Where plugins may stand: `folder`, and where the file is a symbolic link, the folder that it leads to."""
+        """The folders of plugins: `folder`, and if the policy file is a symbolic link, the folder of its target."""
         target = (self.folder / FilePath(self.file).name).resolve().parent
         return (self.folder,) if target == self.folder.resolve() else (self.folder, target)
 

@@ -20,7 +20,7 @@ from proxy.kernel.token_estimate import Estimate, expect
 from proxy.kernel.units import Duration, Mistake, format_duration, parse_duration
 
 TIMEOUT: Final = b"x-request-timeout"
-"""The header in which a client states within what time it needs the answer."""
+"""The header by which a client bounds the time until it has the whole answer."""
 PRIORITIES: Final[Mapping[str, int]] = {"low": -1, "normal": 0, "high": 1}
 
 _WAITING: Final[frozenset[RouteClass]] = frozenset({"inference"})

@@ -37,7 +37,7 @@ from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 from proxy.queue.scheduler import FairScheduler
 from proxy.relay.dispatch import Dispatch
-from proxy.relay.merged_lists import Views
+from proxy.relay.merged_lists import MergedLists
 from proxy.relay.router import Router
 from proxy.server.server import Server, serve
 from proxy.services.fair_retry_budget import FairRetryBudget
@@ -181,7 +181,7 @@ class App:
         """Build the chain of a policy file; raises Invalid."""
         endpoint = Router(
             self.pool,
-            Views(self.pool, self.watch),
+            MergedLists(self.pool, self.watch),
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
             self.ops,
         )

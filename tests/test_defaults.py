@@ -13,7 +13,7 @@ from config.settings import LISTEN, Settings
 from middleware.cors import Cors
 from proxy import wiring
 from proxy.commands.remote import URL
-from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.body_budget import BodyBounds, BodyBudget
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.slot_scheduling import Terms
 from proxy.pool.backend import make_backend
@@ -21,15 +21,20 @@ from proxy.pool.backend_api import fetch_json, inspect_backend
 from proxy.pool.health import Rules
 from proxy.pool.pool import Pool, PoolOptions
 from proxy.pool.probes import Probes
+from proxy.server.listeners import TlsOptions
 from proxy.server.server import ServerOptions
 from proxy.telemetry.log_setup import configure
 from proxy.testing.exchanges import SETTINGS
+from proxy.upstream.timeouts import Timeouts
 
 ROOT: Final = Path(__file__).parents[1]
 PARTS: Final[dict[Callable[..., Any], set[str]]] = {
     ServerOptions: {"local_only", "backlog"},
+    TlsOptions: set(),
     PoolOptions: set(),
     Rules: set(),
+    Timeouts: set(),
+    BodyBounds: set(),
     BodyBudget: set(),
     Pool: set(),
     Probes: set(),
@@ -43,6 +48,9 @@ PARTS: Final[dict[Callable[..., Any], set[str]]] = {
 
 
 def optional(part: Callable[..., Any]) -> set[str]:
+    left_out = getattr(part, "__optional_keys__", None)
+    if left_out is not None:  # a TypedDict
+        return set(left_out)
     if is_dataclass(part):
         return {f.name for f in fields(part) if f.default is not MISSING or f.default_factory is not MISSING}
     parameters = inspect.signature(part).parameters.values()
@@ -62,6 +70,7 @@ def test_what_wiring_makes_is_in_the_list() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Options", "Rules", "Timeouts", "Bounds"))
     }
     assert made == {"ServerOptions", "TlsOptions", "PoolOptions", "Rules", "Timeouts", "BodyBounds"}
+    assert made <= {part.__name__ for part in PARTS}
 
 
 def test_the_weight_of_a_backend_is_none_of_its_own() -> None:

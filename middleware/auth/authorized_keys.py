@@ -39,7 +39,7 @@ _log = structlog.get_logger("ollama_proxy.auth")
 
 @dataclass(frozen=True, slots=True)
 class AuthorizedKey:
-    """One listed key.
+    """One key of the file.
 
     Attributes:
         blob: the public key in its wire format; clients send it to name their key.

@@ -1,4 +1,4 @@
-"""The caller, and the errors that refuse a caller."""
+"""`Caller`, the result of authentication, and the errors that refuse a caller."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ Reason = Literal[
     "missing", "malformed", "unknown", "expired", "disabled", "replayed", "not_accepted", "forbidden", "unavailable",
     "too_many",
 ]  # fmt: skip
-"""Why a caller is refused, as metrics and the log name it."""
+"""Reasons to refuse a caller, as metrics and the log name them."""
 
 
 class NotLetIn(Refused):
@@ -44,7 +44,7 @@ class NotLetIn(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One caller, as the rest of the chain knows it.
+    """An authenticated or anonymous caller, with the facts that other plugins use.
 
     Attributes:
         identity: the caller's name; limits count by it and logs show it. None for callers without credentials.

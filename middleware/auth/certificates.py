@@ -20,7 +20,7 @@ _NAMES: Final = {
 
 
 class CertificateOptions(ClaimOptions):
-    """How a client certificate is used; its claims are `cn`, `o`, `ou`, `c`, `dns`, `email`, `uri` and `ip`."""
+    """The use of client certificates; their claims are `cn`, `o`, `ou`, `c`, `dns`, `email`, `uri` and `ip`."""
 
     identity: ClaimName = "cn"
     """Part of the certificate that is the identity; it must have one value."""

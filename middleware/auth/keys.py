@@ -55,12 +55,12 @@ class SecretHash:
 
 
 _NOBODY: Final = SecretHash.of(secrets.token_hex())
-"""The hash that a secret with an unknown id is compared with, so that it takes as long as a known one."""
+"""The hash for an unknown key id: checks take as long as for a known id, so the time does not tell which ids exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """One key, as the file stores it.
+    """The entry of one key in the key file.
 
     Attributes:
         created: seconds since 1970; for people only.

@@ -1,9 +1,9 @@
-"""Places for questions to a provider, shared among client addresses.
+"""Bound the questions to a provider that are in progress, and share them fairly among client addresses.
 
-A question that finds no free place waits in a line; each address has a line of its own. Lines have ranks, see `Rank`. A
-better rank goes before a worse one, but after `PATIENCE` questions the worse rank gets a turn. Within a rank, the lines
-take turns. A question that enters a rank thus waits for one question of each other line in it, however long these lines
-are.
+Every question in progress holds a place. If no place is free, the question waits in a line; each address has its own
+line in each rank (`Rank`). Lines of a better rank go before those of a worse one, but after `PATIENCE` questions the
+worse rank gets a turn. Lines of the same rank take turns. So the first question of a line waits for one question of
+each other line of its rank, however long those lines are.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _Line = deque["asyncio.Future[None]"]
 
 
 class Places:
-    """Hands out places; see the module's docstring."""
+    """The places at one provider, and the lines of questions that wait for one."""
 
     def __init__(self) -> None:
         self._running: Counter[Hashable] = Counter()

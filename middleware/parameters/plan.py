@@ -37,7 +37,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The rule of one parameter, and the places of its value."""
+    """The step that applies one rule: the parameter, its rule, and the places of its value in the body."""
 
     name: str
     rule: Rule[Any]
@@ -71,7 +71,7 @@ class Step:
 
     @property
     def missing(self) -> Any:
-        """Return the value to set if the request has none, or None."""
+        """Return the value to set if the request has none; None if the rule sets none."""
         return self.rule.missing(endless=self.name == _UNBOUNDED)
 
     def _read(self, place: Place, written: Any) -> Any:

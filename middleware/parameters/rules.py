@@ -18,7 +18,7 @@ class NotAllowed(Exception):
 
 
 class Rule(BaseModel, Generic[T]):
-    """The allowed values. `set` and `drop` stand alone; a value beyond `min` or `max` is moved into it, or refused."""
+    """The rule for one parameter. `set` and `drop` stand alone; the others bound the value, or list those allowed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

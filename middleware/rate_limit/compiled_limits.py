@@ -10,7 +10,7 @@ from proxy.kernel.units import Rate
 
 
 class Rule:
-    """One limit of an entry.
+    """A limit of an entry, compiled for use.
 
     Args:
         entry: the entry's name; the counters are named by it and the limit's name.

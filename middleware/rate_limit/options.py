@@ -13,14 +13,14 @@ Streams = Annotated[int, Field(ge=1)]
 
 
 class Limit(BaseModel):
-    """One of several limits that apply together."""
+    """A limit of an entry; all limits of the entry apply together."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
     """The name in its counters, messages and headers."""
     by: By | tuple[By, ...] = "identity"
-    """What is counted together; a list counts combinations."""
+    """The requests that share a counter: those of one identity, for example; a list counts each combination."""
     requests: Rates = ()
     """Requests let through, for example `60/minute`; several rates apply together."""
     tokens: Rates = ()
@@ -28,5 +28,5 @@ class Limit(BaseModel):
     streams: Streams | None = None
     """Requests running at the same time, streamed or not."""
     on_store_failure: OnStoreFailure = "local"
-    """What applies while a shared store cannot be reached: no limit (`open`), no request (`closed`), or a share of the
-    limit in this process (`local`)."""
+    """The rule while a shared store is out of reach: let all requests through (`open`), refuse all (`closed`), or apply
+    a share of the limit in this process (`local`)."""

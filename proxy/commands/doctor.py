@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
@@ -34,7 +35,7 @@ from proxy.pool.backend import Backend
 from proxy.pool.backend_api import inspect_backend
 from proxy.services.system_clock import SystemClock
 from proxy.upstream.resend import send_or_resend
-from proxy.upstream.timeouts import Timeouts
+from proxy.upstream.timeouts import NEVER
 from proxy.wiring import make_backends, make_store
 
 SIGNS: Final = {"ok": ("✓", "green"), "note": ("·", "blue"), "warn": ("!", "yellow"), "bad": ("✗", "bold red")}
@@ -106,7 +107,7 @@ async def _date(backend: Backend) -> str | None:
         stream=httpx.ByteStream(b""),
         extensions={
             "target": b"/api/version",
-            "timeout": Timeouts(connect=PATIENCE, first_byte=PATIENCE, idle=PATIENCE),
+            "timeout": replace(NEVER, connect=PATIENCE, first_byte=PATIENCE, idle=PATIENCE),
         },
     )
     try:

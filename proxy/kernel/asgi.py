@@ -44,7 +44,7 @@ def without(headers: Iterable[Header], names: frozenset[bytes]) -> list[Header]:
 
 
 def start_response(send: Send, status: int, headers: list[Header]) -> Awaitable[None]:
-    """Begin a response, and return the server's own awaitable: every response of ours begins here.
+    """Begin a response, and return the server's own awaitable; all of ours but Starlette's in ``proxy/ops`` begin here.
 
     `status` and `headers` are what the caller gets; the frame adds its own fields on the way out.
     """

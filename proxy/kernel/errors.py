@@ -35,7 +35,7 @@ Outcome = Literal[
 ]
 Timer = Literal["connect", "load", "first_byte", "idle", "write", "total"]
 About = Literal["request", "host", "crash", "unknown"]
-"""What a backend's error is about; ``crash``: the runner of the model died."""
+"""The subject of a backend's error; ``crash``: the runner of the model died."""
 
 _PASSING: Final = frozenset({503, 504})
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import httpx
@@ -13,7 +13,7 @@ from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout, let_g
 from proxy.pool.backend import Backend
 from proxy.upstream.failures import translated
 from proxy.upstream.resend import send_or_resend
-from proxy.upstream.timeouts import Timeouts
+from proxy.upstream.timeouts import NEVER
 
 LARGEST_RESPONSE: Final = 16 * 2**20
 """Bytes of a response; a larger one is an error."""
@@ -68,7 +68,7 @@ async def fetch_json(
         stream=httpx.ByteStream(body),
         extensions={
             "target": target,
-            "timeout": Timeouts(connect=timeout, first_byte=timeout, idle=timeout, write=timeout),
+            "timeout": replace(NEVER, connect=timeout, first_byte=timeout, idle=timeout, write=timeout),
             "fresh": document is not None,
         },
     )

@@ -54,7 +54,7 @@ AGAIN: Final = 2
 WORDS: Final = 64
 """Largest number of callers and models, and of failures for each, that a later response may prove."""
 SENDS: Final = 2
-"""How many times in all a request may be sent and lost."""
+"""The number of times that a request may be sent and lost, the first time included."""
 
 log = structlog.get_logger("ollama_proxy.pool")
 

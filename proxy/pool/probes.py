@@ -25,7 +25,7 @@ log = structlog.get_logger("ollama_proxy.pool")
 JITTER: Final = 0.2
 """The share of the interval by which a probe may come sooner or later, so that probes do not come all at once."""
 SOONER: Final = 5
-"""How many times as often a suspect is probed, so that a dead backend is down within one interval."""
+"""A suspect is probed this many times as often, so that a dead backend is down within one interval."""
 SOONEST: Final = 1.0
 """Least seconds between two probes of a backend, so that probes do not add to the trouble of a sick host."""
 HABIT: Final = 2
@@ -33,7 +33,7 @@ HABIT: Final = 2
 
 
 class Probes:
-    """One task for each backend. A probe starts when the one before it has ended, so probes never pile up.
+    """Probes each backend in a task of its own. A probe starts when the one before it has ended, so they never pile up.
 
     A backend that closes an idle connection is probed at once, so a killed backend is down well within the interval.
     Some backends close every connection after a while, or after each response: one that does so again and again is

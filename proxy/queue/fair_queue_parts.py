@@ -8,7 +8,8 @@ from typing import Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 REMEMBERED: Final = 512
-"""How many flows without waiters each queue remembers, and how many empty queues: their debts and what was learned."""
+"""The number of flows without waiters that each queue keeps, and of empty queues that are kept. They hold the debts of
+tenants, and the tokens that their requests took."""
 FORGOTTEN: Final = 0.1
 """The share of what was learned that each further request displaces."""
 LEAST: Final = 0.05
@@ -16,7 +17,7 @@ LEAST: Final = 0.05
 
 
 class Claim(NamedTuple):
-    """What a waiting request asks for.
+    """The claim of a waiting request on a slot.
 
     Attributes:
         tenant: the tenant, between whom and others the queue is fair.

@@ -24,7 +24,7 @@ from proxy.pool.probes import Probes
 RUNNING: Final = b"Ollama is running"
 
 
-class Views:
+class MergedLists:
     """Answers the read routes that are about all backends.
 
     A backend's lists count for `Probes.oldest` seconds, and longer where no backend has newer ones.

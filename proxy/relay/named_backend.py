@@ -33,7 +33,7 @@ Line = dict[str, object]
 Lines = asyncio.Queue[tuple[Backend, Line | None]]
 
 
-class Manage:
+class NamedBackend:
     """Passes a request to the backend that it names; raises Refused (409) where it names none."""
 
     def __init__(self, pool: Pool, dispatch: Dispatch) -> None:

@@ -9,20 +9,20 @@ from proxy.kernel.routes import ALL, NoMatch
 from proxy.pool.pool import Pool
 from proxy.pool.selection import Choice
 from proxy.relay.dispatch import Dispatch
-from proxy.relay.merged_lists import Views
-from proxy.relay.named_backend import Manage
+from proxy.relay.merged_lists import MergedLists
+from proxy.relay.named_backend import NamedBackend
 from proxy.relay.no_route import not_routed
 
 
 class Router:
-    """Passes each request to the ops routes, the views, the routes that need a named backend, or dispatch."""
+    """Passes each request to the ops routes, the merged lists, the routes that need a named backend, or dispatch."""
 
-    def __init__(self, pool: Pool, views: Views, dispatch: Dispatch, ops: ASGIApp) -> None:
+    def __init__(self, pool: Pool, lists: MergedLists, dispatch: Dispatch, ops: ASGIApp) -> None:
         self._pool = pool
         self._ops = ops
-        self._views = views
+        self._lists = lists
         self._dispatch = dispatch
-        self._manage = Manage(pool, dispatch)
+        self._named = NamedBackend(pool, dispatch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request by the part that serves its route."""
@@ -31,11 +31,11 @@ class Router:
             await self._ops(scope, receive, send)
             return
         if len(self._pool.backends) > 1 or exchange.pinned is not None:
-            if self._views.answers(exchange):
-                await self._views.answer(exchange, send)
+            if self._lists.answers(exchange):
+                await self._lists.answer(exchange, send)
                 return
-            if self._manage.concerns(exchange):
-                await self._manage(scope, receive, send)
+            if self._named.concerns(exchange):
+                await self._named(scope, receive, send)
                 return
         await self._dispatch(scope, receive, send)
 
@@ -54,10 +54,10 @@ class Router:
         if exchange.match.route.kind == "ops":
             return Explanation("pass", "the proxy itself answers")
         if len(self._pool.backends) > 1 or exchange.pinned is not None:
-            if self._views.answers(exchange):
+            if self._lists.answers(exchange):
                 return Explanation("pass", "the proxy answers from what it knows of all backends")
-            if self._manage.concerns(exchange):
-                self._manage.check(exchange)
+            if self._named.concerns(exchange):
+                self._named.check(exchange)
                 if exchange.pinned == ALL:
                     return Explanation("pass", "it goes to every backend")
         choice = self._pool.would(exchange)

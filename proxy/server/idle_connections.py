@@ -14,7 +14,7 @@ YOUNGEST: Final = 1.0
 MANY: Final = 2
 """An address with this many times the newcomer's connections is not spared, however young its connections are."""
 SHARE: Final = 64
-"""One in so many of all connections is closed at once, so that not every newcomer has to look at all of them."""
+"""For one newcomer, 1/`SHARE` of all connections may be closed at once: the next newcomers then need no search."""
 NONE_FOR: Final = 0.1
 """Seconds until the next look where no idle connection was found."""
 

@@ -28,12 +28,12 @@ class TlsOptions:
     Attributes:
         cert: PEM file with the certificate and its chain.
         key: PEM file with its key, not encrypted.
-        client_ca: PEM file with the authorities of client certificates, which are then required.
+        client_ca: PEM file with the authorities of client certificates, which are then required; None for none.
     """
 
     cert: Path
     key: Path
-    client_ca: Path | None = None
+    client_ca: Path | None
 
 
 def bind(listen: Sequence[str], *, backlog: int, unix_mode: int) -> list[socket.socket]:

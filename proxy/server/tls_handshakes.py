@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from proxy.server.connection_counts import UNBOUNDED
 
 SHARE: Final = 4
-"""One address has at most a fourth of the handshakes that may run."""
+"""One address may run at most 1/`SHARE` of the handshakes that may run at once."""
 CROWDED_SECONDS: Final = 1.0
 """Seconds for a handshake while others wait for its place. An honest client needs two round trips."""
 LOOK_EVERY: Final = 0.1

@@ -14,7 +14,7 @@ ACCOUNTS: Final = 1000
 
 @dataclass(slots=True)
 class _Account:
-    """One caller's part in the budget: requests that run, retries taken from the savings, retries owed."""
+    """A caller's account: its running requests, the saved retries that it took, the retries that it owes."""
 
     running: int = 0
     taken: float = 0.0

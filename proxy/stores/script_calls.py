@@ -10,7 +10,7 @@ Arguments = list[str | int | float]
 
 
 class Counter(NamedTuple):
-    """One counter that the server is asked about: the members of its `Level` that do not depend on the reply.
+    """A counter in a question to the Redis server: the members of its `Level` that do not depend on the reply.
 
     `amount` is -1 for reservations that are limited in tokens only, not in number.
     """

@@ -1,13 +1,13 @@
-"""The test kit for plugins: what a plugin's own tests need, installed with the proxy. Nothing else in it imports this.
+"""The test kit for authors of plugins. It is installed with the proxy; no other part of the proxy imports it.
 
-- ``exchanges``: `make_exchange`, a request as the frame hands it to a plugin; `suppose` notes more in it.
-- ``calls``: `call` runs a plugin and returns an `Answer`; `ok` is an app to put into it.
-- ``clocks``: `ManualClock`, which stands still until a test moves it.
-- ``proxies``: `temporary_proxy`, a whole proxy on a free port; ``log_lines``: `LogLines`, what it logged.
-- `Ollama`, a simulated host, and `Model`, one of its models, from ``proxy.simulator``.
-- `MemoryStore`, the `Store` of a single process, from ``proxy.stores``.
+- ``exchanges``: `make_exchange` makes a request as the frame passes it to a plugin; `suppose` sets more of its fields.
+- ``calls``: `call` runs a plugin and returns an `Answer`; `ok` is an application that a plugin can wrap.
+- ``clocks``: `ManualClock`, a clock that only a test moves.
+- ``proxies``: `temporary_proxy` runs a whole proxy on a free port; ``log_lines``: `LogLines` holds its log.
+- ``proxy.simulator``: `Ollama` is a simulated host, and `Model` a model on it.
+- ``proxy.stores``: `MemoryStore` is the `Store` of a single process.
 
-It needs no test runner. Its coroutines run in whatever loop the test runs in.
+The kit works with any test runner. Its coroutines run in the event loop of the test.
 
 May import: everything.
 """

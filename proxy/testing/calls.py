@@ -1,4 +1,4 @@
-"""Calls of a plugin by hand-written ASGI, as the frame makes them."""
+"""Call a plugin through ASGI, as the frame does."""
 
 import inspect
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from proxy.testing.exchanges import suppose
 
 @dataclass
 class Answer:
-    """What came of a call.
+    """The outcome of a call.
 
     Attributes:
-        status: the status of the answer; None where nothing was sent.
-        headers: its header fields, those in `Exchange.response_headers` included.
-        chunks: the parts of its body, as they were sent.
-        complete: the last part was sent.
-        error: the error that ended the call, such as `Refused`; the frame would answer with it.
+        status: the status of the answer; None if the plugin sent none.
+        headers: the header fields of the answer, with those of `Exchange.response_headers`.
+        chunks: the chunks of the body, as the plugin sent them.
+        complete: whether the plugin sent the last chunk.
+        error: the error that ended the call, such as `Refused`; the frame would send it to the client.
     """
 
     status: int | None = None
@@ -33,21 +33,21 @@ class Answer:
         return b"".join(self.chunks)
 
     def header(self, name: str) -> str | None:
-        """Return the first header field called `name`, in lower case; None if there is none."""
+        """Return the first value of the header `name`, which is in lower case; None if there is none."""
         value = header(self.headers, name.encode())
         return None if value is None else value.decode("latin-1")
 
 
 async def call(app: ASGIApp, exchange: Exchange, *, outcome: Outcome | None = None) -> Answer:
-    """Run `app` for `exchange` as the frame does: collect what it sends, note a ProxyError, then run the finishers.
+    """Run `app` for `exchange` as the frame does: collect the answer, record a ProxyError, then run the finishers.
 
     Args:
-        app: a plugin around an inner app.
-        exchange: the request; its `status`, `error` and `outcome` are set.
-        outcome: how the request ended, for the finishers; by default what the call came to.
+        app: the plugin; it wraps an inner application.
+        exchange: the request; the call sets its `status`, `error` and `outcome`.
+        outcome: the outcome that the finishers see; by default ``completed``, or the outcome of the ProxyError.
 
     Raises:
-        Exception: whatever `app` raises, except a ProxyError.
+        Exception: any exception of `app` that is not a ProxyError.
     """
     answer = Answer()
 
@@ -75,5 +75,5 @@ async def call(app: ASGIApp, exchange: Exchange, *, outcome: Outcome | None = No
 
 
 async def ok(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer 200 with the text ``ok``: an app to put a plugin around."""
+    """Answer 200 with the text ``ok``; a plugin can wrap this application."""
     await respond(send, 200, [(b"content-type", b"text/plain")], b"ok")

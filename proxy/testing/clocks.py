@@ -1,13 +1,13 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that only a test moves."""
 
 from proxy.kernel.clock import Clock
 
 
 class ManualClock(Clock):
-    """A `Clock` whose two times are moved together by `advance`; `set` moves one.
+    """A `Clock` that only a test moves: `advance` moves both of its times, and `set` the calendar time alone.
 
     Args:
-        time: seconds since 1970 at which it stands.
+        time: the calendar time at first, in seconds since 1970.
     """
 
     def __init__(self, time: float = 1_800_000_000.0) -> None:
@@ -15,18 +15,18 @@ class ManualClock(Clock):
         self._monotonic = 1000.0
 
     def monotonic(self) -> float:
-        """Return seconds that never step back."""
+        """Return the monotonic time in seconds; it never steps back."""
         return self._monotonic
 
     def time(self) -> float:
-        """Return seconds since 1970."""
+        """Return the calendar time in seconds since 1970."""
         return self._time
 
     def set(self, time: float) -> None:
-        """Step to another `time`, as a machine's clock does when it is set; `monotonic` stays."""
+        """Set the calendar time, as an administrator sets a machine's clock; the monotonic time does not change."""
         self._time = time
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Move both times forward by `seconds`."""
         self._time += seconds
         self._monotonic += seconds

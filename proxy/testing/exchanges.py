@@ -1,4 +1,4 @@
-"""Requests as the frame hands them to a plugin, without a server and without a socket."""
+"""Make requests as the frame passes them to a plugin, without a server and without a socket."""
 
 import time
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from proxy.kernel.routes import RouteTable
 from proxy.wiring import body_bounds
 
 ROUTES: Final = RouteTable()
-"""The routes of Ollama, without any that a policy file adds."""
+"""The routes of Ollama; a policy file could add more."""
 SETTINGS: Final = cast(Settings, load_data({"backends": [{"name": "b1", "url": "http://127.0.0.1:1"}]}).settings)
-"""What a policy file comes to that names one backend and leaves all else as it is by default."""
+"""The settings of a policy file that names one backend; all others have their defaults."""
 
 
 def make_exchange(
@@ -30,18 +30,18 @@ def make_exchange(
     bodies: BodyBudget | None = None,
     **noted: Any,
 ) -> Exchange:
-    """Return an exchange as the frame makes it; its `scope` is what a plugin is called with.
+    """Return an exchange as the frame makes it; call the plugin with its `scope`.
 
     Args:
-        method: of the request.
-        path: its path, which decides the route.
-        body: its body. One that is given in parts arrives in as many messages; then the client disconnects.
-        headers: its header fields; names may have capitals.
-        client: the address that it comes from.
-        query: what stands behind the question mark.
-        started_at: when the request began, seconds of `Clock.monotonic`; now where None.
-        bodies: the memory that bodies may take; where None a budget of its own, with the default bounds.
-        noted: what is known of the request already, see `suppose`; such as ``tenant="physics"``, as `auth` would.
+        method: the method of the request.
+        path: the path of the request; it decides the route.
+        body: the body of the request. Each element of a sequence arrives as one message; then the client disconnects.
+        headers: the header fields of the request; names may have capitals.
+        client: the client's address.
+        query: the query of the URL, without the question mark.
+        started_at: the time when the request began, in seconds of `Clock.monotonic`; None for now.
+        bodies: the budget for the memory of bodies; None for a new budget with the default bounds.
+        noted: fields that other plugins would have set, as for `suppose`: `auth` sets ``tenant="physics"``.
     """
     raw: list[Header] = [(name.lower().encode(), value.encode()) for name, value in headers]
     scope: Scope = {
@@ -73,14 +73,14 @@ def make_exchange(
 
 
 def suppose(exchange: Exchange, **noted: Any) -> Exchange:
-    """Note in an exchange what the writers of its attributes would; return it.
+    """Set fields of an exchange, as the plugins and parts that own them would, and return the exchange.
 
     Args:
-        exchange: to note it in.
-        noted: values by the names of attributes, such as ``identity="ann"``, ``status=200``.
+        exchange: the exchange to change.
+        noted: the new values, by the names of the fields: ``identity="ann"``, ``status=200``.
 
     Raises:
-        AttributeError: for what is no attribute of an exchange.
+        AttributeError: an exchange has no field of a given name.
     """
     for name, value in noted.items():
         owner = next((kind for kind in PARTS if name in kind.__annotations__), None)

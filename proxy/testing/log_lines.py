@@ -1,4 +1,4 @@
-"""The lines that a proxy logs, kept for a test to look at."""
+"""Keep the log lines of a proxy, so that a test can read them."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from proxy.kernel.log_sink import LogSink
 
 
 class LogLines(LogSink):
-    """A sink for log lines that keeps them, and lets a test wait for one.
+    """A sink that keeps the log lines it gets; a test can wait for a line.
 
     Attributes:
-        raw: the lines as they were written.
+        raw: the lines, as bytes.
     """
 
     def __init__(self) -> None:
@@ -27,25 +27,25 @@ class LogLines(LogSink):
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """All lines, parsed; they must be JSON."""
+        """All lines, parsed as JSON."""
         return [orjson.loads(line) for line in self.raw]
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """The lines of requests that ended; the plugin `logging` writes them."""
+        """The lines of ended requests, which the plugin `logging` writes."""
         return [event for event in self.events if event["event"] == "request"]
 
     async def wait_for(self, found: Callable[["LogLines"], bool], timeout: float = 15.0) -> None:
-        """Wait until `found` holds; raises AssertionError after `timeout` seconds."""
+        """Wait until `found` returns true; raises AssertionError after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 while not found(self):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"the log never said it; it has {self.events}") from None
+            raise AssertionError(f"the log never had the expected line; it has {self.events}") from None
 
     async def request(self, number: int = 1) -> dict[str, Any]:
-        """Return the line of the `number`th request that ended, counted from 1."""
+        """Wait for the line of the `number`th ended request, counted from 1, and return it."""
         await self.wait_for(lambda lines: len(lines.requests) >= number)
         return self.requests[number - 1]

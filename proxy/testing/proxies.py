@@ -1,4 +1,4 @@
-"""A whole proxy on a free port of this machine, in the test's own event loop."""
+"""Run a whole proxy on a free port of this machine, in the event loop of the test."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -27,12 +27,12 @@ class _NoProbes(Probes):
 
 @dataclass
 class TemporaryProxy:
-    """A proxy that runs as long as the block that started it.
+    """A running proxy; it stops at the end of the ``async with`` block that started it.
 
     Attributes:
-        app: its parts.
-        server: that listens for it.
-        log: what it logged.
+        app: the application, which holds all parts of the proxy.
+        server: the server that listens for it.
+        log: the lines that the proxy logged.
     """
 
     app: App
@@ -41,13 +41,13 @@ class TemporaryProxy:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that it listens on."""
+        """The host and the port on which the proxy listens."""
         host, _, port = self.server.addresses[0].rpartition(":")
         return host, int(port)
 
     @property
     def url(self) -> str:
-        """Where a client finds it."""
+        """The URL of the proxy, for clients."""
         return f"http://{self.server.addresses[0]}"
 
 
@@ -55,16 +55,16 @@ class TemporaryProxy:
 async def temporary_proxy(
     policy: str, *, folder: Path | None = None, listen: str | None = ANY_PORT, probes: bool = True
 ) -> AsyncIterator[TemporaryProxy]:
-    """Serve under a policy file's text.
+    """Run a proxy with the policy file `policy`.
 
     Args:
-        policy: the text, YAML.
-        folder: where relative paths in it start, and where plugins are looked for; the working directory where None.
-        listen: what to listen on in place of what the text says, by default a free port; None for what it says.
-        probes: ask the backends how they are. Without, they see nothing but what the test sends.
+        policy: the text of the policy file, in YAML.
+        folder: the folder of relative paths in the policy file, and of plugins; None for the working directory.
+        listen: the address to listen on, in place of the policy file's; None to keep the policy file's.
+        probes: send probes to the backends. Without probes, the backends only get the requests of the test.
 
     Raises:
-        Invalid: with every mistake in the text.
+        Invalid: the policy file has mistakes; the error lists all of them.
     """
     changes = {} if listen is None else {"listen": listen}
     loaded = load_bytes(policy.encode(), file="proxy.yaml", folder=folder or Path.cwd(), changes=changes)
@@ -80,7 +80,7 @@ async def temporary_proxy(
 
 @contextmanager
 def _logging_as_before() -> Iterator[None]:
-    """Undo what `configure` does to the whole process."""
+    """Restore the logging of the process, which `configure` changes, at the end of the block."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     settings = structlog.get_config() if structlog.is_configured() else None

@@ -24,13 +24,12 @@ from proxy.upstream.failures import (
 from proxy.upstream.lazy_timer import LazyTimer
 from proxy.upstream.parser import AnswerParser
 from proxy.upstream.request_bytes import LAST_CHUNK, Outgoing, Upload, chunk
-from proxy.upstream.timeouts import Timeouts
+from proxy.upstream.timeouts import NEVER, Timeouts
 
 _JOIN: Final = 16 * 1024
 """Bytes of body up to which head and body are copied into one buffer rather than written as two."""
 _EARLY: Final = 0.002
 """Seconds by which a timer may be early: uvloop's clock counts milliseconds."""
-_NEVER: Final = Timeouts()
 
 
 class Bounds(NamedTuple):
@@ -61,7 +60,7 @@ class Connection(asyncio.Protocol, Source):
         self._transport: asyncio.Transport | None = None
         self._closed = False
         self.hung_up = False
-        """Whether the backend closed the connection while it was idle, as a backend does that stops."""
+        """Whether the backend closed the connection while it was idle; a backend that stops does so."""
         self._served = 0  # requests, the running one included
 
         self._answer: Answer | None = None  # both None: idle
@@ -74,7 +73,7 @@ class Connection(asyncio.Protocol, Source):
         self._drained: asyncio.Future[None] | None = None
 
         self._timer = LazyTimer(loop, self._check)
-        self._timeouts = _NEVER
+        self._timeouts = NEVER
         self._wrote = 0.0  # when the kernel took the last bytes of the request
         self._unsent = 0  # bytes that were left then
         self._heard = loop.time()  # when the last bytes came, or reading went on

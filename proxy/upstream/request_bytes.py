@@ -35,7 +35,7 @@ class Outgoing(NamedTuple):
     """The whole body with its framing; empty if there is none or if it is an upload."""
     upload: Upload | None
     bodiless: bool
-    """Whether the answer has no body whatever its headers say, as for HEAD."""
+    """Whether the answer has no body, whatever its headers say: the answer to HEAD has none."""
 
 
 def encode(request: httpx.Request) -> Outgoing:

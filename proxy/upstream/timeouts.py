@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 _FIELD_OF: Final = {"connect": "connect", "pool": "connect", "read": "idle", "write": "write"}
-"""Which of our time-outs stands for which of httpx's."""
+"""The name of a time-out of httpx → the name of ours that it means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +25,12 @@ class Timeouts:
         total: for the whole answer.
     """
 
-    connect: float = math.inf
-    load: float = math.inf
-    first_byte: float = math.inf
-    idle: float = math.inf
-    write: float = math.inf
-    total: float = math.inf
+    connect: float
+    load: float
+    first_byte: float
+    idle: float
+    write: float
+    total: float
 
     def get(self, name: str, default: float | None = None) -> float | None:
         """Return one of httpx's time-outs, None for never: httpx's own transports read the extension like a mapping."""
@@ -38,16 +38,26 @@ class Timeouts:
         seconds = math.inf if field is None else getattr(self, field)
         return default if seconds == math.inf else seconds
 
-    @classmethod
-    def of(cls, extension: "Timeouts | Mapping[str, float | None] | None") -> "Timeouts":
+    @staticmethod
+    def of(extension: "Timeouts | Mapping[str, float | None] | None") -> "Timeouts":
         """Return the time-outs in the `timeout` extension of a request, which may be the mapping that httpx defines.
 
         httpx has one time-out for both the response head and what follows it: ``read``.
         """
         if isinstance(extension, Timeouts):
             return extension
-        found = {name: math.inf if value is None else value for name, value in (extension or {}).items()}
+        found = {name: value for name, value in (extension or {}).items() if value is not None}
         idle = found.get("read", math.inf)
-        return cls(
-            connect=found.get("connect", math.inf), first_byte=idle, idle=idle, write=found.get("write", math.inf)
+        return replace(
+            NEVER,
+            connect=found.get("connect", math.inf),
+            first_byte=idle,
+            idle=idle,
+            write=found.get("write", math.inf),
         )
+
+
+NEVER: Final = Timeouts(
+    connect=math.inf, load=math.inf, first_byte=math.inf, idle=math.inf, write=math.inf, total=math.inf
+)
+"""No part may run out of time; `dataclasses.replace` sets the parts that may."""

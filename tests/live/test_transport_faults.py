@@ -7,7 +7,7 @@ error with its facts, the items that came before the fault, and a transport that
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from proxy.kernel.errors import BadAnswer, ConnectFailed, ConnectionLost, Truncated, UpstreamError, UpstreamTimeout
 from proxy.upstream.answer import BEHIND, Answer
 from proxy.upstream.failures import translate
-from proxy.upstream.timeouts import Timeouts
+from proxy.upstream.timeouts import NEVER
 from proxy.upstream.transport import Transport
 from tests.support.backend import Peer, Script, backend, chunked, eventually, nothing_left, reply
 
@@ -111,7 +111,7 @@ def request(url: str, *, first_byte: float = 10.0, idle: float = 10.0) -> httpx.
         stream=httpx.ByteStream(BODY),
         extensions={
             "target": b"/api/generate",
-            "timeout": Timeouts(connect=10.0, first_byte=first_byte, idle=idle, write=10.0),
+            "timeout": replace(NEVER, connect=10.0, first_byte=first_byte, idle=idle, write=10.0),
         },
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from proxy.kernel.asgi import ASGIApp
@@ -9,7 +10,7 @@ from proxy.pool.pool import Pool
 from proxy.relay.dispatch import Dispatch
 from proxy.simulator import Ollama
 from proxy.testing import Answer, call, make_exchange
-from proxy.upstream.timeouts import Timeouts
+from proxy.upstream.timeouts import NEVER
 from tests.support.options import make_backend, pool_options
 
 CHAT: Final = b'{"model":"llama3.2","messages":[{"role":"user","content":"hi"}]}'
@@ -18,7 +19,8 @@ CHAT: Final = b'{"model":"llama3.2","messages":[{"role":"user","content":"hi"}]}
 @asynccontextmanager
 async def dispatching(*sims: Ollama, **timeouts: float) -> AsyncIterator[Dispatch]:
     pool = Pool(
-        [make_backend(f"b{n}", sim.url) for n, sim in enumerate(sims, 1)], pool_options(timeouts=Timeouts(**timeouts))
+        [make_backend(f"b{n}", sim.url) for n, sim in enumerate(sims, 1)],
+        pool_options(timeouts=replace(NEVER, **timeouts)),
     )
     try:
         yield Dispatch(pool, pool.timeouts, pseudonym="op-test")

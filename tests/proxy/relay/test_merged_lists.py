@@ -9,7 +9,7 @@ import openai
 import orjson
 import pytest
 
-from proxy.relay.merged_lists import Views
+from proxy.relay.merged_lists import MergedLists
 from proxy.simulator import Ollama
 from tests.support.proxy import Running, running
 from tests.support.wire import ask
@@ -129,14 +129,14 @@ async def test_a_model_that_was_just_pulled_is_used_where_it_is() -> None:
 async def test_lists_are_made_once_until_somebody_says_something_new() -> None:
     async with Ollama("llama3.2") as one, Ollama("phi4") as two, running(one.url, two.url) as proxy:
         await looked(proxy)
-        (views,) = [held for held in gc.get_objects() if isinstance(held, Views) and held._pool is proxy.app.pool]
+        (lists,) = [held for held in gc.get_objects() if isinstance(held, MergedLists) and held._pool is proxy.app.pool]
         await get(proxy, "/api/tags")
-        first = views._rendered["/api/tags"]
+        first = lists._rendered["/api/tags"]
         await get(proxy, "/api/tags")
-        assert views._rendered["/api/tags"] is first
+        assert lists._rendered["/api/tags"] is first
         await looked(proxy)
         await get(proxy, "/api/tags")
-        assert views._rendered["/api/tags"] is not first
+        assert lists._rendered["/api/tags"] is not first
 
 
 async def test_hosts_that_are_drained_or_ejected_are_left_out_while_others_are_there() -> None:

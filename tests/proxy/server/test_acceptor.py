@@ -288,7 +288,7 @@ def authority(tmp_path: Path) -> Authority:
 
 def tls(authority: Authority, **changes: Any) -> ServerOptions:
     pair = authority.issue("127.0.0.1")
-    return options(tls=TlsOptions(cert=Path(pair.cert), key=Path(pair.key)), **changes)
+    return options(tls=TlsOptions(cert=Path(pair.cert), key=Path(pair.key), client_ca=None), **changes)
 
 
 async def over_tls(address: str, authority: Authority, source: str) -> bytes:

@@ -7,6 +7,7 @@ import socket
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import cast
 
 import httpx
@@ -26,7 +27,7 @@ from proxy.upstream.failures import (
     WriteTimedOut,
 )
 from proxy.upstream.request_bytes import encode
-from proxy.upstream.timeouts import Timeouts
+from proxy.upstream.timeouts import NEVER, Timeouts
 from tests.support.backend import (
     Backend,
     Peer,
@@ -87,7 +88,7 @@ class Line:
         stream = httpx.ByteStream(body) if isinstance(body, bytes) else body
         request = httpx.Request(method, "http://b/", headers=headers, stream=stream)
         async with asyncio.timeout(10):
-            return await self.connection.exchange(encode(request), timeouts or Timeouts())
+            return await self.connection.exchange(encode(request), timeouts or NEVER)
 
     async def read(self, **options: object) -> list[bytes]:
         """Return the items of the answer to one request."""
@@ -712,7 +713,7 @@ async def test_no_head_in_time() -> None:
 
     async with line(script) as on:
         with pytest.raises(HeadTimedOut, match=r"did not answer within 0\.02 s") as caught:
-            await on.ask(timeouts=Timeouts(first_byte=0.02, idle=0.001, write=0.001))
+            await on.ask(timeouts=replace(NEVER, first_byte=0.02, idle=0.001, write=0.001))
         assert (caught.value.timer, caught.value.sent) == ("first_byte", True)
         await on.closed()
 
@@ -725,14 +726,14 @@ async def test_interim_responses_are_no_head() -> None:
 
     async with line(script) as on:
         with pytest.raises(HeadTimedOut):
-            await on.ask(timeouts=Timeouts(first_byte=0.02, idle=0.001))
+            await on.ask(timeouts=replace(NEVER, first_byte=0.02, idle=0.001))
         await on.closed()
 
 
 @pytest.mark.parametrize("response", [chunked(b"a", end=b""), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na"])
 async def test_silence_in_the_middle(response: bytes) -> None:
     async with line(once(response)) as on:
-        answer = await on.ask(timeouts=Timeouts(first_byte=0.001 + 10, idle=0.02, write=0.001))
+        answer = await on.ask(timeouts=replace(NEVER, first_byte=0.001 + 10, idle=0.02, write=0.001))
         assert await answer.read() == b"a"
         with pytest.raises(IdleTimedOut, match=r"nothing for 0\.02 s") as caught:
             await answer.read()
@@ -742,7 +743,7 @@ async def test_silence_in_the_middle(response: bytes) -> None:
 
 async def test_silence_right_after_the_head() -> None:
     async with line(once(chunked(end=b""))) as on:
-        answer = await on.ask(timeouts=Timeouts(idle=0.02))
+        answer = await on.ask(timeouts=replace(NEVER, idle=0.02))
         with pytest.raises(IdleTimedOut):
             await answer.read()
 
@@ -758,7 +759,7 @@ async def test_a_backend_that_takes_nothing(streamed: bool) -> None:
     async with line(script) as on:
         body = Endless() if streamed else b"x" * (64 * 1024 * 1024)
         with pytest.raises(WriteTimedOut, match=r"took nothing of the request for 0\.05 s") as caught:
-            await on.ask(body=body, timeouts=Timeouts(first_byte=0.04, write=0.05))
+            await on.ask(body=body, timeouts=replace(NEVER, first_byte=0.04, write=0.05))
         assert (caught.value.timer, caught.value.sent) == ("write", True)
         told.set()
         await on.closed()
@@ -809,7 +810,7 @@ class Clockwork:
     def ask(self, *, unsent: int = 0, **timeouts: float) -> Answer:
         """Begin an exchange, as far as it comes without an answer; the kernel leaves `unsent` bytes of it."""
         request = httpx.Request("GET", "http://b/")
-        self.exchange = self.connection.exchange(encode(request), Timeouts(**timeouts))
+        self.exchange = self.connection.exchange(encode(request), replace(NEVER, **timeouts))
         self.exchange.send(None)
         if unsent:
             self.socket.unsent = unsent

@@ -1,34 +1,34 @@
 """proxy/upstream/timeouts.py."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
-from proxy.upstream.timeouts import Timeouts
+from proxy.upstream.timeouts import NEVER, Timeouts
 
 
-def test_a_time_out_that_nobody_sets_never_runs_out() -> None:
-    assert {getattr(Timeouts(), field.name) for field in fields(Timeouts)} == {math.inf}
+def test_never_holds_for_every_time_out() -> None:
+    assert {getattr(NEVER, field.name) for field in fields(Timeouts)} == {math.inf}
 
 
 def test_the_object_itself_is_the_extension() -> None:
-    timeouts = Timeouts(connect=1.0)
+    timeouts = replace(NEVER, connect=1.0)
     assert Timeouts.of(timeouts) is timeouts
 
 
 def test_without_an_extension_nothing_runs_out() -> None:
-    assert Timeouts.of(None) == Timeouts()
+    assert Timeouts.of(None) == NEVER
 
 
 @pytest.mark.parametrize(
     ("extension", "timeouts"),
     [
-        ({}, Timeouts()),
-        ({"read": 3.0}, Timeouts(first_byte=3.0, idle=3.0)),
+        ({}, NEVER),
+        ({"read": 3.0}, replace(NEVER, first_byte=3.0, idle=3.0)),
         (
             {"connect": 1.0, "read": None, "write": 2.0, "pool": 9.0},
-            Timeouts(connect=1.0, write=2.0),
+            replace(NEVER, connect=1.0, write=2.0),
         ),
     ],
 )
@@ -37,7 +37,7 @@ def test_what_httpx_says_means_the_same(extension: dict[str, float | None], time
 
 
 def test_httpx_reads_it_like_its_own_mapping() -> None:
-    timeouts = Timeouts(connect=1.0, first_byte=9.0, idle=2.0)
+    timeouts = replace(NEVER, connect=1.0, first_byte=9.0, idle=2.0)
     assert {name: timeouts.get(name) for name in ("connect", "pool", "read", "write", "first_byte")} == {
         "connect": 1.0,
         "pool": 1.0,

@@ -17,7 +17,7 @@ from proxy.kernel.errors import (
 from proxy.upstream import failures
 from proxy.upstream.answer import Answer
 from proxy.upstream.failures import translate
-from proxy.upstream.timeouts import Timeouts
+from proxy.upstream.timeouts import NEVER
 from proxy.upstream.transport import Transport
 from tests.support.backend import (
     Backend,
@@ -35,7 +35,7 @@ from tests.support.backend import (
 
 BOTH_LOOPS = True
 
-QUIET = Timeouts(connect=10.0, first_byte=10.0, idle=10.0, write=10.0)
+QUIET = replace(NEVER, connect=10.0, first_byte=10.0, idle=10.0, write=10.0)
 
 
 def get(target: bytes = b"/", *, fresh: bool = False, **timeouts: float) -> httpx.Request:
