@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from config.problems import Mistakes
+from config.problems import Mistakes, Path
 from config.section import Model
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route
@@ -31,6 +31,11 @@ def _known_path(path: str) -> str:
         known = [route.path for route in OLLAMA]
         raise Mistake(f"there is no route {path} of Ollama here", suggest(path, known))
     return route.path
+
+
+def _forgets_model(route: Route, known: Route) -> bool:
+    """Return whether a route names no model where the requests of the known route that it is like name one."""
+    return (known.names_model and not route.names_model) or bool(known.models and not route.models)
 
 
 class ExtraRoute(Model):
@@ -79,6 +84,11 @@ class ExtraRoute(Model):
             hint = "say which known route it is like, or its kind: read, inference, manage or account"
             raise Mistakes([((), Mistake("does not say what it is", hint))])
         route = self.route
+        known = behaves_as(self.path, self.methods, self.like)
+        if known is not None and _forgets_model(route, known):
+            where: Path = ("models",) if "models" in self.model_fields_set else ()
+            hint = "list the members that name a model in models" if known.models else "end the path in {model}"
+            raise Mistakes([(where, Mistake(f"names no model, but it is like {known.path}, which names one", hint))])
         if route.run is not None and route.kind != "inference":
             raise Mistakes([(("kind",), Mistake(f"must be inference: it is like {route.like}, which runs a model"))])
         if route.body == "raw" and route.repeat != "never":

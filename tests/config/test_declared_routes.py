@@ -19,6 +19,13 @@ NO_SLOT = (
 )
 
 
+def no_model(known: str, said: bool) -> str:
+    return (
+        f"routes[0]{'.models' if said else ''}: names no model, but it is like {known}, which names one "
+        f"({'list the members that name a model in models' if said else 'end the path in {model}'})"
+    )
+
+
 def problems(route: str) -> list[str]:
     found = load_text(f"{BACKEND}routes: [{route}]\n", env={}).problems
     return [str(problem).removeprefix("proxy.yaml:") for problem in found]
@@ -72,6 +79,20 @@ def extra(**said: Any) -> ExtraRoute:
         (
             "{path: /v2/chat, methods: [POST], like: /api/chat, body: raw, repeat: safe}",
             ["2:80: routes[0].repeat: must be never: a raw body is gone once it was sent"],
+        ),
+        ("{path: '/v2/pull/{model}', methods: [POST], like: /api/pull}", []),
+        (
+            "{path: '/v2/a/{model}', methods: [POST], like: /api/pull, models: []}",
+            [f"2:76: {no_model('/api/pull', True)}"],
+        ),
+        ("{path: /v2/me, methods: [POST], like: /api/me, models: []}", []),
+        ("{path: /v2/pull, methods: [POST], like: /api/pull, models: []}", [f"2:69: {no_model('/api/pull', True)}"]),
+        ("{path: /v2/show, methods: [POST], like: /api/show, models: []}", [f"2:69: {no_model('/api/show', True)}"]),
+        ("{path: /v2/chat, methods: [POST], like: /api/chat, models: []}", [f"2:69: {no_model('/api/chat', True)}"]),
+        ("{path: /api/pull, methods: [POST], models: []}", [f"2:53: {no_model('/api/pull', True)}"]),
+        (
+            "{path: /v2/model, methods: [GET], like: '/v1/models/{model}'}",
+            [f"2:10: {no_model('/v1/models/{model}', False)}"],
         ),
     ],
 )
