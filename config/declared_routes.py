@@ -1,5 +1,6 @@
 """Routes that a policy file declares in addition to Ollama's."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -36,6 +37,17 @@ def _known_path(path: str) -> str:
 def _forgets_model(route: Route, known: Route) -> bool:
     """Return whether a route names no model where the requests of the known route that it is like name one."""
     return (known.names_model and not route.names_model) or bool(known.models and not route.models)
+
+
+def _moved(route: Route, replaced: Route) -> Iterator[tuple[Path, Mistake]]:
+    """Yield what a route says of its requests that is not so: they are still those of the route that it replaces."""
+    if replaced.names_model and route.body != replaced.body:
+        yield ("body",), Mistake(f"must be {replaced.body}, as it is for {replaced.path}")
+    if not set(replaced.models) <= set(route.models):
+        members = ", ".join(replaced.models)
+        yield ("models",), Mistake(f"must hold {members}: requests of {replaced.path} name their model there")
+    if replaced.run is not None and route.run != replaced.run:
+        yield ("parameters",), Mistake(f"must be left out: requests of {replaced.path} have parameters")
 
 
 class ExtraRoute(Model):
@@ -83,6 +95,9 @@ class ExtraRoute(Model):
         if self.kind is None and behaves_as(self.path, self.methods, self.like) is None:
             hint = "say which known route it is like, or its kind: read, inference, manage or account"
             raise Mistakes([((), Mistake("does not say what it is", hint))])
+        replaced = behaves_as(self.path, self.methods, None)
+        if replaced is not None and self.like not in (None, replaced.path):
+            raise Mistakes([(("like",), Mistake(f"must be left out: {replaced.path} is a known route itself"))])
         route = self.route
         known = behaves_as(self.path, self.methods, self.like)
         if known is not None and _forgets_model(route, known):
@@ -91,6 +106,8 @@ class ExtraRoute(Model):
             raise Mistakes([(where, Mistake(f"names no model, but it is like {known.path}, which names one", hint))])
         if route.run is not None and route.kind != "inference":
             raise Mistakes([(("kind",), Mistake(f"must be inference: it is like {route.like}, which runs a model"))])
+        if replaced is not None and (odd := list(_moved(route, replaced))):
+            raise Mistakes(odd)
         if route.body == "raw" and route.repeat != "never":
             raise Mistakes([(("repeat",), Mistake("must be never: a raw body is gone once it was sent"))])
         return self

@@ -17,6 +17,9 @@ from proxy.kernel.errors import Flavor
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import UNKNOWN_RUN, Route
 
+_RUN_NOTHING: Final = frozenset({"GET", "HEAD", "DELETE"})
+"""Methods by which Ollama runs no model. Whatever the class of a route, any other may run one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -80,11 +83,13 @@ def declared(path: str, methods: tuple[str, ...], like: str | None, said: Mappin
     if route.body == "raw" and "repeat" not in said:
         route = replace(route, repeat="never")
     run = route.run or (UNKNOWN_RUN if route.kind == "inference" else None)
-    if run is not None and said.get("parameters") == "none":
+    parameterless = said.get("parameters") == "none"
+    if run is not None and parameterless:
         run = replace(run, parameters=parameter_places.NONE)
     return replace(
         route,
         run=run,
+        unknown_parameters=known is None and not parameterless and not _RUN_NOTHING.issuperset(methods),
         model_in_path=path.endswith("{model}") or (route.model_in_path and path.endswith("}")),
         like=None if known is None else known.path,
         summary=route.summary if known is None else f"Like {known.path}",

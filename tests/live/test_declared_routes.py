@@ -216,6 +216,12 @@ PAST = [
     ("no model", OPEN, {"path": "/v2/pull", "like": "/api/pull", "models": []}, "names no model"),
     ("no model shown", OPEN, {"path": "/v2/show", "like": "/api/show", "models": []}, "names no model"),
     ("no model at its path", OPEN, {"path": "/api/pull", "models": []}, "names no model"),
+    ("called read", BOUND, {**LONE, "kind": "read"}, "parameters cannot govern"),
+    ("called manage", BOUND, {**LONE, "kind": "manage"}, "parameters cannot govern"),
+    ("a list at the path of chat", BOUND, {"path": "/api/chat", "like": "/api/tags"}, "is a known route itself"),
+    ("read at the path of chat", BOUND, {"path": "/api/chat", "like": "/api/show", "kind": "read"}, "a known route"),
+    ("embeddings at the path of chat", BOUND, {"path": "/api/chat", "like": "/v1/embeddings"}, "is a known route"),
+    ("without parameters", BOUND, {"path": "/api/chat", "parameters": "none"}, "have parameters"),
 ]
 
 
