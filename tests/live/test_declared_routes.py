@@ -221,6 +221,12 @@ PAST = [
     ("a list at the path of chat", BOUND, {"path": "/api/chat", "like": "/api/tags"}, "is a known route itself"),
     ("read at the path of chat", BOUND, {"path": "/api/chat", "like": "/api/show", "kind": "read"}, "a known route"),
     ("embeddings at the path of chat", BOUND, {"path": "/api/chat", "like": "/v1/embeddings"}, "is a known route"),
+    (
+        "a prompt in a form",
+        {"capture": {"prompt": "1KiB"}},
+        {"path": "/v2/chat", "like": "/api/chat", "body": "multipart"},
+        "capture cannot govern",
+    ),
     ("without parameters", BOUND, {"path": "/api/chat", "parameters": "none"}, "have parameters"),
 ]
 
