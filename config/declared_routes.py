@@ -67,7 +67,8 @@ class ExtraRoute(Model):
     kind: Literal["read", "inference", "manage", "account"] | None = None
     """The class that policies name; required if the route is like no known route."""
     flavor: Literal["ollama", "openai", "anthropic", "text"] | None = None
-    """The format of errors; by default that of the known route, else `openai` below `/v1/` and `ollama` elsewhere."""
+    """The format of errors. The default is that of the known route; if there is none, `anthropic` below
+    `/v1/messages`, `openai` below the rest of `/v1/`, and `ollama` elsewhere."""
     stream: bool | None = None
     """Whether the route streams if the body has no `stream`; leave out if the route never streams."""
     body: Literal["none", "json", "multipart", "raw"] = "none"

@@ -75,8 +75,7 @@ def declared(path: str, methods: tuple[str, ...], like: str | None, said: Mappin
     columns = {name: value for name, value in said.items() if name != "parameters"}
     known = behaves_as(path, methods, like)
     if known is None:
-        flavor: Flavor = "openai" if path.startswith("/v1/") else "ollama"
-        route = Route(path, methods, **{"flavor": flavor, "repeat": "never", **columns})
+        route = Route(path, methods, **{"flavor": flavor_of(path, "ollama"), "repeat": "never", **columns})
         route = replace(route, plain_names=route.kind == "manage")
     else:
         route = replace(known, path=path, methods=methods, open=False, page=False, probe=False, **columns)
@@ -166,10 +165,10 @@ def pinned_in(path: str, headers: Iterable[Header]) -> tuple[str | None, str]:
     return (None if named is None else named.decode("latin-1")), ""
 
 
-def flavor_of(path: str) -> Flavor:
-    """Return the flavor of errors on a `path` that has no route."""
+def flavor_of(path: str, elsewhere: Flavor = "text") -> Flavor:
+    """Return the flavor of errors that `path` implies; `elsewhere` is that of a path below no API's prefix."""
     if path.startswith("/v1/messages"):
         return "anthropic"
     if path.startswith("/v1/"):
         return "openai"
-    return "ollama" if path.startswith(("/api/", "/-/")) else "text"
+    return "ollama" if path.startswith(("/api/", "/-/")) else elsewhere
