@@ -1,10 +1,11 @@
 """Routes that a policy file declares in addition to Ollama's."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from config.problems import Mistakes
+from config.problems import Mistakes, Path
 from config.section import Model
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route
@@ -33,6 +34,22 @@ def _known_path(path: str) -> str:
     return route.path
 
 
+def _forgets_model(route: Route, known: Route) -> bool:
+    """Return whether a route names no model where the requests of the known route that it is like name one."""
+    return (known.names_model and not route.names_model) or bool(known.models and not route.models)
+
+
+def _moved(route: Route, replaced: Route) -> Iterator[tuple[Path, Mistake]]:
+    """Yield what a route says of its requests that is not so: they are still those of the route that it replaces."""
+    if replaced.names_model and route.body != replaced.body:
+        yield ("body",), Mistake(f"must be {replaced.body}, as it is for {replaced.path}")
+    if not set(replaced.models) <= set(route.models):
+        members = ", ".join(replaced.models)
+        yield ("models",), Mistake(f"must hold {members}: requests of {replaced.path} name their model there")
+    if replaced.run is not None and route.run != replaced.run:
+        yield ("parameters",), Mistake(f"must be left out: requests of {replaced.path} have parameters")
+
+
 class ExtraRoute(Model):
     """A route that this release does not know, or other properties for a route that it knows.
 
@@ -50,7 +67,8 @@ class ExtraRoute(Model):
     kind: Literal["read", "inference", "manage", "account"] | None = None
     """The class that policies name; required if the route is like no known route."""
     flavor: Literal["ollama", "openai", "anthropic", "text"] | None = None
-    """The format of errors; by default that of the known route, else `openai` below `/v1/` and `ollama` elsewhere."""
+    """The format of errors. The default is that of the known route; if there is none, `anthropic` below
+    `/v1/messages`, `openai` below the rest of `/v1/`, and `ollama` elsewhere."""
     stream: bool | None = None
     """Whether the route streams if the body has no `stream`; leave out if the route never streams."""
     body: Literal["none", "json", "multipart", "raw"] = "none"
@@ -78,9 +96,19 @@ class ExtraRoute(Model):
         if self.kind is None and behaves_as(self.path, self.methods, self.like) is None:
             hint = "say which known route it is like, or its kind: read, inference, manage or account"
             raise Mistakes([((), Mistake("does not say what it is", hint))])
+        replaced = behaves_as(self.path, self.methods, None)
+        if replaced is not None and self.like not in (None, replaced.path):
+            raise Mistakes([(("like",), Mistake(f"must be left out: {replaced.path} is a known route itself"))])
         route = self.route
+        known = behaves_as(self.path, self.methods, self.like)
+        if known is not None and _forgets_model(route, known):
+            where: Path = ("models",) if "models" in self.model_fields_set else ()
+            hint = "list the members that name a model in models" if known.models else "end the path in {model}"
+            raise Mistakes([(where, Mistake(f"names no model, but it is like {known.path}, which names one", hint))])
         if route.run is not None and route.kind != "inference":
             raise Mistakes([(("kind",), Mistake(f"must be inference: it is like {route.like}, which runs a model"))])
+        if replaced is not None and (odd := list(_moved(route, replaced))):
+            raise Mistakes(odd)
         if route.body == "raw" and route.repeat != "never":
             raise Mistakes([(("repeat",), Mistake("must be never: a raw body is gone once it was sent"))])
         return self

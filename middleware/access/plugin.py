@@ -17,6 +17,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import LONGEST
 from proxy.kernel.model_names import parse as parse_model
+from proxy.kernel.ollama_routes import WEB_SEARCH
 from proxy.kernel.route import ModelList, Route, RouteClass
 from proxy.kernel.routes import Match
 
@@ -24,9 +25,6 @@ _PERMITTED: Final = ("read", "inference")
 """The route classes that are allowed by default."""
 _LENGTH: Final = frozenset({b"content-length"})
 _LIST_LIMIT: Final = 32 * 2**20
-_SEARCH: Final = "/api/experimental/web_search"
-"""The route that searches the web with the operator's account. If Ollama itself runs the tool ``web_search``, for any
-model, the caller needs the permission for this route."""
 
 
 class Access:
@@ -124,7 +122,7 @@ class Access:
                     raise _forbidden(exchange, f"the field '{_shown(key)}'", codes.FIELD_NOT_ALLOWED)
         runs_tool = route.run is not None and route.run.searches and route.body == "json"
         searches = runs_tool and _searches((await exchange.json()).get("tools"))
-        if searches and not self._permits("account", "POST", _SEARCH):
+        if searches and not self._permits(WEB_SEARCH.kind, "POST", WEB_SEARCH.path):
             raise _forbidden(exchange, "the tool 'web_search'", codes.TOOL_NOT_ALLOWED)
 
     def _permits(self, kind: RouteClass, method: str, path: str) -> bool:

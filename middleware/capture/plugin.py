@@ -67,7 +67,8 @@ class Capture:
             return None
         if route.run is None or route.run.operation == "inference":
             return "nobody knows where its requests and answers keep their words"
-        if options.get("prompt") and route.body not in ("json", "multipart"):
+        speech = route.body == "multipart" and route.run.operation == "transcription"  # it has no prompt to find
+        if options.get("prompt") and route.body != "json" and not speech:
             return "its prompts are only found in a JSON body"
         return None
 

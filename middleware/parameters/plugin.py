@@ -101,11 +101,11 @@ class Parameters:
     def cannot_govern(route: Route, options: Mapping[str, Any]) -> str | None:
         """Return why these options cannot govern `route`, or None; see `proxy.chain.plugin_lookup.Plugin`."""
         run = route.run
-        if run is None or all(value is None for name, value in options.items() if name != "aliases"):
+        if all(value is None for name, value in options.items() if name != "aliases"):
             return None
-        if run.parameters is None:
+        if route.unknown_parameters or (run is not None and run.parameters is None):
             return "nobody knows where its requests keep their parameters; parameters: none says that they have none"
-        if run.parameters.any and route.body != "json":
+        if run is not None and run.parameters is not None and run.parameters.any and route.body != "json":
             return "its parameters are only found in a JSON body"
         return None
 

@@ -15,6 +15,15 @@ _NATIVE: Final = ModelList("models", ("name", "model"))
 _OPENAI: Final = ModelList("data", ("id",))
 _EMBEDDINGS: Final = Run("embeddings", places.EMBED)
 
+WEB_SEARCH: Final = Route(
+    *("/api/experimental/web_search", ("POST",), "account"),
+    body="json",
+    repeat="never",
+    summary="Search the web on the account",
+)
+"""The search with the operator's account. Where Ollama itself runs the tool ``web_search`` for a model, the caller
+needs the permission for this route."""
+
 OLLAMA: Final = (
     Route("/", _READ, "read", "text", open=True, page=True, view="alive", summary="Whether Ollama runs"),
     Route("/api/version", _READ, "read", page=True, view="version", summary="Its version"),
@@ -119,12 +128,7 @@ OLLAMA: Final = (
         repeat="never",
         summary="Remove a key of the account",
     ),
-    Route(
-        *("/api/experimental/web_search", ("POST",), "account"),
-        body="json",
-        repeat="never",
-        summary="Search the web on the account",
-    ),
+    WEB_SEARCH,
     Route(
         *("/api/experimental/web_fetch", ("POST",), "account"),
         body="json",

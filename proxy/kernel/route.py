@@ -63,6 +63,7 @@ class Route:
         page: whether it is a page for people, so that other sites may link to it.
         probe: whether any Host name is accepted, as load balancers and health checks use various names.
         run: how it runs a model; None where it runs none.
+        unknown_parameters: whether its requests may have parameters in places that nobody knows.
         model_in_path: whether the last segment of its path names a model.
         plain_names: whether ``:local`` in its model names is an ordinary tag for Ollama.
         lists: the list of models in its answer; None where there is none.
@@ -85,6 +86,7 @@ class Route:
     page: bool = False
     probe: bool = False
     run: Run | None = None
+    unknown_parameters: bool = False
     model_in_path: bool = False
     plain_names: bool = False
     lists: ModelList | None = None

@@ -17,6 +17,9 @@ from proxy.kernel.errors import Flavor
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import UNKNOWN_RUN, Route
 
+_RUN_NOTHING: Final = frozenset({"GET", "HEAD", "DELETE"})
+"""Methods by which Ollama runs no model. Whatever the class of a route, any other may run one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -72,19 +75,20 @@ def declared(path: str, methods: tuple[str, ...], like: str | None, said: Mappin
     columns = {name: value for name, value in said.items() if name != "parameters"}
     known = behaves_as(path, methods, like)
     if known is None:
-        flavor: Flavor = "openai" if path.startswith("/v1/") else "ollama"
-        route = Route(path, methods, **{"flavor": flavor, "repeat": "never", **columns})
+        route = Route(path, methods, **{"flavor": flavor_of(path, "ollama"), "repeat": "never", **columns})
         route = replace(route, plain_names=route.kind == "manage")
     else:
         route = replace(known, path=path, methods=methods, open=False, page=False, probe=False, **columns)
     if route.body == "raw" and "repeat" not in said:
         route = replace(route, repeat="never")
     run = route.run or (UNKNOWN_RUN if route.kind == "inference" else None)
-    if run is not None and said.get("parameters") == "none":
+    parameterless = said.get("parameters") == "none"
+    if run is not None and parameterless:
         run = replace(run, parameters=parameter_places.NONE)
     return replace(
         route,
         run=run,
+        unknown_parameters=known is None and not parameterless and not _RUN_NOTHING.issuperset(methods),
         model_in_path=path.endswith("{model}") or (route.model_in_path and path.endswith("}")),
         like=None if known is None else known.path,
         summary=route.summary if known is None else f"Like {known.path}",
@@ -161,10 +165,10 @@ def pinned_in(path: str, headers: Iterable[Header]) -> tuple[str | None, str]:
     return (None if named is None else named.decode("latin-1")), ""
 
 
-def flavor_of(path: str) -> Flavor:
-    """Return the flavor of errors on a `path` that has no route."""
+def flavor_of(path: str, elsewhere: Flavor = "text") -> Flavor:
+    """Return the flavor of errors that `path` implies; `elsewhere` is that of a path below no API's prefix."""
     if path.startswith("/v1/messages"):
         return "anthropic"
     if path.startswith("/v1/"):
         return "openai"
-    return "ollama" if path.startswith(("/api/", "/-/")) else "text"
+    return "ollama" if path.startswith(("/api/", "/-/")) else elsewhere

@@ -17,6 +17,14 @@ NO_SLOT = (
     "2:10: routes[0]: takes no slot of a backend: it does not say where its model is named "
     "(say which known route it is like, or list the members that name a model in models)"
 )
+ITSELF = "2:51: routes[0].like: must be left out: /api/chat is a known route itself"
+
+
+def no_model(known: str, said: bool) -> str:
+    return (
+        f"routes[0]{'.models' if said else ''}: names no model, but it is like {known}, which names one "
+        f"({'list the members that name a model in models' if said else 'end the path in {model}'})"
+    )
 
 
 def problems(route: str) -> list[str]:
@@ -72,6 +80,39 @@ def extra(**said: Any) -> ExtraRoute:
         (
             "{path: /v2/chat, methods: [POST], like: /api/chat, body: raw, repeat: safe}",
             ["2:80: routes[0].repeat: must be never: a raw body is gone once it was sent"],
+        ),
+        ("{path: '/v2/pull/{model}', methods: [POST], like: /api/pull}", []),
+        (
+            "{path: '/v2/a/{model}', methods: [POST], like: /api/pull, models: []}",
+            [f"2:76: {no_model('/api/pull', True)}"],
+        ),
+        ("{path: /v2/me, methods: [POST], like: /api/me, models: []}", []),
+        ("{path: /v2/pull, methods: [POST], like: /api/pull, models: []}", [f"2:69: {no_model('/api/pull', True)}"]),
+        ("{path: /v2/show, methods: [POST], like: /api/show, models: []}", [f"2:69: {no_model('/api/show', True)}"]),
+        ("{path: /v2/chat, methods: [POST], like: /api/chat, models: []}", [f"2:69: {no_model('/api/chat', True)}"]),
+        ("{path: /api/pull, methods: [POST], models: []}", [f"2:53: {no_model('/api/pull', True)}"]),
+        (
+            "{path: /v2/model, methods: [GET], like: '/v1/models/{model}'}",
+            [f"2:10: {no_model('/v1/models/{model}', False)}"],
+        ),
+        ("{path: /api/chat, methods: [POST], like: /api/chat, models: [model, draft], body: json}", []),
+        ("{path: /api/chat, methods: [GET], like: /api/tags}", []),
+        ("{path: '/v1/models/{id}', methods: [DELETE], like: /api/delete}", []),
+        ("{path: /api/chat, methods: [POST], like: /api/tags}", [ITSELF]),
+        ("{path: /api/chat, methods: [GET, POST], like: /api/tags}", [ITSELF.replace("2:51", "2:56")]),
+        ("{path: /api/chat, methods: [POST], like: /api/show, kind: read}", [ITSELF]),
+        ("{path: /api/chat, methods: [POST], like: /v1/embeddings}", [ITSELF]),
+        (
+            "{path: /api/chat, methods: [POST], parameters: none}",
+            ["2:57: routes[0].parameters: must be left out: requests of /api/chat have parameters"],
+        ),
+        ("{path: /v1/embeddings, methods: [POST], parameters: none}", []),
+        (
+            "{path: /api/pull, methods: [POST], models: [name], body: none}",
+            [
+                "2:53: routes[0].models: must hold model, name: requests of /api/pull name their model there",
+                "2:67: routes[0].body: must be json, as it is for /api/pull",
+            ],
         ),
     ],
 )

@@ -23,6 +23,7 @@ from proxy.app import App
 from proxy.simulator import Ollama, routes
 from tests.support.cli import run_beside
 from tests.support.logs import Lines
+from tests.support.policy import load_text
 from tests.support.proxy import Running, running
 from tests.support.wire import Client, ask, request
 
@@ -206,6 +207,38 @@ async def test_what_cannot_be_governed_is_a_mistake_of_the_file(tmp_path: Path) 
         proxy.app.reload(load(file))
         assert (await ask(proxy.address, "POST", "/v2/chat", ask_for(options={"num_ctx": 5000}))).status == 200
         assert orjson.loads(host.last.body)["options"] == {"num_ctx": 5000}  # as the file says that there is none
+
+
+BOUND = {"parameters": {"num_ctx": {"max": 100}}}
+OPEN = {"access": {"routes": ["read", "inference", "manage", "account"], "models": ["llama3.2"]}}
+PAST = [
+    # what, the plugin, the route, what the file's mistake says
+    ("no model", OPEN, {"path": "/v2/pull", "like": "/api/pull", "models": []}, "names no model"),
+    ("no model shown", OPEN, {"path": "/v2/show", "like": "/api/show", "models": []}, "names no model"),
+    ("no model at its path", OPEN, {"path": "/api/pull", "models": []}, "names no model"),
+    ("called read", BOUND, {**LONE, "kind": "read"}, "parameters cannot govern"),
+    ("called manage", BOUND, {**LONE, "kind": "manage"}, "parameters cannot govern"),
+    ("a list at the path of chat", BOUND, {"path": "/api/chat", "like": "/api/tags"}, "is a known route itself"),
+    ("read at the path of chat", BOUND, {"path": "/api/chat", "like": "/api/show", "kind": "read"}, "a known route"),
+    ("embeddings at the path of chat", BOUND, {"path": "/api/chat", "like": "/v1/embeddings"}, "is a known route"),
+    (
+        "a prompt in a form",
+        {"capture": {"prompt": "1KiB"}},
+        {"path": "/v2/chat", "like": "/api/chat", "body": "multipart"},
+        "capture cannot govern",
+    ),
+    ("without parameters", BOUND, {"path": "/api/chat", "parameters": "none"}, "have parameters"),
+]
+
+
+@pytest.mark.parametrize(("plugin", "route", "why"), [row[1:] for row in PAST], ids=[row[0] for row in PAST])
+async def test_no_declared_route_leads_past_a_plugin(plugin: Any, route: dict[str, Any], why: str) -> None:
+    """A reload with the route is refused, and the file that is in force stays."""
+    async with Ollama("llama3.2", "qwen3") as host, running(host.url, middleware=[plugin]) as proxy:
+        policy = {"backends": [{"name": "b1", "url": host.url}], "middleware": [plugin]}
+        policy["routes"] = [{"methods": ["POST"], **route}]
+        with pytest.raises(Invalid, match=why):
+            proxy.app.reload(load_text(yaml.safe_dump(policy), env={}))
 
 
 async def test_the_model_of_a_lone_route_is_found_where_it_says() -> None:

@@ -137,6 +137,14 @@ def test_errors_have_a_flavor_everywhere(path: str, flavor: str) -> None:
     assert flavor_of(path) == flavor
 
 
+@pytest.mark.parametrize(
+    ("path", "flavor"),
+    [("/v1/messages/x", "anthropic"), ("/v1/x", "openai"), ("/api/x", "ollama"), ("/x", "ollama")],
+)
+def test_a_declared_route_says_errors_as_its_path_does(path: str, flavor: str) -> None:
+    assert declared(path, ("POST",), None, {"kind": "read"}).flavor == flavor
+
+
 @pytest.mark.parametrize("route", OLLAMA, ids=lambda route: route.path)
 def test_a_known_route_says_errors_as_its_path_does(route: Route) -> None:
     assert route.flavor == flavor_of(route.path)
