@@ -16,13 +16,14 @@
 
 They derive from httpx's types, so that `Transport` and `httpx.AsyncHTTPTransport` can replace each other. `translate`
 turns the exceptions of both, and those of the operating system, into the project's errors by one map, `MAP`.
-`translated` and `Caught` apply it; nothing else above a transport catches these exceptions.
+`translated` applies it. The loop that relays chunks, for which a block would be work per chunk, catches `FOREIGN` itself
+and applies it by `broke_off`. Nothing else above a transport catches these exceptions.
 """
 
 import socket
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import httpx
 
@@ -202,8 +203,7 @@ MAP: Final[Mapping[type[BaseException], Meaning]] = {
 Other transports raise RemoteProtocolError also for a connection that was closed too early.
 """
 FOREIGN: Final = (httpx.HTTPError, OSError)
-"""The exceptions of a transport or the stream of its response, apart from those of the reader of a request body.
-"""
+"""The exceptions of a transport or the stream of its response, apart from those of the reader of a request body."""
 
 
 def translate(error: Exception, *, received: bool = False) -> UpstreamError:
@@ -232,6 +232,13 @@ def unbegun(error: Truncated | UpstreamTimeout, *, cold: bool) -> UpstreamError:
     return error
 
 
+def broke_off(error: Exception) -> UpstreamError:
+    """Return the project's error for one of `FOREIGN`, caught when the answer had begun. Nothing raises `error` on."""
+    failure = translate(error, received=True)
+    let_go(error)
+    return failure
+
+
 class translated:
     """In its block, replace a transport's exceptions by the project's errors; see `translate` for `received`."""
 
@@ -250,32 +257,3 @@ class translated:
         if isinstance(error, FOREIGN):
             let_go(error)
             raise translate(error, received=self._received) from error
-
-
-class Caught:
-    """End its block at a transport's exception and keep the translation; the answer had begun.
-
-    It does not catch other exceptions.
-
-    Attributes:
-        failure: the translated exception, None where nothing failed.
-    """
-
-    __slots__ = ("failure",)
-
-    def __init__(self) -> None:
-        self.failure: UpstreamError | None = None
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> bool:
-        """Translate and keep an exception of a transport."""
-        if not isinstance(error, FOREIGN):
-            return False
-        self.failure = translate(error, received=True)
-        let_go(error)
-        return True
