@@ -16,7 +16,7 @@
 
 They derive from httpx's types, so that `Transport` and `httpx.AsyncHTTPTransport` can replace each other. `translate`
 turns the exceptions of both, and those of the operating system, into the project's errors by one map, `MAP`.
-`translated` applies it. The loop that relays chunks, for which a block would be work per chunk, catches `FOREIGN` itself
+`translated` applies it. The loop that relays chunks catches `FOREIGN` itself, as a block would be work for each chunk,
 and applies it by `broke_off`. Nothing else above a transport catches these exceptions.
 """
 
