@@ -21,6 +21,7 @@ and applies it by `broke_off`. Nothing else above a transport catches these exce
 """
 
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, NamedTuple
@@ -185,11 +186,14 @@ def _failed(facts: Facts) -> UpstreamError:
 MAP: Final[Mapping[type[BaseException], Meaning]] = {
     httpx.ConnectError: Meaning(_unreached, "cannot connect to the backend", sent=False),
     ConnectionRefusedError: Meaning(_unreached, "the backend refuses the connection", sent=False),
+    ssl.SSLCertVerificationError: Meaning(_unreached, "the backend's certificate is not valid here", sent=False),
+    httpx.ProxyError: Meaning(_unreached, "the proxy in front of the backend made no connection", sent=False),
     socket.gaierror: Meaning(_unreached, "the name of the backend is not known", sent=False),
     httpx.ConnectTimeout: Meaning(_late("connect"), "no connection to the backend in time", sent=False),
     httpx.PoolTimeout: Meaning(_late("connect"), "no connection to the backend was free in time", sent=False),
     httpx.WriteTimeout: Meaning(_late("write"), "the backend took nothing of the request in time"),
     httpx.TimeoutException: Meaning(_silent, "the backend sent nothing in time"),
+    TimeoutError: Meaning(_silent, "the backend sent nothing in time"),
     httpx.LocalProtocolError: Meaning(_unsendable, "the request cannot be sent in HTTP/1.1", sent=False),
     httpx.UnsupportedProtocol: Meaning(_unsendable, "the backend's address has another scheme than HTTP", sent=False),
     CutShort: Meaning(_broken, "the backend broke off its answer"),
@@ -200,7 +204,9 @@ MAP: Final[Mapping[type[BaseException], Meaning]] = {
 }
 """The meaning of the exceptions of transports and of the operating system, by type; the nearest base class counts.
 
-Other transports raise RemoteProtocolError also for a connection that was closed too early.
+Other transports raise RemoteProtocolError also for a connection that was closed too early. No type tells whether there
+was a connection when TLS failed in another way (SSLError), or a host could not be reached (OSError with EHOSTUNREACH):
+such a request counts as one that may have been sent.
 """
 FOREIGN: Final = (httpx.HTTPError, OSError)
 """The exceptions of a transport or the stream of its response, apart from those of the reader of a request body."""

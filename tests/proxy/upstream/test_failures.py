@@ -1,4 +1,5 @@
 import ast
+import errno
 import re
 import socket
 import ssl
@@ -80,6 +81,11 @@ def test_the_tree_in_the_docstring_is_complete() -> None:
         (socket.gaierror(-2, "x"), ConnectFailed, None, False, False),
         (ConnectionResetError(104, "x"), ConnectionLost, None, True, False),
         (ssl.SSLError(1, "x"), ConnectionLost, None, True, False),
+        (OSError(errno.EHOSTUNREACH, "x"), ConnectionLost, None, True, False),
+        (ssl.SSLCertVerificationError(1, "x"), ConnectFailed, None, False, False),
+        (httpx.ProxyError("x"), ConnectFailed, None, False, False),
+        (TimeoutError("x"), UpstreamTimeout, "first_byte", True, False),
+        (TimeoutError(errno.ETIMEDOUT, "x"), UpstreamTimeout, "first_byte", True, False),
         (httpx.StreamClosed(), UpstreamError, None, True, False),
     ],
 )
@@ -104,6 +110,7 @@ def test_translate(
         (httpx.ReadError("x"), Truncated),
         (httpx.RemoteProtocolError("x"), BadAnswer),
         (ConnectionResetError(104, "x"), Truncated),
+        (TimeoutError("x"), UpstreamTimeout),
     ],
 )
 def test_translate_what_another_transport_raised_in_the_middle(error: Exception, kind: type[UpstreamError]) -> None:
