@@ -18,6 +18,7 @@ from proxy.kernel.units import Mistake, suggest
 
 INNERMOST: Final = "dispatch"
 _SAY_LIKE: Final = "say which known route it is like, as in like: /api/chat; see docs/guides/access.md, Other routes"
+_STATIC: Final = "it must be a static method that takes a route and options; see docs/guides/plugins.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,26 @@ def _adds_cors(plugin: Plugin) -> bool:
     return any(f"{base.__module__}.{base.__name__}" == "starlette.middleware.cors.CORSMiddleware" for base in bases)
 
 
-def _escapes(route: Route, link: Link) -> Iterator[str | None]:
-    """Yield why a plugin cannot govern `route`, None where it can: for its own options and those of each policy."""
+def _escape(route: Route, link: Link) -> str | None:
+    """Return why a plugin cannot govern `route` by its own options, or by those of a policy; None where it can.
+
+    Raises Mistake where the plugin cannot be asked. It is not asked about options that are invalid.
+    """
     ask = link.plugin.cannot_govern
-    if ask is not None:
-        for options in (link.options, *link.overrides.values()):
-            yield None if options is None else ask(route, options.arguments())
+    if ask is None or not isinstance(link.options, link.plugin.options):
+        return None
+    for options in filter(None, (link.options, *link.overrides.values())):
+        try:
+            why: object = ask(route, options.arguments())
+        except (Exception, SystemExit) as error:  # whatever a foreign plugin does when it is asked
+            raise Mistake(
+                f"{link.plugin.use}: cannot_govern fails: {type(error).__name__}: {error}", _STATIC
+            ) from error
+        if why is not None and not isinstance(why, str):
+            raise Mistake(f"{link.plugin.use}: cannot_govern returns {type(why).__name__}, not a text or None", _STATIC)
+        if why:
+            return why
+    return None
 
 
 class _Planner:
@@ -233,12 +248,16 @@ class _Planner:
     def _check_routes(self, links: Iterable[Link]) -> None:
         """Check that no plugin's options fail to apply to a route of the file: ask each plugin."""
         settings = self._loaded.settings
-        for index, extra in enumerate(settings.routes if settings is not None else ()):
-            for link in links:
-                why = next(filter(None, _escapes(extra.route, link)), None)
-                if why is not None:
-                    error = Mistake(f"{link.name} cannot govern {extra.path}: {why}", _SAY_LIKE)
-                    self._complain(("routes", index), error)
+        routes = settings.routes if settings is not None else ()
+        for link in links:
+            try:
+                for index, extra in enumerate(routes):
+                    why = _escape(extra.route, link)
+                    if why is not None:
+                        escapes = Mistake(f"{link.name} cannot govern {extra.path}: {why}", _SAY_LIKE)
+                        self._complain(("routes", index), escapes)
+            except Mistake as error:
+                self._complain(link.path, error)
 
     def _check_exposure(self, places: Mapping[str, _Place]) -> None:
         settings = self._loaded.settings

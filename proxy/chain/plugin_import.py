@@ -9,7 +9,8 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.machinery import PathFinder
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from threading import RLock
 from types import ModuleType
@@ -26,6 +27,53 @@ set aside while modules of this one are imported.
 """
 
 
+class _Open(Mistake):
+    """Everybody could have written the code."""
+
+
+class _FromSource(SourceFileLoader):
+    """Loads a module from its source, never from bytecode, which somebody else may have put beside it."""
+
+    def path_stats(self, path: str) -> dict[str, float]:
+        """Raise OSError; then Python neither reads nor writes bytecode."""
+        raise OSError(path)
+
+
+class _Guard(MetaPathFinder):
+    """Finds what Python finds, and raises _Open for a module in one of `folders` that everybody may write.
+
+    It stays in Python's list of finders: a package that was imported from a folder may import more at any time.
+    """
+
+    def __init__(self) -> None:
+        self.folders: set[Path] = set()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return what PathFinder returns; without bytecode where it is in one of the folders."""
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None:
+            return None
+        packages = spec.submodule_search_locations
+        for place in map(Path, packages if packages is not None else filter(None, [spec.origin])):
+            folder = _folder_above(place, fullname)
+            if folder in self.folders:
+                _refuse_open(Path(spec.origin) if spec.origin else place, folder)
+                if type(spec.loader) is SourceFileLoader:
+                    spec.loader = _FromSource(spec.loader.name, spec.loader.path)
+        return spec
+
+    def watch(self, folders: Sequence[Path]) -> None:
+        """Check what is in `folders` from now on, except in those that Python searches anyway."""
+        self.folders.update(folder.absolute() for folder in folders if str(folder) not in sys.path)
+        if self not in sys.meta_path:
+            sys.meta_path.insert(sys.meta_path.index(PathFinder), self)
+
+
+_guard: Final = _Guard()
+
+
 def import_module(name: str, folders: Sequence[Path] = ()) -> ModuleType:
     """Return the module `name`; raises Mistake where it cannot be imported.
 
@@ -35,21 +83,26 @@ def import_module(name: str, folders: Sequence[Path] = ()) -> ModuleType:
     """
     key = tuple(folders)
     with _lock:
+        if key:
+            _guard.watch(key)
+            importlib.invalidate_caches()  # a file may be newer than Python's last look at its folder
         _set_others_aside(key)
+        known = name.partition(".")[0] in _beside.get(key, ())
         try:
-            return importlib.import_module(name)
+            if not known:
+                return importlib.import_module(name)
         except ModuleNotFoundError as error:
             missing = error.name is not None and f"{name}.".startswith(f"{error.name}.")
             if not (missing and _stands_in(name, key)):
                 raise _mistake(name, error, key if missing else ()) from error
-        except Exception as error:  # whatever a foreign module does when it is imported
+        except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
             raise _mistake(name, error) from error
         try:
             with _searched(key):
                 return importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise _mistake(name, error, key) from error
-        except Exception as error:  # as above
+        except (Exception, SystemExit) as error:  # as above
             raise _mistake(name, error) from error
 
 
@@ -64,7 +117,9 @@ def hidden_by(module: ModuleType, folders: Sequence[Path]) -> str | None:
     return None
 
 
-def _mistake(name: str, error: Exception, searched: Sequence[Path] = ()) -> Mistake:
+def _mistake(name: str, error: BaseException, searched: Sequence[Path] = ()) -> Mistake:
+    if isinstance(error, _Open):
+        return Mistake(f"cannot import {name}: {error}", error.hint)
     hint = None
     if searched:
         hint = " and ".join(("searched: the installed packages", *map(str, searched)))
@@ -74,27 +129,27 @@ def _mistake(name: str, error: Exception, searched: Sequence[Path] = ()) -> Mist
 
 
 def _stands_in(name: str, folders: Sequence[Path]) -> bool:
-    """Tell whether the first of `folders` that has `name`, or the package that it is in, may be imported from.
+    """Tell whether one of `folders` has `name`, or the package that it is in."""
+    top = name.partition(".")[0]
+    return any(PathFinder.find_spec(top, [str(folder)]) is not None for folder in folders)
 
-    Raises Mistake where everybody could have written the code.
+
+def _folder_above(place: Path, name: str) -> Path | None:
+    """Return the folder that was searched, where the module `name` was found at `place`: a file or a package."""
+    above = place.parents
+    depth = name.count(".")
+    return above[depth] if depth < len(above) else None
+
+
+def _refuse_open(file: Path, folder: Path) -> None:
+    """Raise _Open where everybody may write `file`, or a folder from it up to `folder`, or may replace one above.
+
+    In a folder that is sticky, as /tmp is, nobody replaces what is another's.
     """
-    top, *below = name.split(".")
-    importlib.invalidate_caches()  # a file may be newer than Python's last look at its folder
-    for folder in folders:
-        if PathFinder.find_spec(top, [str(folder)]) is None:
-            continue
-        place, places = folder, [folder]
-        for part in (top, *below):
-            place /= part
-            places += [place.with_name(f"{part}.py"), place, place / "__init__.py"]
-        for path in places:
-            if _everybody_writes(path):
-                raise Mistake(
-                    f"cannot import {name}: everybody may write to {path}, and it would be run as part of the proxy",
-                    f"chmod o-w {path}",
-                )
-        return True
-    return False
+    inside = [file, *(parent for parent in file.parents if parent.is_relative_to(folder))]
+    for path in (*inside, *folder.parents, *file.resolve().parents):
+        if _everybody_writes(path) and (path in inside or not path.stat().st_mode & stat.S_ISVTX):
+            raise _Open(f"everybody may write to {path}, and it would be run as part of the proxy", f"chmod o-w {path}")
 
 
 def _everybody_writes(path: Path) -> bool:

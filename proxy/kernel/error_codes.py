@@ -104,7 +104,7 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 
 # The request's body
 
-INVALID_REQUEST: Final = _row("invalid_request", 400, "kernel, ops, access, auth, parameters, queue",
+INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, parameters, queue",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -309,6 +309,8 @@ REFUSED: Final = _row("refused", (), "plugins of other packages",
 # fmt: on
 
 BY_STATUS: Final[Mapping[int, Code]] = {
+    301: MOVED,
+    307: MOVED,
     400: INVALID_REQUEST,
     401: INVALID_API_KEY,
     403: FORBIDDEN,
@@ -318,7 +320,9 @@ BY_STATUS: Final[Mapping[int, Code]] = {
     409: CONFLICT,
     413: REQUEST_TOO_LARGE,
     415: UNSUPPORTED_CONTENT_ENCODING,
+    422: INVALID_REQUEST,
     429: RATE_LIMIT_EXCEEDED,
+    499: CANCELLED,
     500: INTERNAL_ERROR,
     502: UPSTREAM_FAILED,
     503: OVERLOADED,

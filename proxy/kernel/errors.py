@@ -80,7 +80,11 @@ class ProxyError(Exception):
 
 
 class Refused(ProxyError):
-    """The proxy refused the request. Without a code, the status decides the code.
+    """The proxy refused the request. Without a code, the status decides the code (`error_codes.BY_STATUS`).
+
+    Give a code where that one says something else than what happened, and where a status has none: it would be
+    ``refused``, which tells a program nothing. 431 has none, as two codes come with it. A 422 without a code is about
+    the request, not about a policy file.
 
     Attributes:
         by: the name of the plugin that refused; the chain sets it.

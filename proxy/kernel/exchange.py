@@ -149,6 +149,7 @@ class Exchange:
     first_byte_at: Final[float | None] = _noted(RelayPart, "first_byte_at")
     terminated: Final[bool] = _noted(RelayPart, "terminated")
     usage: Final[Usage | None] = _noted(RelayPart, "usage")
+    stream_code: Final[str | None] = _noted(RelayPart, "stream_code")
 
     def __init__(
         self,
@@ -202,7 +203,7 @@ class Exchange:
     @property
     def error_code(self) -> str | None:
         """The code of the error that the request ended with, None where there was no error."""
-        return self.answer_code if self.error is None else self.error.code
+        return self.answer_code or self.stream_code if self.error is None else self.error.code
 
     @property
     def route(self) -> Route | None:

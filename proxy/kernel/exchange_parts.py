@@ -187,6 +187,7 @@ class RelayPart(Own):
         first_byte_at: when the answer began, in seconds of the monotonic clock.
         terminated: whether the stream's terminator came.
         usage: the tokens, reported or estimated.
+        stream_code: the code in the last line of a stream that the proxy itself ended with an error.
     """
 
     backend: str | None = None
@@ -197,6 +198,7 @@ class RelayPart(Own):
     first_byte_at: float | None = None
     terminated: bool = False
     usage: Usage | None = None
+    stream_code: str | None = None
 
     def for_second_attempt(self) -> "RelayPart":
         """Return a new part with the backends that were tried, so that the second attempt uses another one."""
@@ -219,4 +221,4 @@ class RelayPart(Own):
         """Make the second attempt's answer that of the request; `account_for` adds its sends."""
         self.backend, self.reason = second.backend, second.reason
         self.committed, self.first_byte_at = second.committed, second.first_byte_at
-        self.terminated, self.usage = second.terminated, second.usage
+        self.terminated, self.usage, self.stream_code = second.terminated, second.usage, second.stream_code

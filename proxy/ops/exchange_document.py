@@ -48,9 +48,8 @@ class Facts:
         self.usage = exchange.usage
         self.status = exchange.status
         self.outcome = exchange.outcome
-        self.error, self.error_code = None, exchange.answer_code
-        if exchange.error is not None:
-            self.error, self.error_code = exchange.error.message, exchange.error.code
+        self.error = None if exchange.error is None else exchange.error.message
+        self.error_code = exchange.error_code
 
 
 def request_of(exchange: Exchange, pool: Pool) -> Request:

@@ -22,7 +22,7 @@ from proxy.kernel.server_extensions import gone_because
 from proxy.relay.answer_end import Ending, Tail
 from proxy.relay.backend_answer import BackendAnswer
 from proxy.upstream.answer import Answer
-from proxy.upstream.failures import Caught
+from proxy.upstream.failures import FOREIGN, broke_off
 
 LAST_WORD: Final = 1.0
 """Seconds that a client may take to read the last record, which says why its stream breaks off."""
@@ -63,21 +63,25 @@ async def relay_answer(
     left = int(header(answer.headers, b"content-length") or -1)
     flow = _flow(exchange, answer.stream, send, tail) if left < 0 else None
     try:
-        async with asyncio.timeout_at(deadline):
-            with Caught() as caught:
-                await start_response(send, answer.status, answer.headers)
-                while chunk:
-                    tail.add(chunk)
-                    left -= len(chunk)
-                    if left == 0:
-                        last = chunk
-                        break
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with asyncio.timeout_at(deadline) as limit:
+            await start_response(send, answer.status, answer.headers)
+            while chunk:
+                tail.add(chunk)
+                left -= len(chunk)
+                if left == 0:
+                    last = chunk
+                    break
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                try:  # not around `send`, which is the client's side
                     if flow is not None:
                         await flow()
                     chunk = await read()
-            failure = caught.failure
+                except FOREIGN as error:
+                    failure = broke_off(error)
+                    break
     except TimeoutError:
+        if not limit.expired():  # it is one of `send`
+            raise
         failure = out_of_time()
     except asyncio.CancelledError:
         await answer.stream.aclose()  # first of all, as this makes the backend stop

@@ -119,6 +119,8 @@ async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: S
                 await start_response(send, 200, [(b"content-type", NDJSON)])
             last = "error" in line or line.get("status") == "success"
             noted.terminated = last
+            if "error" in line:
+                noted.stream_code = codes.PULL_FAILED
             await send({"type": "http.response.body", "body": orjson.dumps(line) + b"\n", "more_body": not last})
 
 

@@ -16,13 +16,15 @@
 
 They derive from httpx's types, so that `Transport` and `httpx.AsyncHTTPTransport` can replace each other. `translate`
 turns the exceptions of both, and those of the operating system, into the project's errors by one map, `MAP`.
-`translated` and `Caught` apply it; nothing else above a transport catches these exceptions.
+`translated` applies it. The loop that relays chunks catches `FOREIGN` itself, as a block would be work for each chunk,
+and applies it by `broke_off`. Nothing else above a transport catches these exceptions.
 """
 
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import httpx
 
@@ -184,11 +186,14 @@ def _failed(facts: Facts) -> UpstreamError:
 MAP: Final[Mapping[type[BaseException], Meaning]] = {
     httpx.ConnectError: Meaning(_unreached, "cannot connect to the backend", sent=False),
     ConnectionRefusedError: Meaning(_unreached, "the backend refuses the connection", sent=False),
+    ssl.SSLCertVerificationError: Meaning(_unreached, "the backend's certificate is not valid here", sent=False),
+    httpx.ProxyError: Meaning(_unreached, "the proxy in front of the backend made no connection", sent=False),
     socket.gaierror: Meaning(_unreached, "the name of the backend is not known", sent=False),
     httpx.ConnectTimeout: Meaning(_late("connect"), "no connection to the backend in time", sent=False),
     httpx.PoolTimeout: Meaning(_late("connect"), "no connection to the backend was free in time", sent=False),
     httpx.WriteTimeout: Meaning(_late("write"), "the backend took nothing of the request in time"),
     httpx.TimeoutException: Meaning(_silent, "the backend sent nothing in time"),
+    TimeoutError: Meaning(_silent, "the backend sent nothing in time"),
     httpx.LocalProtocolError: Meaning(_unsendable, "the request cannot be sent in HTTP/1.1", sent=False),
     httpx.UnsupportedProtocol: Meaning(_unsendable, "the backend's address has another scheme than HTTP", sent=False),
     CutShort: Meaning(_broken, "the backend broke off its answer"),
@@ -199,11 +204,12 @@ MAP: Final[Mapping[type[BaseException], Meaning]] = {
 }
 """The meaning of the exceptions of transports and of the operating system, by type; the nearest base class counts.
 
-Other transports raise RemoteProtocolError also for a connection that was closed too early.
+Other transports raise RemoteProtocolError also for a connection that was closed too early. No type tells whether there
+was a connection when TLS failed in another way (SSLError), or a host could not be reached (OSError with EHOSTUNREACH):
+such a request counts as one that may have been sent.
 """
 FOREIGN: Final = (httpx.HTTPError, OSError)
-"""The exceptions of a transport or the stream of its response, apart from those of the reader of a request body.
-"""
+"""The exceptions of a transport or the stream of its response, apart from those of the reader of a request body."""
 
 
 def translate(error: Exception, *, received: bool = False) -> UpstreamError:
@@ -232,6 +238,13 @@ def unbegun(error: Truncated | UpstreamTimeout, *, cold: bool) -> UpstreamError:
     return error
 
 
+def broke_off(error: Exception) -> UpstreamError:
+    """Return the project's error for one of `FOREIGN`, caught when the answer had begun. Nothing raises `error` on."""
+    failure = translate(error, received=True)
+    let_go(error)
+    return failure
+
+
 class translated:
     """In its block, replace a transport's exceptions by the project's errors; see `translate` for `received`."""
 
@@ -250,32 +263,3 @@ class translated:
         if isinstance(error, FOREIGN):
             let_go(error)
             raise translate(error, received=self._received) from error
-
-
-class Caught:
-    """End its block at a transport's exception and keep the translation; the answer had begun.
-
-    It does not catch other exceptions.
-
-    Attributes:
-        failure: the translated exception, None where nothing failed.
-    """
-
-    __slots__ = ("failure",)
-
-    def __init__(self) -> None:
-        self.failure: UpstreamError | None = None
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> bool:
-        """Translate and keep an exception of a transport."""
-        if not isinstance(error, FOREIGN):
-            return False
-        self.failure = translate(error, received=True)
-        let_go(error)
-        return True

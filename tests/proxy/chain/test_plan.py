@@ -345,3 +345,40 @@ def test_a_plugin_of_somebody_else_is_asked_too(monkeypatch: pytest.MonkeyPatch)
     find.cache_clear()
     (problem,) = problems
     assert "cannot govern /v2/x: /v2/x has no b" in problem
+
+
+def method(self: object, route: Route, options: Mapping[str, Any]) -> str | None:
+    return None
+
+
+def raises(route: Route, options: Mapping[str, Any]) -> str | None:
+    raise KeyError("tags")
+
+
+def ends(route: Route, options: Mapping[str, Any]) -> str | None:
+    raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (method, "cannot_govern fails: TypeError"),
+        (staticmethod(raises), "cannot_govern fails: KeyError: 'tags'"),
+        (staticmethod(ends), "cannot_govern fails: SystemExit"),
+        (staticmethod(lambda route, options: True), "cannot_govern returns bool"),
+        ("no function", "cannot_govern fails: TypeError"),
+    ],
+)
+def test_one_that_cannot_be_asked_is_a_mistake_at_its_entry(
+    answer: object, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find.cache_clear()
+    monkeypatch.setattr(plugins.Tag, "cannot_govern", answer, raising=False)
+    other = LONE.replace("/v2/x", "/v2/y")
+    _, problems = planned(f"middleware: [{{{TAG}: {{tags: [b]}}}}]\nroutes: [{LONE}, {other}]\n")
+    _, invalid = planned(f"middleware: [{{{TAG}: {{tags: 1}}}}]\nroutes: [{LONE}]\n")
+    find.cache_clear()
+    (problem,) = problems
+    assert problem.startswith(f"2:42: middleware[0]['{TAG}']: {TAG}: {says}")
+    assert "static method" in problem
+    assert not [problem for problem in invalid if "cannot_govern" in problem]

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import py_compile
 import sys
 from pathlib import Path
 
@@ -96,19 +97,75 @@ def test_it_is_said_where_was_searched(tmp_path: Path) -> None:
     assert caught.value.hint == f"searched: the installed packages and {tmp_path}"
 
 
-@pytest.mark.parametrize("writable", [".", "kit_open", "kit_open/team.py", "kit_open/__init__.py"])
+OPEN = [".", "kit_open", "kit_open/team.py", "kit_open/__init__.py", "kit_open/late.py", "kit_open/below", "kit_by.py"]
+
+
+@pytest.mark.parametrize("writable", [*OPEN, ".."])
 def test_what_everybody_may_write_is_not_run(writable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, kit_open__team="raise SystemExit")
-    (tmp_path / "kit_open" / "__init__.py").touch()
-    (tmp_path / writable).chmod(0o777)
-    with pytest.raises(Mistake, match="everybody may write") as caught:
-        import_module("kit_open.team", [tmp_path])
-    assert caught.value.hint == f"chmod o-w {tmp_path / writable}"
-    assert "kit_open" not in sys.modules
-    # A config map of Kubernetes has such modes, and is mounted read-only.
-    monkeypatch.setattr(os, "statvfs", lambda path: Mounted())
-    with pytest.raises(SystemExit):
-        import_module("kit_open.team", [tmp_path])
+    folder = tmp_path / "policy"
+    write(folder, kit_open__team="import kit_open.late\nfrom kit_open.below import deep\nimport kit_by\nraise KeyError")
+    write(folder, kit_open__late="", kit_open__below__deep="", kit_by="")
+    (folder / "kit_open" / "__init__.py").touch()
+    (folder / writable).resolve().chmod(0o777)
+    with pytest.raises(Mistake, match=r"cannot import kit_open\.team: everybody may write") as caught:
+        import_module("kit_open.team", [folder])
+    assert caught.value.hint == f"chmod o-w {(folder / writable).resolve()}"
+    assert "kit_open.team" not in sys.modules
+    if writable == "..":  # as /tmp is: nobody can replace what is in it
+        tmp_path.chmod(0o1777)
+    else:  # a config map of Kubernetes has such modes, and is mounted read-only
+        monkeypatch.setattr(os, "statvfs", lambda path: Mounted())
+    with pytest.raises(Mistake, match="KeyError"):
+        import_module("kit_open.team", [folder])
+
+
+def test_nor_what_a_package_imports_when_it_runs(tmp_path: Path) -> None:
+    write(tmp_path, kit_runs__team="def late():\n    import kit_runs.late", kit_runs__late="raise KeyError")
+    (tmp_path / "kit_runs" / "late.py").chmod(0o666)
+    team = import_module("kit_runs.team", [tmp_path])
+    with pytest.raises(Mistake, match="everybody may write"):
+        team.late()
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_nor_bytecode(legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"kit_code_{legacy}".lower()
+    write(tmp_path, **{name: "raise KeyError"})
+    source = tmp_path / f"{name}.py"
+    compiled = Path(py_compile.compile(str(source), str(source.with_suffix(".pyc")) if legacy else None) or "")
+    compiled.chmod(0o666)
+    if legacy:  # a file of bytecode alone is a module
+        source.unlink()
+    else:
+        source.write_text("pass         #")  # of the same length
+        os.utime(source, ns=(0, 0))
+        py_compile.compile(str(source))
+        source.write_text("clean = True #")
+        os.utime(source, ns=(0, 0))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    if legacy:
+        with pytest.raises(Mistake, match="everybody may write"):
+            import_module(name, [tmp_path])
+    else:
+        before = compiled.read_bytes()
+        assert import_module(name, [tmp_path]).clean
+        assert compiled.read_bytes() == before
+
+
+def test_what_is_installed_below_the_folder_is_not_its(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "venv" / "lib"
+    write(installed, kit_installed=PLUGIN)
+    (installed / "kit_installed.py").chmod(0o666)
+    write(tmp_path, kit_uses="import kit_installed")
+    monkeypatch.syspath_prepend(str(installed))
+    import_module("kit_uses", [tmp_path])
+
+
+@pytest.mark.parametrize("says", ["import sys; sys.exit()", "raise SystemExit('bye')"])
+def test_one_that_wants_to_end_the_process_does_not(says: str, tmp_path: Path) -> None:
+    write(tmp_path, kit_exits=says)
+    with pytest.raises(Mistake, match="cannot import kit_exits: SystemExit"):
+        import_module("kit_exits", [tmp_path])
 
 
 class Mounted:

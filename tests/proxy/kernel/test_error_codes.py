@@ -187,6 +187,20 @@ def test_a_refusal_without_a_code_has_that_of_its_status(status: int) -> None:
     assert Refused(status, "no").code == BY_STATUS.get(status, codes.REFUSED)
 
 
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (307, codes.MOVED),
+        (422, codes.INVALID_REQUEST),
+        (499, codes.CANCELLED),
+        (418, codes.REFUSED),
+        (431, codes.REFUSED),
+    ],
+)
+def test_a_status_with_one_plain_code_has_it(status: int, code: Code) -> None:
+    assert Refused(status, "no").code == code
+
+
 def test_a_plugin_may_have_a_code_of_its_own() -> None:
     error = Refused(403, "no", code=Code("acme_no_team"))
     assert (b"x-error-code", b"acme_no_team") in render("ollama", error)[1]

@@ -64,6 +64,7 @@ async def test_a_pull_for_all_is_one_stream_of_valid_lines() -> None:
         lines = [orjson.loads(line) for line in reply.body.splitlines()]
         assert {line.get("backend") for line in lines[:-1]} == {"b1", "b2"}
         assert lines[-1] == {"status": "success"}
+        assert (await proxy.log.request())["error_code"] is None
         assert sum(line.get("status") == "success" for line in lines) == 1
         for sim in (one, two):
             assert len(sim.seen("/api/pull")) == 1
@@ -90,6 +91,8 @@ async def test_a_pull_for_all_fails_when_one_does() -> None:
         reply = await ask(proxy.address, "POST", "/-/backends/all/api/pull", PULL)
         last = orjson.loads(reply.body.splitlines()[-1])
         assert last["error"].startswith("b2: ")
+        line = await proxy.log.request()
+        assert (line["status"], line["error_code"]) == (200, last["code"]) == (200, "pull_failed")
         await two.stop()
         reply = await ask(proxy.address, "POST", "/-/backends/all/api/pull", PULL)
         assert "b2" in orjson.loads(reply.body.splitlines()[-1])["error"]
@@ -105,7 +108,8 @@ async def test_a_pull_for_all_without_progress_is_one_answer() -> None:
         assert reply.status == 500
         assert reply.headers["content-type"] == "application/json; charset=utf-8"
         assert orjson.loads(reply.body)["error"] == "b2: disk full"
-        assert (await proxy.log.request(2))["backend"] == "all"
+        line = await proxy.log.request(2)
+        assert (line["backend"], line["status"], line["error_code"]) == ("all", 500, "pull_failed")
 
 
 async def test_the_stock_client_pulls_everywhere_and_asks_everything_else_anywhere() -> None:
