@@ -7,6 +7,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RetryPart
 from proxy.kernel.model_names import ModelName, parse
+from proxy.kernel.retrying import forget_tried
 
 HEADER: Final = b"x-ollama-proxy-model"
 """The header that names the fallback model that answered."""
@@ -43,7 +44,7 @@ async def stand_in(exchange: Exchange, other: ModelName) -> bool:
     noted = exchange.part(RetryPart)
     noted.asked = noted.asked or exchange.model
     exchange.edit({member: other.short})
-    exchange.forget_tried()
+    forget_tried(exchange)
     withdraw(exchange)
     exchange.response_headers.append((HEADER, other.short.encode()))
     return True

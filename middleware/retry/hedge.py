@@ -9,6 +9,7 @@ from collections.abc import Callable
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.errors import UpstreamError, let_go
 from proxy.kernel.exchange import KEY, Exchange
+from proxy.kernel.retrying import account_for, take_answer
 
 
 async def hedged(
@@ -57,7 +58,7 @@ class _Race:
                         run.cancel()
             if self._winner is not exchange:
                 await asyncio.Future()  # this run is being cancelled
-            self._take_answer_of(exchange)
+            self._take_answer(exchange)
             await self._send(message)
 
         async def attempt() -> None:
@@ -65,16 +66,16 @@ class _Race:
                 await app(scope, receive, send)
             finally:
                 if exchange is not self._exchange:
-                    self._exchange.account_for(exchange)
+                    account_for(exchange, self._exchange)
                 if self._winner is exchange:
-                    self._take_answer_of(exchange)
+                    self._take_answer(exchange)
 
         self._runs[exchange] = run = asyncio.create_task(attempt())
         run.add_done_callback(lambda _: self._part_with(exchange))  # attempt() may never start
 
-    def _take_answer_of(self, run: Exchange) -> None:
+    def _take_answer(self, run: Exchange) -> None:
         if run is not self._exchange:
-            self._exchange.take_answer_of(run)
+            take_answer(run, self._exchange)
 
     def _part_with(self, run: Exchange) -> None:
         """Remove a finished second attempt from its scope; otherwise the scope would keep its body in memory."""

@@ -17,6 +17,7 @@ from proxy.kernel.attempts import Attempt, Failure, Held, Usage
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import block
 from proxy.kernel.errors import Flavor, Outcome, ProxyError
+from proxy.kernel.exchange_callbacks import Callbacks
 from proxy.kernel.exchange_parts import (
     AuthPart,
     BlamePart,
@@ -82,8 +83,8 @@ class Exchange:
 
     __slots__ = (
         *PARTS.values(),
-        "_body", "_client", "_finishers", "_flavor", "_generation", "_id", "_last_looks", "_match", "_pinned",
-        "_relayed", "_response_headers", "_routes", "_scope", "_started_at",
+        "_body", "_callbacks", "_client", "_flavor", "_generation", "_id", "_match", "_pinned", "_relayed",
+        "_response_headers", "_routes", "_scope", "_started_at",
     )  # fmt: skip
 
     # Facts: set when the request came, and by `reroute`, which finds the route.
@@ -184,8 +185,7 @@ class Exchange:
         self._pool = PoolPart()
         self._blame = BlamePart()
         self._relay = RelayPart()
-        self._last_looks: list[Callable[[Exchange], None]] = []
-        self._finishers: list[Finisher] | None = []
+        self._callbacks: Callbacks[Exchange] = Callbacks()
         self._routes = routes
         self.reroute("")
 
@@ -236,9 +236,9 @@ class Exchange:
         For the frame, and for `auth`, which removes a token from the path.
         """
         scope = self._scope
-        self._move(prefix)
+        _move(prefix, scope)
         pinned, prefix = pinned_in(scope["path"], scope["headers"])
-        self._move(prefix)
+        _move(prefix, scope)
         if prefix or self._pinned is None:
             self._pinned = pinned
         self._match = self._routes.match(scope["method"], scope["path"], scope["query_string"])
@@ -247,21 +247,12 @@ class Exchange:
         self._body.reroute(self._match)
         self._flavor = flavor_of(scope["path"]) if self.route is None else self.route.flavor
 
-    def _move(self, prefix: str) -> None:
-        if prefix:
-            self._scope["path"] = self._scope["path"].removeprefix(prefix)
-            self._scope["root_path"] = self._scope.get("root_path", "") + prefix
-
     # Changes that a writer may make in another writer's part
 
     def take_lease(self) -> Held | None:
         """Take and return the lease that the queue got for this request, None where there is none. For dispatch."""
         lease, self._queue.lease = self._queue.lease, None
         return lease
-
-    def forget_tried(self) -> None:
-        """Forget the backends that were tried. For `retry`, where another model replaces the one asked for."""
-        self._relay.tried = ()
 
     def count_usage(self, usage: Usage) -> None:
         """Set `usage` for log and metrics. For `rate_limit`, which estimates it where the backend reports none."""
@@ -274,40 +265,28 @@ class Exchange:
 
         The last registered callback runs first. A callback may be a coroutine function; it must not raise.
         """
-        if self._finishers is None:
-            raise RuntimeError("the exchange is finished already")
-        self._finishers.append(callback)
+        self._callbacks.add(callback)
 
     def before_body_release(self, look: Callable[["Exchange"], None]) -> None:
         """Run `look(exchange)` once, just before the body is released: when an answer begins, or at the end.
 
         It must not raise, and must be quick: the first chunk waits for it.
         """
-        self._last_looks.append(look)
+        self._callbacks.add_look(look)
 
     def release_body(self) -> None:
         """Release the body, which was sent, and its parsed contents; nothing may use them from now on.
 
         For dispatch, at the commit point. `model` and `stream` keep their values.
         """
-        self._look_before_release()
+        self._callbacks.look(self)
         self._body.release()
-
-    def _look_before_release(self) -> None:
-        looks = self._last_looks.copy()
-        self._last_looks.clear()
-        for look in looks:
-            look(self)
 
     def finishers(self) -> list[Finisher]:
         """Return the callbacks in the order they run, and release the body and the client. For the frame, once."""
-        finishers, self._finishers = self._finishers, None
-        if finishers is None:
-            raise RuntimeError("the exchange is finished already")
-        self._look_before_release()
+        finishers = self._callbacks.end(self)
         self._body.close()
         self._frame.shortcut = self._chain.before_body = None
-        finishers.reverse()
         return finishers
 
     # The body
@@ -317,7 +296,7 @@ class Exchange:
         if self._body.begins_again():
             return {"type": "http.request", "body": await self.body(), "more_body": False}
         if self._chain.before_body is not None:
-            await self._ask()
+            await self._chain.ask(self)
         return await self._body.receive()
 
     def rewind(self) -> None:
@@ -332,13 +311,8 @@ class Exchange:
         body = self._body
         body.charge(self.caller)
         if self._chain.before_body is not None and not body.is_read:
-            await self._ask()
+            await self._chain.ask(self)
         return await body.read()
-
-    async def _ask(self) -> None:
-        ask, self._chain.before_body = self._chain.before_body, None
-        if ask is not None:
-            await ask(self)
 
     def put_body(self, body: bytes) -> None:
         """Replace the client's body for the rest of the chain; the new body goes out without a content encoding."""
@@ -372,7 +346,7 @@ class Exchange:
         """Return an exchange for a second attempt at the same request, which runs beside this one. For `retry`.
 
         Both share the facts, the callbacks, and the parts of class `Shared`. The second has a scope of its own that
-        holds it, its own position in the body, and its own other parts.
+        holds it, its own position in the body, and its own other parts. `proxy.kernel.retrying` joins the two.
         """
         second = copy(self)
         second._scope = {**self._scope, KEY: second}
@@ -382,19 +356,14 @@ class Exchange:
             setattr(second, slot, part.for_second_attempt())
         return second
 
-    def account_for(self, second: "Exchange") -> None:
-        """Add the sends of the second attempt, which has ended, to those of this request."""
-        self._relay.account_for(second._relay)
-        self._pool.history += second._pool.history
-
-    def take_answer_of(self, second: "Exchange") -> None:
-        """Make the second attempt's answer the answer of the request."""
-        self._relay.take_answer_of(second._relay)
-        if self._relay.committed:
-            self.release_body()
-
     def __repr__(self) -> str:
         return (
             f"<Exchange {self._id} {self._scope['method']} {self._scope['path']} by {self.identity or 'nobody'} "
             f"at {self.backend or 'no backend'} status={self.status} chunks={self.chunks} outcome={self.outcome}>"
         )
+
+
+def _move(prefix: str, scope: Scope) -> None:
+    if prefix:
+        scope["path"] = scope["path"].removeprefix(prefix)
+        scope["root_path"] = scope.get("root_path", "") + prefix

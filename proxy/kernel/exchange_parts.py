@@ -88,6 +88,12 @@ class ChainPart(Shared):
 
     before_body: Callable[[Any], Awaitable[None]] | None = None
 
+    async def ask(self, exchange: object) -> None:
+        """Ask them about `exchange`; they are asked once."""
+        ask, self.before_body = self.before_body, None
+        if ask is not None:
+            await ask(exchange)
+
 
 class TracingPart(Shared):
     """Written by the plugin `tracing`.

@@ -4,9 +4,8 @@ It implements the services `Backends` and `Slots`. What the pool learns from the
 `proxy.pool.outcome_recorder`.
 """
 
-import asyncio
 import random
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from time import monotonic
@@ -19,6 +18,7 @@ from proxy.kernel.model_names import ModelName
 from proxy.pool.affinity import Affinity
 from proxy.pool.backend import Backend
 from proxy.pool.candidates import snapshot
+from proxy.pool.free_slot_news import FreeSlotNews
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
 from proxy.pool.outcome_recorder import OutcomeRecorder
@@ -70,8 +70,7 @@ class Pool:
         self._by_name = {backend.name: backend for backend in self.backends}
         self._retired: list[Backend] = []
         self._affinity = Affinity()
-        self._listeners: list[Callable[[], None]] = []
-        self._telling = False
+        self._news = FreeSlotNews()
         self._stale: Callable[[Backend], None] = lambda _: None
         self.outcomes = OutcomeRecorder(
             self._affinity, changed=self.changed, stale=lambda backend: self._stale(backend)
@@ -122,7 +121,7 @@ class Pool:
         """Lease a backend at once; raises Refused (503) where every backend that could serve `exchange` is full."""
         taken = self._take(exchange, None)
         if isinstance(taken, Wait):
-            raise self._no_slot(exchange)
+            raise _no_slot(self.service_time(exchange))
         return taken
 
     def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Lease | str:
@@ -136,7 +135,7 @@ class Pool:
 
     def hold(self, backend: Backend) -> Lease:
         """Lease `backend` for a request that takes no slot."""
-        return Lease(backend, freed=self._freed)
+        return Lease(backend, freed=self._news.freed)
 
     def would(self, exchange: Exchange, *, waiting: int | None = None) -> Choice | Wait:
         """Return what `try_lease` would decide (`lease`, without `waiting`), but lease nothing."""
@@ -150,20 +149,13 @@ class Pool:
         if need.conversation is not None:
             self._affinity.put(need.conversation, choice.name)
         options = self.options
-        return Lease(self._by_name[choice.name], need, reason=choice.reason, grace=options.grace, freed=self._freed)
-
-    def _no_slot(self, exchange: Exchange) -> Refused:
-        seconds = ceil(min(60.0, self.service_time(exchange) or 1.0))
-        return Refused(
-            503,
-            "every backend that could serve this request runs as many as it can; try again later",
-            code=codes.NO_SLOT,
-            headers={"retry-after": str(max(1, seconds))},
+        return Lease(
+            self._by_name[choice.name], need, reason=choice.reason, grace=options.grace, freed=self._news.freed
         )
 
     def _choose(self, exchange: Exchange, need: Need, waiting: int | None) -> Choice | Wait:
         if exchange.pinned is not None:
-            return self._pinned(exchange, need, exchange.pinned)
+            return _pinned(exchange.pinned, need, self._by_name)
         friend = self._affinity.get(need.conversation) if need.conversation is not None else None
         choice = choose(
             snapshot(self.backends, need, friend, monotonic()),
@@ -175,16 +167,6 @@ class Pool:
         if choice is None:
             raise Refused(503, "no backend is there for this request", code=codes.NO_BACKEND)
         return choice
-
-    def _pinned(self, exchange: Exchange, need: Need, name: str) -> Choice | Wait:
-        """Return the backend that the request names, whatever its state; raises Refused (404, 503)."""
-        backend = self._by_name.get(name)
-        if backend is None:
-            names = ", ".join(self._by_name)
-            raise Refused(404, f"there is no backend of that name; there are {names}", code=codes.UNKNOWN_BACKEND)
-        if backend.health.draining and need.runs:
-            raise Refused(503, f"{name} is being drained and takes no new requests", code=codes.DRAINING)
-        return Choice(name, "pinned") if backend.free(need.model if need.runs else None) else Wait("slots")
 
     def _patience(self, exchange: Exchange, need: Need, waiting: int) -> int:
         """Return how many may still wait for a warm backend, this one included; 0 after as long as a load takes."""
@@ -253,7 +235,7 @@ class Pool:
 
     def on_free(self, callback: Callable[[], None]) -> None:
         """Call `callback` when a waiting request may find a slot; at most once in each turn of the event loop."""
-        self._listeners.append(callback)
+        self._news.listen(callback)
 
     def on_stale(self, callback: Callable[[Backend], None]) -> None:
         """Call `callback` with each backend that has to be probed again, as what is known of it may be outdated."""
@@ -261,18 +243,7 @@ class Pool:
 
     def changed(self) -> None:
         """Call the listeners soon: a slot is free, a backend is usable again, or a list of models changed."""
-        if self._listeners and not self._telling:
-            self._telling = True
-            asyncio.get_running_loop().call_soon(self._tell)
-
-    def _freed(self, lease: Lease) -> None:
-        if lease.model is not None:
-            self.changed()
-
-    def _tell(self) -> None:
-        self._telling = False
-        for callback in self._listeners:
-            callback()
+        self._news.tell_soon()
 
     async def aclose(self) -> None:
         """Close the connections to all backends."""
@@ -283,3 +254,24 @@ class Pool:
         retired = f", {len(self._retired)} more to close" if self._retired else ""
         in_flight = sum(backend.leases for backend in self.backends)
         return f"<Pool of {len(self.backends)}{retired}, {in_flight} in flight: {self.backends}>"
+
+
+def _no_slot(service_time: float | None) -> Refused:
+    seconds = ceil(min(60.0, service_time or 1.0))
+    return Refused(
+        503,
+        "every backend that could serve this request runs as many as it can; try again later",
+        code=codes.NO_SLOT,
+        headers={"retry-after": str(max(1, seconds))},
+    )
+
+
+def _pinned(name: str, need: Need, backends: Mapping[str, Backend]) -> Choice | Wait:
+    """Return the backend that a request names, whatever its state; raises Refused (404, 503)."""
+    backend = backends.get(name)
+    if backend is None:
+        names = ", ".join(backends)
+        raise Refused(404, f"there is no backend of that name; there are {names}", code=codes.UNKNOWN_BACKEND)
+    if backend.health.draining and need.runs:
+        raise Refused(503, f"{name} is being drained and takes no new requests", code=codes.DRAINING)
+    return Choice(name, "pinned") if backend.free(need.model if need.runs else None) else Wait("slots")

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from types import MappingProxyType
-from typing import Any
 
 import pytest
 
 from proxy.kernel.attempts import Usage
 from proxy.kernel.exchange import PARTS, Exchange
-from proxy.kernel.exchange_parts import Own, Part, PoolPart, RelayPart, Shared
+from proxy.kernel.exchange_parts import Own, Part, Shared
 from proxy.testing import make_exchange
 
 UNREAD = {"doubted", "settled"}
@@ -53,30 +52,6 @@ def test_every_part_says_what_a_second_attempt_has_of_it(kind: type[Part]) -> No
     assert (second is part) == issubclass(kind, Shared) != issubclass(kind, Own)
     with pytest.raises(NotImplementedError):
         Part().for_second_attempt()
-
-
-def test_whatever_a_second_attempt_found_reaches_the_first() -> None:
-    exchange = make_exchange()
-    second = exchange.second_attempt()
-    values: dict[str, Any] = {name: object() for _, name in fields(RelayPart, PoolPart)}
-    values |= {"tried": ("b2",), "attempts": 1, "history": ("attempt",), "committed": False}
-    kept = {"need"}  # each attempt finds out its own
-    for kind, name in fields(RelayPart, PoolPart):
-        setattr(second.part(kind), name, values[name])
-    exchange.account_for(second)
-    exchange.take_answer_of(second)
-    for _, name in fields(RelayPart, PoolPart):
-        assert (getattr(exchange, name) == values[name]) == (name not in kept), name
-
-
-def test_each_backend_is_noted_once_for_both_attempts() -> None:
-    exchange = make_exchange()
-    exchange.part(RelayPart).sent_to("b1", "idle")
-    second = exchange.second_attempt()
-    assert (second.tried, second.attempts) == (("b1",), 0)
-    second.part(RelayPart).sent_to("b2", "next")
-    exchange.account_for(second)
-    assert (exchange.tried, exchange.attempts, exchange.backend) == (("b1", "b2"), 2, "b1")
 
 
 def test_what_is_shared_is_seen_by_both_as_it_changes() -> None:

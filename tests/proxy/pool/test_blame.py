@@ -56,7 +56,7 @@ class Request:
     def send(self, name: str, error: UpstreamError | None = None, *, status: int = 200, runs: bool = True) -> "Request":
         exchange, backend = self.exchange, self.pool.named(name)
         assert backend is not None
-        lease = Lease(backend, need_of(exchange) if runs else NOTHING, freed=self.pool._freed)
+        lease = Lease(backend, need_of(exchange) if runs else NOTHING, freed=self.pool._news.freed)
         if error is None:
             self.pool.blame.answered(exchange, backend, status)
             lease.first_byte(served=status < 400)
