@@ -28,6 +28,7 @@ get_moving_window  # proxy/stores/limits_storage.py: a strategy of `limits` call
 incr  # proxy/stores/limits_storage.py: a strategy of `limits` calls it
 timeout_keep_alive  # proxy/server/guarded_protocol.py: uvicorn's protocol reads it
 _start_asgi_task  # proxy/server/guarded_protocol.py: uvicorn's protocol calls it
+path_stats  # proxy/chain/plugin_import.py: Python's loader of source files calls it
 expected_content_length  # proxy/server/http10.py: uvicorn's cycle reads it
 eof_received  # asyncio calls it on a protocol
 on_header  # httptools calls it

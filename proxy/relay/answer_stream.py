@@ -58,8 +58,7 @@ async def relay_answer(
     must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")
     tail = Tail(answer.layout)
     failure: UpstreamError | None = None
-    chunk, read = answer.chunk, answer.read
-    last = b""  # a chunk that is known to be the last one; it goes out in the final message
+    chunk, read, last = answer.chunk, answer.read, b""  # a chunk known to be the last goes out in the final message
     left = int(header(answer.headers, b"content-length") or -1)
     flow = _flow(exchange, answer.stream, send, tail) if left < 0 else None
     try:
@@ -84,9 +83,7 @@ async def relay_answer(
             raise
         failure = out_of_time()
     except asyncio.CancelledError:
-        await answer.stream.aclose()  # first of all, as this makes the backend stop
-        if must_terminate and not exchange.gone and (why := exchange.error or gone_because(exchange.scope)):
-            await _say(why, tail.read(), exchange, send)
+        await _cut_off(exchange, answer, send, tail if must_terminate else None)
         raise
     finally:
         ending = tail.read()
@@ -99,6 +96,13 @@ async def relay_answer(
     await send({"type": "http.response.body", "body": last, "more_body": False})
     if ending.error is not None:
         noted.reason = f"{noted.reason}; the backend ended with an error"
+
+
+async def _cut_off(exchange: Exchange, answer: BackendAnswer, send: Send, tail: Tail | None) -> None:
+    """Close the backend's answer, as the request was cancelled; tell a client that stays why. `tail`: of a stream."""
+    await answer.stream.aclose()  # first of all, as this makes the backend stop
+    if tail is not None and not exchange.gone and (why := exchange.error or gone_because(exchange.scope)):
+        await _say(why, tail.read(), exchange, send)
 
 
 async def _broken_off(
