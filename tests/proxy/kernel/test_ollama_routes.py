@@ -15,7 +15,6 @@ ASKERS = {
     "proxy/ops/actions.py": "unloads a model, as an operator wants it",
     "proxy/commands/doctor.py": "asks a host how it is",
     "proxy/testing/exchanges.py": "makes a request for a test",
-    "middleware/access/plugin.py": "names the permission that a tool takes, as a policy file would",
 }
 """Files that name a route for another reason than to decide about a request by its path."""
 
