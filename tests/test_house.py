@@ -317,6 +317,14 @@ def test_an_exchange_is_changed_by_whom_its_part_belongs_to(module: str) -> None
 
 def test_every_part_of_an_exchange_has_its_owner() -> None:
     assert {part.__name__ for part in PARTS} == OWNERS.keys()
+    for part in PARTS:
+        written_by = (part.__doc__ or "").partition("\n")[0]
+        named = set(re.findall(r"`(proxy\.[\w.]+)`", written_by))
+        named |= {f"middleware.{plugin}" for plugin in re.findall(r"plugin `(\w+)`", written_by)}
+        assert named, part
+        for writer in named:
+            assert writer in MODULES, writer
+            assert _is_within(writer, OWNERS[part.__name__]), writer
     for owner in set.union(*OWNERS.values(), *CALLERS.values()):
         assert owner in MODULES, owner
 

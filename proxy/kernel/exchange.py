@@ -1,10 +1,13 @@
 """The exchange: everything that is known about one request while it runs.
 
 Each request has one, at ``scope["ollama_proxy.exchange"]``. Its attributes are read-only: to assign one raises
-AttributeError, and none can be changed in place. What changes while the request runs is in parts, one part for each
-writer; see `proxy.kernel.exchange_parts`. (The exception is the list `response_headers`: any plugin may append header
-fields for the response to it, and the frame adds them to ``http.response.start``. So no plugin needs to wrap `send` for
-a header.)
+AttributeError. What changes while the request runs is in parts, one part for each writer, and no value of their fields
+that a plugin reads can be changed in place; see `proxy.kernel.exchange_parts`. Two other values
+could be, and nobody may do so: `document`, which `json` returns too, is for reading, as a change of it does not reach
+the bytes that are sent (`edit` changes both); and `scope` is shared by the whole chain, as in every ASGI app.
+
+Any plugin may append header fields for the response to the list `response_headers`, and the frame adds them to
+``http.response.start``. So no plugin needs to wrap `send` for a header.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -156,7 +156,7 @@ class RetryPart(Shared):
 
 
 class PoolPart(Own):
-    """Written by `proxy.pool.pool` and `proxy.pool.request_needs`.
+    """Written by `proxy.pool.outcome_recorder`, `proxy.pool.request_needs` and `proxy.kernel.retrying`.
 
     Attributes:
         need: what the request needs of a backend, and the facts that this was derived from.
@@ -182,7 +182,7 @@ class BlamePart(Shared):
 
 
 class RelayPart(Own):
-    """Written by `proxy.relay`: the backend that was asked, and its answer.
+    """Written by `proxy.relay` and `proxy.kernel.retrying`: the backend that was asked, and its answer.
 
     Attributes:
         backend: the name of the last backend that got the request.
