@@ -93,14 +93,14 @@ class ExtraRoute(Model):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "ExtraRoute":
-        if self.kind is None and behaves_as(self.path, self.methods, self.like) is None:
+        known = behaves_as(self.path, self.methods, self.like)
+        if known is None and self.kind is None:
             hint = "say which known route it is like, or its kind: read, inference, manage or account"
             raise Mistakes([((), Mistake("does not say what it is", hint))])
         replaced = behaves_as(self.path, self.methods, None)
         if replaced is not None and self.like not in (None, replaced.path):
             raise Mistakes([(("like",), Mistake(f"must be left out: {replaced.path} is a known route itself"))])
         route = self.route
-        known = behaves_as(self.path, self.methods, self.like)
         if known is not None and _forgets_model(route, known):
             where: Path = ("models",) if "models" in self.model_fields_set else ()
             hint = "list the members that name a model in models" if known.models else "end the path in {model}"

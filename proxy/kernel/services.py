@@ -2,6 +2,8 @@
 
 Each service is a contract in a small file of its own. ``proxy/app.py`` makes the implementations and hands them in;
 plugins know only these names. State that several instances of a plugin share (one per policy) lives in a service.
+
+Plugins of other packages import the contracts from here; the proxy's own files import each from where it is defined.
 """
 
 from typing import Final
