@@ -92,6 +92,13 @@ async def test_what_the_backend_says_of_buffering_itself_stays_as_it_is(kind: by
         assert header_values((await ask(app)).headers, UNBUFFERED[0]) == [b"yes"]
 
 
+async def test_a_stream_is_known_by_its_type_and_not_by_its_route() -> None:
+    async with Ollama() as sim, dispatching(sim) as app:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\n"
+        sim.script(head + b"data: 1\n\n", route="/api/show")
+        assert header_values((await ask(app, path="/api/show")).headers, UNBUFFERED[0]) == [b"no"]
+
+
 async def test_an_error_in_lines_is_no_stream() -> None:
     async with Ollama() as sim, dispatching(sim) as app:
         head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/x-ndjson\r\n"
