@@ -50,11 +50,12 @@ class Model:
         base = model_names.parse(name).model.lower()
         if "embed" in base or "minilm" in base:
             return cls(name, capabilities=("embedding",), family="bert", parameter_size="137M", size=274_302_450)
+        sees = ("vision",) if any(part in base for part in ("llava", "vision", "gemma3", "-vl")) else ()
         thinks = any(part in base for part in ("qwen3", "deepseek-r1", "gpt-oss", "thinking"))
         remote = model_names.parse(name).source == "cloud"
         return cls(
             name,
-            capabilities=("completion", "tools", "thinking") if thinks else ("completion", "tools"),
+            capabilities=("completion", *sees, "tools", "thinking") if thinks else ("completion", *sees, "tools"),
             family="qwen3" if "qwen" in base else "gptoss" if "gpt-oss" in base else "llama",
             remote=model_names.parse(name).base if remote else "",
             size=384 if remote else 2_019_393_189,
@@ -115,7 +116,7 @@ class Settings:
     batch: float = 0.0
     token_delay: float = 0.0
     embed_delay: float = 0.0
-    chat_embeds: bool = True
+    chat_embeds: bool = False
     num_parallel: int = 1
     max_queue: int = 512
     max_loaded: int = 3

@@ -75,7 +75,7 @@ async def test_sampling_options_and_other_spellings_do_not() -> None:
 )
 def test_options_have_types(options: dict[str, Any], message: str) -> None:
     with pytest.raises(BadOption, match=message):
-        runner_options(options)
+        runner_options(options, Model("a"))
 
 
 async def test_the_least_recently_used_makes_room() -> None:
