@@ -12,7 +12,7 @@ _DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 
 
 class Disk:
-    """Models by their canonical key, and the digests of blobs with their sizes; `foreign` are blobs that are no GGUF."""
+    """Models by their canonical key, and the digests of blobs with their sizes; `foreign` blobs are no GGUF."""
 
     def __init__(self, models: tuple[str | Model, ...]) -> None:
         self.models: dict[str, Model] = {}

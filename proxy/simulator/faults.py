@@ -9,7 +9,8 @@ from proxy.simulator.request import Request
 
 Kind = Literal[
     "reset", "close", "stall", "truncate", "end", "length", "extra", "duplicate_length", "junk", "huge_head", "status",
-    "busy", "error", "repeat", "redirect", "split", "informational", "chunk_extensions", "trailers", "slow_accept", "script",
+    "busy", "error", "repeat", "redirect", "split", "informational", "chunk_extensions",
+    "trailers", "slow_accept", "script",
 ]  # fmt: skip
 
 

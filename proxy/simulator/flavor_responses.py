@@ -84,7 +84,11 @@ class Responses:
             output += self._calls
         elif self._text:
             output.append(self._message("".join(self._text)))
-        response = {**self._object("completed", output or None), "usage": _usage(usage), "completed_at": int(time.time())}
+        response = {
+            **self._object("completed", output or None),
+            "usage": _usage(usage),
+            "completed_at": int(time.time()),
+        }
         return [*events, self._event("response.completed", {"response": response})]
 
     def failed(self, message: str) -> Sequence[bytes]:

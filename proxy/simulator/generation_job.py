@@ -91,7 +91,7 @@ class Piece:
 
 @dataclass(slots=True)
 class Usage:
-    """The numbers of the final object. Durations are in nanoseconds; `held` is text that the tool parser still holds."""
+    """The numbers of the final object, durations in nanoseconds; `held` is text that the tool parser still holds."""
 
     reason: Reason
     prompt_tokens: int

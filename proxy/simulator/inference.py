@@ -124,7 +124,11 @@ def find(sim: Host, request: Request, raw: str) -> tuple[Model, model_names.Name
     Raises:
         Refuse: 404 or 400 with Ollama's texts; 401 if the cloud is asked without an account.
     """
-    lenient = request.route in ("/api/generate", "/v1/completions", "/api/embed")  # no name is a model that is not there
+    lenient = request.route in (
+        "/api/generate",
+        "/v1/completions",
+        "/api/embed",
+    )  # no name is a model that is not there
     try:
         name = model_names.parse(raw)
     except model_names.ConflictingSource as error:

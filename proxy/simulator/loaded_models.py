@@ -1,8 +1,8 @@
 """Models in memory, their slots, and the requests that wait for them: Ollama's scheduler.
 
 A request holds a runner from the moment it has one until it is answered. A runner has ``num_parallel`` slots, one that
-only embeds has one; who finds none waits in turn, without bound. Embeddings take turns among themselves as well. Loading
-is one at a time; of those who wait for a load only ``max_queue`` may.
+only embeds has one; who finds none waits in turn, without bound. Embeddings take turns among themselves as well.
+Loading is one at a time; of those who wait for a load only ``max_queue`` may.
 """
 
 import asyncio

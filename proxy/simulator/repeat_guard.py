@@ -1,7 +1,7 @@
 """Ollama's guard against a model that loops.
 
-After `LIMIT` pieces that equal the one before but for white space, Ollama stops reading from the model. It then ends the
-answer as if it were complete: no final record, no error, and a proper end of the body (llm/server.go).
+After `LIMIT` pieces that equal the one before but for white space, Ollama stops reading from the model. It then ends
+the answer as if it were complete: no final record, no error, and a proper end of the body (llm/server.go).
 """
 
 from typing import Final

@@ -245,8 +245,12 @@ async def _creating(sim: Host, name: model_names.Name, fields: dict[str, Any]) -
         raise Failed(error, 400)
     base = base or Model(name.short)
     if kind:
-        yield {"status": f"quantizing {base.quantization} model to {kind}", "digest": "0" * 19, "total": base.size,
-               "completed": base.size // 2}
+        yield {
+            "status": f"quantizing {base.quantization} model to {kind}",
+            "digest": "0" * 19,
+            "total": base.size,
+            "completed": base.size // 2,
+        }
         yield {"status": "verifying conversion"}
     model = _derived(base, name, fields)
     for line in _layers(base, model, fields):

@@ -75,12 +75,12 @@ class Settings:
         thinking_tokens: how many tokens a thinking model thinks before it answers.
         call_tools: call the first tool that the request offers, unless the last message is a tool's result.
         tool_tokens: tokens of such a call, which is sent once it is whole: nothing is sent before its last token.
-        context: length of the ``context`` array that ends ``/api/generate``; 60 000 is some 300 KB. None is Ollama's: as
-            many as the prompt and the reply have tokens.
+        context: length of the ``context`` array that ends ``/api/generate``; 60 000 is some 300 KB. None is Ollama's:
+            as many as the prompt and the reply have tokens.
         load_delay: loading a model.
         prompt_delay: evaluating a prompt, before the first token.
-        batch: a prompt is evaluated in batches of so many seconds. A request whose client leaves meanwhile keeps its slot
-            to the end of the batch; 0 frees the slot at once.
+        batch: a prompt is evaluated in batches of so many seconds. A request whose client leaves meanwhile keeps its
+            slot to the end of the batch; 0 frees the slot at once.
         token_delay: between two tokens; 0 is as fast as it can.
         embed_delay: one embedding request; a loaded model answers them one at a time.
         chat_embeds: whether models that only chat embed as well, as they did before 0.30.

@@ -8,7 +8,7 @@ _BLOCKS: Final = ("if ", "range ", "with ", "block ", "define ")
 
 
 def parse_error(template: str) -> str | None:
-    """Return Go's error for `template`, or None: an action that is not closed, a block without its end, one too many."""
+    """Return Go's error for `template`, or None: an action that is not closed, a block without end, an end too many."""
     line = 1 + template.count("\n")
     if "{{" in _ACTION.sub("", template):
         return f"template: :{line}: unclosed action"

@@ -15,7 +15,9 @@ _CHAT: Final = (
     '{{- range .ToolCalls }}{"name": "{{ .Function.Name }}", "parameters": {{ .Function.Arguments }}}{{ end }}<|end|>'
     "{{ end }}<|start|>assistant\n"
 )
-_FILL: Final = "{{- if .Suffix }}<|prefix|>{{ .Prompt }}<|suffix|>{{ .Suffix }}<|middle|>{{ else }}{{ .Prompt }}{{ end }}"
+_FILL: Final = (
+    "{{- if .Suffix }}<|prefix|>{{ .Prompt }}<|suffix|>{{ .Suffix }}<|middle|>{{ else }}{{ .Prompt }}{{ end }}"
+)
 _VOCABULARY: Final = 512
 
 _INFO: Final[dict[str, Any]] = {

@@ -1,5 +1,6 @@
 """What a real Ollama answered, and how an answer is compared with it (``recorded/README.md``)."""
 
+import base64
 import json
 import re
 from dataclasses import dataclass
@@ -21,9 +22,37 @@ _HOSTS: Final = ((DEFAULT_HOST, "registry.example"), (CLOUD, "cloud.example:443"
 
 # Members whose text is made up by a model, or differs each time: only their type is compared, and whether they are "".
 _FREE: Final = frozenset(
-    "response content thinking reasoning text delta partial_json encrypted_content token logprob bytes context "
-    "created created_at completed_at modified_at expires_at request_id sequence_number total_duration load_duration "
-    "prompt_eval_duration eval_duration prompt_eval_count prompt_tokens input_tokens total_tokens total completed".split()
+    [
+        "response",
+        "content",
+        "thinking",
+        "reasoning",
+        "text",
+        "delta",
+        "partial_json",
+        "encrypted_content",
+        "token",
+        "logprob",
+        "bytes",
+        "context",
+        "created",
+        "created_at",
+        "completed_at",
+        "modified_at",
+        "expires_at",
+        "request_id",
+        "sequence_number",
+        "total_duration",
+        "load_duration",
+        "prompt_eval_duration",
+        "eval_duration",
+        "prompt_eval_count",
+        "prompt_tokens",
+        "input_tokens",
+        "total_tokens",
+        "total",
+        "completed",
+    ]
 )
 # Members that count pieces: compared where the request says how many there have to be.
 _COUNTS: Final = frozenset({"eval_count", "completion_tokens", "output_tokens"})
@@ -76,8 +105,6 @@ def _case(line: dict[str, Any]) -> Case:
 
 def _body(body: str | dict[str, str]) -> bytes:
     if isinstance(body, dict):
-        import base64
-
         return base64.b64decode(body["base64"])
     return re.sub(r"«(\d+) times»", lambda found: LONG_PROMPT * int(found[1]), body).encode()
 
@@ -147,7 +174,7 @@ def _records(text: str, counted: bool) -> list[object]:
 
 
 def _line(line: str, counted: bool) -> object:
-    name, colon, value = line.partition(": ")
+    name, _, value = line.partition(": ")
     return (name, _json(value, counted)) if value.startswith("{") else line
 
 
@@ -170,15 +197,15 @@ def _shape(value: Any, name: str, counted: bool) -> object:
     if isinstance(value, _Object):
         return ("{", tuple((key, _shape(item, key, counted)) for key, item in value), "}")
     if isinstance(value, list):
-        items = [_shape(item, name, counted) for item in value]
+        items: list[object] = [_shape(item, name, counted) for item in value]
         if name.startswith("tokenizer."):
-            items = sorted({type(item).__name__ for item in value})
+            items = [*sorted({type(item).__name__ for item in value})]
         elif name in _FREE and not any(isinstance(item, _Object) for item in value):
             items = sorted(set(items), key=repr)
         elif name in ("models", "data"):  # in no order within a second
             items = sorted(items, key=repr)
         elif name == "recommendations":  # of the day
-            items = sorted({tuple(key for key, _ in item) for item in value})
+            items = [*sorted({tuple(key for key, _ in item) for item in value})]
         return ("[", tuple(items), "]")
     if name in _FREE or (name in _COUNTS and not counted):
         return f"<{type(value).__name__}>" if value or not isinstance(value, str) else ""

@@ -88,7 +88,11 @@ async def test_what_is_refused(path: str, body: Any, message: str) -> None:
 async def test_images_and_reasoning() -> None:
     async with Ollama("qwen3-vl") as sim:
         content = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": PNG}}]
-        body = {"model": "qwen3-vl", "messages": [{"role": "user", "content": content}], "reasoning": {"effort": "none"}}
+        body = {
+            "model": "qwen3-vl",
+            "messages": [{"role": "user", "content": content}],
+            "reasoning": {"effort": "none"},
+        }
         answer = (await ask(sim, "POST", "/v1/chat/completions", body)).json()
         assert answer["usage"]["prompt_tokens"] > 256
         assert "reasoning" not in answer["choices"][0]["message"]

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -36,6 +37,12 @@ def test_the_simulator_answers_as_the_real_one_did(case: Case, answers: dict[str
 def test_the_table_in_the_readme() -> None:
     table = replay_table()
     assert table in FILE.with_name("README.md").read_text("utf-8"), f"the table has to be\n{table}"
+
+
+def test_what_the_page_on_the_design_says() -> None:
+    text = Path("docs/design.md").read_text("utf-8")
+    assert f": {len(CASES)} requests and what was answered" in text
+    assert (f"All {len(CASES)} are equal, without an exception;" in text) == (not EXCEPTIONS)
 
 
 def replay_table() -> str:

@@ -59,7 +59,7 @@ async def test_a_stream_of_a_model_that_loops_ends_cleanly_without_terminator(pa
     assert (answer.status, answer.end) == (200, "clean")
     assert ENDS[path] not in answer.body
     assert answer.body.count(b'" la"') == LIMIT + 1
-    assert b"finish_reason\":\"" not in answer.body
+    assert b'finish_reason":"' not in answer.body
 
 
 @pytest.mark.parametrize(

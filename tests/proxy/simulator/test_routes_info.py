@@ -6,8 +6,8 @@ import ollama
 import openai
 import pytest
 
-from proxy.simulator.tiny_models import TINY_MODELS
 from proxy.simulator import Model, Ollama
+from proxy.simulator.tiny_models import TINY_MODELS
 from tests.proxy.simulator.client import ask, chat
 from tests.proxy.simulator.conftest import Clients
 

@@ -128,9 +128,10 @@ async def test_a_model_is_run_with_the_parameters_that_it_was_made_with() -> Non
         assert (await ask(sim, "POST", "/api/create", body)).lines()[-1] == {"status": "success"}
         await ask(sim, "POST", "/api/generate", {"model": "long"})
         assert (await ask(sim, "GET", "/api/ps")).json()["models"][0]["context_length"] == 32768
-        assert "num_ctx                        32768" in (await ask(sim, "POST", "/api/show", {"model": "long"})).json()[
-            "parameters"
-        ].splitlines()
+        assert (
+            "num_ctx                        32768"
+            in (await ask(sim, "POST", "/api/show", {"model": "long"})).json()["parameters"].splitlines()
+        )
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,15 @@ def test_what_is_passed_on_from_the_runner_is_its_json() -> None:
     assert refused(images=1)[0] == 400
 
 
-@pytest.mark.parametrize("schema", [{"type": "wrong"}, {"properties": {"a": {"type": "wrong"}}}, {"items": {"type": "wrong"}}])
+@pytest.mark.parametrize(
+    "schema", [{"type": "wrong"}, {"properties": {"a": {"type": "wrong"}}}, {"items": {"type": "wrong"}}]
+)
 def test_a_schema_of_an_unknown_type(schema: dict[str, Any]) -> None:
     status, text = refused(format=schema)
-    assert (status, json.loads(text)["error"]["message"].splitlines()[-1]) == (400, 'Unrecognized schema: {"type":"wrong"}')
+    assert (status, json.loads(text)["error"]["message"].splitlines()[-1]) == (
+        400,
+        'Unrecognized schema: {"type":"wrong"}',
+    )
 
 
 @pytest.mark.parametrize("form", ["json", "", {}, {"type": "object"}, {"type": ["string", "null"]}, None])
