@@ -6,9 +6,10 @@ It imports nothing of the proxy, so that what it believes about Ollama's protoco
   ``tiny_models``: models like those that a real one was recorded with.
 - ``listener``: the port; ``client_socket``, ``http_connection``, ``http_parser``, ``request``, ``http_reply``: HTTP.
 - ``request_handler``: answers every request; ``faults``, ``faulty_replies``: what can go wrong on command, and how.
-- ``routes``: the table; ``routes_*``: its handlers; ``host_and_origin``: checks before them; ``refusals``, ``offline``: errors.
+- ``routes``: the table; ``routes_*``: its handlers; ``host_and_origin``: checks before them.
+- ``refusals``: errors; ``offline``: those of a host without a network; ``runner_checks``, ``templates``: late ones.
 - ``inference``, ``generation_job``, ``made_up_text``: generation; ``flavor_*``: the four APIs it is spoken in;
-  ``runner_checks``, ``templates``: what is refused late; ``repeat_guard``, ``held_text``: what comes out otherwise.
+  ``repeat_guard``, ``held_text``: what Ollama does not let through.
 - ``loaded_models``, ``disk``: models in memory and on disk; ``model_names``, ``go_json``: reading as Ollama reads.
 
 May import: nothing.

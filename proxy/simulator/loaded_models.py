@@ -75,7 +75,6 @@ class Engine:
         self._queued = 0
         self._idle = asyncio.Event()
         self._finishing: dict[asyncio.TimerHandle, Runner] = {}
-        self._embedding_waiters = 0
 
     @asynccontextmanager
     async def hold(
@@ -130,21 +129,17 @@ class Engine:
     @asynccontextmanager
     async def embedding_slot(self, runner: Runner) -> AsyncIterator[None]:
         """Wait for the runner's turn to embed, and for one of its slots, and keep both."""
-        self._embedding_waiters += 1
+        self._counters.waiting += 1
         self._changed()
         try:
             await runner.embeddings.acquire()
         finally:
-            self._embedding_waiters -= 1
+            self._counters.waiting -= 1
         try:
             async with self.slot(runner):
                 yield
         finally:
             runner.embeddings.release()
-
-    def embedding_waiters(self) -> int:
-        """Return how many requests wait for another to be embedded."""
-        return self._embedding_waiters
 
     def finish_batches(self) -> None:
         """End the batches that runners still work on for requests whose clients have left."""

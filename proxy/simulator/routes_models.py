@@ -183,6 +183,7 @@ async def _pulling(sim: Host, name: model_names.Name, *, insecure: bool = False)
             yield {**status, "completed": total * step // settings.pull_steps}
         sim.store.blobs[digest] = total
     yield {"status": "verifying sha256 digest"}
+    await asyncio.sleep(settings.verify_delay)
     yield {"status": "writing manifest"}
     sim.store.add(model)
     yield {"status": "success"}

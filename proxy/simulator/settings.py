@@ -98,6 +98,7 @@ class Settings:
         pull_layers: layers of a pulled or pushed model.
         pull_steps: progress lines of each of them.
         pull_delay: between two progress lines.
+        verify_delay: verifying what was pulled, in silence.
         early_blobs: answer an upload with 200 before its body was read, as for a blob that is already there.
         record: how many requests `Ollama.requests` keeps, with their bodies and what was sent; 0 is none.
         control: serve ``GET /_sim/counters``, which no Ollama has.
@@ -131,6 +132,7 @@ class Settings:
     pull_layers: int = 2
     pull_steps: int = 4
     pull_delay: float = 0.0
+    verify_delay: float = 0.0
     early_blobs: bool = False
     record: int = 10_000
     control: bool = False

@@ -1,4 +1,4 @@
-"""Models as small as the ones with random weights that a real Ollama was recorded with: see ``tests/proxy/simulator``.
+"""Models as small as the ones with random weights that a real Ollama was recorded with: see ``tests/recorded``.
 
 ``tiny`` completes and calls tools, ``tiny-thinking`` thinks, ``tiny-fim`` fills in the middle and has no chat template;
 all three have a context of 512. ``slow`` only completes.

@@ -128,7 +128,7 @@ async def test_embeddings_take_turns(model: str) -> None:
         await sim.wait_for(lambda: sim.counters.generating == 1)
         async with await Wire.open(sim) as two:
             await two.send(request)
-            await sim.wait_for(lambda: sim.counters.active == 2 and sim.engine.embedding_waiters() == 1)
+            await sim.wait_for(lambda: sim.counters.active == 2 and sim.counters.waiting == 1)
             assert sim.counters.generating == 1
             one.hang_up()
             await sim.wait_for(lambda: sim.counters.cancelled == 1 and sim.counters.generating == 1)

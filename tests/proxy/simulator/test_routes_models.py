@@ -61,6 +61,14 @@ async def test_closing_the_connection_cancels_a_pull() -> None:
         assert "mistral" not in sim.store
 
 
+async def test_what_was_pulled_is_verified_in_silence() -> None:
+    async with Ollama(verify_delay=60, pull_layers=1, pull_steps=1) as sim, await Wire.open(sim) as wire:
+        await wire.send(encode("POST", "/api/pull", {"model": "mistral"}))
+        await sim.wait_for(lambda: b"verifying" in sim.last.answer)
+        assert sim.last.sent_chunks == 4
+        assert "mistral" not in sim.store
+
+
 async def test_a_pull_may_die() -> None:
     async with Ollama() as sim:
         sim.fault("error", "/api/pull", after=3, message="max retries exceeded: EOF")

@@ -1,4 +1,4 @@
-"""The simulator is held against what a real Ollama answered (``recorded/README.md``)."""
+"""The simulator is held against what a real Ollama answered (``README.md`` here)."""
 
 import asyncio
 import json
@@ -10,8 +10,8 @@ from typing import Any, Final
 import pytest
 
 from tests.proxy.simulator.client import Answer
-from tests.proxy.simulator.recorded_cases import FILE, Case, differences, read_cases
-from tests.proxy.simulator.recorded_host import replay
+from tests.recorded.cases import FILE, Case, differences, read_cases
+from tests.recorded.host import replay
 
 CASES: Final = read_cases()
 

@@ -3,7 +3,7 @@
 from proxy.simulator import Ollama, Settings
 from proxy.simulator.tiny_models import TINY_MODELS
 from tests.proxy.simulator.client import Answer, ask
-from tests.proxy.simulator.recorded_cases import Case
+from tests.recorded.cases import Case
 
 
 def recorded_settings() -> Settings:

@@ -1,4 +1,4 @@
-"""What a real Ollama answered, and how an answer is compared with it (``recorded/README.md``)."""
+"""What a real Ollama answered, and how an answer is compared with it (``README.md`` here)."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from proxy.simulator.model_names import DEFAULT_HOST
 from proxy.simulator.offline import CLOUD
 from tests.proxy.simulator.client import Answer
 
-FILE: Final = Path(__file__).with_name("recorded") / "ollama.jsonl"
+FILE: Final = Path(__file__).with_name("ollama.jsonl")
 LONG_PROMPT: Final = "Hello world, this is a long prompt. "
 
 Chunks = list[tuple[int, str]]  # (how often in a row, the first of them)
