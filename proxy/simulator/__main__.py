@@ -11,6 +11,7 @@ import uvloop
 
 from proxy.simulator.settings import DEFAULT_MODELS, Settings
 from proxy.simulator.simulated_ollama import Ollama
+from proxy.simulator.tiny_models import TINY_MODELS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,9 +39,11 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (
         ("load-delay", "loading a model"),
         ("prompt-delay", "evaluating a prompt"),
+        ("batch", "of a prompt; a slot is kept to its end for a client that has left"),
         ("token-delay", "between two tokens"),
         ("embed-delay", "one embedding"),
         ("pull-delay", "between two progress lines"),
+        ("verify-delay", "verifying what was pulled"),
         ("keep-alive", "a model stays in memory"),
     ):
         add(
@@ -51,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         )
     add("--cancel", choices=("at_once", "next_token"), default=default.cancel, help="when a close is noticed")
     add("--no-check-host", dest="check_host", action="store_false", help="answer to every Host")
+    add("--no-network", dest="network", action="store_false", help="reach neither cloud nor registries")
     add("--control", action="store_true", help="serve GET /_sim/counters, which no Ollama has")
     return parse
 
@@ -62,7 +66,8 @@ async def serve(arguments: argparse.Namespace) -> None:
     if cert := options.pop("cert"):
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(cert)
-    models = [name for name in options.pop("models").split(",") if name.strip()]
+    tiny = {model.name: model for model in TINY_MODELS}
+    models = [tiny.get(name, name) for name in options.pop("models").split(",") if name.strip()]
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

@@ -12,11 +12,12 @@ _DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 
 
 class Disk:
-    """Models by their canonical key, and the digests of blobs with their sizes."""
+    """Models by their canonical key, and the digests of blobs with their sizes; `foreign` blobs are no GGUF."""
 
     def __init__(self, models: tuple[str | Model, ...]) -> None:
         self.models: dict[str, Model] = {}
         self.blobs: dict[str, int] = {}
+        self.foreign: set[str] = set()
         for model in models:
             self.add(model if isinstance(model, Model) else Model.of(model))
 

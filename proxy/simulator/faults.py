@@ -9,7 +9,8 @@ from proxy.simulator.request import Request
 
 Kind = Literal[
     "reset", "close", "stall", "truncate", "end", "length", "extra", "duplicate_length", "junk", "huge_head", "status",
-    "busy", "error", "redirect", "split", "informational", "chunk_extensions", "trailers", "slow_accept", "script",
+    "busy", "error", "repeat", "redirect", "split", "informational", "chunk_extensions",
+    "trailers", "slow_accept", "script",
 ]  # fmt: skip
 
 
@@ -27,7 +28,8 @@ class Fault:
         head: let the head out first, although `after` is 0.
         delay: seconds; for ``stall`` 0 is until `release`.
         delta: declared Content-Length minus the real one.
-        data: bytes to send: ``junk``, ``extra``, ``chunk_extensions``.
+        data: bytes to send: ``junk``, ``extra``, ``chunk_extensions``; what a ``repeat`` says again and again, behind
+            `after` pieces, until Ollama's guard ends the answer.
         parts: bytes to send, one write each: ``script``.
         finish: what comes after a ``script``.
         status, message, headers, body: of a refusal, ``redirect``, ``informational`` or ``trailers``.

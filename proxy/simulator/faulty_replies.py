@@ -1,11 +1,13 @@
 """Replies with a fault: each does one step of a `Reply` otherwise."""
 
 import asyncio
+import itertools
 import random
 from typing import Final
 
 from proxy.simulator.client_socket import ClientSocket
 from proxy.simulator.faults import Fault, Kind
+from proxy.simulator.generation_job import Piece, Speech
 from proxy.simulator.http_reply import Headers, Reply, RunnerFailed, Struck
 from proxy.simulator.refusals import MAX_QUEUE, Refuse, flavor_of, render
 from proxy.simulator.request import Request
@@ -225,6 +227,16 @@ class Error(Faulty):
             raise RunnerFailed(self.fault.message)
 
 
+class Repeat(Faulty):
+    """Lets the model say one piece for ever, so that Ollama's guard ends the answer without a word."""
+
+    def spoken(self, speech: Speech) -> Speech:
+        """Return the beginning of the speech, and the piece without end."""
+        same = Piece("content", (self.fault.data or b" la").decode())
+        pieces = itertools.chain(itertools.islice(speech.pieces, self.fault.after), itertools.repeat(same))
+        return Speech(pieces, speech.count, "stop")
+
+
 class Split(Faulty):
     """Splits the response into other pieces than it was written in."""
 
@@ -310,6 +322,7 @@ REPLIES: Final[dict[Kind, type[Faulty]]] = {
     "status": Status,
     "busy": Busy,
     "error": Error,
+    "repeat": Repeat,
     "redirect": Redirect,
     "split": Split,
     "informational": Informational,

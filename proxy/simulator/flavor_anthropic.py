@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from proxy.simulator import go_json
 from proxy.simulator.flavor_ollama import text_of
-from proxy.simulator.generation_job import Job, Piece, Usage, pairs_of
+from proxy.simulator.generation_job import Job, Piece, Usage, pairs_of, read_stop
 from proxy.simulator.go_json import ANY, BOOL, INT, LIST, STRING, quote
 from proxy.simulator.refusals import JSON, Refuse
 
@@ -21,11 +21,12 @@ MESSAGES: Final = {
     "tools": LIST,
     "thinking": ANY,
     "output_config": ANY,
+    "stop_sequences": ANY,
 }
 MESSAGE: Final = {"role": STRING, "content": ANY}
 TOOL: Final = {"type": STRING, "name": STRING, "description": STRING, "input_schema": ANY}
 
-_STOP_REASONS: Final = {"stop": "end_turn", "length": "max_tokens"}
+_STOP_REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "": ""}
 
 
 class Messages:
@@ -68,7 +69,8 @@ class Messages:
         reason = "tool_use" if self._called else _STOP_REASONS[usage.reason]
         counted = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.tokens}
         delta = {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": counted}
-        return [*self._begin(), *self._close(), _event(delta), _event({"type": "message_stop"})]
+        held = self.piece(Piece("content", usage.held)) if usage.held else []
+        return [*self._begin(), *held, *self._close(), _event(delta), _event({"type": "message_stop"})]
 
     def failed(self, message: str) -> Sequence[bytes]:
         """Return nothing: the layer loses an error in mid-stream."""
@@ -130,7 +132,7 @@ def _event(data: dict[str, Any]) -> bytes:
 
 def read_messages(body: bytes) -> tuple[Job, Messages]:
     """Read a request to ``/v1/messages``."""
-    fields = go_json.decode(body, MESSAGES)
+    fields = go_json.decode(body, MESSAGES, "anthropic.MessagesRequest")
     if not fields["model"]:
         raise Refuse(400, "model is required", early=True)
     if fields["max_tokens"] <= 0:
@@ -151,6 +153,7 @@ def read_messages(body: bytes) -> tuple[Job, Messages]:
         think=_think(fields),
         tools=_tools(fields["tools"]),
         images=images,
+        stop=read_stop(fields["stop_sequences"]),
         answered_tool=_is_tool_result(messages[-1]["content"]),
         relaxed=True,
     )

@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, Final
 
-from proxy.simulator import go_json
+from proxy.simulator import go_json, made_up_text
 from proxy.simulator.generation_job import (
     Job,
     Piece,
@@ -13,12 +13,14 @@ from proxy.simulator.generation_job import (
     Usage,
     pairs_of,
     read_keep_alive,
+    read_stop,
     read_think,
     read_tools,
     timestamp,
 )
 from proxy.simulator.go_json import ANY, BOOL, INT, LIST, MAP, POINTER, STRING, quote
 from proxy.simulator.refusals import JSON_UTF8, Refuse
+from proxy.simulator.templates import parse_error
 
 _COMMON: Final = {
     "model": STRING,
@@ -60,18 +62,21 @@ class Native:
 
     flavor: Final = "ollama"
     content_type: Final = b"application/x-ndjson"
+    _nothing: bytes  # a whole answer without a single record: the struct as Go makes it
 
-    def __init__(self, model: str) -> None:
-        self._open = b'{"model":' + quote(model) + b',"created_at":"'
+    def __init__(self, job: Job) -> None:
+        self._open = b'{"model":' + quote(job.model) + b',"created_at":"'
+        self._logprobs = job.logprobs
 
     def piece(self, piece: Piece) -> Sequence[bytes]:
         """Return the record of one token."""
         body = self._said(piece)
-        return (b'%b%b",%b,"done":false}\n' % (self._open, timestamp().encode(), body),)
+        more = self._with_logprobs([piece]) if self._logprobs is not None else b""
+        return (b'%b%b",%b,"done":false%b}\n' % (self._open, timestamp().encode(), body, more),)
 
     def done(self, usage: Usage) -> Sequence[bytes]:
         """Return the final record."""
-        return (self._final(self._said(Piece("content")), usage) + b"\n",)
+        return (self._final(self._said(Piece("content", usage.held)), usage, b"") + b"\n",)
 
     def failed(self, message: str) -> Sequence[bytes]:
         """Return the record of an error in mid-stream."""
@@ -79,7 +84,10 @@ class Native:
 
     def whole(self, pieces: list[Piece], usage: Usage) -> tuple[bytes, bytes]:
         """Return (content type, body) of an answer that is not streamed."""
-        return JSON_UTF8, self._final(self._gathered(pieces), usage)
+        if not usage.reason and not pieces:
+            return JSON_UTF8, self._nothing
+        logprobs = self._with_logprobs(pieces) if self._logprobs is not None and pieces else b""
+        return JSON_UTF8, self._final(self._gathered(pieces), usage, logprobs)
 
     def _said(self, piece: Piece) -> bytes:
         """Return the fields that carry one token."""
@@ -89,7 +97,11 @@ class Native:
         """Return the fields that carry a whole reply."""
         raise NotImplementedError
 
-    def _final(self, body: bytes, usage: Usage) -> bytes:
+    def _with_logprobs(self, pieces: list[Piece]) -> bytes:
+        found = [made_up_text.logprobs(piece.text, self._logprobs or 0) for piece in pieces]
+        return b',"logprobs":' + go_json.dumps(found)
+
+    def _final(self, body: bytes, usage: Usage, logprobs: bytes) -> bytes:
         metrics = {
             "total_duration": usage.total,
             "load_duration": usage.load,
@@ -98,16 +110,26 @@ class Native:
             "eval_count": usage.tokens,
             "eval_duration": usage.eval,
         }
-        # Go leaves out zero values; a load or unload has no metrics at all.
-        fields: dict[str, Any] = {"done": True, "done_reason": usage.reason}
+        # Go leaves out zero values; a load or unload has no metrics at all, nor has what the guard ended.
+        end: dict[str, Any] = {"done": True, "done_reason": usage.reason} if usage.reason else {"done": False}
         if usage.context:
-            fields["context"] = usage.context
-        fields |= {name: value for name, value in metrics.items() if value}
-        return b'%b%b",%b,%b' % (self._open, timestamp().encode(), body, go_json.dumps(fields)[1:])
+            end["context"] = usage.context
+        measured = go_json.dumps({name: value for name, value in metrics.items() if value})[1:-1]
+        parts = [go_json.dumps(end)[1:-1], *self._ordered(measured, logprobs.removeprefix(b","))]
+        return b'%b%b",%b,%b}' % (self._open, timestamp().encode(), body, b",".join(filter(None, parts)))
+
+    def _ordered(self, measured: bytes, logprobs: bytes) -> tuple[bytes, ...]:
+        """Return both in the order of the Go struct."""
+        return measured, logprobs
 
 
 class Chat(Native):
     """``/api/chat``."""
+
+    _nothing = b'{"model":"","created_at":"0001-01-01T00:00:00Z","message":{"role":"","content":""},"done":false}'
+
+    def _ordered(self, measured: bytes, logprobs: bytes) -> tuple[bytes, ...]:
+        return logprobs, measured
 
     def _said(self, piece: Piece) -> bytes:
         if piece.kind == "content":
@@ -136,6 +158,8 @@ class Chat(Native):
 class Generate(Native):
     """``/api/generate``."""
 
+    _nothing = b'{"model":"","created_at":"0001-01-01T00:00:00Z","response":"","done":false}'
+
     def _said(self, piece: Piece) -> bytes:
         if piece.kind == "thinking":
             return b'"response":"","thinking":%b' % quote(piece.text)
@@ -154,25 +178,30 @@ def text_of(pieces: list[Piece], kind: str) -> str:
 
 def read_chat(body: bytes) -> tuple[Job, Chat]:
     """Read a request to ``/api/chat``."""
-    fields = go_json.decode(body, CHAT)
+    fields = go_json.decode(body, CHAT, "api.ChatRequest")
     messages = [go_json.fill(go_json.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
     job = _job(fields, "\n".join(f"{message['role']}: {message['content']}" for message in messages))
     job.empty = not messages
     job.tools = read_tools(fields["tools"])
     job.images = sum(count_images(message["images"]) for message in messages)
     job.answered_tool = bool(messages) and messages[-1]["role"] == "tool"
-    return job, Chat(job.model)
+    return job, Chat(job)
 
 
 def read_generate(body: bytes) -> tuple[Job, Generate]:
     """Read a request to ``/api/generate``."""
-    fields = go_json.decode(body, GENERATE)
+    fields = go_json.decode(body, GENERATE, "api.GenerateRequest")
     if fields["raw"] and (fields["template"] or fields["system"] or fields["context"]):
         raise Refuse(400, "raw mode does not support template, system, or context")
+    if error := parse_error(fields["template"]):
+        raise Refuse(500, error)
     job = _job(fields, "\n".join(filter(None, (fields["system"], fields["prompt"], fields["suffix"]))))
     job.empty = not fields["prompt"]
     job.images = count_images(fields["images"])
-    return job, Generate(job.model)
+    job.suffix = fields["suffix"]
+    job.keeps_context = not fields["raw"]
+    job.context = len(fields["context"])
+    return job, Generate(job)
 
 
 def _job(fields: dict[str, Any], prompt: str) -> Job:
@@ -190,6 +219,10 @@ def _job(fields: dict[str, Any], prompt: str) -> Job:
         keep_alive=read_keep_alive(fields["keep_alive"]),
         think=read_think(fields["think"]),
         format=fields["format"],
+        stop=read_stop(fields["options"].get("stop")),
+        logprobs=fields["top_logprobs"] if fields["logprobs"] else None,
+        truncate=fields["truncate"] is not False,
+        shift=fields["shift"] is not False,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from proxy.simulator import go_json, made_up_text
 from proxy.simulator.flavor_ollama import text_of
-from proxy.simulator.generation_job import Job, Piece, ToolCall, Usage, pairs_of, read_tools
+from proxy.simulator.generation_job import Job, Piece, ToolCall, Usage, pairs_of, read_stop, read_tools
 from proxy.simulator.go_json import ANY, BOOL, INT, LIST, POINTER, STRING, quote
 from proxy.simulator.refusals import JSON, Refuse
 
@@ -26,6 +26,8 @@ CHAT: Final = {
     "response_format": ANY,
     "reasoning": ANY,
     "reasoning_effort": POINTER + STRING,
+    "logprobs": POINTER + BOOL,
+    "top_logprobs": INT,
 }
 COMPLETION: Final = {**_COMMON, "prompt": STRING, "suffix": STRING}
 MESSAGE: Final = {
@@ -55,14 +57,17 @@ class OpenAI:
 
     def whole(self, pieces: list[Piece], usage: Usage) -> tuple[bytes, bytes]:
         """Return (content type, body) of an answer that is not streamed."""
-        body = self._object(self.kind.removesuffix(".chunk"), [self._choice(pieces, usage)])
+        if not usage.reason and not pieces:
+            self._model = ""
+        body = self._whole_object(self.kind.removesuffix(".chunk"), [self._choice(pieces, usage)])
         return JSON, go_json.dumps({**body, "usage": usage_of(usage)}) + b"\n"
 
     def _choice(self, pieces: list[Piece], usage: Usage) -> dict[str, Any]:
         """Return the one choice of a whole answer."""
         raise NotImplementedError
 
-    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def _whole_object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return an answer that is not streamed, without its usage."""
         return {
             "id": self.id,
             "object": kind,
@@ -71,6 +76,10 @@ class OpenAI:
             "system_fingerprint": "fp_ollama",
             "choices": choices,
         }
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a record of a stream, without usage."""
+        return self._whole_object(kind, choices)
 
     def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> bytes:
         body = self._object(self.kind, choices)
@@ -87,7 +96,7 @@ class Chat(OpenAI):
         super().__init__(job, usage=usage)
         self._role = b'"role":"assistant",'
         self._called = False
-        self._calls = 0
+        self._logprobs = job.logprobs
         choices = b'"choices":[{"index":0,"delta":{'
         self._open = b"data: " + go_json.dumps(self._object(self.kind, []))[:-1].replace(b'"choices":[]', choices)
 
@@ -101,12 +110,16 @@ class Chat(OpenAI):
         else:
             self._called = True
             delta = go_json.dumps({"content": "", "tool_calls": tool_calls([piece.call] if piece.call else [])})[1:-1]
-        return (b'%b%b%b},"finish_reason":null}]}\n\n' % (self._open, role, delta),)
+        more = b""
+        if self._logprobs is not None:
+            more = b',"logprobs":' + go_json.dumps(_logprobs([piece], self._logprobs))
+        return (b'%b%b%b},"finish_reason":null%b}]}\n\n' % (self._open, role, delta, more),)
 
     def done(self, usage: Usage) -> Sequence[bytes]:
         """Return the finish, the usage if it was asked for, and ``[DONE]``, as one chunk."""
         reason = "tool_calls" if self._called else usage.reason
-        end = self._event([{"index": 0, "delta": {"content": ""}, "finish_reason": reason}])
+        delta = {"content": usage.held} if usage.held else {}
+        end = self._event([{"index": 0, "delta": delta, "finish_reason": reason}])
         counted = self._event([], usage_of(usage)) if self._usage else b""
         return (end + counted + b"data: [DONE]\n\n",)
 
@@ -117,12 +130,15 @@ class Chat(OpenAI):
 
     def _choice(self, pieces: list[Piece], usage: Usage) -> dict[str, Any]:
         calls = [piece.call for piece in pieces if piece.call]
-        message: dict[str, Any] = {"role": "assistant", "content": text_of(pieces, "content")}
+        said = bool(usage.reason or pieces)  # else the struct as Go makes it
+        message: dict[str, Any] = {"role": "assistant" if said else "", "content": text_of(pieces, "content")}
         if thinking := text_of(pieces, "thinking"):
             message["reasoning"] = thinking
         if calls:
             message["tool_calls"] = tool_calls(calls)
-        return {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else usage.reason}
+        reason = "tool_calls" if calls else usage.reason or None
+        choice = {"index": 0, "message": message, "finish_reason": reason}
+        return choice if self._logprobs is None else {**choice, "logprobs": _logprobs(pieces, self._logprobs)}
 
 
 class Completion(OpenAI):
@@ -150,7 +166,12 @@ class Completion(OpenAI):
         return self.piece(Piece("content"))
 
     def _choice(self, pieces: list[Piece], usage: Usage) -> dict[str, Any]:
-        return {"text": text_of(pieces, "content"), "index": 0, "finish_reason": usage.reason}
+        return {"text": text_of(pieces, "content"), "index": 0, "finish_reason": usage.reason or None}
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a record of a stream, where the choices stand before the model."""
+        whole = self._whole_object(kind, choices)
+        return {name: whole[name] for name in ("id", "object", "created", "choices", "model", "system_fingerprint")}
 
 
 def usage_of(usage: Usage) -> dict[str, int]:
@@ -160,6 +181,10 @@ def usage_of(usage: Usage) -> dict[str, int]:
         "completion_tokens": usage.tokens,
         "total_tokens": usage.prompt_tokens + usage.tokens,
     }
+
+
+def _logprobs(pieces: list[Piece], others: int) -> dict[str, Any]:
+    return {"content": [made_up_text.logprobs(piece.text, others) for piece in pieces]}
 
 
 def tool_calls(calls: list[ToolCall]) -> list[dict[str, Any]]:
@@ -177,7 +202,7 @@ def tool_calls(calls: list[ToolCall]) -> list[dict[str, Any]]:
 
 def read_chat(body: bytes) -> tuple[Job, Chat]:
     """Read a request to ``/v1/chat/completions``."""
-    fields = go_json.decode(body, CHAT)
+    fields = go_json.decode(body, CHAT, "openai.ChatCompletionRequest")
     if not fields["messages"]:
         raise Refuse(400, "[] is too short - 'messages'", early=True)
     texts, images = [], 0
@@ -192,19 +217,27 @@ def read_chat(body: bytes) -> tuple[Job, Chat]:
     job.answered_tool = messages[-1]["role"].lower() == "tool"
     job.think = _think(fields)
     job.format = _format(fields["response_format"])
+    job.logprobs = fields["top_logprobs"] if fields["logprobs"] is True else None
     return job, Chat(job, usage=_include_usage(fields))
 
 
 def read_completion(body: bytes) -> tuple[Job, Completion]:
     """Read a request to ``/v1/completions``."""
-    fields = go_json.decode(body, COMPLETION)
+    fields = go_json.decode(body, COMPLETION, "openai.CompletionRequest")
     job = _job(fields, fields["prompt"] + fields["suffix"])
     job.empty = not fields["prompt"]
+    job.suffix = fields["suffix"]
     return job, Completion(job, usage=_include_usage(fields))
 
 
 def _job(fields: dict[str, Any], prompt: str) -> Job:
-    return Job(model=fields["model"], prompt=prompt, stream=fields["stream"], limit=fields["max_tokens"])
+    return Job(
+        model=fields["model"],
+        prompt=prompt,
+        stream=fields["stream"],
+        limit=fields["max_tokens"],
+        stop=read_stop(fields["stop"]),
+    )
 
 
 def _include_usage(fields: dict[str, Any]) -> bool:

@@ -46,6 +46,7 @@ class Responses:
         self._message_id = f"msg_{rng.randrange(999_999)}"
         self._reasoning_id = f"rs_{rng.randrange(999_999)}"
         self._fields = fields
+        self._streams = job.stream
         self._number = 0
         self._index = 0
         self._text: list[str] = []
@@ -66,7 +67,10 @@ class Responses:
 
     def done(self, usage: Usage) -> Sequence[bytes]:
         """Return the events that end a response."""
-        events = [*self._begin(), *self._end_reasoning()]
+        events = [*self._begin()]
+        if usage.held:
+            events += self.piece(Piece("content", usage.held))
+        events += self._end_reasoning()
         if self._text and not self._calls:
             where: Event = {"item_id": self._message_id, "output_index": self._index, "content_index": 0}
             text = "".join(self._text)
@@ -80,7 +84,11 @@ class Responses:
             output += self._calls
         elif self._text:
             output.append(self._message("".join(self._text)))
-        response = {**self._object("completed", output), "usage": _usage(usage), "completed_at": int(time.time())}
+        response = {
+            **self._object("completed", output or None),
+            "usage": _usage(usage),
+            "completed_at": int(time.time()),
+        }
         return [*events, self._event("response.completed", {"response": response})]
 
     def failed(self, message: str) -> Sequence[bytes]:
@@ -174,9 +182,16 @@ class Responses:
         summary = [{"type": "summary_text", "text": text}]
         return {"id": self._reasoning_id, "type": "reasoning", "summary": summary, "encrypted_content": text}
 
-    def _object(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
+    def _reasoning_echo(self) -> dict[str, Any] | None:
+        """Return what the request said of reasoning; a stream, which Go makes of maps, names a summary in any case."""
+        if not (asked := self._fields["reasoning"]):
+            return None
+        echo = {name: asked.get(name) for name in ("effort", "summary")}
+        return echo if self._streams or echo["summary"] else {"effort": echo["effort"]}
+
+    def _object(self, status: str, output: list[dict[str, Any]] | None) -> dict[str, Any]:
         fields = self._fields
-        text, reasoning = fields["text"], fields["reasoning"]
+        text = fields["text"]
         form = text.get("format") if isinstance(text, dict) else None
         return {
             "id": self.id,
@@ -190,17 +205,17 @@ class Responses:
             "instructions": fields["instructions"] or None,
             "output": output,
             "error": None,
-            "tools": [go_json.plain(tool) for tool in fields["tools"]],
+            "tools": [_tool(go_json.plain(tool)) for tool in fields["tools"]],
             "tool_choice": "auto",
             "truncation": fields["truncation"] or "disabled",
             "parallel_tool_calls": True,
             "text": {"format": form or {"type": "text"}},
-            "top_p": 1.0 if fields["top_p"] is None else fields["top_p"],
+            "top_p": _number(fields["top_p"]),
             "presence_penalty": 0,
             "frequency_penalty": 0,
             "top_logprobs": 0,
-            "temperature": 1.0 if fields["temperature"] is None else fields["temperature"],
-            "reasoning": reasoning or None,
+            "temperature": _number(fields["temperature"]),
+            "reasoning": self._reasoning_echo(),
             "usage": None,
             "max_output_tokens": fields["max_output_tokens"],
             "max_tool_calls": None,
@@ -214,6 +229,20 @@ class Responses:
 
 
 _SORTED: Final = orjson.OPT_SORT_KEYS
+
+
+def _number(value: float | None) -> float:
+    """Return the number, 1 for none, as Go writes it: without a point where it is whole."""
+    value = 1.0 if value is None else value
+    return int(value) if value == int(value) else value
+
+
+def _tool(tool: Any) -> Any:
+    """Return a tool as Ollama's struct has it, its parameters in alphabetical order."""
+    if not isinstance(tool, dict):
+        return tool
+    echo = {name: tool.get(name) for name in ("type", "name", "description", "strict", "parameters")}
+    return {**echo, "parameters": orjson.loads(orjson.dumps(echo["parameters"], option=_SORTED))}
 
 
 def _part(text: str) -> dict[str, Any]:
@@ -244,7 +273,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 def read_responses(body: bytes) -> tuple[Job, Responses]:
     """Read a request to ``/v1/responses``."""
-    fields = go_json.decode(body, RESPONSES)
+    fields = go_json.decode(body, RESPONSES, "openai.ResponsesRequest")
     texts, images, answered = _input(fields["input"])
     if fields["instructions"]:
         texts.insert(0, f"system: {fields['instructions']}")
@@ -267,6 +296,8 @@ def _input(value: object) -> tuple[list[str], int, bool]:
     """Return (texts, number of images, whether it ends with a tool's output)."""
     if isinstance(value, str):
         return ([f"user: {value}"] if value else []), 0, False
+    if value is None:
+        return [], 0, False
     if not isinstance(value, list):
         raise Refuse(400, "input must be a string or array", early=True)
     texts, images, kind = [], 0, ""

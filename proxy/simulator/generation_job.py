@@ -12,7 +12,8 @@ from proxy.simulator import go_json, made_up_text
 from proxy.simulator.refusals import Refuse
 from proxy.simulator.settings import Model, Settings
 
-Reason = Literal["stop", "length", "load", "unload"]
+# Why an answer ended; "" is Ollama's guard against loops, which ends it without a word.
+Reason = Literal["stop", "length", "load", "unload", ""]
 
 
 @dataclass(slots=True)
@@ -28,6 +29,12 @@ class Job:
             ``(name, JSON schema of the arguments)``.
         empty: nothing to answer, so the model is only loaded, or unloaded with a `keep_alive` of 0.
         images: how many came with it.
+        stop: texts that end the reply, and are no part of it.
+        suffix: what comes behind the text that is to be filled in.
+        logprobs: how many alternatives to tell with each token, 0 none but the token itself; None is no logprobs.
+        keeps_context: whether the reply ends with the ``context`` array.
+        context: length of the ``context`` that came with it.
+        truncate, shift: whether a prompt may be cut, and the context shifted, to fit.
         answered_tool: whether the last message is the result of a tool.
         relaxed: whether asking a model to think that cannot is forgiven.
     """
@@ -43,13 +50,25 @@ class Job:
     format: object = None
     empty: bool = False
     images: int = 0
+    stop: list[str] = field(default_factory=list)
+    suffix: str = ""
+    logprobs: int | None = None
+    keeps_context: bool = False
+    context: int = 0
+    truncate: bool = True
+    shift: bool = True
     answered_tool: bool = False
     relaxed: bool = False
 
     @property
     def prompt_tokens(self) -> int:
         """Tokens of the prompt: its words, and 256 for each image."""
-        return max(1, len(self.prompt.split())) + 256 * self.images
+        return max(1, len(self.prompt.split())) + 256 * self.images + self.context
+
+    def fit(self, context: int) -> None:
+        """Limit the reply to what `context` tokens leave room for behind the prompt."""
+        room = max(1, context - self.prompt_tokens)
+        self.limit = min(self.limit, room) if self.limit and self.limit > 0 else room
 
 
 @dataclass(slots=True)
@@ -63,7 +82,7 @@ class ToolCall:
 
 @dataclass(slots=True)
 class Piece:
-    """One token of a reply; a tool call counts as one."""
+    """One token of a reply; the last one of a tool call is the call."""
 
     kind: Literal["thinking", "content", "tool"]
     text: str = ""
@@ -72,7 +91,7 @@ class Piece:
 
 @dataclass(slots=True)
 class Usage:
-    """The numbers of the final object. Durations are in nanoseconds."""
+    """The numbers of the final object, durations in nanoseconds; `held` is text that the tool parser still holds."""
 
     reason: Reason
     prompt_tokens: int
@@ -82,6 +101,7 @@ class Usage:
     prompt: int
     eval: int
     context: list[int] = field(default_factory=list)
+    held: str = ""
 
 
 @dataclass(slots=True)
@@ -103,8 +123,8 @@ def compose(settings: Settings, key: str, model: Model, job: Job) -> Speech:
     front = thoughts if thinks else []
     endless = False
     if job.tools and settings.call_tools and not job.answered_tool:
-        rest: Iterator[Piece] = iter([Piece("tool", call=_call(rng, *job.tools[0]))])
-        natural = len(front) + 1
+        rest: Iterator[Piece] = iter(_tool_pieces(_call(rng, *job.tools[0]), settings.tool_tokens))
+        natural = len(front) + settings.tool_tokens
     elif job.format:
         texts = made_up_text.structured(rng, job.format)
         rest = (Piece("content", text) for text in texts)
@@ -115,7 +135,30 @@ def compose(settings: Settings, key: str, model: Model, job: Job) -> Speech:
     limit = job.limit if job.limit and job.limit > 0 else None
     count = min(natural if limit is None else limit if endless else min(limit, natural), settings.max_tokens)
     reason: Reason = "length" if limit is not None and count == limit and (endless or limit < natural) else "stop"
-    return Speech(itertools.islice(itertools.chain(front, rest), count), count, reason)
+    pieces = itertools.islice(itertools.chain(front, rest), count)
+    if job.stop:
+        return _stopped(list(pieces), job.stop, reason)
+    return Speech(pieces, count, reason)
+
+
+def _stopped(pieces: list[Piece], stop: list[str], reason: Reason) -> Speech:
+    """Return a speech that ends before the first of the texts in `stop`."""
+    said = ""
+    for number, piece in enumerate(pieces):
+        before, said = len(said), said + piece.text if piece.kind == "content" else said
+        found = min((at for text in stop if text and (at := said.find(text)) >= 0), default=-1)
+        if found >= 0:
+            last = [Piece("content", said[before:found])] if found > before else []
+            return Speech(iter(pieces[:number] + last), number + len(last), "stop")
+    return Speech(iter(pieces), len(pieces), reason)
+
+
+def _tool_pieces(call: ToolCall, tokens: int) -> list[Piece]:
+    """Return a tool call as `tokens` pieces, the last of which is the call."""
+    text = go_json.dumps({"name": call.name, "parameters": call.arguments}).decode()
+    step = max(1, len(text) // tokens)
+    held = [Piece("content", text[at * step : (at + 1) * step]) for at in range(tokens - 1)]
+    return [*held, Piece("tool", call=call)]
 
 
 def _call(rng: random.Random, name: str, schema: dict[str, Any]) -> ToolCall:
@@ -144,6 +187,12 @@ def pairs_of(value: object, where: str) -> go_json.Pairs:
     if not isinstance(value, list):
         raise Refuse(400, f"json: cannot unmarshal value into Go struct field .{where}", early=True)
     return value
+
+
+def read_stop(value: object) -> list[str]:
+    """Read ``stop``: a text, or an array of texts."""
+    texts = value if isinstance(value, list) else [value]
+    return [text for text in texts if isinstance(text, str) and text]
 
 
 def read_think(value: object) -> bool | None:

@@ -62,7 +62,8 @@ def parse(body: bytes) -> object:
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
             raise BadJSON("unexpected EOF") from None
-        raise BadJSON(f"invalid character {text[error.pos]!r} looking for beginning of value") from None
+        byte = text[error.pos].encode("utf-8", "surrogateescape")[:1].decode("latin-1")  # Go looks at bytes
+        raise BadJSON(f"invalid character {byte!r} looking for beginning of value") from None
     except RecursionError:
         raise BadJSON("exceeded max depth") from None
     except ValueError as error:  # a constant JSON has not, or an integer of thousands of digits
@@ -70,14 +71,17 @@ def parse(body: bytes) -> object:
     return value
 
 
-def decode(body: bytes, shape: Shape) -> dict[str, Any]:
-    """Read `body` into a struct that has the fields of `shape`; fields that are not in it keep Go's zero value."""
+def decode(body: bytes, shape: Shape, struct: str = "") -> dict[str, Any]:
+    """Read `body` into a struct that has the fields of `shape`; fields that are not in it keep Go's zero value.
+
+    `struct` is the name of the Go type (``api.ChatRequest``), for the texts of errors.
+    """
     value = parse(body)
     if value is None:
         return zero(shape)
     if not isinstance(value, list):
-        raise BadJSON(f"json: cannot unmarshal {_kind(value)} into Go value")
-    return fill(zero(shape), value, shape)
+        raise BadJSON(f"json: cannot unmarshal {_kind(value)} into Go value of type {struct}")
+    return fill(zero(shape), value, shape, struct.rpartition(".")[2])
 
 
 def zero(shape: Shape) -> dict[str, Any]:
@@ -85,7 +89,7 @@ def zero(shape: Shape) -> dict[str, Any]:
     return {name: None if kind.startswith(POINTER) else _ZERO[kind]() for name, kind in shape.items()}
 
 
-def fill(struct: dict[str, Any], pairs: Pairs, shape: Shape) -> dict[str, Any]:
+def fill(struct: dict[str, Any], pairs: Pairs, shape: Shape, name_of_struct: str = "") -> dict[str, Any]:
     """Take the pairs in their order, as Go does, and return `struct`."""
     by_fold = {fold(name): name for name in shape}
     for key, value in pairs:
@@ -99,7 +103,8 @@ def fill(struct: dict[str, Any], pairs: Pairs, shape: Shape) -> dict[str, Any]:
             continue
         plain_kind = kind.removeprefix(POINTER)
         if not isinstance(value, _TYPES[plain_kind]) or (isinstance(value, bool) and plain_kind in (INT, FLOAT)):
-            raise BadJSON(f"json: cannot unmarshal {_kind(value)} into Go struct field .{name} of type {plain_kind}")
+            field = f"{name_of_struct}.{name}"
+            raise BadJSON(f"json: cannot unmarshal {_kind(value)} into Go struct field {field} of type {plain_kind}")
         if plain_kind == MAP:
             struct[name] = {**(struct[name] or {}), **plain(value)}
         elif plain_kind == LIST:

@@ -11,7 +11,8 @@ from typing import Final
 
 from proxy.simulator import go_json
 from proxy.simulator.client_socket import ClientSocket
-from proxy.simulator.refusals import JSON_UTF8
+from proxy.simulator.generation_job import Speech
+from proxy.simulator.refusals import JSON_UTF8, Refuse, flavor_of, render
 from proxy.simulator.request import Request
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -63,6 +64,10 @@ class Reply:
     def check(self, produced: int) -> None:
         """Raise `RunnerFailed` when the runner has to die after `produced` tokens."""
 
+    def spoken(self, speech: Speech) -> Speech:
+        """Return what the model says in the place of `speech`."""
+        return speech
+
     async def start(self, status: int, headers: Headers, length: int | None = None) -> None:
         """Decide on the head. Nothing is written yet."""
         self.started = True
@@ -92,11 +97,21 @@ class Reply:
 
     async def whole(self, status: int, content_type: bytes, body: bytes, headers: Headers = ()) -> None:
         """Write a complete response, framed as Go does: by its length when it is short, as one chunk when not."""
-        known = len(body) <= SHORT
+        known = len(body) <= SHORT and (body or not self._bodiless)
         kind = [(b"Content-Type", content_type)] if content_type else []
         await self.start(status, [*headers, *kind], len(body) if known else None)
         if body:
             await self.send(body)
+        await self.end()
+
+    async def refuse(self, refusal: Refuse) -> None:
+        """Write an error in the flavor of the route."""
+        kind, body = render(flavor_of(self.request.path), refusal)
+        if not refusal.chunked:
+            await self.whole(refusal.status, kind, body)
+            return
+        await self.start(refusal.status, [(b"Content-Type", kind)])
+        await self.send(body)
         await self.end()
 
     async def json(self, value: object, status: int = 200) -> None:
@@ -125,10 +140,12 @@ class Reply:
     def _render_head(self, status: int, headers: Headers, framing: Headers) -> bytes:
         """Return the head with its fields in Go's order: the handler's sorted, then those of the server."""
         lines = [b"HTTP/%s %d %s\r\n" % (self.request.version.encode(), status, reason(status))]
+        self.close_after = self.close_after or (self.request.version == "1.0" and self._length is None)
+        if self.close_after:
+            headers = [field for field in headers if field[0] != b"Connection"]
         lines += [b"%s: %s\r\n" % field for field in sorted(headers)]
         lines.append(b"Date: %s\r\n" % http_date())
-        if self.close_after or (self.request.version == "1.0" and self._length is None):
-            self.close_after = True
+        if self.close_after:
             lines.append(b"Connection: close\r\n")
         lines += [b"%s: %s\r\n" % field for field in framing]
         return b"".join((*lines, b"\r\n"))

@@ -1,7 +1,8 @@
 """Models in memory, their slots, and the requests that wait for them: Ollama's scheduler.
 
-A request holds a runner from the moment it has one until it is answered. A runner has ``num_parallel`` slots; who
-finds none waits in turn, without bound. Loading is one at a time; of those who wait for a load only ``max_queue`` may.
+A request holds a runner from the moment it has one until it is answered. A runner has ``num_parallel`` slots, one that
+only embeds has one; who finds none waits in turn, without bound. Embeddings take turns among themselves as well.
+Loading is one at a time; of those who wait for a load only ``max_queue`` may.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ RUNNER_OPTIONS: Final[dict[str, Any]] = {
     "use_mmap": None,
     "num_thread": 0,
     "draft_num_predict": 0,
+    "shift": True,  # of the request, not of its options
 }
 FOR_EVER: Final = 290 * 365 * 86_400.0  # Go's longest duration, which stands for a negative keep_alive
 
@@ -37,13 +39,14 @@ class BadOption(Exception):
 class Runner:
     """One loaded model."""
 
-    __slots__ = ("expires_at", "keep_alive", "key", "model", "options", "refs", "slots", "timer", "used")
+    __slots__ = ("embeddings", "expires_at", "keep_alive", "key", "model", "options", "refs", "slots", "timer", "used")
 
     def __init__(self, key: str, model: Model, options: dict[str, Any], slots: int, keep_alive: float) -> None:
         self.key = key
         self.model = model
         self.options = options
         self.slots = asyncio.Semaphore(slots)
+        self.embeddings = asyncio.Semaphore(1)
         self.keep_alive = keep_alive
         self.refs = 0
         self.used = 0.0
@@ -52,6 +55,12 @@ class Runner:
 
     def __repr__(self) -> str:
         return f"<Runner {self.key} refs={self.refs} slots={self.slots}>"
+
+
+class Slot:
+    """A runner's slot while a request has it. `busy` is for how many seconds the runner works on after the request."""
+
+    busy = 0.0
 
 
 class Engine:
@@ -65,6 +74,7 @@ class Engine:
         self._turn = asyncio.Lock()
         self._queued = 0
         self._idle = asyncio.Event()
+        self._finishing: dict[asyncio.TimerHandle, Runner] = {}
 
     @asynccontextmanager
     async def hold(
@@ -75,14 +85,14 @@ class Engine:
         Args:
             key: canonical name of the model.
             model: its entry in the store.
-            options: the request's options, of which only `RUNNER_OPTIONS` matter here.
+            options: the request's options, of which only `RUNNER_OPTIONS` matter here; ``shift`` is among them.
             keep_alive: seconds, negative for ever, None for what the runner has or the default.
 
         Raises:
             Busy: too many wait for a load.
             BadOption: an option has the wrong type.
         """
-        wanted = runner_options(options)
+        wanted = runner_options({**model.parameters, **{k: v for k, v in options.items() if v is not None}}, model)
         runner = self._usable(key, wanted) or await self._load(key, model, wanted, keep_alive)
         runner.refs += 1
         if runner.timer:
@@ -95,8 +105,8 @@ class Engine:
             self._release(runner)
 
     @asynccontextmanager
-    async def slot(self, runner: Runner) -> AsyncIterator[None]:
-        """Wait in turn for one of the runner's slots, and keep it."""
+    async def slot(self, runner: Runner) -> AsyncIterator[Slot]:
+        """Wait in turn for one of the runner's slots, and keep it, for as long as ``Slot.busy`` says afterwards too."""
         counters = self._counters
         counters.waiting += 1
         self._changed()
@@ -107,12 +117,36 @@ class Engine:
         counters.generating += 1
         counters.max_generating = max(counters.max_generating, counters.generating)
         self._changed()
+        slot = Slot()
         try:
-            yield
+            yield slot
         finally:
-            runner.slots.release()
-            counters.generating -= 1
-            self._changed()
+            if slot.busy > 0:
+                self._free_later(runner, slot.busy)
+            else:
+                self._free(runner)
+
+    @asynccontextmanager
+    async def embedding_slot(self, runner: Runner) -> AsyncIterator[None]:
+        """Wait for the runner's turn to embed, and for one of its slots, and keep both."""
+        self._counters.waiting += 1
+        self._changed()
+        try:
+            await runner.embeddings.acquire()
+        finally:
+            self._counters.waiting -= 1
+        try:
+            async with self.slot(runner):
+                yield
+        finally:
+            runner.embeddings.release()
+
+    def finish_batches(self) -> None:
+        """End the batches that runners still work on for requests whose clients have left."""
+        for timer, runner in list(self._finishing.items()):
+            timer.cancel()
+            del self._finishing[timer]
+            self._free(runner)
 
     def unload(self, key: str) -> None:
         """Drop a model from memory once the requests that use it are done."""
@@ -123,12 +157,30 @@ class Engine:
 
     def unload_all(self) -> None:
         """Drop every unused model from memory, as a process that ends does."""
+        self.finish_batches()
         for runner in list(self.loaded.values()):
             self.unload(runner.key)
 
+    def _free(self, runner: Runner) -> None:
+        runner.slots.release()
+        self._counters.generating -= 1
+        self._changed()
+
+    def _free_later(self, runner: Runner, seconds: float) -> None:
+        def free() -> None:
+            del self._finishing[timer]
+            self._free(runner)
+
+        timer = asyncio.get_running_loop().call_later(seconds, free)
+        self._finishing[timer] = runner
+
     def _usable(self, key: str, options: dict[str, Any]) -> Runner | None:
         runner = self.loaded.get(key)
-        return runner if runner and runner.options == options else None
+        if runner is None:
+            return None
+        # A request that says nothing of num_gpu takes the runner with whatever it has.
+        wanted = {**options, "num_gpu": runner.options["num_gpu"]} if options["num_gpu"] < 0 else options
+        return runner if runner.options == wanted else None
 
     async def _load(self, key: str, model: Model, options: dict[str, Any], keep_alive: float | None) -> Runner:
         if self._turn.locked() and self._queued >= self._settings.max_queue:
@@ -150,7 +202,9 @@ class Engine:
             await self._make_room(key)
             await asyncio.sleep(self._settings.load_delay)
             alive = self._settings.keep_alive if keep_alive is None else keep_alive
-            runner = Runner(key, model, options, self._settings.num_parallel, alive)
+            # A model that only embeds is loaded with one slot, whatever OLLAMA_NUM_PARALLEL says.
+            slots = self._settings.num_parallel if "completion" in model.capabilities else 1
+            runner = Runner(key, model, options, slots, alive)
             self.loaded[key] = runner
             self._counters.loads += 1
             return runner
@@ -221,18 +275,22 @@ def check_options(options: dict[str, Any]) -> None:
             raise BadOption(f'option "{name}" must be of type integer')
 
 
-def runner_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the runner's options with their defaults. Keys are case-sensitive here, as in Ollama."""
+def runner_options(options: dict[str, Any], model: Model) -> dict[str, Any]:
+    """Return the runner's options with their defaults, a context no longer than `model` was trained for.
+
+    Keys are case-sensitive here, as in Ollama.
+    """
     check_options(options)
     wanted = dict(RUNNER_OPTIONS)
     for name in RUNNER_OPTIONS:
         value = options.get(name)
         if value is None:
             continue
-        if name == "use_mmap":
+        if name in ("use_mmap", "shift"):
             if not isinstance(value, bool):
                 raise BadOption(f'option "{name}" must be of type boolean')
         elif isinstance(value, bool) or not isinstance(value, int | float):
             raise BadOption(f'option "{name}" must be of type integer')
-        wanted[name] = int(value) if name != "use_mmap" else value
+        wanted[name] = value if isinstance(value, bool) else int(value)
+    wanted["num_ctx"] = min(wanted["num_ctx"], model.context_length)
     return wanted

@@ -46,6 +46,19 @@ def vector(seed: int, model: str, text: str, dimensions: int) -> list[float]:
     return [round(value / length, 8) for value in values]
 
 
+def logprobs(text: str, others: int) -> dict[str, Any]:
+    """Return how probable a token was, and the `others` most probable in its place, the first of which is itself."""
+    own = _logprob(text, 0)
+    if others:
+        words = dice(0, "logprobs", text).sample(VOCABULARY, others - 1)
+        own["top_logprobs"] = [_logprob(word, place) for place, word in enumerate((text, *words))]
+    return own
+
+
+def _logprob(token: str, place: int) -> dict[str, Any]:
+    return {"token": token, "logprob": -0.25 - place / 2, "bytes": list(token.encode("utf-8", "surrogatepass"))}
+
+
 def structured(rng: random.Random, schema: object) -> list[str]:
     """Return a JSON text in pieces that satisfies `schema` (a JSON schema, or anything else for a free object)."""
     value = instance(rng, schema) if isinstance(schema, dict) and schema else {"answer": sentence(rng, 6)}

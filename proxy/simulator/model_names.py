@@ -86,6 +86,13 @@ def parse_plain(raw: str) -> Name:
     return _parts(raw, "")
 
 
+def filled_in(raw: str) -> str:
+    """Return `raw`, which is no name, with the defaults that Ollama puts before and behind it in its texts."""
+    tagged = raw if raw.rfind(":") > raw.rfind("/") else f"{raw}:{DEFAULT_TAG}"
+    missing = (DEFAULT_HOST, DEFAULT_NAMESPACE)[: max(0, 2 - raw.count("/"))]
+    return "/".join((*missing, tagged))
+
+
 def _source(raw: str) -> tuple[str, Source]:
     """Split the source suffix off the text after the last colon."""
     head, colon, tail = raw.rpartition(":")

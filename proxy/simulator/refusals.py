@@ -31,14 +31,28 @@ class Refuse(Exception):
         status: HTTP status.
         message: Ollama's text.
         early: whether the compatibility layer refused by itself, which shows in the Content-Type.
+        chunked: whether it takes the place of a stream that had no record yet, which shows in the framing and, for want
+            of a charset, in the Content-Type.
+        native: whether it is in Ollama's own flavor on every route, as what the cloud refuses is.
         more: further fields of a native error, such as ``signin_url``.
     """
 
-    def __init__(self, status: int, message: str, *, early: bool = False, more: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        early: bool = False,
+        chunked: bool = False,
+        native: bool = False,
+        more: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.early = early
+        self.chunked = chunked
+        self.native = native
         self.more = more or {}
 
 
@@ -52,16 +66,27 @@ def flavor_of(path: str) -> Flavor:
 def render(flavor: Flavor, refusal: Refuse) -> tuple[bytes, bytes]:
     """Return (content type, body) of a refusal."""
     status, message = refusal.status, refusal.message
-    kind = JSON_UTF8 if refusal.early or flavor == "ollama" else JSON
+    native = flavor == "ollama" or refusal.native
+    kind = JSON_UTF8 if refusal.early or (native and not refusal.chunked) else JSON
+    if native:
+        return kind, go_json.dumps({"error": message, **refusal.more})
     if flavor == "openai":
         error = {"message": message, "type": _OPENAI_TYPES.get(status, "api_error"), "param": None, "code": None}
         body = go_json.dumps({"error": error})
-    elif flavor == "anthropic":
+    else:
         error = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": message}
         body = go_json.dumps({"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"})
-    else:
-        return kind, go_json.dumps({"error": message, **refusal.more})
     return kind, body if refusal.early else body + b"\n"
+
+
+def runner_error(status: int, message: str, kind: str = "invalid_request_error", **more: object) -> str:
+    """Return the text of an error of the runner's server, which Ollama passes on as the JSON that it is."""
+    return go_json.dumps({"error": {"code": status, "message": message, "type": kind, **more}}).decode()
+
+
+def not_pulled(name: str) -> Refuse:
+    """Return the refusal of a model that is not there, in the words of the routes for embeddings."""
+    return Refuse(404, f'model "{name}" not found, try pulling it first')
 
 
 def not_found(name: str) -> Refuse:

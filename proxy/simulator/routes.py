@@ -19,17 +19,21 @@ from proxy.simulator import (
     routes_models,
 )
 from proxy.simulator.host import Host
-from proxy.simulator.http_reply import Reply
+from proxy.simulator.http_reply import Headers, Reply, reason
 from proxy.simulator.inference import Reader, infer
-from proxy.simulator.refusals import TEXT, Refuse, flavor_of, render
+from proxy.simulator.refusals import TEXT, Refuse
 from proxy.simulator.request import Request
 from proxy.simulator.routes_transcription import transcribe
 
 Handler = Callable[[Host, Request, Reply], Awaitable[None]]
 
 
-def _infers(read: Reader) -> Handler:
-    return partial(infer, read=read)
+# Every answer to a request for a stream has these on the routes whose layer sets them before it looks at the request.
+EVENTS: Final = ((b"Cache-Control", b"no-cache"), (b"Connection", b"keep-alive"))
+
+
+def _infers(read: Reader, headers: Headers = ()) -> Handler:
+    return partial(infer, read=read, headers=headers)
 
 
 TABLE: Final[tuple[tuple[str, str, Handler], ...]] = (
@@ -46,8 +50,8 @@ TABLE: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/api/chat", _infers(flavor_ollama.read_chat)),
     ("POST", "/v1/chat/completions", _infers(flavor_openai.read_chat)),
     ("POST", "/v1/completions", _infers(flavor_openai.read_completion)),
-    ("POST", "/v1/responses", _infers(flavor_responses.read_responses)),
-    ("POST", "/v1/messages", _infers(flavor_anthropic.read_messages)),
+    ("POST", "/v1/responses", _infers(flavor_responses.read_responses, EVENTS)),
+    ("POST", "/v1/messages", _infers(flavor_anthropic.read_messages, EVENTS)),
     ("POST", "/api/embed", routes_embeddings.embed),
     ("POST", "/api/embeddings", routes_embeddings.embeddings),
     ("POST", "/v1/embeddings", routes_embeddings.openai),
@@ -114,8 +118,9 @@ async def answer(sim: Host, request: Request, reply: Reply, route: Route | None)
         else:
             await route.handler(sim, request, reply)
     except Refuse as refusal:
-        kind, body = render(flavor_of(request.path), refusal)
-        await reply.whole(refusal.status, kind, body)
+        if refusal.native:
+            reply.extra = headers
+        await reply.refuse(refusal)
 
 
 async def _redirected(request: Request, reply: Reply, route: Route | None) -> bool:
@@ -123,7 +128,7 @@ async def _redirected(request: Request, reply: Reply, route: Route | None) -> bo
     raw = request.raw_path
     clean = _clean(raw)
     if raw.startswith("/") and clean != raw:
-        await _redirect(reply, 301, clean, request)
+        await _redirect(reply, 307, clean, request)
         return True
     other = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
     if route is None and request.path not in ("", "/") and match(request.method, other):
@@ -138,12 +143,12 @@ async def _redirect(reply: Reply, status: int, path: str, request: Request) -> N
     if request.method != "GET":
         await reply.whole(status, b"", b"", headers)
         return
-    body = f'<a href="{escape(target)}">Moved Permanently</a>.\n\n'.encode()
+    body = b'<a href="%b">%b</a>.\n\n' % (escape(target).encode("latin-1"), reason(status))
     await reply.whole(status, b"text/html; charset=utf-8", body, headers)
 
 
 async def _unrouted(request: Request, reply: Reply) -> None:
-    allowed = sorted({known for known in ("GET", "HEAD", "POST", "DELETE") if match(known, request.path)})
+    allowed = [known for known in ("HEAD", "GET", "POST", "DELETE") if match(known, request.path)]
     if allowed:
         allow = [(b"Allow", ", ".join(allowed).encode())]
         await reply.whole(405, TEXT, b"405 method not allowed", allow)

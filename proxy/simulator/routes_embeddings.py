@@ -12,9 +12,9 @@ from proxy.simulator.go_json import ANY, BOOL, INT, MAP, POINTER, STRING
 from proxy.simulator.host import Host
 from proxy.simulator.http_reply import Reply, RunnerFailed
 from proxy.simulator.inference import decompress, find
-from proxy.simulator.loaded_models import BadOption, Busy
+from proxy.simulator.loaded_models import BadOption, Busy, runner_options
 from proxy.simulator.model_names import Name
-from proxy.simulator.refusals import JSON, MAX_QUEUE, Refuse
+from proxy.simulator.refusals import JSON, MAX_QUEUE, Refuse, not_pulled
 from proxy.simulator.request import Request
 from proxy.simulator.settings import Model
 
@@ -33,9 +33,11 @@ OPENAI: Final = {"model": STRING, "input": ANY, "dimensions": INT, "encoding_for
 async def embed(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/embed``."""
     started = time.perf_counter_ns()
-    fields = await read(request, EMBED)
-    model, name = find(sim, request, fields["model"])
+    fields = await read(request, EMBED, "api.EmbedRequest")
+    model, name = find_embedder(sim, request, fields["model"])
     texts = read_input(fields["input"])
+    if fields["truncate"] is False and any(count([text]) > context_of(model, fields) for text in texts):
+        raise Refuse(400, "the input length exceeds the context length")
     vectors, loaded = await run(sim, reply, model, name, fields, texts)
     body: dict[str, Any] = {"model": fields["model"], "embeddings": vectors}
     if texts:
@@ -49,8 +51,8 @@ async def embed(sim: Host, request: Request, reply: Reply) -> None:
 
 async def embeddings(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/embeddings``."""
-    fields = await read(request, EMBEDDINGS)
-    model, name = find(sim, request, fields["model"])
+    fields = await read(request, EMBEDDINGS, "api.EmbeddingRequest")
+    model, name = find_embedder(sim, request, fields["model"])
     texts = [fields["prompt"]] if fields["prompt"] else []
     vectors, _ = await run(sim, reply, model, name, fields, texts, status=500)
     await reply.json({"embedding": vectors[0] if vectors else []})
@@ -58,7 +60,7 @@ async def embeddings(sim: Host, request: Request, reply: Reply) -> None:
 
 async def openai(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/v1/embeddings``."""
-    fields = await read(request, OPENAI, early=True)
+    fields = await read(request, OPENAI, "openai.EmbedRequest", early=True)
     form = fields["encoding_format"].lower()
     if form not in ("", "float", "base64"):
         text = f"Invalid value for 'encoding_format' = {form}. Supported values: ['float', 'base64']."
@@ -66,7 +68,7 @@ async def openai(sim: Host, request: Request, reply: Reply) -> None:
     if fields["input"] in (None, []):
         raise Refuse(400, "invalid input", early=True)
     texts = [""] if fields["input"] == "" else read_input(fields["input"])
-    model, name = find(sim, request, fields["model"])
+    model, name = find_embedder(sim, request, fields["model"])
     vectors, _ = await run(sim, reply, model, name, fields, texts)
     data = [
         {"object": "embedding", "embedding": packed(vector) if form == "base64" else vector, "index": index}
@@ -98,7 +100,7 @@ async def run(
     try:
         async with sim.engine.hold(name.key, model, fields.get("options") or {}, keep_alive) as runner:
             loaded = time.perf_counter_ns()
-            async with sim.engine.slot(runner):
+            async with sim.engine.embedding_slot(runner):
                 await asyncio.sleep(sim.settings.embed_delay)
                 reply.connection.check()
                 reply.check(0)
@@ -112,13 +114,28 @@ async def run(
         raise Refuse(500, str(error)) from None
 
 
-async def read(request: Request, shape: go_json.Shape, *, early: bool = False) -> dict[str, Any]:
-    """Read the body into a struct of `shape`."""
+def find_embedder(sim: Host, request: Request, raw: str) -> tuple[Model, Name]:
+    """Find the model called `raw`, and say so in these routes' own words when it is not there."""
+    try:
+        return find(sim, request, raw)
+    except Refuse as refusal:
+        if refusal.status == 404 and raw:
+            raise not_pulled(raw) from None
+        raise
+
+
+def context_of(model: Model, fields: dict[str, Any]) -> int:
+    """Return how many tokens of a text the model reads."""
+    return int(runner_options({**model.parameters, **(fields.get("options") or {})}, model)["num_ctx"])
+
+
+async def read(request: Request, shape: go_json.Shape, struct: str, *, early: bool = False) -> dict[str, Any]:
+    """Read the body into a struct of `shape`, whose Go type is called `struct`."""
     body = await request.read()
     if early and request.header("content-encoding") == b"zstd":
         body = decompress(body)
     try:
-        return go_json.decode(body, shape)
+        return go_json.decode(body, shape, struct)
     except go_json.NoJSON:
         raise Refuse(400, "EOF" if early else "missing request body", early=early) from None
     except go_json.BadJSON as error:

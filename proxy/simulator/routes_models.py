@@ -2,18 +2,21 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from proxy.simulator import disk, go_json, model_names
 from proxy.simulator.go_json import ANY, BOOL, MAP, POINTER, STRING
 from proxy.simulator.host import Host
 from proxy.simulator.http_reply import Reply, RunnerFailed
+from proxy.simulator.offline import registry_failure
 from proxy.simulator.refusals import JSON, Refuse, not_found
 from proxy.simulator.request import Request
 from proxy.simulator.routes_embeddings import read
 from proxy.simulator.settings import Model
+from proxy.simulator.templates import parse_error
 
 PULL: Final = {"model": STRING, "name": STRING, "insecure": BOOL, "stream": POINTER + BOOL}
 CREATE: Final = {
@@ -31,6 +34,7 @@ CREATE: Final = {
     "quantization": STRING,
     "info": MAP,
 }
+QUANTIZATIONS: Final = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")
 DELETE: Final = {"model": STRING, "name": STRING}
 COPY: Final = {"source": STRING, "destination": STRING}
 
@@ -47,15 +51,15 @@ class Failed(Exception):
 
 async def pull(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/pull``."""
-    fields = await read(request, PULL)
+    fields = await read(request, PULL, "api.PullRequest")
     name = _stored(fields["model"] or fields["name"], "invalid model name")
     request.model = name.key
-    await report(sim, reply, fields["stream"], _pulling(sim, name))
+    await report(sim, reply, fields["stream"], _pulling(sim, name, insecure=fields["insecure"]))
 
 
 async def push(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/push``."""
-    fields = await read(request, PULL)
+    fields = await read(request, PULL, "api.PushRequest")
     raw = fields["model"] or fields["name"]
     if not raw:
         raise Refuse(400, "model is required")
@@ -64,7 +68,7 @@ async def push(sim: Host, request: Request, reply: Reply) -> None:
 
 async def create(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/create``."""
-    fields = await read(request, CREATE)
+    fields = await read(request, CREATE, "api.CreateRequest")
     try:
         name = model_names.parse_plain(fields["model"] or fields["name"])
     except model_names.BadName:
@@ -75,7 +79,7 @@ async def create(sim: Host, request: Request, reply: Reply) -> None:
 
 async def copy(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/copy`` with an empty 200."""
-    fields = await read(request, COPY)
+    fields = await read(request, COPY, "api.CopyRequest")
     parsed = []
     for what in ("source", "destination"):
         try:
@@ -91,8 +95,10 @@ async def copy(sim: Host, request: Request, reply: Reply) -> None:
 
 async def delete(sim: Host, request: Request, reply: Reply) -> None:
     """Answer ``/api/delete`` with an empty 200."""
-    fields = await read(request, DELETE)
+    fields = await read(request, DELETE, "api.DeleteRequest")
     raw = fields["model"] or fields["name"]
+    if not raw:
+        raise Refuse(400, "model is required")
     name = _stored(raw, f'name "{raw}" is invalid')
     request.model = name.key
     if not sim.store.remove(name.key):
@@ -117,13 +123,17 @@ async def create_blob(sim: Host, request: Request, reply: Reply) -> None:
         await reply.whole(200, b"", b"")
         return
     checksum = hashlib.sha256()
+    head = b""
     async for data in request.stream():
         checksum.update(data)
+        head = head if len(head) >= 4 else head + data
         sim.changed()
     found = f"sha256:{checksum.hexdigest()}"
     if found != digest:
         raise Refuse(400, f'digest mismatch, expected "{request.parameters["digest"]}", got "{found}"')
     sim.store.blobs[digest] = request.body_bytes
+    if not head.startswith(b"GGUF"):
+        sim.store.foreign.add(digest)
     await reply.whole(201, b"", b"")
 
 
@@ -144,8 +154,12 @@ async def report(sim: Host, reply: Reply, stream: bool | None, progress: Progres
                 await asyncio.sleep(sim.settings.pull_delay)
         sim.changed()
     except (Failed, RunnerFailed) as error:
+        status = error.status if isinstance(error, Failed) else 500
+        if stream is False:
+            await reply.whole(status, JSON, go_json.dumps({"error": str(error)}))
+            return
         if not reply.started:
-            raise Refuse(error.status if isinstance(error, Failed) else 500, str(error)) from None
+            raise Refuse(status, str(error), chunked=True) from None
         await reply.send(go_json.dumps({"error": str(error)}) + b"\n")
     if stream is False:
         await reply.whole(200, JSON, go_json.dumps(last))
@@ -153,9 +167,12 @@ async def report(sim: Host, reply: Reply, stream: bool | None, progress: Progres
         await reply.end()
 
 
-async def _pulling(sim: Host, name: model_names.Name) -> Progress:
+async def _pulling(sim: Host, name: model_names.Name, *, insecure: bool = False) -> Progress:
     settings = sim.settings
     yield {"status": "pulling manifest"}
+    if not settings.network:
+        cause = registry_failure("Get", name, f"manifests/{name.tag}", insecure=insecure)
+        raise Failed(f"pull model manifest: {cause}")
     if not _known(sim, name):
         raise Failed("pull model manifest: file does not exist")
     model = Model.of(name.short)
@@ -166,22 +183,26 @@ async def _pulling(sim: Host, name: model_names.Name) -> Progress:
             yield {**status, "completed": total * step // settings.pull_steps}
         sim.store.blobs[digest] = total
     yield {"status": "verifying sha256 digest"}
+    await asyncio.sleep(settings.verify_delay)
     yield {"status": "writing manifest"}
     sim.store.add(model)
     yield {"status": "success"}
 
 
 async def _pushing(sim: Host, request: Request, raw: str) -> Progress:
+    yield {"status": "retrieving manifest"}
     try:
         name = model_names.parse_plain(raw)
     except model_names.BadName:
-        raise Failed("invalid model name") from None
+        yield {"status": "couldn't retrieve manifest"}
+        raise Failed(f"unqualified name: {model_names.filled_in(raw)}") from None
     request.model = name.key
-    yield {"status": "retrieving manifest"}
     model = sim.store.get(name.key)
     if model is None:
         yield {"status": "couldn't retrieve manifest"}
-        raise Failed(f"open {name.key.replace(':', '/')}: no such file or directory")
+        raise Failed(f"open /models/manifests/{name.key.replace(':', '/')}: no such file or directory")
+    if not sim.settings.network:
+        raise Failed(registry_failure("Head", name, f"blobs/sha256:{model.digest}"))
     if not _known(sim, name):
         raise Failed("you are not authorized to push to this namespace, create the model under a namespace you own")
     settings = sim.settings
@@ -196,6 +217,9 @@ async def _pushing(sim: Host, request: Request, raw: str) -> Progress:
 
 async def _creating(sim: Host, name: model_names.Name, fields: dict[str, Any]) -> Progress:
     base: Model | None = None
+    if (kind := (fields["quantize"] or fields["quantization"]).upper()) and kind not in QUANTIZATIONS:
+        supported = ", ".join(QUANTIZATIONS)
+        raise Failed(f"unsupported quantization type {kind} - supported types are {supported}")
     if fields["from"]:
         source = _stored(fields["from"], "invalid model name")
         if fields["remote_host"]:
@@ -207,23 +231,63 @@ async def _creating(sim: Host, name: model_names.Name, fields: dict[str, Any]) -
                         yield line
             base = sim.store.get(source.key)
     elif fields["files"]:
-        for digest in fields["files"].values():
-            if disk.digest_of(str(digest)) not in sim.store.blobs:
-                raise Failed(
-                    f'blob "{digest}" not found' if disk.digest_of(str(digest)) else "invalid digest format", 400
-                )
+        digests = [disk.digest_of(str(digest)) for digest in fields["files"].values()]
+        if None in digests:
+            raise Failed("invalid digest format", 400)
         yield {"status": "parsing GGUF"}
+        for digest in filter(None, digests):
+            if digest not in sim.store.blobs:
+                raise Failed(f"open /models/blobs/{digest.replace(':', '-')}: no such file or directory")
+            if digest in sim.store.foreign:
+                raise Failed("supplied file was not in GGUF format")
     else:
         raise Failed("neither 'from' or 'files' was specified", 400)
-    model = replace(
-        base or Model(name.short), name=name.short, parent=fields["from"], system=fields["system"], digest=""
-    )
-    yield {"status": f"using existing layer sha256:{(base or model).digest}"}
-    if fields["system"]:
-        yield {"status": f"creating new layer sha256:{hashlib.sha256(fields['system'].encode()).hexdigest()}"}
+    if error := parse_error(fields["template"]):
+        raise Failed(error, 400)
+    base = base or Model(name.short)
+    if kind:
+        yield {
+            "status": f"quantizing {base.quantization} model to {kind}",
+            "digest": "0" * 19,
+            "total": base.size,
+            "completed": base.size // 2,
+        }
+        yield {"status": "verifying conversion"}
+    model = _derived(base, name, fields)
+    for line in _layers(base, model, fields):
+        yield line
     yield {"status": "writing manifest"}
     sim.store.add(model)
     yield {"status": "success"}
+
+
+def _derived(base: Model, name: model_names.Name, fields: dict[str, Any]) -> Model:
+    """Return the model that is made of `base`."""
+    return replace(
+        base,
+        name=name.short,
+        parent=fields["from"],
+        system=fields["system"] or base.system,
+        template=fields["template"] or base.template,
+        parameters={**base.parameters, **fields["parameters"]},
+        quantization=(fields["quantize"] or fields["quantization"]).upper() or base.quantization,
+        modified_at=datetime.now(UTC),
+        digest="",
+    )
+
+
+def _layers(base: Model, model: Model, fields: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield the lines about a new model's layers: weights, template, system and parameters, in this order."""
+    parts = (
+        (base.digest, False),
+        (model.template, bool(fields["template"])),
+        (model.system, bool(fields["system"])),
+        (go_json.dumps(model.parameters).decode() if model.parameters else "", bool(fields["parameters"])),
+    )
+    for number, (text, new) in enumerate(parts):
+        if text:
+            digest = hashlib.sha256(text.encode()).hexdigest() if number else text
+            yield {"status": f"{'creating new' if new else 'using existing'} layer sha256:{digest}"}
 
 
 def _stored(raw: str, message: str) -> model_names.Name:

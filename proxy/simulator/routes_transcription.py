@@ -65,9 +65,9 @@ async def transcribe(sim: Host, request: Request, reply: Reply) -> None:
     )
     check_capabilities(model, job, "")
     try:
-        async with sim.engine.hold(name.key, model, {}, None) as runner, sim.engine.slot(runner):
+        async with sim.engine.hold(name.key, model, {}, None) as runner, sim.engine.slot(runner) as slot:
             speaker = Speaker(sim, request, reply, job, Transcript(fields.get("response_format", "")), started)
-            await speaker.say(compose(sim.settings, name.key, model, job))
+            await speaker.say(compose(sim.settings, name.key, model, job), slot)
     except Busy:
         raise Refuse(503, MAX_QUEUE) from None
     except RunnerFailed as error:

@@ -138,6 +138,10 @@ class Ollama(Host):
         """Drop every unused model from memory."""
         self.engine.unload_all()
 
+    def finish_batches(self) -> None:
+        """End the batches that runners still work on for clients that have left; see ``Settings.batch``."""
+        self.engine.finish_batches()
+
     # -- what tests read ----------------------------------------------------------------------------------------------
 
     @property

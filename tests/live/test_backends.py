@@ -27,7 +27,8 @@ async def test_a_host_that_refuses_is_not_noticed() -> None:
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/embed", "/api/show"])
 async def test_generation_that_was_sent_is_sent_once_more_elsewhere(kind: Any, path: str) -> None:
     body = {**CHAT, "prompt": "hi", "input": "hi"}
-    async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
+    hosts = Ollama(chat_embeds=True), Ollama(chat_embeds=True)
+    async with hosts[0] as one, hosts[1] as two, running(one.url, two.url) as proxy:
         one.fault(kind, route=path)
         for _ in range(2):
             assert (await ask(proxy.address, "POST", path, body)).status == 200

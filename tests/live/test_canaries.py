@@ -139,7 +139,7 @@ class Place:
 async def placed(folder: Path) -> AsyncIterator[Place]:
     key, entry = new_key("alice", now=time.time(), tenant="physics", policy="audited")
     add_key(folder / "keys.yaml", entry)
-    async with collecting() as collector, Ollama() as host:
+    async with collecting() as collector, Ollama(chat_embeds=True) as host:
         chain = [
             "logging",
             "metrics",

@@ -158,7 +158,7 @@ async def test_a_declared_route_is_governed(plugin: Any, known: str, body: Any, 
     found = []
     for path in (known, DECLARED[known]):
         async with (
-            Ollama("llama3.2", "qwen3", "nomic-embed-text", tokens=3) as host,
+            Ollama("llama3.2", "qwen3", "nomic-embed-text", tokens=3, chat_embeds=True) as host,
             running(host.url, middleware=["logging", plugin], routes=ROUTES) as proxy,
         ):
             await looked(proxy)

@@ -61,7 +61,10 @@ async def test_a_refusal_in_the_form_of_each_api(path: str, place: Any) -> None:
 
 async def test_reported_tokens_are_what_counts() -> None:
     options = {"tokens": "100000/day"}
-    async with Ollama() as sim, running(sim.url, middleware=["logging", {"rate_limit": options}]) as proxy:
+    async with (
+        Ollama(chat_embeds=True) as sim,
+        running(sim.url, middleware=["logging", {"rate_limit": options}]) as proxy,
+    ):
         total = 0
         for number, path in enumerate(("/api/chat", "/v1/chat/completions", "/v1/messages", "/api/embed"), 1):
             body = {**CHAT, "input": "some words"} if path == "/api/embed" else CHAT

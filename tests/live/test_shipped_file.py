@@ -44,7 +44,7 @@ async def shipped(folder: Path, policy: str | None = None, text: str = SHIPPED) 
     """Run the file, or the `text` that was made of it, for a caller under `policy`."""
     key, entry = new_key("alice", now=0.0, policy=policy)
     add_key(folder / "keys.yaml", entry)
-    async with Ollama(tokens=3) as sim:
+    async with Ollama(tokens=3, chat_embeds=True) as sim:
         text = text.replace("http://127.0.0.1:11434", sim.url)
         async with temporary_proxy(text, folder=folder, probes=False) as proxy:
             yield Place(proxy, sim, {"Authorization": f"Bearer {key}"})

@@ -39,15 +39,31 @@ async def ask(url: str, method: str, target: str, body: dict[str, object] | None
 
 
 async def test_a_process_of_its_own() -> None:
-    arguments = ("--port", "0", "--models", "a,b:7b", "--seed", "7", "--tokens", "3", "--control", "--version", "9.9")
+    arguments = (
+        "--port",
+        "0",
+        "--models",
+        "a,b:7b,tiny",
+        "--seed",
+        "7",
+        "--tokens",
+        "3",
+        "--control",
+        "--version",
+        "9.9",
+    )
     async with process(*arguments) as (running, url):
         assert (await ask(url, "GET", "/api/version")).json() == {"version": "9.9"}
         names = [model["name"] for model in (await ask(url, "GET", "/api/tags")).json()["models"]]
-        assert names == ["a:latest", "b:7b"]
+        assert set(names) == {"a:latest", "b:7b", "tiny:latest"}
         assert len((await ask(url, "POST", "/api/generate", {"model": "a", "prompt": "x"})).lines()) == 4
         assert (await ask(url, "POST", "/api/chat", chat())).status == 404
         counters = (await ask(url, "GET", "/_sim/counters")).json()
         assert (counters["requests"], counters["tokens_delivered"]) == (4, 3)
+        assert (await ask(url, "POST", "/api/show", {"model": "tiny"})).json()["parameters"].split() == [
+            "num_ctx",
+            "512",
+        ]
         running.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             assert await running.wait() == 0

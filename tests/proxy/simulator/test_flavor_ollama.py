@@ -109,8 +109,8 @@ async def test_what_is_refused(path: str, body: Any, status: int, error: str) ->
 
 async def test_images_are_read() -> None:
     image = base64.b64encode(b"\x89PNG").decode()
-    async with Ollama() as sim:
-        body = {"model": "llama3.2", "prompt": "what is this", "images": [image], "stream": False}
+    async with Ollama("llava") as sim:
+        body = {"model": "llava", "prompt": "what is this", "images": [image], "stream": False}
         assert (await ask(sim, "POST", "/api/generate", body)).json()["prompt_eval_count"] == 259
 
 

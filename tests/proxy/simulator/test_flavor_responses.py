@@ -38,7 +38,7 @@ async def test_events_are_numbered_and_named() -> None:
 
 
 async def test_conversations_are_read() -> None:
-    async with Ollama() as sim:
+    async with Ollama("llava") as sim:
         items = [
             {"role": "user", "content": "hi"},
             {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "what is this"},
@@ -46,7 +46,7 @@ async def test_conversations_are_read() -> None:
             {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "c", "output": "7"},
         ]  # fmt: skip
-        body = {"model": "llama3.2", "input": items, "instructions": "be brief", "tools": [TOOL]}
+        body = {"model": "llava", "input": items, "instructions": "be brief", "tools": [TOOL]}
         answer = (await ask(sim, "POST", "/v1/responses", body)).json()
         assert answer["usage"]["input_tokens"] > 256
         assert (answer["output"][0]["type"], answer["instructions"]) == ("message", "be brief")

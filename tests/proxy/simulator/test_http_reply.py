@@ -60,6 +60,20 @@ async def test_the_head_and_the_first_token_are_one_write() -> None:
         assert first.endswith(b'"done":false}\n\r\n')
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize(("stream", "expected"), [(True, ["keep-alive"]), (False, [])])
+async def test_streams_of_events_name_their_connection(path: str, stream: bool, expected: list[str]) -> None:
+    message = {"role": "user", "content": "hi"}
+    body = {"model": "llama3.2", "input": "hi", "messages": [message], "max_tokens": 3, "stream": stream}
+    async with Ollama() as sim:
+        for model, status in (("llama3.2", 200), ("nope", 404)):
+            answer = await ask(sim, "POST", path, {**body, "model": model})
+            assert (answer.status, answer.headers.get("cache-control")) == (status, "no-cache" if stream else None)
+            assert [value for name, value in answer.fields if name == "Connection"] == expected
+        closed = await ask(sim, "POST", path, body, "Connection: close")
+        assert [value for name, value in closed.fields if name == "Connection"] == ["close"]
+
+
 async def test_an_empty_answer_has_a_length_of_zero() -> None:
     async with Ollama() as sim:
         answer = await ask(sim, "POST", "/api/copy", {"source": "llama3.2", "destination": "mine"})

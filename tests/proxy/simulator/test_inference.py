@@ -248,3 +248,106 @@ async def test_mistakes_that_ollama_answers_with_500(more: dict[str, Any], text:
         reply = await ask(sim, "POST", "/api/generate", {"model": "llama3.2", "prompt": "hi", **more})
         assert reply.status == 500
         assert reply.json() == {"error": text}
+
+
+async def test_a_client_that_leaves_in_its_prompt_keeps_the_runner_to_the_end_of_the_batch() -> None:
+    async with Ollama(prompt_delay=3600, batch=3600) as sim:
+        async with await Wire.open(sim) as wire:
+            await wire.send(encode("POST", "/api/chat", chat()))
+            await sim.wait_for(lambda: sim.counters.generating == 1)
+        await sim.wait_for(lambda: sim.counters.cancelled == 1)
+        sim.settings.prompt_delay = 0
+        async with await Wire.open(sim) as wire:
+            await wire.send(encode("POST", "/api/chat", chat()))
+            await sim.wait_for(lambda: sim.counters.waiting == 1)
+            assert sim.counters.active == 1
+            sim.finish_batches()
+            assert (await wire.read()).status == 200
+
+
+async def test_a_client_that_leaves_in_its_stream_frees_the_runner_at_once() -> None:
+    async with Ollama(token_delay=3600, batch=3600) as sim:
+        async with await Wire.open(sim) as wire:
+            await wire.send(encode("POST", "/api/chat", chat()))
+            await sim.wait_for(lambda: sim.counters.generating == 1)
+        await sim.wait_for(lambda: sim.counters.cancelled == 1)
+        assert sim.counters.generating == 0
+
+
+async def test_an_unload_is_answered_whatever_runs() -> None:
+    async with Ollama(prompt_delay=3600) as sim, await Wire.open(sim) as wire:
+        await wire.send(encode("POST", "/api/chat", chat()))
+        await sim.wait_for(lambda: sim.counters.generating == 1)
+        answer = await ask(sim, "POST", "/api/generate", {"model": "llama3.2", "keep_alive": 0})
+        assert answer.json()["done_reason"] == "unload"
+        assert sim.counters.generating == 1
+        wire.hang_up()
+        await sim.wait_for(lambda: not sim.engine.loaded)
+
+
+async def test_nothing_is_sent_while_a_tool_call_is_not_whole() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    async with Ollama(tool_tokens=5) as sim:
+        answer = await ask(sim, "POST", "/api/chat", {"model": "llama3.2", "messages": MESSAGES, "tools": [tool]})
+        call, last = answer.lines()
+        assert call["message"]["tool_calls"][0]["function"]["name"] == "f"
+        assert (last["eval_count"], sim.last.tokens) == (5, 5)
+        cut = await ask(sim, "POST", "/api/chat", chat(2, tools=[tool]))
+        (last,) = cut.lines()
+        assert (last["done_reason"], last["message"]["content"][:2]) == ("length", '{"')
+        for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses"):
+            more = {"messages": MESSAGES, "input": "hi", "max_tokens": 2, "max_output_tokens": 2}
+            flat = {"name": "f", "input_schema": {"type": "object"}, "parameters": {"type": "object"}}
+            tools = [tool] if path.endswith("completions") else [{"type": "function", **flat}]
+            cut = await ask(sim, "POST", path, {"model": "llama3.2", "stream": True, "tools": tools, **more})
+            assert cut.body.count(b'{\\"name') >= 1
+
+
+@pytest.mark.parametrize(
+    ("route", "more"),
+    [
+        ("/api/generate", {"options": {"stop": ["e"]}}),
+        ("/api/chat", {"options": {"stop": "e"}}),
+        ("/v1/chat/completions", {"stop": "e", "max_tokens": None}),
+        ("/v1/messages", {"stop_sequences": ["e"], "max_tokens": 99}),
+    ],
+)
+async def test_a_text_to_stop_at_ends_the_reply(route: str, more: dict[str, Any]) -> None:
+    async with Ollama() as sim:
+        answer = (await ask(sim, "POST", route, body(route, **more, stream=False))).json()
+        choice = answer.get("choices", [answer])[0]
+        content = choice.get("message", choice).get("content", answer.get("response"))
+        text = content if isinstance(content, str) else "".join(block["text"] for block in content)
+        assert "e" not in text
+        assert "stop" in (answer.get("done_reason"), choice.get("finish_reason")) or answer["stop_reason"] == "end_turn"
+
+
+async def test_logprobs_come_when_they_are_asked_for() -> None:
+    async with Ollama() as sim:
+        asked = {**chat(2), "logprobs": True, "top_logprobs": 3}
+        first, _, last = (await ask(sim, "POST", "/api/chat", asked)).lines()
+        assert [len(each["top_logprobs"]) for each in first["logprobs"]] == [3]
+        assert first["logprobs"][0]["token"] == first["message"]["content"]
+        assert "logprobs" not in last
+        whole = (await ask(sim, "POST", "/api/chat", {**asked, "stream": False})).json()
+        assert len(whole["logprobs"]) == 2
+
+
+async def test_without_shift_the_context_ends_the_reply() -> None:
+    async with Ollama() as sim:
+        request = {"model": "llama3.2", "prompt": "hi", "shift": False, "options": {"num_ctx": 8, "num_predict": 99}}
+        last = (await ask(sim, "POST", "/api/generate", request)).lines()[-1]
+        assert (last["done_reason"], last["prompt_eval_count"] + last["eval_count"]) == ("length", 8)
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "error"),
+    [
+        ({"suffix": "x"}, 400, "registry.ollama.ai/library/llama3.2:latest does not support insert"),
+        ({"template": "{{ if }"}, 500, "template: :1: unclosed action"),
+    ],
+)
+async def test_what_generate_refuses(more: dict[str, str], status: int, error: str) -> None:
+    async with Ollama() as sim:
+        answer = await ask(sim, "POST", "/api/generate", {"model": "llama3.2", "prompt": "x", **more})
+        assert (answer.status, answer.json()) == (status, {"error": error})

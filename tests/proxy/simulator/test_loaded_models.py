@@ -75,7 +75,70 @@ async def test_sampling_options_and_other_spellings_do_not() -> None:
 )
 def test_options_have_types(options: dict[str, Any], message: str) -> None:
     with pytest.raises(BadOption, match=message):
-        runner_options(options)
+        runner_options(options, Model("a"))
+
+
+async def test_a_context_is_no_longer_than_the_model_was_trained_for() -> None:
+    rig = Rig()
+    await rig.touch("a", num_ctx=1_000_000)
+    await rig.touch("a", num_ctx=2_000_000)
+    assert (rig.counters.loads, rig.engine.loaded["a"].options["num_ctx"]) == (1, 131_072)
+
+
+async def test_num_gpu_left_out_again_is_no_other_option() -> None:
+    rig = Rig()
+    await rig.touch("a", num_gpu=7)
+    await rig.touch("a")
+    assert rig.counters.loads == 1
+    await rig.touch("a", num_gpu=8)
+    assert rig.counters.loads == 2
+
+
+async def test_a_model_is_loaded_with_its_own_parameters() -> None:
+    rig = Rig()
+    async with rig.engine.hold("a", Model("a", parameters={"num_ctx": 512}), {"num_ctx": None}, None) as runner:
+        assert runner.options["num_ctx"] == 512
+    async with rig.engine.hold("a", Model("a", parameters={"num_ctx": 512}), {"num_ctx": 99}, None) as runner:
+        assert runner.options["num_ctx"] == 99
+
+
+async def test_slots_are_counted_per_loaded_model(tasks: list[asyncio.Task[None]]) -> None:
+    rig = Rig(num_parallel=1)
+
+    async def work(name: str) -> None:
+        async with rig.hold(name) as runner, rig.engine.slot(runner):
+            await asyncio.Event().wait()
+
+    tasks += [asyncio.create_task(work(name)) for name in "abab"]
+    await rig.until(generating=2, waiting=2)
+
+
+async def test_a_model_that_only_embeds_has_one_slot(tasks: list[asyncio.Task[None]]) -> None:
+    rig = Rig(num_parallel=4)
+
+    async def work() -> None:
+        async with rig.engine.hold("e", Model("e", capabilities=("embedding",)), {}, None) as runner:
+            async with rig.engine.slot(runner):
+                await asyncio.Event().wait()
+
+    tasks += [asyncio.create_task(work()) for _ in range(2)]
+    await rig.until(generating=1, waiting=1)
+
+
+async def test_a_slot_may_be_busy_after_its_request() -> None:
+    rig = Rig()
+    async with rig.hold("a") as runner, rig.engine.slot(runner) as slot:
+        slot.busy = 3600
+    assert (rig.counters.generating, runner.refs) == (1, 0)
+    rig.engine.finish_batches()
+    assert rig.counters.generating == 0
+    async with rig.hold("a") as runner, rig.engine.slot(runner) as slot:
+        slot.busy = 0.001
+    await rig.until(generating=0)
+    async with rig.hold("a") as runner, rig.engine.slot(runner) as slot:
+        slot.busy = 3600
+    rig.engine.unload_all()
+    assert (rig.counters.generating, rig.engine.loaded) == (0, {})
 
 
 async def test_the_least_recently_used_makes_room() -> None:

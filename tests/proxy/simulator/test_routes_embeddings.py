@@ -46,12 +46,15 @@ async def test_embeddings() -> None:
     [
         ("/api/embed", {"model": MODEL, "input": [1]}, 400, "invalid input type"),
         ("/api/embed", {"model": MODEL, "input": {}}, 400, "invalid input type"),
-        ("/api/embed", {"model": "nope", "input": "x"}, 404, "model 'nope' not found"),
+        ("/api/embed", {"model": "nope", "input": "x"}, 404, 'model "nope" not found, try pulling it first'),
+        ("/api/embed", {"input": "x"}, 404, "model '' not found"),
+        ("/api/embed", {"model": MODEL, "input": "x y z", "truncate": False, "options": {"num_ctx": 2}}, 400,
+         "the input length exceeds the context length"),
         ("/api/embed", b"", 400, "missing request body"),
         ("/api/embed", {"model": MODEL, "options": {"num_ctx": "1"}}, 500, 'option "num_ctx" must be of type integer'),
         ("/api/embeddings", {"prompt": "x"}, 400, "model is required"),
     ],
-)
+)  # fmt: skip
 async def test_what_is_refused(path: str, body: Any, status: int, error: str) -> None:
     async with Ollama() as sim:
         answer = await ask(sim, "POST", path, body)
@@ -106,10 +109,27 @@ async def test_base64_is_little_endian_floats() -> None:
 
 
 @pytest.mark.parametrize(("path", "status"), [("/api/embed", 501), ("/api/embeddings", 500), ("/v1/embeddings", 501)])
-async def test_a_model_that_only_chats_embeds_nothing_where_that_is_so(path: str, status: int) -> None:
+async def test_a_model_that_only_chats_embeds_nothing_unless_set(path: str, status: int) -> None:
     body = {"model": "llama3.2", "input": "hi", "prompt": "hi"}
-    async with Ollama(chat_embeds=False) as sim:
+    async with Ollama() as sim:
         reply = await ask(sim, "POST", path, body)
         assert reply.status == status
         assert b"This server does not support embeddings. Start it with `--embeddings`" in reply.body
         assert (await ask(sim, "POST", path, {**body, "model": "nomic-embed-text"})).status == 200
+        sim.settings.chat_embeds = True
+        assert (await ask(sim, "POST", path, body)).status == 200
+
+
+@pytest.mark.parametrize("model", [MODEL, "llama3.2"])
+async def test_embeddings_take_turns(model: str) -> None:
+    async with Ollama(embed_delay=60, num_parallel=4, chat_embeds=True) as sim, await Wire.open(sim) as one:
+        request = encode("POST", "/api/embed", {"model": model, "input": "x"})
+        await one.send(request)
+        await sim.wait_for(lambda: sim.counters.generating == 1)
+        async with await Wire.open(sim) as two:
+            await two.send(request)
+            await sim.wait_for(lambda: sim.counters.active == 2 and sim.counters.waiting == 1)
+            assert sim.counters.generating == 1
+            one.hang_up()
+            await sim.wait_for(lambda: sim.counters.cancelled == 1 and sim.counters.generating == 1)
+        await sim.wait_for(lambda: sim.counters.cancelled == 2)

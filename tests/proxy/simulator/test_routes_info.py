@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from proxy.simulator import Model, Ollama
+from proxy.simulator.tiny_models import TINY_MODELS
 from tests.proxy.simulator.client import ask, chat
 from tests.proxy.simulator.conftest import Clients
 
@@ -68,7 +69,7 @@ async def test_show_depends_on_the_user_agent() -> None:
     [
         (b"", 400, "missing request body"),
         ({}, 400, "model is required"),
-        ({"model": "nope"}, 404, "model 'nope' not found"),
+        ({"model": "nope"}, 404, "model 'nope:latest' not found"),
         ({"model": "a b"}, 400, "invalid model name"),
         ({"model": "a:cloud:local"}, 400, 'use either :local or :cloud, not both: "a:cloud:local"'),
         (
@@ -100,7 +101,7 @@ async def test_openai_models(clients: Clients) -> None:
         listed = [(model.id, model.owned_by) async for model in client.models.list()]
         assert listed == [("llama3.2:latest", "library"), ("me/mine:7b", "me")]
         assert (await client.models.retrieve("LLAMA3.2")).id == "LLAMA3.2"
-        with pytest.raises(openai.NotFoundError, match="model 'nope' not found"):
+        with pytest.raises(openai.NotFoundError, match="model 'nope:latest' not found"):
             await client.models.retrieve("nope")
 
 
@@ -130,7 +131,33 @@ async def test_status_and_recommendations() -> None:
     async with Ollama() as sim:
         assert (await ask(sim, "GET", "/api/status")).json() == {"cloud": {"disabled": False, "source": "none"}}
         body = (await ask(sim, "GET", "/api/experimental/model-recommendations")).json()
-        assert len(body["recommendations"]) == 4
+        assert [set(each) - {"model", "description"} for each in body["recommendations"]] == [
+            {"context_length", "max_output_tokens"},
+            {"vram_bytes"},
+        ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "error"),
+    [
+        ("POST", "/api/me", 503, "account unavailable"),
+        ("POST", "/api/signout", 500, "there was an error signing out"),
+        ("POST", "/api/experimental/web_search", 502, "connection refused"),
+    ],
+)
+async def test_without_a_network(method: str, path: str, status: int, error: str) -> None:
+    async with Ollama(network=False) as sim:
+        answer = await ask(sim, method, path, {"query": "x"})
+        assert (answer.status, answer.json()["error"][-len(error) :]) == (status, error)
+
+
+async def test_show_tells_what_the_model_is_run_with() -> None:
+    async with Ollama(*TINY_MODELS) as sim:
+        shown = (await ask(sim, "POST", "/api/show", {"model": "tiny"})).json()
+        assert shown["parameters"] == "num_ctx                        512"
+        assert shown["model_info"]["tokenizer.ggml.tokens"] is None
+        shown = (await ask(sim, "POST", "/api/show", {"model": "tiny", "verbose": True})).json()
+        assert len(shown["model_info"]["tokenizer.ggml.tokens"]) == 512
 
 
 async def test_the_official_client_reads_everything(clients: Clients) -> None:
@@ -142,5 +169,5 @@ async def test_the_official_client_reads_everything(clients: Clients) -> None:
         assert running.models[0].context_length == 4096
         assert shown.details is not None
         assert shown.details.family == "llama"
-        with pytest.raises(ollama.ResponseError, match=r"model 'nope' not found \(status code: 404\)"):
+        with pytest.raises(ollama.ResponseError, match=r"model 'nope:latest' not found \(status code: 404\)"):
             await client.show("nope")

@@ -61,6 +61,14 @@ async def test_closing_the_connection_cancels_a_pull() -> None:
         assert "mistral" not in sim.store
 
 
+async def test_what_was_pulled_is_verified_in_silence() -> None:
+    async with Ollama(verify_delay=60, pull_layers=1, pull_steps=1) as sim, await Wire.open(sim) as wire:
+        await wire.send(encode("POST", "/api/pull", {"model": "mistral"}))
+        await sim.wait_for(lambda: b"verifying" in sim.last.answer)
+        assert sim.last.sent_chunks == 4
+        assert "mistral" not in sim.store
+
+
 async def test_a_pull_may_die() -> None:
     async with Ollama() as sim:
         sim.fault("error", "/api/pull", after=3, message="max retries exceeded: EOF")
@@ -106,11 +114,64 @@ async def test_creating_from_blobs() -> None:
     async with Ollama("a") as sim:
         body: dict[str, Any] = {"model": "b", "files": {"b.gguf": DIGEST}, "stream": False}
         answer = await ask(sim, "POST", "/api/create", body)
-        assert (answer.status, answer.json()) == (400, {"error": f'blob "{DIGEST}" not found'})
+        missing = f"open /models/blobs/{DIGEST.replace(':', '-')}: no such file or directory"
+        assert (answer.status, answer.json()) == (500, {"error": missing})
         assert (await ask(sim, "POST", f"/api/blobs/{DIGEST}", BLOB)).status == 201
         assert (await ask(sim, "POST", "/api/create", body)).json() == {"status": "success"}
         assert "b" in sim.store
         assert (await ask(sim, "POST", "/api/create", {"model": "c", "stream": False})).status == 400
+
+
+async def test_a_blob_that_is_no_gguf_makes_no_model() -> None:
+    async with Ollama("a") as sim:
+        digest = f"sha256:{hashlib.sha256(b'hello').hexdigest()}"
+        await ask(sim, "POST", f"/api/blobs/{digest}", b"hello")
+        lines = (await ask(sim, "POST", "/api/create", {"model": "b", "files": {"b.gguf": digest}})).lines()
+        assert lines == [{"status": "parsing GGUF"}, {"error": "supplied file was not in GGUF format"}]
+
+
+async def test_a_model_is_run_with_the_parameters_that_it_was_made_with() -> None:
+    async with Ollama("llama3.2") as sim:
+        body = {"model": "long", "from": "llama3.2", "parameters": {"num_ctx": 32768}}
+        assert (await ask(sim, "POST", "/api/create", body)).lines()[-1] == {"status": "success"}
+        await ask(sim, "POST", "/api/generate", {"model": "long"})
+        assert (await ask(sim, "GET", "/api/ps")).json()["models"][0]["context_length"] == 32768
+        assert (
+            "num_ctx                        32768"
+            in (await ask(sim, "POST", "/api/show", {"model": "long"})).json()["parameters"].splitlines()
+        )
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "error"),
+    [
+        ({}, 400, "neither 'from' or 'files' was specified"),
+        ({"from": "a", "template": "{{ .Prompt"}, 400, "template: :1: unclosed action"),
+        (
+            {"from": "a", "quantize": "q99"},
+            500,
+            "unsupported quantization type Q99 - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0",
+        ),
+    ],
+)
+async def test_what_fails_before_the_first_line_takes_the_place_of_the_stream(
+    more: dict[str, str], status: int, error: str
+) -> None:
+    async with Ollama("a") as sim:
+        answer = await ask(sim, "POST", "/api/create", {"model": "b", **more})
+        assert (answer.status, answer.json()) == (status, {"error": error})
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["transfer-encoding"] == "chunked"
+        whole = await ask(sim, "POST", "/api/create", {"model": "b", "stream": False, **more})
+        assert (whole.status, whole.json(), "content-length" in whole.headers) == (status, {"error": error}, True)
+
+
+async def test_quantizing() -> None:
+    async with Ollama("a") as sim:
+        lines = (await ask(sim, "POST", "/api/create", {"model": "b", "from": "a", "quantize": "q8_0"})).lines()
+        assert [lines[0]["status"], lines[1]["status"]] == ["quantizing Q4_K_M model to Q8_0", "verifying conversion"]
+        shown = (await ask(sim, "POST", "/api/show", {"model": "b"})).json()
+        assert shown["details"]["quantization_level"] == "Q8_0"
 
 
 async def test_copying_and_deleting() -> None:
@@ -152,7 +213,7 @@ async def test_blobs() -> None:
         await wire.send(head.encode() + b"".join(chunks) + b"0\r\n\r\n")
         assert (await wire.read()).status == 201
         assert (sim.last.body_bytes, sim.last.body) == (len(BLOB), b"")
-        assert (await wire.ask("HEAD", f"/api/blobs/{DIGEST}")).headers["content-length"] == "0"
+        assert "content-length" not in (await wire.ask("HEAD", f"/api/blobs/{DIGEST}")).headers
         assert (await wire.ask("HEAD", f"/api/blobs/{DIGEST.replace(':', '-')}")).status == 200
 
 
