@@ -34,7 +34,7 @@ class OutcomeRecorder:
         load_times: moving average of the seconds that it takes to load a model.
     """
 
-    def __init__(self, affinity: Affinity, *, changed: Callable[[], None], stale: Callable[[Backend], None]) -> None:
+    def __init__(self, affinity: Affinity, *, changed: Callable[[], None], stale: Callable[[Backend], object]) -> None:
         self.blame = Blame(spare=self._can_spare, ejected=self._was_ejected)
         self.service_times = MovingAverages()
         self.load_times = MovingAverages()

@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol, Source):
         self._timeouts = NEVER
         self._wrote = 0.0  # when the kernel took the last bytes of the request
         self._unsent = 0  # bytes that were left then
-        self._heard = loop.time()  # when the last bytes came, or reading went on
+        self._made = self._heard = loop.time()  # when the last bytes came, or reading went on
 
     @property
     def connected(self) -> bool:
@@ -87,6 +87,11 @@ class Connection(asyncio.Protocol, Source):
     def closed(self) -> bool:
         """Return whether the connection can take no request any more."""
         return self._closed or self._transport is None or self._transport.is_closing()
+
+    @property
+    def heard(self) -> float:
+        """The loop's time at which bytes of the backend came last; -inf where none ever came."""
+        return self._heard if self._heard > self._made else -math.inf
 
     async def exchange(self, outgoing: Outgoing, timeouts: Timeouts) -> Answer:
         """Write a request and return its answer as soon as status and headers are in.

@@ -148,6 +148,11 @@ class Transport(httpx.AsyncBaseTransport):
         """The number of requests that wait for a connection."""
         return len(self._waiting)
 
+    @property
+    def heard(self) -> float:
+        """The loop's time at which bytes came last on one of the open connections; -inf where none came."""
+        return max((connection.heard for connection in self._connections), default=-math.inf)
+
     def __repr__(self) -> str:
         connecting = len(self._connecting)
         in_use = self.open - self.idle - connecting

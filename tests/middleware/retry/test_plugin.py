@@ -46,14 +46,24 @@ def test_backoff_is_full_jitter_under_a_ceiling(monkeypatch: pytest.MonkeyPatch)
 
 
 class Hosts(Backends):
-    """So many backends, all with the same models; all there are if they are left out."""
+    """So many backends, all with the same models; all there are if they are left out. So many come `back` in time."""
 
     def __init__(self, count: int, models: Sequence[str] | None = None) -> None:
+        self.back = 0
+        self.waited: list[float] = []
         self.count = count
         self.models = models
 
     def untried(self, exchange: Exchange, *, ejected: bool = False) -> bool:
         return len(exchange.tried) < self.count
+
+    async def comeback(self, exchange: Exchange, seconds: float) -> bool:
+        self.waited.append(seconds)
+        if self.back:
+            self.back -= 1
+            self.count += 1  # as if it had not been tried
+            return True
+        return False
 
     def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
         model = model or exchange.model

@@ -1,0 +1,38 @@
+"""A request that waits for the first byte of its answer, and that may be told to wait no longer."""
+
+import asyncio
+
+from proxy.kernel.errors import BackendDown
+from proxy.kernel.exchange import Exchange
+
+
+class AwaitedAnswer:
+    """A request that waits for its first byte at one backend.
+
+    Args:
+        exchange: the request.
+        movable: it may be sent again, to another backend.
+        limit: the time-out around the wait, whatever its time is.
+
+    Attributes:
+        since: when the wait began, by the loop's time.
+    """
+
+    __slots__ = ("_down", "_limit", "exchange", "movable", "since")
+
+    def __init__(self, exchange: Exchange, limit: asyncio.Timeout, *, movable: bool) -> None:
+        self.exchange = exchange
+        self.movable = movable
+        self.since = asyncio.get_running_loop().time()
+        self._limit = limit
+        self._down: str | None = None
+
+    def call_off(self, reason: str) -> None:
+        """End the wait, as the backend is down for `reason`."""
+        if self._down is None and not self._limit.expired():
+            self._down = reason
+            self._limit.reschedule(self.since)  # a time that has passed
+
+    def failure(self) -> BackendDown | None:
+        """Return the error of a wait that was called off, None of one whose own time ran out."""
+        return None if self._down is None else BackendDown(self._down)
