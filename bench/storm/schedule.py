@@ -42,10 +42,9 @@ def schedule(seed: int, seconds: float) -> list[Strike]:
     well_at = [0.0] * HOSTS
     strikes: list[Strike] = []
     for kind, wanted in zip(kinds, times, strict=True):
-        lasts = rng.uniform(*LASTS[kind])
         at = max(wanted, sorted(well_at)[1])  # so that two are well: the one that is struck, and another
         host = rng.choice([number for number, well in enumerate(well_at) if well <= at])
+        lasts = min(rng.uniform(*LASTS[kind]), max(0.0, end - at))
         well_at[host] = at + lasts + BOOT
-        if well_at[host] < seconds:
-            strikes.append(Strike(at, host, kind, lasts))
+        strikes.append(Strike(at, host, kind, lasts))
     return strikes
