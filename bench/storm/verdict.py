@@ -53,7 +53,7 @@ class Verdict:
             f"{self.counted} with a well host all the while ({self.requests} in all); {self.false} false successes; "
             f"the slowest took {self.slowest:.1f} s"
         )
-        return "\n".join([first, *(f"  {number} x {why}" for why, number in self.reasons.most_common(8))])
+        return "\n".join([first, *(f"  {number} x {why}" for why, number in self.reasons.most_common(5))])
 
 
 def judge(seen: Sequence[Seen], sick: Sequence[Sequence[Interval]]) -> Verdict:

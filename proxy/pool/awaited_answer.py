@@ -12,26 +12,27 @@ class AwaitedAnswer:
     Args:
         exchange: the request.
         movable: it may be sent again, to another backend.
-        limit: the time-out around the wait, whatever its time is.
 
     Attributes:
+        limit: the time-out around the wait, whatever its time is; None before and after the wait. It refers to the
+            task, so that a request that fails would not be freed if it stayed here.
         since: when the wait began, by the loop's time.
     """
 
-    __slots__ = ("_down", "_limit", "exchange", "movable", "since")
+    __slots__ = ("_down", "exchange", "limit", "movable", "since")
 
-    def __init__(self, exchange: Exchange, limit: asyncio.Timeout, *, movable: bool) -> None:
+    def __init__(self, exchange: Exchange, *, movable: bool) -> None:
         self.exchange = exchange
         self.movable = movable
         self.since = asyncio.get_running_loop().time()
-        self._limit = limit
+        self.limit: asyncio.Timeout | None = None
         self._down: str | None = None
 
     def call_off(self, reason: str) -> None:
         """End the wait, as the backend is down for `reason`."""
-        if self._down is None and not self._limit.expired():
+        if self._down is None and self.limit is not None and not self.limit.expired():
             self._down = reason
-            self._limit.reschedule(self.since)  # a time that has passed
+            self.limit.reschedule(self.since)  # a time that has passed
 
     def failure(self) -> BackendDown | None:
         """Return the error of a wait that was called off, None of one whose own time ran out."""

@@ -3,25 +3,10 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Final
 
-from proxy.kernel import error_codes as codes
 from proxy.kernel.exchange import Exchange
 from proxy.pool.backend import Backend
 from proxy.pool.free_slot_news import FreeSlotNews
-
-SILENT: Final = frozenset(
-    {
-        codes.BACKEND_DOWN,
-        codes.CONNECT_TIMEOUT,
-        codes.FIRST_BYTE_TIMEOUT,
-        codes.LOAD_TIMEOUT,
-        codes.UPSTREAM_CONNECTION_LOST,
-        codes.UPSTREAM_UNREACHABLE,
-        codes.WRITE_TIMEOUT,
-    }
-)
-"""The errors of attempts after which the backend may be gone, and come back. Any other backend has answered."""
 
 
 def still_tried(exchange: Exchange, backends: Mapping[str, Backend]) -> tuple[str, ...]:
@@ -42,7 +27,7 @@ def _came_back(name: str, exchange: Exchange, backend: Backend | None) -> bool:
     last = ended[-1]
     if last.error is None:
         return False
-    return backend.health.recovered_at >= (last.began if last.error in SILENT else last.ended)
+    return backend.health.recovered_at >= (last.began if last.silent else last.ended)
 
 
 def may_come_back(exchange: Exchange, backends: Iterable[Backend], model: str | None) -> list[Backend]:
@@ -50,14 +35,14 @@ def may_come_back(exchange: Exchange, backends: Iterable[Backend], model: str | 
 
     Those are backends that were not tried, and those that were silent when they were.
     """
-    last = {attempt.backend: attempt.error for attempt in exchange.history}
+    silent = {attempt.backend: attempt.silent for attempt in exchange.history}
     return [
         backend
         for backend in backends
         if backend.health.shown in ("suspect", "down")
         and exchange.pinned in (None, backend.name)
         and backend.has(model) is not False
-        and (backend.name not in last or last[backend.name] in SILENT or backend.health.unanswered)
+        and (silent.get(backend.name, True) or backend.health.unanswered)
     ]
 
 

@@ -126,15 +126,15 @@ class Dispatch:
     async def _open(
         self, exchange: Exchange, lease: Lease, request: httpx.Request, route: Route, deadline: float | None
     ) -> BackendAnswer:
-        limit = asyncio.timeout_at(deadline)
-        awaited = AwaitedAnswer(exchange, limit, movable=route.repeat != "never" and route.body != "raw")
+        awaited = AwaitedAnswer(exchange, movable=route.repeat != "never" and route.body != "raw")
         try:
-            async with limit:
+            async with asyncio.timeout_at(deadline) as awaited.limit:
                 lease.backend.awaited[awaited] = None
                 try:
                     return await open_answer(exchange, lease, request, route, self._pool.blame)
                 finally:
                     del lease.backend.awaited[awaited]
+                    awaited.limit = None
         except TimeoutError as error:
             raise (awaited.failure() or self._out_of_time()) from error
 

@@ -151,7 +151,8 @@ class Transport(httpx.AsyncBaseTransport):
     @property
     def heard(self) -> float:
         """The loop's time at which bytes came last on one of the open connections; -inf where none came."""
-        return max((connection.heard for connection in self._connections), default=-math.inf)
+        heard = [connection.heard for connection in self._connections if connection.heard > connection.made]
+        return max(heard, default=-math.inf)
 
     def __repr__(self) -> str:
         connecting = len(self._connecting)

@@ -8,10 +8,10 @@ from proxy.testing import make_exchange
 
 
 async def test_a_wait_that_is_called_off_ends_at_once_and_says_why() -> None:
-    limit = asyncio.timeout(None)
-    awaited = AwaitedAnswer(make_exchange("POST", "/api/chat"), limit, movable=True)
+    awaited = AwaitedAnswer(make_exchange("POST", "/api/chat"), movable=True)
+    awaited.call_off("too early")
     with suppress(TimeoutError):
-        async with limit:
+        async with asyncio.timeout(None) as awaited.limit:
             awaited.call_off("no answer within 2 s")
             awaited.call_off("and again")
             await asyncio.Future()
@@ -23,10 +23,9 @@ async def test_a_wait_that_is_called_off_ends_at_once_and_says_why() -> None:
 
 
 async def test_a_wait_whose_own_time_is_up_was_not_called_off() -> None:
-    limit = asyncio.timeout(0)
-    awaited = AwaitedAnswer(make_exchange("POST", "/api/chat"), limit, movable=True)
+    awaited = AwaitedAnswer(make_exchange("POST", "/api/chat"), movable=True)
     with suppress(TimeoutError):
-        async with limit:
+        async with asyncio.timeout(0) as awaited.limit:
             await asyncio.Future()
     awaited.call_off("too late")
     assert awaited.failure() is None

@@ -20,7 +20,9 @@ def backend(name: str = "b1") -> Backend:
 
 def sent(*attempts: tuple[str, str | None], running: str | None = None) -> Exchange:
     """Return a request that was sent to these backends from the time 10 to 20, with these errors."""
-    history = tuple(Attempt(name, 10.0, 20.0, False, error) for name, error in attempts)
+    history = tuple(
+        Attempt(name, 10.0, 20.0, False, error, silent=error not in (None, "status_500")) for name, error in attempts
+    )
     tried = (*(name for name, _ in attempts), *([] if running is None else [running]))
     return make_exchange("POST", "/api/chat", history=history, tried=tried)
 

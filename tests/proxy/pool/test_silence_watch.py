@@ -46,7 +46,8 @@ class Limit:
 
 
 def wait_at(backend: Backend, exchange: Exchange, *, movable: bool = True) -> AwaitedAnswer:
-    awaited = AwaitedAnswer(exchange, cast(asyncio.Timeout, Limit()), movable=movable)
+    awaited = AwaitedAnswer(exchange, movable=movable)
+    awaited.limit = cast(asyncio.Timeout, Limit())
     backend.awaited[awaited] = None
     return awaited
 
