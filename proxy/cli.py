@@ -105,7 +105,7 @@ def serve(
             reloader.start()
             log_bounds(running.bounds)
             announce(app, running.addresses)
-            systemd.ready()
+            app.pool.first_round.then(systemd.ready)
 
         server.run(ready)
     except Invalid as error:

@@ -8,6 +8,7 @@ model, a fallback model may replace it. For embeddings, two backends may be aske
 import asyncio
 import random
 from collections.abc import Awaitable, Mapping
+from time import monotonic
 from typing import Annotated, Final
 
 import structlog
@@ -15,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from middleware.retry.fallback import Fallbacks, stand_in, withdraw
 from middleware.retry.hedge import hedged
-from middleware.retry.verdicts import Verdict, most_telling, verdict, why_not
+from middleware.retry.verdicts import Verdict, free_of_charge, most_telling, verdict, why_not
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.attempts import broken
 from proxy.kernel.backends import Backends
 from proxy.kernel.caller_text import masked_error, masked_text
-from proxy.kernel.errors import ConnectionLost, UpstreamError, let_go
+from proxy.kernel.errors import UpstreamError, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RetryPart
 from proxy.kernel.explain import Explanation
@@ -67,6 +68,8 @@ class Retry:
         budget: retries allowed, as a share of all requests of this process, to protect a failing pool from more load;
             `0%` allows none.
         backoff: how long to wait when no other backend is left; `{base: 200ms, max: 5s}`.
+        patience: how long a request waits in all for a backend to come back, when no other is left and one went away
+            no longer ago than that; never beyond the caller's `X-Request-Timeout`. `0s` for not at all.
         first_byte: how long one attempt may take to its first byte while another backend is left to try; by default
             `pool.timeouts.first_byte`. A model that must be loaded first gets its time.
         fallback: models to use when no attempt is left for the requested one, the best first, by model:
@@ -84,6 +87,7 @@ class Retry:
         attempts: Annotated[int, Field(ge=1, le=10)] = 3,
         budget: Percent = 0.2,
         backoff: Backoff = Backoff(),  # noqa: B008 (it is frozen)
+        patience: DurationOrZero = 10.0,
         first_byte: Annotated[Duration, Least("10ms")] | None = None,
         fallback: Mapping[str, list[str]] | None = None,
         hedge: Hedge | None = None,
@@ -94,6 +98,7 @@ class Retry:
         self._attempts = attempts
         self._budget = budget
         self._backoff = backoff
+        self._patience = patience
         self._first_byte = first_byte
         self._fallbacks = Fallbacks(fallback or {})
         self._hedge = hedge
@@ -127,7 +132,8 @@ class Retry:
                     if exchange.committed or exchange.status is not None:
                         raise
                     errors.append(error)
-                delay = self._next(exchange, route, errors, first)
+                stand_ins = any(self._backends.serves(exchange, other) for other in others)
+                delay = await self._next(exchange, route, errors, first, patient=not stand_ins)
                 if delay is None:
                     if exchange.gave_up == "suspected_poison":
                         withdraw(exchange)
@@ -161,17 +167,23 @@ class Retry:
             ),
         )
 
-    def _next(self, exchange: Exchange, route: Route, all_: list[UpstreamError], first: int) -> float | None:
+    async def _next(
+        self, exchange: Exchange, route: Route, all_: list[UpstreamError], first: int, *, patient: bool
+    ) -> float | None:
         """Return the seconds to wait before the next attempt. If there is none, note why and return None.
 
-        `first` is the index of the first error about the current model.
+        `first` is the index of the first error about the current model. If `patient`, wait for a backend to come back
+        where no other one is left.
         """
-        error, errors, free = all_[-1], all_[first:], _free(all_)
+        error, errors, free = all_[-1], all_[first:], free_of_charge(all_)
         where = verdict(route.repeat, errors)
+        spent = sum(one not in free for one in errors) >= self._attempts
         untried = self._backends.untried(exchange, ejected=True)
+        if patient and not untried and not spent and where is not Verdict.NO and error not in free:
+            untried = await self._comeback(exchange)
         if where is Verdict.NO or (where is Verdict.ELSEWHERE and not untried):
             exchange.part(RetryPart).gave_up = why_not(errors) if where is Verdict.NO else "no_other_backend"
-        elif sum(one not in free for one in errors) >= self._attempts:
+        elif spent:
             exchange.part(RetryPart).gave_up = "attempts_spent"
         elif error not in free and not self._retries.spend(exchange.caller):
             exchange.part(RetryPart).gave_up = "budget_spent"
@@ -182,6 +194,19 @@ class Retry:
             )
             return delay
         return None
+
+    async def _comeback(self, exchange: Exchange) -> bool:
+        """Wait for a backend to come back, as long as the patience and the caller's deadline allow."""
+        noted, began = exchange.part(RetryPart), monotonic()
+        left = self._patience - exchange.patience
+        if exchange.deadline is not None:
+            left = min(left, exchange.deadline - began)
+        if left <= 0:
+            return False
+        try:
+            return await self._backends.comeback(exchange, left)
+        finally:
+            noted.patience += monotonic() - began
 
     async def _fall_back(self, exchange: Exchange, others: list[ModelName], *, paid: bool = True) -> bool:
         """Switch to the next of `others` that a backend has; return False if there is none, or no retry budget."""
@@ -218,15 +243,3 @@ class Retry:
         names = ", ".join(other.short for other in others)
         after = f", then {names} in its place" if names else ""
         return Explanation("pass", f"tried up to {self._attempts} times before its first byte{after}")
-
-
-def _free(errors: list[UpstreamError]) -> list[UpstreamError]:
-    """Return the errors that count as no attempt and need no retry budget.
-
-    The first loss of a reused connection is free: that the backend closed it just then is nobody's fault. A failure to
-    reach the next backend after it is free too, because the request was not sent.
-    """
-    for number, error in enumerate(errors, 1):
-        if isinstance(error, ConnectionLost) and error.reused:
-            return [error, *[after for after in errors[number : number + 1] if not after.sent and not after.received]]
-    return []

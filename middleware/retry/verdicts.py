@@ -12,16 +12,18 @@ answered 502, 503 or 504                      anywhere             anywhere     
 answered 500, or 404 for a model it had       elsewhere            elsewhere            no
 answered junk, or nothing at all              elsewhere            elsewhere            no
 was too slow (load, first byte, write)        elsewhere            elsewhere            no
+went down before it answered                  elsewhere            elsewhere            no
 let the time for the whole request run out    no                   no                   no
 broke off an answer that had begun            no                   no                   no
 ============================================  ===================  ===================  ======================
 
 *Safe* are GET, HEAD, show and embed; *costly* are generate and chat, which cost time; *never* are pull, push, create,
 copy and delete. *Anywhere* means at once on a backend that was not tried yet, else on any backend after a back-off.
-*Elsewhere* means only on a backend that was not tried yet. *Once* counts for the whole life of a request: the request
-may be what kills backends, so it is sent and lost at most twice (see `proxy.pool.blame`). An error that two backends
-give alike is an answer, unless it says that it will pass (503, 504) or concerns the host (no memory, a runner that
-died). A blob is never repeated, because the proxy does not keep its bytes.
+*Elsewhere* means only on a backend that was not tried yet. One that came back since it was tried counts as one that was
+not. *Once* counts for the whole life of a request: the request may be what kills backends, so it is sent and lost at
+most twice (see `proxy.pool.blame`). An error that two backends give alike is an answer, unless it says that it will
+pass (503, 504) or concerns the host (no memory, a runner that died). A blob is never repeated, because the proxy does
+not keep its bytes.
 """
 
 from collections.abc import Sequence
@@ -30,6 +32,7 @@ from typing import Final
 
 from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import (
+    BackendDown,
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
@@ -73,7 +76,7 @@ def verdict(repeat: Repeat, errors: Sequence[UpstreamError]) -> Verdict:
             return Verdict.ELSEWHERE if error.missing or error.status == 500 else Verdict.NO
         case UpstreamTimeout():
             return Verdict.ELSEWHERE if error.timer in _SLOW else Verdict.NO
-        case BadAnswer():
+        case BadAnswer() | BackendDown():
             return Verdict.ELSEWHERE
     return Verdict.NO
 
@@ -86,6 +89,18 @@ def is_answer(errors: Sequence[UpstreamError]) -> bool:
         isinstance(earlier, UpstreamAnswer) and earlier.answer == said and earlier.backend != error.backend
         for earlier in errors[:-1]
     )
+
+
+def free_of_charge(errors: Sequence[UpstreamError]) -> list[UpstreamError]:
+    """Return the errors that count as no attempt and need no retry budget.
+
+    The first loss of a reused connection is free: that the backend closed it just then is nobody's fault. A failure to
+    reach the next backend after it is free too, because the request was not sent.
+    """
+    for number, error in enumerate(errors, 1):
+        if isinstance(error, ConnectionLost) and error.reused:
+            return [error, *[after for after in errors[number : number + 1] if not after.sent and not after.received]]
+    return []
 
 
 def why_not(errors: Sequence[UpstreamError]) -> str:

@@ -33,6 +33,7 @@ class Attempt(NamedTuple):
         error: what failed: an error's code; for an error answer ``busy``, ``missing`` (the backend lacks the model),
             ``content`` (the error is about the request) or ``status_500``; ``cancelled`` where the request ended before
             its answer did. None where the whole answer came.
+        silent: whether it failed without an answer, so that the backend may be gone, and come back.
     """
 
     backend: str
@@ -40,6 +41,7 @@ class Attempt(NamedTuple):
     ended: float
     cold: bool
     error: str | None
+    silent: bool = False
 
 
 class Held(Protocol):

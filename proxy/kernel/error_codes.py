@@ -251,6 +251,10 @@ UPSTREAM_BAD_ANSWER: Final = _row("upstream_bad_answer", 502, "upstream, relay, 
 UPSTREAM_ERROR: Final = _row("upstream_error", (400, 404, 500, 502, 503, 504), "relay",
     "The backend answered an error of its own. In the log only: the answer is passed on as it came, with no code.",
     "See what the backend says.")
+BACKEND_DOWN: Final = _row("backend_down", 502, "pool",
+    "The backend stopped answering questions while the request waited for its first byte, and the request could not be "
+    "answered by another one.",
+    "Send the request again; look at the backend.")
 UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "upstream, relay",
     "The answer had begun and broke off, or ended without the end that its protocol has.",
     "Send the request again; look at the backend's log.")

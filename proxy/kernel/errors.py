@@ -12,6 +12,7 @@
         ├── ConnectionLost     reset or closed before the first byte of the answer
         ├── BadAnswer          the answer is not HTTP/1.1 that the proxy accepts
         ├── UpstreamTimeout    one named timer ran out: connect, load, first_byte, idle, write, total
+        ├── BackendDown        the backend went down while the request waited for its first byte; another one is up
         ├── UpstreamAnswer     the backend's own error (404, 5xx), kept whole so that it can be relayed
         └── Truncated          the answer began and broke off: never retried, never ended cleanly
     ClientGone                 the client left; there is nobody to answer
@@ -210,6 +211,16 @@ class UpstreamTimeout(UpstreamError):
         """Return the error with another timer's name, for an answer of which nothing has gone out."""
         message, detail = self._untimed
         return UpstreamTimeout(message, timer=timer, sent=self.sent, detail=detail)
+
+
+class BackendDown(UpstreamError):
+    """The backend went down while the request waited for the first byte of its answer, and another backend is up."""
+
+    code_default = codes.BACKEND_DOWN
+
+    def __init__(self, why: str) -> None:
+        message = "the backend went down before it answered"
+        super().__init__(message, sent=True, detail=f"{message}: {why}")
 
 
 class UpstreamAnswer(UpstreamError):

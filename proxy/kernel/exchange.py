@@ -133,12 +133,14 @@ class Exchange:
     queued: Final[float] = _noted(QueuePart, "queued")
     queue_position: Final[int | None] = _noted(QueuePart, "queue_position")
     queue_reason: Final[str | None] = _noted(QueuePart, "queue_reason")
+    deadline: Final[float | None] = _noted(QueuePart, "deadline")
     ticket: Final[object | None] = _noted(QueuePart, "ticket")
     lease: Final[Held | None] = _noted(QueuePart, "lease")
 
     asked: Final[ModelName | None] = _noted(RetryPart, "asked")
     hurry: Final[float | None] = _noted(RetryPart, "hurry")
     gave_up: Final[str | None] = _noted(RetryPart, "gave_up")
+    patience: Final[float] = _noted(RetryPart, "patience")
     resend: Final[bool] = _noted(RetryPart, "resend")
 
     need: Final[object] = _noted(PoolPart, "need")

@@ -127,6 +127,7 @@ class QueuePart(Own):
     Attributes:
         queued: the seconds that the request has waited for slots.
         queue_position: its place in the queue when it began to wait, from 1.
+        deadline: when the caller needs the whole answer, in seconds of the monotonic clock; None where that is unknown.
         queue_reason: what it waited for last: its ``turn``, or ``slots`` (of any backend, or of those that could).
         ticket: the scheduler's object for the request, None where it does not queue.
         lease: the slot that the request got; dispatch takes it by `Exchange.take_lease`.
@@ -135,6 +136,7 @@ class QueuePart(Own):
     queued: float = 0.0
     queue_position: int | None = None
     queue_reason: str | None = None
+    deadline: float | None = None
     ticket: object | None = None
     lease: Held | None = None
 
@@ -146,12 +148,14 @@ class RetryPart(Shared):
         asked: the model that the client asked for, where another model replaces it.
         hurry: the time-out in seconds for the first byte, while another backend is left to try.
         gave_up: why the plugin stopped retrying.
+        patience: the seconds that the request has waited for a backend to come back.
         resend: whether the plugin sends a request that was lost on a kept connection again, so that dispatch does not.
     """
 
     asked: ModelName | None = None
     hurry: float | None = None
     gave_up: str | None = None
+    patience: float = 0.0
     resend: bool = False
 
 

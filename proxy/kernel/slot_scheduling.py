@@ -13,6 +13,12 @@ from proxy.kernel.exchange import Exchange
 class Slots(Protocol):
     """Leases slots of the pool to a scheduler, and says when one may be free."""
 
+    async def settled(self, exchange: Exchange) -> None:
+        """Wait until a backend is known to have the model of this request, or every backend was asked for its models.
+
+        That takes time only after the start, and after a reload that added a backend.
+        """
+
     def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Held | str:
         """Lease a slot of the best backend for `exchange` now; where waiting is better, return the reason.
 

@@ -18,6 +18,8 @@ def readiness(engine: Engine) -> doc.Readiness:
     now = monotonic()
     if not engine.serving:
         return doc.Readiness(False, "the proxy is starting or shutting down")
+    if not engine.pool.first_round.over:
+        return doc.Readiness(False, "not every backend has been asked yet")
     if not any(backend.health.usable(now) for backend in engine.pool.backends):
         return doc.Readiness(False, "no backend can be used")
     return doc.Readiness(True, "a backend can be used")

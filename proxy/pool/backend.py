@@ -4,11 +4,13 @@ import ssl
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import httpx
 
 from proxy.kernel.asgi import Header
+from proxy.pool.awaited_answer import AwaitedAnswer
 from proxy.pool.health import Health, Rules
 from proxy.pool.moving_averages import MovingAverages, moved_average
 from proxy.pool.reputation import Reputation
@@ -51,6 +53,7 @@ class Backend:
         seen_at: when a probe last succeeded; None before the first.
         active: number of requests that hold a slot.
         leases: number of all requests that hold a lease, with or without a slot.
+        awaited: the requests that wait for its first byte, the one that waits longest first.
         first_byte: moving average of the seconds to the first byte of a warm model.
         first_bytes: the same, by model.
         slowness: by model, time to first byte as a multiple of the mean of all backends; only where it is noticeable.
@@ -77,6 +80,7 @@ class Backend:
     seen_at: float | None = None
     active: int = 0
     leases: int = 0
+    awaited: dict[AwaitedAnswer, None] = field(default_factory=dict)
     first_byte: float | None = None
     first_bytes: MovingAverages = field(default_factory=lambda: MovingAverages(100))
     slowness: Mapping[str, float] = field(default_factory=dict)
@@ -119,6 +123,11 @@ class Backend:
             return False
         bound = self.model_slots.get(model) if self.model_slots else None
         return bound is None or self.residency.users[model] < bound
+
+    @property
+    def heard(self) -> float:
+        """The loop's time at which it was heard last; -inf where that is unknown."""
+        return self.transport.heard if isinstance(self.transport, Transport) else -inf
 
     def room(self, now: float) -> float:
         """Return its share of the work now: its weight, reduced while it comes back."""

@@ -64,12 +64,15 @@ class Health:
         failures: number of failed requests in a row.
         ejections: number of ejections so far.
         ejected_until: when an ejected backend may get its request on trial.
+        probed_at: when the result of the latest probe came.
+        left_at: when it was up last; of interest only while it is not.
+        recovered_at: when it last came back after it was down or ejected, or answered after a failed probe.
         came_back: called when it is up again after it was down or ejected.
     """
 
     __slots__ = ("_back_at", "_bad_probes", "_cleared_at", "_good_probes", "_in_a_row", "_reset_at", "_trial",
-                 "came_back", "draining", "ejected_until", "ejections", "failures", "reason", "rules", "since",
-                 "state")  # fmt: skip
+                 "came_back", "draining", "ejected_until", "ejections", "failures", "left_at", "probed_at", "reason",
+                 "recovered_at", "rules", "since", "state")  # fmt: skip
 
     def __init__(self, rules: Rules, now: float = 0.0) -> None:
         self.rules = rules
@@ -80,6 +83,9 @@ class Health:
         self.failures = 0
         self.ejections = 0
         self.ejected_until = 0.0
+        self.probed_at = float("-inf")
+        self.left_at = float("-inf")
+        self.recovered_at = float("-inf")
         self._in_a_row = 0  # number of ejections in a row
         self._bad_probes = 0
         self._good_probes = 0
@@ -93,6 +99,9 @@ class Health:
 
     def probe_succeeded(self, now: float) -> None:
         """Note a good probe. It does not end an ejection: an ejected backend may answer probes all the time."""
+        self.probed_at = now
+        if self._bad_probes:
+            self.recovered_at = now
         self._bad_probes = 0
         self._good_probes += 1
         if self.state == "down" and self._good_probes >= self.rules.up_after:
@@ -104,6 +113,7 @@ class Health:
 
     def probe_failed(self, now: float, reason: str) -> None:
         """Note a failed probe."""
+        self.probed_at = now
         self._good_probes = 0
         self._bad_probes += 1
         if self._bad_probes >= self.rules.down_after:
@@ -175,6 +185,11 @@ class Health:
         return RAMP_START + (1.0 - RAMP_START) * (now - self._back_at) / self.rules.ramp
 
     @property
+    def unanswered(self) -> bool:
+        """Whether the latest probe failed."""
+        return self._bad_probes > 0
+
+    @property
     def shown(self) -> State:
         """The state to show: `draining` where the operator drains the backend, else `state`."""
         return "draining" if self.draining else self.state
@@ -183,7 +198,7 @@ class Health:
         self._reset(now)
         self._bad_probes = 0
         self._trial = False
-        self._back_at = now
+        self._back_at = self.recovered_at = now
         self._become("up", reason, now)
         self.came_back()
 
@@ -194,6 +209,8 @@ class Health:
     def _become(self, state: State, reason: str, now: float) -> None:
         if state != self.state:
             self.since = now
+            if self.state == "up":
+                self.left_at = now
         self.state = state
         self.reason = reason
 

@@ -9,7 +9,15 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from proxy.kernel.attempts import Attempt
-from proxy.kernel.errors import ProxyError, UpstreamAnswer, UpstreamError, UpstreamTimeout
+from proxy.kernel.errors import (
+    BackendDown,
+    ConnectFailed,
+    ConnectionLost,
+    ProxyError,
+    UpstreamAnswer,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import PoolPart
 from proxy.pool.affinity import Affinity
@@ -34,7 +42,7 @@ class OutcomeRecorder:
         load_times: moving average of the seconds that it takes to load a model.
     """
 
-    def __init__(self, affinity: Affinity, *, changed: Callable[[], None], stale: Callable[[Backend], None]) -> None:
+    def __init__(self, affinity: Affinity, *, changed: Callable[[], None], stale: Callable[[Backend], object]) -> None:
         self.blame = Blame(spare=self._can_spare, ejected=self._was_ejected)
         self.service_times = MovingAverages()
         self.load_times = MovingAverages()
@@ -51,7 +59,14 @@ class OutcomeRecorder:
     def finished(self, exchange: Exchange, lease: Lease, error: BaseException | None) -> None:
         """Learn from the end of a request to a backend: a whole response (None), or `error`."""
         backend, now = lease.backend, monotonic()
-        attempt = Attempt(backend=backend.name, began=lease.began, ended=now, cold=lease.cold, error=word_for(error))
+        attempt = Attempt(
+            backend=backend.name,
+            began=lease.began,
+            ended=now,
+            cold=lease.cold,
+            error=word_for(error),
+            silent=is_silence(error),
+        )
         exchange.part(PoolPart).history += (attempt,)
         if error is None:
             self._served(exchange, lease, now)
@@ -108,6 +123,13 @@ def is_failure(error: UpstreamError) -> bool:
     if isinstance(error, UpstreamAnswer):
         return error.status >= 500 and not error.busy and error.about != "request"
     return error.status >= 500 and not (isinstance(error, UpstreamTimeout) and error.timer == "total")
+
+
+def is_silence(error: BaseException | None) -> bool:
+    """Return whether `error` means that the backend gave no answer at all."""
+    if isinstance(error, UpstreamTimeout):
+        return error.timer != "total"
+    return isinstance(error, ConnectFailed | ConnectionLost | BackendDown)
 
 
 def word_for(error: BaseException | None) -> str | None:

@@ -18,6 +18,8 @@ from proxy.kernel.model_names import ModelName
 from proxy.pool.affinity import Affinity
 from proxy.pool.backend import Backend
 from proxy.pool.candidates import snapshot
+from proxy.pool.comebacks import Comebacks, may_come_back, still_tried
+from proxy.pool.first_round import FirstRound
 from proxy.pool.free_slot_news import FreeSlotNews
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
@@ -61,6 +63,7 @@ class Pool:
         backends: the backends in the order of the policy file.
         outcomes: what the pool learned from the ends of requests.
         blame: judges failed requests; part of `outcomes`.
+        first_round: the first probe of each backend.
     """
 
     def __init__(self, backends: Sequence[Backend], options: PoolOptions) -> None:
@@ -71,7 +74,9 @@ class Pool:
         self._retired: list[Backend] = []
         self._affinity = Affinity()
         self._news = FreeSlotNews()
-        self._stale: Callable[[Backend], None] = lambda _: None
+        self._comebacks = Comebacks(self._news)
+        self.first_round = FirstRound()
+        self._stale: Callable[[Backend], bool] = lambda _: False
         self.outcomes = OutcomeRecorder(
             self._affinity, changed=self.changed, stale=lambda backend: self._stale(backend)
         )
@@ -159,7 +164,7 @@ class Pool:
         friend = self._affinity.get(need.conversation) if need.conversation is not None else None
         choice = choose(
             snapshot(self.backends, need, friend, monotonic()),
-            tried=exchange.tried,
+            tried=still_tried(exchange, self._by_name),
             prefer=self.options.prefer if need.runs else _BY_LOAD,
             patience=None if waiting is None else self._patience(exchange, need, waiting),
             random=random.random,
@@ -178,10 +183,14 @@ class Pool:
     # The services Backends and Slots
 
     def untried(self, exchange: Exchange, *, ejected: bool = False) -> bool:
-        """Return whether a usable backend is left that `exchange` was not sent to; or an `ejected` one with room."""
+        """Return whether a usable backend is left that `exchange` was not sent to, or that came back since.
+
+        With `ejected`, one that is ejected and has room counts too.
+        """
+        tried = still_tried(exchange, self._by_name)
         if exchange.pinned is not None:
-            return exchange.pinned not in exchange.tried
-        if any(backend.name not in exchange.tried for backend in self._serving(exchange)):
+            return exchange.pinned not in tried
+        if any(backend.name not in tried for backend in _serving(self.backends, exchange)):
             return True
         need = need_of(exchange)
         return ejected and any(
@@ -189,12 +198,29 @@ class Pool:
             and backend.has(need.model) is not False
             and backend.free(need.model if need.runs else None)
             for backend in self.backends
-            if backend.name not in exchange.tried
+            if backend.name not in tried
         )
+
+    async def comeback(self, exchange: Exchange, seconds: float) -> bool:
+        """See `Backends.comeback`."""
+        return await self._comebacks.wait(
+            may_come_back(exchange, self.backends, need_of(exchange).model),
+            seconds,
+            there=lambda: self.untried(exchange, ejected=True),
+            ask=self._stale,
+        )
+
+    async def settled(self, exchange: Exchange) -> None:
+        """See `Slots.settled`. A request that names its backend does not wait, nor any where there is only one."""
+        if not self.first_round.pending or exchange.pinned is not None or len(self.backends) < 2:
+            return
+        model = need_of(exchange).model
+        if model is not None:
+            await self.first_round.wait(lambda: self.knows(model))
 
     def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
         """Return whether a usable backend has, or may have, the model of `exchange`, or `model` in its place."""
-        return any(True for _ in self._serving(exchange, model))
+        return any(True for _ in _serving(self.backends, exchange, model))
 
     def any_free(self) -> bool:
         """Return whether a slot is free. True also where a backend is drained, as `try_lease` may have to refuse."""
@@ -206,12 +232,12 @@ class Pool:
     def lane(self, exchange: Exchange) -> Hashable:
         """Return the key of the requests that the same slots can serve: where one has to wait, all of them have to."""
         need = need_of(exchange)
-        return need.model, need.setup, exchange.pinned, tuple(exchange.tried)
+        return need.model, need.setup, exchange.pinned, still_tried(exchange, self._by_name)
 
     def capacity(self, exchange: Exchange) -> int | None:
         """Return how many requests like this one can run at once on all usable backends; None for no bound."""
         need, total = need_of(exchange), 0
-        for backend in self._serving(exchange):
+        for backend in _serving(self.backends, exchange):
             bounds = [
                 bound for bound in (backend.slots, backend.model_slots.get(need.model or "")) if bound is not None
             ]
@@ -224,21 +250,17 @@ class Pool:
         """Return the average seconds that requests like this one hold a slot; None before the first one ended."""
         return self.outcomes.service_times.get(need_of(exchange).model or "")
 
-    def _serving(self, exchange: Exchange, other: ModelName | None = None) -> Iterator[Backend]:
-        now, pinned = monotonic(), exchange.pinned
-        model = need_of(exchange).model if other is None else other.key
-        for backend in self.backends:
-            if pinned in (None, backend.name) and backend.health.usable(now) and backend.has(model) is not False:
-                yield backend
-
     # Notifications
 
     def on_free(self, callback: Callable[[], None]) -> None:
         """Call `callback` when a waiting request may find a slot; at most once in each turn of the event loop."""
         self._news.listen(callback)
 
-    def on_stale(self, callback: Callable[[Backend], None]) -> None:
-        """Call `callback` with each backend that has to be probed again, as what is known of it may be outdated."""
+    def on_stale(self, callback: Callable[[Backend], bool]) -> None:
+        """Call `callback` with each backend that has to be probed again, as what is known of it may be outdated.
+
+        It returns whether somebody probes that backend.
+        """
         self._stale = callback
 
     def changed(self) -> None:
@@ -254,6 +276,15 @@ class Pool:
         retired = f", {len(self._retired)} more to close" if self._retired else ""
         in_flight = sum(backend.leases for backend in self.backends)
         return f"<Pool of {len(self.backends)}{retired}, {in_flight} in flight: {self.backends}>"
+
+
+def _serving(backends: Sequence[Backend], exchange: Exchange, other: ModelName | None = None) -> Iterator[Backend]:
+    """Return the usable backends that have, or may have, the model of `exchange`, or the `other` one in its place."""
+    now, pinned = monotonic(), exchange.pinned
+    model = need_of(exchange).model if other is None else other.key
+    for backend in backends:
+        if pinned in (None, backend.name) and backend.health.usable(now) and backend.has(model) is not False:
+            yield backend
 
 
 def _no_slot(service_time: float | None) -> Refused:

@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import structlog
 
-from proxy.kernel.errors import BadAnswer, UpstreamError
+from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout, let_go
 from proxy.kernel.model_names import parse as parse_model
 from proxy.pool.backend import Backend, compare
 from proxy.pool.backend_api import fetch_json
 from proxy.pool.health import State
 from proxy.pool.pool import Pool
 from proxy.pool.residency import Resident
+from proxy.pool.silence_watch import SilenceWatch
 from proxy.upstream.transport import Transport
 
 log = structlog.get_logger("ollama_proxy.pool")
@@ -39,6 +40,9 @@ class Probes:
     Some backends close every connection after a while, or after each response: one that does so again and again is
     probed at the interval only.
 
+    A backend that owes a first byte and is silent is probed too, and its requests move once it is down: see
+    `proxy.pool.silence_watch`.
+
     Args:
         pool: the pool with the backends to probe.
         every: seconds between two probes.
@@ -53,6 +57,8 @@ class Probes:
         self._wake: dict[Backend, asyncio.Event] = {}
         self._hung_up: dict[Backend, float] = {}  # when it last closed an idle connection
         self._shown: dict[Backend, State] = {}
+        self._silence = SilenceWatch(pool, self.refresh)
+        self._watching: asyncio.Task[None] | None = None
         pool.on_stale(self.refresh)
 
     @property
@@ -67,6 +73,10 @@ class Probes:
             self._wake.pop(backend, None)
             self._hung_up.pop(backend, None)
             self._shown.pop(backend, None)
+            self._pool.first_round.ended(backend)
+        self._pool.first_round.expect(backend for backend in self._pool.backends if backend not in self._tasks)
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._silence.run(lambda: (self._soonest, self._every)))
         for backend in self._pool.backends:
             if isinstance(backend.transport, Transport):
                 backend.transport.on_hung_up = partial(self.hung_up, backend)
@@ -79,15 +89,25 @@ class Probes:
 
     async def stop(self) -> None:
         """Stop all probes."""
-        for task in self._tasks.values():
+        tasks = [*self._tasks.values(), *([] if self._watching is None else [self._watching])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
+        self._watching = None
 
-    def refresh(self, backend: Backend) -> None:
-        """Probe `backend` soon, as what is known of it may be outdated."""
-        if backend in self._wake:
-            self._wake[backend].set()
+    @property
+    def _soonest(self) -> float:
+        """Least seconds between two probes of a backend."""
+        return min(SOONEST, self._every / SOONER)
+
+    def refresh(self, backend: Backend) -> bool:
+        """Probe `backend` soon, as what is known of it may be outdated; return False where nobody probes it."""
+        wake = self._wake.get(backend)
+        if wake is None:
+            return False
+        wake.set()
+        return True
 
     def hung_up(self, backend: Backend) -> None:
         """Probe `backend`, which closed an idle connection, soon, unless it closed another one recently.
@@ -109,22 +129,32 @@ class Probes:
                 await self._pool.close_retired()
             except Exception:
                 log.exception("watch_failed", backend=backend.name)  # a bug in the proxy must not end the probes
+            finally:
+                self._pool.first_round.ended(backend)
             pause = self._every / (SOONER if backend.health.state == "suspect" else 1)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause * random.uniform(1 - JITTER, 1 + JITTER)):
                     await wake.wait()
-            await asyncio.sleep(asked_at + min(SOONEST, self._every / SOONER) - monotonic())
+            await asyncio.sleep(asked_at + self._soonest - monotonic())
 
     async def look(self, backend: Backend) -> None:
-        """Probe `backend` once and note the result."""
-        asked_at = monotonic()
+        """Probe `backend` once and note the result.
+
+        A backend that says its version is alive, even if its lists take too long: Ollama answers ``/api/ps`` late while
+        it starts a runner.
+        """
+        asked_at, version = monotonic(), None
         try:
             async with asyncio.timeout(self._timeout):
                 version = await fetch_json(backend, b"/api/version", timeout=self._timeout)
                 tags = await fetch_json(backend, b"/api/tags", timeout=self._timeout)
                 running = await self._running(backend)
-        except TimeoutError:
-            self._did_not_answer(backend, f"no answer within {self._timeout:g} s")
+        except (TimeoutError, UpstreamTimeout) as error:
+            if version is None:
+                self._did_not_answer(backend, f"no answer within {self._timeout:g} s")
+            else:
+                backend.health.probe_succeeded(monotonic())
+            let_go(error)
         except UpstreamError as error:
             self._did_not_answer(backend, error.detail)
         else:
@@ -136,6 +166,7 @@ class Probes:
         compare(self._pool.backends, monotonic())
         self._tell(backend)
         self._pool.changed()
+        self._silence.look(self._soonest, self._every)
 
     def _did_not_answer(self, backend: Backend, reason: str) -> None:
         backend.health.probe_failed(monotonic(), reason)

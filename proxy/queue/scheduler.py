@@ -108,9 +108,10 @@ class FairScheduler(Scheduler):
 
     async def enter(self, exchange: Exchange, terms: Terms) -> None:
         """See `Scheduler.enter`."""
+        await self._slots.settled(exchange)
         claim = self._claim(exchange, terms)
         noted = exchange.part(QueuePart)
-        noted.ticket = _Ticket(terms, claim)
+        noted.ticket, noted.deadline = _Ticket(terms, claim), terms.deadline
         if self._at_once(exchange, claim.lane):
             self._queue.charge(claim)
             self._demands.let_in(claim.who, self._clock.monotonic())

@@ -13,12 +13,13 @@ from typing import cast
 import httpx
 
 from proxy.kernel.asgi import Receive, Scope, Send
-from proxy.kernel.errors import Refused, UpstreamError, UpstreamTimeout
+from proxy.kernel.errors import BackendDown, Refused, UpstreamError, UpstreamTimeout, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.route import Route
-from proxy.kernel.routes import NoMatch
+from proxy.kernel.routes import Match, NoMatch
 from proxy.kernel.slot_scheduling import Scheduler
+from proxy.pool.awaited_answer import AwaitedAnswer
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool
 from proxy.pool.request_needs import need_of
@@ -48,13 +49,27 @@ class Dispatch:
         self._cold = replace(timeouts, first_byte=timeouts.load)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request from a backend; raises UpstreamError before the commit point, Truncated after it."""
+        """Answer one request from a backend; raises UpstreamError before the commit point, Truncated after it.
+
+        A request whose backend went down while it waited goes to another one here, unless `retry` does that.
+        """
         exchange = Exchange.of(scope)
         match = exchange.match
         if isinstance(match, NoMatch):
             raise not_routed(match, scope)
         if via_names(scope["headers"], self._via):
             raise Refused(508, "this request came from this proxy: a backend or a proxy behind it points back here")
+        while True:
+            try:
+                return await self._send(exchange, match, receive, send)
+            except BackendDown as error:
+                if exchange.resend or not self._pool.untried(exchange):
+                    raise
+                let_go(error)
+            exchange.rewind()
+
+    async def _send(self, exchange: Exchange, match: Match, receive: Receive, send: Send) -> None:
+        """Send the request to one backend and relay the answer."""
         body = await read_body(exchange, match, receive)
         if exchange.failed:
             self._pool.blame.check(exchange)
@@ -83,6 +98,7 @@ class Dispatch:
     async def _lease(self, exchange: Exchange) -> Lease:
         """Return the lease that the queue took for this request, or a new one where the request does not queue."""
         if self._scheduler is None or exchange.ticket is None:
+            await self._pool.settled(exchange)
             return self._pool.lease(exchange)
         lease = cast(Lease | None, exchange.take_lease())
         if lease is not None and lease.need != need_of(exchange):
@@ -110,11 +126,17 @@ class Dispatch:
     async def _open(
         self, exchange: Exchange, lease: Lease, request: httpx.Request, route: Route, deadline: float | None
     ) -> BackendAnswer:
+        awaited = AwaitedAnswer(exchange, movable=route.repeat != "never" and route.body != "raw")
         try:
-            async with asyncio.timeout_at(deadline):
-                return await open_answer(exchange, lease, request, route, self._pool.blame)
+            async with asyncio.timeout_at(deadline) as awaited.limit:
+                lease.backend.awaited[awaited] = None
+                try:
+                    return await open_answer(exchange, lease, request, route, self._pool.blame)
+                finally:
+                    del lease.backend.awaited[awaited]
+                    awaited.limit = None
         except TimeoutError as error:
-            raise self._out_of_time() from error
+            raise (awaited.failure() or self._out_of_time()) from error
 
     def _out_of_time(self) -> UpstreamTimeout:
         return UpstreamTimeout(

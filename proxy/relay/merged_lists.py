@@ -45,6 +45,12 @@ class MergedLists:
         }
         self._rendered: dict[str, tuple[object, bytes]] = {}
 
+    async def settled(self, exchange: Exchange) -> None:
+        """Wait for the first probe of each backend where the request is about all of them; see `FirstRound`."""
+        view = None if exchange.route is None else exchange.route.view
+        if view not in (None, "alive") and exchange.pinned is None:
+            await self._pool.first_round.wait(lambda: view == "model" and self._one(exchange) is not None)
+
     def answers(self, exchange: Exchange) -> bool:
         """Return whether the request is about all backends and can be answered here, from the probe of at least one."""
         route = exchange.route

@@ -31,6 +31,8 @@ class Router:
             await self._ops(scope, receive, send)
             return
         if len(self._pool.backends) > 1 or exchange.pinned is not None:
+            if self._pool.first_round.pending:
+                await self._lists.settled(exchange)
             if self._lists.answers(exchange):
                 await self._lists.answer(exchange, send)
                 return

@@ -76,7 +76,8 @@ class Connection(asyncio.Protocol, Source):
         self._timeouts = NEVER
         self._wrote = 0.0  # when the kernel took the last bytes of the request
         self._unsent = 0  # bytes that were left then
-        self._heard = loop.time()  # when the last bytes came, or reading went on
+        self.made = self.heard = loop.time()
+        """When it was made, and when the last bytes came, or reading went on."""
 
     @property
     def connected(self) -> bool:
@@ -142,7 +143,7 @@ class Connection(asyncio.Protocol, Source):
         if parser is None:  # nobody asked for them
             self.abort()
             return
-        self._heard = self._loop.time()
+        self.heard = self._loop.time()
         try:
             parser.feed(data)
         except BadResponse as error:
@@ -188,7 +189,7 @@ class Connection(asyncio.Protocol, Source):
     def resume(self) -> None:
         """Read again."""
         self._paused = False
-        self._heard = self._loop.time()
+        self.heard = self._loop.time()
         self._timer.ask(self._due())
         if self._transport is not None:
             self._transport.resume_reading()
@@ -308,9 +309,9 @@ class Connection(asyncio.Protocol, Source):
     def _due(self) -> float:
         """Return the loop's time at which the timer runs out that runs now."""
         if self._parser is None:
-            return self._heard + self._bounds.idle_expiry
+            return self.heard + self._bounds.idle_expiry
         if self._parser.head_in:
-            return math.inf if self._paused else self._heard + self._timeouts.idle
+            return math.inf if self._paused else self.heard + self._timeouts.idle
         if self._blocked:
             return self._wrote + self._timeouts.write
         if self._uploading:  # for the next piece from the caller

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,10 @@ import httpx
 from proxy.upstream.failures import NotConnected
 
 _PORTS: Final = {"http": 80, "https": 443}
+_KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 12}
+"""Seconds of silence until the kernel asks the other one whether the connection still exists, seconds from question to
+question, and how many remain unanswered before the connection counts as broken. A host that lost its power and is back
+knows the connection no more, and says so; nothing else tells that from a long prompt."""
 
 
 class Connector:
@@ -67,7 +72,7 @@ class Connector:
                     ssl_handshake_timeout=timeout,
                 )
             else:
-                await loop.create_connection(
+                transport, _ = await loop.create_connection(
                     lambda: protocol,
                     self._host,
                     self._port,
@@ -75,6 +80,7 @@ class Connector:
                     server_hostname=self._server_name,
                     ssl_handshake_timeout=timeout,
                 )
+                _keep_alive(transport.get_extra_info("socket"))
         except TimeoutError:
             raise
         except (OSError, UnicodeError) as error:  # UnicodeError: not a host name
@@ -89,6 +95,17 @@ class Connector:
         if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
             return os.strerror(error.errno)
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _keep_alive(sock: socket.socket | None) -> None:
+    """Let the kernel notice a host that lost the connection; where a system has no such option, its default counts."""
+    if sock is None:  # it is closed
+        return
+    with suppress(OSError):  # it is being closed
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEP_ALIVE.items():
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _public(error: OSError | UnicodeError) -> str:

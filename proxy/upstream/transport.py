@@ -148,6 +148,12 @@ class Transport(httpx.AsyncBaseTransport):
         """The number of requests that wait for a connection."""
         return len(self._waiting)
 
+    @property
+    def heard(self) -> float:
+        """The loop's time at which bytes came last on one of the open connections; -inf where none came."""
+        heard = [connection.heard for connection in self._connections if connection.heard > connection.made]
+        return max(heard, default=-math.inf)
+
     def __repr__(self) -> str:
         connecting = len(self._connecting)
         in_use = self.open - self.idle - connecting

@@ -237,3 +237,30 @@ async def test_a_connection_that_idles_keeps_nothing_of_its_last_request() -> No
 
 def exchanges() -> set[Exchange]:
     return {found for found in gc.get_objects() if isinstance(found, Exchange)}
+
+
+@pytest.mark.parametrize("chain", [["logging"], ["logging", "queue", RETRY]], ids=["by dispatch", "by retry"])
+@pytest.mark.usefixtures("_no_collector")
+async def test_nothing_is_left_to_collect_where_a_request_moved(chain: list[Any]) -> None:
+    async with Ollama() as one, Ollama() as two:
+        async with running(one.url, two.url, middleware=chain, pool=FORGIVING) as proxy:
+            backends = proxy.app.pool.backends
+            for number in range(TIMES + 1):
+                for sim in (one, two):
+                    sim.fault("stall", route="/api/chat")
+                reply = asyncio.create_task(ask(proxy.address, "POST", "/api/chat", CHAT))
+                await eventually(lambda: one.counters.active + two.counters.active == 1)
+                (silent,) = [backend for backend in backends if backend.awaited]
+                (two if silent is backends[0] else one).clear()
+                for _ in range(silent.health.rules.down_after):
+                    silent.health.probe_failed(0.0, "no answer")
+                proxy.app.watch._silence.look(1.0, 5.0)
+                assert (await reply).clean
+                silent.health.probe_succeeded(0.0)
+                for sim in (one, two):
+                    sim.clear()
+                await eventually(lambda: not proxy.app.frame.live and not proxy.server._connections())
+                await eventually(lambda: not one.counters.active + two.counters.active)
+                if number == 0:
+                    gc.collect()
+            assert collected() == {}

@@ -7,6 +7,7 @@ import pytest
 
 from proxy.kernel.error_codes import TABLE
 from proxy.simulator import Ollama
+from tests.support.backend import eventually
 from tests.support.proxy import Running, running
 from tests.support.raw import Raw
 from tests.support.wire import Reply, ask
@@ -85,6 +86,7 @@ async def test_answers_without_a_backend_have_the_code(method: str, path: str, s
 
 async def test_an_answer_that_says_no_by_its_status_alone_has_the_code() -> None:
     async with Ollama() as sim, running(sim.url, watched=True) as proxy:
+        await eventually(lambda: proxy.app.pool.first_round.over)
         ready = await ask(proxy.address, "GET", "/-/readyz")
         assert (ready.status, code_of(ready)) == (200, None)
         proxy.app.pool.backends[0].health.draining = True

@@ -40,6 +40,9 @@ class FakeSlots(Slots):
         self.seconds: float | None = None
         self._callbacks: list[Callable[[], None]] = []
 
+    async def settled(self, exchange: Exchange) -> None:
+        pass
+
     def try_lease(self, exchange: Exchange, *, waiting: int = 0) -> Slot | str:
         self.asked.append((exchange, waiting))
         model = self._model(exchange)

@@ -10,6 +10,7 @@ from middleware.retry.plugin import Backoff, Hedge, Retry
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.backends import Backends
 from proxy.kernel.errors import (
+    BackendDown,
     ClientGone,
     ConnectFailed,
     ConnectionLost,
@@ -46,14 +47,24 @@ def test_backoff_is_full_jitter_under_a_ceiling(monkeypatch: pytest.MonkeyPatch)
 
 
 class Hosts(Backends):
-    """So many backends, all with the same models; all there are if they are left out."""
+    """So many backends, all with the same models; all there are if they are left out. So many come `back` in time."""
 
     def __init__(self, count: int, models: Sequence[str] | None = None) -> None:
+        self.back = 0
+        self.waited: list[float] = []
         self.count = count
         self.models = models
 
     def untried(self, exchange: Exchange, *, ejected: bool = False) -> bool:
         return len(exchange.tried) < self.count
+
+    async def comeback(self, exchange: Exchange, seconds: float) -> bool:
+        self.waited.append(seconds)
+        if self.back:
+            self.back -= 1
+            self.count += 1  # as if it had not been tried
+            return True
+        return False
 
     def serves(self, exchange: Exchange, model: ModelName | None = None) -> bool:
         model = model or exchange.model
@@ -379,6 +390,83 @@ async def test_a_hedge_is_paid_for_like_any_retry() -> None:
     assert (await ask(plugin, "/api/embed"))[0].status == 200
     assert not retries.spend()
     assert (await ask(plugin, "/api/embed"))[0].status == 200
+
+
+# A backend that comes back
+
+
+def make_patient(script: Script, *, back: int, **options: Any) -> tuple[Retry, Hosts]:
+    plugin = make(script, 1, **options)
+    hosts = plugin._backends
+    assert isinstance(hosts, Hosts)
+    hosts.back = back
+    return plugin, hosts
+
+
+@pytest.mark.parametrize("error", [BackendDown("silent"), UpstreamTimeout("late", timer="first_byte", sent=True)])
+async def test_one_that_came_back_in_time_gets_the_request(error: UpstreamError, slept: list[float]) -> None:
+    plugin, hosts = make_patient(Script(error), back=1)
+    answer, exchange = await ask(plugin)
+    assert (answer.status, exchange.attempts, exchange.gave_up) == (200, 2, None)
+    assert hosts.waited == [10.0]
+    assert slept == []  # no back-off
+
+
+async def test_when_none_came_back_it_gives_up() -> None:
+    plugin, hosts = make_patient(Script(BackendDown("silent")), back=0, patience=3.0)
+    answer, exchange = await ask(plugin)
+    assert (answer.status, exchange.gave_up) == (None, "no_other_backend")
+    assert hosts.waited == [3.0]
+
+
+async def test_the_patience_is_for_the_whole_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 4.0, 10.0, 13.0])  # it waits for 4 seconds, then for 3
+    monkeypatch.setattr("middleware.retry.plugin.monotonic", lambda: next(times))
+    plugin, hosts = make_patient(Script(*[BackendDown("silent")] * 2), back=2, attempts=5)
+    _, exchange = await ask(plugin)
+    assert hosts.waited == [10.0, 6.0]
+    assert exchange.patience == 7.0
+
+
+@pytest.mark.parametrize(("left", "waited"), [(2.0, [2.0]), (-1.0, [])])
+async def test_the_callers_deadline_bounds_it(
+    left: float, waited: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("middleware.retry.plugin.monotonic", lambda: 100.0)
+    plugin, hosts = make_patient(Script(BackendDown("silent")), back=1)
+    exchange = make_exchange("POST", "/api/chat", body=b'{"model":"m"}', deadline=100.0 + left)
+    await call(plugin, exchange)
+    assert hosts.waited == waited
+
+
+@pytest.mark.parametrize(
+    ("options", "errors"),
+    [
+        ({"patience": 0.0}, [BackendDown("silent")]),
+        ({"attempts": 2}, [BackendDown("silent"), BackendDown("silent")]),
+        ({"fallback": {"m": ["n"]}}, [BackendDown("silent")]),
+        ({}, [spent()]),
+    ],
+    ids=["no patience", "no attempt is left", "another model stands in", "lost twice"],
+)
+async def test_who_does_not_wait(options: dict[str, Any], errors: list[UpstreamError]) -> None:
+    plugin, hosts = make_patient(Script(*errors), back=0, **options)
+    hosts.back = 1 if "attempts" in options else 0
+    await ask(plugin)
+    assert len(hosts.waited) == (1 if "attempts" in options else 0)
+
+
+async def test_coming_back_is_paid_for() -> None:
+    retries = FairRetryBudget(ManualClock(), reserve=0.0, floor=0.0)
+    for _ in range(2):
+        retries.earn(0.0)
+    while retries.spend():
+        pass
+    retries.done()
+    retries.done()
+    plugin, _ = make_patient(Script(BackendDown("silent"), BackendDown("silent")), back=2, retries=retries, budget=0.0)
+    _, exchange = await ask(plugin)
+    assert exchange.gave_up == "budget_spent"
 
 
 # What it says about itself

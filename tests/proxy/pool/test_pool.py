@@ -349,7 +349,12 @@ async def test_no_backend_is_a_503() -> None:
 async def test_a_model_it_does_not_have_is_forgotten_and_its_list_asked_for() -> None:
     two = pool(1, 1)
     stale: list[Backend] = []
-    two.on_stale(stale.append)
+
+    def ask(backend: Backend) -> bool:
+        stale.append(backend)
+        return True
+
+    two.on_stale(ask)
     for backend in two.backends:
         backend.models = {MODEL: {}}
     missed = await one(two, answered(404, missing=True))

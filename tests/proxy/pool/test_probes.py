@@ -83,6 +83,30 @@ async def test_a_host_that_does_not_answer_in_time() -> None:
         sim.clear()
 
 
+@pytest.mark.parametrize("path", ["/api/tags", "/api/ps"])
+async def test_a_host_whose_lists_take_too_long_is_alive(path: str) -> None:
+    """Ollama answers /api/ps late while it starts a runner; its requests must not move for it."""
+    async with Ollama() as sim, watching(sim) as (pool, watch):
+        backend = pool.backends[0]
+        await watch.look(backend)
+        sim.fault("stall", route=path, times=None)
+        for _ in range(3):
+            await watch.look(backend)
+        assert backend.health.state == "up"
+        assert backend.has(LLAMA) is True
+        sim.clear()
+
+
+async def test_a_first_question_without_an_answer_ends_the_first_round_too() -> None:
+    async with Ollama() as sim, watching(sim) as (pool, watch):
+        sim.fault("stall", times=None)
+        watch.start()
+        assert pool.first_round.pending
+        await eventually(lambda: not pool.first_round.pending)
+        assert pool.backends[0].seen_at is None
+        sim.clear()
+
+
 async def test_an_old_ollama_without_ps_is_up_all_the_same() -> None:
     async with Ollama() as sim, watching(sim) as (pool, watch):
         sim.fault("status", route="/api/ps", status=404, times=None)

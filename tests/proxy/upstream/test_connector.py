@@ -279,3 +279,19 @@ def test_the_default_checks_name_and_certificate() -> None:
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+async def test_a_connection_is_looked_after_by_the_kernel() -> None:
+    made: list[asyncio.BaseTransport] = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    async with nothing_left(), backend(always(reply(b"ok"))) as running:
+        connector = Connector(httpx.URL(running.url), tls=None, server_name=None, uds=None)
+        await connector.connect(Protocol(), None)
+        sock = made[0].get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+        made[0].close()
