@@ -22,6 +22,7 @@ from proxy.kernel.client_address import block
 from proxy.kernel.errors import Flavor, Outcome, ProxyError
 from proxy.kernel.exchange_callbacks import Callbacks
 from proxy.kernel.exchange_parts import (
+    AccessPart,
     AuthPart,
     BlamePart,
     ChainPart,
@@ -50,6 +51,7 @@ PARTS: Final[Mapping[type[Part], str]] = {
     ChainPart: "_chain",
     TracingPart: "_tracing",
     AuthPart: "_auth",
+    AccessPart: "_access",
     QueuePart: "_queue",
     RetryPart: "_retry",
     PoolPart: "_pool",
@@ -130,6 +132,9 @@ class Exchange:
     policy: Final[str | None] = _noted(AuthPart, "policy")
     claims: Final[Mapping[str, Any]] = _noted(AuthPart, "claims")
 
+    end_user: Final[str | None] = _noted(AuthPart, "end_user")
+    dropped: Final[tuple[str, ...]] = _noted(AccessPart, "dropped")
+
     queued: Final[float] = _noted(QueuePart, "queued")
     queue_position: Final[int | None] = _noted(QueuePart, "queue_position")
     queue_reason: Final[str | None] = _noted(QueuePart, "queue_reason")
@@ -183,6 +188,7 @@ class Exchange:
         self._chain = ChainPart()
         self._tracing = TracingPart()
         self._auth = AuthPart()
+        self._access = AccessPart()
         self._queue = QueuePart()
         self._retry = RetryPart()
         self._pool = PoolPart()
