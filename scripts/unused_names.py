@@ -63,7 +63,6 @@ readyz  # proxy/ops/app.py: a handler, found by the name of its route
 
 _access  # proxy/kernel/exchange.py: read by its name, which a property there has
 _blame  # proxy/kernel/exchange.py: read by its name, which a property there has
-_flavor  # proxy/kernel/exchange.py: read by its name, which a property there has
 _generation  # proxy/kernel/exchange.py: read by its name, which a property there has
 _relayed  # proxy/kernel/exchange.py: read by its name, which a property there has
 _retry  # proxy/kernel/exchange.py: read by its name, which a property there has
@@ -87,7 +86,6 @@ unloads  # a counter of the simulator
 _relayed  # read by its name in `Exchange`
 _generation  # read by its name in `Exchange`
 _started_at  # read by its name in `Exchange`
-_flavor  # read by its name in `Exchange`
 _tracing  # read by its name in `Exchange`
 _retry  # read by its name in `Exchange`
 _blame  # read by its name in `Exchange`
