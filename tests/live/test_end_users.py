@@ -1,5 +1,6 @@
 """One key, many people: limits and the log tell them apart if the caller is trusted, and no backend learns of them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.proxy import Running, running
-from tests.support.wire import Reply, ask
+from tests.support.wire import Client, Reply, ask, request
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]}
 END_USERS = {"trusted": ["webui"], "body": True}
@@ -92,3 +93,35 @@ async def test_the_openai_sdk_names_its_user(place: Place) -> None:
         with pytest.raises(openai.RateLimitError) as refused:
             await client.chat.completions.create(model="llama3.2", messages=CHAT["messages"], user="ann")
     assert refused.value.response.headers["x-should-retry"] == "false"  # it would be an hour
+
+
+async def test_one_person_of_a_key_does_not_fill_the_queue_for_the_others(tmp_path: Path) -> None:
+    key, entry = new_key("webui", now=0.0)
+    add_key(tmp_path / "keys.yaml", entry)
+    chain = ["logging", {"auth": {"keys": "keys.yaml", "end_users": {"trusted": ["webui"]}}}, {"queue": {"depth": 2}}]
+
+    def call(person: str) -> bytes:
+        fields = {"authorization": f"Bearer {key}", "x-openwebui-user-id": person}
+        return request("POST", "/api/chat", CHAT, fields)
+
+    async with Ollama() as sim:
+        sim.fault("stall", route="/api/chat")
+        backend = {"name": "b1", "url": sim.url, "slots": 1}
+        async with running(backend, middleware=chain, folder=tmp_path) as proxy:
+            clients = []
+            for _ in range(3):
+                clients.append(await Client.connect(proxy.address))
+                await clients[-1].send(call("ann"))
+                await sim.wait_for(lambda: sim.counters.active == 1)
+                async with asyncio.timeout(10):  # nobody is told when a request begins to wait
+                    while sum(proxy.app.scheduler.status().waiting.values()) < len(clients) - 1:  # noqa: ASYNC110
+                        await asyncio.sleep(0)
+            refused = await Client.connect(proxy.address)
+            await refused.send(call("ann"))
+            assert (await refused.read()).status == 503
+            clients.append(await Client.connect(proxy.address))
+            await clients[-1].send(call("bob"))
+            assert (await clients[2].read()).status == 429  # ann's last one gave way
+            assert proxy.app.scheduler.status().waiting == {"@webui": 2}
+            for client in (*clients, refused):
+                client.hang_up()
