@@ -31,8 +31,8 @@ _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 class Queue:
     """Lets requests wait for a free slot of a backend; tenants take turns.
 
-    Turns are counted in tokens. A caller without a tenant is a tenant of its own, by its identity or its address. If no
-    backend has `slots`, no request waits.
+    Turns are counted in tokens. A caller without a tenant is a tenant of its own, by its identity or its address. The
+    people of one tenant (`auth.end_users`) take turns within what it gets. If no backend has `slots`, no request waits.
 
     Args:
         depth: requests that may wait in all; with `0` none may. When it is reached, a request of the tenant with the
@@ -124,6 +124,7 @@ class Queue:
                 cost = expect(route, exchange.document or {}, exchange.prompt_size, self._estimate).total
         return self._terms._replace(
             tenant=key_of(("tenant",), exchange).removeprefix("tenant="),
+            person=exchange.end_user,
             cost=max(1, cost or self._estimate.output),
             deadline=self._deadline(exchange),
         )

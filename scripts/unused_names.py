@@ -37,10 +37,10 @@ on_url  # httptools calls it
 
 # Used without being named in code
 opentelemetry  # middleware/tracing/plugin.py: imported to see whether it is installed
+_access  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _blame  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _retry  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _tracing  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
-_flavor  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 _generation  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 _relayed  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 _started_at  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
@@ -61,8 +61,8 @@ healthz  # proxy/ops/app.py: a handler, found by the name of its route
 page_moved  # proxy/ops/app.py: a handler, found by the name of its route
 readyz  # proxy/ops/app.py: a handler, found by the name of its route
 
+_access  # proxy/kernel/exchange.py: read by its name, which a property there has
 _blame  # proxy/kernel/exchange.py: read by its name, which a property there has
-_flavor  # proxy/kernel/exchange.py: read by its name, which a property there has
 _generation  # proxy/kernel/exchange.py: read by its name, which a property there has
 _relayed  # proxy/kernel/exchange.py: read by its name, which a property there has
 _retry  # proxy/kernel/exchange.py: read by its name, which a property there has
@@ -86,7 +86,6 @@ unloads  # a counter of the simulator
 _relayed  # read by its name in `Exchange`
 _generation  # read by its name in `Exchange`
 _started_at  # read by its name in `Exchange`
-_flavor  # read by its name in `Exchange`
 _tracing  # read by its name in `Exchange`
 _retry  # read by its name in `Exchange`
 _blame  # read by its name in `Exchange`

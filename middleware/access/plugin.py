@@ -2,29 +2,29 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
-import orjson
-
+from middleware.access.hosted_tools import hosted, without
+from middleware.access.list_filter import ListFilter
 from middleware.access.model_globs import ModelGlobs
 from proxy.kernel import error_codes as codes
-from proxy.kernel import json_bounds
-from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send, without
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.body_json import fold
 from proxy.kernel.error_codes import Code
-from proxy.kernel.errors import BadAnswer, Refused
+from proxy.kernel.errors import NoModel, Refused
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import AccessPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import LONGEST
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.ollama_routes import WEB_SEARCH
-from proxy.kernel.route import ModelList, Route, RouteClass
+from proxy.kernel.route import SEARCH_TOOL, Route, RouteClass
 from proxy.kernel.routes import Match
+
+HostedTools = Literal["drop", "refuse", "allow"]
 
 _PERMITTED: Final = ("read", "inference")
 """The route classes that are allowed by default."""
-_LENGTH: Final = frozenset({b"content-length"})
-_LIST_LIMIT: Final = 32 * 2**20
 
 
 class Access:
@@ -39,7 +39,12 @@ class Access:
         models: names and globs; ``*`` is all of Ollama's own registry, ``hf.co/*`` all of another one. A name without
             a tag means ``latest``.
         cloud: also allow the cloud models that `models` matches; otherwise they must be named (``*-cloud``).
-        blocked_fields: members of a request body that may not be set.
+        blocked_fields: members of a request body that may not be set; a request that sets one is refused.
+        dropped_fields: members that are left out of a request body, as if the caller had not set them.
+        hosted_tools: what becomes of a request with tools that not its client but the server runs, in `/v1/responses`
+            and `/v1/messages`: `drop` leaves those tools out, `refuse` answers 403, `allow` passes them on. Ollama runs
+            only `web_search`, and bills the operator's account; who may call `/api/experimental/web_search` has that
+            tool in any case.
     """
 
     def __init__(
@@ -49,12 +54,16 @@ class Access:
         routes: Sequence[str] = _PERMITTED,
         models: Sequence[str] = ("*",),
         cloud: bool = False,
-        blocked_fields: Sequence[str] = ("remote_host", "insecure", "modelfile"),
+        blocked_fields: Sequence[str] = ("remote_host", "modelfile"),
+        dropped_fields: Sequence[str] = ("insecure",),
+        hosted_tools: HostedTools = "drop",
     ) -> None:
         self._app = app
         self._routes = frozenset(routes)
         self._models = ModelGlobs(models, cloud=cloud)
         self._blocked = frozenset(map(fold, blocked_fields))
+        self._dropped = frozenset(map(fold, dropped_fields)) - self._blocked
+        self._hosted_tools = hosted_tools
         # Clients and backends choose the names, so the cache must be bounded.
         self._remembered: Callable[[str], bool] = lru_cache(maxsize=4096)(self._allows)
         classes = get_args(RouteClass)
@@ -69,7 +78,7 @@ class Access:
         if isinstance(match, Match) and not match.route.open:
             await self._check(exchange, match.route)
             if match.route.lists is not None and scope["method"] != "HEAD":
-                send = _Filter(self, match.route.lists, send)
+                send = ListFilter(self.allows, match.route.lists, send)
         await self._app(scope, receive, send)
 
     @staticmethod
@@ -96,6 +105,8 @@ class Access:
             return Explanation("refuse", refused.message)
         if match.route.lists is not None:
             return Explanation("change", "the list shows only models that may be used")
+        if exchange.dropped:
+            return Explanation("change", f"left out of the request: {', '.join(exchange.dropped)}")
         named = [f"'{_shown(text)}'" for text in (await exchange.names()).values()]
         models = f", and so is {' and '.join(named)}" if named else ""
         return Explanation("pass", f"{match.route.kind} requests are allowed{models}")
@@ -109,21 +120,42 @@ class Access:
             return
         names = await exchange.names()
         if not names:
-            raise Refused(400, "model is required")
+            missing = route.unnamed
+            code = codes.MODEL_NOT_FOUND if missing.status == 404 else codes.INVALID_REQUEST
+            raise NoModel(missing.status, missing.message, code=code, early=missing.early)
         for text in names.values():
             if parse_model(text) is None or (route.plain_names and text.lower().endswith(":local")):
-                raise Refused(400, "invalid model name")
+                raise NoModel(400, "invalid model name")
             if not self.allows(text):
                 raise _forbidden(exchange, _described(text), codes.MODEL_NOT_ALLOWED)
-        if self._blocked and route.body == "json":
-            for key, value in (await exchange.json()).items():
-                # Values that Go takes for absent are harmless: null, false, zero, an empty text.
-                if value and fold(key) in self._blocked:
-                    raise _forbidden(exchange, f"the field '{_shown(key)}'", codes.FIELD_NOT_ALLOWED)
-        runs_tool = route.run is not None and route.run.searches and route.body == "json"
-        searches = runs_tool and _searches((await exchange.json()).get("tools"))
-        if searches and not self._permits(WEB_SEARCH.kind, "POST", WEB_SEARCH.path):
-            raise _forbidden(exchange, "the tool 'web_search'", codes.TOOL_NOT_ALLOWED)
+        if route.body == "json":
+            self._check_fields(exchange, await exchange.json())
+            if route.run is not None and route.run.hosted_tools and self._hosted_tools != "allow":
+                self._check_tools(exchange, await exchange.json(), route.run.hosted_tools)
+
+    def _check_fields(self, exchange: Exchange, document: Mapping[str, Any]) -> None:
+        """Raise Refused (403) where a blocked field is set, and leave dropped ones out."""
+        # Values that Go takes for absent are harmless: null, false, zero, an empty text.
+        present = [(key, fold(key)) for key, value in document.items() if value]
+        for key, folded in present:
+            if folded in self._blocked:
+                raise _forbidden(exchange, f"the field '{_shown(key)}'", codes.FIELD_NOT_ALLOWED)
+        dropped = {key: folded for key, folded in present if folded in self._dropped}
+        if dropped:
+            exchange.edit(dict.fromkeys(dropped))
+            exchange.part(AccessPart).dropped += tuple(dropped.values())
+
+    def _check_tools(self, exchange: Exchange, document: Mapping[str, Any], types: Sequence[str]) -> None:
+        """Raise Refused (403) where a tool is asked for that the caller may not let the server run, or leave it out."""
+        found = hosted(document.get("tools"), types)
+        if SEARCH_TOOL in found.values() and self._permits(WEB_SEARCH.kind, "POST", WEB_SEARCH.path):
+            found = {place: kind for place, kind in found.items() if kind != SEARCH_TOOL}
+        if not found:
+            return
+        if self._hosted_tools == "refuse":
+            raise _forbidden(exchange, f"the tool '{min(found.values())}'", codes.TOOL_NOT_ALLOWED)
+        exchange.edit(without(document, found, types))
+        exchange.part(AccessPart).dropped += tuple(sorted(set(found.values())))
 
     def _permits(self, kind: RouteClass, method: str, path: str) -> bool:
         return not self._routes.isdisjoint((kind, path, f"{method} {path}"))
@@ -135,60 +167,6 @@ class Access:
     def _allows(self, text: str) -> bool:
         name = parse_model(text)
         return name is not None and name in self._models
-
-
-class _Filter:
-    """A `send` that holds an answer back until it is complete, and removes hidden models from its list."""
-
-    def __init__(self, access: Access, lists: ModelList, send: Send) -> None:
-        self._access = access
-        self._lists = lists
-        self._send = send
-        self._held: list[Message] = []
-        self._size = 0
-
-    async def __call__(self, message: Message) -> None:
-        if not self._held and (message["type"] != "http.response.start" or message["status"] != 200):
-            await self._send(message)
-            return
-        self._held.append(message)
-        self._size += len(message.get("body", b""))
-        if self._size > _LIST_LIMIT:
-            raise BadAnswer("the backend's list of models is too long to be filtered")
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            for kept in self._filtered():
-                await self._send(kept)
-
-    def _filtered(self) -> list[Message]:
-        """Return the messages with hidden models removed; unchanged if there are none."""
-        start, *rest = self._held
-        try:
-            document = json_bounds.loads(b"".join(message.get("body", b"") for message in rest))
-            entries = document[self._lists.member] or []
-            kept = [entry for entry in entries if self._is_shown(entry)]
-        except (ValueError, TypeError, KeyError, AttributeError):
-            # Show nothing rather than everything.
-            raise BadAnswer("the backend's list of models cannot be read") from None
-        if len(kept) == len(entries):
-            return self._held
-        document[self._lists.member] = kept
-        body = orjson.dumps(document)
-        headers = [*without(start.get("headers", ()), _LENGTH), (b"content-length", b"%d" % len(body))]
-        return [{**start, "headers": headers}, {"type": "http.response.body", "body": body, "more_body": False}]
-
-    def _is_shown(self, entry: dict[str, str]) -> bool:
-        names = [value for member, value in entry.items() if member in self._lists.named]
-        return bool(names) and all(map(self._access.allows, names))
-
-
-def _searches(tools: object) -> bool:
-    """Return whether a tool is Ollama's own search; its key is matched as Go matches it."""
-    return isinstance(tools, list) and any(
-        fold(key) == "type" and isinstance(value, str) and value.lower().startswith("web_search")
-        for tool in tools
-        if isinstance(tool, dict)
-        for key, value in tool.items()
-    )
 
 
 def _described(text: str) -> str:

@@ -17,6 +17,7 @@ Every value is read as plain text (``name: 007`` is the text 007), so none of YA
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -24,7 +25,9 @@ import yaml
 
 from middleware.auth.keys import NAME, KeyEntry, Keys, SecretHash
 from middleware.auth.lifetimes import Lifetimes
-from middleware.auth.watched import BadFile
+from middleware.auth.watched import BadFile, Watched
+from proxy.kernel.clock import Clock
+from proxy.kernel.defined_policies import Policies
 
 FIELDS: Final = ("name", "id", "hash", "tenant", "policy", "created", "expires", "disabled")
 
@@ -149,3 +152,8 @@ def _moment(text: str | None, *, end_of_day: bool = False) -> float | None:
     if len(text) == len("2026-12-31") and end_of_day:
         moment = end_of_day_of(moment)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def watched_keys(path: Path, policies: Policies, clock: Clock, lives: Lifetimes) -> Watched[Keys]:
+    """Return the keys of a file that is read again when it changes."""
+    return Watched(path, lambda text: parse_keys(text, str(path), policies, lives), clock=clock)

@@ -26,8 +26,12 @@ import structlog
 from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel, ConfigDict
 
-from middleware.auth.authorized_keys import AuthorizedKey, AuthorizedKeys
+from middleware.auth.authorized_keys import AuthorizedKey, AuthorizedKeys, parse_authorized_keys
 from middleware.auth.caller import Caller, unauthorized, unavailable
+from middleware.auth.lifetimes import Lifetimes
+from middleware.auth.watched import Watched
+from proxy.kernel.clock import Clock
+from proxy.kernel.defined_policies import Policies
 from proxy.kernel.quotas import Quota, Window
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.units import ConfigPath, Duration, PolicyName, Rate
@@ -211,3 +215,21 @@ def _verifies(key: AuthorizedKey, signature: bytes, text: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def watched_authorized_keys(
+    options: OllamaKeysOptions, policies: Policies, clock: Clock, lives: Lifetimes
+) -> Watched[AuthorizedKeys]:
+    """Return the keys of a file that is read again when it changes."""
+
+    def parse(text: bytes) -> AuthorizedKeys:
+        return parse_authorized_keys(
+            text,
+            str(options.file),
+            policies=policies,
+            tenant=options.tenant,
+            policy=options.policy,
+            lifetimes=lives,
+        )
+
+    return Watched(options.file, parse, clock=clock)

@@ -25,20 +25,25 @@ from typing import ClassVar
 
 from middleware.auth.address_standing import DEFAULT as DEFAULT_FAILURES
 from middleware.auth.addresses import Addresses, AddressOptions
-from middleware.auth.authorized_keys import AuthorizedKeys, named, parse_authorized_keys
+from middleware.auth.authorized_keys import named
 from middleware.auth.caller import Caller, NotLetIn, unauthorized
 from middleware.auth.certificates import CertificateOptions, Certificates
+from middleware.auth.end_users import EndUserOptions, EndUsers
 from middleware.auth.failure_throttle import Failures, FailureThrottle, kind_of
 from middleware.auth.introspection import Introspection, IntrospectionOptions
 from middleware.auth.jwt import Jwts, is_jwt
 from middleware.auth.jwt_options import JwtOptions
-from middleware.auth.key_file_reader import parse_keys
-from middleware.auth.keys import Keys
+from middleware.auth.key_file_reader import watched_keys
 from middleware.auth.lifetimes import Lifetimes
-from middleware.auth.ollama_keys import OllamaKeys, OllamaKeysOptions, Replays, SignedRequest
+from middleware.auth.ollama_keys import (
+    OllamaKeys,
+    OllamaKeysOptions,
+    Replays,
+    SignedRequest,
+    watched_authorized_keys,
+)
 from middleware.auth.path_token import take_path_token
 from middleware.auth.presented import Presented, presented
-from middleware.auth.watched import Watched
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.client_address import is_forwarded
@@ -67,6 +72,8 @@ class Auth:
         mtls: how a TLS client certificate is used.
         addresses: networks whose callers need no credentials; the first entry that fits counts.
         anonymous: policy of callers without credentials; leave out to refuse them.
+        end_users: which callers may say for whom they call, and where they say it: limits, the queue and the log then
+            tell the people of one key apart.
         failures: how many wrong credentials an address (an IPv6 address by its /64) may send before further ones are
             answered 429, some two seconds later; `off` for no bound. A right credential is still accepted, except that
             no provider is asked about a token that is new. Each process counts for itself.
@@ -92,6 +99,7 @@ class Auth:
         mtls: CertificateOptions | None = None,
         addresses: Sequence[AddressOptions] = (),
         anonymous: PolicyName | None = None,
+        end_users: EndUserOptions | None = None,
         failures: Failures = DEFAULT_FAILURES,
     ) -> None:
         issuers = jwt if isinstance(jwt, list) else [jwt] if jwt is not None else []
@@ -105,7 +113,7 @@ class Auth:
         self._path_token = path_token
         lives = keepsakes.keep((Lifetimes, clock), lambda: Lifetimes(clock))
         self._throttle = FailureThrottle(failures, clock, keepsakes, metrics)
-        self._keys = _watched_keys(keys, policies, clock, lives) if keys else None
+        self._keys = watched_keys(keys, policies, clock, lives) if keys else None
         self._jwts = (
             Jwts(issuers, policies=policies, clock=clock, keepsakes=keepsakes, lifetimes=lives) if issuers else None
         )
@@ -118,9 +126,10 @@ class Auth:
         )
         replays = keepsakes.keep((Replays, ollama_keys.file), lambda: Replays(clock.time())) if ollama_keys else None
         self._ollama_keys = OllamaKeys(ollama_keys.window, store, replays) if ollama_keys else None
-        self._authorized = _watched_authorized_keys(ollama_keys, policies, clock, lives) if ollama_keys else None
+        self._authorized = watched_authorized_keys(ollama_keys, policies, clock, lives) if ollama_keys else None
         self._certificates = Certificates(mtls, policies=policies) if mtls else None
         self._addresses = Addresses(addresses) if addresses else None
+        self._end_users = EndUsers(end_users) if end_users else None
         self._anonymous = Caller(None, policy=anonymous) if anonymous else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,8 +138,19 @@ class Auth:
             exchange = Exchange.of(scope)
             path_token = take_path_token(exchange, enabled=self._path_token)
             if exchange.route is None or not exchange.route.open:
-                _settle(exchange, await self._let_in(exchange, path_token))
+                self._settle(exchange, await self._let_in(exchange, path_token))
+            elif self._end_users is not None:
+                self._end_users.settle(exchange)
         await self.app(scope, receive, send)
+
+    def _settle(self, exchange: Exchange, caller: Caller) -> None:
+        noted = exchange.part(AuthPart)
+        noted.identity = caller.identity
+        noted.tenant = caller.tenant
+        noted.policy = caller.policy
+        noted.claims = MappingProxyType(caller.claims)
+        if self._end_users is not None:
+            self._end_users.settle(exchange)
 
     async def _let_in(self, exchange: Exchange, path_token: str | None) -> Caller:
         """Return the caller, or count the refusal; raises Refused (400, 401, 403, 429, 503)."""
@@ -177,7 +197,7 @@ class Auth:
             caller = await self._supposed(exchange, path_token)
         except Refused as refused:
             return Explanation("refuse", refused.message)
-        _settle(exchange, caller)
+        self._settle(exchange, caller)
         who = caller.identity or "a caller without an identity"
         return Explanation("pass", f"{who}, tenant {caller.tenant or '-'}, policy {caller.policy or '-'}")
 
@@ -220,31 +240,3 @@ class Auth:
         connection = None if shared else scope.get("client")
         request = SignedRequest(scope["method"], scope["path"], scope["query_string"], connection)
         return await self._ollama_keys.caller(credential, request, await self._authorized.current(), self._clock.time())
-
-
-def _settle(exchange: Exchange, caller: Caller) -> None:
-    noted = exchange.part(AuthPart)
-    noted.identity = caller.identity
-    noted.tenant = caller.tenant
-    noted.policy = caller.policy
-    noted.claims = MappingProxyType(caller.claims)
-
-
-def _watched_keys(path: Path, policies: Policies, clock: Clock, lives: Lifetimes) -> Watched[Keys]:
-    return Watched(path, lambda text: parse_keys(text, str(path), policies, lives), clock=clock)
-
-
-def _watched_authorized_keys(
-    options: OllamaKeysOptions, policies: Policies, clock: Clock, lives: Lifetimes
-) -> Watched[AuthorizedKeys]:
-    def parse(text: bytes) -> AuthorizedKeys:
-        return parse_authorized_keys(
-            text,
-            str(options.file),
-            policies=policies,
-            tenant=options.tenant,
-            policy=options.policy,
-            lifetimes=lives,
-        )
-
-    return Watched(options.file, parse, clock=clock)

@@ -80,6 +80,12 @@ FIELDS: Final = (
     Field("request_id", "string", "The request's id; the answer carries it as `X-Request-ID`.", lambda x: x.id),
     Field("identity", "string", "Who called, as `auth` found out.", lambda x: _text(x.identity)),
     Field("tenant", "string", "The tenant the caller belongs to.", lambda x: _text(x.tenant)),
+    Field(
+        "end_user",
+        "string",
+        "The person that a trusted caller called for, as `auth.end_users` says.",
+        lambda x: x.end_user and masked_text(x.end_user),
+    ),
     Field("policy", "string", "The policy that applied.", lambda x: _text(x.policy)),
     Field(
         "client_address",
@@ -97,6 +103,12 @@ FIELDS: Final = (
         "string",
         "The model that was asked for, where `retry` put another in its place.",
         lambda x: x.asked and masked_text(x.asked.short),
+    ),
+    Field(
+        "dropped",
+        "string",
+        "What `access` left out of the request: fields of its body, types of tools.",
+        lambda x: ", ".join(x.dropped) or None,
     ),
     Field("backend", "string", "The backend that was tried last.", lambda x: x.backend),
     Field("attempts", "integer", "How many times the request was sent to a backend.", lambda x: x.attempts),

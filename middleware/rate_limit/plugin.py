@@ -43,7 +43,7 @@ class RateLimit:
             through.
         streams: requests running at the same time, streamed or not.
         by: what is counted together; a list counts combinations. A caller without identity counts by address, and an
-            IPv6 address by its /64.
+            IPv6 address by its /64; one without an end user (`auth.end_users`) by its identity.
         limits: further limits with names of their own, which apply together with the one above.
         estimate: the tokens that a request reserves.
         routes: the route classes that are limited; all others pass.
@@ -81,6 +81,7 @@ class RateLimit:
         self._routes = routes
         self._early = tuple(rule for rule in self._rules if "model" not in rule.by)  # these need no body
         self._counts_tokens = any(rule.counts_tokens for rule in self._rules)
+        self._by_end_user = any("end_user" in rule.by for rule in self._rules)
         self._reads_body = self._counts_tokens or any("model" in rule.by for rule in self._rules)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +97,10 @@ class RateLimit:
         route = exchange.route
         if not self._early or route is None or route.kind not in self._routes:
             return
-        store, rules, quotas = self._store, self._early, [rule.quota(exchange) for rule in self._early]
+        store, rules = self._store, self._early
+        if self._by_end_user and exchange.end_user_in_body and not exchange.has_body:
+            rules = tuple(rule for rule in rules if "end_user" not in rule.by)
+        quotas = [rule.quota(exchange) for rule in rules]
         try:
             levels = await store.known(quotas)
         except StoreUnavailable as error:
@@ -138,7 +142,7 @@ class RateLimit:
         return Explanation("pass", f"{found}; it would reserve {expected.total} tokens" if expected.total else found)
 
     async def _admit(self, exchange: Exchange, route: Route) -> None:
-        if self._reads_body and not exchange.has_body:  # else an outer plugin read it after before_body
+        if self._needs_body(exchange) and not exchange.has_body:  # else an outer plugin read it after before_body
             await self.before_body(exchange)
         expected = await self._expect(exchange, route)
         store, rules, admission = await self._ask(exchange, expected.total)
@@ -151,9 +155,12 @@ class RateLimit:
                 partial(_settle, store, admission.reservation, expected if self._counts_tokens else None)
             )
 
+    def _needs_body(self, exchange: Exchange) -> bool:
+        return self._reads_body or (self._by_end_user and exchange.end_user_in_body)
+
     async def _expect(self, exchange: Exchange, route: Route) -> Expected:
         """Read as much of the body as the limits need, and return the expected tokens of the request."""
-        if not self._reads_body:
+        if not self._needs_body(exchange):
             return Expected()
         if route.body == "json":
             document = await exchange.json()

@@ -21,7 +21,8 @@ from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, he
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted
 from proxy.kernel.cross_origin import for_page
-from proxy.kernel.errors import ERROR_CODE, Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go, render
+from proxy.kernel.error_rendering import render
+from proxy.kernel.errors import ERROR_CODE, Cancelled, ClientGone, ProxyError, Refused, ShuttingDown, let_go
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.exchange_parts import FramePart
 from proxy.kernel.refusal_log import Refusals
@@ -179,7 +180,7 @@ class Frame:
         client.note.error = error
         client.note.outcome = error.outcome
         if exchange.status is None:
-            status, headers, body = render(exchange.flavor, error)
+            status, headers, body = render(exchange.flavor, error, exchange.id)
             await respond(client.send, status, headers, body)
 
     async def _cancelled(self, exchange: Exchange, client: "_Client") -> None:

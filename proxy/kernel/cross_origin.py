@@ -32,7 +32,7 @@ MAX_AGE: Final = 600.0
 """Seconds that a browser may remember the answer to a preflight request, where `cors` does not say."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED: Final = (
-    *("x-request-id", "retry-after", "www-authenticate", "x-error-code", "x-ollama-proxy-model"),
+    *("x-request-id", "retry-after", "www-authenticate", "x-error-code", "x-should-retry", "x-ollama-proxy-model"),
     *("ratelimit", "ratelimit-policy"),
     *(f"x-ratelimit-{what}-{of}" for of in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
 )

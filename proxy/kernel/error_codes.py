@@ -1,9 +1,9 @@
 """The table of all error codes: the stable names by which programs tell the proxy's errors apart.
 
-An error's code is in its body, in the header ``x-error-code`` and in the log (``error_code``). Its name and meaning do
-not change, as clients and alerts depend on both. A new error that no row describes gets a new row here, and
-``scripts/generate`` writes it into ``docs/reference/errors.md``. ``tests/proxy/kernel/test_error_codes.py`` checks that
-the sources and the table agree, in both directions.
+An error's code is in the header ``x-error-code``, in the log (``error_code``) and, unless Ollama makes the error too
+(`OLLAMAS_OWN`), in its body. Its name and meaning do not change, as clients and alerts depend on both. A new error that
+no row describes gets a new row here, and ``scripts/generate`` writes it into ``docs/reference/errors.md``.
+``tests/proxy/kernel/test_error_codes.py`` checks that the sources and the table agree, in both directions.
 
 A plugin of another package makes its own codes, ``NO_TEAM = Code("acme_no_team")``. They need no row; a prefix keeps
 them apart from the codes here.
@@ -149,6 +149,9 @@ FORBIDDEN: Final = _row("forbidden", 403, "plugins of other packages",
 ROUTE_NOT_ALLOWED: Final = _row("route_not_allowed", 403, "access",
     "The caller's policy does not allow the route.",
     "Use another route, or add it to `access.routes`.")
+MODEL_NOT_FOUND: Final = _row("model_not_found", 404, "access",
+    "The request names no model, on a route where Ollama answers that with 404.",
+    "Name a model.")
 MODEL_NOT_ALLOWED: Final = _row("model_not_allowed", 403, "access",
     "The caller's policy does not allow the model.",
     "Use a model of the list that /api/tags shows, or add it to `access.models`.")
@@ -334,3 +337,9 @@ BY_STATUS: Final[Mapping[int, Code]] = {
     508: LOOP_DETECTED,
 }
 """The default code of a refusal, by its status; `REFUSED` for any other status."""
+
+OLLAMAS_OWN: Final[frozenset[Code]] = frozenset({INVALID_REQUEST, MODEL_NOT_FOUND})
+"""Errors that Ollama makes as well. Their bodies are written as Ollama writes them, and so have no code."""
+
+FINAL: Final[frozenset[Code]] = frozenset({BACKEND_REQUIRED, LOOP_DETECTED, SUSPECTED_POISON})
+"""Errors with a status that clients retry by themselves, although the same request cannot succeed."""

@@ -1,10 +1,11 @@
-"""The errors of a request, and their form in each API flavor.
+"""The errors of a request.
 
 ::
 
     ProxyError                 status, message, code, headers, outcome
     ├── Refused                the proxy refused it: a plugin, a limit, a bound
-    │   └── NotRouted          Ollama has no such route; in plain text, as Ollama answers
+    │   ├── NotRouted          Ollama has no such route; in plain text, as Ollama answers
+    │   └── NoModel            it names no model, or by no name that a model can have; as Ollama's handlers answer
     ├── Cancelled              an operator ended the request, before or during its answer
     ├── ShuttingDown           the time to drain is over, before or during its answer
     └── UpstreamError          the backend did not answer, or not completely; sent, received
@@ -17,14 +18,13 @@
         └── Truncated          the answer began and broke off: never retried, never ended cleanly
     ClientGone                 the client left; there is nobody to answer
 
-Plugins raise `Refused`; only the frame renders errors. The one map in ``proxy/upstream/failures.py``, and nothing else,
-turns foreign exceptions into these. Each error has a code of the table in ``proxy/kernel/error_codes.py``.
+Plugins raise `Refused`; only the frame renders errors (``proxy/kernel/error_rendering.py``). The one map in
+``proxy/upstream/failures.py``, and nothing else, turns foreign exceptions into these. Each error has a code of the
+table in ``proxy/kernel/error_codes.py``.
 """
 
 from collections.abc import Mapping
 from typing import Final, Literal, Self
-
-import orjson
 
 from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header
@@ -101,6 +101,19 @@ class Refused(ProxyError):
 
 class NotRouted(Refused):
     """No such path (404), a wrong method (405 with Allow), or one slash too many (301, 307 with Location)."""
+
+
+class NoModel(Refused):
+    """The request names no model, or by no name that a model can have. Its answer is byte for byte Ollama's.
+
+    Attributes:
+        early: whether Ollama finds this out where it reads the request, and not where it looks for the model; the two
+            write their errors differently.
+    """
+
+    def __init__(self, status: int, message: str, *, code: Code | None = None, early: bool = False) -> None:
+        super().__init__(status, message, code=code)
+        self.early = early
 
 
 class Cancelled(ProxyError):
@@ -296,92 +309,6 @@ TIMEOUTS: Final[Mapping[Timer, Code]] = {
 }
 """The code of each timer."""
 
-_OPENAI_TYPES: Final = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
-_ANTHROPIC_TYPES: Final = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    529: "overloaded_error",
-}
-
 
 def _timed(text: str, timer: Timer) -> str:
     return f"{text} (timer {timer})"
-
-
-def _kind(types: Mapping[int, str], status: int) -> str:
-    return types.get(status) or ("invalid_request_error" if status < 500 else "api_error")
-
-
-_SPLIT_AT: Final = str.maketrans(dict.fromkeys("\x85\u2028\u2029", " "))
-
-
-def _sentence(error: ProxyError) -> str:
-    """Return the message without characters that UTF-8 cannot encode, or at which some clients split records."""
-    message = error.message
-    return message if message.isascii() else message.encode(errors="backslashreplace").decode().translate(_SPLIT_AT)
-
-
-def _name(error: ProxyError) -> str:
-    """Return the code in ASCII without control characters; that of a plugin of another package may be any text.
-
-    No codec is used that would first have to be imported: there may be no file left to open.
-    """
-    return error.code if error.code.isascii() and error.code.isprintable() else ascii(error.code)[1:-1]
-
-
-def _document(flavor: Flavor, error: ProxyError) -> bytes:
-    message, code = _sentence(error), _name(error)
-    if flavor == "openai":
-        detail = {
-            "message": message,
-            "type": _kind(_OPENAI_TYPES, error.status),
-            "param": None,
-            "code": code,
-        }
-        return orjson.dumps({"error": detail})
-    if flavor == "anthropic":  # Anthropic's SDKs read type and message, and keep the rest
-        kind = _kind(_ANTHROPIC_TYPES, error.status)
-        return orjson.dumps({"type": "error", "error": {"type": kind, "message": message, "code": code}})
-    return orjson.dumps({"error": message, "code": code})  # Ollama's clients read only `error`
-
-
-def render(flavor: Flavor, error: ProxyError) -> tuple[int, list[Header], bytes]:
-    """Return status, headers and body of `error` in the flavor of the API that was called.
-
-    A backend's own error answer is returned unchanged. Any other error has its code in ``x-error-code``, and in a JSON
-    body.
-    """
-    if isinstance(error, UpstreamAnswer):
-        return error.status, error.response_headers, error.body
-    if flavor == "text" or isinstance(error, NotRouted):
-        kind, body = TEXT, _sentence(error).encode()
-    else:
-        kind, body = JSON, _document(flavor, error)
-    headers: list[Header] = [
-        (b"content-type", kind),
-        (b"content-length", b"%d" % len(body)),
-        (ERROR_CODE, _name(error).encode()),
-    ]
-    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
-    return error.status, headers, body
-
-
-def render_record(flavor: Flavor, error: ProxyError) -> bytes:
-    """Return `error` as one record of a running stream: an NDJSON line, or one SSE event."""
-    document = _document(flavor, error)
-    if flavor == "openai":
-        return b"data: " + document + b"\n\n"
-    if flavor == "anthropic":
-        return b"event: error\ndata: " + document + b"\n\n"
-    return document + b"\n"

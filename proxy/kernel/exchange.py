@@ -19,9 +19,11 @@ from proxy.kernel.asgi import Header, Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import block
+from proxy.kernel.end_user import named_in
 from proxy.kernel.errors import Flavor, Outcome, ProxyError
 from proxy.kernel.exchange_callbacks import Callbacks
 from proxy.kernel.exchange_parts import (
+    AccessPart,
     AuthPart,
     BlamePart,
     ChainPart,
@@ -50,6 +52,7 @@ PARTS: Final[Mapping[type[Part], str]] = {
     ChainPart: "_chain",
     TracingPart: "_tracing",
     AuthPart: "_auth",
+    AccessPart: "_access",
     QueuePart: "_queue",
     RetryPart: "_retry",
     PoolPart: "_pool",
@@ -130,6 +133,9 @@ class Exchange:
     policy: Final[str | None] = _noted(AuthPart, "policy")
     claims: Final[Mapping[str, Any]] = _noted(AuthPart, "claims")
 
+    end_user_in_body: Final[bool] = _noted(AuthPart, "end_user_in_body")
+    dropped: Final[tuple[str, ...]] = _noted(AccessPart, "dropped")
+
     queued: Final[float] = _noted(QueuePart, "queued")
     queue_position: Final[int | None] = _noted(QueuePart, "queue_position")
     queue_reason: Final[str | None] = _noted(QueuePart, "queue_reason")
@@ -185,6 +191,7 @@ class Exchange:
         self._chain = ChainPart()
         self._tracing = TracingPart()
         self._auth = AuthPart()
+        self._access = AccessPart()
         self._queue = QueuePart()
         self._retry = RetryPart()
         self._pool = PoolPart()
@@ -224,6 +231,14 @@ class Exchange:
         """
         identity = self._auth.identity
         return f"by {identity}" if identity else f"at {block(self._client)}"
+
+    @property
+    def end_user(self) -> str | None:
+        """The person for whom a trusted caller calls; one whom the body names is known once the body was read."""
+        noted = self._auth
+        if noted.end_user is None and noted.end_user_in_body:
+            return named_in(self._body.document, self._flavor)
+        return noted.end_user
 
     @property
     def response_headers(self) -> list[Header]:

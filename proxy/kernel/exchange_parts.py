@@ -113,12 +113,26 @@ class AuthPart(Shared):
         tenant: the tenant that the caller belongs to.
         policy: the name of the caller's policy.
         claims: the claims of the caller's token.
+        end_user: the person for whom a trusted caller calls; None where it did not say.
+        end_user_in_body: whether the body may name that person; see `Exchange.end_user`.
     """
 
     identity: str | None = None
     tenant: str | None = None
     policy: str | None = None
     claims: Mapping[str, Any] = NO_CLAIMS
+    end_user: str | None = None
+    end_user_in_body: bool = False
+
+
+class AccessPart(Shared):
+    """Written by the plugin `access`.
+
+    Attributes:
+        dropped: what the plugin left out of the request: members of its body, and types of tools.
+    """
+
+    dropped: tuple[str, ...] = ()
 
 
 class QueuePart(Own):

@@ -5,7 +5,7 @@ at a time, so that an edit costs as much for a long conversation as for a long t
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -17,9 +17,24 @@ _MEMBER: Final = re.compile(
     rb'[ \t\r\n,]*+("[^"]*+")[ \t\r\n]*+:[ \t\r\n]*+("[^"]*+"|[^"\[\]{}, \t\r\n]*+)',
 )
 """A key with its value, or with nothing where that is a list or an object."""
+_ELEMENT: Final = re.compile(rb'[ \t\r\n,]*+("[^"]*+"|[^"\[\]{}, \t\r\n]*+)')
+"""An element of a list, or nothing where that is a list or an object, or where the list ends."""
 _TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:"[^"]*+"[^"\[\]{}]*+)*+[\[\]{}]')
 _OPENING: Final = b"[{"
 _BACKSLASH: Final = b"\\"
+
+
+class Without:
+    """In a patch: the list that is there, without some of its elements.
+
+    Args:
+        places: the places of these elements, the first of the list being 0.
+    """
+
+    __slots__ = ("places",)
+
+    def __init__(self, places: Collection[int]) -> None:
+        self.places = frozenset(places)
 
 
 def edit(raw: bytes, patch: Mapping[str, Any]) -> bytes:
@@ -28,7 +43,8 @@ def edit(raw: bytes, patch: Mapping[str, Any]) -> bytes:
     Args:
         raw: the JSON text of an object.
         patch: a merge patch (RFC 7396) without deletions: an object goes into the object that is there, everything
-            else replaces what is there; what is not there becomes the first member. Its keys are ASCII.
+            else replaces what is there; what is not there becomes the first member. Its keys are ASCII. A `Without`
+            leaves elements out of a list, which must be there.
     """
     text, cuts = shorten(raw)
     whole = memoryview(raw)
@@ -46,6 +62,8 @@ def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, A
     result = dict(document)
     for key, value in patch.items():
         there = result.get(key)
+        if isinstance(value, Without):
+            value = [element for place, element in enumerate(there or ()) if place not in value.places]
         result[key] = merged(there, value) if isinstance(value, dict) and isinstance(there, dict) else value
     return result
 
@@ -75,6 +93,18 @@ class Text:
                 position = self._end_of(start)
             yield text[key:end_of_key], Span(key, start, position)
 
+    def elements(self, at: int) -> list[tuple[int, int]]:
+        """Return the start and the end of each element of the list whose bracket stands at `at`."""
+        flat, position, found = self._flat, at + 1, []
+        while element := _ELEMENT.match(flat, position):
+            start, position = element.span(1)
+            if start == position:
+                if flat[start : start + 1] == b"]":
+                    break
+                position = self._end_of(start)
+            found.append((start, position))
+        return found
+
     def _end_of(self, start: int) -> int:
         """Return where the list or the object ends that begins at `start`."""
         flat, depth, position = self._flat, 1, start + 1
@@ -97,7 +127,9 @@ def _splices(text: Text, at: int, patch: Mapping[str, Any]) -> Iterator[tuple[in
         if key not in left:
             continue
         value = left.pop(key)
-        if isinstance(value, dict) and text.text[span.start] == b"{"[0]:
+        if isinstance(value, Without):
+            yield from _gaps(text.elements(span.start), value.places)
+        elif isinstance(value, dict) and text.text[span.start] == b"{"[0]:
             yield from _splices(text, span.start, value)
         else:
             yield span.start, span.end, orjson.dumps(value)
@@ -105,3 +137,14 @@ def _splices(text: Text, at: int, patch: Mapping[str, Any]) -> Iterator[tuple[in
             return
     if left:
         yield at + 1, at + 1, orjson.dumps(left)[1:-1] + (b"" if empty else b",")
+
+
+def _gaps(elements: list[tuple[int, int]], places: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
+    """Yield what to cut out of a list, each time with one comma as long as an element is left."""
+    kept = [place for place in range(len(elements)) if place not in places]
+    last = kept[-1] if kept else -1
+    for place in sorted(places):
+        if place < last:
+            yield elements[place][0], elements[place + 1][0], b""
+    if last + 1 < len(elements):
+        yield elements[last][1] if kept else elements[0][0], elements[-1][1], b""

@@ -8,11 +8,18 @@ one of them is a column of `Route`. A second file is touched only where the rout
 from typing import Final
 
 from proxy.kernel import parameter_places as places
-from proxy.kernel.route import ModelList, Route, Run
+from proxy.kernel.route import SEARCH_TOOL, ModelList, Route, Run, Unnamed
 
 _READ: Final = ("GET", "HEAD")
 _NATIVE: Final = ModelList("models", ("name", "model"))
 _OPENAI: Final = ModelList("data", ("id",))
+_NOT_FOUND: Final = Unnamed(404, "model '' not found")
+_INVALID: Final = Unnamed(400, "invalid model name")
+_OPENAIS_TOOLS: Final = (
+    SEARCH_TOOL,
+    *("file_search", "code_interpreter", "image_generation", "computer_use", "mcp"),
+)
+_ANTHROPICS_TOOLS: Final = (SEARCH_TOOL, "web_fetch", "code_execution", "tool_search_tool", "mcp_toolset")
 _EMBEDDINGS: Final = Run("embeddings", places.EMBED)
 
 WEB_SEARCH: Final = Route(
@@ -37,6 +44,7 @@ OLLAMA: Final = (
     Route(
         *("/api/generate", ("POST",), "inference", "ollama", True, "json", "costly", ("model",)),
         run=Run("text_completion", places.GENERATE),
+        unnamed=_NOT_FOUND,
         summary="Complete a prompt",
     ),
     Route(
@@ -47,6 +55,7 @@ OLLAMA: Final = (
     Route(
         *("/api/embed", ("POST",), "inference", "ollama", None, "json", "safe", ("model",)),
         run=_EMBEDDINGS,
+        unnamed=_NOT_FOUND,
         summary="Embed texts",
     ),
     Route(
@@ -62,21 +71,24 @@ OLLAMA: Final = (
     Route(
         *("/v1/completions", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
         run=Run("text_completion", places.COMPLETIONS),
+        unnamed=_NOT_FOUND,
         summary="Complete a prompt",
     ),
     Route(
         *("/v1/responses", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-        run=Run("chat", places.RESPONSES, searches=True),
+        run=Run("chat", places.RESPONSES, hosted_tools=_OPENAIS_TOOLS),
         summary="Answer a conversation (Responses API)",
     ),
     Route(
         *("/v1/messages", ("POST",), "inference", "anthropic", False, "json", "costly", ("model",)),
-        run=Run("chat", places.MESSAGES, searches=True),
+        run=Run("chat", places.MESSAGES, hosted_tools=_ANTHROPICS_TOOLS),
+        unnamed=Unnamed(early=True),
         summary="Answer a conversation (Anthropic's API)",
     ),
     Route(
         *("/v1/embeddings", ("POST",), "inference", "openai", None, "json", "safe", ("model",)),
         run=Run("embeddings", places.NONE),
+        unnamed=_NOT_FOUND,
         summary="Embed texts",
     ),
     Route(
@@ -88,6 +100,7 @@ OLLAMA: Final = (
     Route(
         *("/api/pull", ("POST",), "manage", "ollama", True, "json", "never", ("model", "name")),
         everywhere=True,
+        unnamed=_INVALID,
         summary="Get a model from a registry",
     ),
     Route(
@@ -97,11 +110,13 @@ OLLAMA: Final = (
     ),
     Route(
         *("/api/create", ("POST",), "manage", "ollama", True, "json", "never", ("model", "name", "from")),
+        unnamed=_INVALID,
         summary="Make a model from another",
     ),
     Route(
         *("/api/copy", ("POST",), "manage", "ollama", None, "json", "never", ("source", "destination")),
         plain_names=True,
+        unnamed=Unnamed(400, 'source "" is invalid'),
         summary="Give a model another name",
     ),
     Route(

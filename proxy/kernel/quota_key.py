@@ -1,4 +1,4 @@
-"""The key of a limit, by which requests are counted together: identity, tenant, address, model, or several of them."""
+"""The key of a limit, by which requests are counted together: identity, end user, tenant, model, and so on."""
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -11,7 +11,7 @@ from proxy.kernel.exchange import Exchange
 _CACHED: Final = 1024
 """Longest text, in characters, that is cached; callers choose their names themselves."""
 
-By = Literal["identity", "tenant", "address", "model"]
+By = Literal["identity", "end_user", "tenant", "address", "model"]
 
 
 def _safe(text: str) -> str:
@@ -25,6 +25,11 @@ def _quoted(text: str) -> str:
 
 def _identity(exchange: Exchange) -> str:
     return _safe(exchange.identity) if exchange.identity else f"@{block(exchange.client)}"
+
+
+def _end_user(exchange: Exchange) -> str:
+    user = exchange.end_user
+    return _identity(exchange) if user is None else f"{_identity(exchange)}/{_safe(user)}"
 
 
 def _tenant(exchange: Exchange) -> str:
@@ -41,6 +46,7 @@ def _model(exchange: Exchange) -> str:
 
 _READERS: Final[dict[By, Callable[[Exchange], str]]] = {
     "identity": _identity,
+    "end_user": _end_user,
     "tenant": _tenant,
     "address": _address,
     "model": _model,
@@ -51,6 +57,7 @@ def key_of(by: Iterable[By], exchange: Exchange) -> str:
     """Return the key of the counter that this caller shares with others.
 
     Different ones never come out alike: what could be mistaken for a separator is escaped in a value. A caller without
-    an identity counts by address, one without a tenant as a tenant of its own. ``model`` needs the body to be read.
+    an identity counts by address, one without a tenant as a tenant of its own, one without an end user by its identity.
+    ``model`` needs the body to be read, and so does an end user whom the body names.
     """
     return ",".join([f"{name}={_READERS[name](exchange)}" for name in by])

@@ -10,6 +10,8 @@ RouteClass = Literal["read", "inference", "manage", "account", "ops"]
 Body = Literal["none", "json", "multipart", "raw"]
 Repeat = Literal["safe", "costly", "never"]
 Operation = Literal["chat", "text_completion", "embeddings", "transcription", "inference"]
+SEARCH_TOOL: Final = "web_search"
+"""The hosted tool that Ollama itself runs: it searches at ollama.com, and bills the account of its operator."""
 View = Literal["alive", "version", "tags", "running", "models", "model"]
 
 
@@ -20,16 +22,32 @@ class Run:
     Attributes:
         operation: its ``gen_ai.operation.name``; ``inference`` where nothing more is known.
         parameters: the places of the parameters in its requests; None where unknown.
-        searches: whether Ollama runs the tool ``web_search`` of its requests itself, at ollama.com.
+        hosted_tools: the tools of its requests that the API's own server runs, and not the client: their types, without
+            the version that may stand behind one. Of these Ollama runs `SEARCH_TOOL`, and no other.
     """
 
     operation: Operation = "inference"
     parameters: ParameterPlaces | None = None
-    searches: bool = False
+    hosted_tools: tuple[str, ...] = ()
 
 
-UNKNOWN_RUN: Final = Run(searches=True)
+UNKNOWN_RUN: Final = Run(hosted_tools=(SEARCH_TOOL,))
 """The run of a declared route that is like no known route."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """Ollama's answer to a request that names no model.
+
+    Attributes:
+        status: its status.
+        message: its text.
+        early: whether Ollama finds it out before it looks for the model; see `proxy.kernel.errors.NoModel`.
+    """
+
+    status: int = 400
+    message: str = "model is required"
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,7 @@ class Route:
         body: the kind of the request body. A "raw" body is passed on as it comes, any other is read first.
         repeat: "safe" may be sent twice, "costly" until the first byte of an answer, "never" not once it was sent.
         models: the members of a JSON body that name a model, in the order in which Ollama prefers them.
+        unnamed: the answer to a request that names no model.
         query: the query parameters that Ollama reads; all others are removed.
         open: whether it is answered without credentials (the CLI's first request is).
         page: whether it is a page for people, so that other sites may link to it.
@@ -81,6 +100,7 @@ class Route:
     body: Body = "none"
     repeat: Repeat = "safe"
     models: tuple[str, ...] = ()
+    unnamed: Unnamed = Unnamed()
     query: tuple[str, ...] = ()
     open: bool = False
     page: bool = False

@@ -55,6 +55,7 @@ class Terms(NamedTuple):
         priority: requests of a higher priority go first; 0 is usual.
         depth_per_tenant: requests of its tenant from which on this one is refused; None for no such bound.
         deadline: the time, by `Clock.monotonic`, when the answer must be complete; None for never.
+        person: the person of the tenant for whom it waits; people of one tenant take turns. None where none is named.
     """
 
     tenant: str
@@ -65,6 +66,7 @@ class Terms(NamedTuple):
     priority: int = 0
     depth_per_tenant: int | None = None
     deadline: float | None = None
+    person: str | None = None
 
 
 class Outlook(NamedTuple):

@@ -123,14 +123,24 @@ def _schemas() -> dict[str, Any]:
     text = {"type": "string"}
     named = {"type": "string", "description": "The error's code, as in the header X-Error-Code."}
     said = {"type": text, "message": text, "code": named}
-    detail = {"type": "object", "properties": {**said, "param": {"type": "null"}}}
+    code_or_null = {**named, "type": ["string", "null"]}
+    detail = {"type": "object", "properties": {**said, "param": {"type": "null"}, "code": code_or_null}}
+    twice = {"type": "string", "description": "Of a 401: the text once more, where Ollama's client in Go reads it."}
     return {
         **schema["$defs"],
-        "Error": {"type": "object", "required": ["error"], "properties": {"error": text, "code": named}},
+        "Error": {
+            "type": "object",
+            "required": ["error"],
+            "properties": {"error": text, "status": twice, "code": named},
+        },
         "OpenAIError": {"type": "object", "required": ["error"], "properties": {"error": detail}},
         "AnthropicError": {
             "type": "object",
             "required": ["type", "error"],
-            "properties": {"type": {"const": "error"}, "error": {"type": "object", "properties": said}},
+            "properties": {
+                "type": {"const": "error"},
+                "error": {"type": "object", "properties": said},
+                "request_id": {"type": "string", "description": "As in the header X-Request-ID."},
+            },
         },
     }

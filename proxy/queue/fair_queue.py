@@ -9,6 +9,8 @@ a lane: where one of them has to wait all of them have to, and requests of other
   by cost / weight; its cost is the tokens expected of it, corrected by what the tenant's latest requests really took. A
   flow that begins (again) starts at the queue's clock, the turn of the flow that went last: absence earns nothing, and
   a debt is kept.
+- **Between the people of a tenant**, where it names them (``people.py``), the order within its flow is the same. What
+  the tenant gets does not depend on how many they are.
 - **Between the queues of a priority** the order is the same. A queue weighs what its tenants weigh in it. A tenant that
   waits in several queues has a part of its weight in each, so that asking for many models gains nothing.
 - **Between priorities** the higher one goes first. But a priority that was passed over `PATIENCE` times has one request
@@ -23,10 +25,10 @@ from itertools import count
 from math import inf
 from typing import Final, Generic, Literal, NamedTuple
 
+from proxy.queue.crowds import Crowds
 from proxy.queue.fair_queue_parts import (
     REMEMBERED,
     Claim,
-    Crowds,
     Entry,
     Flow,
     LaneQueue,
@@ -71,7 +73,7 @@ class FairQueue(Generic[T]):
         self._open: dict[LaneQueue[T], None] = {}
         self._lanes: dict[Hashable, list[LaneQueue[T]]] = {}  # the queues of `_open`, by lane
         self._tenants: dict[str, Tenant[T]] = {}
-        self._crowds: Crowds[T] = Crowds()
+        self._crowds: Crowds[Tenant[T]] = Crowds()
 
     def __len__(self) -> int:
         return self._length
@@ -99,7 +101,8 @@ class FairQueue(Generic[T]):
         entry = Entry(item, claim, flow, next(self._numbers))
         if not flow.entries:
             self._begin(flow, entry.number)
-        flow.entries[entry] = tenant.entries[entry] = None
+        flow.add(entry)
+        tenant.add(entry)
         flow.queue.weigh(flow, tenant.part)
         flow.queue.ask(flow, claim.cost)
         self._count(flow, 1)
@@ -111,7 +114,8 @@ class FairQueue(Generic[T]):
         flow = entry.flow
         if entry not in flow.entries:
             return False
-        del flow.entries[entry], flow.tenant.entries[entry]
+        flow.remove(entry)
+        flow.tenant.remove(entry)
         flow.queue.ask(flow, -entry.claim.cost)
         self._count(flow, -1)
         if not flow.entries:
@@ -140,7 +144,7 @@ class FairQueue(Generic[T]):
             if queue.lane in full:
                 continue
             flow = queue.first()
-            entry = next(iter(flow.entries))
+            entry = flow.first()
             verdict = offer(entry, self.in_lane(queue.lane))
             if verdict == "over":
                 return False
@@ -149,6 +153,7 @@ class FairQueue(Generic[T]):
                 continue
             if verdict == "taken":
                 queue.weigh(flow, flow.tenant.part)
+                flow.people.serve()
                 queue.serve(flow, entry.claim.cost, entry.claim.weight)
                 self._pass_over(queue.level)
             return self.remove(entry)
@@ -165,6 +170,7 @@ class FairQueue(Generic[T]):
     def charge(self, claim: Claim) -> None:
         """Let a request pay that got a slot without waiting."""
         flow = self._flow(claim, self._tenants.get(claim.tenant) or Tenant(claim.tenant))
+        flow.people.charge(claim.person, claim.cost)
         flow.queue.serve(flow, claim.cost, claim.weight)
 
     def learn(self, claim: Claim, tokens: int) -> None:
@@ -193,22 +199,32 @@ class FairQueue(Generic[T]):
         if flow is None or not flow.entries:
             flows += 1
         if flow is not None:
-            own, debt = flow.cost, max(0.0, flow.turn - own_queue.clock) / own_queue.learned.ratio
+            own = flow.people.before(claim.person, claim.cost, flow.cost)
+            debt = max(0.0, flow.turn - own_queue.clock) / own_queue.learned.ratio
         mean = own_queue.cost / own_queue.waiting
-        before = own_queue.sizes.until(debt + (own + min(claim.cost, mean)) * flows / claim.weight)
+        cost = min(claim.cost, mean)
+        before = own_queue.sizes.until(debt + (own + cost) * flows / claim.weight)
+        if flow is not None and own < flow.cost:
+            before = max(0.0, before - cost)  # in its own flow the request itself stands there, not one before it
         return Ahead(tokens + before, requests + min(own_queue.waiting, round(before / mean)))
 
     def crowding_out(self, claim: Claim) -> Entry[T] | None:
         """Return the waiter that should give way to `claim` in a full queue.
 
-        That is the last waiter of the tenant with the most waiters for its weight; None where that is the tenant of
-        `claim`.
+        That is the last waiter of the tenant with the most waiters for its weight, and of its people the one with the
+        most. Where that is the tenant of `claim`, another person's request may give way; None where there is none.
         """
         tenant = self._crowds.largest()
-        if tenant is None or tenant.name == claim.tenant:
-            return None
-        with_it = (self.of_tenant(claim.tenant) + 1) / claim.weight
-        return next(reversed(tenant.entries)) if tenant.crowding > with_it else None
+        if tenant is not None and tenant.name != claim.tenant:
+            with_it = (self.of_tenant(claim.tenant) + 1) / claim.weight
+            if tenant.crowding > with_it:
+                return tenant.crowding_out()
+        return self.crowding_out_own(claim)
+
+    def crowding_out_own(self, claim: Claim) -> Entry[T] | None:
+        """Return the waiter of the same tenant, and of another person, that should give way to `claim`."""
+        tenant = self._tenants.get(claim.tenant)
+        return None if tenant is None else tenant.crowding_out(claim.person, own=True)
 
     # Keeping count
 

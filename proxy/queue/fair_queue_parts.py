@@ -5,6 +5,9 @@ from collections.abc import Hashable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from proxy.queue.crowds import Crowds
+from proxy.queue.people import PeoplesTurns, Person
+
 T = TypeVar("T")
 
 REMEMBERED: Final = 512
@@ -25,6 +28,7 @@ class Claim(NamedTuple):
         cost: tokens that the request is expected to take.
         weight: the tenant's share compared to other tenants'; where its requests differ the latest one counts.
         priority: requests of higher priority go first.
+        person: the person of the tenant that asks; the tenant's people take turns within what the tenant gets.
     """
 
     tenant: str
@@ -32,11 +36,12 @@ class Claim(NamedTuple):
     cost: int
     weight: float = 1.0
     priority: float = 0.0
+    person: str | None = None
 
     @property
     def who(self) -> Hashable:
-        """Key of the tenant in the lane, by which `proxy.queue.tenant_overload` counts."""
-        return self.tenant, self.lane
+        """Key of the tenant's person in the lane, by which `proxy.queue.tenant_overload` counts."""
+        return self.tenant, self.person, self.lane
 
 
 class Entry(Generic[T]):
@@ -63,15 +68,51 @@ class Tenant(Generic[T]):
         weight: its share compared to other tenants'.
         flows: number of queues that it waits in.
         entries: its waiters in the order of arrival.
+        people: the people that they are of, by name.
+        crowds: finds the one with the most waiters.
     """
 
-    __slots__ = ("entries", "flows", "name", "weight")
+    __slots__ = ("crowds", "entries", "flows", "name", "people", "weight")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.weight = 1.0
         self.flows = 0
         self.entries: OrderedDict[Entry[T], None] = OrderedDict()
+        self.people: dict[str | None, Person[Entry[T]]] = {}
+        self.crowds: Crowds[Person[Entry[T]]] = Crowds()
+
+    def add(self, entry: Entry[T]) -> None:
+        """Add a waiter."""
+        name = entry.claim.person
+        person = self.people.get(name)
+        if person is None:
+            person = self.people[name] = Person(name)
+        self.entries[entry] = person.entries[entry] = None
+        self.crowds.note(person, entry.number, len(self.people))
+
+    def remove(self, entry: Entry[T]) -> None:
+        """Remove a waiter."""
+        person = self.people[entry.claim.person]
+        del self.entries[entry], person.entries[entry]
+        if not person.entries:
+            del self.people[person.name]
+
+    def crowding_out(self, person: str | None = None, *, own: bool = False) -> Entry[T] | None:
+        """Return the last waiter of the person with the most waiters.
+
+        Args:
+            person: the one whose request would take its place.
+            own: whether that one is of this tenant; then None is returned where it would have as many waiters itself.
+        """
+        largest = self.crowds.largest()
+        if largest is None:
+            return None
+        if own:
+            mine = self.people.get(person)
+            if largest.name == person or largest.waiting <= (0 if mine is None else mine.waiting) + 1:
+                return None
+        return next(reversed(largest.entries))
 
     @property
     def waiting(self) -> int:
@@ -121,9 +162,10 @@ class Flow(Generic[T]):
         share: the part of the tenant's weight that counts in this queue, as of the last change; 0 without waiters.
         place: number of its valid entry in the queue's heap; other entries of this flow there are outdated.
         learned: tokens that its own requests took.
+        people: the order in which its waiters go.
     """
 
-    __slots__ = ("cost", "entries", "learned", "place", "queue", "share", "tenant", "turn")
+    __slots__ = ("cost", "entries", "learned", "people", "place", "queue", "share", "tenant", "turn")
 
     def __init__(self, tenant: Tenant[T], queue: "LaneQueue[T]") -> None:
         self.tenant = tenant
@@ -133,7 +175,22 @@ class Flow(Generic[T]):
         self.share = 0.0
         self.place = -1
         self.learned = Learned()
+        self.people: PeoplesTurns[Entry[T]] = PeoplesTurns()
         self.entries: OrderedDict[Entry[T], None] = OrderedDict()
+
+    def add(self, entry: Entry[T]) -> None:
+        """Add a waiter."""
+        self.entries[entry] = None
+        self.people.push(entry.claim.person, entry.claim.cost, entry.number, entry)
+
+    def remove(self, entry: Entry[T]) -> None:
+        """Remove a waiter."""
+        del self.entries[entry]
+        self.people.leave(entry.claim.person, entry.claim.cost, entry.number)
+
+    def first(self) -> Entry[T]:
+        """Return the waiter that goes next. There must be one."""
+        return self.people.first()
 
 
 class PriorityLevel:
@@ -298,31 +355,3 @@ class Sizes:
 
 def _size(tokens: float) -> int:
     return min(63, int(tokens).bit_length())
-
-
-class Crowds(Generic[T]):
-    """Finds the tenant with the most waiters for its weight."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Tenant[T]]] = []
-
-    def note(self, tenant: Tenant[T], number: int, tenants: int) -> None:
-        """Note that `tenant` has one more waiter, with `number`; `tenants` is how many tenants have waiters."""
-        heappush(self._heap, (-tenant.crowding, number, tenant))
-        if len(self._heap) > 2 * tenants + REMEMBERED:
-            # The largest count of each tenant is enough: `largest` corrects it.
-            latest = {place[2]: place for place in sorted(self._heap, reverse=True) if place[2].waiting}
-            self._heap = list(latest.values())
-            heapify(self._heap)
-
-    def largest(self) -> Tenant[T] | None:
-        """Return the tenant with the most waiters for its weight; None where nobody waits."""
-        while self._heap:
-            noted, number, tenant = self._heap[0]
-            if not tenant.waiting:
-                heappop(self._heap)
-            elif noted < -tenant.crowding:
-                heapreplace(self._heap, (-tenant.crowding, number, tenant))
-            else:
-                return tenant
-        return None

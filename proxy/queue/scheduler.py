@@ -123,8 +123,10 @@ class FairScheduler(Scheduler):
             if outlook.refusal.code == codes.QUEUE_TOO_SLOW:
                 self._kept_out(exchange, terms, claim, outlook)
             raise outlook.refusal
-        if len(self._queue) >= terms.depth:
-            self._make_room(claim)
+        if self._is_full_for_tenant(terms):
+            self._make_room(self._queue.crowding_out_own(claim))
+        elif len(self._queue) >= terms.depth:
+            self._make_room(self._queue.crowding_out(claim))
         now = self._clock.monotonic()
         self._demands.let_in(claim.who, now)
         if not self._queue.in_lane(claim.lane):
@@ -136,7 +138,7 @@ class FairScheduler(Scheduler):
         """See `Scheduler.again`."""
         ticket = exchange.ticket
         assert isinstance(ticket, _Ticket)  # noqa: S101 (`enter` has set it)
-        claim = Claim(ticket.claim.tenant, self._slots.lane(exchange), 0, ticket.claim.weight, FIRST)
+        claim = ticket.claim._replace(lane=self._slots.lane(exchange), cost=0, priority=FIRST)
         if not self._at_once(exchange, claim.lane):
             exchange.part(QueuePart).lease = await self._wait(exchange, ticket.terms, claim)
 
@@ -238,7 +240,8 @@ class FairScheduler(Scheduler):
     # Estimates
 
     def _claim(self, exchange: Exchange, terms: Terms) -> Claim:
-        return Claim(terms.tenant, self._slots.lane(exchange), terms.cost, terms.weight, terms.priority)
+        lane = self._slots.lane(exchange)
+        return Claim(terms.tenant, lane, terms.cost, terms.weight, terms.priority, terms.person)
 
     def _patience(self, exchange: Exchange, terms: Terms) -> float:
         """Return the seconds that a request may wait: with a deadline, the service time is left for its response."""
@@ -289,7 +292,7 @@ class FairScheduler(Scheduler):
         patience = self._patience(exchange, terms)
         own = self._queue.of_tenant(claim.tenant)
         refusal = None
-        if terms.depth_per_tenant is not None and own >= terms.depth_per_tenant:
+        if self._is_full_for_tenant(terms) and self._queue.crowding_out_own(claim) is None:
             message = f"{own} requests of yours are waiting already, which is as many as may"
             refusal = _refused(429, message, codes.TENANT_QUEUE_FULL, (seconds or 0.0) / max(1, own))
         elif patience <= 0:
@@ -310,9 +313,12 @@ class FairScheduler(Scheduler):
             refusal = _refused(503, message, codes.QUEUE_FULL, (seconds or 0.0) / (ahead.requests + 1))
         return Outlook(ahead.requests + 1, seconds, refusal)
 
-    def _make_room(self, claim: Claim) -> None:
-        """Refuse the last waiter of the largest tenant, to make room for `claim`."""
-        entry = self._queue.crowding_out(claim)
+    def _is_full_for_tenant(self, terms: Terms) -> bool:
+        most = terms.depth_per_tenant
+        return most is not None and self._queue.of_tenant(terms.tenant) >= most
+
+    def _make_room(self, entry: Entry[_Waiter] | None) -> None:
+        """Refuse a waiter that gives way to another request."""
         if entry is not None and self._queue.remove(entry):
             message = "the queue is full and most of it is yours, so your last request gave way to another caller's"
             seconds = self._seconds(entry.item.exchange, entry.claim.lane, self._queue.ahead(entry.claim))

@@ -15,7 +15,8 @@ import httpx
 
 from proxy.kernel.asgi import Send, header, start_response
 from proxy.kernel.attempts import Usage
-from proxy.kernel.errors import ProxyError, Truncated, UpstreamError, UpstreamTimeout, render_record
+from proxy.kernel.error_rendering import render_record
+from proxy.kernel.errors import ProxyError, Truncated, UpstreamError, UpstreamTimeout
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.server_extensions import gone_because

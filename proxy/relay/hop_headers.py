@@ -41,6 +41,13 @@ _WITHHELD: Final = frozenset(
         b"authorization",
         b"cookie",
         b"x-api-key",
+        # Open WebUI names the person who asks; these, too, would go on to servers of others.
+        b"x-openwebui-user-name",
+        b"x-openwebui-user-id",
+        b"x-openwebui-user-email",
+        b"x-openwebui-user-role",
+        b"x-openwebui-chat-id",
+        b"x-openwebui-message-id",
         # Ollama refuses foreign origins with an empty 403; the frame answers CORS.
         b"origin",
         # Token counts could not be read from a compressed answer.

@@ -16,12 +16,15 @@ from proxy.kernel.asgi import Send, respond
 from proxy.kernel.errors import JSON, TEXT
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
-from proxy.kernel.route import View
+from proxy.kernel.route import Route, View
+from proxy.kernel.routes import Match
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 
 RUNNING: Final = b"Ollama is running"
+_OPENAIS: Final = b"application/json"
+"""The Content-Type of Ollama's lists in OpenAI's form, which end with a line feed, as its own do not."""
 
 
 class MergedLists:
@@ -73,21 +76,23 @@ class MergedLists:
             return
         if route is not None and view is not None and view in self._lists:
             await asyncio.gather(*map(self._watch.look, self._changed()))
-            await _respond(send, self._render(route.path, self._lists[view]), JSON)
+            kind = JSON if route.flavor == "ollama" else _OPENAIS
+            await _respond(send, self._render(route, self._lists[view]), kind)
         else:
-            await _respond(send, orjson.dumps(self._one(exchange)), JSON)
+            await _respond(send, orjson.dumps(self._one(exchange)) + b"\n", _OPENAIS)
 
     def _changed(self) -> list[Backend]:
         """Return the backends that were changed through the proxy since their last probe: callers must see this."""
         return [backend for backend in self._pool.backends if backend.changed_at is not None]
 
-    def _render(self, path: str, made: Callable[[list[Backend]], object]) -> bytes:
+    def _render(self, route: Route, made: Callable[[list[Backend]], object]) -> bytes:
         """Return a list as JSON; it is made once, and again when a backend was probed."""
         backends = self._seen()
         said = tuple((backend, backend.asked_at) for backend in backends)
-        before = self._rendered.get(path)
+        before = self._rendered.get(route.path)
         if before is None or before[0] != said:
-            before = self._rendered[path] = said, orjson.dumps(made(backends))
+            end = b"" if route.flavor == "ollama" else b"\n"
+            before = self._rendered[route.path] = said, orjson.dumps(made(backends)) + end
         return before[1]
 
     def _seen(self) -> list[Backend]:
@@ -98,11 +103,12 @@ class MergedLists:
         return [backend for backend in fresh if backend.health.shown in ("up", "suspect")] or fresh or seen
 
     def _one(self, exchange: Exchange) -> dict[str, object] | None:
-        model = exchange.model
-        if model is None:
+        """Return the model that the path names, under the name that it has there, as Ollama does; None if unknown."""
+        model, match = exchange.model, exchange.match
+        if model is None or not isinstance(match, Match):
             return None
         entry = _merged(self._seen(), (model.key,)).get(model.key)
-        return None if entry is None else _openai(entry)
+        return None if entry is None else {**_openai(entry), "id": match.argument}
 
 
 async def _respond(send: Send, body: bytes, kind: bytes) -> None:

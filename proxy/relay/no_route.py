@@ -15,5 +15,6 @@ def not_routed(found: NoMatch, scope: Scope) -> NotRouted:
             301 if scope["method"] in ("GET", "HEAD") else 307, "moved", code=codes.MOVED, headers=location
         )
     if found.allow:
-        return NotRouted(405, "405 method not allowed", headers={"allow": ", ".join(found.allow)})
+        allow = sorted(found.allow, key=lambda method: method != "HEAD")  # Ollama names HEAD first
+        return NotRouted(405, "405 method not allowed", headers={"allow": ", ".join(allow)})
     return NotRouted(404, "404 page not found")

@@ -11,7 +11,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from proxy.kernel.client_address import Trusted
-from proxy.kernel.errors import Refused, render
+from proxy.kernel.error_rendering import render
+from proxy.kernel.errors import Refused
 from proxy.kernel.refusal_log import Refusals
 from proxy.server import open_files
 from proxy.server.connection_counts import ConnectionCounts

@@ -1,6 +1,7 @@
 """What pages in somebody's browser can do: for every route over sockets, and in a real Chromium."""
 
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -279,6 +280,50 @@ async def test_a_page_that_may_call_reads_answers_and_errors(tmp_path: Path) -> 
             assert status == 429
             assert int(readable["retry-after"]) > 0
             assert (await fetched(page, proxy.url + "/nowhere", headers=headers))[0] == 404
+
+
+GUIDE: Final = (Path(__file__).parents[2] / "docs/guides/browsers.md").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("_chromium")
+async def test_the_page_of_the_guide_works_from_localhost(tmp_path: Path) -> None:
+    key, entry = new_key("alice", now=0)
+    add_key(tmp_path / "keys.yaml", entry)
+    chain = ["logging", {"auth": {"keys": "keys.yaml"}}, {"rate_limit": {"requests": "1/minute"}}]
+    html = GUIDE.split("```html\n")[1].split("```")[0]
+    async with Ollama(tokens=3) as sim, running(sim.url, middleware=chain, folder=tmp_path) as proxy:
+        html = html.replace("http://127.0.0.1:11435", proxy.url).replace("op_…", key)
+        site = always(reply(html.encode(), b"Content-Type: text/html"))
+        async with backend(site) as host, browser() as page:
+            await page.open(host.url.replace("127.0.0.1", "localhost") + "/page.html")
+            assert (await page.run("return location.hostname")) == "localhost"
+            await page.run("document.querySelector('button').click()")
+            await page.until("document.querySelector('pre').textContent")
+            line = await proxy.log.request()
+            assert (line["status"], line["outcome"], line["identity"]) == (200, "completed", "alice")
+            await page.run("document.querySelector('button').click()")
+            await page.until("document.querySelector('pre').textContent.includes('rate_limit')")
+            assert re.search(r"\(in \d+ s\)$", await page.run("return document.querySelector('pre').textContent"))
+
+
+@pytest.mark.parametrize(
+    ("origin", "served"),
+    [
+        *(("http://localhost:3000", True), ("http://127.0.0.1:8888", True), ("app://obsidian.md", True)),
+        *(("file://", True), ("tauri://localhost", True), ("vscode-webview://1a2b", True), ("null", False)),
+        *(("http://tauri.localhost", False), ("chrome-extension://abcdefghijklmnop", False)),
+        *(("moz-extension://1b2c", False), ("https://chat.example.com", False)),
+    ],
+)
+async def test_the_origins_of_the_guide_are_served_as_it_says(origin: str, served: bool) -> None:
+    headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+    async with Ollama() as sim:
+        async with running(sim.url) as proxy:
+            assert (await ask(proxy.address, "POST", "/api/chat", CHAT, headers)).status == (200 if served else 403)
+        if not served and origin != "null":
+            async with running(sim.url, middleware=["logging", {"cors": {"origins": [origin]}}]) as proxy:
+                answer = await ask(proxy.address, "POST", "/api/chat", CHAT, headers)
+                assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, origin)
 
 
 @pytest.mark.usefixtures("_chromium")

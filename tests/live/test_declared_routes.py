@@ -95,7 +95,7 @@ async def outcome(proxy: Running, host: Ollama, path: str, known: str, body: Any
     if known == "/api/tags":
         said = [entry["name"] for entry in orjson.loads(reply.body)["models"]]
     elif reply.status != 200:
-        said = called(reply.body.decode(), path, known)
+        said = called(reply.body.decode().replace(reply.headers["x-request-id"], "ID"), path, known)
     return Outcome(
         reply.status,
         said,
@@ -110,6 +110,7 @@ def ask_for(**more: Any) -> dict[str, Any]:
     return {"model": "llama3.2", **words, "max_tokens": 500, **more}
 
 
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 RESTRICTED = {"access": {"routes": ["read", "inference", "manage"], "models": ["llama3.2*", "alice/*"]}}
 TABLE: list[tuple[str, Any, str, Any, int]] = [
     # what, the plugin, the known route, the body, the status
@@ -131,8 +132,10 @@ TABLE: list[tuple[str, Any, str, Any, int]] = [
     ("model twice", RESTRICTED, "/api/chat", b'{"model":"llama3.2","model":"qwen3"}', 400),
     ("model shown", RESTRICTED, "/api/show", {"model": "", "name": "qwen3"}, 403),
     ("plain name", RESTRICTED, "/api/push", {"model": "alice/x:local"}, 400),
-    ("field", RESTRICTED, "/api/pull", {"insecure": True}, 403),
-    ("tool", RESTRICTED, "/v1/messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, 403),
+    ("field", RESTRICTED, "/api/pull", {"modelfile": "FROM x"}, 403),
+    ("field left out", RESTRICTED, "/api/pull", {"insecure": True}, 200),
+    ("tool", {"access": {"hosted_tools": "refuse"}}, "/v1/messages", {"tools": [SEARCH]}, 403),
+    ("tool left out", RESTRICTED, "/v1/messages", {"tools": [SEARCH]}, 200),
     ("list", RESTRICTED, "/api/tags", None, 200),
     ("class", {"access": {"routes": ["read"]}}, "/api/chat", {}, 403),
     (

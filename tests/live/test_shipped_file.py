@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anthropic
+import openai
+import orjson
 import pytest
 
 from middleware.auth.key_file_editor import add_key
@@ -121,3 +124,57 @@ async def test_an_operator_may(tmp_path: Path) -> None:
         stop = {"model": "llama3.2", "keep_alive": 0}
         assert (await ask(address, "POST", "/api/generate", stop, who)).status == 200
         assert not sim.engine.loaded
+
+
+CODEX = [
+    {"type": "function", "name": "shell", "parameters": {"type": "object", "properties": {}}, "strict": False},
+    {"type": "web_search", "external_web_access": False},
+]
+"""The tools that Codex sends with every request, the second one unasked."""
+
+
+async def test_codex_works_and_bills_nobody(tmp_path: Path) -> None:
+    async with shipped(tmp_path) as place:
+        asked = {"model": "llama3.2", "input": "hi", "tools": CODEX, "tool_choice": "auto", "stream": True}
+        answer = await ask(place.address, "POST", "/v1/responses", asked, place.who)
+        assert (answer.status, answer.clean) == (200, True), answer.body
+        assert orjson.loads(place.sim.last.body)["tools"] == CODEX[:1]
+        line = await place.proxy.log.request()
+        assert (line["outcome"], line["dropped"]) == ("completed", "web_search")
+
+
+async def test_the_openai_sdk_may_ask_for_a_search(tmp_path: Path) -> None:
+    async with shipped(tmp_path) as place:
+        key = place.who["Authorization"].removeprefix("Bearer ")
+        async with openai.AsyncOpenAI(base_url=f"{place.proxy.url}/v1", api_key=key, max_retries=0) as client:
+            answer = await client.responses.create(
+                model="llama3.2", input="hi", tools=[{"type": "web_search"}], tool_choice={"type": "web_search_preview"}
+            )
+        assert answer.output_text
+        sent = orjson.loads(place.sim.last.body)
+        assert (sent["tools"], sent["tool_choice"]) == ([], None)
+
+
+async def test_open_webui_pulls_for_operators(tmp_path: Path) -> None:
+    async with shipped(tmp_path, "operators") as place:
+        answer = await ask(place.address, "POST", "/api/pull", {"model": "phi4", "insecure": True}, place.who)
+        assert (answer.status, answer.body.endswith(b'{"status":"success"}\n')) == (200, True)
+        assert orjson.loads(place.sim.last.body) == {"model": "phi4", "insecure": None}
+        assert (await place.proxy.log.request())["dropped"] == "insecure"
+
+
+async def test_a_wrong_key_is_said_to_every_client_and_sent_once(tmp_path: Path) -> None:
+    async with shipped(tmp_path) as place:
+        for path in ("/api/chat", "/v1/responses", "/v1/messages", "/api/tags"):
+            method = "GET" if path == "/api/tags" else "POST"
+            answer = await ask(place.address, method, path, None, {"authorization": "Bearer op_wrong"})
+            assert (answer.status, answer.headers["x-should-retry"]) == (401, "false")
+        said = orjson.loads(answer.body)  # as Ollama's client in Go reads it
+        assert said["status"] == said["error"] == "the API key is not known"
+        before = len(place.proxy.log.requests)
+        async with anthropic.AsyncAnthropic(base_url=place.proxy.url, api_key="op_wrong", max_retries=5) as client:
+            with pytest.raises(anthropic.AuthenticationError, match="the API key is not known"):
+                await client.messages.create(
+                    model="llama3.2", max_tokens=1, messages=[{"role": "user", "content": "x"}]
+                )
+        assert len(place.proxy.log.requests) == before + 1

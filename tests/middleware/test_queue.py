@@ -125,8 +125,8 @@ async def test_leaving_follows_whatever_happens() -> None:
 
 async def test_the_options_are_the_terms() -> None:
     terms = await terms_of(depth=7, depth_per_tenant=3, wait=2.0, weight=4.0, priority="high")
-    assert terms[2:] == (7, 2.0, 4.0, 1, 3, None)
-    assert (await terms_of())[2:] == (200, 60.0, 1.0, 0, None, None)
+    assert terms[2:] == (7, 2.0, 4.0, 1, 3, None, None)
+    assert (await terms_of())[2:] == (200, 60.0, 1.0, 0, None, None, None)
 
 
 @pytest.mark.parametrize(("priority", "number"), [("low", -1), ("normal", 0), ("high", 1), (-7, -7), (42, 42)])

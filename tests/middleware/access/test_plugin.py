@@ -81,11 +81,58 @@ SEARCH = b'"tools":[{"type":"function","name":"x"},{"type":"web_search_20250305"
 async def test_who_may_not_search_by_the_operators_account_cannot_let_a_model_do_it(
     routes: Sequence[str], path: str, body: bytes, allowed: bool
 ) -> None:
-    answer = await ask(Access(ok, routes=("inference", *routes)), "POST", path, body)
+    routes = ("inference", *routes)
+    answer = await ask(Access(ok, routes=routes, hosted_tools="refuse"), "POST", path, body)
     if allowed:
         assert answer.status == 200
     else:
         assert refusal(answer) == (403, "tool_not_allowed")
+    exchange = make_exchange("POST", path, body=body)
+    assert (await call(Access(ok, routes=routes), exchange)).status == 200
+    assert exchange.dropped == (() if allowed else ("web_search",))
+    assert (await exchange.body() == body) == allowed
+    exchange = make_exchange("POST", path, body=body)
+    assert (await call(Access(ok, routes=routes, hosted_tools="allow"), exchange)).status == 200
+    assert (await exchange.body(), exchange.dropped) == (body, ())
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "dropped"),
+    [
+        *(("/v1/responses", kind, "web_search") for kind in ("web_search_preview", "web_search_preview_2025_03_11")),
+        *(("/v1/responses", kind, kind) for kind in ("file_search", "code_interpreter", "image_generation", "mcp")),
+        ("/v1/responses", "computer_use_preview", "computer_use"),
+        *(("/v1/responses", kind, None) for kind in ("function", "custom", "namespace", "local_shell", "tool_search")),
+        ("/v1/messages", "web_fetch_20250910", "web_fetch"),
+        ("/v1/messages", "code_execution_20250825", "code_execution"),
+        ("/v1/messages", "mcp_toolset", "mcp_toolset"),
+        # which the client runs
+        *(("/v1/messages", f"{kind}_20250124", None) for kind in ("bash", "text_editor", "computer", "memory")),
+        ("/v1/messages", "custom", None),
+        ("/v1/chat/completions", "web_search", None),
+    ],
+)
+async def test_tools_that_nobody_would_run(path: str, kind: str, dropped: str | None) -> None:
+    tools = [{"type": "function", "name": "own"}, {"type": kind, "name": "x"}]
+    body = orjson.dumps({"model": "a", "tools": tools})
+    exchange = make_exchange("POST", path, body=body)
+    assert (await call(Access(ok), exchange)).status == 200
+    assert exchange.dropped == (() if dropped is None else (dropped,))
+    assert orjson.loads(await exchange.body())["tools"] == (tools if dropped is None else tools[:1])
+    answer = await ask(Access(ok, hosted_tools="refuse"), "POST", path, body)
+    assert answer.status == 200 if dropped is None else refusal(answer) == (403, "tool_not_allowed")
+
+
+async def test_of_the_tools_that_are_kept_every_byte_stays() -> None:
+    kept = rb'{ "type":"function","name":"\u0061", "parameters":{"big":123456789012345678901, "x":1.50e2} }'
+    for tools in (b'[%b , {"type":"web_search"}]', b'[{"type":"web_search"},%b]', b'[%b,{"type":"mcp"},%b]'):
+        body = b'{"tools":' + tools.replace(b"%b", kept) + b' , "model":"a"}'
+        exchange = make_exchange("POST", "/v1/responses", body=body)
+        assert (await call(Access(ok), exchange)).status == 200
+        sent = await exchange.body()
+        assert sent.count(kept) == body.count(kept)
+        assert orjson.loads(sent)["tools"] == orjson.loads(b"[" + b",".join([kept] * body.count(kept)) + b"]")
+        assert sent.endswith(b' , "model":"a"}')
 
 
 @pytest.mark.parametrize(
@@ -385,7 +432,8 @@ async def test_what_passes_is_a_name_that_ollama_takes_for_the_same(text: str) -
     ("options", "body", "allowed"),
     [
         ({}, b'{"model":"a","from":"b","remote_host":"https://evil.example"}', False),
-        ({}, b'{"model":"a","insecure":true}', False),
+        ({}, b'{"model":"a","insecure":true}', True),
+        ({"blocked_fields": ["insecure"]}, b'{"model":"a","insecure":true}', False),
         ({}, b'{"model":"a","modelfile":"FROM b"}', False),
         ({}, b'{"model":"a","insecure":false,"remote_host":"","from":"b"}', True),
         ({}, b'{"model":"a","remote_host":null}', True),
@@ -400,6 +448,31 @@ async def test_what_passes_is_a_name_that_ollama_takes_for_the_same(text: str) -
 async def test_fields(options: dict[str, Any], body: bytes, allowed: bool) -> None:
     answer = await ask(Access(ok, routes=["manage"], **options), "POST", "/api/create", body)
     assert answer.status == 200 if allowed else refusal(answer) == (403, "field_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("options", "body", "sent", "dropped"),
+    [
+        ({}, b'{ "model":"a", "insecure": true }', b'{ "model":"a", "insecure": null }', ("insecure",)),
+        ({}, b'{"insecure":1,"model":"a"}', b'{"insecure":null,"model":"a"}', ("insecure",)),
+        ({}, b'{"model":"a","insecure":false}', b'{"model":"a","insecure":false}', ()),
+        ({"dropped_fields": []}, b'{"model":"a","insecure":true}', b'{"model":"a","insecure":true}', ()),
+        ({"dropped_fields": ["Files"]}, b'{"model":"a","files":{"x":[1]}}', b'{"model":"a","files":null}', ("files",)),
+        (
+            {"dropped_fields": ["secret"]},
+            '{"model":"a","\u017fecret":1}'.encode(),
+            '{"model":"a","\u017fecret":null}'.encode(),
+            ("secret",),
+        ),
+    ],
+)
+async def test_fields_that_are_left_out(
+    options: dict[str, Any], body: bytes, sent: bytes, dropped: tuple[str, ...]
+) -> None:
+    exchange = make_exchange("POST", "/api/pull", body=body)
+    answer = await call(Access(ok, routes=["manage"], **options), exchange)
+    assert answer.status == 200
+    assert (await exchange.body(), exchange.dropped) == (sent, dropped)
 
 
 # Lists

@@ -25,7 +25,7 @@ from middleware.auth.ollama_keys import OllamaKeysOptions
 from middleware.auth.plugin import Auth
 from proxy.kernel.asgi import ASGIApp
 from proxy.kernel.defined_policies import Policies
-from proxy.kernel.errors import render
+from proxy.kernel.error_rendering import render
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explains
 from proxy.kernel.known_hosts import KnownHosts

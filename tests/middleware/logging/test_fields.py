@@ -35,6 +35,7 @@ async def test_a_completed_chat() -> None:
     )  # fmt: skip
     assert line == {
         "request_id": "test", "identity": "alice", "tenant": "physics", "policy": "research",
+        "end_user": None, "dropped": None,
         "client_address": "127.0.0.1", "user_agent": "ollama-python/0.6", "method": "POST", "route": "/api/chat",
         "path": None, "model": "llama3:latest", "model_asked": None, "backend": "gpu-1", "attempts": 1,
         "reason": "least busy", "gave_up": None, "status": 200, "outcome": "completed", "error_code": None,

@@ -276,7 +276,10 @@ async def test_headers_that_plugins_left_are_on_every_answer_errors_included() -
     [
         ("/api/chat", b'{"error":"no","code":"c"}'),
         ("/v1/chat/completions", b'{"error":{"message":"no","type":"permission_error","param":null,"code":"c"}}'),
-        ("/v1/messages", b'{"type":"error","error":{"type":"permission_error","message":"no","code":"c"}}'),
+        (
+            "/v1/messages",
+            b'{"type":"error","error":{"type":"permission_error","message":"no","code":"c"},"request_id":"ID"}',
+        ),
         ("/", b"no"),
     ],
 )
@@ -285,8 +288,8 @@ async def test_errors_speak_the_flavor_that_was_called(path: str, body: bytes) -
         raise Refused(403, "no", code=Code("c"))
 
     server = Server(path=path)
-    await serve(app, server)
-    assert (server.status, server.body) == (403, body)
+    exchange = await serve(app, server)
+    assert (server.status, server.body) == (403, body.replace(b"ID", exchange.id.encode()))
 
 
 async def test_a_bug_fails_closed_and_says_nothing_of_itself() -> None:

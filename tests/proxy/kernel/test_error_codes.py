@@ -12,7 +12,8 @@ import pytest
 import proxy.kernel.errors
 from proxy.kernel import error_codes as codes
 from proxy.kernel.error_codes import BY_STATUS, TABLE, Code
-from proxy.kernel.errors import TIMEOUTS, ProxyError, Refused, UpstreamError, render
+from proxy.kernel.error_rendering import render
+from proxy.kernel.errors import TIMEOUTS, ProxyError, Refused, UpstreamError
 from proxy.reference.errors import errors_page
 
 ROOT = Path(__file__).parents[3]
@@ -28,6 +29,9 @@ SOURCES = {
 NAMES: dict[str, Code] = {
     name: Code(code) for name, code in vars(codes).items() if name.isupper() and isinstance(code, str)
 }
+
+
+REFUSALS = ("Refused", "NotRouted", "NoModel", "NotLetIn")
 
 
 class Use(NamedTuple):
@@ -84,7 +88,11 @@ def uses(path: Path, tree: ast.Module) -> Iterator[Use]:
                 part.value for argument in node.args for part in ast.walk(argument) if isinstance(part, ast.Constant)
             ]
             yield from (Use(part, _timeout(name), None) for name in names if name in TIMEOUTS)
-        elif isinstance(status, int) and called in ("Refused", "NotRouted", "NotLetIn") and "code" not in given:
+        elif (
+            isinstance(status, int)
+            and called in ("Refused", "NotRouted", "NoModel", "NotLetIn")
+            and "code" not in given
+        ):
             yield Use(part, BY_STATUS[status], status)
         elif isinstance(status, int) and isinstance(code := given.get("code"), ast.Attribute):
             yield Use(part, NAMES[code.attr], status)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.kernel.json_edit import Span, Text, edit, merged
+from proxy.kernel.json_edit import Span, Text, Without, edit, merged
 from tests.support.cost import assert_flat
 
 
@@ -47,6 +47,19 @@ def test_a_patch_goes_into_objects_and_replaces_all_else() -> None:
     assert merged(document, patch) == {
         "options": {"num_ctx": 8, "seed": 2}, "model": "a", "stop": [], "new": {"x": 1}
     }  # fmt: skip
+
+
+@given(st.lists(JSON, max_size=6), st.sets(st.integers(0, 5)), st.sampled_from(["", " ", "\n\t"]), st.booleans())
+def test_elements_are_left_out_of_a_list(elements: list[Any], places: set[int], pad: str, behind: bool) -> None:
+    written = [json.dumps(element) for element in elements]
+    places = {place for place in places if place < len(elements)}
+    rest = ',"m":2' if behind else ""
+    text = f'{{"n":1,"a":[{pad}{f"{pad},{pad}".join(written)}{pad}]{pad}{rest}}}'
+    patch = {"a": Without(places)}
+    edited = edit(text.encode(), patch)
+    kept = [element for place, element in enumerate(elements) if place not in places]
+    assert json.loads(edited) == merged(json.loads(text), patch) == json.loads(text) | {"a": kept}
+    assert all(json.dumps(element).encode() in edited for element in kept)
 
 
 SHAPES: dict[str, Callable[[int], bytes]] = {

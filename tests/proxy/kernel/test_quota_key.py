@@ -37,6 +37,20 @@ def test_key(by: tuple[By, ...], caller: Exchange, key: str) -> None:
     assert key_of(by, caller) == key
 
 
+@pytest.mark.parametrize(
+    ("identity", "end_user", "key"),
+    [
+        ("webui", "ann@example.com", "end_user=webui/ann%40example.com"),
+        ("webui", "a/b,c", "end_user=webui/a%2Fb%2Cc"),
+        ("webui", None, "end_user=webui"),
+        ("webui/ann", None, "end_user=webui%2Fann"),
+        (None, None, "end_user=@127.0.0.1"),
+    ],
+)
+def test_an_end_user_counts_within_its_caller(identity: str | None, end_user: str | None, key: str) -> None:
+    assert key_of(("end_user",), suppose(exchange(identity), end_user=end_user)) == key
+
+
 async def test_a_model_counts_as_one_however_it_is_written() -> None:
     made = exchange()
     await made.body()

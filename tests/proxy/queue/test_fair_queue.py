@@ -455,6 +455,70 @@ def test_all_that_leave_cost_as_much_as_they_are() -> None:
     assert not queue._lanes.keys() - {"x"}
 
 
+# The people of a tenant
+
+
+def of(person: str | None, tenant: str = "webui", cost: int = 10) -> Claim:
+    return Claim(tenant, "x", cost, person=person)
+
+
+def test_people_of_one_tenant_take_turns() -> None:
+    queue = filled(*[of("ann")] * 20, of("bob"), of("bob"), of(None))
+    assert [one.person for one in served(queue, 6)] == ["ann", "bob", None, "ann", "bob", "ann"]
+
+
+def test_turns_of_people_are_counted_in_tokens() -> None:
+    queue = filled(*[of("ann", cost=30)] * 10, *[of("bob")] * 30)
+    assert Counter(one.person for one in served(queue, 16)) == {"ann": 4, "bob": 12}
+
+
+def test_a_person_that_comes_again_and_again_does_not_pass_one_that_waits() -> None:
+    queue = filled(*[of("bob")] * 20, of("ann"))
+    order = []
+    for _ in range(10):
+        [one] = served(queue, 1)
+        order.append(one.person)
+        if one.person == "ann":
+            queue.push(one, one)
+    assert Counter(order) == {"ann": 5, "bob": 5}
+
+
+def test_a_tenant_gets_no_more_for_its_many_people() -> None:
+    queue = filled(*(of(f"p{number}") for number in range(50)), *[of(None, "alice")] * 50)
+    assert Counter(one.tenant for one in served(queue, 20)) == {"webui": 10, "alice": 10}
+
+
+def test_in_a_full_queue_the_person_with_the_most_gives_way() -> None:
+    queue = filled(*[of("ann")] * 5, of("bob"), of(None, "alice"))
+    gives_way = queue.crowding_out(of("cyd"))
+    assert gives_way is not None
+    assert (gives_way.claim.person, gives_way.number) == ("ann", 4)
+    assert queue.crowding_out(of("ann")) is None
+    gives_way = queue.crowding_out(of(None, "alice"))
+    assert gives_way is not None
+    assert (gives_way.claim.person, gives_way.number) == ("ann", 4)
+    assert filled(of("ann"), of("bob")).crowding_out(of("cyd")) is None
+
+
+def test_a_newcomer_hears_of_what_goes_before_it() -> None:
+    queue = filled(*[of("ann")] * 20, of("bob"))
+    assert queue.ahead(of("cyd")).requests == 2
+    assert queue.ahead(of("bob")).requests == 3
+    assert queue.ahead(of("ann")).requests == 21
+
+
+def test_invented_people_are_forgotten() -> None:
+    queue: FairQueue[int] = FairQueue()
+    queue.push(0, of("ann"))
+    for number in range(1, 20_000):
+        queue.charge(of(f"p{number}", cost=number))
+        queue.remove(queue.push(number, of(f"q{number}")))
+    [flow] = next(iter(queue._queues.values())).flows.values()
+    kept = len(flow.people._turns) + len(flow.people._heap) + len(flow.people._costs) + len(flow.people._waiting)
+    assert kept < 2000
+    assert len(flow.tenant.people) == 1
+
+
 # Whatever happens
 
 
@@ -474,10 +538,11 @@ class Anything(RuleBasedStateMachine):
         cost=st.integers(0, 5000),
         weight=st.sampled_from([0.1, 1, 4]),
         priority=st.sampled_from([-1, 0, 5, FIRST]),
+        person=st.sampled_from([None, "p", "q"]),
     )
-    def push(self, tenant: str, lane: str, cost: int, weight: float, priority: float) -> None:
+    def push(self, tenant: str, lane: str, cost: int, weight: float, priority: float, person: str | None) -> None:
         self.number += 1
-        self.waiting[self.number] = self.queue.push(self.number, Claim(tenant, lane, cost, weight, priority))
+        self.waiting[self.number] = self.queue.push(self.number, Claim(tenant, lane, cost, weight, priority, person))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -500,6 +565,7 @@ class Anything(RuleBasedStateMachine):
                 if other.claim.tenant == entry.claim.tenant
                 and other.claim.lane == entry.claim.lane
                 and other.claim.priority == entry.claim.priority
+                and other.claim.person == entry.claim.person
             ]
             assert entry.item == min(flow)
             verdict = "gone" if entry.item in gone else slots(entry, waiting)
@@ -527,7 +593,7 @@ class Anything(RuleBasedStateMachine):
         gives_way = self.queue.crowding_out(claim(tenant, lane))
         if gives_way is not None:
             assert self.waiting[gives_way.item] is gives_way
-            assert gives_way.claim.tenant != tenant
+            assert (gives_way.claim.tenant, gives_way.claim.person) != (tenant, None)
 
     @invariant()
     def everybody_is_there_once(self) -> None:

@@ -6,7 +6,6 @@ from proxy.queue.fair_queue_parts import (
     LEAST,
     REMEMBERED,
     Claim,
-    Crowds,
     Entry,
     Flow,
     LaneQueue,
@@ -128,40 +127,3 @@ def test_what_all_flows_get_until_a_turn(flows: list[tuple[int, float]], turn: f
     for cost, share in flows:
         sizes.remove(cost, share)
     assert sizes.until(turn) == 0
-
-
-def test_the_largest_crowd_for_its_weight() -> None:
-    crowds: Crowds[int] = Crowds()
-    queue = make_queue()
-    a, b = (make_flow(queue, name).tenant for name in "ab")
-    b.weight = 4.0
-    assert crowds.largest() is None
-    for number in range(6):
-        for tenant in (a, b):
-            place = 2 * number + (tenant is b)
-            tenant.entries[waits(queue, queue.flows[tenant.name], place)] = None
-            crowds.note(tenant, place, 2)
-    assert crowds.largest() is a
-    while a.waiting > 1:
-        a.entries.popitem()
-    assert crowds.largest() is b
-    b.entries.clear()
-    assert crowds.largest() is a
-    a.entries.clear()
-    assert crowds.largest() is None
-
-
-def test_crowds_are_forgotten() -> None:
-    crowds: Crowds[int] = Crowds()
-    queue = make_queue()
-    stays = make_flow(queue, "stays").tenant
-    stays.entries[waits(queue, queue.flows["stays"], 0)] = None
-    crowds.note(stays, 0, 1)
-    for number in range(1, 10 * REMEMBERED):
-        flow = make_flow(queue, str(number))
-        gone = flow.tenant
-        gone.entries[waits(queue, flow, number)] = None
-        crowds.note(gone, number, 1)
-        gone.entries.clear()
-    assert len(crowds._heap) <= REMEMBERED + 3
-    assert crowds.largest() is stays

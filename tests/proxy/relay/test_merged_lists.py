@@ -44,8 +44,21 @@ async def test_models_are_merged_and_listed_once() -> None:
             models = await get(proxy, "/v1/models")
             assert sorted(model["id"] for model in models["data"]) == sorted(names)
             assert set(models["data"][0]) == {"id", "object", "created", "owned_by"}
-            assert (await get(proxy, "/v1/models/phi4"))["id"] == "phi4:latest"
             assert one.counters.requests + two.counters.requests == before
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models/phi4", "/v1/models/PHI4:latest", "/v1/models", "/v1/models/none", "/api/tags"]
+)
+async def test_a_list_is_written_as_one_ollama_writes_it(path: str) -> None:
+    async with Ollama("phi4") as one, Ollama("phi4") as two, running(one.url, two.url) as proxy:
+        await looked(proxy)
+        before = one.counters.requests + two.counters.requests
+        merged = await ask(proxy.address, "GET", path)
+        assert one.counters.requests + two.counters.requests == before + (merged.status == 404)
+        alone = [await ask(("127.0.0.1", host.port), "GET", path) for host in (one, two)]
+        written = [(reply.status, reply.headers["content-type"], reply.body) for reply in alone]
+        assert (merged.status, merged.headers["content-type"], merged.body) in written
 
 
 async def test_what_is_in_memory_is_merged() -> None:

@@ -21,7 +21,7 @@ from tests.support.dispatching import ask, dispatching
         ("GET", "/v1/models/a/b", 404, {}),
         ("GET", "/api/chat", 405, {"allow": "POST"}),
         ("post", "/api/chat", 405, {"allow": "POST"}),
-        ("POST", "/api/tags", 405, {"allow": "GET, HEAD"}),
+        ("POST", "/api/tags", 405, {"allow": "HEAD, GET"}),
         ("POST", "/api/chat/", 307, {"location": "../chat"}),
         ("GET", "/api/tags/", 301, {"location": "../tags"}),
     ],
