@@ -1,16 +1,13 @@
 """The rule of a policy for one parameter, and its effect on a value."""
 
-import math
-from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from proxy.kernel.keep_alive import FOREVER
 from proxy.kernel.units import DurationOrZero, format_duration
 
 T = TypeVar("T")
-
-FOREVER: Final = math.inf
-"""An endless lifetime, or a reply without a bound."""
 
 
 class NotAllowed(Exception):

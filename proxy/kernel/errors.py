@@ -33,7 +33,7 @@ Flavor = Literal["ollama", "openai", "anthropic", "text"]
 Outcome = Literal[
     "completed", "refused", "cancelled", "client_gone", "upstream_failed", "upstream_truncated", "timed_out", "shutdown"
 ]
-Timer = Literal["connect", "load", "first_byte", "idle", "write", "total"]
+Timer = Literal["connect", "load", "first_byte", "idle", "write", "total", "manage"]
 About = Literal["request", "host", "crash", "unknown"]
 """The subject of a backend's error; ``crash``: the runner of the model died."""
 
@@ -282,6 +282,7 @@ TIMEOUTS: Final[Mapping[Timer, Code]] = {
     "idle": codes.IDLE_TIMEOUT,
     "write": codes.WRITE_TIMEOUT,
     "total": codes.TOTAL_TIMEOUT,
+    "manage": codes.MANAGE_TIMEOUT,
 }
 """The code of each timer."""
 

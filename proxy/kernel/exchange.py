@@ -107,6 +107,7 @@ class Exchange:
     edition: Final[int] = _fact("_body.edition")  # a number; changes when the body's contents may have changed
     document: Final[dict[str, Any] | None] = _fact("_body.document")  # for hints; policies use `json`
     prompt_size: Final[PromptSize] = _fact("_body.prompt_size")
+    unambiguous: Final[bool] = _fact("_body.unambiguous")  # whether Ollama reads `document` in the same way
     model: Final[ModelName | None] = _fact("_body.model")
     stream: Final[bool] = _fact("_body.stream")
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import PoolPart
+from proxy.kernel.load_or_unload import LoadOrUnload, load_or_unload
 from proxy.kernel.model_names import RUNNER_OPTIONS, ModelName
 from proxy.kernel.route import Route
 from proxy.pool.affinity import conversation_of
@@ -22,15 +23,22 @@ class Need:
 
     Attributes:
         model: canonical key of the model that the backend must have; None where any backend will do.
-        runs: the backend runs the model, so the request takes a slot and memory. Cloud models run elsewhere.
+        runs: the backend has the model in memory for the request. Cloud models run elsewhere.
+        only: the request only loads the model, or unloads it, and so takes no slot; None of any other request.
         setup: the runner options that the model must be loaded with.
         conversation: key of the conversation that the request belongs to; None where it belongs to none.
     """
 
     model: str | None = None
     runs: bool = False
+    only: LoadOrUnload | None = None
     setup: Setup = ()
     conversation: int | None = None
+
+    @property
+    def slot_of(self) -> str | None:
+        """The model of which the request takes a slot; None where it takes none."""
+        return self.model if self.runs and self.only is None else None
 
 
 NOTHING: Final = Need()
@@ -60,7 +68,11 @@ def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] 
         return NOTHING
     if route.kind == "read" or model.cloud:
         return Need(model=model.key)
-    return Need(model=model.key, runs=True, setup=_setup(route, document), conversation=conversation_of(exchange))
+    only = load_or_unload(exchange)
+    if only == "unload":
+        return Need(model=model.key, only=only)
+    setup = _setup(route, document)
+    return Need(model=model.key, runs=True, only=only, setup=setup, conversation=conversation_of(exchange))
 
 
 def _setup(route: Route, document: dict[str, Any] | None) -> Setup:

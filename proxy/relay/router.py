@@ -7,11 +7,13 @@ from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.routes import ALL, NoMatch
 from proxy.pool.pool import Pool
+from proxy.pool.request_needs import need_of
 from proxy.pool.selection import Choice
 from proxy.relay.dispatch import Dispatch
 from proxy.relay.merged_lists import MergedLists
 from proxy.relay.named_backend import NamedBackend
 from proxy.relay.no_route import not_routed
+from proxy.relay.unload_everywhere import UnloadEverywhere
 
 
 class Router:
@@ -23,6 +25,7 @@ class Router:
         self._lists = lists
         self._dispatch = dispatch
         self._named = NamedBackend(pool, dispatch)
+        self._unloads = UnloadEverywhere(pool, pseudonym=dispatch.pseudonym)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request by the part that serves its route."""
@@ -36,6 +39,9 @@ class Router:
                 return
             if self._named.concerns(exchange):
                 await self._named(scope, receive, send)
+                return
+            if await self._unloads.concerns(exchange):
+                await self._unloads(scope, receive, send)
                 return
         await self._dispatch(scope, receive, send)
 
@@ -60,6 +66,10 @@ class Router:
                 self._named.check(exchange)
                 if exchange.pinned == ALL:
                     return Explanation("pass", "it goes to every backend")
+            if exchange.pinned is None and need_of(exchange).only == "unload":
+                names = ", ".join(backend.name for backend in self._unloads.backends(exchange))
+                if names:
+                    return Explanation("pass", f"it goes to every backend that may have the model in memory: {names}")
         choice = self._pool.would(exchange)
         if not isinstance(choice, Choice):
             return Explanation("wait", "every backend that could serve it runs as many requests as it can")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from middleware.parameters.rules import FOREVER, Anything, Lifetime, NotAllowed, Number, Rule, Thinking, Whole, measure
+from middleware.parameters.rules import Anything, Lifetime, NotAllowed, Number, Rule, Thinking, Whole, measure
+from proxy.kernel.keep_alive import FOREVER
 
 
 @pytest.mark.parametrize(
