@@ -19,6 +19,7 @@ from proxy.pool.request_needs import need_of
 from proxy.relay.answer_stream import commit
 from proxy.relay.backend_answer import ERROR_BODY, BackendAnswer, open_answer
 from proxy.relay.backend_request import Body, backend_request, read_body
+from proxy.relay.error_classifier import text_of
 from proxy.relay.hop_headers import via_names
 
 REASON: Final = "unload"
@@ -80,13 +81,14 @@ class UnloadEverywhere:
         if len(backends) > 1:
             noted.backend = ALL
         told = await asyncio.gather(*(self._tell(backend, exchange, match, body, model) for backend in backends))
-        failed = [one for one in told if one.error is not None and not _has_none(one)]
-        done = [one for one in told if one.answer is not None]
-        if failed:
+        answers = [one for one in told if one.answer is not None]
+        done = [one for one in answers if one.answer is not None and one.answer.status < 400]
+        failed = [one for one in told if one not in done and not _has_none(one)]
+        if failed and (done or len(answers) < len(failed)):
             raise _failure(exchange, failed, done)
-        if not done:
+        if not answers:  # none has the model, and each said so
             raise told[0].error or Refused(404, "no backend has the model")
-        await _respond(exchange, done[0], send)
+        await _respond(exchange, (done or answers)[0], send)
 
     async def _tell(self, backend: Backend, exchange: Exchange, match: Match, body: Body, model: str) -> _Told:
         timeouts = self._pool.timeouts
@@ -128,7 +130,7 @@ def _has_none(one: _Told) -> bool:
 def _failure(exchange: Exchange, failed: list[_Told], done: list[_Told]) -> UpstreamError:
     """Return the error that says which backends failed, and which did not."""
     model = exchange.model.short if exchange.model is not None else "the model"
-    reasons = "; ".join(f"{one.backend.name}: {one.error.message if one.error else ''}" for one in failed)
+    reasons = "; ".join(f"{one.backend.name}: {_reason(one)}" for one in failed)
     names = ", ".join(one.backend.name for one in done)
     error = UpstreamError(
         f"{model} may still be in memory, as not every backend unloaded it: {reasons}"
@@ -139,6 +141,14 @@ def _failure(exchange: Exchange, failed: list[_Told], done: list[_Told]) -> Upst
     error.code = codes.UNLOAD_FAILED
     error.at(", ".join(one.backend.name for one in failed))
     return error
+
+
+def _reason(one: _Told) -> str:
+    """Return what a backend said, or else what went wrong."""
+    if one.answer is not None:
+        return text_of(one.body) or f"it answered {one.answer.status}"
+    said = text_of(one.error.body) if isinstance(one.error, UpstreamAnswer) else None
+    return said or (one.error.message if one.error is not None else "")
 
 
 async def _respond(exchange: Exchange, told: _Told, send: Send) -> None:

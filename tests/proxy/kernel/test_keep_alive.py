@@ -1,4 +1,4 @@
-"""proxy/kernel/keep_alive.py; what Go itself makes of such values is in tests/middleware/parameters/test_go_values.py."""
+"""proxy/kernel/keep_alive.py; tests/middleware/parameters/test_go_values.py compares it with a model of Go."""
 
 import math
 from typing import Any
