@@ -28,10 +28,12 @@ class Parameters:
     have the parameter. An unchanged body is forwarded as it came; in a changed body, every other byte is kept.
 
     Args:
-        num_ctx: size of the context, in tokens. If it differs from the loaded model's, Ollama reloads the model.
+        num_ctx: size of the context, in tokens. If it differs from the loaded model's, Ollama reloads the model; what is
+            above the context that the model was trained with counts as that.
         num_predict: length of the reply, in tokens (``max_tokens``, ``max_output_tokens``). A `max` also holds for
             requests that ask for no bound.
-        keep_alive: how long the model stays in memory afterwards, a duration or ``forever``; `0s` unloads it at once.
+        keep_alive: how long the model stays in memory afterwards, a duration or ``forever``; `0s` unloads it at once. A
+            rule that would make a load of an unload, or an unload of a load, refuses the request (403).
         temperature: how freely tokens are chosen.
         top_p: the share of probability that tokens are chosen from.
         top_k: the number of tokens that are chosen from.

@@ -8,10 +8,11 @@
     ├── Cancelled              an operator ended the request, before or during its answer
     ├── ShuttingDown           the time to drain is over, before or during its answer
     └── UpstreamError          the backend did not answer, or not completely; sent, received
+        ├── UnloadFailed       one of several backends did not unload a model
         ├── ConnectFailed      no connection: nothing was sent
         ├── ConnectionLost     reset or closed before the first byte of the answer
         ├── BadAnswer          the answer is not HTTP/1.1 that the proxy accepts
-        ├── UpstreamTimeout    one named timer ran out: connect, load, first_byte, idle, write, total
+        ├── UpstreamTimeout    one named timer ran out: connect, load, first_byte, idle, write, total, manage
         ├── UpstreamAnswer     the backend's own error (404, 5xx), kept whole so that it can be relayed
         └── Truncated          the answer began and broke off: never retried, never ended cleanly
     ClientGone                 the client left; there is nobody to answer
@@ -273,6 +274,12 @@ class Truncated(UpstreamError):
         truncated = cls(error.message, detail=error.detail)
         truncated.code = error.code
         return truncated
+
+
+class UnloadFailed(UpstreamError):
+    """A model was not unloaded on every backend that may have it in memory; the message says by which, and why."""
+
+    code_default = codes.UNLOAD_FAILED
 
 
 TIMEOUTS: Final[Mapping[Timer, Code]] = {

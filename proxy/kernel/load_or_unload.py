@@ -15,11 +15,10 @@ LoadOrUnload = Literal["load", "unload"]
 _KEEP_ALIVE: Final = "keep_alive"
 
 
-def can_be_without_a_prompt(route: Route | None) -> bool:
-    """Return whether a request of `route` may be one that only loads or unloads a model."""
-    return (
-        route is not None and route.run is not None and route.run.parameters is not None
-    ) and route.run.parameters.bare is not None
+def bare_member(route: Route | None) -> str | None:
+    """Return the member without which a request of `route` only loads or unloads a model; None for none."""
+    parameters = None if route is None or route.run is None else route.run.parameters
+    return None if parameters is None else parameters.bare
 
 
 def load_or_unload(exchange: Exchange) -> LoadOrUnload | None:
@@ -27,11 +26,9 @@ def load_or_unload(exchange: Exchange) -> LoadOrUnload | None:
 
     None as well where Ollama might read the body in another way, and find a prompt in it: such a request takes a slot.
     """
-    route, document = exchange.route, exchange.document
-    if document is None or route is None or route.run is None or route.run.parameters is None:
-        return None
-    bare = route.run.parameters.bare
-    if bare is None or document.get(bare) or not exchange.unambiguous:
+    bare = bare_member(exchange.route)
+    document = None if bare is None else exchange.document
+    if bare is None or document is None or document.get(bare) or not exchange.unambiguous:
         return None
     lifetime = document.get(_KEEP_ALIVE)
     try:

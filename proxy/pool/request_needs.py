@@ -14,7 +14,10 @@ from proxy.kernel.route import Route
 from proxy.pool.affinity import conversation_of
 
 Setup = tuple[tuple[str, float], ...]
-"""The runner options that a request names, in the order of `RUNNER_OPTIONS`; empty where it names none."""
+"""What a request names of what makes Ollama load a model anew where it differs: the runner options, in the order of
+`RUNNER_OPTIONS`, and ``shift``. Empty where it names none of it."""
+
+_SHIFT: Final = "shift"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +79,21 @@ def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] 
 
 
 def _setup(route: Route, document: dict[str, Any] | None) -> Setup:
-    if route.run is not None and route.run.parameters is not None and not route.run.parameters.options:
+    parameters = None if route.run is None else route.run.parameters
+    if not document or (parameters is not None and not parameters.options):
         return ()  # Ollama reads no options there
-    options = document.get("options") if document else None
-    if not options or not isinstance(options, dict):
-        return ()
-    return tuple((name, options[name]) for name in RUNNER_OPTIONS if isinstance(options.get(name), int | float))
+    options = document.get("options")
+    named: Setup = ()
+    if options and isinstance(options, dict):
+        named = tuple((name, options[name]) for name in RUNNER_OPTIONS if _differs(name, options.get(name)))
+    if document.get(_SHIFT) is False and (parameters is None or parameters.places(_SHIFT)):
+        named += ((_SHIFT, False),)
+    return named
+
+
+def _differs(name: str, value: object) -> bool:
+    """Return whether a request with this option may want another runner than one without it.
+
+    A negative ``num_gpu`` takes whatever runner there is; so does ``shift`` where it is true, as it is by itself.
+    """
+    return isinstance(value, int | float) and not (name == "num_gpu" and value < 0)

@@ -37,8 +37,8 @@ class ResidentModels:
         loaders: number of those of them that only load the model, and take no slot.
     """
 
-    __slots__ = ("_arrived", "_full", "_most", "_most_bytes", "_setups", "_sizes", "_unloaded", "_used_at", "loaders",
-                 "loading", "resident", "users")  # fmt: skip
+    __slots__ = ("_arrived", "_full", "_most", "_most_bytes", "_setups", "_sizes", "_trained", "_unloaded", "_used_at",
+                 "loaders", "loading", "resident", "users")  # fmt: skip
 
     def __init__(self) -> None:
         self.resident: dict[str, Resident] = {}
@@ -46,6 +46,7 @@ class ResidentModels:
         self.users: Counter[str] = Counter()
         self.loaders: Counter[str] = Counter()
         self._setups: dict[str, Setup] = {}  # the options of the request that had each model loaded
+        self._trained: dict[str, int] = {}  # the context that each model was trained with, where a load has shown it
         self._used_at: dict[str, float] = {}
         self._arrived: set[str] = set()  # loaded by our requests since the last probe
         self._unloaded: set[str] = set()  # they leave the memory when their last request has ended
@@ -167,6 +168,7 @@ class ResidentModels:
             known = before[model].context_length if model in before else None
             if known is not None and known != entry.context_length:
                 self._setups.pop(model, None)  # another client had it loaded again
+            self._learn_trained(model, entry.context_length)
 
     # Details
 
@@ -175,10 +177,31 @@ class ResidentModels:
         before = self._setups.get(model)
         if setup == before:
             return True
-        spelled_out: Setup = (("num_ctx", resident.context_length or 0),)
-        if setup == spelled_out:
-            return not before  # the request names the backend's default
-        return before is None and not setup
+        wanted, loaded = dict(setup), dict(before or ())
+        if "num_gpu" not in wanted:
+            loaded.pop("num_gpu", None)  # the request leaves it to Ollama, which leaves it as it is
+        asked, had = wanted.pop("num_ctx", None), loaded.pop("num_ctx", None)
+        if wanted != loaded:
+            return False
+        if asked is None:
+            return had is None
+        if had is None:
+            return self._cut(model, asked) == resident.context_length  # the request names the backend's default
+        return self._cut(model, asked) == self._cut(model, had)
+
+    def _cut(self, model: str, context: float) -> float:
+        """Return the context that Ollama loads `model` with: at most the one that the model was trained with."""
+        return min(context, self._trained.get(model, inf))
+
+    def _learn_trained(self, model: str, context: int | None) -> None:
+        """Learn the context that `model` was trained with, from a load that asked for more than it got."""
+        asked = dict(self._setups.get(model, ())).get("num_ctx")
+        if context is None:
+            return
+        if asked is not None and context < asked:
+            self._trained[model] = context
+        elif context > self._trained.get(model, inf):  # the model has been replaced
+            del self._trained[model]
 
     def _fits(self, model: str) -> bool:
         """Return whether `model` has room beside the models in memory and those that are being loaded."""

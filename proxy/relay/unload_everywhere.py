@@ -6,12 +6,11 @@
 import asyncio
 from typing import Final, NamedTuple
 
-from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Receive, Scope, Send, respond
-from proxy.kernel.errors import BadAnswer, Refused, UpstreamAnswer, UpstreamError, let_go
+from proxy.kernel.errors import BadAnswer, Refused, UnloadFailed, UpstreamAnswer, UpstreamError, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
-from proxy.kernel.load_or_unload import can_be_without_a_prompt
+from proxy.kernel.load_or_unload import bare_member
 from proxy.kernel.routes import ALL, Match
 from proxy.pool.backend import Backend
 from proxy.pool.pool import Pool
@@ -49,7 +48,7 @@ class UnloadEverywhere:
 
     async def concerns(self, exchange: Exchange) -> bool:
         """Return whether the request unloads a model on several backends; reads its body where it may be one."""
-        if exchange.pinned is not None or not can_be_without_a_prompt(exchange.route):
+        if exchange.pinned is not None or bare_member(exchange.route) is None:
             return False
         if via_names(exchange.scope["headers"], self._via):  # it came back, which dispatch refuses
             return False
@@ -127,18 +126,17 @@ def _has_none(one: _Told) -> bool:
     return isinstance(one.error, UpstreamAnswer) and one.error.missing
 
 
-def _failure(exchange: Exchange, failed: list[_Told], done: list[_Told]) -> UpstreamError:
+def _failure(exchange: Exchange, failed: list[_Told], done: list[_Told]) -> UnloadFailed:
     """Return the error that says which backends failed, and which did not."""
     model = exchange.model.short if exchange.model is not None else "the model"
     reasons = "; ".join(f"{one.backend.name}: {_reason(one)}" for one in failed)
     names = ", ".join(one.backend.name for one in done)
-    error = UpstreamError(
+    error = UnloadFailed(
         f"{model} may still be in memory, as not every backend unloaded it: {reasons}"
         + (f" (unloaded at {names})" if names else ""),
         sent=True,
         received=True,
     )
-    error.code = codes.UNLOAD_FAILED
     error.at(", ".join(one.backend.name for one in failed))
     return error
 

@@ -92,7 +92,7 @@ class ManageTimeouts(Timeouts):
     """The time-outs of a request that manages a host."""
 
     __slots__ = ()
-    timer: ClassVar[Timer | None] = "manage"
+    timer = "manage"
 
 
 NEVER: Final = Timeouts(

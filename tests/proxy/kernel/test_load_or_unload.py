@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.kernel.load_or_unload import can_be_without_a_prompt, load_or_unload
+from proxy.kernel.load_or_unload import bare_member, load_or_unload
 from proxy.testing import make_exchange
 
 
@@ -43,8 +43,9 @@ async def test_a_long_body_is_no_mystery() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "can"), [("/api/generate", True), ("/api/chat", True), ("/api/embed", False), ("/api/pull", False)]
+    ("path", "member"),
+    [("/api/generate", "prompt"), ("/api/chat", "messages"), ("/api/embed", None), ("/api/pull", None)],
 )
-def test_which_routes_have_such_requests(path: str, can: bool) -> None:
-    assert can_be_without_a_prompt(make_exchange("POST", path).route) is can
-    assert not can_be_without_a_prompt(None)
+def test_which_routes_have_such_requests(path: str, member: str | None) -> None:
+    assert bare_member(make_exchange("POST", path).route) == member
+    assert bare_member(None) is None
