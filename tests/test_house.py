@@ -209,6 +209,7 @@ OWNERS = {
     "ChainPart": {"proxy.chain.build"},
     "TracingPart": {"middleware.tracing"},
     "AuthPart": {"middleware.auth", "proxy.ops.explaining"},  # which makes up an exchange, and who calls
+    "ParametersPart": {"middleware.parameters"},
     "QueuePart": {"proxy.queue"},
     "RetryPart": {"middleware.retry"},
     "PoolPart": {"proxy.pool", "proxy.kernel.retrying"},

@@ -26,6 +26,7 @@ from proxy.kernel.exchange_parts import (
     BlamePart,
     ChainPart,
     FramePart,
+    ParametersPart,
     Part,
     PoolPart,
     QueuePart,
@@ -50,6 +51,7 @@ PARTS: Final[Mapping[type[Part], str]] = {
     ChainPart: "_chain",
     TracingPart: "_tracing",
     AuthPart: "_auth",
+    ParametersPart: "_parameters",
     QueuePart: "_queue",
     RetryPart: "_retry",
     PoolPart: "_pool",
@@ -131,6 +133,8 @@ class Exchange:
     policy: Final[str | None] = _noted(AuthPart, "policy")
     claims: Final[Mapping[str, Any]] = _noted(AuthPart, "claims")
 
+    num_ctx: Final[int | None] = _noted(ParametersPart, "num_ctx")
+
     queued: Final[float] = _noted(QueuePart, "queued")
     queue_position: Final[int | None] = _noted(QueuePart, "queue_position")
     queue_reason: Final[str | None] = _noted(QueuePart, "queue_reason")
@@ -184,6 +188,7 @@ class Exchange:
         self._chain = ChainPart()
         self._tracing = TracingPart()
         self._auth = AuthPart()
+        self._parameters = ParametersPart()
         self._queue = QueuePart()
         self._retry = RetryPart()
         self._pool = PoolPart()

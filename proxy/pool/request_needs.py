@@ -49,18 +49,19 @@ NOTHING: Final = Need()
 
 
 class _Noted(NamedTuple):
-    """Needs, and the edition of the request that they were derived from."""
+    """Needs, and the edition of the request and the context that they were derived from."""
 
     edition: int
+    num_ctx: int | None
     need: Need
 
 
 def need_of(exchange: Exchange) -> Need:
     """Return what `exchange` needs, by its current route and body."""
     noted = exchange.need
-    if not isinstance(noted, _Noted) or noted.edition != exchange.edition:
+    if not isinstance(noted, _Noted) or noted.edition != exchange.edition or noted.num_ctx != exchange.num_ctx:
         need = _need(exchange, exchange.model, exchange.document)
-        exchange.part(PoolPart).need = noted = _Noted(exchange.edition, need)
+        exchange.part(PoolPart).need = noted = _Noted(exchange.edition, exchange.num_ctx, need)
     return noted.need
 
 
@@ -74,7 +75,7 @@ def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] 
     only = load_or_unload(exchange)
     if only == "unload":
         return Need(model=model.key, only=only)
-    setup = _setup(route, document)
+    setup = _setup(route, document) if exchange.num_ctx is None else (("num_ctx", exchange.num_ctx),)
     return Need(model=model.key, runs=True, only=only, setup=setup, conversation=conversation_of(exchange))
 
 

@@ -25,7 +25,8 @@ from proxy.pool.request_needs import need_of
 from proxy.relay.answer_silence import may_hold_back
 from proxy.relay.answer_stream import relay_answer
 from proxy.relay.backend_answer import BackendAnswer, open_answer
-from proxy.relay.backend_request import backend_request, read_body
+from proxy.relay.backend_request import Body, backend_request, read_body
+from proxy.relay.context_models import ContextModels, renamed
 from proxy.relay.hop_headers import via_names
 from proxy.relay.no_route import not_routed
 from proxy.upstream.timeouts import Timeouts
@@ -49,6 +50,7 @@ class Dispatch:
         self._warm, self._cold = timeouts, timeouts.for_cold()
         self._warm_tools, self._cold_tools = timeouts.for_tools(), timeouts.for_cold().for_tools()
         self._manage = timeouts.for_manage()
+        self._context_models = ContextModels(pool)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request from a backend; raises UpstreamError before the commit point, Truncated after it."""
@@ -64,6 +66,8 @@ class Dispatch:
         deadline = self._deadline(exchange, match.route)
         with await self._lease(exchange) as lease:
             exchange.part(RelayPart).sent_to(lease.backend.name, lease.reason)
+            if exchange.num_ctx is not None:
+                body = await self._with_context(exchange, lease, body, exchange.num_ctx)
             timeouts = self._timeouts(exchange, match.route, lease)
             request = backend_request(exchange, match, lease.backend, body, via=self._via, timeouts=timeouts)
             try:
@@ -95,6 +99,15 @@ class Dispatch:
             await self._scheduler.again(exchange)
             lease = cast(Lease, exchange.take_lease())
         return lease
+
+    async def _with_context(self, exchange: Exchange, lease: Lease, body: Body, num_ctx: int) -> Body:
+        """Return the body with the name of a model that has the context that the request cannot ask for."""
+        name = await self._context_models.name_for(exchange, lease.backend, num_ctx)
+        if name is None:
+            return body
+        noted = exchange.part(RelayPart)
+        noted.reason = f"{noted.reason}; as {name}"
+        return await renamed(body, exchange, name)
 
     def _deadline(self, exchange: Exchange, route: Route) -> float | None:
         """Return the loop's time at which the answer must be complete; None for none, as for a pull or an upload."""

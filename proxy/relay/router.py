@@ -1,6 +1,7 @@
 """The end of the chain: pass a request to the part that answers it."""
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.derived_models import derived_name
 from proxy.kernel.errors import ProxyError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
@@ -33,10 +34,10 @@ class Router:
         if exchange.route is not None and exchange.route.kind == "ops":
             await self._ops(scope, receive, send)
             return
+        if self._lists.answers(exchange):
+            await self._lists.answer(exchange, send)
+            return
         if len(self._pool.backends) > 1 or exchange.pinned is not None:
-            if self._lists.answers(exchange):
-                await self._lists.answer(exchange, send)
-                return
             if self._named.concerns(exchange):
                 await self._named(scope, receive, send)
                 return
@@ -59,9 +60,9 @@ class Router:
             raise not_routed(exchange.match, exchange.scope)
         if exchange.match.route.kind == "ops":
             return Explanation("pass", "the proxy itself answers")
+        if self._lists.answers(exchange):
+            return Explanation("pass", "the proxy answers from what it knows of all backends")
         if len(self._pool.backends) > 1 or exchange.pinned is not None:
-            if self._lists.answers(exchange):
-                return Explanation("pass", "the proxy answers from what it knows of all backends")
             if self._named.concerns(exchange):
                 self._named.check(exchange)
                 if exchange.pinned == ALL:
@@ -75,4 +76,5 @@ class Router:
             return Explanation("wait", "every backend that could serve it runs as many requests as it can")
         noted = exchange.part(RelayPart)
         noted.backend, noted.reason = choice.name, choice.reason
-        return Explanation("pass", f"it goes to {choice.name} ({choice.reason})")
+        name = exchange.model and exchange.num_ctx and derived_name(exchange.model, exchange.num_ctx)
+        return Explanation("pass", f"it goes to {choice.name} ({choice.reason})" + (f" as {name}" if name else ""))
