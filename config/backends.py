@@ -102,10 +102,15 @@ class Timeouts(Model):
     """From the request until the first byte of the answer."""
     idle: Patience = 120.0
     """Between two chunks of a streamed answer."""
+    tools: Patience | None = None
+    """Between two chunks of the answer to a request with `tools`, as Ollama sends nothing while it holds back a tool
+    call; if left out, `idle` or `first_byte`, whichever is longer."""
     write: Patience = 30.0
     """Until the backend takes the next part of a request body."""
     total: Annotated[Duration, Least("100ms")] = 3600.0
-    """For the whole answer."""
+    """For the whole answer, except to a request that `manage` is for."""
+    manage: Patience = 3600.0
+    """In place of `first_byte`, `idle` and `write` for a pull, push, create, copy, delete, and the upload of a file."""
 
 
 class Health(Model):

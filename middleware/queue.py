@@ -13,6 +13,7 @@ from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
+from proxy.kernel.load_or_unload import load_or_unload
 from proxy.kernel.quota_key import key_of
 from proxy.kernel.route import Route, RouteClass
 from proxy.kernel.slot_scheduling import Scheduler, Terms
@@ -33,6 +34,7 @@ class Queue:
 
     Turns are counted in tokens. A caller without a tenant is a tenant of its own, by its identity or its address. The
     people of one tenant (`auth.end_users`) take turns within what it gets. If no backend has `slots`, no request waits.
+    A request that only loads or unloads a model takes no slot and never waits.
 
     Args:
         depth: requests that may wait in all; with `0` none may. When it is reached, a request of the tenant with the
@@ -85,6 +87,9 @@ class Queue:
 
     async def _queue(self, exchange: Exchange, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         terms = await self._ask(exchange, route)
+        if load_or_unload(exchange) is not None:
+            await self.app(scope, receive, send)
+            return
         try:
             await self._scheduler.enter(exchange, terms)
             await self.app(scope, receive, send)
@@ -104,6 +109,8 @@ class Queue:
         if route is None or route.kind not in self._routes:
             return Explanation("skip", f"only {' and '.join(sorted(self._routes))} requests wait")
         terms = await self._ask(exchange, route)
+        if (only := load_or_unload(exchange)) is not None:
+            return Explanation("skip", f"it only {only}s the model, and takes no slot")
         outlook = self._scheduler.outlook(exchange, terms)
         if outlook.refusal is not None:
             return Explanation("refuse", f"without a free slot: {outlook.refusal.message}")

@@ -122,6 +122,8 @@ def pool_options(settings: Settings) -> PoolOptions:
             idle=timeouts.idle,
             write=timeouts.write,
             total=timeouts.total,
+            tools=timeouts.tools or max(timeouts.idle, timeouts.first_byte),
+            manage=timeouts.manage,
         ),
         rules=_rules(settings),
         prefer=pool.prefer,

@@ -9,7 +9,6 @@ from typing import Any, Final
 from middleware.parameters.go_values import (
     read_cut,
     read_flag,
-    read_lifetime,
     read_number,
     read_text_or_texts,
     read_texts,
@@ -17,6 +16,7 @@ from middleware.parameters.go_values import (
     write_lifetime,
     write_texts,
 )
+from proxy.kernel.keep_alive import read_lifetime
 from proxy.kernel.model_names import RUNNER_OPTIONS
 from proxy.kernel.parameter_places import Form, Place
 

@@ -8,12 +8,14 @@ import orjson
 from middleware.parameters.accessors import RUNNER
 from middleware.parameters.plan import Plan, plan_of
 from middleware.parameters.rule_check import check_rule
-from middleware.parameters.rules import Anything, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
+from middleware.parameters.rules import Anything, Context, Flag, Lifetime, NotAllowed, Number, Rule, Thinking, Whole
 from proxy.kernel import error_codes as codes
-from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.body_encoding import ENCODING
 from proxy.kernel.body_form import with_field
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.exchange_parts import ParametersPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.parameter_places import KNOWN
@@ -28,10 +30,14 @@ class Parameters:
     have the parameter. An unchanged body is forwarded as it came; in a changed body, every other byte is kept.
 
     Args:
-        num_ctx: size of the context, in tokens. If it differs from the loaded model's, Ollama reloads the model.
+        num_ctx: size of the context, in tokens. If it differs from the loaded model's, Ollama reloads the model; what
+            is above the context that the model was trained with counts as that. The OpenAI and Anthropic routes have
+            no place for it: with `v1: derive` their requests go to a model that the proxy derives with this context,
+            once on each host, and with `v1: {llama3.2: llama3.2-32k}` to the one that you made.
         num_predict: length of the reply, in tokens (``max_tokens``, ``max_output_tokens``). A `max` also holds for
             requests that ask for no bound.
-        keep_alive: how long the model stays in memory afterwards, a duration or ``forever``; `0s` unloads it at once.
+        keep_alive: how long the model stays in memory afterwards, a duration or ``forever``; `0s` unloads it at once. A
+            rule that would make a load of an unload, or an unload of a load, refuses the request (403).
         temperature: how freely tokens are chosen.
         top_p: the share of probability that tokens are chosen from.
         top_k: the number of tokens that are chosen from.
@@ -51,7 +57,7 @@ class Parameters:
         self,
         app: ASGIApp,
         *,
-        num_ctx: Whole | None = None,
+        num_ctx: Context | None = None,
         num_predict: Whole | None = None,
         keep_alive: Lifetime | None = None,
         temperature: Number | None = None,
@@ -91,6 +97,9 @@ class Parameters:
                 check_rule(name, rule)
         self._plans = {parameters: plan_of(parameters, rules) for parameters in KNOWN}
         self._aliases = dict(_aliases(aliases or {}))
+        self._named = dict(_aliases(num_ctx.named)) if isinstance(num_ctx, Context) else {}
+        derives = isinstance(num_ctx, Context) and num_ctx.v1 == "derive"
+        self._num_ctx = num_ctx.missing() if derives and num_ctx is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Apply the rules and aliases, and pass the request on."""
@@ -126,20 +135,34 @@ class Parameters:
         if route is None:
             return patch
         if self._aliases and (route.kind == "inference" or (route.kind == "read" and route.models)):
-            await self._rename(exchange, route, patch)
+            await self._rename(exchange, route, patch, self._aliases)
+        placeless = _has_no_place_for_num_ctx(route)
+        if placeless and self._named:
+            await self._rename(exchange, route, patch, self._named)
         parameters = None if route.run is None else route.run.parameters
         plan = None if parameters is None else self._plans.get(parameters)
         if plan is not None and (plan.always or plan.options):
             await self._govern(exchange, plan, patch)
+        if placeless and self._num_ctx is not None:
+            await self._derive(exchange, self._num_ctx, patch)
         if patch:
             exchange.edit(patch)
         return patch
 
-    async def _rename(self, exchange: Exchange, route: Route, patch: dict[str, Any]) -> None:
-        """Replace aliases in the body. An alias in the query or the path stays, since only the body is changed."""
+    async def _derive(self, exchange: Exchange, num_ctx: int, patch: dict[str, Any]) -> None:
+        """Have the backend's name of the model replaced by that of one with a context of `num_ctx`."""
+        document = await exchange.json()
+        if header(exchange.scope["headers"], ENCODING) is not None:  # the name can only be replaced in a plain body
+            patch |= {"model": document["model"], **patch} if "model" in document else {}
+        exchange.part(ParametersPart).num_ctx = num_ctx
+
+    async def _rename(
+        self, exchange: Exchange, route: Route, patch: dict[str, Any], aliases: Mapping[str, str]
+    ) -> None:
+        """Replace `aliases` in the body. An alias in the query or the path stays, since only the body is changed."""
         for place, text in (await exchange.names()).items():
             name = parse_model(text)
-            target = self._aliases.get(name.key) if name else None
+            target = aliases.get(name.key) if name else None
             if target is None:
                 continue
             if place == "form":
@@ -160,6 +183,12 @@ class Parameters:
                 raise Refused(403, f"{step.name} {error} for {who}", code=codes.PARAMETER_NOT_ALLOWED) from None
             except ValueError as error:
                 raise Refused(400, f"{step.name} {error}") from None
+
+
+def _has_no_place_for_num_ctx(route: Route) -> bool:
+    """Return whether `route` runs a model, and its requests cannot say with which context."""
+    parameters = None if route.run is None else route.run.parameters
+    return route.body == "json" and parameters is not None and not parameters.places("num_ctx")
 
 
 def _aliases(aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -1,16 +1,14 @@
 """The rule of a policy for one parameter, and its effect on a value."""
 
-import math
-from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from proxy.kernel.keep_alive import FOREVER
+from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.units import DurationOrZero, format_duration
 
 T = TypeVar("T")
-
-FOREVER: Final = math.inf
-"""An endless lifetime, or a reply without a bound."""
 
 
 class NotAllowed(Exception):
@@ -39,11 +37,11 @@ class Rule(BaseModel, Generic[T]):
             raise ValueError("min and max need numbers; use allow")
         if len(bounds) == 2 and measure(self.min) > measure(self.max):
             raise ValueError("min is more than max")
-        if self.set is not None and len(self.model_fields_set) > 1:
+        if self.set is not None and len(self.model_fields_set - {"v1"}) > 1:
             raise ValueError("set leaves nothing to choose: it stands alone")
-        if self.drop and len(self.model_fields_set) > 1:
+        if self.drop and len(self.model_fields_set - {"v1"}) > 1:
             raise ValueError("drop leaves nothing to choose: it stands alone")
-        if not (self.refuse or self.drop) and all(
+        if not (self.refuse or self.drop or "v1" in self.model_fields_set) and all(
             v is None for v in (self.set, self.default, self.min, self.max, self.allow)
         ):
             raise ValueError("say what to do: set, default, min, max, allow, refuse or drop")
@@ -108,6 +106,29 @@ class Lifetime(Rule[DurationOrZero | Literal["forever"]]):
 
     def _shown(self, bound: Any) -> str:
         return "forever" if bound == "forever" else format_duration(bound)
+
+
+class Context(Rule[int]):
+    """The rule for the size of the context."""
+
+    v1: Annotated[
+        Literal["derive"] | dict[str, str] | None,
+        Field(description="for APIs without a place for it: `derive` a model that has it, or {model: the one to use}"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_a_size(self) -> Self:
+        if self.v1 == "derive" and self.set is None and self.default is None:
+            raise ValueError("v1: derive needs a set or a default, the context to give")
+        for name in (text for pair in self.named.items() for text in pair):
+            if parse_model(name) is None:
+                raise ValueError(f"v1: {name!r} is not the name of a model")
+        return self
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Return the models to use in place of others, by their names."""
+        return self.v1 if isinstance(self.v1, dict) else {}
 
 
 Whole = Rule[int]

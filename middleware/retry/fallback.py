@@ -6,6 +6,7 @@ from typing import Final
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RetryPart
+from proxy.kernel.load_or_unload import load_or_unload
 from proxy.kernel.model_names import ModelName, parse
 from proxy.kernel.retrying import forget_tried
 
@@ -25,6 +26,8 @@ class Fallbacks:
         if not self._models or model is None or route is None or route.kind != "inference":
             return ()
         if route.body != "json" or not route.models or route.model_in_path:
+            return ()
+        if load_or_unload(exchange) == "unload":  # it is about this model, and no other
             return ()
         return self._models.get(model.key, ())
 

@@ -151,6 +151,17 @@ class Contents:
         assert self.document is not None  # noqa: S101 (what is checked is one)
         return self.document
 
+    @property
+    def unambiguous(self) -> bool:
+        """Return whether the document is one that a policy may depend on; a short body is checked for that now."""
+        if not self.checked and self.document is not None and not self.ahead and self._flaw is None:
+            try:
+                body_json.check(self._plain, self.document)
+                self.checked = True
+            except Refused as refused:
+                self._found(refused)
+        return self.checked and self.document is not None
+
     def refuse_excess(self) -> None:
         """Raise where the body holds too much: its model is unknown, so it could escape every slot and limit."""
         if self._flaw is not None and self._flaw.code == codes.BODY_HOLDS_TOO_MUCH:

@@ -240,11 +240,14 @@ FIRST_BYTE_TIMEOUT: Final = _row("first_byte_timeout", 504, "upstream",
     "The backend gave no first byte of its answer within `pool.timeouts.first_byte`.",
     "Raise it where prompts take longer, or stream; look at the backend.")
 IDLE_TIMEOUT: Final = _row("idle_timeout", 504, "upstream",
-    "The answer had begun, and nothing more came for `pool.timeouts.idle`.",
+    "The answer had begun, and nothing more came for `pool.timeouts.idle` (with tools: `pool.timeouts.tools`).",
     "Look at the backend; send the request again.")
 TOTAL_TIMEOUT: Final = _row("total_timeout", 504, "relay",
     "The request took longer than `pool.timeouts.total`.",
     "Ask for less at once, or raise it.")
+MANAGE_TIMEOUT: Final = _row("manage_timeout", 504, "upstream",
+    "A pull, push, create, copy, delete or upload came no further for `pool.timeouts.manage`.",
+    "Raise it where files are large or disks slow; look at the backend.")
 UPSTREAM_CONNECTION_LOST: Final = _row("upstream_connection_lost", 502, "upstream, pool",
     "The backend closed or broke the connection before the first byte of its answer.",
     "Send the request again; if it happens again, look at the backend's log.")
@@ -267,8 +270,8 @@ UPSTREAM_FAILED: Final = _row("upstream_failed", (400, 502), "upstream",
 SUSPECTED_POISON: Final = _row("suspected_poison", (500, 502), "pool",
     "Two backends broke off without an answer when they got this request; it is sent to no other one.",
     "Change the request before you send it again.")
-UNLOAD_FAILED: Final = _row("unload_failed", 502, "ops",
-    "The backend did not unload the model.",
+UNLOAD_FAILED: Final = _row("unload_failed", 502, "relay, ops",
+    "The backend, or one of those that may have it in memory, did not unload the model.",
     "See the message; try again.")
 
 # Operating the proxy

@@ -9,10 +9,11 @@
     ├── Cancelled              an operator ended the request, before or during its answer
     ├── ShuttingDown           the time to drain is over, before or during its answer
     └── UpstreamError          the backend did not answer, or not completely; sent, received
+        ├── UnloadFailed       one of several backends did not unload a model
         ├── ConnectFailed      no connection: nothing was sent
         ├── ConnectionLost     reset or closed before the first byte of the answer
         ├── BadAnswer          the answer is not HTTP/1.1 that the proxy accepts
-        ├── UpstreamTimeout    one named timer ran out: connect, load, first_byte, idle, write, total
+        ├── UpstreamTimeout    one named timer ran out: connect, load, first_byte, idle, write, total, manage
         ├── BackendDown        the backend went down while the request waited for its first byte; another one is up
         ├── UpstreamAnswer     the backend's own error (404, 5xx), kept whole so that it can be relayed
         └── Truncated          the answer began and broke off: never retried, never ended cleanly
@@ -34,7 +35,7 @@ Flavor = Literal["ollama", "openai", "anthropic", "text"]
 Outcome = Literal[
     "completed", "refused", "cancelled", "client_gone", "upstream_failed", "upstream_truncated", "timed_out", "shutdown"
 ]
-Timer = Literal["connect", "load", "first_byte", "idle", "write", "total"]
+Timer = Literal["connect", "load", "first_byte", "idle", "write", "total", "manage"]
 About = Literal["request", "host", "crash", "unknown"]
 """The subject of a backend's error; ``crash``: the runner of the model died."""
 
@@ -299,6 +300,12 @@ class Truncated(UpstreamError):
         return truncated
 
 
+class UnloadFailed(UpstreamError):
+    """A model was not unloaded on every backend that may have it in memory; the message says by which, and why."""
+
+    code_default = codes.UNLOAD_FAILED
+
+
 TIMEOUTS: Final[Mapping[Timer, Code]] = {
     "connect": codes.CONNECT_TIMEOUT,
     "load": codes.LOAD_TIMEOUT,
@@ -306,6 +313,7 @@ TIMEOUTS: Final[Mapping[Timer, Code]] = {
     "idle": codes.IDLE_TIMEOUT,
     "write": codes.WRITE_TIMEOUT,
     "total": codes.TOTAL_TIMEOUT,
+    "manage": codes.MANAGE_TIMEOUT,
 }
 """The code of each timer."""
 

@@ -28,6 +28,7 @@ from proxy.kernel.exchange_parts import (
     BlamePart,
     ChainPart,
     FramePart,
+    ParametersPart,
     Part,
     PoolPart,
     QueuePart,
@@ -53,6 +54,7 @@ PARTS: Final[Mapping[type[Part], str]] = {
     TracingPart: "_tracing",
     AuthPart: "_auth",
     AccessPart: "_access",
+    ParametersPart: "_parameters",
     QueuePart: "_queue",
     RetryPart: "_retry",
     PoolPart: "_pool",
@@ -110,6 +112,7 @@ class Exchange:
     edition: Final[int] = _fact("_body.edition")  # a number; changes when the body's contents may have changed
     document: Final[dict[str, Any] | None] = _fact("_body.document")  # for hints; policies use `json`
     prompt_size: Final[PromptSize] = _fact("_body.prompt_size")
+    unambiguous: Final[bool] = _fact("_body.unambiguous")  # whether Ollama reads `document` in the same way
     model: Final[ModelName | None] = _fact("_body.model")
     stream: Final[bool] = _fact("_body.stream")
 
@@ -135,6 +138,7 @@ class Exchange:
 
     end_user_in_body: Final[bool] = _noted(AuthPart, "end_user_in_body")
     dropped: Final[tuple[str, ...]] = _noted(AccessPart, "dropped")
+    num_ctx: Final[int | None] = _noted(ParametersPart, "num_ctx")
 
     queued: Final[float] = _noted(QueuePart, "queued")
     queue_position: Final[int | None] = _noted(QueuePart, "queue_position")
@@ -192,6 +196,7 @@ class Exchange:
         self._tracing = TracingPart()
         self._auth = AuthPart()
         self._access = AccessPart()
+        self._parameters = ParametersPart()
         self._queue = QueuePart()
         self._retry = RetryPart()
         self._pool = PoolPart()

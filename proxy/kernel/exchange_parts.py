@@ -135,6 +135,17 @@ class AccessPart(Shared):
     dropped: tuple[str, ...] = ()
 
 
+class ParametersPart(Shared):
+    """Written by the plugin `parameters`.
+
+    Attributes:
+        num_ctx: the context, in tokens, that the model shall have, of a request whose API has no place for it; None
+            where the request's own body says it, or nothing does.
+    """
+
+    num_ctx: int | None = None
+
+
 class QueuePart(Own):
     """Written by `proxy.queue.scheduler`; a second attempt does not wait, but takes a free slot.
 

@@ -132,6 +132,11 @@ class RequestBody:
         return self._look().document
 
     @property
+    def unambiguous(self) -> bool:
+        """Whether Ollama reads the document in the same way; see `Exchange.json`. False where there is none."""
+        return self._look().unambiguous
+
+    @property
     def prompt_size(self) -> PromptSize:
         """The size of the part of the document that a model has to read."""
         return self._look().prompt_size

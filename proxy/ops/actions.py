@@ -70,7 +70,7 @@ class Actions:
             raise Refused(
                 502, f"{backend.name} did not unload it: {error.message}", code=codes.UNLOAD_FAILED
             ) from error
-        self._engine.pool.outcomes.touch(backend)
+        self._engine.pool.outcomes.unloaded(backend, model.key)
         log.warning("model_unloaded", backend=backend.name, model=model.short, by=_who(request))
         return json(Done(f"unloaded {model.short} from {backend.name}"))
 

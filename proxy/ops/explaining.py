@@ -18,11 +18,17 @@ from proxy.kernel.errors import ProxyError, Refused
 from proxy.kernel.exchange import KEY, Exchange
 from proxy.kernel.exchange_parts import AuthPart
 from proxy.kernel.explain import Explains
+from proxy.kernel.load_or_unload import bare_member
 from proxy.kernel.route import Route
 from proxy.kernel.routes import RouteTable
 from proxy.ops.document_types import Account, Step
 
 CALLER: Final = "127.0.0.1"
+_PROMPTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "prompt": {"prompt": "?"},
+    "messages": {"messages": [{"role": "user", "content": "?"}]},
+}
+"""The words of a request that is explained without a body; without any it would only load the model."""
 _TOKENS: Final = (KEY_PREFIX, "eyJ")
 """The beginnings of API keys and JWTs; any other text is the name or id of a key."""
 
@@ -161,10 +167,11 @@ def _body(route: Route | None, supposed: Supposed) -> bytes:
     """Return the body with the supposed model in it; raises Refused (400) where the body is no JSON object."""
     if supposed.model is None or route is None or route.body != "json" or not route.models:
         return supposed.body
+    words = _PROMPTS.get(bare_member(route) or "", {}) if not supposed.body else {}
     try:
         document = orjson.loads(supposed.body or b"{}")
     except orjson.JSONDecodeError:
         document = None
     if not isinstance(document, dict):
         raise Refused(400, "a model can only be put into a body that is a JSON object")
-    return orjson.dumps({**document, route.models[0]: supposed.model})
+    return orjson.dumps({**words, **document, route.models[0]: supposed.model})

@@ -104,7 +104,7 @@ class Backend:
 
     @property
     def active_by_model(self) -> Counter[str]:
-        """Number of requests that hold a slot, by model."""
+        """Number of running requests, by model; of those that only load a model too."""
         return self.residency.users
 
     def has(self, model: str | None) -> bool | None:
@@ -122,7 +122,7 @@ class Backend:
         if self.slots is not None and self.active >= self.slots:
             return False
         bound = self.model_slots.get(model) if self.model_slots else None
-        return bound is None or self.residency.users[model] < bound
+        return bound is None or self.residency.slots(model) < bound
 
     @property
     def heard(self) -> float:

@@ -43,7 +43,7 @@ def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: f
                 name=backend.name,
                 load=backend.busy(now) / room,
                 step=1.0 / room,
-                free=backend.free(runs),
+                free=backend.free(need.slot_of),
                 usable=state == "up" or health.usable(now),
                 alive=state != "down",
                 suspect=state == "suspect",

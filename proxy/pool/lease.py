@@ -16,8 +16,8 @@ class Lease:
 
     Args:
         backend: the backend that was selected.
-        need: what the request needs. A request that runs a model takes a slot; any other one is only counted, so that
-            the backend is not closed while it runs.
+        need: what the request needs. A request that runs a model takes a slot, unless it only loads the model; any
+            other one is only counted, so that the backend is not closed while it runs.
         reason: why this backend was selected.
         grace: seconds for which the slot stays taken when the proxy ended the request before the first byte, as the
             runner of the model notices that only at its next token.
@@ -60,10 +60,11 @@ class Lease:
         self.served = True
         self.waited: float | None = None
         backend.leases += 1
-        if self.model is not None:
+        if need.slot_of is not None:
             backend.active += 1
+        if self.model is not None:
             self.cold = backend.residency.state(self.model, need.setup) != "loaded"
-            backend.residency.began(self.model, need.setup, now)
+            backend.residency.began(self.model, need.setup, now, slot=need.only is None)
 
     def first_byte(self, *, served: bool = True, streamed: bool = True) -> None:
         """Note that the response has begun.
@@ -78,10 +79,10 @@ class Lease:
         if self.trial:
             backend.health.end_trial()  # the backend answers; the rest of the response may take an hour
         if served and model is not None:
-            if streamed:
+            if streamed or self.need.only == "load":  # the answer to a load is that the model is loaded
                 now = monotonic()
                 self.waited = now - self.began
-                if not self.cold:
+                if not self.cold and self.need.only is None:
                     backend.waited(model, self.waited, now)
             backend.residency.answered(model)
 
@@ -105,7 +106,7 @@ class Lease:
         if self._left:
             return
         self._left = True
-        if self._grace > 0 and self.model is not None and not self._answered and _hung_up(error):
+        if self._grace > 0 and self.need.slot_of is not None and not self._answered and _hung_up(error):
             asyncio.get_running_loop().call_later(self._grace, self._free)
         else:
             self._free()
@@ -114,9 +115,10 @@ class Lease:
         backend = self.backend
         if self.trial and not self._answered:
             backend.health.end_trial()
-        if self.model is not None:
+        if self.need.slot_of is not None:
             backend.active -= 1
-            backend.residency.ended(self.model, monotonic())
+        if self.model is not None:
+            backend.residency.ended(self.model, monotonic(), slot=self.need.only is None)
         backend.leases -= 1
         self._freed(self)
 

@@ -80,10 +80,18 @@ class OutcomeRecorder:
         backend.changed_at = monotonic()
         self._stale(backend)
 
+    def unloaded(self, backend: Backend, model: str) -> None:
+        """Note that `backend` was told to unload `model`, and did not refuse."""
+        backend.residency.unloaded(model)
+        self.touch(backend)
+
     def _served(self, exchange: Exchange, lease: Lease, now: float) -> None:
         self.blame.served(exchange, lease, now)
+        if lease.served and lease.need.only == "unload" and lease.need.model is not None:
+            self.unloaded(lease.backend, lease.need.model)
         if lease.served and lease.model is not None:
-            self.service_times.note(lease.model, lease.held, now)
+            if lease.need.only is None:
+                self.service_times.note(lease.model, lease.held, now)
             if lease.cold and lease.waited is not None:
                 self.load_times.note(lease.model, lease.waited, now)
 

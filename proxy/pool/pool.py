@@ -194,9 +194,7 @@ class Pool:
             return True
         need = need_of(exchange)
         return ejected and any(
-            backend.health.shown == "ejected"
-            and backend.has(need.model) is not False
-            and backend.free(need.model if need.runs else None)
+            backend.health.shown == "ejected" and backend.has(need.model) is not False and backend.free(need.slot_of)
             for backend in self.backends
             if backend.name not in tried
         )
@@ -241,7 +239,7 @@ class Pool:
             bounds = [
                 bound for bound in (backend.slots, backend.model_slots.get(need.model or "")) if bound is not None
             ]
-            if not bounds or not need.runs:
+            if not bounds or need.slot_of is None:
                 return None
             total += min(bounds)
         return total
@@ -305,4 +303,4 @@ def _pinned(name: str, need: Need, backends: Mapping[str, Backend]) -> Choice | 
         raise Refused(404, f"there is no backend of that name; there are {names}", code=codes.UNKNOWN_BACKEND)
     if backend.health.draining and need.runs:
         raise Refused(503, f"{name} is being drained and takes no new requests", code=codes.DRAINING)
-    return Choice(name, "pinned") if backend.free(need.model if need.runs else None) else Wait("slots")
+    return Choice(name, "pinned") if backend.free(need.slot_of) else Wait("slots")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import structlog
 
+from proxy.kernel.derived_models import base_key
 from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout, let_go
 from proxy.kernel.model_names import parse as parse_model
 from proxy.pool.backend import Backend, compare
@@ -196,7 +197,7 @@ def _learn(
         backend.changed_at = None
     if running is not None:
         backend.running = tuple(_entries(running))
-        backend.residency.saw({key: _resident(entry) for key, entry in _by_key(running).items()})
+        backend.residency.saw({base_key(key): _resident(entry) for key, entry in _by_key(running).items()})
 
 
 def _entries(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,12 +8,16 @@ from typing import Any, Final, NamedTuple
 
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import PoolPart
+from proxy.kernel.load_or_unload import LoadOrUnload, load_or_unload
 from proxy.kernel.model_names import RUNNER_OPTIONS, ModelName
 from proxy.kernel.route import Route
 from proxy.pool.affinity import conversation_of
 
 Setup = tuple[tuple[str, float], ...]
-"""The runner options that a request names, in the order of `RUNNER_OPTIONS`; empty where it names none."""
+"""What a request names of what makes Ollama load a model anew where it differs: the runner options, in the order of
+`RUNNER_OPTIONS`, and ``shift``. Empty where it names none of it."""
+
+_SHIFT: Final = "shift"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +26,22 @@ class Need:
 
     Attributes:
         model: canonical key of the model that the backend must have; None where any backend will do.
-        runs: the backend runs the model, so the request takes a slot and memory. Cloud models run elsewhere.
+        runs: the backend has the model in memory for the request. Cloud models run elsewhere.
+        only: the request only loads the model, or unloads it, and so takes no slot; None of any other request.
         setup: the runner options that the model must be loaded with.
         conversation: key of the conversation that the request belongs to; None where it belongs to none.
     """
 
     model: str | None = None
     runs: bool = False
+    only: LoadOrUnload | None = None
     setup: Setup = ()
     conversation: int | None = None
+
+    @property
+    def slot_of(self) -> str | None:
+        """The model of which the request takes a slot; None where it takes none."""
+        return self.model if self.runs and self.only is None else None
 
 
 NOTHING: Final = Need()
@@ -38,18 +49,19 @@ NOTHING: Final = Need()
 
 
 class _Noted(NamedTuple):
-    """Needs, and the edition of the request that they were derived from."""
+    """Needs, and the edition of the request and the context that they were derived from."""
 
     edition: int
+    num_ctx: int | None
     need: Need
 
 
 def need_of(exchange: Exchange) -> Need:
     """Return what `exchange` needs, by its current route and body."""
     noted = exchange.need
-    if not isinstance(noted, _Noted) or noted.edition != exchange.edition:
+    if not isinstance(noted, _Noted) or noted.edition != exchange.edition or noted.num_ctx != exchange.num_ctx:
         need = _need(exchange, exchange.model, exchange.document)
-        exchange.part(PoolPart).need = noted = _Noted(exchange.edition, need)
+        exchange.part(PoolPart).need = noted = _Noted(exchange.edition, exchange.num_ctx, need)
     return noted.need
 
 
@@ -60,13 +72,29 @@ def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] 
         return NOTHING
     if route.kind == "read" or model.cloud:
         return Need(model=model.key)
-    return Need(model=model.key, runs=True, setup=_setup(route, document), conversation=conversation_of(exchange))
+    only = load_or_unload(exchange)
+    if only == "unload":
+        return Need(model=model.key, only=only)
+    setup = _setup(route, document) if exchange.num_ctx is None else (("num_ctx", exchange.num_ctx),)
+    return Need(model=model.key, runs=True, only=only, setup=setup, conversation=conversation_of(exchange))
 
 
 def _setup(route: Route, document: dict[str, Any] | None) -> Setup:
-    if route.run is not None and route.run.parameters is not None and not route.run.parameters.options:
+    parameters = None if route.run is None else route.run.parameters
+    if not document or (parameters is not None and not parameters.options):
         return ()  # Ollama reads no options there
-    options = document.get("options") if document else None
-    if not options or not isinstance(options, dict):
-        return ()
-    return tuple((name, options[name]) for name in RUNNER_OPTIONS if isinstance(options.get(name), int | float))
+    options = document.get("options")
+    named: Setup = ()
+    if options and isinstance(options, dict):
+        named = tuple((name, options[name]) for name in RUNNER_OPTIONS if _differs(name, options.get(name)))
+    if document.get(_SHIFT) is False and (parameters is None or parameters.places(_SHIFT)):
+        named += ((_SHIFT, False),)
+    return named
+
+
+def _differs(name: str, value: object) -> bool:
+    """Return whether a request with this option may want another runner than one without it.
+
+    A negative ``num_gpu`` takes whatever runner there is; so does ``shift`` where it is true, as it is by itself.
+    """
+    return isinstance(value, int | float) and not (name == "num_gpu" and value < 0)

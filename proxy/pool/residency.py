@@ -34,18 +34,22 @@ class ResidentModels:
         resident: the models in memory.
         loading: number of requests that wait for a model to be loaded, by model.
         users: number of running requests, by model.
+        loaders: number of those of them that only load the model, and take no slot.
     """
 
-    __slots__ = ("_arrived", "_full", "_most", "_most_bytes", "_setups", "_sizes", "_used_at", "loading", "resident",
-                 "users")  # fmt: skip
+    __slots__ = ("_arrived", "_full", "_most", "_most_bytes", "_setups", "_sizes", "_trained", "_unloaded", "_used_at",
+                 "loaders", "loading", "resident", "users")  # fmt: skip
 
     def __init__(self) -> None:
         self.resident: dict[str, Resident] = {}
         self.loading: Counter[str] = Counter()
         self.users: Counter[str] = Counter()
+        self.loaders: Counter[str] = Counter()
         self._setups: dict[str, Setup] = {}  # the options of the request that had each model loaded
+        self._trained: dict[str, int] = {}  # the context that each model was trained with, where a load has shown it
         self._used_at: dict[str, float] = {}
         self._arrived: set[str] = set()  # loaded by our requests since the last probe
+        self._unloaded: set[str] = set()  # they leave the memory when their last request has ended
         self._sizes: dict[str, int] = {}
         self._full = False  # it evicted a model to make room
         self._most = 0
@@ -72,15 +76,21 @@ class ResidentModels:
             return None
         return min(self.resident, key=self.idle_since, default=None)
 
+    def slots(self, model: str) -> int:
+        """Return how many running requests hold a slot of `model`."""
+        return self.users[model] - self.loaders[model]
+
     def idle_since(self, model: str) -> float:
         """Return when `model` was used last: inf while it is in use, 0 where none of our requests ever used it."""
         return inf if model in self.users else self._used_at.get(model, 0.0)
 
     # Learning from our requests
 
-    def began(self, model: str, setup: Setup, now: float) -> None:
-        """Note that a request for `model` is sent."""
+    def began(self, model: str, setup: Setup, now: float, *, slot: bool = True) -> None:
+        """Note that a request for `model` is sent, which holds a slot or only loads the model."""
         self.users[model] += 1
+        if not slot:
+            self.loaders[model] += 1
         resident = self.resident.get(model)
         if resident is not None and not self._is_set_up(model, resident, setup):
             del self.resident[model]
@@ -104,15 +114,29 @@ class ResidentModels:
         self.resident[model] = Resident(self._sizes.get(model, 0))
         self._arrived.add(model)
 
-    def ended(self, model: str, now: float) -> None:
+    def ended(self, model: str, now: float, *, slot: bool = True) -> None:
         """Note that a request for `model` is over, answered or not."""
         self.users[model] -= 1
+        if not slot:
+            self.loaders[model] -= 1
         if self.users[model] <= 0:
             del self.users[model]
+            self.loaders.pop(model, None)
             self.loading.pop(model, None)
+            if model in self._unloaded:
+                self.unloaded(model)
         if model in self.resident:
             self._used_at[model] = now
         elif model not in self.users:  # it was never loaded: clients can name anything
+            self._forget(model)
+
+    def unloaded(self, model: str) -> None:
+        """Note that the backend was told to unload `model`: it does so when no request uses the model any more."""
+        if model in self.users:
+            self._unloaded.add(model)
+        else:
+            self._unloaded.discard(model)
+            self.resident.pop(model, None)
             self._forget(model)
 
     def lost(self, model: str) -> None:
@@ -138,11 +162,13 @@ class ResidentModels:
         self.resident = {**{model: entry for model, entry in before.items() if model in self.users}, **running}
         for model in gone - self.resident.keys():
             self._forget(model)
+        self._unloaded &= self.users.keys()
         for model, entry in running.items():
             self._sizes[model] = entry.vram
             known = before[model].context_length if model in before else None
             if known is not None and known != entry.context_length:
                 self._setups.pop(model, None)  # another client had it loaded again
+            self._learn_trained(model, entry.context_length)
 
     # Details
 
@@ -151,10 +177,31 @@ class ResidentModels:
         before = self._setups.get(model)
         if setup == before:
             return True
-        spelled_out: Setup = (("num_ctx", resident.context_length or 0),)
-        if setup == spelled_out:
-            return not before  # the request names the backend's default
-        return before is None and not setup
+        wanted, loaded = dict(setup), dict(before or ())
+        if "num_gpu" not in wanted:
+            loaded.pop("num_gpu", None)  # the request leaves it to Ollama, which leaves it as it is
+        asked, had = wanted.pop("num_ctx", None), loaded.pop("num_ctx", None)
+        if wanted != loaded:
+            return False
+        if asked is None:
+            return had is None
+        if had is None:
+            return self._cut(model, asked) == resident.context_length  # the request names the backend's default
+        return self._cut(model, asked) == self._cut(model, had)
+
+    def _cut(self, model: str, context: float) -> float:
+        """Return the context that Ollama loads `model` with: at most the one that the model was trained with."""
+        return min(context, self._trained.get(model, inf))
+
+    def _learn_trained(self, model: str, context: int | None) -> None:
+        """Learn the context that `model` was trained with, from a load that asked for more than it got."""
+        asked = dict(self._setups.get(model, ())).get("num_ctx")
+        if context is None:
+            return
+        if asked is not None and context < asked:
+            self._trained[model] = context
+        elif context > self._trained.get(model, inf):  # the model has been replaced
+            del self._trained[model]
 
     def _fits(self, model: str) -> bool:
         """Return whether `model` has room beside the models in memory and those that are being loaded."""

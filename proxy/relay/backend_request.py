@@ -19,13 +19,15 @@ class Body:
     Attributes:
         stream: the body; `httpx.ByteStream` where it is in memory.
         framing: Content-Length or Transfer-Encoding; None where the request has no body.
+        content: the body itself where it is in memory, else None.
     """
 
-    __slots__ = ("framing", "stream")
+    __slots__ = ("content", "framing", "stream")
 
-    def __init__(self, stream: httpx.AsyncByteStream, framing: Header | None) -> None:
+    def __init__(self, stream: httpx.AsyncByteStream, framing: Header | None, content: bytes | None = None) -> None:
         self.stream = stream
         self.framing = framing
+        self.content = content
 
 
 async def read_body(exchange: Exchange, match: Match, receive: Receive) -> Body:
@@ -39,7 +41,7 @@ async def read_body(exchange: Exchange, match: Match, receive: Receive) -> Body:
         return Body(_Upload(receive), _framing_of(scope))
     content = await exchange.body() if receive == exchange.receive else await _collected(receive)
     has_length = bool(content) or scope["method"] == "POST"
-    return Body(httpx.ByteStream(content), (b"content-length", b"%d" % len(content)) if has_length else None)
+    return Body(httpx.ByteStream(content), (b"content-length", b"%d" % len(content)) if has_length else None, content)
 
 
 def backend_request(

@@ -23,9 +23,11 @@ from proxy.pool.awaited_answer import AwaitedAnswer
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool
 from proxy.pool.request_needs import need_of
+from proxy.relay.answer_silence import may_hold_back
 from proxy.relay.answer_stream import relay_answer
 from proxy.relay.backend_answer import BackendAnswer, open_answer
-from proxy.relay.backend_request import backend_request, read_body
+from proxy.relay.backend_request import Body, backend_request, read_body
+from proxy.relay.context_models import ContextModels, renamed
 from proxy.relay.hop_headers import via_names
 from proxy.relay.no_route import not_routed
 from proxy.upstream.timeouts import Timeouts
@@ -44,9 +46,12 @@ class Dispatch:
     def __init__(self, pool: Pool, timeouts: Timeouts, *, pseudonym: str, scheduler: Scheduler | None = None) -> None:
         self._pool = pool
         self._scheduler = scheduler
+        self.pseudonym = pseudonym
         self._via = pseudonym.encode("latin-1")
-        self._warm = timeouts
-        self._cold = replace(timeouts, first_byte=timeouts.load)
+        self._warm, self._cold = timeouts, timeouts.for_cold()
+        self._warm_tools, self._cold_tools = timeouts.for_tools(), timeouts.for_cold().for_tools()
+        self._manage = timeouts.for_manage()
+        self._context_models = ContextModels(pool)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request from a backend; raises UpstreamError before the commit point, Truncated after it.
@@ -76,7 +81,9 @@ class Dispatch:
         deadline = self._deadline(exchange, match.route)
         with await self._lease(exchange) as lease:
             exchange.part(RelayPart).sent_to(lease.backend.name, lease.reason)
-            timeouts = self._timeouts(exchange, lease)
+            if exchange.num_ctx is not None:
+                body = await self._with_context(exchange, lease, body, exchange.num_ctx)
+            timeouts = self._timeouts(exchange, match.route, lease)
             request = backend_request(exchange, match, lease.backend, body, via=self._via, timeouts=timeouts)
             try:
                 answer = await self._open(exchange, lease, request, match.route, deadline)
@@ -109,19 +116,32 @@ class Dispatch:
             lease = cast(Lease, exchange.take_lease())
         return lease
 
+    async def _with_context(self, exchange: Exchange, lease: Lease, body: Body, num_ctx: int) -> Body:
+        """Return the body with the name of a model that has the context that the request cannot ask for."""
+        name = await self._context_models.name_for(exchange, lease.backend, num_ctx)
+        if name is None:
+            return body
+        noted = exchange.part(RelayPart)
+        noted.reason = f"{noted.reason}; as {name}"
+        return await renamed(body, exchange, name)
+
     def _deadline(self, exchange: Exchange, route: Route) -> float | None:
         """Return the loop's time at which the answer must be complete; None for none, as for a pull or an upload."""
         if route.kind == "manage" or self._warm.total == math.inf:
             return None
         return asyncio.get_running_loop().time() + self._warm.total - (time.monotonic() - exchange.started_at)
 
-    def _timeouts(self, exchange: Exchange, lease: Lease) -> Timeouts:
-        if lease.cold:
-            return self._cold  # after a time-out another backend would only begin the same load
+    def _timeouts(self, exchange: Exchange, route: Route, lease: Lease) -> Timeouts:
+        if route.kind == "manage":
+            return self._manage
+        tools = may_hold_back(exchange)
+        if lease.cold:  # after a time-out another backend would only begin the same load
+            return self._cold_tools if tools else self._cold
+        warm = self._warm_tools if tools else self._warm
         hurry = exchange.hurry
-        if hurry is not None and hurry < self._warm.first_byte and self._pool.untried(exchange):
-            return replace(self._warm, first_byte=hurry)
-        return self._warm
+        if hurry is not None and hurry < warm.first_byte and self._pool.untried(exchange):
+            return replace(warm, first_byte=hurry)
+        return warm
 
     async def _open(
         self, exchange: Exchange, lease: Lease, request: httpx.Request, route: Route, deadline: float | None

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.kernel.asgi import Send, respond
+from proxy.kernel.derived_models import SUFFIX, base_key, base_of
 from proxy.kernel.errors import JSON, TEXT
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import parse as parse_model
@@ -58,7 +59,7 @@ class MergedLists:
         """Return whether the request is about all backends and can be answered here, from the probe of at least one."""
         route = exchange.route
         view = None if route is None else route.view
-        if view is None or exchange.pinned is not None or len(self._pool.backends) < 2:
+        if view is None or exchange.pinned is not None or not (len(self._pool.backends) > 1 or self.hides):
             return False
         if view == "alive":
             return True
@@ -66,6 +67,11 @@ class MergedLists:
             return False
         # Where the model is not known for certain, a backend's own answer is better.
         return view != "model" or (not self._changed() and self._one(exchange) is not None)
+
+    @property
+    def hides(self) -> bool:
+        """Whether a backend has derived models, which the lists do not show."""
+        return any(key.endswith(SUFFIX) for backend in self._pool.backends for key in backend.models or ())
 
     async def answer(self, exchange: Exchange, send: Send) -> None:
         """Answer a request for which `answers` is true."""
@@ -121,6 +127,8 @@ def _merged(backends: Iterable[Backend], keys: Iterable[str] | None = None) -> d
     for backend in backends:
         models = backend.models or {}
         for key in models if keys is None else keys:
+            if base_key(key) != key:  # the proxy has derived it, which nobody needs to know
+                continue
             entry = models.get(key)
             if entry is not None and (
                 key not in found or _moment(entry, "modified_at") > _moment(found[key], "modified_at")
@@ -141,6 +149,8 @@ def _running(backends: list[Backend]) -> dict[str, object]:
         for entry in backend.running:
             name = parse_model(str(entry.get("model") or entry.get("name")))
             key = name.key if name is not None else str(entry.get("name"))
+            if name is not None and (base := base_of(name)) is not None:
+                key, entry = base.key, {**entry, "name": base.short, "model": base.short}
             if key not in found or _moment(entry, "expires_at") > _moment(found[key], "expires_at"):
                 found[key] = entry
     return {"models": sorted(found.values(), key=lambda entry: _moment(entry, "expires_at"), reverse=True)}

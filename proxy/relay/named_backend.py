@@ -82,7 +82,7 @@ class NamedBackend:
         finished = False
         with self._pool.hold(backend):
             try:
-                async with aclosing(_progress(backend, target, body, self._pool.timeouts)) as progress:
+                async with aclosing(_progress(backend, target, body, self._pool.timeouts.for_manage())) as progress:
                     async for line in progress:
                         finished = "error" in line or line.get("status") == "success"
                         await lines.put((backend, line))

@@ -1,17 +1,20 @@
 """The end of the chain: pass a request to the part that answers it."""
 
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.derived_models import derived_name
 from proxy.kernel.errors import ProxyError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.routes import ALL, NoMatch
 from proxy.pool.pool import Pool
+from proxy.pool.request_needs import need_of
 from proxy.pool.selection import Choice
 from proxy.relay.dispatch import Dispatch
 from proxy.relay.merged_lists import MergedLists
 from proxy.relay.named_backend import NamedBackend
 from proxy.relay.no_route import not_routed
+from proxy.relay.unload_everywhere import UnloadEverywhere
 
 
 class Router:
@@ -23,6 +26,7 @@ class Router:
         self._lists = lists
         self._dispatch = dispatch
         self._named = NamedBackend(pool, dispatch)
+        self._unloads = UnloadEverywhere(pool, pseudonym=dispatch.pseudonym)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request by the part that serves its route."""
@@ -30,14 +34,18 @@ class Router:
         if exchange.route is not None and exchange.route.kind == "ops":
             await self._ops(scope, receive, send)
             return
-        if len(self._pool.backends) > 1 or exchange.pinned is not None:
-            if self._pool.first_round.pending:
-                await self._lists.settled(exchange)
-            if self._lists.answers(exchange):
-                await self._lists.answer(exchange, send)
-                return
+        several = len(self._pool.backends) > 1 or exchange.pinned is not None
+        if several and self._pool.first_round.pending:
+            await self._lists.settled(exchange)
+        if self._lists.answers(exchange):
+            await self._lists.answer(exchange, send)
+            return
+        if several:
             if self._named.concerns(exchange):
                 await self._named(scope, receive, send)
+                return
+            if await self._unloads.concerns(exchange):
+                await self._unloads(scope, receive, send)
                 return
         await self._dispatch(scope, receive, send)
 
@@ -55,16 +63,21 @@ class Router:
             raise not_routed(exchange.match, exchange.scope)
         if exchange.match.route.kind == "ops":
             return Explanation("pass", "the proxy itself answers")
+        if self._lists.answers(exchange):
+            return Explanation("pass", "the proxy answers from what it knows of all backends")
         if len(self._pool.backends) > 1 or exchange.pinned is not None:
-            if self._lists.answers(exchange):
-                return Explanation("pass", "the proxy answers from what it knows of all backends")
             if self._named.concerns(exchange):
                 self._named.check(exchange)
                 if exchange.pinned == ALL:
                     return Explanation("pass", "it goes to every backend")
+            if exchange.pinned is None and need_of(exchange).only == "unload":
+                names = ", ".join(backend.name for backend in self._unloads.backends(exchange))
+                if names:
+                    return Explanation("pass", f"it goes to every backend that may have the model in memory: {names}")
         choice = self._pool.would(exchange)
         if not isinstance(choice, Choice):
             return Explanation("wait", "every backend that could serve it runs as many requests as it can")
         noted = exchange.part(RelayPart)
         noted.backend, noted.reason = choice.name, choice.reason
-        return Explanation("pass", f"it goes to {choice.name} ({choice.reason})")
+        name = exchange.model and exchange.num_ctx and derived_name(exchange.model, exchange.num_ctx)
+        return Explanation("pass", f"it goes to {choice.name} ({choice.reason})" + (f" as {name}" if name else ""))

@@ -103,6 +103,10 @@ EVENTS: Final = (
     Event("suspected_poison", "Two backends died without an answer when they got this request, one after the other. It "
           "is sent to no third one.",
           ("request_id", "identity", "client_address", "model", "backends", "error")),
+    Event("context_model_made", "A model with another context was derived at a backend, by `parameters: {num_ctx: {v1: "
+          "derive}}`.", ("backend", "model")),
+    Event("context_model_failed", "Such a model was not made; for a minute its requests get the context of the host.",
+          ("backend", "model", "error")),
     Event("backend_state", "A backend changed its state.", ("backend", "before", "state", "reason")),
     Event("watch_failed", "Asking a backend how it is failed by a bug.", ("backend",)),
     Event("config_loaded", "A policy file was put in force.", ("config_generation", "chain", "restart")),

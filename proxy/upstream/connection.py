@@ -327,12 +327,15 @@ class Connection(asyncio.Protocol, Source):
         if parser is None:
             self.abort()
         elif parser.head_in:
-            self.abort(IdleTimedOut(f"the backend sent nothing for {timeouts.idle:g} s", sent=True, received=True))
+            silence = f"the backend sent nothing for {timeouts.idle:g} s"
+            self.abort(IdleTimedOut(silence, sent=True, received=True, timer=timeouts.timer))
         elif not self._blocked:
-            self.abort(HeadTimedOut(f"the backend did not answer within {timeouts.first_byte:g} s", sent=True))
+            silence = f"the backend did not answer within {timeouts.first_byte:g} s"
+            self.abort(HeadTimedOut(silence, sent=True, timer=timeouts.timer))
         elif (unsent := self._transport.get_write_buffer_size() if self._transport else 0) < self._unsent:
             self._wrote, self._unsent = now, unsent
             return self._due()
         else:
-            self.abort(WriteTimedOut(f"the backend took nothing of the request for {timeouts.write:g} s", sent=True))
+            silence = f"the backend took nothing of the request for {timeouts.write:g} s"
+            self.abort(WriteTimedOut(silence, sent=True, timer=timeouts.timer))
         return math.inf

@@ -63,8 +63,10 @@ class TransportFailure(httpx.TransportError):
         sent: bool = False,
         received: bool = False,
         reused: bool = False,
+        timer: Timer | None = None,
     ) -> None:
         super().__init__(message)
+        self.timer = timer or self.timer
         self.public = message if public is None else public
         self.sent = sent
         self.received = received
@@ -129,6 +131,7 @@ class Facts(NamedTuple):
     sent: bool
     received: bool
     reused: bool
+    timer: Timer | None = None
 
 
 class Meaning(NamedTuple):
@@ -151,8 +154,8 @@ def _unreached(facts: Facts) -> UpstreamError:
 
 def _late(timer: Timer) -> Callable[[Facts], UpstreamError]:
     def make(facts: Facts) -> UpstreamError:
-        message, detail, sent, received, _ = facts
-        return UpstreamTimeout(message, timer=timer, sent=sent, received=received, detail=detail)
+        message, detail, sent, received, _, own = facts
+        return UpstreamTimeout(message, timer=own or timer, sent=sent, received=received, detail=detail)
 
     return make
 
@@ -222,7 +225,7 @@ def translate(error: Exception, *, received: bool = False) -> UpstreamError:
     meaning = next(MAP[kind] for kind in type(error).__mro__ if kind in MAP)
     detail = str(error) or type(error).__name__
     if isinstance(error, TransportFailure):
-        return meaning.make(Facts(error.public, detail, error.sent, error.received, error.reused))
+        return meaning.make(Facts(error.public, detail, error.sent, error.received, error.reused, error.timer))
     return meaning.make(Facts(meaning.says, detail, meaning.sent, received, reused=False))
 
 

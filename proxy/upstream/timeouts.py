@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import ClassVar, Final
+
+from proxy.kernel.errors import Timer
 
 _FIELD_OF: Final = {"connect": "connect", "pool": "connect", "read": "idle", "write": "write"}
 """The name of a time-out of httpx → the name of ours that it means."""
@@ -23,6 +25,8 @@ class Timeouts:
         idle: between two bytes of the answer, while we read.
         write: while the backend takes nothing of the request.
         total: for the whole answer.
+        tools: between two bytes of the answer to a request with tools.
+        manage: in place of `first_byte`, `idle` and `write`, for a request that manages a host.
     """
 
     connect: float
@@ -31,6 +35,33 @@ class Timeouts:
     idle: float
     write: float
     total: float
+    tools: float
+    manage: float
+
+    timer: ClassVar[Timer | None] = None
+    """The one timer that `first_byte`, `idle` and `write` belong to; None where each is its own."""
+
+    def for_cold(self) -> "Timeouts":
+        """Return the time-outs of a request whose model has yet to be loaded."""
+        return replace(self, first_byte=self.load)
+
+    def for_tools(self) -> "Timeouts":
+        """Return the time-outs of a request with tools."""
+        return replace(self, idle=self.tools)
+
+    def for_manage(self) -> "ManageTimeouts":
+        """Return the time-outs of a request that manages a host: a pull, a push, an upload."""
+        each = self.manage
+        return ManageTimeouts(
+            connect=self.connect,
+            load=each,
+            first_byte=each,
+            idle=each,
+            write=each,
+            total=self.total,
+            tools=self.tools,
+            manage=each,
+        )
 
     def get(self, name: str, default: float | None = None) -> float | None:
         """Return one of httpx's time-outs, None for never: httpx's own transports read the extension like a mapping."""
@@ -57,7 +88,21 @@ class Timeouts:
         )
 
 
+class ManageTimeouts(Timeouts):
+    """The time-outs of a request that manages a host."""
+
+    __slots__ = ()
+    timer = "manage"
+
+
 NEVER: Final = Timeouts(
-    connect=math.inf, load=math.inf, first_byte=math.inf, idle=math.inf, write=math.inf, total=math.inf
+    connect=math.inf,
+    load=math.inf,
+    first_byte=math.inf,
+    idle=math.inf,
+    write=math.inf,
+    total=math.inf,
+    tools=math.inf,
+    manage=math.inf,
 )
 """No part may run out of time; `dataclasses.replace` sets the parts that may."""

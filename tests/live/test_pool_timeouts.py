@@ -1,5 +1,6 @@
 """Every time-out by its name: its own error, its own word in the log, and who is blamed for it."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -130,3 +131,95 @@ async def test_one_try_of_several(hosts: int) -> None:
             backends = proxy.app.pool.backends
             assert [backend.last_error is not None for backend in backends].count(True) == hosts - 1
             await eventually(lambda: not any(backend.leases for backend in backends))
+
+
+MANAGING: list[tuple[str, str, dict[str, Any] | bytes]] = [
+    ("POST", "/api/pull", {"model": "phi4", "stream": False}),
+    ("POST", "/api/pull", {"model": "phi4"}),
+    ("POST", "/api/push", {"model": "llama3.2"}),
+    ("POST", "/api/create", {"model": "mine", "from": "llama3.2"}),
+    ("POST", "/api/copy", {"source": "llama3.2", "destination": "mine"}),
+    ("DELETE", "/api/delete", {"model": "llama3.2"}),
+    ("POST", "/api/blobs/sha256:" + hashlib.sha256(b"blob").hexdigest(), b"blob"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), MANAGING)
+@pytest.mark.parametrize("after", [0, 1])
+async def test_what_manages_a_host_is_cut_by_no_timer_of_generations(
+    method: str, path: str, body: dict[str, Any] | bytes, after: int
+) -> None:
+    """A registry that is silent for long, before the first byte or behind one, is not the host's fault."""
+    times = {"load": SHORT, "first_byte": SHORT, "idle": SHORT, "write": SHORT, "total": SHORT}
+    retry = {"retry": {"first_byte": SHORT}}
+    async with Ollama() as sim, running(sim.url, pool={"timeouts": times}, middleware=["logging", retry]) as proxy:
+        sim.fault("stall", route=path if "blobs" not in path else "/api/blobs/{digest}", after=after, delay=0.4)
+        reply = await ask(proxy.address, method, path, body)
+        assert (reply.status // 100, reply.clean) == (2, True)
+        assert (await proxy.log.request())["outcome"] == "completed"
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_a_pull_on_several_hosts_has_the_times_of_a_pull(everywhere: bool) -> None:
+    times = {"load": SHORT, "first_byte": SHORT, "idle": SHORT}
+    name = {"X-Ollama-Backend": "all" if everywhere else "b2"}
+    async with Ollama() as one, Ollama() as two, running(one.url, two.url, pool={"timeouts": times}) as proxy:
+        two.fault("stall", route="/api/pull", after=1, delay=0.4)
+        reply = await ask(proxy.address, "POST", "/api/pull", {"model": "phi4"}, name)
+        assert reply.clean
+        assert b'"status":"success"' in reply.chunks[-1].replace(b" ", b"")
+
+
+async def test_manage() -> None:
+    async with Ollama() as sim, timing_out("manage", sim) as proxy:
+        sim.fault("stall", route="/api/pull")
+        await failed(proxy, await ask(proxy.address, "POST", "/api/pull", {"model": "phi4"}), "manage")
+
+
+async def test_manage_in_the_progress() -> None:
+    async with Ollama() as sim, timing_out("manage", sim) as proxy:
+        sim.fault("stall", route="/api/pull", after=1)
+        reply = await ask(proxy.address, "POST", "/api/pull", {"model": "phi4"})
+        line = await proxy.log.request()
+        assert (reply.status, reply.clean) == (200, False)
+        assert (line["outcome"], line["error_code"]) == ("upstream_truncated", "manage_timeout")
+
+
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+ASKING: dict[str, dict[str, Any]] = {
+    "/api/chat": CHAT,
+    "/v1/chat/completions": {**CHAT, "stream": True},
+    "/v1/responses": {"model": "llama3.2", "input": "hi", "stream": True},
+    "/v1/messages": {**CHAT, "max_tokens": 9, "stream": True},
+}
+
+
+@pytest.mark.parametrize("path", ASKING)
+@pytest.mark.parametrize("long", [False, True])
+async def test_a_tool_call_that_is_held_back_is_no_stall(path: str, long: bool) -> None:
+    """The body is read on the loop where it is short, and by a thread where it is long."""
+    tool = {"name": "add", "input_schema": {"type": "object"}} if path == "/v1/messages" else TOOL
+    tool = {"type": "function", "name": "add", "parameters": {}} if path == "/v1/responses" else tool
+    body = {**ASKING[path], "tools": [tool], "metadata": {"padding": "x" * (100_000 if long else 1)}}
+    async with Ollama() as sim, timing_out("idle", sim) as proxy:
+        sim.fault("stall", route=path, after=1, delay=0.4)
+        assert (await ask(proxy.address, "POST", path, body)).clean
+
+
+@pytest.mark.parametrize("path", ASKING)
+@pytest.mark.parametrize("tools", [None, []])
+async def test_without_tools_a_silence_is_a_stall(path: str, tools: list[Any] | None) -> None:
+    async with Ollama() as sim, timing_out("idle", sim) as proxy:
+        sim.fault("stall", route=path, after=1)
+        assert not (await ask(proxy.address, "POST", path, {**ASKING[path], "tools": tools})).clean
+        assert (await proxy.log.request())["error_code"] == "idle_timeout"
+
+
+async def test_tools() -> None:
+    """The silence of a request with tools has a bound, too, by the name of the timer that it lengthens."""
+    async with Ollama() as sim, timing_out("tools", sim) as proxy:
+        sim.fault("stall", route="/api/chat", after=1)
+        assert not (await ask(proxy.address, "POST", "/api/chat", {**CHAT, "tools": [TOOL]})).clean
+        line = await proxy.log.request()
+        assert line["error_code"] == "idle_timeout"
+        assert "for 0.1 s" in line["error"]

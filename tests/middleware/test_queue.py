@@ -154,10 +154,10 @@ async def test_whose_turn_it_is(tenant: str | None, identity: str | None, name: 
     ("path", "body", "cost"),
     [
         ("/api/chat", CHAT, len(CHAT) // 4 + 1024),
-        ("/api/chat", b'{"model":"m","options":{"num_predict":5}}', 10 + 5),
+        ("/api/generate", b'{"model":"m","prompt":"hi","options":{"num_predict":5}}', 13 + 5),
         ("/v1/chat/completions", b'{"model":"m","max_tokens":7}', 7 + 7),
         ("/api/embed", b'{"model":"m","input":"' + b"x" * 4000 + b'"}', 1006),
-        ("/api/chat", b'{"options":{"num_predict":1000000}}', 16384),
+        ("/v1/chat/completions", b'{"max_tokens":1000000}', 16384),
         ("/api/chat", b"not JSON", 1024),
         ("/v1/audio/transcriptions", b"multipart", 1024),
     ],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from middleware.access.plugin import Access
 from middleware.parameters.plugin import Parameters
-from middleware.parameters.rules import Anything, Flag, Lifetime, Number, Thinking, Whole
+from middleware.parameters.rules import Anything, Context, Flag, Lifetime, Number, Thinking, Whole
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.errors import ProxyError, Refused
 from proxy.kernel.exchange import Exchange
@@ -20,7 +20,7 @@ from proxy.testing import call, make_exchange, ok, suppose
 from tests.support.asgi import hands_send_on
 
 KINDS: dict[str, Any] = {
-    "num_ctx": Whole, "num_predict": Whole, "keep_alive": Lifetime, "temperature": Number, "top_p": Number,
+    "num_ctx": Context, "num_predict": Whole, "keep_alive": Lifetime, "temperature": Number, "top_p": Number,
     "top_k": Whole, "seed": Whole, "n": Whole, "think": Thinking, "shift": Flag,
 }  # fmt: skip
 
@@ -486,6 +486,6 @@ async def test_explains_itself(path: str, body: bytes, verdict: str, text: str) 
 
 async def test_nothing_of_it_runs_per_chunk() -> None:
     def clamped(inner: ASGIApp) -> Parameters:
-        return Parameters(inner, num_ctx=Whole(max=8192))
+        return Parameters(inner, num_ctx=Context(max=8192))
 
     assert await hands_send_on(clamped, make_exchange(body=b'{"model":"llama3.2","options":{"num_ctx":9999}}'))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from middleware.parameters.rules import FOREVER, Anything, Lifetime, NotAllowed, Number, Rule, Thinking, Whole, measure
+from middleware.parameters.rules import Anything, Context, Lifetime, NotAllowed, Number, Rule, Thinking, Whole, measure
+from proxy.kernel.keep_alive import FOREVER
 
 
 @pytest.mark.parametrize(
@@ -138,3 +139,26 @@ def test_what_is_let_through_is_within_bounds(low: int, high: int, value: float)
 
 def test_forever_is_a_number() -> None:
     assert measure("forever") == FOREVER > measure(10**9)
+
+
+def test_a_context_for_apis_without_a_place_for_it() -> None:
+    rule = Context.model_validate({"set": 8192, "v1": "derive"})
+    assert (rule.judge(4096), rule.missing(), rule.named) == (8192, 8192, {})
+    assert Context.model_validate({"drop": True, "v1": {"m": "m-32k"}}).named == {"m": "m-32k"}
+    assert Context.model_validate({"v1": {"m": "m-32k"}}).judge(5) == 5
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ({"v1": "derive"}, "needs a set or a default"),
+        ({"max": 8192, "v1": "derive"}, "needs a set or a default"),
+        ({"v1": {"a b": "m"}}, "is not the name of a model"),
+        ({"v1": {"m": "a b"}}, "is not the name of a model"),
+        ({"v1": "make"}, "derive"),
+        ({"set": 1, "max": 2, "v1": "derive"}, "stands alone"),
+    ],
+)
+def test_a_rule_without_a_context_to_give(rule: dict[str, object], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        Context.model_validate(rule)

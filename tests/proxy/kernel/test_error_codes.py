@@ -74,6 +74,8 @@ def uses(path: Path, tree: ast.Module) -> Iterator[Use]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "codes" and id(node) not in asked:
             yield Use(part, NAMES[node.attr], None)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "timer":  # of a class
+            yield from (Use(part, TIMEOUTS[name], None) for name in TIMEOUTS if repr(name) == ast.unparse(node.value))
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func).rpartition(".")[2]

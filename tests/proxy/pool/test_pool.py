@@ -33,7 +33,8 @@ def pool(*weights: float, slots: int | None = None, **options: float) -> Pool:
 
 
 async def chat(model: str = "m", options: str = "{}", path: str = "/api/chat", **more: Any) -> Exchange:
-    exchange = make_exchange("POST", path, body=f'{{"model":"{model}","options":{options}}}'.encode(), **more)
+    words = '"messages":[{"role":"system","content":""}]'  # it is no conversation, and not without a prompt
+    exchange = make_exchange("POST", path, body=f'{{"model":"{model}",{words},"options":{options}}}'.encode(), **more)
     await exchange.body()
     return exchange
 

@@ -27,6 +27,15 @@ M = "registry.ollama.ai/library/m:latest"
         ("/api/chat", {"model": "m", "options": {"num_ctx": "8192"}}, M, True, ()),
         ("/api/chat", {"model": "m", "options": {"num_ctx": None}}, M, True, ()),
         ("/api/chat", {"model": "m", "options": [1]}, M, True, ()),
+        ("/api/chat", {"model": "m", "shift": False}, M, True, (("shift", False),)),
+        ("/api/generate", {"model": "m", "shift": False, "prompt": "x"}, M, True, (("shift", False),)),
+        ("/api/generate", {"model": "m", "shift": True}, M, True, ()),
+        ("/api/embed", {"model": "m", "shift": False}, M, True, ()),
+        ("/v1/chat/completions", {"model": "m", "shift": False}, M, True, ()),
+        ("/api/chat", {"model": "m", "options": {"shift": False}}, M, True, ()),
+        ("/api/chat", {"model": "m", "options": {"draft_num_predict": 2}}, M, True, (("draft_num_predict", 2),)),
+        ("/api/chat", {"model": "m", "options": {"num_gpu": -1}}, M, True, ()),
+        ("/api/chat", {"model": "m", "options": {"num_gpu": 0}}, M, True, (("num_gpu", 0),)),
         ("/api/chat", {"model": "gpt-oss:120b-cloud"}, "registry.ollama.ai/library/gpt-oss:120b@cloud", False, ()),
         ("/api/show", {"model": "m"}, M, False, ()),
         ("/api/pull", {"model": "m"}, None, False, ()),
@@ -40,6 +49,23 @@ async def test_what_a_request_needs(path: str, body: dict[str, Any], model: str 
     await exchange.body()
     need = need_of(exchange)
     assert (need.model, need.runs, need.setup) == (model, runs, setup)
+
+
+@pytest.mark.parametrize(
+    ("body", "runs", "only", "slot_of"),
+    [
+        ({"model": "m", "prompt": "hi"}, True, None, M),
+        ({"model": "m"}, True, "load", None),
+        ({"model": "m", "keep_alive": 0}, False, "unload", None),
+    ],
+)
+async def test_a_request_without_a_prompt_takes_no_slot(
+    body: dict[str, Any], runs: bool, only: str | None, slot_of: str | None
+) -> None:
+    exchange = make_exchange("POST", "/api/generate", body=orjson.dumps(body))
+    await exchange.body()
+    need = need_of(exchange)
+    assert (need.model, need.runs, need.only, need.slot_of) == (M, runs, only, slot_of)
 
 
 async def test_it_is_found_out_once_and_again_when_the_body_changes() -> None:

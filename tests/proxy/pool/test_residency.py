@@ -68,9 +68,22 @@ def test_a_load_that_was_given_up_is_none() -> None:
         (LONG, 32768, LONG, "loaded"),
         (LONG, 32768, (), "cold"),
         (LONG, 16384, LONG, "loaded"),  # the model can take no more: Ollama cut it down
-        (LONG, 16384, (("num_ctx", 16384),), "cold"),
+        (LONG, 16384, (("num_ctx", 16384),), "loaded"),
+        (LONG, 16384, (("num_ctx", 65536),), "loaded"),
+        (LONG, 16384, (("num_ctx", 8192),), "cold"),
+        (LONG, 32768, (("num_ctx", 65536),), "cold"),  # it may be able to take more
         ((("num_gpu", 1),), 4096, (("num_gpu", 1),), "loaded"),
-        ((("num_gpu", 1),), 4096, (("num_ctx", 4096),), "cold"),
+        ((("num_gpu", 1),), 4096, (("num_gpu", 2),), "cold"),
+        ((("num_gpu", 1),), 4096, (), "loaded"),  # left out, it takes what there is
+        ((("num_gpu", 1),), 4096, (("num_ctx", 4096),), "loaded"),
+        ((("num_gpu", 1),), 4096, (("num_ctx", 8192),), "cold"),
+        ((), 4096, (("num_gpu", 1),), "cold"),
+        ((("num_thread", 1),), 4096, (), "cold"),
+        ((), 4096, (("shift", False),), "cold"),
+        ((("shift", False),), 4096, (("shift", False),), "loaded"),
+        ((("shift", False),), 4096, (), "cold"),
+        ((("draft_num_predict", 2),), 4096, (), "cold"),
+        ((("draft_num_predict", 2),), 4096, (("draft_num_predict", 3),), "cold"),
     ],
 )
 def test_in_another_setup_it_is_as_good_as_not_there(
@@ -87,6 +100,15 @@ def test_what_somebody_else_had_loaded(setup: Setup, state: Residency) -> None:
     memory = ResidentModels()
     memory.saw({"m": Resident(1, 8192)})
     assert memory.state("m", setup) == state
+
+
+def test_what_a_model_was_trained_with_is_forgotten_with_the_model() -> None:
+    memory = ResidentModels()
+    use(memory, "m", 1.0, LONG)
+    memory.saw({"m": Resident(1, 16384)})
+    memory.saw({"m": Resident(1, 20000)})
+    assert memory.state("m", (("num_ctx", 20000),)) == "loaded"
+    assert memory.state("m", LONG) == "cold"
 
 
 def test_another_setup_has_it_loaded_anew() -> None:

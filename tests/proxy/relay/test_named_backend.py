@@ -153,12 +153,12 @@ async def test_who_leaves_during_a_pull_for_all_stops_it_everywhere() -> None:
 
 async def test_full_slots_are_in_nobodys_way_who_runs_no_model() -> None:
     async with Ollama() as sim, running({"name": "b1", "url": sim.url, "slots": 1}) as proxy:
-        held = sim.fault("stall", route="/api/chat")
-        chat = asyncio.create_task(ask(proxy.address, "POST", "/api/chat", {"model": "llama3.2"}))
+        held = sim.fault("stall", route="/api/generate")
+        chat = asyncio.create_task(ask(proxy.address, "POST", "/api/generate", {"model": "llama3.2", "prompt": "hi"}))
         await sim.wait_for(lambda: held.hits == 1)
         assert (await ask(proxy.address, "POST", "/api/pull", PULL)).clean
         assert (await ask(proxy.address, "POST", "/api/show", PULL)).status == 200
-        assert (await ask(proxy.address, "POST", "/api/chat", {"model": "llama3.2"})).status == 503
+        assert (await ask(proxy.address, "POST", "/api/generate", {"model": "llama3.2", "prompt": "hi"})).status == 503
         held.release()
         assert (await chat).clean
 

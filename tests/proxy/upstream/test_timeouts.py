@@ -12,6 +12,15 @@ def test_never_holds_for_every_time_out() -> None:
     assert {getattr(NEVER, field.name) for field in fields(Timeouts)} == {math.inf}
 
 
+def test_a_request_gets_the_times_of_its_kind() -> None:
+    timeouts = Timeouts(connect=1, load=2, first_byte=3, idle=4, write=5, total=6, tools=7, manage=8)
+    assert timeouts.for_cold() == replace(timeouts, first_byte=2)
+    assert timeouts.for_tools() == replace(timeouts, idle=7)
+    managing = timeouts.for_manage()
+    assert (managing.load, managing.first_byte, managing.idle, managing.write) == (8, 8, 8, 8)
+    assert (managing.connect, managing.total, managing.timer) == (1, 6, "manage")
+
+
 def test_the_object_itself_is_the_extension() -> None:
     timeouts = replace(NEVER, connect=1.0)
     assert Timeouts.of(timeouts) is timeouts
