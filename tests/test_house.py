@@ -211,6 +211,7 @@ OWNERS = {
     "AuthPart": {"middleware.auth", "proxy.ops.explaining"},  # which makes up an exchange, and who calls
     "QueuePart": {"proxy.queue"},
     "RetryPart": {"middleware.retry"},
+    "StreamingPart": {"middleware.streaming"},
     "PoolPart": {"proxy.pool", "proxy.kernel.retrying"},
     "BlamePart": {"proxy.pool.blame"},
     "RelayPart": {"proxy.relay", "proxy.kernel.retrying"},

@@ -33,6 +33,8 @@ Flavor = Literal["ollama", "openai", "anthropic", "text"]
 Outcome = Literal[
     "completed", "refused", "cancelled", "client_gone", "upstream_failed", "upstream_truncated", "timed_out", "shutdown"
 ]
+Unterminated = Literal["auto", "pass", "error"]
+"""The rule for an answer that ended cleanly at the transport, but without its terminator."""
 Timer = Literal["connect", "load", "first_byte", "idle", "write", "total"]
 About = Literal["request", "host", "crash", "unknown"]
 """The subject of a backend's error; ``crash``: the runner of the model died."""

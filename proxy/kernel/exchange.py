@@ -19,7 +19,7 @@ from proxy.kernel.asgi import Header, Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import block
-from proxy.kernel.errors import Flavor, Outcome, ProxyError
+from proxy.kernel.errors import Flavor, Outcome, ProxyError, Unterminated
 from proxy.kernel.exchange_callbacks import Callbacks
 from proxy.kernel.exchange_parts import (
     AuthPart,
@@ -31,6 +31,7 @@ from proxy.kernel.exchange_parts import (
     QueuePart,
     RelayPart,
     RetryPart,
+    StreamingPart,
     TracingPart,
 )
 from proxy.kernel.model_names import ModelName
@@ -52,6 +53,7 @@ PARTS: Final[Mapping[type[Part], str]] = {
     AuthPart: "_auth",
     QueuePart: "_queue",
     RetryPart: "_retry",
+    StreamingPart: "_streaming",
     PoolPart: "_pool",
     BlamePart: "_blame",
     RelayPart: "_relay",
@@ -141,6 +143,8 @@ class Exchange:
     gave_up: Final[str | None] = _noted(RetryPart, "gave_up")
     resend: Final[bool] = _noted(RetryPart, "resend")
 
+    unterminated: Final[Unterminated] = _noted(StreamingPart, "unterminated")
+
     need: Final[object] = _noted(PoolPart, "need")
     history: Final[tuple[Attempt, ...]] = _noted(PoolPart, "history")
     failed: Final[tuple[Failure, ...]] = _noted(BlamePart, "failed")
@@ -185,6 +189,7 @@ class Exchange:
         self._auth = AuthPart()
         self._queue = QueuePart()
         self._retry = RetryPart()
+        self._streaming = StreamingPart()
         self._pool = PoolPart()
         self._blame = BlamePart()
         self._relay = RelayPart()

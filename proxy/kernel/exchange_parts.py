@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 from proxy.kernel.asgi import Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
-from proxy.kernel.errors import Outcome, ProxyError
+from proxy.kernel.errors import Outcome, ProxyError, Unterminated
 from proxy.kernel.model_names import ModelName
 
 NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -153,6 +153,16 @@ class RetryPart(Shared):
     hurry: float | None = None
     gave_up: str | None = None
     resend: bool = False
+
+
+class StreamingPart(Shared):
+    """Written by the plugin `streaming`; the values here hold where the chain has no such plugin.
+
+    Attributes:
+        unterminated: the rule for an answer that ended cleanly at the transport, without its terminator.
+    """
+
+    unterminated: Unterminated = "auto"
 
 
 class PoolPart(Own):
