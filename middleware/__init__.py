@@ -19,6 +19,7 @@ BUILTIN: Final = {
     "queue": "middleware.queue:Queue",
     "rate_limit": "middleware.rate_limit.plugin:RateLimit",
     "retry": "middleware.retry.plugin:Retry",
+    "streaming": "middleware.streaming:Streaming",
     "tracing": "middleware.tracing.plugin:Tracing",
 }
 """Name in the policy file → ``module:Class``, imported when a policy file names the plugin."""

@@ -41,6 +41,7 @@ opentelemetry  # middleware/tracing/plugin.py: imported to see whether it is ins
 _access  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _blame  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _retry  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
+_streaming  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _tracing  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _generation  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 _relayed  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
@@ -51,6 +52,7 @@ Capture  # middleware/capture/plugin.py: loaded by the table in middleware/__ini
 Cors  # middleware/cors.py: loaded by the table in middleware/__init__.py
 Logging  # middleware/logging/plugin.py: loaded by the table in middleware/__init__.py
 Parameters  # middleware/parameters/plugin.py: loaded by the table in middleware/__init__.py
+Streaming  # middleware/streaming.py: loaded by the table in middleware/__init__.py
 Tracing  # middleware/tracing/plugin.py: loaded by the table in middleware/__init__.py
 check_config  # proxy/cli.py: a command, registered by its decorator
 demo  # proxy/cli.py: a command, registered by its decorator

@@ -213,6 +213,7 @@ OWNERS = {
     "ParametersPart": {"middleware.parameters"},
     "QueuePart": {"proxy.queue"},
     "RetryPart": {"middleware.retry"},
+    "StreamingPart": {"middleware.streaming"},
     "PoolPart": {"proxy.pool", "proxy.kernel.retrying"},
     "BlamePart": {"proxy.pool.blame"},
     "RelayPart": {"proxy.relay", "proxy.kernel.retrying"},

@@ -15,6 +15,7 @@ was too slow (load, first byte, write)        elsewhere            elsewhere    
 went down before it answered                  elsewhere            elsewhere            no
 let the time for the whole request run out    no                   no                   no
 broke off an answer that had begun            no                   no                   no
+ended its answer with an error record         no                   no                   no
 ============================================  ===================  ===================  ======================
 
 *Safe* are GET, HEAD, show and embed; *costly* are generate and chat, which cost time; *never* are pull, push, create,

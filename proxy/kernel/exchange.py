@@ -20,7 +20,7 @@ from proxy.kernel.attempts import Attempt, Failure, Held, Usage
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import block
 from proxy.kernel.end_user import named_in
-from proxy.kernel.errors import Flavor, Outcome, ProxyError
+from proxy.kernel.errors import Flavor, Outcome, ProxyError, Unterminated, UpstreamError
 from proxy.kernel.exchange_callbacks import Callbacks
 from proxy.kernel.exchange_parts import (
     AccessPart,
@@ -34,6 +34,7 @@ from proxy.kernel.exchange_parts import (
     QueuePart,
     RelayPart,
     RetryPart,
+    StreamingPart,
     TracingPart,
 )
 from proxy.kernel.model_names import ModelName
@@ -57,6 +58,7 @@ PARTS: Final[Mapping[type[Part], str]] = {
     ParametersPart: "_parameters",
     QueuePart: "_queue",
     RetryPart: "_retry",
+    StreamingPart: "_streaming",
     PoolPart: "_pool",
     BlamePart: "_blame",
     RelayPart: "_relay",
@@ -153,6 +155,8 @@ class Exchange:
     patience: Final[float] = _noted(RetryPart, "patience")
     resend: Final[bool] = _noted(RetryPart, "resend")
 
+    unterminated: Final[Unterminated] = _noted(StreamingPart, "unterminated")
+
     need: Final[object] = _noted(PoolPart, "need")
     history: Final[tuple[Attempt, ...]] = _noted(PoolPart, "history")
     failed: Final[tuple[Failure, ...]] = _noted(BlamePart, "failed")
@@ -163,9 +167,9 @@ class Exchange:
     reason: Final[str | None] = _noted(RelayPart, "reason")
     committed: Final[bool] = _noted(RelayPart, "committed")
     first_byte_at: Final[float | None] = _noted(RelayPart, "first_byte_at")
-    terminated: Final[bool] = _noted(RelayPart, "terminated")
+    terminated: Final[bool | None] = _noted(RelayPart, "terminated")
+    failure: Final[UpstreamError | None] = _noted(RelayPart, "failure")
     usage: Final[Usage | None] = _noted(RelayPart, "usage")
-    stream_code: Final[str | None] = _noted(RelayPart, "stream_code")
 
     def __init__(
         self,
@@ -199,6 +203,7 @@ class Exchange:
         self._parameters = ParametersPart()
         self._queue = QueuePart()
         self._retry = RetryPart()
+        self._streaming = StreamingPart()
         self._pool = PoolPart()
         self._blame = BlamePart()
         self._relay = RelayPart()
@@ -220,7 +225,7 @@ class Exchange:
     @property
     def error_code(self) -> str | None:
         """The code of the error that the request ended with, None where there was no error."""
-        return self.answer_code or self.stream_code if self.error is None else self.error.code
+        return self.answer_code if self.error is None else self.error.code
 
     @property
     def route(self) -> Route | None:

@@ -13,6 +13,7 @@ from proxy.kernel.errors import (
     BackendDown,
     ConnectFailed,
     ConnectionLost,
+    ErrorRecord,
     ProxyError,
     UpstreamAnswer,
     UpstreamError,
@@ -57,7 +58,10 @@ class OutcomeRecorder:
         self._backends, self._eject_share = backends, eject_share
 
     def finished(self, exchange: Exchange, lease: Lease, error: BaseException | None) -> None:
-        """Learn from the end of a request to a backend: a whole response (None), or `error`."""
+        """Learn from the end of a request to a backend: a whole response (None), or `error`.
+
+        A response without its terminator (`Exchange.terminated` is False) is nobody's fault, and no proof of health.
+        """
         backend, now = lease.backend, monotonic()
         attempt = Attempt(
             backend=backend.name,
@@ -86,6 +90,8 @@ class OutcomeRecorder:
         self.touch(backend)
 
     def _served(self, exchange: Exchange, lease: Lease, now: float) -> None:
+        if exchange.terminated is False:
+            lease.served = False
         self.blame.served(exchange, lease, now)
         if lease.served and lease.need.only == "unload" and lease.need.model is not None:
             self.unloaded(lease.backend, lease.need.model)
@@ -148,6 +154,8 @@ def word_for(error: BaseException | None) -> str | None:
         case UpstreamAnswer():
             if error.about == "request":
                 return "content"
+            if isinstance(error, ErrorRecord):
+                return error.code
             return "busy" if error.busy else "missing" if error.missing else f"status_{error.status}"
         case ProxyError():
             return error.code

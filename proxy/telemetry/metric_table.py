@@ -102,7 +102,7 @@ TOKENS: Final = Meter(
     "ollama_proxy_tokens_total",
     "counter",
     "Tokens, `in` (prompts) and `out` (generated), as `reported` by the backend or `estimated` from the chunks of an "
-    "answer that broke off.",
+    "answer that broke off, or lacks its end.",
     ("direction", "source", "model", "tenant"),
 )
 WASTED_TOKENS: Final = Meter(
@@ -160,6 +160,13 @@ FAILURES: Final = Meter(
     "counter",
     "Attempts that failed, those that a retry made good included, by backend and the error's code.",
     ("backend", "code"),
+)
+UNTERMINATED: Final = Meter(
+    "ollama_proxy_unterminated_total",
+    "counter",
+    "Answers that ended cleanly but without their last record (`done:true`, `[DONE]` and the like), and were passed on "
+    "as they came.",
+    ("model", "backend"),
 )
 GENAI_DURATION: Final = Meter(
     "gen_ai_server_request_duration_seconds",
