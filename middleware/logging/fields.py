@@ -26,7 +26,7 @@ class Field:
     """
 
     name: str
-    kind: Literal["string", "integer", "number"]
+    kind: Literal["string", "integer", "number", "boolean"]
     description: str
     read: Callable[[Exchange], object] | None = None
 
@@ -154,6 +154,12 @@ FIELDS: Final = (
         "string",
         "Why generation ended, in the backend's word.",
         lambda x: x.usage and _text(x.usage.done_reason),
+    ),
+    Field(
+        "terminated",
+        "boolean",
+        "Whether the answer's last record came (`done:true`, `[DONE]` and the like); null where it needs none.",
+        lambda x: x.terminated,
     ),
     Field("config_generation", "integer", "Which configuration the request ran under.", lambda x: x.generation),
     Field("trace_id", "string", "The trace that `tracing` recorded it in.", lambda x: x.trace_id),

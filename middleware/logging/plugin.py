@@ -38,7 +38,8 @@ class Logging:
     Args:
         format: `json` for machines, `console` for people, `ecs` and `otel` for machines that expect the names of
             Elastic's Common Schema or of OpenTelemetry.
-        levels: the level of a line by the request's outcome, where it differs from the default.
+        levels: the level of a line by the request's outcome, where it differs from the default. The default for
+            `upstream_failed` is `error`, but `warning` where the backend's error came in a 200 that was passed on.
         sample: route → the share of its completed requests that is logged, for health checks: `{"/": 0.01}`; `0`
             for none.
             Requests that did not complete are always logged.
@@ -56,6 +57,7 @@ class Logging:
     ) -> None:
         self.app = app
         self._levels = {**LEVELS, **(levels or {})}
+        self._passed_on = (levels or {}).get("upstream_failed", "warning")
         self._sample = dict(sample or {})
         self._log = make_logger(sink, format, _fields, now=clock.time)
 
@@ -71,7 +73,8 @@ class Logging:
             share = self._sample.get(route.path) if (route := exchange.route) else None
             if share is not None and random.random() >= share:
                 return
-        write = getattr(self._log, self._levels[outcome])
+        passed_on = outcome == "upstream_failed" and exchange.failure is not None
+        write = getattr(self._log, self._passed_on if passed_on else self._levels[outcome])
         write("request", exchange=exchange)
 
 

@@ -141,6 +141,7 @@ def _of_request(exchange: Exchange) -> Attributes:
         "ollama_proxy.error_plugin": error.by if isinstance(error, Refused) else None,
         "ollama_proxy.reason": exchange.reason,
         "ollama_proxy.chunks": exchange.chunks,
+        "ollama_proxy.terminated": exchange.terminated,
         "ollama_proxy.config_generation": exchange.generation,
     }
 

@@ -143,7 +143,7 @@ class Frame:
                     await current.chain(exchange.scope, exchange.receive, client.send)
                 if exchange.status is None or not exchange.ended:
                     raise RuntimeError("the chain returned without a complete answer")
-                client.note.outcome = "completed"
+                client.served()
             except ProxyError as error:
                 if isinstance(error, Refused):
                     error.by = current.blame(error)
@@ -347,9 +347,18 @@ class _Client:
         self._chain.cancel()
         return True
 
+    def served(self) -> None:
+        """Record the outcome of a request whose whole answer went out, which may be an error of the backend's own."""
+        failure = self.exchange.failure
+        self.note.outcome = "completed" if failure is None else failure.outcome
+        self.note.error = failure
+
     def left_behind(self) -> None:
         """Record the outcome of a request whose client has left."""
-        self.note.outcome = "completed" if self.exchange.terminated else "client_gone"
+        if self.exchange.terminated:
+            self.served()
+        else:
+            self.note.outcome = "client_gone"
         self.note.error = self.note.error or gone_because(self.exchange.scope)
 
     def unwatch(self) -> None:

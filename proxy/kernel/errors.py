@@ -13,6 +13,8 @@
         ├── BadAnswer          the answer is not HTTP/1.1 that the proxy accepts
         ├── UpstreamTimeout    one named timer ran out: connect, load, first_byte, idle, write, total
         ├── UpstreamAnswer     the backend's own error (404, 5xx), kept whole so that it can be relayed
+        │   └── ErrorRecord    its own error at the end of a 200, which has gone out as it came: never raised
+        ├── PullFailed         a pull on all backends failed on some; its last line, which has gone out, says so
         └── Truncated          the answer began and broke off: never retried, never ended cleanly
     ClientGone                 the client left; there is nobody to answer
 
@@ -253,6 +255,25 @@ class UpstreamAnswer(UpstreamError):
         pass.
         """
         return None if self.about in ("host", "crash") or self.status in _PASSING else self.said
+
+
+class ErrorRecord(UpstreamAnswer):
+    """The backend's own error in a 200: the last record of a stream, or the whole body.
+
+    It has gone out to the client as it came, so it is noted and never raised. Its status is that which Ollama gives to
+    the same error before the first byte of an answer.
+    """
+
+    def __init__(self, text: str, *, about: About, said: str) -> None:
+        super().__init__(500, [], b"", busy=False, missing=False, about=about, said=said)
+        self.message = self.detail = f"the backend ended its answer with an error: {text}"
+
+
+class PullFailed(UpstreamError):
+    """A pull on all backends failed on some. It is noted and never raised, as the client has got its text."""
+
+    code_default = codes.PULL_FAILED
+    status_default = 500
 
 
 class Truncated(UpstreamError):

@@ -19,7 +19,7 @@ from proxy.kernel.asgi import Header, Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import block
-from proxy.kernel.errors import Flavor, Outcome, ProxyError, Unterminated
+from proxy.kernel.errors import Flavor, Outcome, ProxyError, Unterminated, UpstreamError
 from proxy.kernel.exchange_callbacks import Callbacks
 from proxy.kernel.exchange_parts import (
     AuthPart,
@@ -155,9 +155,9 @@ class Exchange:
     reason: Final[str | None] = _noted(RelayPart, "reason")
     committed: Final[bool] = _noted(RelayPart, "committed")
     first_byte_at: Final[float | None] = _noted(RelayPart, "first_byte_at")
-    terminated: Final[bool] = _noted(RelayPart, "terminated")
+    terminated: Final[bool | None] = _noted(RelayPart, "terminated")
+    failure: Final[UpstreamError | None] = _noted(RelayPart, "failure")
     usage: Final[Usage | None] = _noted(RelayPart, "usage")
-    stream_code: Final[str | None] = _noted(RelayPart, "stream_code")
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class Exchange:
     @property
     def error_code(self) -> str | None:
         """The code of the error that the request ended with, None where there was no error."""
-        return self.answer_code or self.stream_code if self.error is None else self.error.code
+        return self.answer_code if self.error is None else self.error.code
 
     @property
     def route(self) -> Route | None:

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 from proxy.kernel.asgi import Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
-from proxy.kernel.errors import Outcome, ProxyError, Unterminated
+from proxy.kernel.errors import Outcome, ProxyError, Unterminated, UpstreamError
 from proxy.kernel.model_names import ModelName
 
 NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -201,9 +201,9 @@ class RelayPart(Own):
         reason: why the pool chose this backend.
         committed: whether the answer has been committed to the client, so that nothing is retried.
         first_byte_at: when the answer began, in seconds of the monotonic clock.
-        terminated: whether the stream's terminator came.
+        terminated: whether the answer's terminator came; None of an answer that needs none, and before its end.
+        failure: the error that a whole answer ended with; the client has got it.
         usage: the tokens, reported or estimated.
-        stream_code: the code in the last line of a stream that the proxy itself ended with an error.
     """
 
     backend: str | None = None
@@ -212,9 +212,9 @@ class RelayPart(Own):
     reason: str | None = None
     committed: bool = False
     first_byte_at: float | None = None
-    terminated: bool = False
+    terminated: bool | None = None
+    failure: UpstreamError | None = None
     usage: Usage | None = None
-    stream_code: str | None = None
 
     def for_second_attempt(self) -> "RelayPart":
         """Return a new part with the backends that were tried, so that the second attempt uses another one."""
@@ -237,4 +237,4 @@ class RelayPart(Own):
         """Make the second attempt's answer that of the request; `account_for` adds its sends."""
         self.backend, self.reason = second.backend, second.reason
         self.committed, self.first_byte_at = second.committed, second.first_byte_at
-        self.terminated, self.usage, self.stream_code = second.terminated, second.usage, second.stream_code
+        self.terminated, self.failure, self.usage = second.terminated, second.failure, second.usage

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from proxy.kernel.attempts import Attempt
-from proxy.kernel.errors import ProxyError, UpstreamAnswer, UpstreamError, UpstreamTimeout
+from proxy.kernel.errors import ErrorRecord, ProxyError, UpstreamAnswer, UpstreamError, UpstreamTimeout
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import PoolPart
 from proxy.pool.affinity import Affinity
@@ -49,7 +49,10 @@ class OutcomeRecorder:
         self._backends, self._eject_share = backends, eject_share
 
     def finished(self, exchange: Exchange, lease: Lease, error: BaseException | None) -> None:
-        """Learn from the end of a request to a backend: a whole response (None), or `error`."""
+        """Learn from the end of a request to a backend: a whole response (None), or `error`.
+
+        A response without its terminator (`Exchange.terminated` is False) is nobody's fault, and no proof of health.
+        """
         backend, now = lease.backend, monotonic()
         attempt = Attempt(backend=backend.name, began=lease.began, ended=now, cold=lease.cold, error=word_for(error))
         exchange.part(PoolPart).history += (attempt,)
@@ -66,6 +69,8 @@ class OutcomeRecorder:
         self._stale(backend)
 
     def _served(self, exchange: Exchange, lease: Lease, now: float) -> None:
+        if exchange.terminated is False:
+            lease.served = False
         self.blame.served(exchange, lease, now)
         if lease.served and lease.model is not None:
             self.service_times.note(lease.model, lease.held, now)
@@ -118,6 +123,8 @@ def word_for(error: BaseException | None) -> str | None:
         case UpstreamAnswer():
             if error.about == "request":
                 return "content"
+            if isinstance(error, ErrorRecord):
+                return error.code
             return "busy" if error.busy else "missing" if error.missing else f"status_{error.status}"
         case ProxyError():
             return error.code

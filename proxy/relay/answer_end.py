@@ -1,21 +1,28 @@
 """Read the end of a backend's answer: whether it is complete, and how many tokens it used.
 
-The relay passes every chunk to `Tail.add`, which only keeps the last few records. They are parsed once, at the end.
+The relay passes every chunk to `Tail.add`, which only keeps the last records. The last few are parsed once, at the end.
+The others are parsed only where the stream has no terminator, to see why it ended.
 """
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from proxy.kernel import json_bounds
 from proxy.kernel.attempts import Usage
+from proxy.relay import repeat_guard
 
 Format = Literal["ndjson", "sse", "json", "other"]
 
 RECORDS: Final = 8
-"""The number of records that are kept: the terminator, the usage before it, and others that may come in one flush."""
+"""The number of records that are read: the terminator, the usage before it, and others that may come in one flush."""
+KEPT: Final[Mapping[Format, int]] = {"ndjson": repeat_guard.EQUAL + 1, "sse": 3 * (repeat_guard.EQUAL + 1)}
+"""The number of records that are kept of a stream, RECORDS of any other answer: enough to see a model repeat itself. An
+event may come in up to three parts that each end with a line: its name, its data, its blank line."""
+LARGE: Final = 64 * 1024
+"""Bytes of a record that came in several chunks from which on only RECORDS are kept, to bound the memory."""
 EVENTS: Final = 1000
 """The number of events that are read, from the end of a stream: one chunk may hold several."""
 LONGEST_RECORD: Final = 8 * 2**20
@@ -38,9 +45,10 @@ class Ending:
 
     Attributes:
         terminated: whether the stream's terminator came: ``done:true``, ``[DONE]``, ``message_stop``, an error record.
+            Of an answer that is no stream: False where it says itself that it is not complete.
         boundary: whether the last byte ended a record, so that another record may follow.
         usage: the reported token counts, None where there are none.
-        error: the backend's error text, where the stream ended with an error record.
+        error: the backend's error text, where the answer is an error or ended with an error record.
     """
 
     terminated: bool
@@ -66,7 +74,7 @@ class Tail:
 
     def __init__(self, layout: Format) -> None:
         self._layout = layout
-        self._records: deque[bytes] = deque(maxlen=RECORDS)
+        self._records: deque[bytes] = deque(maxlen=KEPT.get(layout, RECORDS))
         self._open: list[bytes] = []
         self._open_size = 0
         self._kept = LONGEST_RECORD if layout in ("ndjson", "sse") else LONGEST_JSON
@@ -79,12 +87,18 @@ class Tail:
                 chunk = b"".join(self._open)
                 self._open.clear()
                 self._open_size = 0
+                if len(chunk) > LARGE:
+                    self._keep_few()
             self._records.append(chunk)
         else:
             self._open.append(chunk)
             self._open_size += len(chunk)
             if self._open_size > self._kept:
                 self._shorten()
+
+    def _keep_few(self) -> None:
+        while len(self._records) >= RECORDS:
+            self._records.popleft()
 
     def _shorten(self) -> None:
         end = b"".join(self._open)[-(self._kept // 2) :]
@@ -95,7 +109,7 @@ class Tail:
         """Parse the records and return the ending. Never raises, whatever the backend sent."""
         layout = self._layout
         rest = b"".join(self._open)
-        text = b"".join(self._records) + rest
+        text = b"".join([*self._records][-RECORDS:]) + rest
         if layout == "ndjson":
             return _read_ndjson(text, boundary=not rest)
         if layout == "sse":
@@ -103,6 +117,16 @@ class Tail:
         if layout == "json":
             return _read_json(text)
         return Ending(terminated=True, boundary=False, usage=None)
+
+    def why(self) -> repeat_guard.Verdict:
+        """Return why the stream ended without a terminator, as far as its last records show."""
+        text = b"".join([*self._records, *self._open])
+        if self._layout == "sse":
+            records = [data for _, data in _sse_events(text) if data != b"[DONE]"]
+        else:
+            records = [line for line in text.split(b"\n") if line.strip()]
+        records.reverse()
+        return repeat_guard.verdict(records, whole=len(self._records) < (self._records.maxlen or 0))
 
 
 def _read_ndjson(text: bytes, *, boundary: bool) -> Ending:
@@ -114,13 +138,12 @@ def _read_ndjson(text: bytes, *, boundary: bool) -> Ending:
         # Its beginning was cut off, as it was too long to keep. Only the object that ends a generation has counts.
         usage = _last_counts(line) if line.endswith(b"}") else None
         return Ending(terminated=usage is not None, boundary=boundary, usage=usage)
-    error = record.get("error")
     terminated = record.get("done") is True or record.get("status") == "success" or "error" in record
     return Ending(
         terminated,
         boundary,
         _ollama_usage(record) if terminated else None,
-        error if isinstance(error, str) else None,
+        _error_text(record),
     )
 
 
@@ -128,19 +151,21 @@ def _read_sse(text: bytes, *, boundary: bool) -> Ending:
     usage: Usage | None = None
     terminated = False
     error: str | None = None
-    for data in _sse_data(text):
+    for name, data in _sse_events(text):
         if data == b"[DONE]":
             terminated = True
             continue
         record = _object(data)
         if record is None:
+            if name == b"error":
+                terminated, error = True, data.decode(errors="replace")
             continue
         kind = record.get("type")
-        if kind in ("message_stop", "response.completed", "response.incomplete", "response.failed"):
+        if kind in ("message_stop", "response.completed", "response.incomplete"):
             terminated = True
-        if kind == "error" or isinstance(record.get("error"), dict):
-            terminated = True
-            error = _error_text(record)
+        failed = name == b"error" or kind in ("error", "response.failed")
+        if (said := _error_text(record, failed=failed)) is not None:
+            terminated, error = True, said
         usage = _merge(usage, _sse_usage(record))
     return Ending(terminated, boundary, usage, error)
 
@@ -150,22 +175,34 @@ def _read_json(text: bytes) -> Ending:
     if record is None:
         return Ending(terminated=True, boundary=False, usage=_last_counts(text))
     usage = _ollama_usage(record) or _sse_usage(record)
-    return Ending(terminated=True, boundary=False, usage=usage)
+    error = _error_text(record, failed=record.get("status") == "failed")  # a failed object of the Responses API
+    return Ending(error is not None or _is_complete(record), boundary=False, usage=usage, error=error)
 
 
-def _sse_data(text: bytes) -> Iterator[bytes]:
-    """Yield the data of the last `EVENTS` events, including an event that was cut off before its blank line.
+def _is_complete(record: dict[str, Any]) -> bool:
+    """Return False for a generation, not streamed, that says that it has not ended: no reason, or ``done:false``."""
+    if record.get("object") in ("chat.completion", "text_completion") or record.get("type") == "message":
+        return bool(_done_reason(record))
+    return record.get("done") is not False
+
+
+def _sse_events(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and data of the last `EVENTS` events, including an event that was cut off before its blank line.
 
     A line ends with LF, CRLF or CR (HTML standard, section 9.2.6).
     """
-    events: deque[bytes] = deque(maxlen=EVENTS)
-    data: list[bytes] = []
+    events: deque[tuple[bytes, bytes]] = deque(maxlen=EVENTS)
+    name, data = b"", list[bytes]()
     for line in (*text.splitlines(), b""):
         if line.startswith(b"data:"):
             data.append(line[5:].strip())
-        elif not line and data:
-            events.append(b"\n".join(data))
-            data.clear()
+        elif line.startswith(b"event:"):
+            name = line[6:].strip()
+        elif not line:
+            if data:
+                events.append((name, b"\n".join(data)))
+                data.clear()
+            name = b""
     yield from events
 
 
@@ -233,10 +270,18 @@ def _count(record: dict[str, Any], name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _error_text(record: dict[str, Any]) -> str:
-    error = record.get("error")
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else "error"
+def _error_text(record: dict[str, Any], *, failed: bool = False) -> str | None:
+    """Return the text of the error in a record of any API; None where it holds none and is not known to have `failed`.
+
+    OpenAI's Responses API has the error in ``response.error``, or its text in ``message``.
+    """
+    response = record.get("response")
+    error = record.get("error") or (failed and isinstance(response, dict) and response.get("error"))
+    if not (failed or error):
+        return None
+    text = error.get("message") if isinstance(error, dict) else error
+    text = text or (record.get("message") if failed else None)
+    return text if isinstance(text, str) else "an error without a text"
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

@@ -21,6 +21,8 @@ from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.server_extensions import gone_because
 from proxy.relay.answer_end import Ending, Tail
 from proxy.relay.backend_answer import BackendAnswer
+from proxy.relay.error_classifier import error_record
+from proxy.relay.unterminated import is_passed_on, terminated
 from proxy.upstream.answer import Answer
 from proxy.upstream.failures import FOREIGN, broke_off
 
@@ -55,7 +57,6 @@ async def relay_answer(
     """
     commit(exchange)
     noted = exchange.part(RelayPart)
-    must_terminate = answer.status == 200 and answer.layout in ("ndjson", "sse")
     tail = Tail(answer.layout)
     failure: UpstreamError | None = None
     chunk, read, last = answer.chunk, answer.read, b""  # a chunk known to be the last goes out in the final message
@@ -83,19 +84,26 @@ async def relay_answer(
             raise
         failure = out_of_time()
     except asyncio.CancelledError:
-        await _cut_off(exchange, answer, send, tail if must_terminate else None)
+        await _cut_off(exchange, answer, send, tail if answer.streams else None)
         raise
     finally:
         ending = tail.read()
-        noted.terminated = ending.terminated and must_terminate
-        noted.usage = _usage(ending, exchange) if must_terminate else ending.usage
-    if must_terminate and not ending.terminated and failure is None:
-        failure = Truncated("the backend ended the stream without its terminator", clean=True)
+        _note(exchange, answer, ending)
+    if failure is None and noted.terminated is False and not is_passed_on(exchange, answer, tail, ending):
+        failure = Truncated("the backend ended the answer without its terminator", clean=True)
     if failure is not None and (left > 0 or not noted.terminated):
-        raise await _broken_off(failure, exchange, answer, send, ending if must_terminate else None)
+        noted.failure = None
+        raise await _broken_off(failure, exchange, answer, send, ending if answer.streams else None)
     await send({"type": "http.response.body", "body": last, "more_body": False})
-    if ending.error is not None:
-        noted.reason = f"{noted.reason}; the backend ended with an error"
+
+
+def _note(exchange: Exchange, answer: BackendAnswer, ending: Ending) -> None:
+    """Note how the backend's answer ended."""
+    noted, route = exchange.part(RelayPart), exchange.route
+    noted.terminated = terminated(exchange, answer, ending)
+    noted.usage = _usage(ending, exchange) if answer.streams else ending.usage
+    if ending.error is not None and answer.status == 200:
+        noted.failure = error_record(ending.error, manages=route is not None and route.kind == "manage")
 
 
 async def _cut_off(exchange: Exchange, answer: BackendAnswer, send: Send, tail: Tail | None) -> None:

@@ -48,6 +48,7 @@ class BackendAnswer:
         read: returns the next chunk, ``b""`` at the end.
         stream: must be closed, however the answer ends.
         layout: the format of the body; "other" where its end is not read.
+        holds_back: whether Ollama may hold text of the model back, to see whether it calls a tool.
     """
 
     status: int
@@ -56,6 +57,12 @@ class BackendAnswer:
     read: Read
     stream: httpx.AsyncByteStream
     layout: Format
+    holds_back: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is a stream that needs a terminator."""
+        return self.status == 200 and self.layout in ("ndjson", "sse")
 
 
 async def open_answer(
@@ -81,7 +88,7 @@ async def open_answer(
                 status = response.status_code
                 if status in _BODILESS:
                     headers = without(headers, _LENGTH)
-                if not chunk and status == 200 and _must_speak(route, request):
+                if not chunk and status == 200 and _must_speak(exchange, route, request, stream):
                     raise BadAnswer("the backend's answer is empty", sent=True, received=True)
                 if status in _WORTH_ANOTHER_TRY or (status == 404 and exchange.model is not None):
                     raise await _error_answer(status, headers, chunk, read)
@@ -92,7 +99,7 @@ async def open_answer(
         let_go(error)
         raise unbegun(error, cold=lease.cold) from None
     layout = format_of(header(headers, b"content-type")) if route.kind in ("inference", "manage") else "other"
-    return BackendAnswer(status, headers, chunk, read, stream, layout)
+    return BackendAnswer(status, headers, chunk, read, stream, layout, _holds_back(exchange))
 
 
 def _reader(stream: httpx.AsyncByteStream) -> Read:
@@ -107,9 +114,22 @@ def _reader(stream: httpx.AsyncByteStream) -> Read:
     return read
 
 
-def _must_speak(route: Route, request: httpx.Request) -> bool:
-    """Return whether an empty 200 is an error on this route, as a model always writes something."""
-    return route.kind == "inference" and route.names_model and request.method != "HEAD"
+def _must_speak(exchange: Exchange, route: Route, request: httpx.Request, stream: httpx.AsyncByteStream) -> bool:
+    """Return whether an empty 200 is an error.
+
+    A generation may be empty: Ollama's guard against repetition ends one whose text is all held back. The policy may
+    take it for an error, though, and so it is where it may only be the end of a broken connection.
+    """
+    if route.kind != "inference" or not route.names_model or request.method == "HEAD":
+        return False
+    ends_itself = not isinstance(stream, Answer) or stream.framing != "close"
+    return not (route.writes and ends_itself) or exchange.unterminated == "error"
+
+
+def _holds_back(exchange: Exchange) -> bool:
+    """Return whether the request has tools, or nobody can tell."""
+    document = exchange.document
+    return document is None or bool(document.get("tools"))
 
 
 async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: Read) -> UpstreamAnswer | BadAnswer:

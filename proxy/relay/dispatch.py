@@ -69,16 +69,17 @@ class Dispatch:
                 try:
                     if exchange.failed:
                         self._pool.blame.answered(exchange, lease.backend, answer.status)
-                    lease.first_byte(served=answer.status < 400, streamed=exchange.stream)
+                    streamed = exchange.stream and bool(answer.chunk)
+                    lease.first_byte(served=answer.status < 400, streamed=streamed)
                     await relay_answer(exchange, answer, send, deadline=deadline, out_of_time=self._out_of_time)
                 finally:
                     await answer.stream.aclose()
             except BaseException as error:
                 if isinstance(error, UpstreamError):
                     error.at(lease.backend.name)
-                self._pool.outcomes.finished(exchange, lease, error)
+                self._pool.outcomes.finished(exchange, lease, _ended_with(exchange, lease) or error)
                 raise
-            self._pool.outcomes.finished(exchange, lease, None)
+            self._pool.outcomes.finished(exchange, lease, _ended_with(exchange, lease))
 
     async def _lease(self, exchange: Exchange) -> Lease:
         """Return the lease that the queue took for this request, or a new one where the request does not queue."""
@@ -122,3 +123,11 @@ class Dispatch:
             timer="total",
             sent=True,
         )
+
+
+def _ended_with(exchange: Exchange, lease: Lease) -> UpstreamError | None:
+    """Return the error of the backend's own that a whole answer ended with, even if the client left behind it."""
+    failure = exchange.failure
+    if failure is not None:
+        failure.at(lease.backend.name)
+    return failure

@@ -16,7 +16,7 @@ from typing import Final
 import orjson
 
 from proxy.kernel.asgi import Header
-from proxy.kernel.errors import About, UpstreamAnswer
+from proxy.kernel.errors import About, ErrorRecord, UpstreamAnswer
 
 LONGEST: Final = 2048
 """Characters of a text that are checked."""
@@ -43,6 +43,7 @@ _BEGIN_ABOUT_THE_REQUEST: Final = (
     "unqualified name",
     "invalid model name",
     "pull model manifest: ",  # the registry has no such model, or cannot be reached
+    "prediction aborted, token repeat limit",  # the model repeats itself
     "there was an error signing out",
     "account unavailable",
 )
@@ -52,6 +53,8 @@ _BEGIN_ABOUT_THE_CLOUD: Final = re.compile(
 """A request that the host passed on: ``Post "https://ollama.com:443/api/chat?ts=1": dial tcp: …``."""
 _NO_SUCH_MODEL: Final = re.compile(r"/manifests/.*: no such file or directory")
 """``open /models/manifests/…: no such file or directory``: the host has no model of that name."""
+_NO_SUCH_FILE: Final = re.compile(r"/blobs/sha256[-:][0-9a-f]+: no such file or directory")
+"""A file that a request for a new model names, and nobody has sent. (To run a model, the host needs its files.)"""
 _CANNOT: Final = re.compile(
     r"does not support (?:embed|tools|thinking|insert|completion|chat|generat|vision|audio|image|multimodal|rerank)"
 )
@@ -123,6 +126,19 @@ def error_answer(status: int, headers: list[Header], body: bytes) -> UpstreamAns
         about="unknown" if text is None else about(text),
         said=None if text is None else comparable(text),
     )
+
+
+def error_record(text: str, *, manages: bool) -> ErrorRecord:
+    """Return the error in a 200, classified by its text.
+
+    `manages`: the request does not run a model, but pulls, pushes or creates one. An error of these that is not known
+    to be about the host is about the request: a registry refuses it, or is out of reach.
+    """
+    text = text[:LONGEST]
+    concerns = about(text)
+    if manages and (concerns == "unknown" or _NO_SUCH_FILE.search(text.lower())):
+        concerns = "request"
+    return ErrorRecord(text, about=concerns, said=comparable(text))
 
 
 def text_of(body: bytes) -> str | None:

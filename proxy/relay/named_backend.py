@@ -15,7 +15,7 @@ import orjson
 from proxy.kernel import error_codes as codes
 from proxy.kernel import json_bounds
 from proxy.kernel.asgi import Header, Receive, Scope, Send, respond, start_response
-from proxy.kernel.errors import ERROR_CODE, JSON, Refused, UpstreamError
+from proxy.kernel.errors import ERROR_CODE, JSON, PullFailed, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.routes import ALL, Match
@@ -120,7 +120,7 @@ async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: S
             last = "error" in line or line.get("status") == "success"
             noted.terminated = last
             if "error" in line:
-                noted.stream_code = codes.PULL_FAILED
+                noted.failure = PullFailed(str(line["error"]), sent=True, received=True)
             await send({"type": "http.response.body", "body": orjson.dumps(line) + b"\n", "more_body": not last})
 
 
@@ -135,6 +135,7 @@ async def _answer(exchange: Exchange, merged: AsyncGenerator[Line, None], send: 
     status = 200
     if "error" in last:
         status = 500
+        exchange.part(RelayPart).failure = PullFailed(str(last["error"]), sent=True, received=True)
         headers.append((ERROR_CODE, codes.PULL_FAILED.encode()))
     await respond(send, status, headers, body)
 

@@ -161,6 +161,13 @@ FAILURES: Final = Meter(
     "Attempts that failed, those that a retry made good included, by backend and the error's code.",
     ("backend", "code"),
 )
+UNTERMINATED: Final = Meter(
+    "ollama_proxy_unterminated_total",
+    "counter",
+    "Answers that ended cleanly but without their last record (`done:true`, `[DONE]` and the like), and were passed on "
+    "as they came.",
+    ("model", "backend"),
+)
 GENAI_DURATION: Final = Meter(
     "gen_ai_server_request_duration_seconds",
     "histogram",

@@ -61,6 +61,7 @@ class PrometheusMetrics(Metrics):
         self._retries = counter(metric_table.RETRIES)
         self._given_up = counter(metric_table.GIVEN_UP)
         self._failures = counter(metric_table.FAILURES)
+        self._unterminated = counter(metric_table.UNTERMINATED)
         self._generations = Generations()
         self._lag = histogram(metric_table.LAG)
         self._reloads = counter(metric_table.RELOADS)
@@ -129,6 +130,8 @@ class PrometheusMetrics(Metrics):
             self._count_attempts(exchange)
         if isinstance(exchange.error, Refused):
             self._refused.of(exchange.error.by or "", exchange.error.code).add()
+        if exchange.terminated is False and exchange.outcome == "completed":
+            self._unterminated.of(model, backend).add()
         if exchange.usage is not None:
             self._count_tokens(exchange.usage, model, tenant, wasted=exchange.outcome == "client_gone")
         if kind == "inference":

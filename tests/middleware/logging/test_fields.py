@@ -31,7 +31,7 @@ async def test_a_completed_chat() -> None:
     line = await finished(
         identity="alice", tenant="physics", policy="research", backend="gpu-1", attempts=1, reason="least busy",
         queued=0.25, queue_position=3, queue_reason="slots", chunks=101, bytes_in=31, bytes_out=9000, usage=usage,
-        generation=3,
+        generation=3, terminated=True,
     )  # fmt: skip
     assert line == {
         "request_id": "test", "identity": "alice", "tenant": "physics", "policy": "research",
@@ -41,7 +41,7 @@ async def test_a_completed_chat() -> None:
         "error": None, "error_plugin": None, "queue_ms": 250.0, "queue_position": 3, "queue_reason": "slots",
         "ttft_ms": 500.0, "total_ms": 2500.0, "chunks": 101, "bytes_in": 31, "bytes_out": 9000,
         "tokens_in": 26, "tokens_out": 100, "tokens_source": "reported", "tokens_per_second": 50.0,
-        "done_reason": "stop", "config_generation": 3, "trace_id": None,
+        "done_reason": "stop", "terminated": True, "config_generation": 3, "trace_id": None,
     }  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_the_lines_that_are_commented_out_work_as_well(tmp_path: Path) -> None:
     assert [str(problem) for problem in problems] == []
     assert str(found) == (
         "logging → metrics → cors → auth → access(guests, operators) → parameters(research, operators off) → "
-        "rate_limit(guests, research, operators off) → queue(research) → retry → dispatch"
+        "rate_limit(guests, research, operators off) → queue(research) → retry → streaming → dispatch"
     )
     assert loaded.settings is not None
     assert (len(loaded.settings.backends), len(loaded.settings.trusted_proxies)) == (2, 1)
