@@ -132,7 +132,7 @@ async def test_lnav_knows_every_field(need: Need, tmp_path: Path) -> None:
 
 def test_the_lnav_format_has_every_field_with_its_type() -> None:
     values = json.loads((RECIPES / "lnav.json").read_text())["ollama_proxy_log"]["value"]
-    kinds = {"string": "string", "integer": "integer", "number": "float", "array": "json"}
+    kinds = {"string": "string", "integer": "integer", "number": "float", "boolean": "boolean", "array": "json"}
     expected = {name: kinds[kind] for name, kind in KINDS.items() if name not in ("time", "level")}
     assert {name: about["kind"] for name, about in values.items()} == expected
 
@@ -143,6 +143,7 @@ def test_the_elasticsearch_template_has_every_field_with_its_type() -> None:
     assert set(properties) == {ECS.name(name) for name in KINDS} | set(ECS.constants)
     texts = {"date", "keyword", "match_only_text"}
     fitting = {"string": texts, "array": texts, "integer": {"long"}, "number": {"float", "long"}}
+    fitting["boolean"] = {"boolean"}
     for name, kind in KINDS.items():
         assert properties[ECS.name(name)] in fitting[kind], name
 
