@@ -10,20 +10,22 @@ def objects(text: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
     return [(line, json_object(line)) for line in text.split(b"\n") if line.strip(b" \t\r")]
 
 
-def events(text: bytes) -> list[bytes]:
-    """Return the data of each event; one that the end cut off before its blank line counts as well.
+def events(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Return name and data of each event; one that the end cut off before its blank line counts as well.
 
     White space around a line of data is left out, which the standard does with one space in front.
     """
-    found: list[bytes] = []
-    data: list[bytes] = []
+    found: list[tuple[bytes, bytes]] = []
+    name, data = b"", list[bytes]()
     for line in [*re.split(rb"\r\n|\n|\r", text), b""]:
         if not line:
             if data:
-                found.append(b"\n".join(data))
-            data = []
+                found.append((name, b"\n".join(data)))
+            name, data = b"", []
         elif line.startswith(b"data:"):
             data.append(line[5:].strip())
+        elif line.startswith(b"event:"):
+            name = line[6:].strip()
     return found
 
 

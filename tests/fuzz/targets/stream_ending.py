@@ -32,6 +32,12 @@ TOKENS = (
     b'"type":"message_stop"',
     b'"type":"error"',
     b'"type":"response.completed"',
+    b'"type":"response.failed"',
+    b'"object":"chat.completion"',
+    b'"type":"message"',
+    b'"finish_reason":null',
+    b'"status":"failed"',
+    b'{"response":"a","done":false}\n',
     b'"usage":{"prompt_tokens":7,"completion_tokens":3}',
     b'"usage":{"input_tokens":7,"output_tokens":3}',
     b'"response":{',
@@ -69,6 +75,7 @@ def check(data: bytes) -> None:
     else:  # of more, only the last records count, and which those are depends on the pieces
         for pieces in cuts.ways(stream):
             _read(layout, pieces)
+    assert _why(layout, stream) in ("repeated", "hidden", "other")
     for ending in endings:
         assert ending == endings[0], f"read as {ending} when cut, as {endings[0]} whole"
         _check_counts(ending)
@@ -84,6 +91,13 @@ def _read(layout: Format, pieces: list[bytes]) -> Ending:
     for piece in pieces:
         tail.add(piece)
     return tail.read()
+
+
+def _why(layout: Format, stream: bytes) -> str:
+    tail = Tail(layout)
+    if stream:
+        tail.add(stream)
+    return tail.why()
 
 
 def _check_counts(ending: Ending) -> None:
@@ -105,18 +119,36 @@ def _terminated(layout: Format, stream: bytes) -> bool:
             return line.rstrip(b" \t\r").endswith(b"}") and bool(_COUNTS.search(line))
         return record.get("done") is True or record.get("status") == "success" or "error" in record
     if layout == "sse":
-        return any(_ends_it(data) for data in records.events(stream))
-    return True
+        return any(_ends_it(name, data) for name, data in records.events(stream))
+    answer = records.json_object(stream) if layout == "json" else None
+    return answer is None or _is_error(answer) or _has_ended(answer)
 
 
-def _ends_it(data: bytes) -> bool:
-    if data == b"[DONE]":
+def _ends_it(name: bytes, data: bytes) -> bool:
+    if data == b"[DONE]" or name == b"error":
         return True
     record: dict[str, Any] | None = records.json_object(data)
     return record is not None and (
         record.get("type") in ("message_stop", "response.completed", "response.incomplete", "response.failed", "error")
-        or isinstance(record.get("error"), dict)
+        or bool(record.get("error"))
     )
+
+
+def _is_error(answer: dict[str, Any]) -> bool:
+    return bool(answer.get("error")) or answer.get("status") == "failed"
+
+
+def _has_ended(answer: dict[str, Any]) -> bool:
+    if answer.get("object") not in ("chat.completion", "text_completion") and answer.get("type") != "message":
+        return answer.get("done") is not False
+    choices = answer.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        reason = choices[0].get("finish_reason")
+    else:
+        delta = answer.get("delta")
+        reason = delta.get("stop_reason") if isinstance(delta, dict) else answer.get("stop_reason")
+        reason = answer.get("done_reason") if reason is None else reason
+    return isinstance(reason, str) and reason != ""
 
 
 _COUNTS: Final = re.compile(

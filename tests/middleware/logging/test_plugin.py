@@ -8,8 +8,8 @@ import pytest
 from middleware.logging.fields import FIELDS
 from middleware.logging.plugin import LEVELS, Logging
 from proxy.kernel.asgi import Receive, Scope, Send
-from proxy.kernel.errors import Outcome, Refused
-from proxy.testing import Answer, ManualClock, call, make_exchange, ok
+from proxy.kernel.errors import ErrorRecord, Outcome, Refused
+from proxy.testing import Answer, ManualClock, call, make_exchange, ok, suppose
 from tests.support.logs import Lines
 
 
@@ -66,6 +66,17 @@ async def test_the_level_of_an_outcome_can_be_changed(outcome: Outcome) -> None:
     await ask(make(sink), outcome=outcome)
     await ask(make(sink, levels={outcome: "debug"}), outcome=outcome)
     assert [event["level"] for event in sink.events] == [LEVELS[outcome], "debug"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "level"), [({}, "warning"), ({"completed": "debug"}, "warning"), ({"upstream_failed": "info"}, "info")]
+)
+async def test_an_error_that_was_passed_on_in_a_200_is_a_warning(levels: dict[Any, Any], level: str) -> None:
+    sink = Lines()
+    exchange = suppose(make_exchange(), failure=ErrorRecord("boom", about="unknown", said="boom"))
+    await call(make(sink, levels=levels), exchange, outcome="upstream_failed")
+    await call(make(sink, levels=levels), suppose(make_exchange(), failure=exchange.failure), outcome="cancelled")
+    assert [event["level"] for event in sink.events] == [level, "warning"]
 
 
 async def test_sampling_spares_only_completed_requests_of_its_routes() -> None:

@@ -18,7 +18,7 @@ from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, he
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.error_codes import Code
-from proxy.kernel.errors import ConnectFailed, Refused, Truncated, UpstreamAnswer
+from proxy.kernel.errors import ConnectFailed, ErrorRecord, Refused, Truncated, UpstreamAnswer
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.routes import RouteTable
@@ -400,6 +400,23 @@ async def test_leaving_right_behind_the_terminator_is_completion() -> None:
 
     server = Server()
     assert (await serve(app, server)).outcome == "completed"
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_whole_answer_may_be_an_error_of_the_backend(leaves: bool) -> None:
+    failure = ErrorRecord("boom", about="unknown", said="boom")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        suppose(Exchange.of(scope), terminated=True, failure=failure)
+        await send(START)
+        await send({"type": "http.response.body", "body": b'{"error":"boom"}\n', "more_body": leaves})
+        if leaves:
+            server.hang_up()
+            await asyncio.Event().wait()
+
+    server = Server()
+    exchange = await serve(app, server)
+    assert (exchange.outcome, exchange.error, exchange.error_code) == ("upstream_failed", failure, "upstream_error")
 
 
 async def test_leaving_while_the_body_is_read() -> None:

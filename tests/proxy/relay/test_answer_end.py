@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.kernel.attempts import Usage
-from proxy.relay.answer_end import LONGEST_JSON, LONGEST_RECORD, Ending, Format, Tail, format_of
+from proxy.relay.answer_end import LARGE, LONGEST_JSON, LONGEST_RECORD, Ending, Format, Tail, format_of
 
 
 def read(layout: Format, *chunks: bytes) -> Ending:
@@ -85,6 +85,31 @@ def test_layout(content_type: bytes | None, layout: Format) -> None:
             Ending(True, True, Usage(7, 3)),
         ),
         ("sse", [event({"type": "response.in_progress", "response": {"usage": None}})], Ending(False, True, None)),
+        ("ndjson", [line(error={"message": "boom"})], Ending(True, True, None, "boom")),
+        ("ndjson", [line(error=None)], Ending(True, True, None)),
+        ("sse", [event({"error": "boom"})], Ending(True, True, None, "boom")),
+        ("sse", [event({"error": None, "choices": []})], Ending(False, True, None)),
+        ("sse", [b"event: error\ndata: boom\n\n"], Ending(True, True, None, "boom")),
+        ("sse", [event({"message": "boom"}, "error")], Ending(True, True, None, "boom")),
+        ("sse", [event({"type": "error", "message": "boom"}, "error")], Ending(True, True, None, "boom")),
+        ("sse", [event({"type": "error"})], Ending(True, True, None, "an error without a text")),
+        (
+            "sse",
+            [event({"type": "response.failed", "response": {"error": {"message": "boom"}}})],
+            Ending(True, True, None, "boom"),
+        ),
+        ("sse", [event({"type": "response.incomplete", "response": {"error": None}})], Ending(True, True, None)),
+        ("json", [b'{"error":"boom"}'], Ending(True, False, None, "boom")),
+        ("json", [b'{"error":null,"status":"completed"}'], Ending(True, False, None)),
+        ("json", [b'{"error":{"message":"boom"},"status":"failed"}'], Ending(True, False, None, "boom")),
+        ("json", [b'{"response":"a","done":false}'], Ending(False, False, None)),
+        ("json", [b'{"object":"chat.completion","choices":[{"finish_reason":null}]}'], Ending(False, False, None)),
+        (
+            "json",
+            [b'{"object":"chat.completion","choices":[{"finish_reason":"stop"}]}'],
+            Ending(True, False, Usage(done_reason="stop")),
+        ),
+        ("json", [b'{"type":"message","stop_reason":null}'], Ending(False, False, None)),
         ("json", [b'{"prompt_eval_count":7,"eval_count":3}'], Ending(True, False, Usage(7, 3))),
         ("json", [b'{"done":true,"done_reason":"load"}'], Ending(True, False, Usage(done_reason="load"))),
         ("json", [b'{"embedding":[0.5,0.25]}'], Ending(True, False, None)),
@@ -117,6 +142,14 @@ def test_a_long_stream_takes_no_memory() -> None:
     for _ in range(10_000):
         tail.add(TOKEN)
     assert sum(map(len, tail._records)) == 32 * len(TOKEN)
+
+
+def test_large_records_leave_no_room_for_many() -> None:
+    tail = Tail("sse")
+    for _ in range(90):
+        tail.add(b"data: " + b"x" * LARGE)
+        tail.add(b"\n\n")
+    assert sum(map(len, tail._records)) <= 9 * LARGE
 
 
 BEYOND_REASON: list[tuple[Format, bytes, bytes, Ending]] = [

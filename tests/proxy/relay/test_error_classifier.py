@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.kernel.errors import About
-from proxy.relay.error_classifier import about, comparable, error_answer, text_of
+from proxy.relay.error_classifier import LONGEST, about, comparable, error_answer, error_record, text_of
 
 CLOUD = 'Post "https://ollama.com:443/api/chat?ts=1796032345": proxyconnect tcp: connection refused'
 RECORDED = [
@@ -40,6 +40,7 @@ KNOWN = [  # as messages of Ollama and llama.cpp, recorded by nobody here
     "failed to process inputs: image: unknown format",
     "Failed to initialize samplers: failed to parse grammar",
     "invalid JSON schema in format",
+    "prediction aborted, token repeat limit reached",
     "this model is missing data required for image input",
 ]
 CRASHES = [
@@ -92,6 +93,32 @@ def test_what_an_error_is_about(form: str, status: int, text: str, expected: Abo
     assert error.about == expected
     assert error.said == (status, comparable(text))
     assert not error.busy
+
+
+NO_FILE = f"open /models/blobs/sha256-{'1' * 64}: no such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("text", "manages", "expected"),
+    [
+        *((text, manages, "request") for text in KNOWN for manages in (False, True)),
+        *((text, False, "crash") for text in CRASHES),
+        ("write /models/blobs/x: no space left on device", True, "host"),
+        (NO_FILE, False, "host"),
+        (NO_FILE, True, "request"),
+        ("something that nobody ever saw", False, "unknown"),
+        ("something that nobody ever saw", True, "request"),
+    ],
+)
+def test_an_error_in_a_200_is_about_the_same(text: str, manages: bool, expected: About) -> None:
+    error = error_record(text, manages=manages)
+    assert (error.about, error.outcome) == (expected, "upstream_failed")
+    assert error.said == error_answer(500, [], orjson.dumps({"error": text})).said
+    assert text in error.detail
+
+
+def test_only_the_beginning_of_a_text_is_kept() -> None:
+    assert len(error_record("x" * 10**6, manages=False).detail) < LONGEST + 100
 
 
 @pytest.mark.parametrize(

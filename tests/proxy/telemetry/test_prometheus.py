@@ -54,6 +54,19 @@ async def test_a_chat_that_completed() -> None:
     assert numbers("ollama_proxy_retries_total") is None
 
 
+async def test_an_answer_without_its_terminator_that_was_passed_on() -> None:
+    passed_on = await finished(terminated=False)
+    others = [
+        await finished(terminated=None),
+        await finished(terminated=True),
+        await finished(terminated=False, outcome="upstream_truncated"),
+        await finished(terminated=False, outcome="client_gone"),
+    ]
+    numbers = await counted(passed_on, *others)
+    assert numbers("ollama_proxy_unterminated_total", model="llama3.2:latest", backend="b1") == 1
+    assert (await counted(*others))("ollama_proxy_unterminated_total") is None
+
+
 async def test_a_request_that_never_queued_is_not_in_the_wait() -> None:
     assert (await counted(await finished()))("ollama_proxy_queue_wait_seconds_count") is None
 
