@@ -12,7 +12,7 @@ from config.entries import Entry
 from config.load import Loaded
 from config.problems import Path, Problem, in_order
 from config.tree import Node
-from proxy.chain.plugin_lookup import Options, Plugin, find
+from proxy.chain.plugin_lookup import Options, Plugin, find, owner_of
 from proxy.kernel.route import Route
 from proxy.kernel.units import Mistake, suggest
 
@@ -198,7 +198,11 @@ class _Planner:
     def _check_names(self, places: Mapping[str, _Place]) -> None:
         for policy, name, _ in self._overrides():
             if name not in places:
-                error = Mistake(f"there is no {name!r} in the middleware list", suggest(name, places))
+                hint = suggest(name, places)
+                if hint is None and (owner := owner_of(name)):
+                    add = "" if owner in places else f"add {owner} to the list and "
+                    hint = f"it is an option of {owner}: {add}write {owner}: {{{name}: …}}"
+                error = Mistake(f"there is no {name!r} in the middleware list", hint)
                 self.problems.append(self._loaded.key_problem(("policies", policy, name), error))
 
     def _check_order(self, places: Mapping[str, _Place]) -> None:

@@ -7,6 +7,7 @@ parameters are services, where they are annotated with a kernel service, or else
 import inspect
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from importlib.metadata import entry_points
@@ -121,11 +122,23 @@ def known_names() -> set[str]:
     return {*BUILTIN, *entry_points(group=GROUP).names}
 
 
+def owner_of(option: str) -> str | None:
+    """Return the name of the one built-in plugin that has this option; None where there is none, or several."""
+    owners = []
+    for use in BUILTIN:
+        with suppress(Mistake):
+            if any(option == field.alias for field in find(use).options.model_fields.values()):
+                owners.append(use)
+    return owners[0] if len(owners) == 1 else None
+
+
 def _from_entry_point(use: str) -> object:
     points = entry_points(group=GROUP, name=use)
     if not points:
         module, dot, attribute = use.rpartition(".")
         hint = f"write {module}:{attribute}" if dot else suggest(use, known_names())
+        if hint is None and (owner := owner_of(use)):
+            hint = f"it is an option of {owner}: write {owner}: {{{use}: …}}"
         raise Mistake(f"there is no plugin {use!r}", hint)
     if len({point.value for point in points}) > 1:
         raise Mistake(f"several packages call a plugin {use!r}", f"write use: {next(iter(points)).value}")

@@ -102,7 +102,7 @@ TOKENS: Final = Meter(
     "ollama_proxy_tokens_total",
     "counter",
     "Tokens, `in` (prompts) and `out` (generated), as `reported` by the backend or `estimated` from the chunks of an "
-    "answer that broke off.",
+    "answer that broke off, or lacks its end.",
     ("direction", "source", "model", "tenant"),
 )
 WASTED_TOKENS: Final = Meter(

@@ -108,6 +108,30 @@ def test_planning_constructs_nothing() -> None:
             ],
         ),
         (
+            f"middleware: ['{IDENTIFY}']\npolicies: {{a: {{unterminated: pass}}}}\n",
+            [
+                (
+                    "3:16: policies.a.unterminated: there is no 'unterminated' in the middleware list "
+                    "(it is an option of streaming: add streaming to the list and write streaming: {unterminated: …})"
+                ),
+                "3:30: policies.a.unterminated: expected a mapping, or 'off', got 'pass'",
+            ],
+        ),
+        (
+            f"middleware: ['{IDENTIFY}', streaming]\npolicies: {{a: {{unterminated: pass}}}}\n",
+            [
+                (
+                    "3:16: policies.a.unterminated: there is no 'unterminated' in the middleware list "
+                    "(it is an option of streaming: write streaming: {unterminated: …})"
+                ),
+                "3:30: policies.a.unterminated: expected a mapping, or 'off', got 'pass'",
+            ],
+        ),
+        (
+            f"middleware: ['{IDENTIFY}', streaming]\npolicies: {{a: {{streaming: {{unterminated: yes}}}}}}\n",
+            ["3:42: policies.a.streaming.unterminated: expected 'auto', 'pass' or 'error', got 'yes'"],
+        ),
+        (
             f"middleware: ['{IDENTIFY}', retry]\npolicies: {{a: {{rety: off}}, b: {{retry: {{x: 1}}}}}}\n",
             [
                 "3:16: policies.a.rety: there is no 'rety' in the middleware list (did you mean 'retry'?)",

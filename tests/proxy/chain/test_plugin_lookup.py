@@ -210,6 +210,7 @@ def test_two_packages_with_one_name_need_the_path(monkeypatch: pytest.MonkeyPatc
     [
         ("ratelimit", "there is no plugin 'ratelimit'", "did you mean 'rate_limit'?"),
         ("zzz", "there is no plugin 'zzz'", None),
+        ("unterminated", "there is no plugin", "it is an option of streaming: write streaming: {unterminated: …}"),
         (
             "starlette.middleware.gzip.GZipMiddleware",
             "there is no plugin",
