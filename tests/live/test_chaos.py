@@ -48,6 +48,7 @@ REQUESTS: Final[list[tuple[str, dict[str, Any]]]] = [
     ("/api/embed", {"model": "nomic-embed-text", "input": "hi"}),
     ("/api/show", {"model": "llama3.2"}),
 ]
+GENERATIONS: Final = frozenset(path for path, _ in REQUESTS if path not in ("/api/show", "/api/embed"))
 INFERENCE: Final = frozenset(path for path, _ in REQUESTS if path != "/api/show")
 TELLING: Final = (
     "time", "route", "status", "error_code", "backend", "reason", "attempts", "gave_up", "queue_ms", "total_ms",
@@ -199,6 +200,8 @@ class Caller:
             self._seen["failed"] += 1
         elif not reply.clean:
             self._seen["cut, and seen to be"] += 1
+        elif not reply.body and path in GENERATIONS:
+            self._seen["empty, as it came"] += 1  # a clean end before the first byte: so Ollama's guard ends some
         elif not whole(reply):
             self._wrong.append(f"{path} looks whole and is not: {reply.body[-200:]!r}")
         else:
