@@ -14,7 +14,6 @@ answered junk, or nothing at all              elsewhere            elsewhere    
 was too slow (load, first byte, write)        elsewhere            elsewhere            no
 let the time for the whole request run out    no                   no                   no
 broke off an answer that had begun            no                   no                   no
-ended its answer with an error record         no                   no                   no
 ============================================  ===================  ===================  ======================
 
 *Safe* are GET, HEAD, show and embed; *costly* are generate and chat, which cost time; *never* are pull, push, create,
