@@ -20,6 +20,7 @@ from proxy.kernel.route import Route
 from proxy.pool.blame import Blame
 from proxy.pool.lease import Lease
 from proxy.relay.answer_end import Format, format_of
+from proxy.relay.answer_silence import may_hold_back
 from proxy.relay.error_classifier import error_answer
 from proxy.relay.hop_headers import downstream_headers
 from proxy.upstream.answer import Answer
@@ -103,7 +104,7 @@ async def open_answer(
         headers.append(UNBUFFERED)
     if route.kind not in ("inference", "manage"):
         layout = "other"
-    return BackendAnswer(status, headers, chunk, read, stream, layout, _holds_back(exchange))
+    return BackendAnswer(status, headers, chunk, read, stream, layout, may_hold_back(exchange))
 
 
 def _reader(stream: httpx.AsyncByteStream) -> Read:
@@ -128,12 +129,6 @@ def _must_speak(exchange: Exchange, route: Route, request: httpx.Request, stream
         return False
     ends_itself = not isinstance(stream, Answer) or stream.framing != "close"
     return not (route.writes and ends_itself) or exchange.unterminated == "error"
-
-
-def _holds_back(exchange: Exchange) -> bool:
-    """Return whether the request has tools, or nobody can tell."""
-    document = exchange.document
-    return document is None or bool(document.get("tools"))
 
 
 async def _error_answer(status: int, headers: list[Header], chunk: bytes, read: Read) -> UpstreamAnswer | BadAnswer:

@@ -60,6 +60,7 @@ QUIET = [
     {"rate_limit": {"requests": "100000/second", "tokens": "100000000/hour", "streams": 1000}},
     "queue",
     "retry",
+    {"streaming": {"unterminated": "error"}},
 ]
 """Every built-in plugin that does not look at chunks: they take the short way."""
 ALL = [*QUIET, {"capture": {"prompt": "1KiB", "answer": "8KiB"}}]
