@@ -179,7 +179,14 @@ async def test_a_terminator_does_not_excuse_a_body_that_is_too_short() -> None:
 
 
 IMPATIENT = {
-    "timeouts": {"connect": "150ms", "first_byte": "150ms", "load": "150ms", "idle": "150ms", "write": "150ms"}
+    "timeouts": {
+        "connect": "150ms",
+        "first_byte": "150ms",
+        "load": "150ms",
+        "idle": "150ms",
+        "manage": "150ms",
+        "write": "150ms",
+    }
 }
 
 
