@@ -110,7 +110,7 @@ class Timeouts(Model):
     total: Annotated[Duration, Least("100ms")] = 3600.0
     """For the whole answer, except to a request that `manage` is for."""
     manage: Patience = 3600.0
-    """In place of `first_byte`, `idle` and `write` for a pull, push, create, copy, delete, and the upload of a file."""
+    """In place of `first_byte` and `idle` for a pull, push, create, copy, delete, and the upload of a file."""
 
 
 class Health(Model):

@@ -246,7 +246,7 @@ TOTAL_TIMEOUT: Final = _row("total_timeout", 504, "relay",
     "The request took longer than `pool.timeouts.total`.",
     "Ask for less at once, or raise it.")
 MANAGE_TIMEOUT: Final = _row("manage_timeout", 504, "upstream",
-    "A pull, push, create, copy, delete or upload came no further for `pool.timeouts.manage`.",
+    "A pull, push, create, copy, delete or upload was answered nothing, or nothing more, for `pool.timeouts.manage`.",
     "Raise it where files are large or disks slow; look at the backend.")
 UPSTREAM_CONNECTION_LOST: Final = _row("upstream_connection_lost", 502, "upstream, pool",
     "The backend closed or broke the connection before the first byte of its answer.",

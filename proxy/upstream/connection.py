@@ -336,6 +336,5 @@ class Connection(asyncio.Protocol, Source):
             self._wrote, self._unsent = now, unsent
             return self._due()
         else:
-            silence = f"the backend took nothing of the request for {timeouts.write:g} s"
-            self.abort(WriteTimedOut(silence, sent=True, timer=timeouts.timer))
+            self.abort(WriteTimedOut(f"the backend took nothing of the request for {timeouts.write:g} s", sent=True))
         return math.inf

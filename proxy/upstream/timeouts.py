@@ -26,7 +26,7 @@ class Timeouts:
         write: while the backend takes nothing of the request.
         total: for the whole answer.
         tools: between two bytes of the answer to a request with tools.
-        manage: in place of `first_byte`, `idle` and `write`, for a request that manages a host.
+        manage: in place of `first_byte` and `idle`, for a request that manages a host.
     """
 
     connect: float
@@ -39,7 +39,7 @@ class Timeouts:
     manage: float
 
     timer: ClassVar[Timer | None] = None
-    """The one timer that `first_byte`, `idle` and `write` belong to; None where each is its own."""
+    """The one timer that `first_byte` and `idle` belong to; None where each is its own."""
 
     def for_cold(self) -> "Timeouts":
         """Return the time-outs of a request whose model has yet to be loaded."""
@@ -57,7 +57,7 @@ class Timeouts:
             load=each,
             first_byte=each,
             idle=each,
-            write=each,
+            write=self.write,
             total=self.total,
             tools=self.tools,
             manage=each,

@@ -56,7 +56,7 @@ TELLING: Final = (
 """What the log says of a request that failed, for whoever has to find out why."""
 TERMINATORS: Final = (b'"done":true', b'"error":', b"data: [DONE]", b"message_stop", b"event: error")
 POOL: Final = {
-    "timeouts": {"connect": "500ms", "load": "1500ms", "first_byte": "1500ms", "idle": "1500ms"},
+    "timeouts": {"connect": "500ms", "load": "1500ms", "first_byte": "1500ms", "idle": "1500ms", "manage": "1500ms"},
     "health": {"every": "500ms", "timeout": "2s", "down_after": 2},
     "eject": {"for": "1s", "ramp": "1s"},
     "grace": "20ms",

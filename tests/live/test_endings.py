@@ -13,7 +13,7 @@ from tests.support.proxy import running
 from tests.support.wire import ask
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-IDLE = {"timeouts": {"idle": "200ms"}}
+IDLE = {"timeouts": {"idle": "200ms", "manage": "200ms"}}
 
 CUTS: list[Any] = ["reset", "close", "truncate", "end", "stall"]
 
@@ -44,7 +44,7 @@ async def test_a_cut_stream_never_ends_cleanly(kind: Any, path: str, last_word: 
         line = await proxy.log.request()
         assert line["outcome"] == "upstream_truncated"
         if kind == "stall":
-            assert line["error_code"] == "idle_timeout"
+            assert line["error_code"] == ("manage_timeout" if path == "/api/pull" else "idle_timeout")
         assert sim.counters.requests == 1
 
 

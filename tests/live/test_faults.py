@@ -179,7 +179,14 @@ async def test_a_terminator_does_not_excuse_a_body_that_is_too_short() -> None:
 
 
 IMPATIENT = {
-    "timeouts": {"connect": "150ms", "first_byte": "150ms", "load": "150ms", "idle": "150ms", "write": "150ms"}
+    "timeouts": {
+        "connect": "150ms",
+        "first_byte": "150ms",
+        "load": "150ms",
+        "idle": "150ms",
+        "manage": "150ms",
+        "write": "150ms",
+    }
 }
 
 
@@ -209,11 +216,11 @@ async def silent() -> AsyncIterator[str]:
     ("where", "data", "code"),
     [
         (black_hole, request("POST", "/api/pull", CHAT), "connect_timeout"),
-        (silent, request("POST", "/api/pull", CHAT), "first_byte_timeout"),
+        (silent, request("POST", "/api/pull", CHAT), "manage_timeout"),
         (silent, request("POST", "/api/generate", CHAT), "load_timeout"),
         (deaf, UPLOAD + b"x" * 30_000_000, "write_timeout"),
     ],
-    ids=["connect", "first byte", "load", "write"],
+    ids=["connect", "manage", "load", "write"],
 )
 async def test_every_timer_names_itself(where: Any, data: bytes, code: str) -> None:
     async with where() as url, running(url, middleware=["logging"], pool=IMPATIENT) as proxy:

@@ -132,7 +132,7 @@ def key(model: str) -> str:
 
 
 async def chat(model: str) -> Exchange:
-    exchange = make_exchange(body=b'{"model":"%s","messages":[]}' % model.encode())
+    exchange = make_exchange(body=b'{"model":"%s","messages":[{"role":"system","content":""}]}' % model.encode())
     await exchange.body()
     return exchange
 

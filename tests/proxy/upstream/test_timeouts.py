@@ -17,8 +17,8 @@ def test_a_request_gets_the_times_of_its_kind() -> None:
     assert timeouts.for_cold() == replace(timeouts, first_byte=2)
     assert timeouts.for_tools() == replace(timeouts, idle=7)
     managing = timeouts.for_manage()
-    assert (managing.load, managing.first_byte, managing.idle, managing.write) == (8, 8, 8, 8)
-    assert (managing.connect, managing.total, managing.timer) == (1, 6, "manage")
+    assert (managing.load, managing.first_byte, managing.idle) == (8, 8, 8)
+    assert (managing.connect, managing.write, managing.total, managing.timer) == (1, 5, 6, "manage")
 
 
 def test_the_object_itself_is_the_extension() -> None:
