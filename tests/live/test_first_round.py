@@ -87,6 +87,19 @@ async def test_a_first_request_for_the_model_of_a_slow_host_waits(chain: list[An
 
 
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+async def test_first_requests_find_their_model_while_no_host_is_known(chain: list[Any]) -> None:
+    async with Ollama("llama3.2") as one, Ollama("qwen3") as two:
+        held = [slow(one), slow(two)]
+        async with running(*hosts(one, two), watched=True, middleware=chain, pool=POOL) as proxy:
+            replies = [asking(proxy, "POST", "/api/chat", chat_with("qwen3")) for _ in range(8)]
+            await arrived(proxy, 8)
+            for fault in held:
+                fault.release()
+            assert {reply.status for reply in await asyncio.gather(*replies)} == {200}
+            assert not one.seen("/api/chat")
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
 async def test_a_request_for_a_model_that_is_known_does_not_wait(chain: list[Any]) -> None:
     async with Ollama("llama3.2") as one, Ollama("qwen3") as two:
         held = slow(two)
