@@ -22,7 +22,7 @@ POOL: Final = {"health": {"every": "1m", "timeout": "5s"}}
 
 
 def hosts(*sims: Ollama) -> list[dict[str, Any]]:
-    return [{"name": f"b{number}", "url": sim.url, "slots": 2} for number, sim in enumerate(sims, 1)]
+    return [{"name": f"b{number}", "url": sim.url, "slots": 8} for number, sim in enumerate(sims, 1)]
 
 
 def slow(sim: Ollama) -> Fault:
