@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import Final
@@ -85,7 +86,8 @@ class Reloader:
             return self.last
         self.last = self._load()
         self._app.metrics.reloaded(loaded=not self.last.problems)
-        systemd.ready(reloaded=True)  # also where it failed: `systemctl reload` waits for this message
+        # Also where it failed: `systemctl reload` waits for this message. It waits for the first round of probes too.
+        self._app.pool.first_round.then(partial(systemd.ready, reloaded=True))
         try:
             self._renew_tls()
         except (ServerError, OSError) as error:

@@ -70,10 +70,8 @@ class Caller:
         if head.fields.get("connection", "").lower() == "close":
             self._leave()
         if head.status != 200:
-            return (
-                "failed",
-                f"{head.status} {head.fields.get('x-error-code', '')} {text[:120].decode(errors='replace')}",
-            )
+            said = " ".join(text[:80].decode(errors="replace").split())
+            return "failed", f"{head.status} {head.fields.get('x-error-code', '')} {said}"
         return ending(head, text)
 
     def _leave(self) -> None:

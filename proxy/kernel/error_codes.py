@@ -284,7 +284,7 @@ SHUTDOWN: Final = _row("shutdown", 503, "chain, server",
     "The proxy stops, and `server.shutdown` is over.",
     "Send the request again.")
 NOT_READY: Final = _row("not_ready", 503, "ops",
-    "/-/readyz: no backend can be used, or the proxy stops.",
+    "/-/readyz: no backend can be used, not every backend has been asked yet, or the proxy stops.",
     "Look at the backends with `ollama-proxy status`.")
 UNKNOWN_REQUEST: Final = _row("unknown_request", 404, "ops",
     "No request of the given id runs.",

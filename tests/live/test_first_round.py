@@ -22,7 +22,7 @@ POOL: Final = {"health": {"every": "1m", "timeout": "5s"}}
 
 
 def hosts(*sims: Ollama) -> list[dict[str, Any]]:
-    return [{"name": f"b{number}", "url": sim.url, "slots": 2} for number, sim in enumerate(sims, 1)]
+    return [{"name": f"b{number}", "url": sim.url, "slots": 8} for number, sim in enumerate(sims, 1)]
 
 
 def slow(sim: Ollama) -> Fault:
@@ -84,6 +84,19 @@ async def test_a_first_request_for_the_model_of_a_slow_host_waits(chain: list[An
             held.release()
             assert (await reply).status == 200
             assert (await proxy.log.request())["attempts"] == 1
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+async def test_first_requests_find_their_model_while_no_host_is_known(chain: list[Any]) -> None:
+    async with Ollama("llama3.2") as one, Ollama("qwen3") as two:
+        held = [slow(one), slow(two)]
+        async with running(*hosts(one, two), watched=True, middleware=chain, pool=POOL) as proxy:
+            replies = [asking(proxy, "POST", "/api/chat", chat_with("qwen3")) for _ in range(8)]
+            await arrived(proxy, 8)
+            for fault in held:
+                fault.release()
+            assert {reply.status for reply in await asyncio.gather(*replies)} == {200}
+            assert not one.seen("/api/chat")
 
 
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)

@@ -20,4 +20,4 @@ def test_nothing_is_known_of_a_usage_at_first() -> None:
 def test_an_attempt_is_plain_data() -> None:
     attempt = Attempt("gpu-1", 1.0, 3.5, cold=True, error=None)
     assert attempt.ended - attempt.began == 2.5
-    assert tuple(attempt) == ("gpu-1", 1.0, 3.5, True, None, False)
+    assert attempt == ("gpu-1", 1.0, 3.5, True, None, False)

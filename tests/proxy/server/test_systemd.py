@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import sys
@@ -57,6 +58,7 @@ def test_sockets_of_others_are_not_ours(env: dict[str, str]) -> None:
 async def test_a_service_with_notification_and_socket_activation(tmp_path: Path) -> None:
     """As systemd starts it: the socket is fd 3, readiness is told, SIGTERM is answered with STOPPING and exit 0."""
     async with Ollama() as sim:
+        held = sim.fault("stall", route="/api/version")
         with manager(tmp_path / "notify") as told, socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
             start = (
@@ -81,6 +83,10 @@ async def test_a_service_with_notification_and_socket_activation(tmp_path: Path)
                 stderr=asyncio.subprocess.DEVNULL,
             )
             try:
+                await sim.wait_for(lambda: sim.seen("/api/version"), timeout=20.0)
+                assert (await ask(("127.0.0.1", port), "GET", "/-/readyz")).status == 503
+                assert not select.select([told], [], [], 0)[0]  # the host has not said yet what models it has
+                held.release()
                 assert await asyncio.to_thread(told.recv, 100) == b"READY=1"
                 reply = await ask(("127.0.0.1", port), "POST", "/api/generate", {"model": "llama3.2", "prompt": "hi"})
                 assert reply.clean
