@@ -265,6 +265,9 @@ class Speaker:
         else:
             await self._put(self._voice.done(self._usage(speech, begun)))
             self._sim.delivered(self._request, held)
+        await self._end()
+
+    async def _end(self) -> None:
         if self._splitter and (rest := self._splitter.rest()):
             await self._reply.send(rest)
         await self._reply.end()
@@ -273,7 +276,7 @@ class Speaker:
         """End a stream as Ollama's guard does; one that has no record yet has not got the type of its flavor either."""
         if not self._reply.started:
             await self._reply.start(200, [(b"Content-Type", b"application/x-ndjson")])
-        await self._reply.end()
+        await self._end()
 
     async def _whole(self, speech: Speech, begun: int) -> None:
         pieces = []

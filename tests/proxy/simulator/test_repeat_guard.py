@@ -97,3 +97,11 @@ async def test_the_next_request_is_answered_as_ever() -> None:
         await ask(sim, "POST", "/api/chat", ASK)
         assert (await ask(sim, "POST", "/api/chat", ASK)).lines()[-1]["done"] is True
         assert (sim.counters.generating, sim.requests[0].state) == (0, "done")
+
+
+async def test_what_the_cloud_sends_in_other_chunks_is_all_there() -> None:
+    async with Ollama() as sim:
+        sim.fault("repeat")
+        answer = await ask(sim, "POST", "/api/chat", {**ASK, "model": "gpt-oss:120b-cloud"})
+        assert answer.body.count(b'" la"') == LIMIT + 1
+        assert answer.body.endswith(b'"done":false}\n')
