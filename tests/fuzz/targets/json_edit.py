@@ -39,6 +39,9 @@ def check(data: bytes) -> None:
     ascii_keys = [key for key in document if key.isascii()]
     if ascii_keys:
         patches.append({numbers.choice(ascii_keys): 0})
+    lists = [key for key in ascii_keys if isinstance(document[key], list)]
+    if lists:
+        patches.append({numbers.choice(lists): json_edit.Without({0, 2, 3})})
     for patch in patches:
         edited = json_edit.edit(raw, patch)
         wanted = json_edit.merged(document, patch)
