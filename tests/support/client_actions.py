@@ -4,6 +4,7 @@ An action runs a program against a proxy with the policy file that ships, in fro
 AssertionError with what its user saw instead.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ async def scene(folder: Path) -> AsyncIterator[Scene]:
     for name, policy in (("alice", None), ("guest", "guests"), ("spent", "exhausted")):
         keys[name], entry = new_key(name, now=0.0, policy=policy)
         add_key(folder / "keys.yaml", entry)
-    async with Ollama(tokens=TOKENS) as sim:
+    async with Ollama(tokens=TOKENS, max_tokens=TOKENS, call_tools=False) as sim:
         text = (SHIPPED + EXHAUSTED).replace("http://127.0.0.1:11434", sim.url)
         async with temporary_proxy(text, folder=folder, probes=False) as proxy:
             used_up = await ask(
@@ -77,6 +78,7 @@ class Subject:
         streams: whether it prints an answer as it comes.
         says: its own words for an action, where it does not show the proxy's.
         env: further variables of its environment.
+        patience: seconds until it is given up if it says nothing.
     """
 
     recipe: Recipe
@@ -84,6 +86,7 @@ class Subject:
     streams: bool = True
     says: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    patience: float = 30.0
 
     @property
     def so_far(self) -> int:
@@ -94,7 +97,9 @@ class Subject:
         """Start it for a caller; one who is not known has a wrong key."""
         code = self.recipe.at(at.proxy.url, model)
         env = {**self.env, "KEY": at.keys.get(who, WRONG_KEY)}
-        return await self.runner.start(code, env, stop_after=stop_after)
+        run = await self.runner.start(code, env, stop_after=stop_after)
+        run.patience = self.patience
+        return run
 
 
 async def streams(subject: Subject, at: Scene) -> None:
@@ -104,29 +109,36 @@ async def streams(subject: Subject, at: Scene) -> None:
     if subject.streams:
         assert await run.first_text()
         assert at.sim.counters.active == 1, "the answer was over when its first text was printed"
+        before = len(run.seen.text)
+        pause.release()
+        seen = await run.end()
+        assert len(seen.text) > before, "nothing more was printed"
     else:
-        await at.sim.wait_for(lambda: pause.hits == 1, timeout=30)
-    before = len(run.seen.text)
-    pause.release()
-    seen = await run.end()
+        ending = asyncio.ensure_future(run.end())
+        await _until(at, ending, lambda: pause.hits == 1, subject.patience)
+        pause.release()
+        seen = await ending
+        assert seen.text, "nothing was printed"
     assert seen.error is None, seen.error
-    assert len(seen.text) > before, "nothing more was printed"
 
 
 async def stops(subject: Subject, at: Scene) -> None:
     """The host's generation ends when the user stops the program, whose process lives on if it is an interpreter."""
-    at.sim.settings.tokens, at.sim.settings.token_delay = 3000, 0.01
+    settings = at.sim.settings
+    settings.tokens = settings.max_tokens = 3000
+    settings.token_delay = 0.01
     before = at.sim.counters.cancelled
     run = await subject.start(at, "alice", stop_after=2 if subject.streams else None)
+    ending = asyncio.ensure_future(run.end())
     if not subject.streams:
-        await at.sim.wait_for(lambda: at.sim.counters.generating == 1, timeout=30)
-        assert isinstance(subject.runner, Interpreter)
+        await _until(at, ending, lambda: at.sim.counters.generating == 1, subject.patience)
         subject.runner.interrupt()
-    await run.end()
+    await ending
     await at.sim.wait_for(lambda: at.sim.counters.active == 0, timeout=10)
     assert at.sim.counters.cancelled == before + 1, "the answer came to its own end"
     assert subject.runner.alive
-    at.sim.settings.tokens, at.sim.settings.token_delay = TOKENS, 0.0
+    settings.tokens = settings.max_tokens = TOKENS
+    settings.token_delay = 0.0
 
 
 async def wrong_key(subject: Subject, at: Scene) -> None:
@@ -170,6 +182,16 @@ async def try_all(subject: Subject, at: Scene, *, without: Set[str] = frozenset(
             except (AssertionError, TimeoutError) as error:
                 error.add_note(f"action: {name}")
                 raise
+
+
+async def _until(at: Scene, ending: asyncio.Task[Seen], condition: Callable[[], object], patience: float) -> None:
+    """Wait until the host is in a state; raises AssertionError if the program ends before."""
+    waiting = asyncio.ensure_future(at.sim.wait_for(condition, timeout=patience))
+    await asyncio.wait({ending, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        waiting.cancel()
+        raise AssertionError(f"it ended before it asked for an answer: {(await ending).all[-300:]}")
+    await waiting
 
 
 def _generates(request: Request) -> bool:

@@ -81,10 +81,17 @@ class Seen:
 
 
 class Run:
-    """One run of a program, while it goes on."""
+    """One run of a program, while it goes on.
+
+    Attributes:
+        patience: seconds until a program that says nothing is given up.
+        seen: what there was so far.
+        ended: whether it is over.
+    """
 
     def __init__(self, events: AsyncIterator[dict[str, Any]]) -> None:
         self._events = events
+        self.patience = 30.0
         self.seen = Seen()
         self.ended = False
 
@@ -102,7 +109,7 @@ class Run:
         return self.seen
 
     async def _next(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(self.patience):
             event = await anext(self._events)
         if "text" in event:
             self.seen.text += event["text"]
@@ -162,10 +169,18 @@ class Interpreter:
 class Shell:
     """Runs commands, each in a process group of its own."""
 
-    def __init__(self, *path: Path) -> None:
-        self._path = os.pathsep.join([*map(str, path), os.environ["PATH"]])
+    def __init__(self, programs: Path, *, folder: Path | None = None) -> None:
+        """`programs` comes first in the PATH; `folder` is where the commands run."""
+        self._path = os.pathsep.join([str(programs), os.environ["PATH"]])
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
 
     alive = True
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C in the command that was started last."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGINT)
 
     async def start(self, code: str, env: Mapping[str, str], *, stop_after: int | None = None) -> Run:
         """Start a command; with `stop_after`, Ctrl-C is pressed when it has printed so many pieces."""
@@ -178,7 +193,9 @@ class Shell:
             stderr=asyncio.subprocess.PIPE,
             env=surroundings() | {"PATH": self._path} | dict(env),
             start_new_session=True,
+            cwd=self._folder,
         )
+        self._process = process
         return Run(self._events(process, stop_after))
 
     async def _events(
@@ -212,5 +229,6 @@ def surroundings() -> dict[str, str]:
         "HAYSTACK_TELEMETRY_ENABLED": "False",
         "LANGSMITH_TRACING": "false",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DO_NOT_TRACK": "1",
     }
