@@ -24,8 +24,6 @@ FOLDER: Final = ROOT / "tests" / "live" / "clients"
 NODE: Final = shutil.which("node")
 PROXY: Final = "http://127.0.0.1:11435"
 """Where a recipe says that the proxy is."""
-MODEL: Final = "llama3.2"
-"""The model that a recipe names."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Recipe:
     Attributes:
         page: the page's name, without its ending.
         number: its place among the programs of the page, from 1.
-        language: ``python``, ``js`` or ``sh``.
+        language: as its code block says.
         code: the program, as the page has it.
     """
 
@@ -49,16 +47,15 @@ class Recipe:
         """The page, and the number of any program but the first."""
         return self.page if self.number == 1 else f"{self.page}-{self.number}"
 
-    def at(self, url: str, model: str) -> str:
-        """Return the program for another proxy and another model."""
-        host = url.partition("://")[2]
-        return self.code.replace(PROXY.partition("://")[2], host).replace(MODEL, model)
+    def at(self, url: str) -> str:
+        """Return the program for another proxy."""
+        return self.code.replace(PROXY, url)
 
 
 def recipes_of(page: str) -> list[Recipe]:
     """Return the programs of a page in their order: its code blocks in a language that is run."""
     text = (PAGES / f"{page}.md").read_text("utf-8")
-    found = re.findall(r"^```(python|js|sh)\n(.*?)^```$", text, re.M | re.S)
+    found = re.findall(r"^```(python|js|sh|go|rust|java)\n(.*?)^```$", text, re.M | re.S)
     return [Recipe(page, number, language, code) for number, (language, code) in enumerate(found, 1)]
 
 

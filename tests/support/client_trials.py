@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,11 @@ from typing import Any, Final, Literal
 
 from proxy.simulator import Ollama, Request
 from tests.support.client_actions import ACTIONS, TOKENS, WRONG_KEY, Subject, scene
+from tests.support.client_builds import BUILT, build
 from tests.support.client_catalog import INSTALLED
-from tests.support.client_programs import FOLDER, MODEL, Shell, recipes_of
+from tests.support.client_programs import FOLDER, Shell, recipes_of
 from tests.support.client_table import PAGE, TRIALS, page_with_table
+from tests.support.process import free_port
 
 RECORDED: Final = FOLDER / "recorded"
 PATIENCE: Final = 240.0
@@ -40,24 +42,25 @@ class Large:
     Attributes:
         by: what installs it.
         package: its name there.
-        asks: how its command says its version.
-        python: the version of Python that it needs.
+        command: what starts it.
         says: its own words, by action, where it does not show the proxy's.
+        fails: whether its exit status tells of an error.
     """
 
     by: Literal["npm", "pip"]
     package: str
-    asks: tuple[str, ...]
+    command: str
     says: Mapping[str, str] = field(default_factory=dict)
+    fails: bool = True
 
 
 LARGE: Final[Mapping[str, Large]] = {
-    "claude-code": Large(by="npm", package="@anthropic-ai/claude-code", asks=("claude", "--version")),
-    "codex": Large(by="npm", package="@openai/codex", asks=("codex", "--version")),
-    "opencode": Large(by="npm", package="opencode-ai", asks=("opencode", "--version")),
-    "continue": Large(by="npm", package="@continuedev/cli", asks=("cn", "--version")),
-    "promptfoo": Large(by="npm", package="promptfoo", asks=("promptfoo", "--version")),
-    "aider": Large(by="pip", package="aider-chat", asks=("aider", "--version")),
+    "claude-code": Large(by="npm", package="@anthropic-ai/claude-code", command="claude"),
+    "codex": Large(by="npm", package="@openai/codex", command="codex"),
+    "opencode": Large(by="npm", package="opencode-ai", command="opencode"),
+    "continue": Large(by="npm", package="@continuedev/cli", command="cn"),
+    "promptfoo": Large(by="npm", package="promptfoo", command="promptfoo"),
+    "aider": Large(by="pip", package="aider-chat", command="aider", fails=False),
 }
 """All of them, by the name of their page."""
 
@@ -68,8 +71,8 @@ def command(arguments: list[str]) -> int:
     names = [word for word in arguments if not word.startswith("--")]
     if "--table" in options:
         return _write_table(only_compare="--check" in options)
-    if not names or not set(names) <= set(LARGE) or not options <= {"--record"}:
-        sys.stdout.write(f"scripts/clients [--record] NAME...; of {', '.join(LARGE)}\n")
+    if not names or not {*names} <= {*LARGE, *BUILT} or not options <= {"--record"}:
+        sys.stdout.write(f"scripts/clients [--record] NAME...; of {', '.join([*LARGE, *BUILT])}\n")
         return 2
     for name in names:
         asyncio.run(_trial(name, record="--record" in options))
@@ -90,30 +93,28 @@ def _write_table(*, only_compare: bool) -> int:
 
 async def _trial(name: str, *, record: bool) -> None:
     """Install a program, try it, and keep what was seen."""
-    programs = await asyncio.to_thread(_install, name)
-    said = subprocess.run((programs / LARGE[name].asks[0], *LARGE[name].asks[1:]), capture_output=True, text=True)
-    version = re.search(r"\d+(\.\d+)+", said.stdout)
-    result = {"version": version[0] if version else "?", "date": datetime.now(UTC).date().isoformat()}
-    if record:
-        await _record(name, programs)
+    port = free_port()
+    subject_in, version = await asyncio.to_thread(_installed, name, port)
+    result = {"version": version, "date": datetime.now(UTC).date().isoformat()}
+    if record and name in LARGE:
+        await _record(name, subject_in)
     for action in ACTIONS:
-        result[action] = await _seen(name, programs, action)
-        sys.stdout.write(f"{name} {result['version']}: {action}: {result[action]}\n")
+        result[action] = await _seen(subject_in, port, action)
+        sys.stdout.write(f"{name} {version}: {action}: {result[action]}\n")
         sys.stdout.flush()
     trials = json.loads(TRIALS.read_text("utf-8"))
-    trials[name] = result
+    trials[name] = trials.get(name, {}) | result
     TRIALS.write_text(json.dumps(trials, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
-async def _seen(name: str, programs: Path, action: str) -> str:
+async def _seen(subject_in: Callable[[Path], Subject], port: int, action: str) -> str:
     """Try one action; return ``yes``, or what was seen instead."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "home"
         home.mkdir()
-        async with scene(Path(folder)) as at:
-            subject = _subject(name, programs, home)
+        async with scene(Path(folder), port=port) as at:
             try:
-                await ACTIONS[action](subject, at)
+                await ACTIONS[action](subject_in(home), at)
             except TimeoutError:
                 return f"nothing for {PATIENCE:.0f} s"
             except AssertionError as error:
@@ -121,19 +122,12 @@ async def _seen(name: str, programs: Path, action: str) -> str:
     return "yes"
 
 
-def _subject(name: str, programs: Path, home: Path) -> Subject:
-    (recipe,) = recipes_of(name)
-    env = {"HOME": str(home)}
-    return Subject(recipe, Shell(programs, folder=home), False, LARGE[name].says, env, PATIENCE)
-
-
-async def _record(name: str, programs: Path) -> None:
+async def _record(name: str, subject_in: Callable[[Path], Subject]) -> None:
     """Keep what a program sends for one question, to a host that it calls without a proxy between."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         async with Ollama(tokens=TOKENS, max_tokens=TOKENS, call_tools=False) as sim:
-            subject = _subject(name, programs, Path(home))
-            code = subject.recipe.at(sim.url, MODEL)
-            run = await subject.runner.start(code, {**subject.env, "KEY": WRONG_KEY})
+            subject = subject_in(Path(home))
+            run = await subject.runner.start(subject.recipe.at(sim.url), {**subject.env, "KEY": WRONG_KEY})
             run.patience = PATIENCE
             await run.end()
             lines = [json.dumps(as_recorded(request, home), ensure_ascii=False) for request in sim.requests]
@@ -162,6 +156,24 @@ def _shortened(value: Any) -> Any:
     return value
 
 
+def _installed(name: str, port: int) -> tuple[Callable[[Path], Subject], str]:
+    """Install or build a program; return what makes it a subject in a home of its own, and its version.
+
+    What is built calls a proxy on `port`.
+    """
+    if name in BUILT:
+        program = build(name, f"http://127.0.0.1:{port}")
+        return lambda home: Subject(program, Shell(INSTALLED, folder=home), patience=PATIENCE), BUILT[name].version
+    programs, (recipe,), large = _install(name), recipes_of(name), LARGE[name]
+
+    def subject_in(home: Path) -> Subject:
+        return Subject(
+            recipe, Shell(programs, folder=home), False, large.says, {"HOME": str(home)}, PATIENCE, large.fails
+        )
+
+    return subject_in, _version(programs / large.command)
+
+
 def _install(name: str) -> Path:
     """Install the newest version; return the folder of its commands."""
     folder, large = INSTALLED / name, LARGE[name]
@@ -175,6 +187,12 @@ def _install(name: str) -> Path:
     python = folder / "bin" / "python"
     _run(str(installer), "-m", "uv", "pip", "install", "--quiet", "--python", str(python), large.package)
     return folder / "bin"
+
+
+def _version(program: Path) -> str:
+    said = subprocess.run((program, "--version"), capture_output=True, text=True, check=True, timeout=60).stdout
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else said.strip()
 
 
 def _run(*words: str) -> None:

@@ -1,0 +1,75 @@
+"""Client programs in Go, Rust and Java, which are built before they are run."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tests.support.client_catalog import INSTALLED
+from tests.support.client_programs import FOLDER, Recipe, recipes_of
+
+SECONDS: Final = 1800
+"""A build may take."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """One program.
+
+    Attributes:
+        page: the page of its recipe.
+        number: its place on that page.
+        language: the folder under tests/live/clients with the versions of its packages.
+        versions: the file there that says the version of its package, and a pattern that finds it.
+    """
+
+    page: str
+    number: int
+    language: str
+    versions: tuple[str, str]
+
+    @property
+    def version(self) -> str:
+        """The version of its package."""
+        found = re.search(self.versions[1], (FOLDER / self.language / self.versions[0]).read_text("utf-8"))
+        assert found is not None, self
+        return found[1]
+
+
+BUILT: Final[Mapping[str, Built]] = {
+    "go": Built("go", 1, "go", ("go.mod", r"ollama/ollama v(\S+)")),
+    "go-2": Built("go", 2, "go", ("go.mod", r"openai/openai-go v(\S+)")),
+    "go-3": Built("go", 3, "go", ("go.mod", r"tmc/langchaingo v(\S+)")),
+    "rust": Built("rust", 1, "rust", ("Cargo.lock", r'name = "ollama-rs"\nversion = "([^"]+)')),
+    "rust-2": Built("rust", 2, "rust", ("Cargo.lock", r'name = "async-openai"\nversion = "([^"]+)')),
+    "langchain4j": Built("langchain4j", 1, "java", ("pom.xml", r"langchain4j-ollama</artifactId>\s*<version>([^<]+)")),
+}
+"""All of them, by page, and the number of any program but the first."""
+SOURCES: Final[Mapping[str, str]] = {"go": "main.go", "rust": "src/main.rs", "java": "src/main/java/Main.java"}
+COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "go": ("go", "build", "-o", "client", "main.go"),
+    "rust": ("cargo", "build", "--locked", "--quiet"),
+    "java": ("mvn", "-q", "-B", "compile", "dependency:copy-dependencies"),
+}
+RUNS: Final[Mapping[str, str]] = {
+    "go": "{folder}/client",
+    "rust": "{folder}/target/debug/clients",
+    "java": "java -cp '{folder}/target/classes:{folder}/target/dependency/*' Main",
+}
+
+
+def build(name: str, url: str) -> Recipe:
+    """Build a program that calls a proxy at `url`, and return the command that runs it."""
+    built = BUILT[name]
+    (recipe,) = (found for found in recipes_of(built.page) if found.number == built.number)
+    folder = INSTALLED / built.language
+    shutil.copytree(FOLDER / built.language, folder, dirs_exist_ok=True)
+    source = folder / SOURCES[built.language]
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(recipe.at(url), "utf-8")
+    command = COMMANDS[built.language]
+    subprocess.run(command, cwd=folder, check=True, stdin=subprocess.DEVNULL, timeout=SECONDS, env=dict(os.environ))
+    return Recipe(recipe.page, recipe.number, "sh", "exec " + RUNS[built.language].format(folder=folder) + "\n")
