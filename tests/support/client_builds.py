@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tests.support.client_catalog import INSTALLED
@@ -24,12 +24,14 @@ class Built:
         number: its place on that page.
         language: the folder under tests/live/clients with the versions of its packages.
         versions: the file there that says the version of its package, and a pattern that finds it.
+        says: its own words, by action, where it does not show the proxy's.
     """
 
     page: str
     number: int
     language: str
     versions: tuple[str, str]
+    says: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -40,7 +42,7 @@ class Built:
 
 
 BUILT: Final[Mapping[str, Built]] = {
-    "go": Built("go", 1, "go", ("go.mod", r"ollama/ollama v(\S+)")),
+    "go": Built("go", 1, "go", ("go.mod", r"ollama/ollama v(\S+)"), {"wrong_key": "401 Unauthorized"}),
     "go-2": Built("go", 2, "go", ("go.mod", r"openai/openai-go v(\S+)")),
     "go-3": Built("go", 3, "go", ("go.mod", r"tmc/langchaingo v(\S+)")),
     "rust": Built("rust", 1, "rust", ("Cargo.lock", r'name = "ollama-rs"\nversion = "([^"]+)')),

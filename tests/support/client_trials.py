@@ -56,7 +56,9 @@ class Large:
 
 LARGE: Final[Mapping[str, Large]] = {
     "claude-code": Large(by="npm", package="@anthropic-ai/claude-code", command="claude"),
-    "codex": Large(by="npm", package="@openai/codex", command="codex"),
+    "codex": Large(
+        by="npm", package="@openai/codex", command="codex", says={"rate_limited": "last status: 429 Too Many Requests"}
+    ),
     "opencode": Large(by="npm", package="opencode-ai", command="opencode"),
     "continue": Large(by="npm", package="@continuedev/cli", command="cn"),
     "promptfoo": Large(by="npm", package="promptfoo", command="promptfoo"),
@@ -162,8 +164,10 @@ def _installed(name: str, port: int) -> tuple[Callable[[Path], Subject], str]:
     What is built calls a proxy on `port`.
     """
     if name in BUILT:
-        program = build(name, f"http://127.0.0.1:{port}")
-        return lambda home: Subject(program, Shell(INSTALLED, folder=home), patience=PATIENCE), BUILT[name].version
+        program, built = build(name, f"http://127.0.0.1:{port}"), BUILT[name]
+        return lambda home: Subject(
+            program, Shell(INSTALLED, folder=home), says=built.says, patience=PATIENCE
+        ), built.version
     programs, (recipe,), large = _install(name), recipes_of(name), LARGE[name]
 
     def subject_in(home: Path) -> Subject:
