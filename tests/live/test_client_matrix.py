@@ -9,8 +9,10 @@ import pytest
 
 from tests.conftest import Need
 from tests.support.client_actions import Subject, scene, try_all
-from tests.support.client_catalog import CLIENTS, INSTALLED, Client
+from tests.support.client_builds import BUILT
+from tests.support.client_catalog import CLIENTS, INSTALLED, LARGE, Client
 from tests.support.client_programs import FOLDER, NODE, PAGES, Interpreter, Shell, recipes_of
+from tests.support.client_table import PAGE, page_with_table
 
 SLEEP_OUT_A_LIMIT = frozenset({"anthropic-python", "anthropic-js", "openai-js"})
 """They wait for hours, silently, where a Retry-After says so and the answer has no ``x-should-retry: false``."""
@@ -53,5 +55,10 @@ async def test_a_client_streams_stops_and_says_what_went_wrong(client: Client, t
 
 
 def test_every_program_of_a_page_is_run() -> None:
-    known = {client.id for client in CLIENTS}
+    known = {client.id for client in CLIENTS} | LARGE.keys() | BUILT.keys()
     assert {recipe.id for page in PAGES.glob("*.md") for recipe in recipes_of(page.stem)} == known
+
+
+def test_the_table_says_what_was_run() -> None:
+    """``scripts/clients --table`` writes it."""
+    assert PAGE.read_text("utf-8") == page_with_table()

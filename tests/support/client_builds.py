@@ -20,17 +20,21 @@ class Built:
     """One program.
 
     Attributes:
+        title: its name in the table.
         page: the page of its recipe.
         number: its place on that page.
         language: the folder under tests/live/clients with the versions of its packages.
         versions: the file there that says the version of its package, and a pattern that finds it.
+        key: how it is given a key.
         says: its own words, by action, where it does not show the proxy's.
     """
 
+    title: str
     page: str
     number: int
     language: str
     versions: tuple[str, str]
+    key: str
     says: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -41,13 +45,37 @@ class Built:
         return found[1]
 
 
+CRATE: Final = r'name = "{}"\nversion = "([^"]+)'
 BUILT: Final[Mapping[str, Built]] = {
-    "go": Built("go", 1, "go", ("go.mod", r"ollama/ollama v(\S+)"), {"wrong_key": "401 Unauthorized"}),
-    "go-2": Built("go", 2, "go", ("go.mod", r"openai/openai-go v(\S+)")),
-    "go-3": Built("go", 3, "go", ("go.mod", r"tmc/langchaingo v(\S+)")),
-    "rust": Built("rust", 1, "rust", ("Cargo.lock", r'name = "ollama-rs"\nversion = "([^"]+)')),
-    "rust-2": Built("rust", 2, "rust", ("Cargo.lock", r'name = "async-openai"\nversion = "([^"]+)')),
-    "langchain4j": Built("langchain4j", 1, "java", ("pom.xml", r"langchain4j-ollama</artifactId>\s*<version>([^<]+)")),
+    "go": Built(
+        "ollama (Go)",
+        "go",
+        1,
+        "go",
+        ("go.mod", r"ollama/ollama v(\S+)"),
+        "a `RoundTripper`",
+        {"wrong_key": "401 Unauthorized"},
+    ),
+    "go-2": Built("openai (Go)", "go", 2, "go", ("go.mod", r"openai/openai-go v(\S+)"), "`WithAPIKey`"),
+    "go-3": Built("LangChain (Go)", "go", 3, "go", ("go.mod", r"tmc/langchaingo v(\S+)"), "a `RoundTripper`"),
+    "rust": Built("ollama-rs", "rust", 1, "rust", ("Cargo.lock", CRATE.format("ollama-rs")), "`set_headers`"),
+    "rust-2": Built(
+        "async-openai",
+        "rust",
+        2,
+        "rust",
+        ("Cargo.lock", CRATE.format("async-openai")),
+        "`with_api_key`",
+    ),
+    "langchain4j": Built(
+        "LangChain4j",
+        "langchain4j",
+        1,
+        "java",
+        ("pom.xml", r"langchain4j-ollama</artifactId>\s*<version>([^<]+)"),
+        "`customHeaders`",
+        {"cut": "closed"},
+    ),
 }
 """All of them, by page, and the number of any program but the first."""
 SOURCES: Final[Mapping[str, str]] = {"go": "main.go", "rust": "src/main.rs", "java": "src/main/java/Main.java"}

@@ -118,7 +118,6 @@ CLIENTS: Final = (
         packages=("dspy",),
         key="`api_key`",
         streams=False,
-        says={"rate_limited": "requests per day are used"},
     ),
     Client(title="Instructor", page="instructor", packages=("instructor",), key="`api_key`", streams=False),
     Client(
@@ -183,3 +182,51 @@ CLIENTS: Final = (
     ),
 )
 """All of them, in the order of the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Large:
+    """One program that ``scripts/clients NAME`` installs and runs.
+
+    Attributes:
+        by: what installs it.
+        package: its name there.
+        command: what starts it.
+        key: how it is given a key.
+        note: what a user should know, for the table.
+        says: its own words, by action, where it does not show the proxy's.
+        fails: whether its exit status tells of an error.
+    """
+
+    by: Literal["npm", "pip"]
+    package: str
+    command: str
+    key: str
+    note: str = ""
+    says: Mapping[str, str] = field(default_factory=dict)
+    fails: bool = True
+
+
+LARGE: Final[Mapping[str, Large]] = {
+    "claude-code": Large(
+        by="npm",
+        package="@anthropic-ai/claude-code",
+        command="claude",
+        key="`ANTHROPIC_AUTH_TOKEN`, `ANTHROPIC_API_KEY`",
+    ),
+    "codex": Large(
+        by="npm",
+        package="@openai/codex",
+        command="codex",
+        key="`env_key`",
+        note="waits out a limit, unless told not to",
+        says={"rate_limited": "last status: 429 Too Many Requests"},
+    ),
+    "opencode": Large(by="npm", package="opencode-ai", command="opencode", key="`apiKey`"),
+    "continue": Large(by="npm", package="@continuedev/cli", command="cn", key="`apiKey`"),
+    "aider": Large(
+        by="pip", package="aider-chat", command="aider", key="`OLLAMA_API_KEY`", note="retries every error", fails=False
+    ),
+    "promptfoo": Large(by="npm", package="promptfoo", command="promptfoo", key="`OLLAMA_API_KEY`"),
+}
+"""All of them, by the name of their page."""

@@ -12,16 +12,15 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from proxy.simulator import Ollama, Request
 from tests.support.client_actions import ACTIONS, TOKENS, WRONG_KEY, Subject, scene
 from tests.support.client_builds import BUILT, build
-from tests.support.client_catalog import INSTALLED
+from tests.support.client_catalog import INSTALLED, LARGE
 from tests.support.client_programs import FOLDER, Shell, recipes_of
 from tests.support.client_table import PAGE, TRIALS, page_with_table
 from tests.support.process import free_port
@@ -33,38 +32,6 @@ LONGEST: Final = 120
 """Characters of a text in a body that are kept: the shape counts, not the prose, which is its makers'."""
 DROPPED: Final = frozenset({"host", "content-length", "connection", "accept-encoding"})
 """Header fields that belong to a connection, not to what is asked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Large:
-    """One program.
-
-    Attributes:
-        by: what installs it.
-        package: its name there.
-        command: what starts it.
-        says: its own words, by action, where it does not show the proxy's.
-        fails: whether its exit status tells of an error.
-    """
-
-    by: Literal["npm", "pip"]
-    package: str
-    command: str
-    says: Mapping[str, str] = field(default_factory=dict)
-    fails: bool = True
-
-
-LARGE: Final[Mapping[str, Large]] = {
-    "claude-code": Large(by="npm", package="@anthropic-ai/claude-code", command="claude"),
-    "codex": Large(
-        by="npm", package="@openai/codex", command="codex", says={"rate_limited": "last status: 429 Too Many Requests"}
-    ),
-    "opencode": Large(by="npm", package="opencode-ai", command="opencode"),
-    "continue": Large(by="npm", package="@continuedev/cli", command="cn"),
-    "promptfoo": Large(by="npm", package="promptfoo", command="promptfoo"),
-    "aider": Large(by="pip", package="aider-chat", command="aider", fails=False),
-}
-"""All of them, by the name of their page."""
 
 
 def command(arguments: list[str]) -> int:
