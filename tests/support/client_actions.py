@@ -209,4 +209,4 @@ def _generates(request: Request) -> bool:
 def _check(subject: Subject, action: str, seen: Seen) -> None:
     words = subject.says.get(action, WORDS[action])
     assert seen.error is not None or not subject.fails, f"it ended well: {seen.all[-300:]!r}"
-    assert words in " ".join(seen.all.split()), f"its user reads {seen.all[-300:]!r}, not {words!r}"
+    assert words in " ".join(seen.all.split()), f"its user reads not {words!r} but {seen.all[-300:]!r}"

@@ -228,4 +228,5 @@ def surroundings() -> dict[str, str]:
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DO_NOT_TRACK": "1",
+        "PROMPTFOO_DISABLE_TELEMETRY": "1",
     }

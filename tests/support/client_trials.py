@@ -87,7 +87,7 @@ async def _seen(subject_in: Callable[[Path], Subject], port: int, action: str) -
             except TimeoutError:
                 return f"nothing for {PATIENCE:.0f} s"
             except AssertionError as error:
-                return str(error)[-400:]
+                return str(error)[:400]
     return "yes"
 
 
