@@ -7,6 +7,8 @@ A test holds the list to what `vulture` finds at 60 %: no name too few, none too
 _are_headers  # config/backends.py: a validator
 _belong_together  # config/backends.py: a validator
 _fit  # config/settings.py: a validator
+_fit_together  # config/backends.py: a validator
+_has_a_span  # config/backends.py: a validator
 _is_store  # config/settings.py: a validator
 _is_whole  # config/declared_routes.py: a validator
 _slots_are_taken  # config/settings.py: a validator

@@ -42,7 +42,8 @@ class PoolOptions:
         prefer: names of the selection strategies, the most important first.
         spread_after: number of requests that may wait for a backend that has the model in memory; for more, the model
             is loaded on another backend too.
-        grace: seconds for which a slot stays taken when its client left before the first token.
+        grace: least seconds for which a slot stays taken when its client left before the first token; 0 for none.
+        grace_at_most: most seconds; what is in between is learned.
         eject_share: the largest share of the backends that may be ejected at once.
     """
 
@@ -51,6 +52,7 @@ class PoolOptions:
     prefer: Sequence[str]
     spread_after: int
     grace: float
+    grace_at_most: float
     eject_share: float
 
 
@@ -150,15 +152,29 @@ class Pool:
             self._affinity.put(need.conversation, choice.name)
         options = self.options
         return Lease(
-            self._by_name[choice.name], need, reason=choice.reason, grace=options.grace, freed=self._news.freed
+            self._by_name[choice.name],
+            need,
+            reason=choice.reason,
+            grace=options.grace,
+            grace_at_most=options.grace_at_most,
+            freed=self._news.freed,
         )
 
     def _choose(self, exchange: Exchange, need: Need, waiting: int | None) -> Choice | Wait:
+        choice = self._select(exchange, need, waiting)
+        if isinstance(choice, Wait) and waiting is not None:
+            model = need.model or ""
+            if any(backend.trial_due(model) for backend in self.backends):
+                return self._select(exchange, need, waiting, trial=True)
+        return choice
+
+    def _select(self, exchange: Exchange, need: Need, waiting: int | None, *, trial: bool = False) -> Choice | Wait:
+        queued = waiting is not None
         if exchange.pinned is not None:
-            return _pinned(exchange.pinned, need, self._by_name)
+            return _pinned(exchange.pinned, need, self._by_name, queued=queued, trial=trial)
         friend = self._affinity.get(need.conversation) if need.conversation is not None else None
         choice = choose(
-            snapshot(self.backends, need, friend, monotonic()),
+            snapshot(self.backends, need, friend, monotonic(), queued=queued, trial=trial),
             tried=exchange.tried,
             prefer=self.options.prefer if need.runs else _BY_LOAD,
             patience=None if waiting is None else self._patience(exchange, need, waiting),
@@ -206,18 +222,16 @@ class Pool:
     def lane(self, exchange: Exchange) -> Hashable:
         """Return the key of the requests that the same slots can serve: where one has to wait, all of them have to."""
         need = need_of(exchange)
-        return need.model, need.setup, exchange.pinned, tuple(exchange.tried)
+        return need.model, need.setup, need.embeds, exchange.pinned, tuple(exchange.tried)
 
     def capacity(self, exchange: Exchange) -> int | None:
         """Return how many requests like this one can run at once on all usable backends; None for no bound."""
         need, total = need_of(exchange), 0
         for backend in self._serving(exchange):
-            bounds = [
-                bound for bound in (backend.slots, backend.model_slots.get(need.model or "")) if bound is not None
-            ]
-            if not bounds or not need.runs:
+            bound = backend.at_once(need.model or "", embeds=need.embeds)
+            if bound is None or not need.runs:
                 return None
-            total += min(bounds)
+            total += bound
         return total
 
     def service_time(self, exchange: Exchange) -> float | None:
@@ -266,7 +280,7 @@ def _no_slot(service_time: float | None) -> Refused:
     )
 
 
-def _pinned(name: str, need: Need, backends: Mapping[str, Backend]) -> Choice | Wait:
+def _pinned(name: str, need: Need, backends: Mapping[str, Backend], *, queued: bool, trial: bool) -> Choice | Wait:
     """Return the backend that a request names, whatever its state; raises Refused (404, 503)."""
     backend = backends.get(name)
     if backend is None:
@@ -274,4 +288,6 @@ def _pinned(name: str, need: Need, backends: Mapping[str, Backend]) -> Choice | 
         raise Refused(404, f"there is no backend of that name; there are {names}", code=codes.UNKNOWN_BACKEND)
     if backend.health.draining and need.runs:
         raise Refused(503, f"{name} is being drained and takes no new requests", code=codes.DRAINING)
-    return Choice(name, "pinned") if backend.free(need.model if need.runs else None) else Wait("slots")
+    model = need.model if need.runs else None
+    free = backend.free(model, embeds=need.embeds, queued=queued, trial=trial)
+    return Choice(name, "pinned") if free else Wait("slots")

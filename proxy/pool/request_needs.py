@@ -24,12 +24,14 @@ class Need:
         model: canonical key of the model that the backend must have; None where any backend will do.
         runs: the backend runs the model, so the request takes a slot and memory. Cloud models run elsewhere.
         setup: the runner options that the model must be loaded with.
+        embeds: it asks for embeddings, which a runner makes one request at a time.
         conversation: key of the conversation that the request belongs to; None where it belongs to none.
     """
 
     model: str | None = None
     runs: bool = False
     setup: Setup = ()
+    embeds: bool = False
     conversation: int | None = None
 
 
@@ -60,7 +62,9 @@ def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] 
         return NOTHING
     if route.kind == "read" or model.cloud:
         return Need(model=model.key)
-    return Need(model=model.key, runs=True, setup=_setup(route, document), conversation=conversation_of(exchange))
+    embeds = route.run is not None and route.run.operation == "embeddings"
+    setup, conversation = _setup(route, document), conversation_of(exchange)
+    return Need(model=model.key, runs=True, setup=setup, embeds=embeds, conversation=conversation)
 
 
 def _setup(route: Route, document: dict[str, Any] | None) -> Setup:
