@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import CoreSchema, core_schema
@@ -11,7 +11,7 @@ from config.addresses import Url
 from config.problems import Mistakes, Path
 from config.section import Model, Name
 from proxy.kernel.selection_strategies import DEFAULT_ORDER, STRATEGIES
-from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Least, Mistake, Percent, Secret
+from proxy.kernel.units import ConfigFile, Duration, DurationOrZero, Least, Mistake, Percent, Secret, format_duration
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS: Final = frozenset(
@@ -64,15 +64,25 @@ class Backend(Model):
     url: Url
     """The address of the backend."""
     slots: Positive | None = None
-    """Requests that the backend runs at once (its `OLLAMA_NUM_PARALLEL`); leave out for no bound."""
+    """Requests that the backend may run at once, of all models together; leave out for no bound."""
+    slots_per_model: Literal["auto"] | Positive = "auto"
+    """Requests of each model that it runs at once: its `OLLAMA_NUM_PARALLEL`. With `auto` the proxy learns how many,
+    and keeps to it where the chain has the `queue`."""
     model_slots: Mapping[str, Positive] = {}
-    """The same for single models, for example `{llama3.3:70b: 1}`."""
+    """The same for single models, for example `{llama3.3:70b: 1}`; it goes before `slots_per_model`."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """The backend's share of the work relative to the other backends."""
     tls: BackendTls | None = None
     """For `https` URLs: certificates."""
     headers: Mapping[str, Secret] = {}
     """Headers added to every request to the backend, for example its own `Authorization`."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Backend":
+        per_model = self.slots_per_model
+        if self.slots is not None and per_model != "auto" and per_model > self.slots:
+            raise Mistake(f"slots_per_model is {per_model}, but slots allows no more than {self.slots} in all")
+        return self
 
     @field_validator("headers")
     @classmethod
@@ -157,14 +167,23 @@ class Pool(Model):
     """Requests that may wait for a model on the backends that have it loaded; when more wait, another backend loads it
     too. With `0`, it does so as soon as one request waits."""
     grace: DurationOrZero = 0.5
-    """How long a slot stays reserved after its client left before the first token: the runner notices only then. `0s`
-    frees it at once."""
+    """How long a slot stays reserved at least after its client left before the first token: the runner goes on to the
+    end of its batch. `0s` frees it at once."""
+    grace_at_most: DurationOrZero = 15.0
+    """How long it stays reserved at most, or for `grace` where that is longer; how long it is in between is learned
+    from when the next answers begin. `0s` goes only with a `grace` of `0s`."""
     timeouts: Timeouts = Timeouts()
     """How long each part of a request may take."""
     health: Health = Health()
     """Active probes of the backends."""
     eject: Eject = Eject()
     """When a backend that fails requests is ejected."""
+
+    @model_validator(mode="after")
+    def _has_a_span(self) -> "Pool":
+        if "grace_at_most" in self.model_fields_set and self.grace_at_most < self.grace:
+            raise Mistake(f"grace_at_most is shorter than grace, which is {format_duration(self.grace)}")
+        return self
 
 
 def distinct(backends: tuple[Backend, ...]) -> tuple[Backend, ...]:

@@ -195,7 +195,9 @@ class Settings(Model):
     @model_validator(mode="after")
     def _slots_are_taken(self) -> "Settings":
         """Refuse an inference route that would bypass the slots: the model of a request decides its slots."""
-        bounded = any(backend.slots or backend.model_slots for backend in self.backends)
+        bounded = any(
+            backend.slots or backend.slots_per_model != "auto" or backend.model_slots for backend in self.backends
+        )
         odd: list[tuple[Path, Mistake]] = [
             (("routes", index), Mistake("takes no slot of a backend: it does not say where its model is named", NAMING))
             for index, extra in enumerate(self.routes)

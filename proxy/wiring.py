@@ -129,6 +129,7 @@ def pool_options(settings: Settings) -> PoolOptions:
         prefer=pool.prefer,
         spread_after=pool.spread_after,
         grace=pool.grace,
+        grace_at_most=pool.grace_at_most,
         eject_share=pool.eject.at_most,
     )
 
@@ -163,6 +164,7 @@ def _backend(settings: Settings, entry: BackendSettings, transport: httpx.AsyncB
         ],
         weight=entry.weight,
         slots=entry.slots,
+        slots_per_model=None if entry.slots_per_model == "auto" else entry.slots_per_model,
         model_slots={model.key: bound for model, bound in named.items() if model is not None},
         rules=_rules(settings),
     )

@@ -8,6 +8,8 @@ _are_headers  # config/backends.py: a validator
 _belong_together  # config/backends.py: a validator
 _fit  # config/settings.py: a validator
 _has_a_size  # middleware/parameters/rules.py: a validator
+_fit_together  # config/backends.py: a validator
+_has_a_span  # config/backends.py: a validator
 _is_store  # config/settings.py: a validator
 _is_whole  # config/declared_routes.py: a validator
 _slots_are_taken  # config/settings.py: a validator

@@ -41,8 +41,11 @@ PARTS: Final[dict[Callable[..., Any], set[str]]] = {
     configure: set(),
     inspect_backend: set(),
     fetch_json: {"document"},
-    make_backend: {"transport", "tls", "server_name", "uds", "shown", "headers", "weight", "slots", "model_slots"},
-    Terms: {"weight", "priority", "depth_per_tenant", "deadline"},
+    make_backend: {
+        *("transport", "tls", "server_name", "uds", "shown", "headers", "weight"),
+        *("slots", "slots_per_model", "model_slots"),
+    },
+    Terms: {"weight", "priority", "depth_per_tenant", "deadline", "person"},
 }
 """The parts that settings describe, and which of their options may be left out: those that say *nothing* or *none*."""
 

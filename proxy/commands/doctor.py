@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from config.addresses import Url
 from config.load import Loaded
 from config.problems import Invalid
 from proxy.app import check
@@ -24,8 +25,8 @@ from proxy.commands.doctor_checks import (
     check_secrets,
     check_slots,
     check_version,
-    num_parallel,
 )
+from proxy.commands.ollama_process import num_parallel
 from proxy.commands.remote import fail
 from proxy.commands.tables import Aside, console
 from proxy.kernel.errors import UpstreamError
@@ -51,10 +52,13 @@ def doctor(loaded: Loaded) -> None:
         backends, store = make_backends(loaded, settings), make_store(loaded, settings, SystemClock())
     except Invalid as error:
         fail(*map(str, error.problems))
+    urls = [entry.url for entry in settings.backends]
+    queues = any(link.plugin.use == "queue" for link in plan.links)
     screen = console()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("looking at the backends", total=len(backends))
-        remote = asyncio.run(_look(backends, store, lambda: progress.advance(task)))
+        look = _look(backends, urls, store, lambda: progress.advance(task), queues=queues)
+        remote = asyncio.run(look)
     findings = [
         Finding("ok", "policy file", f"{loaded.file} is fine"),
         check_files(),
@@ -69,10 +73,16 @@ def doctor(loaded: Loaded) -> None:
         raise typer.Exit(1)
 
 
-async def _look(backends: list[Backend], store: Store, done: Callable[[], None]) -> list[Finding]:
-    """Ask all backends and the store at once, and return the findings."""
+async def _look(
+    backends: list[Backend], urls: list[Url], store: Store, done: Callable[[], None], *, queues: bool
+) -> list[Finding]:
+    """Ask all backends and the store at once, and return the findings.
+
+    `urls`: where each backend is. `queues`: whether the chain has the `queue`.
+    """
+    asked = [_backend(backend, url, done, queues=queues) for backend, url in zip(backends, urls, strict=True)]
     try:
-        found = await asyncio.gather(*(_backend(backend, done) for backend in backends), _store(store))
+        found = await asyncio.gather(*asked, _store(store))
         return list(chain.from_iterable(found))
     finally:
         await store.aclose()
@@ -80,10 +90,11 @@ async def _look(backends: list[Backend], store: Store, done: Callable[[], None])
             await backend.transport.aclose()
 
 
-async def _backend(backend: Backend, done: Callable[[], None]) -> list[Finding]:
+async def _backend(backend: Backend, url: Url, done: Callable[[], None], *, queues: bool) -> list[Finding]:
     about = f"backend {backend.name}"
     found = await inspect_backend(backend, timeout=PATIENCE)
     date = None if found.error else await _date(backend)
+    parallel = await asyncio.to_thread(_parallel, url)
     done()
     if found.error is not None:
         return [Finding("bad", about, f"{backend.shown}: {found.error}")]
@@ -92,11 +103,18 @@ async def _backend(backend: Backend, done: Callable[[], None]) -> list[Finding]:
         yield from check_version(about, found.version)
         if not found.models:
             yield Finding("warn", about, "has no models")
-        local = backend.url.host in ("localhost", "127.0.0.1", "::1")
-        yield check_slots(about, backend.slots, num_parallel() if local else None)
+        yield from check_slots(about, backend, parallel, queues=queues)
         yield from check_clock(about, date, datetime.now(UTC))
 
     return list(findings())
+
+
+def _parallel(url: Url) -> int | str:
+    """Return ``OLLAMA_NUM_PARALLEL`` of the Ollama at `url`, or why it is not known."""
+    parsed = httpx.URL(url.origin)
+    if url.uds is not None:
+        return "it listens on a unix socket"
+    return num_parallel(parsed.host, parsed.port or (443 if parsed.scheme == "https" else 80))
 
 
 async def _date(backend: Backend) -> str | None:

@@ -14,6 +14,7 @@ from cryptography import x509
 
 from config.settings import Settings
 from proxy.chain.plan import Plan
+from proxy.pool.backend import Backend
 from proxy.server import open_files
 
 Level = Literal["ok", "note", "warn", "bad"]
@@ -80,35 +81,32 @@ def _is_older(version: str, fixed: str) -> bool:
     return number < limit or (number == limit and ours[4] is not None)
 
 
-def check_slots(about: str, slots: int | None, parallel: int | None) -> Finding:
-    """Return a finding about a backend's `slots`: whether they fit its ``OLLAMA_NUM_PARALLEL``, where that is known."""
-    if slots is None:
-        return Finding("note", about, "no slots in the policy file, so nothing ever queues here; Ollama queues unseen")
-    if parallel is None:
-        known = "it is 1 unless OLLAMA_NUM_PARALLEL says more there" if slots > 1 else "as Ollama has it by default"
-        return Finding("note" if slots > 1 else "ok", about, f"slots: {slots}; {known}")
-    if slots > parallel:
-        text = f"slots: {slots}, but OLLAMA_NUM_PARALLEL is {parallel}: the rest waits there, where nobody is fair"
-        return Finding("warn", about, text)
-    left = f"; {parallel - slots} of its {parallel} stay unused" if slots < parallel else ""
-    return Finding("ok", about, f"slots: {slots}, OLLAMA_NUM_PARALLEL is {parallel}{left}")
+def check_slots(about: str, backend: Backend, parallel: int | str, *, queues: bool) -> Iterator[Finding]:
+    """Yield findings about a backend's `slots` and `slots_per_model`: whether they fit its ``OLLAMA_NUM_PARALLEL``.
 
-
-def num_parallel(proc: Path = Path("/proc")) -> int | None:
-    """Return ``OLLAMA_NUM_PARALLEL`` of the Ollama on this machine; None where none runs, or it may not be read."""
-    for folder in proc.glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_bytes().split(b"\0")
-            if not (arguments[0].rpartition(b"/")[2] == b"ollama" and b"serve" in arguments):
-                continue
-            for pair in (folder / "environ").read_bytes().split(b"\0"):
-                name, _, value = pair.partition(b"=")
-                if name == b"OLLAMA_NUM_PARALLEL" and value.isdigit() and int(value):
-                    return int(value)
-        except OSError:
-            continue
-        return 1
-    return None
+    `parallel` is that number, or why it is not known. `queues`: whether the chain has the `queue`.
+    """
+    slots, each = backend.slots, backend.slots_per_model
+    if not queues and slots is None and each is None:
+        text = "no queue in the policy file, so what is too much waits in Ollama, where nobody is fair"
+        yield Finding("note", about, text)
+    elif isinstance(parallel, str):
+        learned = "learned" if each is None and queues else "not bounded" if each is None else str(each)
+        text = f"slots per model: {learned}; whether OLLAMA_NUM_PARALLEL fits is not known: {parallel}"
+        yield Finding("note", about, text)
+    elif each is not None and each > parallel:
+        text = f"slots_per_model: {each}, but OLLAMA_NUM_PARALLEL is {parallel}: the rest waits there unseen"
+        yield Finding("warn", about, f"{text}, where nobody is fair")
+    elif each is not None and each < parallel:
+        yield Finding(
+            "ok", about, f"slots_per_model: {each}; {parallel - each} of the {parallel} of each model stay unused"
+        )
+    else:
+        text = f"OLLAMA_NUM_PARALLEL is {parallel} for each model"
+        yield Finding("ok", about, f"{text}, {'which is learned' if each is None else 'as slots_per_model'}")
+    if isinstance(parallel, int) and slots is not None and slots < parallel:
+        text = f"slots: {slots} for all models together, though one model alone could run {parallel}"
+        yield Finding("note", about, text)
 
 
 def check_clock(about: str, date: str | None, now: datetime) -> Iterator[Finding]:

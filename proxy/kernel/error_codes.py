@@ -219,7 +219,7 @@ NO_BACKEND: Final = _row("no_backend", 503, "pool",
     "No backend can be used for the request: all are down, drained or tried already.",
     "Look at the backends with `ollama-proxy status`.")
 NO_SLOT: Final = _row("no_slot", 503, "pool",
-    "Every backend that could serve the request runs as many as it may: `backends[].slots`.",
+    "Every backend that could serve the request runs as many as it may: `slots` and the like in `backends`.",
     "Try again after Retry-After, or add the `queue`.")
 DRAINING: Final = _row("draining", 503, "pool",
     "The backend that the request names is being drained.",

@@ -61,6 +61,9 @@ class Model:
     """When the backend unloads the model unless a request uses it, as the backend says."""
     active: int
     """The number of this proxy's requests that use the model."""
+    slots: int | None
+    """How many requests of the model the backend runs at once, as the policy file says or as was learned; null for no
+    bound."""
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ class Backend:
     seen: float | None
     """Seconds since the backend last answered a health probe."""
     slots: int | None
-    """The most requests that the backend may run at once; null for no bound."""
+    """The most requests that the backend may run at once, of all models together; null for no bound."""
     active: int
     """The number of this proxy's requests that the backend runs."""
     weight: float

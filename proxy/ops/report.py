@@ -107,6 +107,7 @@ def _resident(backend: Backend) -> list[doc.Model]:
             context_length=resident.context_length,
             expires=until if isinstance(until, str) else None,
             active=backend.active_by_model[key],
+            slots=backend.at_once(key),
         )
         found.append(model)
     return sorted(found, key=lambda model: model.name)

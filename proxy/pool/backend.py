@@ -11,8 +11,10 @@ import httpx
 
 from proxy.kernel.asgi import Header
 from proxy.pool.awaited_answer import AwaitedAnswer
+from proxy.pool.busy_runners import BusyRunners
 from proxy.pool.health import Health, Rules
 from proxy.pool.moving_averages import MovingAverages, moved_average
+from proxy.pool.parallel_runs import ParallelRunsByModel
 from proxy.pool.reputation import Reputation
 from proxy.pool.residency import Resident, ResidentModels
 from proxy.upstream.transport import Transport
@@ -42,8 +44,9 @@ class Backend:
         host: the Host header to send; Ollama on loopback refuses names that it does not know.
         headers: headers to add to every request, such as the backend's own Authorization.
         weight: its share of the work, relative to the other backends.
-        slots: how many requests it runs at once; None for no bound.
-        model_slots: the same bound for single models, by canonical key.
+        slots: how many requests it may run at once, of all models together; None for no bound.
+        slots_per_model: how many of each model; None where that is learned.
+        model_slots: the same for single models, by canonical key; it goes before `slots_per_model`.
         version: the version of Ollama; None until it is known.
         models: entries of ``/api/tags`` by canonical key; None until they are known.
         changed_at: when a request through the proxy may have changed `models`; None once it was probed since.
@@ -51,6 +54,9 @@ class Backend:
         running: entries of ``/api/ps``, unchanged.
         asked_at: when the latest successful probe was sent.
         seen_at: when a probe last succeeded; None before the first.
+        parallel: the requests that hold a slot, by model, and how many of a model it runs at once, as was learned.
+        busy_runners: how long a runner stays busy with a request whose client left.
+        embedding: number of requests for embeddings that hold a slot, by model.
         active: number of requests that hold a slot.
         leases: number of all requests that hold a lease, with or without a slot.
         awaited: the requests that wait for its first byte, the one that waits longest first.
@@ -69,6 +75,7 @@ class Backend:
     headers: Sequence[Header] = ()
     weight: float = 1.0
     slots: int | None = None
+    slots_per_model: int | None = None
     model_slots: Mapping[str, int] = field(default_factory=dict)
     health: Health = field(kw_only=True)
     version: str | None = None
@@ -78,6 +85,9 @@ class Backend:
     running: Sequence[Mapping[str, object]] = ()
     asked_at: float = 0.0
     seen_at: float | None = None
+    parallel: ParallelRunsByModel = field(default_factory=ParallelRunsByModel)
+    busy_runners: BusyRunners = field(default_factory=BusyRunners)
+    embedding: Counter[str] = field(default_factory=Counter)
     active: int = 0
     leases: int = 0
     awaited: dict[AwaitedAnswer, None] = field(default_factory=dict)
@@ -115,14 +125,45 @@ class Backend:
             return None
         return model in self.models or (None if self.changed_at is not None else False)
 
-    def free(self, model: str | None) -> bool:
-        """Return whether a slot is free for a request that runs `model`. A request that runs none needs no slot."""
+    def free(self, model: str | None, *, embeds: bool = False, queued: bool = False, trial: bool = False) -> bool:
+        """Return whether a slot is free for a request that runs `model`. A request that runs none needs no slot.
+
+        Args:
+            model: canonical key of the model; None where the request runs none.
+            embeds: it asks for embeddings.
+            queued: it waits in the queue where no slot is free, so that bounds hold that the policy file does not name.
+            trial: it may be the one more by which the proxy finds out whether the backend runs more at once.
+        """
         if model is None:
             return True
         if self.slots is not None and self.active >= self.slots:
             return False
-        bound = self.model_slots.get(model) if self.model_slots else None
-        return bound is None or self.residency.slots(model) < bound
+        bound = self.model_slots.get(model, self.slots_per_model)
+        if bound is not None and self.residency.slots(model) >= bound:
+            return False
+        if not queued:
+            return True
+        if embeds and self.embedding[model] and self._embeds_in_turn(model):
+            return False
+        runs = self.parallel.of(model) if bound is None else None
+        return runs is None or runs.room or (trial and runs.trial_due)
+
+    def at_once(self, model: str, *, embeds: bool = False) -> int | None:
+        """Return how many requests for `model` that wait in the queue may run at once; None for no bound."""
+        bound = self.model_slots.get(model, self.slots_per_model)
+        if bound is None and (runs := self.parallel.of(model)) is not None:
+            bound = runs.limit
+        bounds = [self.slots, bound, 1 if embeds and self._embeds_in_turn(model) else None]
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    def trial_due(self, model: str) -> bool:
+        """Return whether one request more than was learned may be sent for `model`."""
+        runs = self.parallel.of(model)
+        return runs is not None and runs.trial_due
+
+    def _embeds_in_turn(self, model: str) -> bool:
+        """Return whether it makes embeddings one request at a time, as Ollama does whatever its settings say."""
+        return self.version is not None and model not in self.model_slots
 
     @property
     def heard(self) -> float:
@@ -163,7 +204,7 @@ class Backend:
     def describe_anew(self, other: "Backend") -> None:
         """Take the options of the policy file from `other`, which is the same host; keep all that is known of it."""
         self.shown, self.headers, self.weight = other.shown, other.headers, other.weight
-        self.slots, self.model_slots = other.slots, other.model_slots
+        self.slots, self.slots_per_model, self.model_slots = other.slots, other.slots_per_model, other.model_slots
 
     def __repr__(self) -> str:
         bound = "" if self.slots is None else f" of {self.slots}"
@@ -201,6 +242,7 @@ def make_backend(
     headers: Sequence[Header] = (),
     weight: float = 1.0,
     slots: int | None = None,
+    slots_per_model: int | None = None,
     model_slots: Mapping[str, int] | None = None,
     rules: Rules,
 ) -> Backend:
@@ -218,6 +260,7 @@ def make_backend(
         headers=headers,
         weight=weight,
         slots=slots,
+        slots_per_model=slots_per_model,
         model_slots=model_slots or {},
         health=Health(rules),
     )

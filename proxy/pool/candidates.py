@@ -13,7 +13,15 @@ COLD: Final[Residency] = "cold"
 """The residency of what runs no model."""
 
 
-def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: float) -> list[Candidate]:
+def snapshot(
+    backends: Sequence[Backend],
+    need: Need,
+    friend: str | None,
+    now: float,
+    *,
+    queued: bool = False,
+    trial: bool = False,
+) -> list[Candidate]:
     """Return a candidate for every backend that the operator does not drain.
 
     Args:
@@ -21,6 +29,8 @@ def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: f
         need: what the request needs.
         friend: name of the backend that answered this conversation before, None where none did.
         now: seconds of the monotonic clock.
+        queued: the request waits in the queue where no slot is free.
+        trial: it may be one more than a backend is known to run at once.
     """
     model, setup = need.model, need.setup
     runs = model if need.runs else None
@@ -43,7 +53,7 @@ def snapshot(backends: Sequence[Backend], need: Need, friend: str | None, now: f
                 name=backend.name,
                 load=backend.busy(now) / room,
                 step=1.0 / room,
-                free=backend.free(need.slot_of),
+                free=backend.free(need.slot_of, embeds=need.embeds, queued=queued, trial=trial),
                 usable=state == "up" or health.usable(now),
                 alive=state != "down",
                 suspect=state == "suspect",

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from proxy.kernel.errors import ClientGone, UpstreamTimeout
 from proxy.pool.backend import Backend
+from proxy.pool.busy_runners import Departure
+from proxy.pool.parallel_runs import Run
 from proxy.pool.request_needs import NOTHING, Need
 
 
@@ -19,8 +21,9 @@ class Lease:
         need: what the request needs. A request that runs a model takes a slot, unless it only loads the model; any
             other one is only counted, so that the backend is not closed while it runs.
         reason: why this backend was selected.
-        grace: seconds for which the slot stays taken when the proxy ended the request before the first byte, as the
-            runner of the model notices that only at its next token.
+        grace: the least seconds for which the slot stays taken when the proxy ended the request before the first byte,
+            as the runner of the model is busy with it up to the end of its batch; 0 frees the slot at once.
+        grace_at_most: the most seconds; how many it is in between is learned (`proxy.pool.busy_runners`).
         freed: called when the lease has ended and its slot is free.
 
     Attributes:
@@ -33,8 +36,8 @@ class Lease:
         began: when the lease was taken, seconds of the monotonic clock.
     """
 
-    __slots__ = ("_answered", "_freed", "_grace", "_left", "backend", "began", "cold", "model", "need", "reason",
-                 "served", "trial", "waited")  # fmt: skip
+    __slots__ = ("_answered", "_before", "_freed", "_grace", "_grace_at_most", "_left", "_run", "backend", "began",
+                 "cold", "model", "need", "reason", "served", "trial", "waited")  # fmt: skip
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Lease:
         *,
         reason: str | None = None,
         grace: float = 0.0,
+        grace_at_most: float = 0.0,
         freed: Callable[["Lease"], None],
     ) -> None:
         now = monotonic()
@@ -54,16 +58,24 @@ class Lease:
         self.need = need
         self.model = need.model if need.runs else None
         self._grace = grace
+        self._grace_at_most = max(grace, grace_at_most)
         self._freed = freed
         self._answered = False
         self._left = False
         self.served = True
         self.waited: float | None = None
+        self._run: Run | None = None
+        self._before: Departure | None = None  # the client that left the slot which this request gets
         backend.leases += 1
-        if need.slot_of is not None:
-            backend.active += 1
         if self.model is not None:
-            self.cold = backend.residency.state(self.model, need.setup) != "loaded"
+            state = backend.residency.state(self.model, need.setup)
+            self.cold = state != "loaded"
+            if need.slot_of is not None:
+                backend.active += 1
+                if need.embeds:
+                    backend.embedding[self.model] += 1
+                self._run = backend.parallel.began(self.model, now, state)
+                self._before = backend.busy_runners.sent(self.model)
             backend.residency.began(self.model, need.setup, now, slot=need.only is None)
 
     def first_byte(self, *, served: bool = True, streamed: bool = True) -> None:
@@ -79,12 +91,21 @@ class Lease:
         if self.trial:
             backend.health.end_trial()  # the backend answers; the rest of the response may take an hour
         if served and model is not None:
+            now = monotonic()
+            if self._run is not None:
+                self._run.runs.answered(self._run, now, streamed=streamed)
             if streamed or self.need.only == "load":  # the answer to a load is that the model is loaded
-                now = monotonic()
                 self.waited = now - self.began
-                if not self.cold and self.need.only is None:
+                if self._run is not None and not self.cold and not self._was_late(model, now):
                     backend.waited(model, self.waited, now)
             backend.residency.answered(model)
+
+    def _was_late(self, model: str, now: float) -> bool:
+        """Return whether the runner was busy with a request whose client had left, and learn how long that takes."""
+        busy, usual = self.backend.busy_runners, self.backend.first_bytes.get(model)
+        if self._before is None or usual is None:
+            return False
+        return busy.answered(model, self._before, sent_at=self.began, now=now, usual=usual, most=self._grace_at_most)
 
     @property
     def held(self) -> float:
@@ -106,19 +127,45 @@ class Lease:
         if self._left:
             return
         self._left = True
-        if self._grace > 0 and self.need.slot_of is not None and not self._answered and _hung_up(error):
-            asyncio.get_running_loop().call_later(self._grace, self._free)
+        if self._grace > 0 and self._run is not None and not self._answered and _hung_up(error):
+            self._hold_back(self._run)
         else:
             self._free()
 
+    def _hold_back(self, run: Run) -> None:
+        """Free the slot when the runner is likely to be free."""
+        backend, model, now = self.backend, cast(str, self.model), monotonic()
+        run.runs.left(run)
+        seconds = self._grace
+        if not self.cold or model in backend.resident:  # else Ollama stops to load the model
+            seconds = backend.busy_runners.hold(
+                model,
+                running=now - self.began,
+                usual=backend.first_bytes.get(model),
+                least=self._grace,
+                most=self._grace_at_most,
+            )
+        asyncio.get_running_loop().call_later(seconds, self._free_again, model, now)
+
+    def _free_again(self, model: str, left_at: float) -> None:
+        self.backend.busy_runners.freed(model, Departure(left_at, monotonic()))
+        self._free()
+
     def _free(self) -> None:
-        backend = self.backend
+        backend, run = self.backend, self._run
         if self.trial and not self._answered:
             backend.health.end_trial()
-        if self.need.slot_of is not None:
-            backend.active -= 1
         if self.model is not None:
-            backend.residency.ended(self.model, monotonic(), slot=self.need.only is None)
+            now = monotonic()
+            if run is not None:
+                self._run = None
+                backend.active -= 1
+                if self.need.embeds:
+                    backend.embedding[self.model] -= 1
+                    if not backend.embedding[self.model]:
+                        del backend.embedding[self.model]
+                backend.parallel.ended(self.model, run, now)
+            backend.residency.ended(self.model, now, slot=self.need.only is None)
         backend.leases -= 1
         self._freed(self)
 

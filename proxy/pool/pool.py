@@ -44,7 +44,8 @@ class PoolOptions:
         prefer: names of the selection strategies, the most important first.
         spread_after: number of requests that may wait for a backend that has the model in memory; for more, the model
             is loaded on another backend too.
-        grace: seconds for which a slot stays taken when its client left before the first token.
+        grace: least seconds for which a slot stays taken when its client left before the first token; 0 for none.
+        grace_at_most: most seconds; what is in between is learned.
         eject_share: the largest share of the backends that may be ejected at once.
     """
 
@@ -53,6 +54,7 @@ class PoolOptions:
     prefer: Sequence[str]
     spread_after: int
     grace: float
+    grace_at_most: float
     eject_share: float
 
 
@@ -155,15 +157,21 @@ class Pool:
             self._affinity.put(need.conversation, choice.name)
         options = self.options
         return Lease(
-            self._by_name[choice.name], need, reason=choice.reason, grace=options.grace, freed=self._news.freed
+            self._by_name[choice.name],
+            need,
+            reason=choice.reason,
+            grace=options.grace,
+            grace_at_most=options.grace_at_most,
+            freed=self._news.freed,
         )
 
-    def _choose(self, exchange: Exchange, need: Need, waiting: int | None) -> Choice | Wait:
+    def _choose(self, exchange: Exchange, need: Need, waiting: int | None, *, trial: bool = False) -> Choice | Wait:
+        queued = waiting is not None
         if exchange.pinned is not None:
-            return _pinned(exchange.pinned, need, self._by_name)
+            return _pinned(exchange.pinned, need, self._by_name, queued=queued)
         friend = self._affinity.get(need.conversation) if need.conversation is not None else None
         choice = choose(
-            snapshot(self.backends, need, friend, monotonic()),
+            snapshot(self.backends, need, friend, monotonic(), queued=queued, trial=trial),
             tried=still_tried(exchange, self._by_name),
             prefer=self.options.prefer if need.runs else _BY_LOAD,
             patience=None if waiting is None else self._patience(exchange, need, waiting),
@@ -171,6 +179,9 @@ class Pool:
         )
         if choice is None:
             raise Refused(503, "no backend is there for this request", code=codes.NO_BACKEND)
+        full = isinstance(choice, Wait) and queued and not trial
+        if full and any(backend.trial_due(need.model or "") for backend in self.backends):
+            return self._choose(exchange, need, waiting, trial=True)
         return choice
 
     def _patience(self, exchange: Exchange, need: Need, waiting: int) -> int:
@@ -230,18 +241,16 @@ class Pool:
     def lane(self, exchange: Exchange) -> Hashable:
         """Return the key of the requests that the same slots can serve: where one has to wait, all of them have to."""
         need = need_of(exchange)
-        return need.model, need.setup, exchange.pinned, still_tried(exchange, self._by_name)
+        return need.model, need.setup, need.embeds, exchange.pinned, still_tried(exchange, self._by_name)
 
     def capacity(self, exchange: Exchange) -> int | None:
         """Return how many requests like this one can run at once on all usable backends; None for no bound."""
         need, total = need_of(exchange), 0
         for backend in _serving(self.backends, exchange):
-            bounds = [
-                bound for bound in (backend.slots, backend.model_slots.get(need.model or "")) if bound is not None
-            ]
-            if not bounds or need.slot_of is None:
+            bound = backend.at_once(need.model or "", embeds=need.embeds)
+            if bound is None or need.slot_of is None:
                 return None
-            total += min(bounds)
+            total += bound
         return total
 
     def service_time(self, exchange: Exchange) -> float | None:
@@ -295,7 +304,7 @@ def _no_slot(service_time: float | None) -> Refused:
     )
 
 
-def _pinned(name: str, need: Need, backends: Mapping[str, Backend]) -> Choice | Wait:
+def _pinned(name: str, need: Need, backends: Mapping[str, Backend], *, queued: bool) -> Choice | Wait:
     """Return the backend that a request names, whatever its state; raises Refused (404, 503)."""
     backend = backends.get(name)
     if backend is None:
@@ -303,4 +312,5 @@ def _pinned(name: str, need: Need, backends: Mapping[str, Backend]) -> Choice | 
         raise Refused(404, f"there is no backend of that name; there are {names}", code=codes.UNKNOWN_BACKEND)
     if backend.health.draining and need.runs:
         raise Refused(503, f"{name} is being drained and takes no new requests", code=codes.DRAINING)
-    return Choice(name, "pinned") if backend.free(need.slot_of) else Wait("slots")
+    free = backend.free(need.slot_of, embeds=need.embeds, queued=queued, trial=True)
+    return Choice(name, "pinned") if free else Wait("slots")

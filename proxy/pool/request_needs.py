@@ -29,6 +29,7 @@ class Need:
         runs: the backend has the model in memory for the request. Cloud models run elsewhere.
         only: the request only loads the model, or unloads it, and so takes no slot; None of any other request.
         setup: the runner options that the model must be loaded with.
+        embeds: it asks for embeddings, which a runner makes one request at a time.
         conversation: key of the conversation that the request belongs to; None where it belongs to none.
     """
 
@@ -36,6 +37,7 @@ class Need:
     runs: bool = False
     only: LoadOrUnload | None = None
     setup: Setup = ()
+    embeds: bool = False
     conversation: int | None = None
 
     @property
@@ -75,8 +77,10 @@ def _need(exchange: Exchange, model: ModelName | None, document: dict[str, Any] 
     only = load_or_unload(exchange)
     if only == "unload":
         return Need(model=model.key, only=only)
+    embeds = route.run is not None and route.run.operation == "embeddings"
     setup = _setup(route, document) if exchange.num_ctx is None else (("num_ctx", exchange.num_ctx),)
-    return Need(model=model.key, runs=True, only=only, setup=setup, conversation=conversation_of(exchange))
+    conversation = conversation_of(exchange)
+    return Need(model=model.key, runs=True, only=only, setup=setup, embeds=embeds, conversation=conversation)
 
 
 def _setup(route: Route, document: dict[str, Any] | None) -> Setup:

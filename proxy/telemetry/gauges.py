@@ -94,16 +94,20 @@ def of_backends(pool: Pool, models: Names) -> Sequence[Reading]:
         ]
 
     def resident() -> Iterable[Point]:
-        return _by_model(pool, models, lambda vram: 1)
+        return _by_model(pool, models, lambda backend, key: 1)
 
     def vram() -> Iterable[Point]:
-        return _by_model(pool, models, lambda vram: vram)
+        return _by_model(pool, models, lambda backend, key: backend.resident[key].vram)
+
+    def slots() -> Iterable[Point]:
+        return _by_model(pool, models, Backend.at_once)
 
     return [
         (metric_table.BACKEND_INFO, info),
         (metric_table.BACKEND_STATE, state),
         (metric_table.BACKEND_SEEN, each(lambda backend: _age(backend.seen_at))),
         (metric_table.BACKEND_SLOTS, each(lambda backend: backend.slots)),
+        (metric_table.MODEL_SLOTS, slots),
         (metric_table.BACKEND_ACTIVE, each(lambda backend: backend.active)),
         (metric_table.BACKEND_EJECTIONS, each(lambda backend: backend.health.ejections)),
         (metric_table.BACKEND_MODELS, each(lambda backend: None if backend.models is None else len(backend.models))),
@@ -113,14 +117,16 @@ def of_backends(pool: Pool, models: Names) -> Sequence[Reading]:
     ]
 
 
-def _by_model(pool: Pool, models: Names, read: Callable[[int], float]) -> Iterable[Point]:
-    """Return, for each backend and model in its memory, the sum of `read` over the bytes that it takes."""
+def _by_model(pool: Pool, models: Names, read: Callable[[Backend, str], float | None]) -> Iterable[Point]:
+    """Return, for each backend and model in its memory, what `read` says of it; summed for those not told apart."""
     found: defaultdict[tuple[str, str], float] = defaultdict(float)
     for backend in pool.backends:
-        for key, entry in backend.resident.items():
-            name = parse_model(key.removesuffix("@cloud"))
-            shown = models.admit(name.short) if name is not None else OTHER
-            found[backend.name, shown] += read(entry.vram)
+        for key in backend.resident:
+            value = read(backend, key)
+            if value is not None:
+                name = parse_model(key.removesuffix("@cloud"))
+                shown = models.admit(name.short) if name is not None else OTHER
+                found[backend.name, shown] += value
     return found.items()
 
 

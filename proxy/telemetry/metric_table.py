@@ -260,7 +260,16 @@ BACKEND_SEEN: Final = Meter(
     "ollama_proxy_backend_seen_age_seconds", "gauge", "Time since a backend last said how it is.", ("backend",)
 )
 BACKEND_SLOTS: Final = Meter(
-    "ollama_proxy_backend_slots", "gauge", "Requests a backend runs at once; missing where unbounded.", ("backend",)
+    "ollama_proxy_backend_slots",
+    "gauge",
+    "Requests a backend may run at once, of all models together; missing where unbounded.",
+    ("backend",),
+)
+MODEL_SLOTS: Final = Meter(
+    "ollama_proxy_model_slots",
+    "gauge",
+    "Requests of a model in memory that a backend runs at once, named or learned; missing where unbounded.",
+    ("backend", "model"),
 )
 BACKEND_ACTIVE: Final = Meter(
     "ollama_proxy_backend_active", "gauge", "Slots of a backend that are taken.", ("backend",)

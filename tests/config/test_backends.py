@@ -53,7 +53,29 @@ def test_a_client_certificate_needs_its_key() -> None:
     BackendTls.model_validate_json(json.dumps({"cert": __file__, "key": __file__}), strict=True)
 
 
-@pytest.mark.parametrize("options", [{"slots": 0}, {"slots": True}, {"weight": 0}, {"weight": "2"}, {"weight": -1}])
+@pytest.mark.parametrize("given", [1, 4, "auto"])
+def test_slots_per_model_are_a_number_or_learned(given: object) -> None:
+    assert backend(slots=4, slots_per_model=given).slots_per_model == given
+    assert backend().slots_per_model == "auto"
+
+
+def test_a_model_has_no_more_slots_than_its_backend() -> None:
+    with pytest.raises(ValidationError) as caught:
+        backend(slots=4, slots_per_model=5)
+    assert mistakes(caught.value) == ["slots_per_model is 5, but slots allows no more than 4 in all"]
+
+
+def test_a_slot_is_reserved_for_no_shorter_time_at_most_than_at_least() -> None:
+    for options in ({"grace": "20s"}, {"grace": "2s", "grace_at_most": "2s"}, {"grace": "0s", "grace_at_most": "0s"}):
+        Pool.model_validate_json(json.dumps(options), strict=True)
+    with pytest.raises(ValidationError) as caught:
+        Pool.model_validate_json(json.dumps({"grace": "2s", "grace_at_most": "1s"}), strict=True)
+    assert mistakes(caught.value) == ["grace_at_most is shorter than grace, which is 2s"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"slots": 0}, {"slots": True}, {"slots_per_model": 0}, {"weight": 0}, {"weight": "2"}, {"weight": -1}]
+)
 def test_bounds(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         backend(**options)

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from config.backends import Pool
 from proxy.app import check
+from proxy.kernel.units import format_duration
+from proxy.pool import busy_runners, parallel_runs
 from proxy.queue import scheduler
 from proxy.queue.fair_queue import PATIENCE
 from tests.support.policy import load_text
@@ -37,3 +40,16 @@ def test_every_refusal_is_in_it() -> None:
 def test_how_many_pass_a_lower_priority() -> None:
     assert PATIENCE == 10
     assert "when ten requests have passed a lower priority, the eleventh" in GUIDE
+
+
+def test_how_it_is_learned_how_many_run_and_when_a_runner_is_free() -> None:
+    text = " ".join(GUIDE.split())
+    assert (parallel_runs.ENOUGH, parallel_runs.LONGEST, busy_runners.LATE) == (6, 32, 2)
+    assert "If six requests in a row waited" in text
+    assert "lowered after twelve" in text
+    assert f"after 2, 4, 8 … {parallel_runs.LONGEST} answers" in text
+    assert "at more than twice the usual time" in text
+    options = Pool()
+    assert format_duration(options.grace) == "500ms"
+    assert "at least for `pool.grace` (half a second)" in text
+    assert f"at most for `pool.grace_at_most` ({options.grace_at_most:.0f} s)" in text

@@ -32,12 +32,19 @@ server:
   hosts: [llm.example.com, "*.corp.example"]
 trusted_proxies: [10.0.0.0/8]
 backends:
-  - {name: a, url: "${URL}", weight: 2, slots: 3, model_slots: {big: 1}, headers: {Authorization: "Bearer ${TOKEN}"}}
+  - name: a
+    url: "${URL}"
+    weight: 2
+    slots: 3
+    slots_per_model: 2
+    model_slots: {big: 1}
+    headers: {Authorization: "Bearer ${TOKEN}"}
   - {name: b, url: "unix:/run/ollama.sock"}
 pool:
   prefer: [least_busy]
   spread_after: 7
   grace: 1s
+  grace_at_most: 9s
   timeouts: {connect: 1s, load: 6s, first_byte: 2s, idle: 3s, write: 4s, total: 5s}
   health: {every: 10s, timeout: 1s, down_after: 4, up_after: 2}
   eject: {after: 6, for: 7s, longest: 8s, at_most: 25%, ramp: 9s}
@@ -55,6 +62,7 @@ def test_the_pool() -> None:
     loaded = load_text(FULL, env={"TOKEN": "canary", "URL": "http://127.0.0.1:1"})
     one, two = make_backends(loaded, settings())
     assert (one.name, str(one.url), one.shown, one.weight, one.slots) == ("a", "http://127.0.0.1:1", "${URL}", 2, 3)
+    assert (one.slots_per_model, two.slots_per_model) == (2, None)
     assert one.model_slots == {"registry.ollama.ai/library/big:latest": 1}
     assert list(one.headers) == [(b"authorization", b"Bearer canary")]
     assert two.host == b"localhost"
@@ -63,7 +71,8 @@ def test_the_pool() -> None:
     assert (rules.eject_for, rules.eject_longest, rules.ramp) == (7, 8, 9)
     options = pool_options(settings())
     timeouts = options.timeouts
-    assert (options.prefer, options.spread_after, options.grace, options.eject_share) == (("least_busy",), 7, 1, 0.25)
+    assert (options.prefer, options.spread_after, options.eject_share) == (("least_busy",), 7, 0.25)
+    assert (options.grace, options.grace_at_most) == (1, 9)
     assert (timeouts.connect, timeouts.load, timeouts.first_byte) == (1, 6, 2)
     assert (timeouts.idle, timeouts.write, timeouts.total) == (3, 4, 5)
     assert "canary" not in repr([one, two])

@@ -222,7 +222,7 @@ function buildModel(backend, { name }) {
   element.show = (model) => {
     const facts = model.loading ? ["loading"] : [text.bytes(model.vram)];
     if (model.context_length) facts.push(`${text.number(model.context_length)} ctx`);
-    if (model.active) facts.push(`${model.active} running`);
+    if (model.active) facts.push(`${model.active}${model.slots === null ? "" : ` of ${model.slots}`} running`);
     say(detail, facts.join(" · "));
     unload.hidden = model.loading;
   };

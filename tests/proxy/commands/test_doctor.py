@@ -7,10 +7,10 @@ from tests.support.backend import always, backend, reply
 from tests.support.cli import run, run_beside
 
 
-def policy(folder: Path, *backends: str, more: str = "") -> str:
+def policy(folder: Path, *backends: str, more: str = "", chain: str = "logging") -> str:
     file = folder / "p.yaml"
     entries = ", ".join(f"{{name: b{number}, url: '{url}'}}" for number, url in enumerate(backends, 1))
-    file.write_text(f"backends: [{entries}]\nmiddleware: [logging]\n{more}")
+    file.write_text(f"backends: [{entries}]\nmiddleware: [{chain}]\n{more}")
     return str(file)
 
 
@@ -20,9 +20,17 @@ async def test_a_host_that_is_well(tmp_path: Path) -> None:
         said = (await run_beside("doctor", "-c", file)).out
         assert f"✓ policy file: {file} is fine" in said
         assert "✓ backend b1: Ollama 99.0.0, no holes known here" in said
-        assert "· backend b1: no slots" in said
+        assert "· backend b1: no queue in the policy file" in said
         assert "✓ store: counters in this process" in said
         assert "✗" not in said
+
+
+async def test_how_many_run_at_once_is_asked_of_the_process_on_the_port(tmp_path: Path) -> None:
+    async with Ollama(version="99.0.0") as sim, Ollama(version="99.0.0", unix=str(tmp_path / "s")) as other:
+        file = policy(tmp_path, sim.url, f"unix:{other.unix}", chain="logging, queue")
+        said = (await run_beside("doctor", "-c", file)).out
+        assert f"is not known: on port {sim.port} is" in said.replace("\n", " ")
+        assert "it listens on a unix socket" in said
 
 
 async def test_what_is_wrong_is_said_of_each_backend_and_ends_with_1(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from proxy.commands.doctor_checks import (
     check_secrets,
     check_slots,
     check_version,
-    num_parallel,
 )
 from tests.support.certificates import Authority
+from tests.support.options import make_backend
 from tests.support.policy import load_text
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -61,44 +61,32 @@ def test_versions_and_their_holes(version: str | None, levels: list[str], fixed:
 
 
 @pytest.mark.parametrize(
-    ("slots", "parallel", "level", "said"),
+    ("slots", "each", "parallel", "queues", "found"),
     [
-        (None, 4, "note", "no slots in the policy file"),
-        (1, None, "ok", "by default"),
-        (2, None, "note", "it is 1 unless OLLAMA_NUM_PARALLEL says more"),
-        (4, 4, "ok", "OLLAMA_NUM_PARALLEL is 4"),
-        (3, 4, "ok", "1 of its 4 stay unused"),
-        (5, 4, "warn", "the rest waits there"),
+        (None, None, 4, False, ["note: no queue in the policy file"]),
+        (
+            None,
+            None,
+            "it runs on another machine",
+            True,
+            ["note: slots per model: learned; whether OLLAMA_NUM_PARALLEL"],
+        ),
+        (4, None, "it runs on another machine", False, ["note: slots per model: not bounded"]),
+        (None, 2, "it runs on another machine", True, ["note: slots per model: 2; whether"]),
+        (None, None, 4, True, ["ok: OLLAMA_NUM_PARALLEL is 4 for each model, which is learned"]),
+        (None, 4, 4, True, ["ok: OLLAMA_NUM_PARALLEL is 4 for each model, as slots_per_model"]),
+        (None, 3, 4, True, ["ok: slots_per_model: 3; 1 of the 4 of each model stay unused"]),
+        (None, 5, 4, True, ["warn: slots_per_model: 5, but OLLAMA_NUM_PARALLEL is 4"]),
+        (8, None, 4, True, ["ok: OLLAMA_NUM_PARALLEL is 4"]),
+        (3, None, 4, True, ["ok: OLLAMA_NUM_PARALLEL is 4", "note: slots: 3 for all models together"]),
     ],
 )
-def test_slots(slots: int | None, parallel: int | None, level: str, said: str) -> None:
-    found = check_slots("b1", slots, parallel)
-    assert found.level == level
-    assert said in found.text
-    assert ("unused" in found.text) == (slots == 3)
-
-
-@pytest.mark.parametrize(
-    ("processes", "parallel"),
-    [
-        ({}, None),
-        ({"1": (b"/usr/bin/ollama\0serve\0", b"A=1\0OLLAMA_NUM_PARALLEL=4\0")}, 4),
-        ({"1": (b"ollama\0serve\0", b"A=1\0")}, 1),
-        ({"1": (b"ollama\0serve\0", b"OLLAMA_NUM_PARALLEL=0\0")}, 1),
-        ({"1": (b"ollama\0run\0", b"OLLAMA_NUM_PARALLEL=4\0")}, None),
-        ({"1": (b"/opt/notollama\0serve\0", b"OLLAMA_NUM_PARALLEL=4\0")}, None),
-        ({"1": (b"ollama\0serve\0", None)}, None),
-        ({"self": (b"ollama\0serve\0", b"OLLAMA_NUM_PARALLEL=4\0")}, None),
-    ],
-)
-def test_num_parallel(tmp_path: Path, processes: dict[str, tuple[bytes, bytes | None]], parallel: int | None) -> None:
-    for name, (arguments, environment) in processes.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "cmdline").write_bytes(arguments)
-        if environment is not None:
-            (folder / "environ").write_bytes(environment)
-    assert num_parallel(tmp_path) == parallel
+def test_slots(slots: int | None, each: int | None, parallel: int | str, queues: bool, found: list[str]) -> None:
+    backend = make_backend("b1", "http://127.0.0.1:1", slots=slots, slots_per_model=each)
+    said = [f"{one.level}: {one.text}" for one in check_slots("b1", backend, parallel, queues=queues)]
+    assert len(said) == len(found)
+    for line, expected in zip(said, found, strict=True):
+        assert line.startswith(expected)
 
 
 @pytest.mark.parametrize(

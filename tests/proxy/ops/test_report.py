@@ -17,7 +17,7 @@ async def status(proxy: Running) -> Any:
 async def test_a_running_request_and_its_backend() -> None:
     async with (
         Ollama(tokens=1000, token_delay=0.01) as sim,
-        running({"name": "gpu", "url": sim.url, "slots": 3, "weight": 2}, watched=True) as proxy,
+        running({"name": "gpu", "url": sim.url, "slots": 3, "slots_per_model": 2, "weight": 2}, watched=True) as proxy,
     ):
         await sim.wait_for(lambda: sim.seen("/api/ps"))
         client = await Client.connect(proxy.address)
@@ -31,7 +31,8 @@ async def test_a_running_request_and_its_backend() -> None:
         assert (backend["url"], backend["weight"], backend["version"]) == (sim.url, 2, "0.33.0")
         assert "llama3.2:latest" in backend["models"]
         assert backend["tokens_per_second"] > 0
-        assert [(model["name"], model["active"]) for model in backend["resident"]] == [("llama3.2:latest", 1)]
+        (model,) = backend["resident"]
+        assert (model["name"], model["active"], model["slots"]) == ("llama3.2:latest", 1, 2)
         (live,) = found["requests"]
         assert (live["state"], live["model"], live["backend"]) == ("answering", "llama3.2:latest", "gpu")
         assert (live["route"], live["method"], live["reason"]) == ("/api/chat", "POST", "only")

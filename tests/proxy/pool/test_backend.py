@@ -119,3 +119,48 @@ def test_it_says_how_it_is() -> None:
     one.health.request_failed(1.0, "reset")
     one.active, one.leases, one.slots = 1, 3, None
     assert repr(one) == "<Backend a suspect (reset), 1 active, 3 in flight, last error: refused>"
+
+
+def test_slots_per_model_bound_each_model_by_itself() -> None:
+    one = backend(slots=3, slots_per_model=2, model_slots={"big": 1})
+    for model, free in (("a", True), ("a", True), ("a", False), ("b", True), ("big", False)):
+        assert one.free(model) is free, model
+        if free:
+            one.residency.began(model, (), 0.0)
+            one.active += 1
+    assert (one.at_once("a"), one.at_once("big"), backend().at_once("a")) == (2, 1, None)
+    one.active = 1
+    assert one.free("big")
+
+
+def test_what_was_learned_bounds_only_what_can_wait() -> None:
+    one, named = backend(), backend(slots_per_model=4)
+    for host in (one, named):
+        host.parallel.began("m", 0.0, "loaded").runs.limit = 1
+    assert (one.free("m"), one.free("m", queued=True), one.free("n", queued=True)) == (True, False, True)
+    assert one.free("m", queued=True, trial=True)
+    assert (one.trial_due("m"), one.trial_due("n")) == (True, False)
+    assert named.free("m", queued=True)  # the policy file says how many
+    assert (one.at_once("m"), named.at_once("m")) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("version", "named", "queued", "free"),
+    [
+        ("0.32.15", None, True, False),
+        ("0.32.15", 4, True, True),
+        ("0.32.15", None, False, True),
+        (None, None, True, True),  # no Ollama, as far as known
+    ],
+)
+def test_embeddings_of_one_model_are_made_one_request_at_a_time(
+    version: str | None, named: int | None, queued: bool, free: bool
+) -> None:
+    one = backend(model_slots={} if named is None else {"m": named})
+    one.version = version
+    assert one.free("m", embeds=True, queued=queued)
+    one.embedding["m"] += 1
+    assert one.free("m", embeds=True, queued=queued) is free
+    assert one.free("m", queued=queued)
+    assert one.free("n", embeds=True, queued=queued)
+    assert one.at_once("m", embeds=True) == (named or (1 if version else None))

@@ -150,3 +150,79 @@ def test_a_trial_is_over_with_its_first_byte() -> None:
     with trial:
         pass
     assert not backend.health.usable(1.0)  # the second is still out
+
+
+def answered(backend: Backend, seconds: float) -> None:
+    """The model's answers usually take so many seconds to begin."""
+    backend.waited("m", seconds, 0.0)
+
+
+async def leave(backend: Backend, *, grace: float = 0.001, grace_at_most: float = 60.0) -> asyncio.Event:
+    """Begin a request whose client leaves at once; the event is set when its slot is free."""
+    done = asyncio.Event()
+    lease = Lease(backend, RUNS_M, grace=grace, grace_at_most=grace_at_most, freed=lambda _: done.set())
+    with pytest.raises(ClientGone), lease:
+        raise ClientGone
+    return done
+
+
+async def test_the_slot_is_held_back_for_as_long_as_was_learned() -> None:
+    backend = warm()
+    answered(backend, 0.0)
+    await (await leave(backend, grace=0.05)).wait()
+    late = Lease(backend, RUNS_M, grace=3600.0, grace_at_most=3600.0, freed=lambda _: None)
+    late.first_byte()  # later than the usual 0 s
+    learned = backend.busy_runners.expected("m")
+    assert learned is not None
+    assert learned > 0
+    assert backend.first_bytes.get("m") == 0.0  # that it was late says nothing about the backend
+    late.give_back()
+    assert backend.active == 0
+
+
+async def test_the_slot_of_a_model_that_was_still_to_be_loaded_is_held_for_the_least_time() -> None:
+    cold = make_backend("a", "http://127.0.0.1:1")
+    answered(cold, 3600.0)
+    async with asyncio.timeout(10):
+        await (await leave(cold, grace_at_most=3600.0)).wait()
+    assert cold.active == 0
+
+
+async def test_a_slot_is_held_no_longer_than_the_most() -> None:
+    backend = warm()
+    answered(backend, 3600.0)
+    async with asyncio.timeout(10):
+        await (await leave(backend, grace_at_most=0.002)).wait()
+    assert (backend.active, backend.leases, backend.parallel.of("m")) == (0, 0, None)
+
+
+async def test_while_it_is_held_nothing_is_tried() -> None:
+    backend = warm()
+    done = await leave(backend, grace=0.01)
+    runs = backend.parallel.of("m")
+    assert runs is not None
+    runs.limit = 1
+    assert not backend.trial_due("m")
+    await done.wait()
+    assert not backend.trial_due("m")
+    assert runs.room
+
+
+def test_embeddings_are_counted_by_model() -> None:
+    lease, _ = take(Need(model="m", runs=True, embeds=True))
+    assert lease.backend.embedding == {"m": 1}
+    lease.give_back()
+    assert not lease.backend.embedding  # clients can name anything
+
+
+def test_that_answers_run_side_by_side_is_learned_and_errors_teach_nothing() -> None:
+    backend = warm()
+    first, second, third = (take(backend=backend)[0] for _ in range(3))
+    runs = backend.parallel.of("m")
+    assert runs is not None
+    runs.limit = 1
+    first.first_byte(served=False)
+    second.first_byte(served=False)
+    assert runs.limit == 1
+    third.first_byte()
+    assert runs.limit == 3  # two that were sent before are not over

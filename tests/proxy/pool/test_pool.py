@@ -5,6 +5,8 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.kernel.errors import BadAnswer, ConnectFailed, Refused
 from proxy.kernel.exchange import Exchange
@@ -407,12 +409,135 @@ async def test_lanes() -> None:
         await chat("m", '{"num_ctx":8192}'),
         await chat("a:cloud"),
         await chat("b:cloud"),
+        await chat("m", path="/api/embed"),
         await chat("m"),
         await chat("m"),
     ]
     suppose(others[-1], tried=("b1",))
     suppose(others[-2], pinned="b1")
-    assert len({lane, *map(two.lane, others)}) == 7
+    assert len({lane, *map(two.lane, others)}) == 8
+
+
+# What is learned of how many run at once
+
+
+async def test_what_was_learned_holds_where_requests_wait_and_one_more_is_tried_if_no_other_backend_is_free() -> None:
+    two = pool(1, 1)
+    loaded(*two.backends)
+    held = [
+        two.lease(
+            await chat(),
+        )
+        for _ in range(2)
+    ]
+    for backend in two.backends:
+        runs = backend.parallel.of(MODEL)
+        assert runs is not None
+        runs.limit = 1
+    assert isinstance(two.would(await chat()), Choice)  # nothing queues: it is not refused for what was learned
+    assert two.capacity(await chat()) == 2
+    tried = [taken(two, await chat()) for _ in range(2)]
+    assert [backend.active for backend in two.backends] == [2, 2]
+    assert two.try_lease(await chat(), waiting=1) == "slots"
+    assert isinstance(two.try_lease(await chat("n"), waiting=1), Lease)  # another model
+    for lease in (*held, *tried):
+        lease.give_back()
+
+
+async def test_a_free_backend_goes_before_a_trial() -> None:
+    two = pool(1, 1)
+    loaded(*two.backends)
+    first = taken(two, await chat())
+    runs = first.backend.parallel.of(MODEL)
+    assert runs is not None
+    runs.limit = 1
+    assert taken(two, await chat()).backend is not first.backend
+
+
+async def test_embeddings_wait_for_each_other_and_not_for_answers() -> None:
+    one = pool(1)
+    one.backends[0].version = "0.32.15"
+    loaded(*one.backends)
+    taken(one, await chat())
+    lease = taken(one, await chat(path="/api/embed"))
+    assert one.try_lease(await chat(path="/api/embed"), waiting=1) == "slots"
+    assert one.capacity(await chat(path="/api/embed")) == 1
+    taken(one, await chat())
+    pinned = await chat(path="/api/embed")
+    suppose(pinned, pinned="b1")
+    assert one.try_lease(pinned, waiting=1) == "slots"
+    lease.give_back()
+    taken(one, pinned)
+
+
+Step = tuple[str, str, int]
+"""What happens, with which model, and to which of the requests that run."""
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["chat", "chat", "embed", "answer", "end", "fail", "leave", "give_back"]),
+            st.sampled_from("mn"),
+            st.integers(0, 20),
+        ),
+        max_size=60,
+    ),
+    st.integers(1, 4),
+    st.integers(1, 3),
+)
+def test_never_more_run_than_may_and_no_slot_is_lost(steps: list[Step], slots: int, each: int) -> None:
+    """Requests that are answered, fail, or whose clients leave, at every stage."""
+    asyncio.run(play(steps, slots, min(slots, each)))
+
+
+async def play(steps: list[Step], slots: int, each: int) -> None:
+    rules = health_rules()
+    hosts = [
+        make_backend(f"b{n}", f"http://127.0.0.1:{n}", slots=slots, slots_per_model=each, rules=rules) for n in (1, 2)
+    ]
+    both = Pool(hosts, pool_options(grace=0.0001, grace_at_most=0.0005))
+    idle = asyncio.Event()
+    both.on_free(lambda: idle.set() if not any(host.leases for host in hosts) else None)
+    running: list[Lease] = []
+    silent: list[Lease] = []
+    for what, model, which in steps:
+        if what in ("chat", "embed"):
+            found = both.try_lease(await chat(model, path=f"/api/{what}"), waiting=1)
+            running += [found] if isinstance(found, Lease) else []
+            silent += running[-1:] if isinstance(found, Lease) else []
+        elif silent and what == "answer":
+            silent.pop(which % len(silent)).first_byte(streamed=which % 3 != 0)
+        elif running:
+            lease = running.pop(which % len(running))
+            silent = [one for one in silent if one is not lease]
+            end_one(lease, what)
+        for host in hosts:
+            assert host.active <= slots
+            assert all(count <= each for count in host.active_by_model.values())
+            assert sum(host.active_by_model.values()) == host.active == host.leases
+    for lease in running:
+        end_one(lease, "leave")
+    if any(host.leases for host in hosts):
+        async with asyncio.timeout(10):
+            await idle.wait()
+    for host in hosts:
+        assert (host.active, host.leases, +host.embedding, host.active_by_model) == (0, 0, {}, {})
+        assert not any(len(host.parallel.of(model) or ()) for model in (MODEL, MODEL.replace("/m:", "/n:")))
+
+
+def end_one(lease: Lease, how: str) -> None:
+    errors: dict[str, BaseException] = {"fail": ConnectFailed("refused"), "leave": asyncio.CancelledError()}
+    if how == "give_back":
+        lease.give_back()
+        return
+    try:
+        with lease:
+            if how in errors:
+                raise errors[how]
+    except (ConnectFailed, asyncio.CancelledError):
+        pass
 
 
 # A new policy file

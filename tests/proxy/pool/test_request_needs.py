@@ -91,3 +91,13 @@ async def test_what_a_request_needs_is_known_when_its_body_is_gone() -> None:
     exchange.release_body()
     assert need_of(exchange) is need
     assert need.setup == (("num_ctx", 8),)
+
+
+@pytest.mark.parametrize(
+    ("path", "embeds"),
+    [("/api/embed", True), ("/api/embeddings", True), ("/v1/embeddings", True), ("/api/chat", False)],
+)
+async def test_whether_it_asks_for_embeddings(path: str, embeds: bool) -> None:
+    exchange = make_exchange("POST", path, body=b'{"model":"m"}')
+    await exchange.body()
+    assert need_of(exchange).embeds is embeds

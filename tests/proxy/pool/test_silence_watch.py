@@ -30,7 +30,7 @@ def make(number: int = 1) -> tuple[Pool, SilenceWatch, list[str]]:
 
 
 async def asked_for(path: str = "/api/chat", **noted: Any) -> Exchange:
-    exchange = make_exchange("POST", path, body=b'{"model":"m"}', **noted)
+    exchange = make_exchange("POST", path, body=b'{"model":"m","messages":[{}]}', **noted)
     await exchange.body()
     return exchange
 

@@ -67,6 +67,19 @@ def test_a_backend_at_work() -> None:
     assert numbers("ollama_proxy_model_resident", backend="b1", model="gpt-oss:120b") == 1
 
 
+def test_how_many_of_a_model_run_at_once_where_that_is_known() -> None:
+    one = make_backend("b1", "http://127.0.0.1:1")
+    other = "registry.ollama.ai/library/qwen3:latest"
+    one.residency.saw({LLAMA: Resident(), other: Resident()})
+    one.parallel.began(LLAMA, 0.0, "loaded").runs.limit = 2
+    numbers = read(of_backends(make_pool([one]), Names(10)))
+    assert numbers("ollama_proxy_model_slots", backend="b1", model="llama3.2:latest") == 2
+    assert numbers("ollama_proxy_model_slots", backend="b1", model="qwen3:latest") is None
+    one.slots_per_model = 4
+    numbers = read(of_backends(make_pool([one]), Names(10)))
+    assert numbers("ollama_proxy_model_slots", backend="b1", model="qwen3:latest") == 4
+
+
 def test_a_backend_that_claims_more_models_than_are_told_apart() -> None:
     resident = {f"registry.ollama.ai/library/m{number}:latest": Resident(vram=1) for number in range(1000)}
     numbers = read(
