@@ -93,7 +93,7 @@ class Subject:
     streams: bool = True
     says: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    patience: float = 30.0
+    patience: float = 100.0
     fails: bool = True
 
     @property

@@ -45,6 +45,12 @@ class Built:
         return found[1]
 
 
+STATUS: Final = {
+    "wrong_key": "401 Unauthorized",
+    "refused_model": "403 Forbidden",
+    "rate_limited": "429 Too Many Requests",
+}
+"""The words of who shows the name of a status only."""
 CRATE: Final = r'name = "{}"\nversion = "([^"]+)'
 BUILT: Final[Mapping[str, Built]] = {
     "go": Built(
@@ -58,7 +64,15 @@ BUILT: Final[Mapping[str, Built]] = {
     ),
     "go-2": Built("openai (Go)", "go", 2, "go", ("go.mod", r"openai/openai-go v(\S+)"), "`WithAPIKey`"),
     "go-3": Built("LangChain (Go)", "go", 3, "go", ("go.mod", r"tmc/langchaingo v(\S+)"), "a `RoundTripper`"),
-    "rust": Built("ollama-rs", "rust", 1, "rust", ("Cargo.lock", CRATE.format("ollama-rs")), "`set_headers`"),
+    "rust": Built(
+        "ollama-rs",
+        "rust",
+        1,
+        "rust",
+        ("Cargo.lock", CRATE.format("ollama-rs")),
+        "`set_headers`",
+        {"cut": "the answer was cut"},
+    ),
     "rust-2": Built(
         "async-openai",
         "rust",

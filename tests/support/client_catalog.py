@@ -222,7 +222,7 @@ LARGE: Final[Mapping[str, Large]] = {
         note="waits out a limit, unless told not to",
         says={"rate_limited": "last status: 429 Too Many Requests"},
     ),
-    "opencode": Large(by="npm", package="opencode-ai", command="opencode", key="`apiKey`"),
+    "opencode": Large(by="npm", package="opencode-ai", command="opencode", key="`apiKey`", note="waits out a limit"),
     "continue": Large(by="npm", package="@continuedev/cli", command="cn", key="`apiKey`"),
     "aider": Large(
         by="pip", package="aider-chat", command="aider", key="`OLLAMA_API_KEY`", note="retries every error", fails=False

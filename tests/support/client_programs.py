@@ -88,7 +88,7 @@ class Run:
 
     def __init__(self, events: AsyncIterator[dict[str, Any]]) -> None:
         self._events = events
-        self.patience = 30.0
+        self.patience = 100.0
         self.seen = Seen()
         self.ended = False
 
