@@ -80,6 +80,7 @@ BUILT: Final[Mapping[str, Built]] = {
         "rust",
         ("Cargo.lock", CRATE.format("async-openai")),
         "`with_api_key`",
+        STATUS,
     ),
     "langchain4j": Built(
         "LangChain4j",

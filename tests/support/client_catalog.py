@@ -227,6 +227,14 @@ LARGE: Final[Mapping[str, Large]] = {
     "aider": Large(
         by="pip", package="aider-chat", command="aider", key="`OLLAMA_API_KEY`", note="retries every error", fails=False
     ),
-    "promptfoo": Large(by="npm", package="promptfoo", command="promptfoo", key="`OLLAMA_API_KEY`"),
+    "promptfoo": Large(
+        by="npm",
+        package="promptfoo",
+        command="promptfoo",
+        key="`apiKeyEnvar`",
+        note="its provider for Ollama takes errors for answers",
+        says={"wrong_key": "HTTP 401", "refused_model": "HTTP 403"},
+        fails=False,
+    ),
 }
 """All of them, by the name of their page."""
