@@ -14,9 +14,6 @@ from tests.support.client_catalog import CLIENTS, INSTALLED, LARGE, Client
 from tests.support.client_programs import FOLDER, NODE, PAGES, Interpreter, Shell, recipes_of
 from tests.support.client_table import PAGE, page_with_table
 
-SLEEP_OUT_A_LIMIT = frozenset({"anthropic-python", "anthropic-js", "openai-js"})
-"""They wait for hours, silently, where a Retry-After says so and the answer has no ``x-should-retry: false``."""
-
 
 def installed(client: Client) -> bool:
     if client.group == "js":
@@ -49,9 +46,8 @@ async def subject(client: Client, home: Path) -> AsyncIterator[Subject]:
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.id)
 async def test_a_client_streams_stops_and_says_what_went_wrong(client: Client, tmp_path: Path, need: Need) -> None:
     need(f"{client.title} (scripts/clients --install)", installed(client))
-    without = frozenset({"rate_limited"}) if client.id in SLEEP_OUT_A_LIMIT else frozenset[str]()
     async with scene(tmp_path) as at, subject(client, tmp_path) as program:
-        await try_all(program, at, without=without)
+        await try_all(program, at)
 
 
 def test_every_program_of_a_page_is_run() -> None:

@@ -22,11 +22,6 @@ from tests.support.wire import ask
 RECORDED = sorted((FOLDER / "recorded").glob("*.jsonl"))
 MANAGING = {"/api/pull"}
 """What only an operator may ask for."""
-REFUSED = {
-    ("codex", "/v1/responses"): "the tool web_search, which Codex always sends, is refused",
-    ("open-webui", "/api/pull"): "the field insecure, which Open WebUI always sends, is refused",
-}
-"""What the shipped policy does not let through, though it should."""
 
 
 def requests() -> list[Any]:
@@ -34,9 +29,7 @@ def requests() -> list[Any]:
     for path in RECORDED:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             sent = json.loads(line)
-            reason = REFUSED.get((path.stem, sent["target"].partition("?")[0]))
-            marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-            found.append(pytest.param(sent, id=f"{path.stem}-{number}-{sent['target']}", marks=marks))
+            found.append(pytest.param(sent, id=f"{path.stem}-{number}-{sent['target']}"))
     return found
 
 

@@ -5,7 +5,7 @@ AssertionError with what its user saw instead.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,15 +181,14 @@ ACTIONS: Final[Mapping[str, Callable[[Subject, Scene], Awaitable[None]]]] = {
 """All actions, in the order in which they are tried: `cut` leaves the host broken."""
 
 
-async def try_all(subject: Subject, at: Scene, *, without: Set[str] = frozenset()) -> None:
-    """Try every action but those in `without`; an AssertionError or a TimeoutError has the action's name as a note."""
-    for name in ACTIONS:
-        if name not in without:
-            try:
-                await ACTIONS[name](subject, at)
-            except (AssertionError, TimeoutError) as error:
-                error.add_note(f"action: {name}")
-                raise
+async def try_all(subject: Subject, at: Scene) -> None:
+    """Try every action; an AssertionError or a TimeoutError has the action's name as a note."""
+    for name, action in ACTIONS.items():
+        try:
+            await action(subject, at)
+        except (AssertionError, TimeoutError) as error:
+            error.add_note(f"action: {name}")
+            raise
 
 
 async def _until(at: Scene, ending: asyncio.Task[Seen], condition: Callable[[], object], patience: float) -> None:
