@@ -4,10 +4,12 @@ Headers are what ASGI says they are: a list of ``(lower-case name, value)`` pair
 """
 
 from collections.abc import Awaitable, Iterable
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = [
+    "UNBUFFERED",
     "ASGIApp",
     "Header",
     "Message",
@@ -23,6 +25,9 @@ __all__ = [
 ]
 
 Header = tuple[bytes, bytes]
+
+UNBUFFERED: Final[Header] = (b"x-accel-buffering", b"no")
+"""The field by which nginx passes a stream on as it comes; left to itself it collects the answer. Others ignore it."""
 
 
 def header(headers: Iterable[Header], name: bytes) -> bytes | None:

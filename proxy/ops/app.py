@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
 
 from proxy.kernel import error_codes as codes
-from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header, start_response
+from proxy.kernel.asgi import UNBUFFERED, ASGIApp, Receive, Scope, Send, header, start_response
 from proxy.kernel.errors import ERROR_CODE, Refused
 from proxy.kernel.exchange import Exchange
 from proxy.ops.actions import Actions
@@ -76,7 +76,7 @@ class Ops:
         """Stream events until the client leaves; the frame then cancels the task."""
 
         async def stream(scope: Scope, receive: Receive, send: Send) -> None:
-            headers = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
+            headers = [(b"content-type", b"text/event-stream"), UNBUFFERED]
             await start_response(send, 200, headers)
             async with aclosing(self.hub.listen()) as events:
                 async for event in events:

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import httpx
 
-from proxy.kernel.asgi import Header, header, without
+from proxy.kernel.asgi import UNBUFFERED, Header, header, without
 from proxy.kernel.errors import (
     BadAnswer,
     Truncated,
@@ -98,7 +98,11 @@ async def open_answer(
     except (Truncated, UpstreamTimeout) as error:
         let_go(error)
         raise unbegun(error, cold=lease.cold) from None
-    layout = format_of(header(headers, b"content-type")) if route.kind in ("inference", "manage") else "other"
+    layout = format_of(header(headers, b"content-type"))
+    if status == 200 and layout in ("ndjson", "sse") and header(headers, UNBUFFERED[0]) is None:
+        headers.append(UNBUFFERED)
+    if route.kind not in ("inference", "manage"):
+        layout = "other"
     return BackendAnswer(status, headers, chunk, read, stream, layout, _holds_back(exchange))
 
 

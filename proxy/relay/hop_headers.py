@@ -92,8 +92,20 @@ _ABOUT_THE_ORIGIN: Final = frozenset(
         b"access-control-max-age",
     }
 )
+_TO_A_SERVER_IN_FRONT: Final = frozenset(
+    {
+        # Orders to nginx and others: send this file of yours instead, keep this answer, send it slowly.
+        b"x-accel-redirect",
+        b"x-accel-expires",
+        b"x-accel-limit-rate",
+        b"x-accel-charset",
+        b"x-sendfile",
+        b"x-lighttpd-send-file",
+        b"x-reproxy-url",
+    }
+)
 _NOT_SENT: Final = _HOP_BY_HOP | _OURS | _WITHHELD
-_NOT_RETURNED: Final = _HOP_BY_HOP | _ABOUT_THE_ORIGIN | {b"date", b"x-request-id", ERROR_CODE}
+_NOT_RETURNED: Final = _HOP_BY_HOP | _ABOUT_THE_ORIGIN | _TO_A_SERVER_IN_FRONT | {b"date", b"x-request-id", ERROR_CODE}
 """The fields of an answer that do not pass. The error code would say that this proxy made the answer."""
 
 

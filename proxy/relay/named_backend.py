@@ -14,7 +14,7 @@ import orjson
 
 from proxy.kernel import error_codes as codes
 from proxy.kernel import json_bounds
-from proxy.kernel.asgi import Header, Receive, Scope, Send, respond, start_response
+from proxy.kernel.asgi import UNBUFFERED, Header, Receive, Scope, Send, respond, start_response
 from proxy.kernel.errors import ERROR_CODE, JSON, PullFailed, Refused, UpstreamError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
@@ -116,7 +116,7 @@ async def _relay(exchange: Exchange, merged: AsyncGenerator[Line, None], send: S
         async for line in merged:
             if noted.first_byte_at is None:
                 commit(exchange)
-                await start_response(send, 200, [(b"content-type", NDJSON)])
+                await start_response(send, 200, [(b"content-type", NDJSON), UNBUFFERED])
             last = "error" in line or line.get("status") == "success"
             noted.terminated = last
             if "error" in line:

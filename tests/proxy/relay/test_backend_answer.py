@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from middleware.streaming import Streaming
-from proxy.kernel.asgi import ASGIApp
+from proxy.kernel.asgi import UNBUFFERED, ASGIApp, header_values
 from proxy.kernel.errors import BadAnswer, ConnectFailed, Unterminated, UpstreamAnswer
 from proxy.simulator import Ollama
 from proxy.testing import Answer
@@ -86,3 +86,49 @@ async def test_nobody_there() -> None:
         assert isinstance(answer.error, ConnectFailed)
         assert answer.error.backend == "b1"
         assert not answer.error.sent
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "values"),
+    [
+        ("/api/chat", b"", [b"no"]),
+        ("/api/generate", b',"prompt":"hi"', [b"no"]),
+        ("/api/pull", b"", [b"no"]),
+        ("/v1/chat/completions", b',"stream":true', [b"no"]),
+        ("/v1/messages", b',"stream":true,"max_tokens":9', [b"no"]),
+        ("/v1/responses", b',"stream":true,"input":"hi"', [b"no"]),
+        ("/api/chat", b',"stream":false', []),
+        ("/v1/chat/completions", b"", []),
+        ("/api/show", b"", []),
+    ],
+)
+async def test_a_stream_and_nothing_else_says_that_nginx_must_not_collect_it(
+    path: str, more: bytes, values: list[bytes]
+) -> None:
+    async with Ollama() as sim, dispatching(sim) as app:
+        answer = await ask(app, path=path, body=CHAT[:-1] + more + b"}")
+        assert (answer.error, answer.status) == (None, 200)
+        assert header_values(answer.headers, UNBUFFERED[0]) == values
+
+
+@pytest.mark.parametrize("kind", [b"application/x-ndjson; charset=utf-8", b"text/event-stream", b"application/json"])
+async def test_what_the_backend_says_of_buffering_itself_stays_as_it_is(kind: bytes) -> None:
+    async with Ollama() as sim, dispatching(sim) as app:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nX-Accel-Buffering: yes\r\n" % kind
+        sim.script(head + b'Content-Length: 14\r\n\r\n{"done":true}\n', route="/api/chat")
+        assert header_values((await ask(app)).headers, UNBUFFERED[0]) == [b"yes"]
+
+
+async def test_a_stream_is_known_by_its_type_and_not_by_its_route() -> None:
+    async with Ollama() as sim, dispatching(sim) as app:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\n"
+        sim.script(head + b"data: 1\n\n", route="/api/show")
+        assert header_values((await ask(app, path="/api/show")).headers, UNBUFFERED[0]) == [b"no"]
+
+
+async def test_an_error_in_lines_is_no_stream() -> None:
+    async with Ollama() as sim, dispatching(sim) as app:
+        head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/x-ndjson\r\n"
+        sim.script(head + b'Content-Length: 14\r\n\r\n{"error":"no"}', route="/api/chat")
+        answer = await ask(app)
+        assert (answer.status, header_values(answer.headers, UNBUFFERED[0])) == (400, [])

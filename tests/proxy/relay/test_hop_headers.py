@@ -89,6 +89,17 @@ def test_no_backend_speaks_for_the_origin_of_the_proxy(name: str) -> None:
     assert got == [NOSNIFF]
 
 
+@pytest.mark.parametrize(
+    "name", ["X-Accel-Redirect", "X-Accel-Expires", "X-Accel-Limit-Rate", "X-Accel-Charset", "X-Sendfile"]
+)
+def test_no_backend_gives_orders_to_a_server_in_front(name: str) -> None:
+    """nginx would send the client a file of its own instead of the answer."""
+    assert downstream_headers([(name.encode(), b"/internal/secret"), (b"X-Accel-Buffering", b"no")]) == [
+        (b"x-accel-buffering", b"no"),
+        NOSNIFF,
+    ]
+
+
 def test_a_page_of_a_backend_is_no_page_of_the_proxy() -> None:
     got = downstream_headers([(b"Content-Type", b"text/html"), (b"Content-Length", b"9")])
     assert got == [

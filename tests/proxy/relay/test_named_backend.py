@@ -61,6 +61,7 @@ async def test_a_pull_for_all_is_one_stream_of_valid_lines() -> None:
     async with Ollama() as one, Ollama() as two, running(one.url, two.url) as proxy:
         reply = await ask(proxy.address, "POST", "/-/backends/all/api/pull", PULL)
         assert reply.clean
+        assert reply.headers["x-accel-buffering"] == "no"
         lines = [orjson.loads(line) for line in reply.body.splitlines()]
         assert {line.get("backend") for line in lines[:-1]} == {"b1", "b2"}
         assert lines[-1] == {"status": "success"}
