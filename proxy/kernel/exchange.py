@@ -144,6 +144,7 @@ class Exchange:
     resend: Final[bool] = _noted(RetryPart, "resend")
 
     unterminated: Final[Unterminated] = _noted(StreamingPart, "unterminated")
+    usage_added: Final[bool] = _noted(StreamingPart, "usage_added")
 
     need: Final[object] = _noted(PoolPart, "need")
     history: Final[tuple[Attempt, ...]] = _noted(PoolPart, "history")

@@ -160,9 +160,12 @@ class StreamingPart(Shared):
 
     Attributes:
         unterminated: the rule for an answer that ended cleanly at the transport, without its terminator.
+        usage_added: whether the request asks for token counts that its client did not ask for, so that the relay takes
+            them out of the answer.
     """
 
     unterminated: Unterminated = "auto"
+    usage_added: bool = False
 
 
 class PoolPart(Own):

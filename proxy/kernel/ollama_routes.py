@@ -56,12 +56,12 @@ OLLAMA: Final = (
     ),
     Route(
         *("/v1/chat/completions", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-        run=Run("chat", places.CHAT_COMPLETIONS),
+        run=Run("chat", places.CHAT_COMPLETIONS, counts_on_request=True),
         summary="Answer a conversation",
     ),
     Route(
         *("/v1/completions", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-        run=Run("text_completion", places.COMPLETIONS),
+        run=Run("text_completion", places.COMPLETIONS, counts_on_request=True),
         summary="Complete a prompt",
     ),
     Route(

@@ -21,11 +21,13 @@ class Run:
         operation: its ``gen_ai.operation.name``; ``inference`` where nothing more is known.
         parameters: the places of the parameters in its requests; None where unknown.
         searches: whether Ollama runs the tool ``web_search`` of its requests itself, at ollama.com.
+        counts_on_request: whether its streams have token counts only where ``stream_options.include_usage`` asks.
     """
 
     operation: Operation = "inference"
     parameters: ParameterPlaces | None = None
     searches: bool = False
+    counts_on_request: bool = False
 
 
 UNKNOWN_RUN: Final = Run(searches=True)

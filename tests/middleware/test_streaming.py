@@ -1,8 +1,12 @@
 """`streaming`, which only says how answers are passed on; tests/proxy/relay and tests/live show that they are."""
 
+import json
+from typing import Any, Literal
+
 import pytest
 
 from middleware.streaming import Streaming
+from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import Unterminated
 from proxy.kernel.explain import Verdict
 from proxy.testing import call, make_exchange, ok
@@ -46,3 +50,39 @@ async def test_explaining(path: str, verdict: Verdict, rule: Unterminated) -> No
     exchange = make_exchange("POST", path)
     explanation = await Streaming(ok, unterminated="error").explain(exchange)
     assert (explanation.verdict, exchange.unterminated) == (verdict, rule)
+
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "added"),
+    [
+        (CHAT, {"stream": True}, True),
+        ("/v1/completions", {"stream": True, "stream_options": {"include_usage": False}}, True),
+        (CHAT, {"stream": True, "stream_options": {"include_usage": True}}, False),
+        (CHAT, {"stream": True, "stream_options": {"INCLUDE_USAGE": False}}, False),
+        (CHAT, {"stream": True, "stream_options": []}, False),
+        (CHAT, {"stream": False}, False),
+        (CHAT, {}, False),
+        ("/api/chat", {"stream": True}, False),
+        ("/v1/responses", {"stream": True}, False),
+    ],
+)
+async def test_it_asks_for_counts_that_no_one_asked_for(path: str, body: dict[str, Any], added: bool) -> None:
+    sent = json.dumps({"model": "m", **body}).encode()
+    words: list[Literal["add", "keep"]] = ["add", "keep"]
+    for word in words:
+        seen: list[bytes] = []
+
+        async def inner(scope: Scope, receive: Receive, send: Send, seen: list[bytes] = seen) -> None:
+            seen.append((await receive())["body"])
+            await ok(scope, receive, send)
+
+        exchange = make_exchange("POST", path, body=sent)
+        await call(Streaming(inner, include_usage=word), exchange)
+        asks = added and word == "add"
+        assert exchange.usage_added is asks
+        assert (seen != [sent]) is asks
+        explanation = await Streaming(ok, include_usage=word).explain(make_exchange("POST", path, body=sent))
+        assert (explanation.verdict == "change", "token counts" in explanation.text) == (asks, asks)
