@@ -123,6 +123,8 @@ class Exchange:
     error: Final[ProxyError | None] = _noted(FramePart, "error")
     answer_code: Final[str | None] = _noted(FramePart, "answer_code")
     shortcut: Final[tuple[Send, Callable[[bytes], bool]] | None] = _noted(FramePart, "shortcut")
+    heartbeats: Final[int] = _noted(FramePart, "heartbeats")
+    beat: Final[Callable[[Send, float, list[Header]], None] | None] = _noted(FramePart, "beat")
 
     before_body: Final[Ask | None] = _noted(ChainPart, "before_body")
     trace_id: Final[str | None] = _noted(TracingPart, "trace_id")
@@ -295,7 +297,7 @@ class Exchange:
         """Return the callbacks in the order they run, and release the body and the client. For the frame, once."""
         finishers = self._callbacks.end(self)
         self._body.close()
-        self._frame.shortcut = self._chain.before_body = None
+        self._frame.shortcut = self._frame.beat = self._chain.before_body = None
         return finishers
 
     # The body

@@ -66,12 +66,12 @@ OLLAMA: Final = (
     ),
     Route(
         *("/v1/responses", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-        run=Run("chat", places.RESPONSES, searches=True),
+        run=Run("chat", places.RESPONSES, searches=True, uncached=True),
         summary="Answer a conversation (Responses API)",
     ),
     Route(
         *("/v1/messages", ("POST",), "inference", "anthropic", False, "json", "costly", ("model",)),
-        run=Run("chat", places.MESSAGES, searches=True),
+        run=Run("chat", places.MESSAGES, searches=True, uncached=True),
         summary="Answer a conversation (Anthropic's API)",
     ),
     Route(

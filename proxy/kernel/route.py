@@ -22,12 +22,14 @@ class Run:
         parameters: the places of the parameters in its requests; None where unknown.
         searches: whether Ollama runs the tool ``web_search`` of its requests itself, at ollama.com.
         counts_on_request: whether its streams have token counts only where ``stream_options.include_usage`` asks.
+        uncached: whether its streams carry ``cache-control: no-cache``.
     """
 
     operation: Operation = "inference"
     parameters: ParameterPlaces | None = None
     searches: bool = False
     counts_on_request: bool = False
+    uncached: bool = False
 
 
 UNKNOWN_RUN: Final = Run(searches=True)
@@ -108,3 +110,8 @@ class Route:
         if self.run is None:
             return self.stream is not None
         return self.run.operation != "embeddings"
+
+    @property
+    def streams_events(self) -> bool:
+        """Whether its streams are server-sent events; Ollama's own API streams lines of JSON."""
+        return self.stream is not None and self.flavor in ("openai", "anthropic")
