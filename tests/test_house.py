@@ -205,7 +205,7 @@ def test_no_import_leads_back() -> None:
 
 
 OWNERS = {
-    "FramePart": {"proxy.chain.frame"},
+    "FramePart": {"proxy.chain.frame", "proxy.chain.heartbeats"},  # which counts what it sends
     "ChainPart": {"proxy.chain.build"},
     "TracingPart": {"middleware.tracing"},
     "AuthPart": {"middleware.auth", "proxy.ops.explaining"},  # which makes up an exchange, and who calls

@@ -114,7 +114,12 @@ FIELDS: Final = (
     Field("attempts", "integer", "How many times the request was sent to a backend.", lambda x: x.attempts),
     Field("reason", "string", "Why that backend.", lambda x: _text(x.reason)),
     Field("gave_up", "string", "Why a failed request was not tried again.", lambda x: x.gave_up),
-    Field("status", "integer", "The status of the answer; null where the client left before it.", lambda x: x.status),
+    Field(
+        "status",
+        "integer",
+        "The status of the answer; null where the client left before it. See `heartbeats`.",
+        lambda x: x.status,
+    ),
     Field("outcome", "string", "How the request ended.", lambda x: x.outcome),
     Field("error_code", "string", "The error's code.", lambda x: _text(x.error_code)),
     Field("error", "string", "The error in a sentence.", lambda x: x.error and masked_error(x.error.detail)),
@@ -145,6 +150,12 @@ FIELDS: Final = (
         lambda x: _milliseconds(x.started_at, x.ended_at),
     ),
     Field("chunks", "integer", "Chunks sent to the client.", lambda x: x.chunks),
+    Field(
+        "heartbeats",
+        "integer",
+        "Heartbeats sent before the answer. Where there were any, the client got status 200, and an error as a record.",
+        lambda x: x.heartbeats,
+    ),
     Field("bytes_in", "integer", "Bytes of the request body.", lambda x: x.bytes_in),
     Field("bytes_out", "integer", "Bytes of the response body.", lambda x: x.bytes_out),
     Field(

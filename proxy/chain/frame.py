@@ -9,14 +9,16 @@ import asyncio
 import inspect
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
 
 from proxy.chain.browser_gate import PageGate
+from proxy.chain.heartbeats import Heartbeats
 from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, respond
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted
@@ -137,7 +139,7 @@ class Frame:
         try:
             try:
                 if self._admit(exchange, client, current.gate):
-                    await self._answer_preflight(client)
+                    await respond(client.send, 204, [], b"")
                 else:
                     if not _has_body(exchange.scope):
                         await exchange.body()
@@ -171,9 +173,6 @@ class Frame:
             return False
         client.page_fields += more
         return True
-
-    async def _answer_preflight(self, client: "_Client") -> None:
-        await respond(client.send, 204, [], b"")
 
     async def _answer(self, exchange: Exchange, client: "_Client", error: ProxyError) -> None:
         """Respond with `error`. Leave a response that has begun without its end, so that it looks broken."""
@@ -254,8 +253,8 @@ class _Client:
     """
 
     __slots__ = (
-        "_called_back", "_chain", "_observer", "_receive", "_send", "_watch", "_write", "exchange", "note",
-        "page_fields",
+        "_called_back", "_chain", "_heartbeats", "_observer", "_receive", "_send", "_watch", "_write", "exchange",
+        "note", "page_fields",
     )  # fmt: skip
 
     exchange: Exchange
@@ -273,12 +272,14 @@ class _Client:
         self._called_back = False
         self._write: Callable[[bytes], bool] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._heartbeats: Heartbeats | None = None
 
     def watch(self) -> None:
         """From now on, cancel the chain when the client leaves; `exchange` must be set."""
         exchange = self.exchange
         self._called_back = when_gone(exchange.scope, self._left)
         self._write = writer(exchange.scope)
+        self.note.beat = self.beat
         if self._write is not None:
             self.note.shortcut = self.send, self.write
 
@@ -306,21 +307,36 @@ class _Client:
             if not message.get("more_body", False):
                 note.ended = True
         else:
-            exchange = self.exchange
             note.status = message["status"]
-            headers: list[Header] = [
-                *message.get("headers", ()),
-                (b"x-request-id", exchange.id.encode()),
-                *exchange.response_headers,
-            ]
-            if message["status"] >= 300 and (code := header(headers, ERROR_CODE)) is not None:
+            message = self._start(message["status"], message.get("headers", ()))
+            if note.status >= 300 and (code := header(message["headers"], ERROR_CODE)) is not None:
                 note.answer_code = code.decode("latin-1")
-            if self.page_fields is not None:
-                headers = for_page(headers, self.page_fields)
-            message = {"type": "http.response.start", "status": message["status"], "headers": headers}
             if self._observer is not None:
-                self._observer.answered(exchange)
+                self._observer.answered(self.exchange)
+            if self._heartbeats is not None:
+                return self._start_late(self._heartbeats, message)
         return self._send(message)
+
+    def _start(self, status: int, headers: Iterable[Header]) -> Message:
+        """Return the message that begins the response, with the fields of the frame and of plugins."""
+        exchange = self.exchange
+        fields = [*headers, (b"x-request-id", exchange.id.encode()), *exchange.response_headers]
+        if self.page_fields is not None:
+            fields = for_page(fields, self.page_fields)
+        return {"type": "http.response.start", "status": status, "headers": fields}
+
+    def beat(self, send: Send, every: float, headers: list[Header]) -> None:
+        """Send heartbeats from now on; see `FramePart.beat`."""
+        if send == self.send and self._heartbeats is None and self.note.status is None:
+            start = partial(self._start, 200, headers)
+            self._heartbeats = Heartbeats(self._send, self.note, every=every, start=start)
+
+    async def _start_late(self, heartbeats: Heartbeats, start: Message) -> None:
+        """Begin the answer where heartbeats may have begun the response."""
+        late = await heartbeats.give_way(start, self.exchange.flavor)
+        self._heartbeats = None
+        if late is not None:
+            self._send, self._write = late.send, late.take
 
     def write(self, chunk: bytes) -> bool:
         """Send a chunk as `send` does, but without awaiting; see `proxy.kernel.server_extensions.writer`."""
@@ -365,8 +381,10 @@ class _Client:
     def unwatch(self) -> None:
         """Stop watching, as the chain has ended."""
         self._chain = None
-        if self._watch is not None:
-            self._watch.cancel()
+        for task in (self._watch, self._heartbeats):
+            if task is not None:
+                task.cancel()
+        self._heartbeats = None
 
 
 _LENGTH: Final = b"content-length"

@@ -4,7 +4,7 @@ This module checks everything that can be checked without constructing a plugin;
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -117,6 +117,16 @@ def _escape(route: Route, link: Link) -> str | None:
     return None
 
 
+def _where_set(link: Link, option: str) -> Path | None:
+    """Return the place of the entry, or else of a policy, that sets `option` of `link`; None where none does."""
+    places: list[tuple[Path, Options | None]] = [(link.path, link.options)]
+    places += [(("policies", policy, link.name), options) for policy, options in link.overrides.items()]
+    for path, options in places:
+        if options is not None and options.arguments().get(option) is not None:
+            return path
+    return None
+
+
 class _Planner:
     """Reads the middleware list, then the policies, and collects the problems."""
 
@@ -138,6 +148,7 @@ class _Planner:
         self._check_names(places)
         links = tuple(self._link(place, place.plugin) for place in places.values() if place.plugin is not None)
         self._check_routes(links)
+        self._check_heights(links)
         return links
 
     def _complain(self, path: Path, error: Mistake) -> None:
@@ -262,6 +273,20 @@ class _Planner:
                         self._complain(("routes", index), escapes)
             except Mistake as error:
                 self._complain(link.path, error)
+
+    def _check_heights(self, links: Sequence[Link]) -> None:
+        """Check that no plugin stands below another that it must stand above for one of its options."""
+        for index, link in enumerate(links):
+            outer = {other.plugin.use: other.name for other in links[:index]}
+            for option, plugins in link.plugin.stands_above.items():
+                path = _where_set(link, option)
+                wrong = [outer[use] for use in plugins if use in outer]
+                if path is not None and wrong:
+                    error = Mistake(
+                        f"{option} has no effect while a request is in {wrong[0]}, which stands above {link.name}",
+                        f"move {link.name} above {wrong[0]} in the middleware list",
+                    )
+                    self._complain(path, error)
 
     def _check_exposure(self, places: Mapping[str, _Place]) -> None:
         settings = self._loaded.settings

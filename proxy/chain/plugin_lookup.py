@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, reduce
 from importlib.metadata import entry_points
 from operator import or_
@@ -79,6 +79,8 @@ class Plugin:
         cannot_govern: its static method of that name, None where it has none. The method takes a route that the policy
             file declares and the plugin's options by their names. It returns in a few words why the options would not
             apply to the route; None where they apply, or do not concern it.
+        stands_above: option → the names of plugins that must be further in where the option is set (`stands_above` on
+            the class).
     """
 
     use: str
@@ -89,6 +91,7 @@ class Plugin:
     sets_policy: bool
     governs_pages: bool = False
     cannot_govern: CannotGovern | None = None
+    stands_above: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def around(self, app: ASGIApp, options: Options, services: Mapping[type, object]) -> ASGIApp:
         """Return the plugin around `app`; raises Mistake for a missing service, and any error of the constructor."""
@@ -184,7 +187,8 @@ def inspected(use: str, make: object) -> Plugin:
         raise Mistake(f"the options of {use} have types that cannot be checked: {error.message}") from error
     summary = inspect.cleandoc(make.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
     flags = {name: bool(getattr(make, name, False)) for name in ("sets_policy", "governs_pages")}
-    return Plugin(use, make, options, services, summary, **flags, cannot_govern=getattr(make, "cannot_govern", None))
+    ask, above = getattr(make, "cannot_govern", None), getattr(make, "stands_above", {})
+    return Plugin(use, make, options, services, summary, **flags, cannot_govern=ask, stands_above=above)
 
 
 def _annotation(use: str, make: Callable[..., object], parameter: inspect.Parameter) -> Any:

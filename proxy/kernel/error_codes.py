@@ -251,12 +251,12 @@ MANAGE_TIMEOUT: Final = _row("manage_timeout", 504, "upstream",
 UPSTREAM_CONNECTION_LOST: Final = _row("upstream_connection_lost", 502, "upstream, pool",
     "The backend closed or broke the connection before the first byte of its answer.",
     "Send the request again; if it happens again, look at the backend's log.")
-UPSTREAM_BAD_ANSWER: Final = _row("upstream_bad_answer", 502, "upstream, relay, pool, access",
+UPSTREAM_BAD_ANSWER: Final = _row("upstream_bad_answer", 502, "upstream, relay, pool, access, chain",
     "What the backend answered is not HTTP/1.1, exceeds a bound, is empty, or is not what the route answers.",
     "See whether the address is that of an Ollama.")
-UPSTREAM_ERROR: Final = _row("upstream_error", (200, 400, 404, 500, 501, 502, 503, 504), "relay",
-    "The backend answered an error of its own, or ended a 200 with one. In the log only: the answer is passed on as it "
-    "came, with no code.",
+UPSTREAM_ERROR: Final = _row("upstream_error", (200, 400, 404, 500, 501, 502, 503, 504), "relay, chain",
+    "The backend answered an error of its own, or ended a 200 with one. In the log only, as the answer is passed on as "
+    "it came, with no code; behind heartbeats, an error in the format of another API has this code.",
     "See what the backend says.")
 BACKEND_DOWN: Final = _row("backend_down", 502, "pool",
     "The backend stopped answering questions while the request waited for its first byte, and the request could not be "

@@ -129,6 +129,8 @@ class Exchange:
     error: Final[ProxyError | None] = _noted(FramePart, "error")
     answer_code: Final[str | None] = _noted(FramePart, "answer_code")
     shortcut: Final[tuple[Send, Callable[[bytes], bool]] | None] = _noted(FramePart, "shortcut")
+    heartbeats: Final[int] = _noted(FramePart, "heartbeats")
+    beat: Final[Callable[[Send, float, list[Header]], None] | None] = _noted(FramePart, "beat")
 
     before_body: Final[Ask | None] = _noted(ChainPart, "before_body")
     trace_id: Final[str | None] = _noted(TracingPart, "trace_id")
@@ -156,6 +158,7 @@ class Exchange:
     resend: Final[bool] = _noted(RetryPart, "resend")
 
     unterminated: Final[Unterminated] = _noted(StreamingPart, "unterminated")
+    usage_added: Final[bool] = _noted(StreamingPart, "usage_added")
 
     need: Final[object] = _noted(PoolPart, "need")
     history: Final[tuple[Attempt, ...]] = _noted(PoolPart, "history")
@@ -298,10 +301,7 @@ class Exchange:
         self._callbacks.add(callback)
 
     def before_body_release(self, look: Callable[["Exchange"], None]) -> None:
-        """Run `look(exchange)` once, just before the body is released: when an answer begins, or at the end.
-
-        It must not raise, and must be quick: the first chunk waits for it.
-        """
+        """Run `look(exchange)` once, just before the body is released; it must be quick, and must not raise."""
         self._callbacks.add_look(look)
 
     def release_body(self) -> None:
@@ -316,7 +316,7 @@ class Exchange:
         """Return the callbacks in the order they run, and release the body and the client. For the frame, once."""
         finishers = self._callbacks.end(self)
         self._body.close()
-        self._frame.shortcut = self._chain.before_body = None
+        self._frame.shortcut = self._frame.beat = self._chain.before_body = None
         return finishers
 
     # The body

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from proxy.kernel.asgi import Send
+from proxy.kernel.asgi import Header, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
 from proxy.kernel.errors import Outcome, ProxyError, Unterminated, UpstreamError
 from proxy.kernel.model_names import ModelName
@@ -49,7 +49,7 @@ class Own(Part):
 
 
 class FramePart(Shared):
-    """Written by `proxy.chain.frame`: what came from the client, what went out to it, and how the request ended.
+    """Written by `proxy.chain.frame` and `proxy.chain.heartbeats`: what came, what went out, and how the request ended.
 
     Attributes:
         status: the status of the response, None until it begins.
@@ -63,6 +63,9 @@ class FramePart(Shared):
         answer_code: the ``x-error-code`` of a response for which no error was raised.
         error: the error that was answered, or that cut the answer off.
         shortcut: the frame's `send`, and a function that writes a chunk without awaiting; see `server_extensions`.
+        heartbeats: the number of heartbeats that went out. Where there were any, the client got the status 200.
+        beat: sends heartbeats until the response begins. Its arguments are the caller's `send`, the seconds between
+            two, and the header fields of the stream. It does nothing where a plugin further out wraps `send`.
     """
 
     status: int | None = None
@@ -76,6 +79,8 @@ class FramePart(Shared):
     error: ProxyError | None = None
     answer_code: str | None = None
     shortcut: tuple[Send, Callable[[bytes], bool]] | None = None
+    heartbeats: int = 0
+    beat: Callable[[Send, float, list[Header]], None] | None = None
 
 
 class ChainPart(Shared):
@@ -189,9 +194,12 @@ class StreamingPart(Shared):
 
     Attributes:
         unterminated: the rule for an answer that ended cleanly at the transport, without its terminator.
+        usage_added: whether the request asks for token counts that its client did not ask for, so that the relay takes
+            them out of the answer.
     """
 
     unterminated: Unterminated = "auto"
+    usage_added: bool = False
 
 
 class PoolPart(Own):

@@ -65,23 +65,23 @@ OLLAMA: Final = (
     ),
     Route(
         *("/v1/chat/completions", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-        run=Run("chat", places.CHAT_COMPLETIONS),
+        run=Run("chat", places.CHAT_COMPLETIONS, counts_on_request=True),
         summary="Answer a conversation",
     ),
     Route(
         *("/v1/completions", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-        run=Run("text_completion", places.COMPLETIONS),
+        run=Run("text_completion", places.COMPLETIONS, counts_on_request=True),
         unnamed=_NOT_FOUND,
         summary="Complete a prompt",
     ),
     Route(
         *("/v1/responses", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
-        run=Run("chat", places.RESPONSES, hosted_tools=_OPENAIS_TOOLS),
+        run=Run("chat", places.RESPONSES, hosted_tools=_OPENAIS_TOOLS, uncached=True),
         summary="Answer a conversation (Responses API)",
     ),
     Route(
         *("/v1/messages", ("POST",), "inference", "anthropic", False, "json", "costly", ("model",)),
-        run=Run("chat", places.MESSAGES, hosted_tools=_ANTHROPICS_TOOLS),
+        run=Run("chat", places.MESSAGES, hosted_tools=_ANTHROPICS_TOOLS, uncached=True),
         unnamed=Unnamed(early=True),
         summary="Answer a conversation (Anthropic's API)",
     ),

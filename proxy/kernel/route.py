@@ -24,11 +24,15 @@ class Run:
         parameters: the places of the parameters in its requests; None where unknown.
         hosted_tools: the tools of its requests that the API's own server runs, and not the client: their types, without
             the version that may stand behind one. Of these Ollama runs `SEARCH_TOOL`, and no other.
+        counts_on_request: whether its streams have token counts only where ``stream_options.include_usage`` asks.
+        uncached: whether its streams carry ``cache-control: no-cache``.
     """
 
     operation: Operation = "inference"
     parameters: ParameterPlaces | None = None
     hosted_tools: tuple[str, ...] = ()
+    counts_on_request: bool = False
+    uncached: bool = False
 
 
 UNKNOWN_RUN: Final = Run(hosted_tools=(SEARCH_TOOL,))
@@ -126,3 +130,8 @@ class Route:
         if self.run is None:
             return self.stream is not None
         return self.run.operation != "embeddings"
+
+    @property
+    def streams_events(self) -> bool:
+        """Whether its streams are server-sent events; Ollama's own API streams lines of JSON."""
+        return self.stream is not None and self.flavor in ("openai", "anthropic")

@@ -24,6 +24,7 @@ from proxy.relay.answer_end import Ending, Tail
 from proxy.relay.backend_answer import BackendAnswer
 from proxy.relay.error_classifier import error_record
 from proxy.relay.unterminated import is_passed_on, terminated
+from proxy.relay.usage_removal import UsageRemoval, usage_removal
 from proxy.upstream.answer import Answer
 from proxy.upstream.failures import FOREIGN, broke_off
 
@@ -62,7 +63,10 @@ async def relay_answer(
     failure: UpstreamError | None = None
     chunk, read, last = answer.chunk, answer.read, b""  # a chunk known to be the last goes out in the final message
     left = int(header(answer.headers, b"content-length") or -1)
-    flow = _flow(exchange, answer.stream, send, tail) if left < 0 else None
+    removal = usage_removal(exchange, answer)
+    flow = _flow(exchange, answer.stream, send, tail, removal) if left < 0 else None
+    if removal is not None:
+        send = removal.sending(send)
     try:
         async with asyncio.timeout_at(deadline) as limit:
             await start_response(send, answer.status, answer.headers)
@@ -129,12 +133,12 @@ async def _broken_off(
 
 
 def _flow(
-    exchange: Exchange, stream: httpx.AsyncByteStream, send: Send, tail: Tail
+    exchange: Exchange, stream: httpx.AsyncByteStream, send: Send, tail: Tail, removal: UsageRemoval | None
 ) -> Callable[[], Awaitable[None]] | None:
     """Return a function that relays chunks while this task sleeps; None where a plugin wraps `send` to see them."""
     if exchange.shortcut is None or exchange.shortcut[0] != send or not isinstance(stream, Answer):
         return None
-    write = exchange.shortcut[1]
+    write = exchange.shortcut[1] if removal is None else removal.writing(exchange.shortcut[1])
 
     def sink(chunk: bytes) -> bool:
         tail.add(chunk)
@@ -155,11 +159,11 @@ async def _say(error: ProxyError, ending: Ending, exchange: Exchange, send: Send
 def _usage(ending: Ending, exchange: Exchange) -> Usage | None:
     """Return the tokens that a stream used: as reported, or else one for each chunk.
 
-    Counts before the end are not final (Ollama writes zeros there), and OpenAI's streams have no counts unless the
-    client asks for them. One chunk is about one token.
+    Counts before the end are not final (Ollama writes zeros there), also where an error ends the stream, and OpenAI's
+    streams have no counts unless they are asked for. One chunk is about one token.
     """
     reported = ending.usage
-    if reported is not None and reported.tokens_out is not None and ending.terminated:
+    if reported is not None and reported.tokens_out is not None and ending.terminated and ending.error is None:
         return reported
     if not exchange.chunks or exchange.route is None or exchange.route.kind != "inference":
         return None

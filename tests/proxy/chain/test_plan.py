@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -406,3 +407,27 @@ def test_one_that_cannot_be_asked_is_a_mistake_at_its_entry(
     assert problem.startswith(f"2:42: middleware[0]['{TAG}']: {TAG}: {says}")
     assert "static method" in problem
     assert not [problem for problem in invalid if "cannot_govern" in problem]
+
+
+WAITS = "middleware: [{auth: {keys: keys.yaml}}, %s, %s]\n"
+BEATS = "streaming: {heartbeat: 15s}"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (WAITS % (f"{{{BEATS}}}", "queue"), []),
+        (WAITS % ("queue", "{streaming: {include_usage: add}}"), []),
+        (WAITS % ("rate_limit: {requests: 1/minute}", f"{{{BEATS}}}"), []),
+        (WAITS % ("queue", f"{{{BEATS}}}"), ["2", "middleware[2].streaming"]),
+        (WAITS % ("{use: queue, name: line}", f"{{{BEATS}}}"), ["2", "middleware[2].streaming"]),
+        (WAITS % ("queue", "streaming") + f"policies: {{web: {{{BEATS}}}}}\n", ["3", "policies.web.streaming"]),
+        (WAITS % ("queue", "streaming") + "policies: {web: {streaming: off}}\n", []),
+    ],
+)
+def test_a_plugin_stands_above_what_its_options_need(text: str, place: list[str]) -> None:
+    _, problems = planned(text)
+    form = re.compile(r"(\d+):\d+: (\S+): heartbeat has no effect .*move streaming above.*")
+    said = [form.fullmatch(problem) for problem in problems]
+    assert [part for one in said if one is not None for part in one.groups()] == place
+    assert len(problems) == len(place) // 2
