@@ -19,8 +19,9 @@ class Cors:
     Args:
         origins: the origins that may call, such as `https://chat.example.com`. One `*` in an origin stands for a part
             of it, as in `https://*.example.com` or `chrome-extension://*`; `*` alone is every origin.
-        ollama_origins: also allow the origins that Ollama allows by default: `localhost`, `127.0.0.1`, `0.0.0.0` and
-            `[::1]` on any port, `app://`, `file://`, `tauri://`, `vscode-webview://` and `vscode-file://`.
+        ollama_origins: also allow the origins that Ollama allows by default: `localhost`, `127.0.0.1` and `0.0.0.0` on
+            any port, `app://`, `file://`, `tauri://`, `vscode-webview://` and `vscode-file://`; and `[::1]` beside
+            them.
         headers: request headers that callers may send in addition to the harmless ones; `*` is every header.
         expose: response headers that scripts may read.
         credentials: whether browsers may send cookies and client certificates for the pages of `origins`. If not, a

@@ -9,7 +9,7 @@ from middleware.parameters.rules import NotAllowed, Rule
 from proxy.kernel.parameter_places import ParameterPlaces, Place
 
 _UNBOUNDED: Final = "num_predict"
-"""If this parameter is absent, the reply has no bound, so a `max` applies then too."""
+"""If this parameter is absent, the model may go on far beyond any `max`, so a `max` applies then too."""
 
 
 @dataclass(frozen=True, slots=True)

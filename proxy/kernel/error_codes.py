@@ -254,7 +254,7 @@ UPSTREAM_CONNECTION_LOST: Final = _row("upstream_connection_lost", 502, "upstrea
 UPSTREAM_BAD_ANSWER: Final = _row("upstream_bad_answer", 502, "upstream, relay, pool, access",
     "What the backend answered is not HTTP/1.1, exceeds a bound, is empty, or is not what the route answers.",
     "See whether the address is that of an Ollama.")
-UPSTREAM_ERROR: Final = _row("upstream_error", (200, 400, 404, 500, 502, 503, 504), "relay",
+UPSTREAM_ERROR: Final = _row("upstream_error", (200, 400, 404, 500, 501, 502, 503, 504), "relay",
     "The backend answered an error of its own, or ended a 200 with one. In the log only: the answer is passed on as it "
     "came, with no code.",
     "See what the backend says.")

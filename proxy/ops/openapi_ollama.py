@@ -22,7 +22,7 @@ _BODIES: Final = {"json": "application/json", "multipart": "multipart/form-data"
 
 def passed_on(route: Route, method: str) -> dict[str, Any]:
     """Return the OpenAPI operation of a route and a method."""
-    ok: dict[str, Any] = {"description": "Ollama's answer, unchanged."}
+    ok: dict[str, Any] = {"description": "Ollama's body as it came, or a list made of those of all backends."}
     if method != "HEAD":
         ok["content"] = {"application/json" if route.flavor != "text" else "text/plain": {}}
         if route.stream is not None:
