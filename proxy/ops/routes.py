@@ -149,8 +149,8 @@ OPERATIONS: Final = (
         "cancel",
         _post("/-/cancel/{id}"),
         "End a running request",
-        "Its connection to the backend is closed at once. Its client gets 499, or, where the answer has begun, an error "
-        "record and an answer that breaks off.",
+        "Its connection to the backend is closed at once. Its client gets 499, or, where the answer has begun, an "
+        "error record and an answer that breaks off.",
         answer="Done",
         also=(_UNKNOWN,),
         changes=True,

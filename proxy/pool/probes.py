@@ -141,8 +141,8 @@ class Probes:
     async def look(self, backend: Backend) -> None:
         """Probe `backend` once and note the result.
 
-        A backend that says its version is alive, even if its lists take too long: Ollama answers ``/api/ps`` late while
-        it starts a runner.
+        A backend that says its version is alive, even if its lists take too long: Ollama may answer ``/api/ps`` late
+        while it starts a runner.
         """
         asked_at, version = monotonic(), None
         try:
