@@ -13,7 +13,7 @@ import httpx
 import structlog
 
 from proxy.kernel import json_edit
-from proxy.kernel.derived_models import derived_name
+from proxy.kernel.derived_models import derived_name, underived
 from proxy.kernel.errors import UpstreamError, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import ModelName
@@ -66,7 +66,7 @@ class ContextModels:
         The first request for such a model waits until it is made, others for the same one wait with it. Where it cannot
         be made, that is logged, and requests get the context of the host for a minute.
         """
-        model = exchange.model
+        model = None if exchange.model is None else underived(exchange.model)
         name = None if model is None else derived_name(model, num_ctx)
         if model is None or name is None or backend.has(model.key) is False:
             return None

@@ -34,7 +34,7 @@ def models_of(sim: Ollama, path: str) -> list[str]:
 
 @pytest.mark.parametrize("path", V1)
 async def test_it_is_made_once_and_then_used(path: str) -> None:
-    async with Ollama() as sim, running(sim.url, middleware=chain()) as proxy:
+    async with Ollama(chat_embeds=True) as sim, running(sim.url, middleware=chain()) as proxy:
         for _ in range(3):
             reply = await ask(proxy.address, "POST", path, V1[path])
             assert (reply.status, reply.clean) == (200, True)
@@ -125,6 +125,14 @@ async def test_what_no_model_is_derived_from(model: str) -> None:
         await ask(proxy.address, "POST", CHAT, {**V1[CHAT], "model": model})
         assert not sim.seen("/api/create")
         assert models_of(sim, CHAT) == [model]
+
+
+async def test_naming_a_derived_model_is_no_way_around_the_context() -> None:
+    async with Ollama(MODEL, NAME) as sim, running(sim.url, middleware=chain(set=8192, v1="derive")) as proxy:
+        assert (await ask(proxy.address, "POST", CHAT, {**V1[CHAT], "model": NAME})).clean
+        assert models_of(sim, CHAT) == ["llama3.2:latest-ctx8k-by-proxy"]
+        (made,) = sim.seen("/api/create")
+        assert orjson.loads(made.body)["from"].endswith("library/llama3.2:latest")
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
