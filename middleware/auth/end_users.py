@@ -26,7 +26,8 @@ class EndUserOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     trusted: Annotated[frozenset[str], Field(min_length=1)]
-    """Identities (names of keys, for example) whose word counts. Give their keys to applications, not to people."""
+    """Identities (names of keys, for example) whose word counts. Give their keys to applications, not to people, and
+    the identities of tokens a `prefix`, so that nobody has the same."""
     headers: tuple[HeaderName, ...] = OPEN_WEBUI
     """Request headers that name the person; the first that has a value counts. They never reach a backend."""
     body: bool = False

@@ -161,7 +161,7 @@ class Parameters:
     ) -> None:
         """Replace `aliases` in the body. An alias in the query or the path stays, since only the body is changed."""
         for place, text in (await exchange.names()).items():
-            name = parse_model(text)
+            name = parse_model(patch.get(place, text))  # the target of an alias may be renamed in turn
             target = aliases.get(name.key) if name else None
             if target is None:
                 continue

@@ -18,12 +18,13 @@ _TAG: Final = re.compile(rf"(.+)-ctx[0-9]+k?{SUFFIX}")
 def derived_name(model: ModelName, num_ctx: int) -> str | None:
     """Return the name of `model` with a context of `num_ctx` tokens; None where there can be none.
 
-    There is none for a cloud model, for one that is derived itself, and where the name would be too long for Ollama.
+    A model that is derived itself counts as the one it was derived from, or its name would be a way around the context
+    of a policy. There is no name for a cloud model, and where it would be too long for Ollama.
     """
-    if model.cloud or base_of(model) is not None:
+    if model.cloud:
         return None
     size = f"{num_ctx // _KIBI}k" if num_ctx % _KIBI == 0 else str(num_ctx)
-    name = f"{model.short}-ctx{size}{SUFFIX}"
+    name = f"{underived(model).short}-ctx{size}{SUFFIX}"
     return name if parse(name) is not None else None
 
 
@@ -34,10 +35,14 @@ def base_of(model: ModelName) -> ModelName | None:
     return parse(f"{model.host}/{model.namespace}/{model.model}:{found[1]}")
 
 
+def underived(model: ModelName) -> ModelName:
+    """Return the model that `model` was derived from, or `model` itself."""
+    return base_of(model) or model
+
+
 def base_key(key: str) -> str:
     """Return the canonical key of the model that a key's model was derived from, or `key` itself."""
     if not key.endswith(SUFFIX):
         return key
     model = parse(key)
-    base = None if model is None else base_of(model)
-    return key if base is None else base.key
+    return key if model is None else underived(model).key

@@ -17,7 +17,7 @@ _NOT_FOUND: Final = Unnamed(404, "model '' not found")
 _INVALID: Final = Unnamed(400, "invalid model name")
 _OPENAIS_TOOLS: Final = (
     SEARCH_TOOL,
-    *("file_search", "code_interpreter", "image_generation", "computer_use", "mcp"),
+    *("file_search", "code_interpreter", "image_generation", "computer_use", "computer", "mcp", "shell"),
 )
 _ANTHROPICS_TOOLS: Final = (SEARCH_TOOL, "web_fetch", "code_execution", "tool_search_tool", "mcp_toolset")
 _EMBEDDINGS: Final = Run("embeddings", places.EMBED)

@@ -6,6 +6,7 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from proxy.kernel.client_address import block
+from proxy.kernel.derived_models import base_key
 from proxy.kernel.exchange import Exchange
 
 _CACHED: Final = 1024
@@ -41,7 +42,7 @@ def _address(exchange: Exchange) -> str:
 
 
 def _model(exchange: Exchange) -> str:
-    return exchange.model.key if exchange.model else "-"
+    return base_key(exchange.model.key) if exchange.model else "-"
 
 
 _READERS: Final[dict[By, Callable[[Exchange], str]]] = {

@@ -33,7 +33,7 @@ def snapshot(
         trial: it may be one more than a backend is known to run at once.
     """
     model, setup = need.model, need.setup
-    runs = model if need.runs else None
+    runs = need.runner
     candidates: list[Candidate] = []
     for backend in backends:
         health = backend.health

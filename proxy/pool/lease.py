@@ -56,7 +56,7 @@ class Lease:
         self.trial = backend.health.try_it(now)
         self.cold = False
         self.need = need
-        self.model = need.model if need.runs else None
+        self.model = need.runner
         self._grace = grace
         self._grace_at_most = max(grace, grace_at_most)
         self._freed = freed

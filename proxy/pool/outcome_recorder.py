@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from proxy.kernel.attempts import Attempt
+from proxy.kernel.derived_models import base_key
 from proxy.kernel.errors import (
     BackendDown,
     ConnectFailed,
@@ -86,7 +87,7 @@ class OutcomeRecorder:
 
     def unloaded(self, backend: Backend, model: str) -> None:
         """Note that `backend` was told to unload `model`, and did not refuse."""
-        backend.residency.unloaded(model)
+        backend.residency.unloaded(base_key(model))
         self.touch(backend)
 
     def _served(self, exchange: Exchange, lease: Lease, now: float) -> None:

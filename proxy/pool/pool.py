@@ -180,13 +180,13 @@ class Pool:
         if choice is None:
             raise Refused(503, "no backend is there for this request", code=codes.NO_BACKEND)
         full = isinstance(choice, Wait) and queued and not trial
-        if full and any(backend.trial_due(need.model or "") for backend in self.backends):
+        if full and any(backend.trial_due(need.runner or "") for backend in self.backends):
             return self._choose(exchange, need, waiting, trial=True)
         return choice
 
     def _patience(self, exchange: Exchange, need: Need, waiting: int) -> int:
         """Return how many may still wait for a warm backend, this one included; 0 after as long as a load takes."""
-        worth = self.outcomes.load_times.get(need.model or "") or LOAD_TIME
+        worth = self.outcomes.load_times.get(need.runner or "") or LOAD_TIME
         if monotonic() - exchange.started_at >= worth:
             return 0
         return max(0, self.options.spread_after + 1 - waiting)
@@ -247,7 +247,7 @@ class Pool:
         """Return how many requests like this one can run at once on all usable backends; None for no bound."""
         need, total = need_of(exchange), 0
         for backend in _serving(self.backends, exchange):
-            bound = backend.at_once(need.model or "", embeds=need.embeds)
+            bound = backend.at_once(need.runner or "", embeds=need.embeds)
             if bound is None or need.slot_of is None:
                 return None
             total += bound
@@ -255,7 +255,7 @@ class Pool:
 
     def service_time(self, exchange: Exchange) -> float | None:
         """Return the average seconds that requests like this one hold a slot; None before the first one ended."""
-        return self.outcomes.service_times.get(need_of(exchange).model or "")
+        return self.outcomes.service_times.get(need_of(exchange).runner or "")
 
     # Notifications
 

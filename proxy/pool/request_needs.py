@@ -6,6 +6,7 @@ The needs are derived once for each version of the request, however often a back
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from proxy.kernel.derived_models import base_key
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import PoolPart
 from proxy.kernel.load_or_unload import LoadOrUnload, load_or_unload
@@ -41,9 +42,14 @@ class Need:
     conversation: int | None = None
 
     @property
+    def runner(self) -> str | None:
+        """The model whose runner the request takes, for a derived one that which it was derived from; None for none."""
+        return base_key(self.model) if self.model is not None and self.runs else None
+
+    @property
     def slot_of(self) -> str | None:
         """The model of which the request takes a slot; None where it takes none."""
-        return self.model if self.runs and self.only is None else None
+        return self.runner if self.only is None else None
 
 
 NOTHING: Final = Need()

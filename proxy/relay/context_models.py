@@ -13,9 +13,10 @@ import httpx
 import structlog
 
 from proxy.kernel import json_edit
-from proxy.kernel.derived_models import derived_name
+from proxy.kernel.derived_models import derived_name, underived
 from proxy.kernel.errors import UpstreamError, let_go
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.lru import Recent
 from proxy.kernel.model_names import ModelName
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.worker_threads import off_loop
@@ -53,11 +54,12 @@ class ContextModels:
 
     Args:
         pool: is told of backends that were changed.
+        most: derived models of which it is remembered whether they are there.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, most: int = 4096) -> None:
         self._pool = pool
-        self._made: dict[tuple[Backend, str], _Made] = {}
+        self._made: Recent[tuple[Backend, str], _Made] = Recent(most)  # clients choose the names
         self._making: dict[tuple[Backend, str], asyncio.Task[None]] = {}
 
     async def name_for(self, exchange: Exchange, backend: Backend, num_ctx: int) -> str | None:
@@ -66,7 +68,7 @@ class ContextModels:
         The first request for such a model waits until it is made, others for the same one wait with it. Where it cannot
         be made, that is logged, and requests get the context of the host for a minute.
         """
-        model = exchange.model
+        model = None if exchange.model is None else underived(exchange.model)
         name = None if model is None else derived_name(model, num_ctx)
         if model is None or name is None or backend.has(model.key) is False:
             return None
@@ -100,7 +102,7 @@ class ContextModels:
             why = error.message
         if why is not None:
             log.warning("context_model_failed", backend=backend.name, model=name, error=why)
-        self._made[backend, name] = _Made(why is None, digest, monotonic())
+        self._made.note((backend, name), _Made(why is None, digest, monotonic()))
 
     def __repr__(self) -> str:
         return f"<ContextModels {len(self._made)} known, {len(self._making)} being made>"

@@ -127,8 +127,9 @@ def _merged(backends: Iterable[Backend], keys: Iterable[str] | None = None) -> d
     for backend in backends:
         models = backend.models or {}
         for key in models if keys is None else keys:
-            if base_key(key) != key:  # the proxy has derived it, which nobody needs to know
-                continue
+            base = base_key(key)
+            if base != key and base in models:  # the proxy has derived it, which nobody needs to know
+                continue  # without its base it would only be a file that nobody can see, or delete
             entry = models.get(key)
             if entry is not None and (
                 key not in found or _moment(entry, "modified_at") > _moment(found[key], "modified_at")

@@ -101,6 +101,7 @@ async def test_who_may_not_search_by_the_operators_account_cannot_let_a_model_do
     [
         *(("/v1/responses", kind, "web_search") for kind in ("web_search_preview", "web_search_preview_2025_03_11")),
         *(("/v1/responses", kind, kind) for kind in ("file_search", "code_interpreter", "image_generation", "mcp")),
+        *(("/v1/responses", kind, kind) for kind in ("computer", "shell")),
         ("/v1/responses", "computer_use_preview", "computer_use"),
         *(("/v1/responses", kind, None) for kind in ("function", "custom", "namespace", "local_shell", "tool_search")),
         ("/v1/messages", "web_fetch_20250910", "web_fetch"),

@@ -403,6 +403,15 @@ async def test_aliases(path: str, body: bytes, result: bytes) -> None:
     assert await exchange.body() == result
 
 
+@pytest.mark.parametrize(
+    ("path", "model"), [(V1_CHAT, "long"), (MESSAGES, "long"), ("/v1/embeddings", "long"), (CHAT, "llama3.2")]
+)
+async def test_an_alias_gets_the_model_that_has_the_context(path: str, model: str) -> None:
+    plugin = parameters(aliases={"gpt-4o": "llama3.2"}, num_ctx={"v1": {"llama3.2": "long"}})
+    changed = await change(plugin, path, {"model": "gpt-4o"})
+    assert changed == {"model": model}
+
+
 async def test_an_alias_in_a_form() -> None:
     request = httpx.Request(
         "POST", "http://h/x", data={"model": "whisper-1", "x": "whisper-1"}, files={"file": b"RIFF"}

@@ -1,5 +1,6 @@
 """proxy/kernel/quota_key.py: who counts together, as a table, and that nobody else does."""
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,8 +52,9 @@ def test_an_end_user_counts_within_its_caller(identity: str | None, end_user: st
     assert key_of(("end_user",), suppose(exchange(identity), end_user=end_user)) == key
 
 
-async def test_a_model_counts_as_one_however_it_is_written() -> None:
-    made = exchange()
+@pytest.mark.parametrize("name", [" LLAMA3:Latest ", "llama3:latest-ctx32k-by-proxy"])
+async def test_a_model_counts_as_one_however_it_is_written(name: str) -> None:
+    made = make_exchange(body=orjson.dumps({"model": name}))
     await made.body()
     assert key_of(("model",), made) == "model=registry.ollama.ai/library/llama3:latest"
 

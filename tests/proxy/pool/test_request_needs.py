@@ -68,6 +68,14 @@ async def test_a_request_without_a_prompt_takes_no_slot(
     assert (need.model, need.runs, need.only, need.slot_of) == (M, runs, only, slot_of)
 
 
+async def test_a_derived_model_is_had_by_its_name_and_runs_as_its_base() -> None:
+    body = {"model": "m:latest-ctx8k-by-proxy", "messages": [{"role": "user", "content": "hi"}]}
+    exchange = make_exchange("POST", "/api/chat", body=orjson.dumps(body))
+    await exchange.body()
+    need = need_of(exchange)
+    assert (need.model, need.runner, need.slot_of) == ("registry.ollama.ai/library/m:latest-ctx8k-by-proxy", M, M)
+
+
 async def test_it_is_found_out_once_and_again_when_the_body_changes() -> None:
     exchange = make_exchange(body=b'{"model":"m"}')
     assert need_of(exchange) is NOTHING

@@ -6,7 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
+from proxy.relay.context_models import ContextModels
 from proxy.simulator import Ollama
+from proxy.testing import make_exchange
 from tests.support.backend import eventually
 from tests.support.proxy import running
 from tests.support.wire import ask
@@ -22,6 +24,7 @@ V1: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"model": MODEL, "input": "hi"},
 }
 CHAT = "/v1/chat/completions"
+TO_B1 = {"X-Ollama-Backend": "b1"}
 
 
 def chain(**rule: Any) -> list[object]:
@@ -34,7 +37,7 @@ def models_of(sim: Ollama, path: str) -> list[str]:
 
 @pytest.mark.parametrize("path", V1)
 async def test_it_is_made_once_and_then_used(path: str) -> None:
-    async with Ollama() as sim, running(sim.url, middleware=chain()) as proxy:
+    async with Ollama(chat_embeds=True) as sim, running(sim.url, middleware=chain()) as proxy:
         for _ in range(3):
             reply = await ask(proxy.address, "POST", path, V1[path])
             assert (reply.status, reply.clean) == (200, True)
@@ -127,6 +130,14 @@ async def test_what_no_model_is_derived_from(model: str) -> None:
         assert models_of(sim, CHAT) == [model]
 
 
+async def test_naming_a_derived_model_is_no_way_around_the_context() -> None:
+    async with Ollama(MODEL, NAME) as sim, running(sim.url, middleware=chain(set=8192, v1="derive")) as proxy:
+        assert (await ask(proxy.address, "POST", CHAT, {**V1[CHAT], "model": NAME})).clean
+        assert models_of(sim, CHAT) == ["llama3.2:latest-ctx8k-by-proxy"]
+        (made,) = sim.seen("/api/create")
+        assert orjson.loads(made.body)["from"].endswith("library/llama3.2:latest")
+
+
 @pytest.mark.parametrize("hosts", [1, 2])
 async def test_lists_do_not_show_it(hosts: int) -> None:
     async with Ollama() as one, Ollama() as two:
@@ -139,6 +150,33 @@ async def test_lists_do_not_show_it(hosts: int) -> None:
                 reply = await ask(proxy.address, "GET", path)
                 assert b"by-proxy" not in reply.body
                 assert b"llama3.2:latest" in reply.body
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+async def test_lists_show_it_where_its_model_was_deleted(hosts: int) -> None:
+    """It still holds the files, and nobody else would find out."""
+    async with Ollama(MODEL, NAME) as one, Ollama("qwen3") as two:
+        urls = [one.url, two.url][:hosts]
+        async with running(*urls, middleware=chain(), watched=True) as proxy:
+            assert (await ask(proxy.address, "DELETE", "/api/delete", {"model": MODEL}, TO_B1)).status == 200
+            for path in ("/api/tags", "/v1/models"):
+                reply = await ask(proxy.address, "GET", path)
+                assert NAME.encode() in reply.body
+            assert (await ask(proxy.address, "DELETE", "/api/delete", {"model": NAME}, TO_B1)).status == 200
+            assert b"llama3.2" not in (await ask(proxy.address, "GET", "/api/tags")).body
+
+
+async def test_no_more_of_them_are_remembered_than_a_bound() -> None:
+    """Clients choose the names, and where a host does not list its models nobody knows which of them are made up."""
+    async with Ollama() as sim, running(sim.url, middleware=chain()) as proxy:
+        sim.fault("status", route="/api/tags", status=500, times=None)
+        models = ContextModels(proxy.app.pool, most=3)
+        (backend,) = proxy.app.pool.backends
+        for number in range(5):
+            exchange = make_exchange("POST", CHAT, body=orjson.dumps({**V1[CHAT], "model": f"m{number}"}))
+            await exchange.body()
+            assert await models.name_for(exchange, backend, 4096) is None
+        assert repr(models) == "<ContextModels 3 known, 0 being made>"
 
 
 async def test_a_model_of_the_operators_own_may_be_named() -> None:
