@@ -235,8 +235,8 @@ async def test_the_log_has_the_callers_address_and_not_the_one_he_claims(serve: 
 async def test_bodies_of_megabytes_pass(serve: Serve) -> None:
     image = "A" * 3_000_000
     messages = [{"role": "user", "content": "hi", "images": [image]}]
-    async with Ollama() as sim, serve(sim.url) as (front, _):
-        answer = await front.ask("POST", "/api/chat", {**CHAT, "messages": messages})
+    async with Ollama("llava") as sim, serve(sim.url) as (front, _):
+        answer = await front.ask("POST", "/api/chat", {**CHAT, "model": "llava", "messages": messages})
         assert (answer.status, answer.clean) == (200, True)
         assert sim.last.body.count(b"A") >= len(image)
 
