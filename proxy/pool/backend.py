@@ -138,7 +138,7 @@ class Backend:
             return True
         if self.slots is not None and self.active >= self.slots:
             return False
-        bound = self.model_slots.get(model, self.slots_per_model)
+        bound = self.model_slots.get(model, self.slots_per_model) if self.model_slots else self.slots_per_model
         if bound is not None and self.residency.slots(model) >= bound:
             return False
         if not queued:

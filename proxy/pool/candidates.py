@@ -34,6 +34,7 @@ def snapshot(
     """
     model, setup = need.model, need.setup
     runs = need.runner
+    slot_of, embeds = need.slot_of, need.embeds
     candidates: list[Candidate] = []
     for backend in backends:
         health = backend.health
@@ -53,7 +54,7 @@ def snapshot(
                 name=backend.name,
                 load=backend.busy(now) / room,
                 step=1.0 / room,
-                free=backend.free(need.slot_of, embeds=need.embeds, queued=queued, trial=trial),
+                free=backend.free(slot_of, embeds=embeds, queued=queued, trial=trial),
                 usable=state == "up" or health.usable(now),
                 alive=state != "down",
                 suspect=state == "suspect",

@@ -58,7 +58,7 @@ class Lease:
         self.need = need
         self.model = need.runner
         self._grace = grace
-        self._grace_at_most = max(grace, grace_at_most)
+        self._grace_at_most = grace_at_most
         self._freed = freed
         self._answered = False
         self._left = False
@@ -68,15 +68,14 @@ class Lease:
         self._before: Departure | None = None  # the client that left the slot which this request gets
         backend.leases += 1
         if self.model is not None:
-            state = backend.residency.state(self.model, need.setup)
+            state = backend.residency.began(self.model, need.setup, now, slot=need.only is None)
             self.cold = state != "loaded"
-            if need.slot_of is not None:
+            if need.only is None:
                 backend.active += 1
                 if need.embeds:
                     backend.embedding[self.model] += 1
                 self._run = backend.parallel.began(self.model, now, state)
                 self._before = backend.busy_runners.sent(self.model)
-            backend.residency.began(self.model, need.setup, now, slot=need.only is None)
 
     def first_byte(self, *, served: bool = True, streamed: bool = True) -> None:
         """Note that the response has begun.
@@ -92,20 +91,21 @@ class Lease:
             backend.health.end_trial()  # the backend answers; the rest of the response may take an hour
         if served and model is not None:
             now = monotonic()
-            if self._run is not None:
-                self._run.runs.answered(self._run, now, streamed=streamed)
+            run, before = self._run, self._before
+            if run is not None:
+                run.runs.answered(run, now, streamed=streamed)
             if streamed or self.need.only == "load":  # the answer to a load is that the model is loaded
                 self.waited = now - self.began
-                if self._run is not None and not self.cold and not self._was_late(model, now):
+                if run is not None and not self.cold and (before is None or not self._was_late(model, before, now)):
                     backend.waited(model, self.waited, now)
             backend.residency.answered(model)
 
-    def _was_late(self, model: str, now: float) -> bool:
+    def _was_late(self, model: str, before: Departure, now: float) -> bool:
         """Return whether the runner was busy with a request whose client had left, and learn how long that takes."""
         busy, usual = self.backend.busy_runners, self.backend.first_bytes.get(model)
-        if self._before is None or usual is None:
+        if usual is None:
             return False
-        return busy.answered(model, self._before, sent_at=self.began, now=now, usual=usual, most=self._grace_at_most)
+        return busy.answered(model, before, sent_at=self.began, now=now, usual=usual, most=self._grace_at_most)
 
     @property
     def held(self) -> float:

@@ -124,7 +124,8 @@ class ParallelRuns:
         """Note that the answer to `run` begins."""
         waited = self._has_waited(run, now)
         run.answered, run.streamed = True, streamed
-        self._newest = max(self._newest, run.number)
+        if run.number > self._newest:
+            self._newest = run.number
         self._answering += streamed
         if self._trial is run:
             self._trial = None
@@ -155,7 +156,8 @@ class ParallelRuns:
             self._answering -= run.streamed
             self._ends += 1
             self._ended_at = now
-            self._pause = max(0, self._pause - 1)
+            if self._pause:
+                self._pause -= 1
 
     def _before(self, run: Run) -> int:
         """Return how many requests that were sent before `run` are not over."""
@@ -176,7 +178,8 @@ class ParallelRuns:
 
     def _judge(self, level: int, waited: bool | None) -> None:
         """Lower the limit where requests waited again and again."""
-        self._seen = max(self._seen, level)
+        if level > self._seen:
+            self._seen = level
         if waited:
             self._waited += 1
         elif waited is False and level > 1:
@@ -217,7 +220,7 @@ class ParallelRunsByModel:
         """Note that a request is over; forget the model where nothing was learned of it: clients can name anything."""
         runs = run.runs
         runs.ended(run, now)
-        if not runs and runs.limit is None:
+        if runs.limit is None and not runs:
             del self._models[model]
         elif len(self._models) > REMEMBERED:
             idle = next((key for key, one in self._models.items() if not one), None)

@@ -86,19 +86,18 @@ class ResidentModels:
 
     # Learning from our requests
 
-    def began(self, model: str, setup: Setup, now: float, *, slot: bool = True) -> None:
-        """Note that a request for `model` is sent, which holds a slot or only loads the model."""
+    def began(self, model: str, setup: Setup, now: float, *, slot: bool = True) -> Residency:
+        """Note that a request for `model` is sent, which holds a slot or only loads it; return its `state` before."""
+        state = self.state(model, setup)
         self.users[model] += 1
         if not slot:
             self.loaders[model] += 1
-        resident = self.resident.get(model)
-        if resident is not None and not self._is_set_up(model, resident, setup):
-            del self.resident[model]
-            resident = None
-        if resident is None:
+        if state != "loaded":
+            self.resident.pop(model, None)
             self.loading[model] += 1
             self._setups[model] = setup
         self._used_at[model] = now
+        return state
 
     def answered(self, model: str) -> None:
         """Note the first byte of a response by `model`: it is in memory, and what had to make room for it is not."""
@@ -174,10 +173,10 @@ class ResidentModels:
 
     def _is_set_up(self, model: str, resident: Resident, setup: Setup) -> bool:
         """Return whether `model`, which is in memory, was loaded with the options `setup`."""
-        before = self._setups.get(model)
+        before = self._setups.get(model, ())
         if setup == before:
             return True
-        wanted, loaded = dict(setup), dict(before or ())
+        wanted, loaded = dict(setup), dict(before)
         if "num_gpu" not in wanted:
             loaded.pop("num_gpu", None)  # the request leaves it to Ollama, which leaves it as it is
         asked, had = wanted.pop("num_ctx", None), loaded.pop("num_ctx", None)
