@@ -1,7 +1,7 @@
 """Backends that come back: which of those that failed a request may have it again, and how long it waits for one."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 
 from proxy.kernel.exchange import Exchange
@@ -30,18 +30,21 @@ def _came_back(name: str, exchange: Exchange, backend: Backend | None) -> bool:
     return backend.health.recovered_at >= (last.began if last.silent else last.ended)
 
 
-def may_come_back(exchange: Exchange, backends: Iterable[Backend], model: str | None) -> list[Backend]:
+def may_come_back(exchange: Exchange, backends: Collection[Backend], model: str | None) -> list[Backend]:
     """Return the `backends` that are not up, and for which it is worth to wait.
 
-    Those are backends that were not tried, and those that were silent when they were.
+    Those are backends that were not tried, and those that were silent when they were. One that was never up may have
+    any model, but a name that nobody knows is likelier: it counts only where no other one was up either.
     """
     silent = {attempt.backend: attempt.silent for attempt in exchange.history}
+    nobody_was_up = all(backend.seen_at is None for backend in backends)
     return [
         backend
         for backend in backends
         if backend.health.shown in ("suspect", "down")
         and exchange.pinned in (None, backend.name)
         and backend.has(model) is not False
+        and (backend.seen_at is not None or nobody_was_up)
         and (silent.get(backend.name, True) or backend.health.unanswered)
     ]
 

@@ -11,6 +11,7 @@ from middleware.queue import Queue
 from middleware.retry.verdicts import Verdict, verdict, why_not
 from proxy.app import check
 from proxy.kernel.errors import (
+    BackendDown,
     BadAnswer,
     ConnectFailed,
     ConnectionLost,
@@ -61,6 +62,7 @@ LOST: Final = ConnectionLost("lost", sent=True, reused=False)
 FAILURES: Final[dict[str, list[UpstreamError]]] = {
     "got nothing of the request": [ConnectFailed("refused"), ConnectionLost("lost", sent=False, reused=True)],
     "closed the connection without an answer": [LOST],
+    "went down while the request waited for its first byte": [BackendDown("down")],
     "is full (503, maximum pending requests)": [answered(503, busy=True)],
     "gave an error about the content of the request": [answered(500, about="request"), answered(502, about="request")],
     "answered 502, 503 or 504": [answered(502), answered(503), answered(504)],
@@ -71,13 +73,16 @@ FAILURES: Final[dict[str, list[UpstreamError]]] = {
     "broke off an answer that had begun": [Truncated("cut")],
     "answered 400, 401, 403, …": [answered(400), answered(401), answered(403)],
 }
+NOTED: Final = "ended its answer with [an error in a 200](streaming.md#how-a-stream-ends)"
+"""An error that is noted and never raised, as the client has it: there is nothing to decide."""
 WORDS: Final = {Verdict.NO: "never", Verdict.ELSEWHERE: "elsewhere", Verdict.ANYWHERE: "again"}
 KINDS: Final[tuple[Repeat, ...]] = ("safe", "costly", "never")
 
 
 def test_the_table_of_what_is_retried_is_the_code() -> None:
     table = {name: tuple(cells) for name, *cells in rows(RETRIES, "the backend")}
-    assert table.keys() == FAILURES.keys()
+    assert table.keys() == {*FAILURES, NOTED}
+    assert table[NOTED] == NEVER
     for name, errors in FAILURES.items():
         for repeat, cell in zip(KINDS, table[name], strict=True):
             first, _, _ = cell.partition(", once in all")

@@ -208,6 +208,16 @@ async def test_hosts_that_have_been_dead_for_longer_are_not_waited_for() -> None
         assert backend.health.probed_at > probed  # it was asked once more
 
 
+async def test_a_model_that_nobody_is_known_to_have_is_not_waited_for() -> None:
+    """The other host was never up, so that it may have any model."""
+    chain: list[Any] = ["logging", {"retry": {"patience": "1h"}}]
+    async with Ollama() as one:
+        gone = {"name": "b2", "url": "http://127.0.0.1:1"}
+        async with running(*hosts(one), gone, watched=True, middleware=chain, pool=QUICK) as proxy:
+            reply = await ask(proxy.address, "POST", "/api/chat", {**CHAT, "model": "nosuch"})
+            assert (reply.status, orjson.loads(reply.body)["code"]) == (502, "upstream_unreachable")
+
+
 async def test_an_error_of_a_host_that_is_there_is_told_at_once() -> None:
     chain: list[Any] = ["logging", {"retry": {"patience": "1h"}}]
     async with Ollama() as one, running(*hosts(one), watched=True, middleware=chain, pool=QUICK) as proxy:

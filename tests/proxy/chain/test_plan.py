@@ -138,7 +138,7 @@ def test_planning_constructs_nothing() -> None:
                 "3:16: policies.a.rety: there is no 'rety' in the middleware list (did you mean 'retry'?)",
                 (
                     "3:40: policies.b.retry.x: unknown key 'x' "
-                    "(known here: attempts, backoff, budget, fallback, first_byte, hedge)"
+                    "(known here: attempts, backoff, budget, fallback, first_byte, hedge, patience)"
                 ),
             ],
         ),

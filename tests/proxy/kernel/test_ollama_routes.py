@@ -12,6 +12,7 @@ ASKERS = {
     "proxy/kernel/routes.py": "says how errors are said where there is no route",
     "proxy/pool/probes.py": "asks a host how it is",
     "proxy/pool/backend_api.py": "asks a host what it has",
+    "proxy/relay/context_models.py": "makes a model on a host",
     "proxy/ops/actions.py": "unloads a model, as an operator wants it",
     "proxy/commands/doctor.py": "asks a host how it is",
     "proxy/testing/exchanges.py": "makes a request for a test",

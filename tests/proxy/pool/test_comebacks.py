@@ -76,6 +76,15 @@ def test_who_answered_the_request_with_an_error_is_not_waited_for_unless_gone() 
     assert may_come_back(sent(("b1", "status_500")), [host], None) == [host]
 
 
+def test_one_that_was_never_up_counts_only_where_no_other_was() -> None:
+    never, once = backend("b1"), backend("b2")
+    for host in (never, once):
+        host.health.probe_failed(1.0, "refused")
+    assert may_come_back(sent(), [never, once], "m") == [never, once]
+    once.seen_at = 1.0
+    assert may_come_back(sent(), [never, once], "m") == [once]
+
+
 async def wait(
     host: Backend, seconds: float, *, there: asyncio.Event, news: FreeSlotNews, watched: bool = True
 ) -> bool:
