@@ -92,7 +92,7 @@ class Dispatch:
                 try:
                     if exchange.failed:
                         self._pool.blame.answered(exchange, lease.backend, answer.status)
-                    streamed = exchange.stream and bool(answer.chunk)
+                    streamed = exchange.stream and bool(answer.chunk) and not answer.begins_late
                     lease.first_byte(served=answer.status < 400, streamed=streamed)
                     await relay_answer(exchange, answer, send, deadline=deadline, out_of_time=self._out_of_time)
                 finally:
