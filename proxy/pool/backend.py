@@ -148,6 +148,14 @@ class Backend:
         runs = self.parallel.of(model) if bound is None else None
         return runs is None or runs.room or (trial and runs.trial_due)
 
+    def places(self, model: str | None) -> float:
+        """Return how many more requests that run `model` would find a slot without a queue; inf for no bound."""
+        if model is None:
+            return inf
+        bound = self.model_slots.get(model, self.slots_per_model)
+        in_all = inf if self.slots is None else self.slots - self.active
+        return min(in_all, inf if bound is None else bound - self.residency.slots(model))
+
     def at_once(self, model: str, *, embeds: bool = False) -> int | None:
         """Return how many requests for `model` that wait in the queue may run at once; None for no bound."""
         bound = self.model_slots.get(model, self.slots_per_model)

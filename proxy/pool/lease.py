@@ -82,7 +82,8 @@ class Lease:
 
         Args:
             served: the response is what was asked for, not an error.
-            streamed: the response is streamed, so that the time to its first byte says how fast the backend is.
+            streamed: the response is sent as it is made, so that the time to its first byte says how fast the backend
+                is, and when it began to run.
         """
         backend, model = self.backend, self.model
         self._answered = True

@@ -74,6 +74,7 @@ class Probes:
             self._wake.pop(backend, None)
             self._hung_up.pop(backend, None)
             self._shown.pop(backend, None)
+            self._silence.forget(backend)
             self._pool.first_round.ended(backend)
         self._pool.first_round.expect(backend for backend in self._pool.backends if backend not in self._tasks)
         if self._watching is None:

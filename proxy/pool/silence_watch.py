@@ -10,6 +10,7 @@ One task looks at all backends. Nothing is timed or scheduled for a request, and
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.pool.awaited_answer import AwaitedAnswer
 from proxy.pool.backend import Backend
+from proxy.pool.request_needs import need_of
 from proxy.pool.selection import Choice, Wait
 
 
@@ -31,6 +33,9 @@ class Hosts(Protocol):
 
     def would(self, exchange: Exchange, *, waiting: int | None = None) -> Choice | Wait:
         """Return which backend `exchange` would get."""
+
+    def named(self, name: str) -> Backend | None:
+        """Return the backend called `name`."""
 
 
 @dataclass(slots=True)
@@ -100,17 +105,27 @@ class SilenceWatch:
 
     def _move(self, backend: Backend) -> None:
         waiting: Sequence[AwaitedAnswer] = [one for one in backend.awaited if one.movable]
+        moved: Counter[str] = Counter()  # those that cannot queue, by the backend whose slots they will take
         for one in waiting:
-            if self._finds_place(one.exchange):
+            if self._finds_place(one.exchange, moved):
                 one.call_off(backend.health.reason)
 
-    def _finds_place(self, exchange: Exchange) -> bool:
+    def _finds_place(self, exchange: Exchange, moved: Counter[str]) -> bool:
         """Return whether a usable backend is left for `exchange`, with room unless it can queue for it."""
         if not self._hosts.untried(exchange):
             return False
         if exchange.ticket is not None:
             return True
         try:
-            return isinstance(self._hosts.would(exchange), Choice)
+            choice = self._hosts.would(exchange)
         except Refused:
             return False
+        backend = self._hosts.named(choice.name) if isinstance(choice, Choice) else None
+        if backend is None or moved[backend.name] >= backend.places(need_of(exchange).slot_of):
+            return False
+        moved[backend.name] += 1
+        return True
+
+    def forget(self, backend: Backend) -> None:
+        """Forget a backend that was taken out of the pool."""
+        self._suspicions.pop(backend, None)

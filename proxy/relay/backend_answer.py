@@ -35,6 +35,9 @@ _BODILESS: Final = frozenset({204, 304})
 """Their Content-Length is not that of a body of theirs (RFC 9110, section 8.6), and uvicorn would wait for a body."""
 _LENGTH: Final = frozenset({b"content-length"})
 
+_TOOL_CALL: Final = b'"tool_calls":'
+"""The member that holds a tool call in Ollama's own API and in OpenAI's; within a text its quotes would be escaped."""
+
 Read = Callable[[], Awaitable[bytes]]
 
 
@@ -64,6 +67,14 @@ class BackendAnswer:
     def streams(self) -> bool:
         """Whether the answer is a stream that needs a terminator."""
         return self.status == 200 and self.layout in ("ndjson", "sse")
+
+    @property
+    def begins_late(self) -> bool:
+        """Whether it begins with a tool call, which Ollama held back until it was whole.
+
+        Unknown, and so False, in the APIs of Anthropic and of OpenAI's Responses: their first event is none of text.
+        """
+        return self.holds_back and _TOOL_CALL in self.chunk
 
 
 async def open_answer(

@@ -86,12 +86,13 @@ class Dispatch:
             timeouts = self._timeouts(exchange, match.route, lease)
             request = backend_request(exchange, match, lease.backend, body, via=self._via, timeouts=timeouts)
             try:
-                answer = await self._open(exchange, lease, request, match.route, deadline)
+                awaited = AwaitedAnswer(exchange, movable=_may_move(exchange, match.route, receive))
+                answer = await self._open(awaited, lease, request, match.route, deadline)
                 del request, body  # free them: the request was sent, and the answer may take an hour
                 try:
                     if exchange.failed:
                         self._pool.blame.answered(exchange, lease.backend, answer.status)
-                    streamed = exchange.stream and bool(answer.chunk)
+                    streamed = exchange.stream and bool(answer.chunk) and not answer.begins_late
                     lease.first_byte(served=answer.status < 400, streamed=streamed)
                     await relay_answer(exchange, answer, send, deadline=deadline, out_of_time=self._out_of_time)
                 finally:
@@ -145,14 +146,13 @@ class Dispatch:
         return warm
 
     async def _open(
-        self, exchange: Exchange, lease: Lease, request: httpx.Request, route: Route, deadline: float | None
+        self, awaited: AwaitedAnswer, lease: Lease, request: httpx.Request, route: Route, deadline: float | None
     ) -> BackendAnswer:
-        awaited = AwaitedAnswer(exchange, movable=route.repeat != "never" and route.body != "raw")
         try:
             async with asyncio.timeout_at(deadline) as awaited.limit:
                 lease.backend.awaited[awaited] = None
                 try:
-                    return await open_answer(exchange, lease, request, route, self._pool.blame)
+                    return await open_answer(awaited.exchange, lease, request, route, self._pool.blame)
                 finally:
                     del lease.backend.awaited[awaited]
                     awaited.limit = None
@@ -165,6 +165,15 @@ class Dispatch:
             timer="total",
             sent=True,
         )
+
+
+def _may_move(exchange: Exchange, route: Route, receive: Receive) -> bool:
+    """Return whether the request may be sent again, to another backend.
+
+    Where `retry` does not do that, dispatch reads the body a second time. A middleware above that rewrites the body may
+    do so only once, and would then let the client's own pass.
+    """
+    return route.repeat != "never" and route.body != "raw" and (exchange.resend or receive == exchange.receive)
 
 
 def _ended_with(exchange: Exchange, lease: Lease) -> UpstreamError | None:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from proxy.kernel.asgi import Receive, Scope, Send, respond
@@ -23,6 +24,9 @@ from proxy.relay.hop_headers import via_names
 
 REASON: Final = "unload"
 """The log's `reason` for a request that went to every backend with the model."""
+AT_ONCE: Final = 10.0
+"""Most seconds that a backend may take to answer an unload, unless it loads the model: Ollama waits for nothing else.
+So one that is frozen does not hold up the answer of the others."""
 
 
 class _Told(NamedTuple):
@@ -93,6 +97,8 @@ class UnloadEverywhere:
         timeouts = self._pool.timeouts
         if model in backend.loading:  # Ollama ends the load first
             timeouts = timeouts.for_cold()
+        else:
+            timeouts = replace(timeouts, first_byte=min(AT_ONCE, timeouts.first_byte))
         request = backend_request(exchange, match, backend, body, via=self._via, timeouts=timeouts)
         with self._pool.hold(backend) as lease:
             try:

@@ -126,6 +126,32 @@ async def test_what_may_go_nowhere_else_stays(path: str, body: dict[str, Any], f
         assert not two.seen(path)
 
 
+@pytest.mark.parametrize("retry", [False, True])
+async def test_what_a_middleware_rewrote_moves_only_where_it_is_rewritten_again(retry: bool) -> None:
+    """The client's own body, which the middleware did not want to pass, reaches no host."""
+    masked = {**CHAT, "messages": [{"role": "user", "content": "masked"}]}
+    rewrites = {"use": "tests.support.plugins:RewritesOnce", "body": orjson.dumps(masked).decode()}
+    chain: list[Any] = ["logging", *(["retry"] if retry else []), rewrites]
+    async with (
+        Ollama() as one,
+        Ollama() as two,
+        running(*hosts(one, two), watched=True, middleware=chain, pool=QUICK) as proxy,
+    ):
+        await all_asked(proxy)
+        for sim in (one, two):
+            sim.fault("stall", route="/api/chat")
+        reply = chat(proxy)
+        silent, other = await waiting(proxy, [one, two])
+        await freeze(silent)
+        other.clear()
+        await eventually(lambda: any(backend.health.state == "down" for backend in proxy.app.pool.backends))
+        await (other.wait_for(lambda: other.seen("/api/chat")) if retry else eventually(lambda: not reply.done()))
+        silent.clear()
+        assert (await reply).status == 200
+        sent = [seen.body for sim in (one, two) for seen in sim.seen("/api/chat")]
+        assert sent == [orjson.dumps(masked)] * (2 if retry else 1)
+
+
 async def test_a_host_that_is_busy_with_a_prompt_is_asked_a_few_times_and_keeps_its_request() -> None:
     async with (
         Ollama() as one,
@@ -201,7 +227,7 @@ async def test_hosts_that_have_been_dead_for_longer_are_not_waited_for() -> None
         (backend,) = proxy.app.pool.backends
         await one.stop()
         await eventually(lambda: backend.health.state == "down")
-        await asyncio.sleep(0.3)  # the time that it must have been away for
+        backend.health.left_at -= 0.3  # it has been away for longer than a request waits
         probed = backend.health.probed_at
         reply = await ask(proxy.address, "POST", "/api/chat", CHAT)
         assert (reply.status, orjson.loads(reply.body)["code"]) == (502, "upstream_unreachable")

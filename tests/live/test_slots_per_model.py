@@ -222,3 +222,19 @@ async def test_while_a_slot_is_held_another_host_that_is_free_gets_the_request()
             assert proxy.log.requests[-1]["backend"] == "b2"
             assert [backend.active for backend in proxy.app.pool.backends] == [1, 0]
             client.hang_up()
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_a_tool_call_that_was_held_back_does_not_say_when_it_began_to_run(path: str) -> None:
+    """Ollama sends nothing of it before its last token, as it would where the request had waited inside it."""
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    body = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    async with Ollama() as sim, running(sim.url, middleware=CHAIN) as proxy:
+        (backend,) = proxy.app.pool.backends
+        await ask(proxy.address, "POST", path, body)  # loads the model
+        called = await ask(proxy.address, "POST", path, {**body, "tools": [tool]})
+        assert b'"tool_calls"' in called.body
+        assert backend.first_byte is None
+        sim.settings.call_tools = False
+        await ask(proxy.address, "POST", path, {**body, "tools": [tool]})
+        assert backend.first_byte is not None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
+from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send, header
 from proxy.kernel.clock import Clock
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.defined_policies import EntryName, Policies
@@ -146,3 +146,20 @@ def passing(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send)
 
     return call
+
+
+class RewritesOnce:
+    """Puts a body of its own in place of the client's when that is read first, as a plain ASGI middleware may."""
+
+    def __init__(self, app: ASGIApp, *, body: str) -> None:
+        self.app = app
+        self.body = body.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        bodies = [self.body]
+
+        async def rewritten() -> Message:
+            message = await receive()
+            return {**message, "body": bodies.pop()} if bodies else message
+
+        await self.app(scope, rewritten if scope["type"] == "http" else receive, send)

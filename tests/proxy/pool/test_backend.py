@@ -1,5 +1,7 @@
 """proxy/pool/backend.py."""
 
+from math import inf
+
 import pytest
 
 from proxy.pool.backend import Backend, compare
@@ -61,6 +63,17 @@ def test_failures_count_as_load_for_a_while() -> None:
     one.failed(110.0)
     assert one.busy(110.0) == pytest.approx(4)
     assert one.busy(10_000.0) == 2
+
+
+@pytest.mark.parametrize("slots", [None, 0, 1, 3])
+@pytest.mark.parametrize("per_model", [None, 0, 2])
+def test_it_has_places_while_a_slot_is_free(slots: int | None, per_model: int | None) -> None:
+    one = backend(slots=slots, slots_per_model=per_model)
+    assert (one.places("m") > 0) is one.free("m")
+    assert one.places(None) == inf
+    one.active += 1
+    one.residency.began("m", (), 0.0)
+    assert (one.places("m") > 0) is one.free("m")
 
 
 def test_it_gets_work_by_its_weight_and_less_while_it_comes_back() -> None:

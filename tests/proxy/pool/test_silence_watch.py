@@ -137,3 +137,27 @@ async def test_who_cannot_queue_moves_only_where_a_slot_is_free(queued: bool) ->
     watch.look(1.0, 5.0)
     assert awaited.failure() is not None
     taken.give_back()
+
+
+@pytest.mark.parametrize("bound", ["slots", "slots_per_model"])
+async def test_of_those_who_cannot_queue_as_many_move_as_find_a_slot(bound: str) -> None:
+    pool, watch, _ = make(2)
+    setattr(pool.backends[1], bound, 2)
+    waiting = [wait_at(pool.backends[0], await asked_for(tried=("b1",))) for _ in range(5)]
+    down(pool.backends[0])
+    watch.look(1.0, 5.0)
+    assert [awaited.failure() is not None for awaited in waiting] == [True, True, False, False, False]
+
+
+async def test_a_backend_that_was_taken_out_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, watch, asked = make()
+    clock = Clock(monkeypatch)
+    backend = pool.backends[0]
+    wait_at(backend, await asked_for())
+    clock.now += 1.0
+    for _ in range(2):
+        watch.look(1.0, 5.0)
+    assert asked == ["b1"]  # the next question is due later
+    watch.forget(backend)
+    watch.look(1.0, 5.0)
+    assert asked == ["b1", "b1"]

@@ -3,7 +3,9 @@
 import orjson
 import pytest
 
+from proxy.kernel.model_names import parse
 from proxy.pool.pool import Pool
+from proxy.relay import unload_everywhere
 from proxy.relay.unload_everywhere import UnloadEverywhere
 from proxy.simulator import Ollama
 from proxy.testing import call, make_exchange
@@ -71,4 +73,26 @@ async def test_the_answer_is_that_of_one_of_them() -> None:
         answer = await call(app, exchange)
         assert orjson.loads(answer.body)["done_reason"] == "unload"
         assert (exchange.backend, exchange.tried, exchange.committed) == ("all", ("b1", "b2"), True)
+        await pool.aclose()
+
+
+@pytest.mark.parametrize("loading", [False, True])
+async def test_a_host_that_is_silent_holds_nobody_up_unless_it_loads_the_model(
+    monkeypatch: pytest.MonkeyPatch, loading: bool
+) -> None:
+    monkeypatch.setattr(unload_everywhere, "AT_ONCE", 0.1)
+    model = parse("llama3.2")
+    assert model is not None
+    async with Ollama() as one, Ollama() as two:
+        pool = Pool([make_backend("b1", one.url), make_backend("b2", two.url)], pool_options())
+        if loading:
+            pool.backends[1].residency.began(model.key, (), 0.0, slot=False)
+        two.fault("stall", route="/api/generate", delay=0.3)
+        exchange = make_exchange("POST", "/api/generate", body=UNLOAD)
+        app = UnloadEverywhere(pool, pseudonym="op-test")
+        assert await app.concerns(exchange)
+        answer = await call(app, exchange)
+        told = "b2: the backend did not answer within 0.1 s (timer first_byte) (unloaded at b1)"
+        assert answer.complete if loading else told in str(answer.error)
+        assert not pool.backends[0].leases
         await pool.aclose()
