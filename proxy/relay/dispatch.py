@@ -7,10 +7,9 @@ answered with its own status.
 import asyncio
 import math
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
-from typing import cast
-
-import httpx
+from typing import TypeVar, cast
 
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import BackendDown, Refused, UpstreamError, UpstreamTimeout, let_go
@@ -25,12 +24,14 @@ from proxy.pool.pool import Pool
 from proxy.pool.request_needs import need_of
 from proxy.relay.answer_silence import may_hold_back
 from proxy.relay.answer_stream import relay_answer
-from proxy.relay.backend_answer import BackendAnswer, open_answer
+from proxy.relay.backend_answer import open_answer
 from proxy.relay.backend_request import Body, backend_request, read_body
 from proxy.relay.context_models import ContextModels, renamed
 from proxy.relay.hop_headers import via_names
 from proxy.relay.no_route import not_routed
 from proxy.upstream.timeouts import Timeouts
+
+T = TypeVar("T")
 
 
 class Dispatch:
@@ -81,14 +82,17 @@ class Dispatch:
         deadline = self._deadline(exchange, match.route)
         with await self._lease(exchange) as lease:
             exchange.part(RelayPart).sent_to(lease.backend.name, lease.reason)
-            if exchange.num_ctx is not None:
-                body = await self._with_context(exchange, lease, body, exchange.num_ctx)
-            timeouts = self._timeouts(exchange, match.route, lease)
-            request = backend_request(exchange, match, lease.backend, body, via=self._via, timeouts=timeouts)
             try:
-                awaited = AwaitedAnswer(exchange, movable=_may_move(exchange, match.route, receive))
-                answer = await self._open(awaited, lease, request, match.route, deadline)
-                del request, body  # free them: the request was sent, and the answer may take an hour
+                movable = _may_move(exchange, match.route, receive)
+                if exchange.num_ctx is not None:
+                    named = self._context_models.name_for(exchange, lease.backend, exchange.num_ctx)
+                    name = await self._while_up(exchange, lease, deadline, named, movable=movable)
+                    body = body if name is None else await _with_context(exchange, body, name)
+                timeouts = self._timeouts(exchange, match.route, lease)
+                request = backend_request(exchange, match, lease.backend, body, via=self._via, timeouts=timeouts)
+                opened = open_answer(exchange, lease, request, match.route, self._pool.blame)
+                answer = await self._while_up(exchange, lease, deadline, opened, movable=movable)
+                del request, opened, body  # free them: the request was sent, and the answer may take an hour
                 try:
                     if exchange.failed:
                         self._pool.blame.answered(exchange, lease.backend, answer.status)
@@ -118,15 +122,6 @@ class Dispatch:
             lease = cast(Lease, exchange.take_lease())
         return lease
 
-    async def _with_context(self, exchange: Exchange, lease: Lease, body: Body, num_ctx: int) -> Body:
-        """Return the body with the name of a model that has the context that the request cannot ask for."""
-        name = await self._context_models.name_for(exchange, lease.backend, num_ctx)
-        if name is None:
-            return body
-        noted = exchange.part(RelayPart)
-        noted.reason = f"{noted.reason}; as {name}"
-        return await renamed(body, exchange, name)
-
     def _deadline(self, exchange: Exchange, route: Route) -> float | None:
         """Return the loop's time at which the answer must be complete; None for none, as for a pull or an upload."""
         if route.kind == "manage" or self._warm.total == math.inf:
@@ -145,14 +140,16 @@ class Dispatch:
             return replace(warm, first_byte=hurry)
         return warm
 
-    async def _open(
-        self, awaited: AwaitedAnswer, lease: Lease, request: httpx.Request, route: Route, deadline: float | None
-    ) -> BackendAnswer:
+    async def _while_up(
+        self, exchange: Exchange, lease: Lease, deadline: float | None, wait: Awaitable[T], *, movable: bool
+    ) -> T:
+        """Return the result of `wait`; raises BackendDown, or UpstreamTimeout at the deadline, and cancels it then."""
+        awaited = AwaitedAnswer(exchange, movable=movable)
         try:
             async with asyncio.timeout_at(deadline) as awaited.limit:
                 lease.backend.awaited[awaited] = None
                 try:
-                    return await open_answer(awaited.exchange, lease, request, route, self._pool.blame)
+                    return await wait
                 finally:
                     del lease.backend.awaited[awaited]
                     awaited.limit = None
@@ -182,3 +179,10 @@ def _ended_with(exchange: Exchange, lease: Lease) -> UpstreamError | None:
     if failure is not None:
         failure.at(lease.backend.name)
     return failure
+
+
+async def _with_context(exchange: Exchange, body: Body, name: str) -> Body:
+    """Return the body with the name of a model that has the context that the request cannot ask for."""
+    noted = exchange.part(RelayPart)
+    noted.reason = f"{noted.reason}; as {name}"
+    return await renamed(body, exchange, name)

@@ -86,6 +86,38 @@ async def test_a_burst_makes_it_once() -> None:
         assert len(sim.seen("/api/create")) == 1
 
 
+async def test_a_request_moves_from_a_host_that_goes_silent_while_it_is_made() -> None:
+    pool = {"health": {"every": "250ms", "timeout": "200ms", "down_after": 2}}
+    async with (
+        Ollama() as one,
+        Ollama() as two,
+        running(one.url, two.url, middleware=chain(), watched=True, pool=pool) as proxy,
+    ):
+        await eventually(lambda: all(backend.seen_at is not None for backend in proxy.app.pool.backends))
+        for sim in (one, two):
+            sim.fault("stall", route="/api/create")
+        asked = asyncio.create_task(ask(proxy.address, "POST", CHAT, V1[CHAT]))
+        await eventually(lambda: bool(one.seen("/api/create") or two.seen("/api/create")))
+        silent, other = (one, two) if one.seen("/api/create") else (two, one)
+        silent.fault("stall", times=None)
+        other.clear()
+        assert (await asked).clean
+        assert models_of(other, CHAT) == [NAME]
+        assert not silent.seen(CHAT)
+        assert (await proxy.log.request())["attempts"] == 2
+        silent.clear()
+
+
+async def test_it_is_waited_for_no_longer_than_the_request_may_take() -> None:
+    pool = {"timeouts": {"total": "300ms"}}
+    async with Ollama() as sim, running(sim.url, middleware=chain(), pool=pool) as proxy:
+        sim.fault("stall", route="/api/create")
+        reply = await ask(proxy.address, "POST", CHAT, V1[CHAT])
+        assert (reply.status, reply.headers["x-error-code"]) == (504, "total_timeout")
+        await eventually(lambda: not proxy.app.pool.backends[0].leases)
+        sim.clear()
+
+
 async def test_each_host_gets_it() -> None:
     async with Ollama() as one, Ollama() as two, running(one.url, two.url, middleware=chain()) as proxy:
         for name in ("b1", "b2", "b1"):
