@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.simulator.go_syntax import syntax_error
+
 Pairs = list[tuple[str, Any]]
 
 _LONGEST_WORD: Final = 64
@@ -66,10 +68,7 @@ def parse(body: bytes) -> object:
     try:
         value = _freeze(_DECODER.raw_decode(text)[0])
     except json.JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-            raise BadJSON("unexpected EOF") from None
-        byte = text[error.pos].encode("utf-8", "surrogateescape")[:1].decode("latin-1")  # Go looks at bytes
-        raise BadJSON(f"invalid character {byte!r} looking for beginning of value") from None
+        raise BadJSON(syntax_error(text, error)) from None
     except RecursionError:
         raise BadJSON("exceeded max depth") from None
     except ValueError as error:  # a constant JSON has not, or an integer of thousands of digits
@@ -189,7 +188,9 @@ _ESCAPES: Final = (
 
 
 def _constant(name: str) -> object:
-    raise ValueError(f"invalid character {name[0]!r} looking for beginning of value")
+    """Refuse NaN, Infinity and -Infinity, which Python's decoder would take."""
+    where = "in numeric literal" if name.startswith("-") else "looking for beginning of value"
+    raise ValueError(f"invalid character {name.lstrip('-')[0]!r} {where}")
 
 
 class _Object(list[tuple[str, Any]]):
