@@ -89,8 +89,10 @@ def ending(head: Head, text: bytes) -> tuple[End, str]:
             return "whole", ""
         return ("cut", "error line") if any(error in tail for error in ERRORS) else ("false", repr(text[-200:]))
     try:
-        orjson.loads(text)
+        said = orjson.loads(text)
     except orjson.JSONDecodeError:
+        return "false", repr(text[-200:])
+    if not isinstance(said, dict) or "error" in said or said.get("done") is False:
         return "false", repr(text[-200:])
     return "whole", ""
 

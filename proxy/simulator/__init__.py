@@ -10,7 +10,8 @@ It imports nothing of the proxy, so that what it believes about Ollama's protoco
 - ``refusals``: errors; ``offline``: those of a host without a network; ``runner_checks``, ``templates``: late ones.
 - ``inference``, ``generation_job``, ``made_up_text``: generation; ``flavor_*``: the four APIs it is spoken in;
   ``repeat_guard``, ``held_text``: what Ollama does not let through.
-- ``loaded_models``, ``disk``: models in memory and on disk; ``model_names``, ``go_json``: reading as Ollama reads.
+- ``loaded_models``, ``disk``: models in memory and on disk; ``model_names``, ``go_json``, ``go_syntax``: reading as
+  Ollama reads.
 
 May import: nothing.
 """

@@ -9,19 +9,22 @@ from typing import Any, Final
 from proxy.simulator import go_json
 from proxy.simulator.flavor_ollama import text_of
 from proxy.simulator.generation_job import Job, Piece, Usage, pairs_of, read_stop
-from proxy.simulator.go_json import ANY, BOOL, INT, LIST, STRING, quote
+from proxy.simulator.go_json import ANY, BOOL, FLOAT, INT, POINTER, STRING, STRINGS, quote
 from proxy.simulator.refusals import JSON, Refuse
 
 MESSAGES: Final = {
     "model": STRING,
     "max_tokens": INT,
-    "messages": LIST,
+    "messages": "[]anthropic.MessageParam",
     "system": ANY,
     "stream": BOOL,
-    "tools": LIST,
-    "thinking": ANY,
+    "tools": "[]anthropic.Tool",
+    "thinking": POINTER + "anthropic.ThinkingConfig",
     "output_config": ANY,
-    "stop_sequences": ANY,
+    "stop_sequences": STRINGS,
+    "temperature": POINTER + FLOAT,
+    "top_p": POINTER + FLOAT,
+    "top_k": POINTER + INT,
 }
 MESSAGE: Final = {"role": STRING, "content": ANY}
 TOOL: Final = {"type": STRING, "name": STRING, "description": STRING, "input_schema": ANY}
@@ -139,7 +142,11 @@ def read_messages(body: bytes) -> tuple[Job, Messages]:
         raise Refuse(400, "max_tokens is required and must be positive", early=True)
     if not fields["messages"]:
         raise Refuse(400, "messages is required", early=True)
-    messages = [go_json.fill(go_json.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
+    field = "MessagesRequest.messages"
+    messages = [
+        go_json.fill(go_json.zero(MESSAGE), pairs_of(item, field, "anthropic.MessageParam"), MESSAGE, field)
+        for item in fields["messages"]
+    ]
     texts, images = [f"system: {_blocks(fields['system'])[0]}"], 0
     for message in messages:
         text, count = _blocks(message["content"])
@@ -195,7 +202,8 @@ def _is_tool_result(content: object) -> bool:
 def _tools(items: list[Any]) -> list[tuple[str, dict[str, Any]]]:
     tools = []
     for item in items:
-        tool = go_json.fill(go_json.zero(TOOL), pairs_of(item, "tools"), TOOL)
+        field = "MessagesRequest.tools"
+        tool = go_json.fill(go_json.zero(TOOL), pairs_of(item, field, "anthropic.Tool"), TOOL, field)
         schema = tool["input_schema"]
         tools.append((tool["name"], schema if isinstance(schema, dict) else {}))
     return tools

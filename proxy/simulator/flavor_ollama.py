@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,10 +19,11 @@ from proxy.simulator.generation_job import (
     read_tools,
     timestamp,
 )
-from proxy.simulator.go_json import ANY, BOOL, INT, LIST, MAP, POINTER, STRING, quote
+from proxy.simulator.go_json import ANY, BOOL, INT, INTS, MAP, POINTER, STRING, quote
 from proxy.simulator.refusals import JSON_UTF8, Refuse
 from proxy.simulator.templates import parse_error
 
+IMAGES: Final = "[]api.ImageData"
 _COMMON: Final = {
     "model": STRING,
     "stream": POINTER + BOOL,
@@ -35,23 +37,23 @@ _COMMON: Final = {
     "truncate": POINTER + BOOL,
     "shift": POINTER + BOOL,
 }
-CHAT: Final = {**_COMMON, "messages": LIST, "tools": LIST}
+CHAT: Final = {**_COMMON, "messages": "[]api.Message", "tools": "[]api.Tools"}
 GENERATE: Final = {
     **_COMMON,
     "prompt": STRING,
     "suffix": STRING,
     "system": STRING,
     "template": STRING,
-    "context": LIST,
+    "context": INTS,
     "raw": BOOL,
-    "images": LIST,
+    "images": IMAGES,
 }
 MESSAGE: Final = {
     "role": STRING,
     "content": STRING,
     "thinking": STRING,
-    "images": LIST,
-    "tool_calls": LIST,
+    "images": IMAGES,
+    "tool_calls": "[]api.ToolCall",
     "tool_name": STRING,
     "tool_call_id": STRING,
 }
@@ -179,11 +181,15 @@ def text_of(pieces: list[Piece], kind: str) -> str:
 def read_chat(body: bytes) -> tuple[Job, Chat]:
     """Read a request to ``/api/chat``."""
     fields = go_json.decode(body, CHAT, "api.ChatRequest")
-    messages = [go_json.fill(go_json.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
+    # Ollama reads a message by itself, into a type of another name.
+    messages = [
+        go_json.fill(go_json.zero(MESSAGE), pairs_of(item, "", "api.Alias"), MESSAGE, "Alias")
+        for item in fields["messages"]
+    ]
     job = _job(fields, "\n".join(f"{message['role']}: {message['content']}" for message in messages))
     job.empty = not messages
-    job.tools = read_tools(fields["tools"])
-    job.images = sum(count_images(message["images"]) for message in messages)
+    job.tools = read_tools(fields["tools"], "ChatRequest.tools")
+    job.images = sum(count_images(message["images"], "Alias.images") for message in messages)
     job.answered_tool = bool(messages) and messages[-1]["role"] == "tool"
     return job, Chat(job)
 
@@ -197,7 +203,7 @@ def read_generate(body: bytes) -> tuple[Job, Generate]:
         raise Refuse(500, error)
     job = _job(fields, "\n".join(filter(None, (fields["system"], fields["prompt"], fields["suffix"]))))
     job.empty = not fields["prompt"]
-    job.images = count_images(fields["images"])
+    job.images = count_images(fields["images"], "GenerateRequest.images")
     job.suffix = fields["suffix"]
     job.keeps_context = not fields["raw"]
     job.context = len(fields["context"])
@@ -208,8 +214,8 @@ def _job(fields: dict[str, Any], prompt: str) -> Job:
     if not 0 <= fields["top_logprobs"] <= 20:
         raise Refuse(400, "top_logprobs must be between 0 and 20")
     limit = fields["options"].get("num_predict")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
-        raise Refuse(500, 'option "num_predict" must be of type integer')
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        limit = None  # refused with the other options, once the model is found
     return Job(
         model=fields["model"],
         prompt=prompt,
@@ -226,11 +232,20 @@ def _job(fields: dict[str, Any], prompt: str) -> Job:
     )
 
 
-def count_images(images: list[Any]) -> int:
-    """Return how many images there are, each of which has to be base64."""
+def count_images(images: list[Any], field: str) -> int:
+    """Return how many images there are in `field`, each of which has to be base64."""
     for image in images:
+        if not isinstance(image, str):
+            kind = go_json.kind_of(image)
+            raise go_json.BadJSON(f"json: cannot unmarshal {kind} into Go struct field {field} of type api.ImageData")
         try:
             base64.b64decode(image, validate=True)
-        except (TypeError, ValueError, binascii.Error):
-            raise Refuse(400, "illegal base64 data at input byte 0") from None
+        except (ValueError, binascii.Error):
+            raise Refuse(400, f"illegal base64 data at input byte {_illegal(image)}") from None
     return len(images)
+
+
+def _illegal(text: str) -> int:
+    """Return where Go's decoder of base64 gives up: at a character that is none of it, or where one is missing."""
+    found = re.search(r"[^A-Za-z0-9+/\r\n]", text.rstrip("="))
+    return found.start() if found else len(text) - len(text) % 4

@@ -9,32 +9,46 @@ from typing import Any, Final
 from proxy.simulator import go_json, made_up_text
 from proxy.simulator.flavor_ollama import text_of
 from proxy.simulator.generation_job import Job, Piece, ToolCall, Usage, pairs_of, read_stop, read_tools
-from proxy.simulator.go_json import ANY, BOOL, INT, LIST, POINTER, STRING, quote
+from proxy.simulator.go_json import ANY, BOOL, FLOAT, FLOAT32, INT, POINTER, STRING, quote
 from proxy.simulator.refusals import JSON, Refuse
 
 _COMMON: Final = {
     "model": STRING,
     "stream": BOOL,
-    "stream_options": ANY,
+    "stream_options": POINTER + "openai.StreamOptions",
     "max_tokens": POINTER + INT,
+    "seed": POINTER + INT,
     "stop": ANY,
 }
 CHAT: Final = {
     **_COMMON,
-    "messages": LIST,
-    "tools": LIST,
-    "response_format": ANY,
-    "reasoning": ANY,
+    "messages": "[]openai.Message",
+    "tools": "[]api.Tool",
+    "response_format": POINTER + "openai.ResponseFormat",
+    "reasoning": POINTER + "openai.Reasoning",
     "reasoning_effort": POINTER + STRING,
     "logprobs": POINTER + BOOL,
     "top_logprobs": INT,
+    "temperature": POINTER + FLOAT,
+    "top_p": POINTER + FLOAT,
+    "frequency_penalty": POINTER + FLOAT,
+    "presence_penalty": POINTER + FLOAT,
 }
-COMPLETION: Final = {**_COMMON, "prompt": STRING, "suffix": STRING}
+COMPLETION: Final = {
+    **_COMMON,
+    "prompt": STRING,
+    "suffix": STRING,
+    "logprobs": POINTER + INT,
+    "temperature": POINTER + FLOAT32,
+    "top_p": FLOAT32,
+    "frequency_penalty": FLOAT32,
+    "presence_penalty": FLOAT32,
+}
 MESSAGE: Final = {
     "role": STRING,
     "content": ANY,
     "reasoning": STRING,
-    "tool_calls": LIST,
+    "tool_calls": "[]openai.ToolCall",
     "name": STRING,
     "tool_call_id": STRING,
 }
@@ -206,14 +220,18 @@ def read_chat(body: bytes) -> tuple[Job, Chat]:
     if not fields["messages"]:
         raise Refuse(400, "[] is too short - 'messages'", early=True)
     texts, images = [], 0
-    messages = [go_json.fill(go_json.zero(MESSAGE), pairs_of(item, "messages"), MESSAGE) for item in fields["messages"]]
+    field = "ChatCompletionRequest.messages"
+    messages = [
+        go_json.fill(go_json.zero(MESSAGE), pairs_of(item, field, "openai.Message"), MESSAGE, field)
+        for item in fields["messages"]
+    ]
     for message in messages:
         text, count = _content(message)
         texts.append(f"{message['role']}: {text}")
         images += count
     job = _job(fields, "\n".join(texts))
     job.images = images
-    job.tools = read_tools(fields["tools"])
+    job.tools = read_tools(fields["tools"], "ChatCompletionRequest.tools")
     job.answered_tool = messages[-1]["role"].lower() == "tool"
     job.think = _think(fields)
     job.format = _format(fields["response_format"])
@@ -224,6 +242,9 @@ def read_chat(body: bytes) -> tuple[Job, Chat]:
 def read_completion(body: bytes) -> tuple[Job, Completion]:
     """Read a request to ``/v1/completions``."""
     fields = go_json.decode(body, COMPLETION, "openai.CompletionRequest")
+    for stop in fields["stop"] if isinstance(fields["stop"], list) else ():
+        if not isinstance(stop, str):
+            raise Refuse(400, f"invalid type for 'stop' field: {_type(stop)}", early=True)
     job = _job(fields, fields["prompt"] + fields["suffix"])
     job.empty = not fields["prompt"]
     job.suffix = fields["suffix"]
@@ -247,14 +268,12 @@ def _include_usage(fields: dict[str, Any]) -> bool:
 
 def _think(fields: dict[str, Any]) -> bool | None:
     reasoning = fields["reasoning"]
-    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
-    effort = fields["reasoning_effort"] or effort
+    effort = fields["reasoning_effort"] if reasoning is None else reasoning.get("effort")
     if not effort:
         return None
     if effort not in ("none", "low", "medium", "high", "max"):
-        raise Refuse(
-            400, f'invalid reasoning value: \'{effort}\' (must be "high", "medium", "low", or "none")', early=True
-        )
+        text = f'invalid reasoning value: \'{effort}\' (must be "high", "medium", "low", "max", or "none")'
+        raise Refuse(400, text, early=True)
     return bool(effort != "none")
 
 
@@ -268,6 +287,12 @@ def _format(value: object) -> object:
     return None
 
 
+def _type(value: object) -> str:
+    """Return the type that Go gives a value which can be of any."""
+    kinds = {bool: "bool", int: "float64", float: "float64", dict: "map[string]interface {}", list: "[]interface {}"}
+    return kinds.get(type(value), "<nil>")
+
+
 def _content(message: dict[str, Any]) -> tuple[str, int]:
     """Return (text, number of images) of a message."""
     content = message["content"]
@@ -275,7 +300,7 @@ def _content(message: dict[str, Any]) -> tuple[str, int]:
         return content, 0
     if not isinstance(content, list):
         if not message["tool_calls"]:
-            raise Refuse(400, "invalid message content type: <nil>", early=True)
+            raise Refuse(400, f"invalid message content type: {_type(content)}", early=True)
         return "", 0
     texts, images = [], 0
     for part in content:

@@ -13,7 +13,7 @@ from proxy.simulator import go_json, made_up_text
 from proxy.simulator.flavor_ollama import text_of
 from proxy.simulator.flavor_openai import check_image
 from proxy.simulator.generation_job import Job, Piece, ToolCall, Usage
-from proxy.simulator.go_json import ANY, BOOL, FLOAT, INT, LIST, POINTER, STRING
+from proxy.simulator.go_json import ANY, BOOL, FLOAT, INT, POINTER, STRING
 from proxy.simulator.refusals import JSON, Refuse
 
 RESPONSES: Final = {
@@ -26,7 +26,7 @@ RESPONSES: Final = {
     "top_p": POINTER + FLOAT,
     "truncation": POINTER + STRING,
     "text": ANY,
-    "tools": LIST,
+    "tools": "[]openai.ResponsesTool",
     "stream": POINTER + BOOL,
     "background": BOOL,
 }

@@ -170,22 +170,23 @@ def _call(rng: random.Random, name: str, schema: dict[str, Any]) -> ToolCall:
 TOOL: Final = {"type": go_json.STRING, "function": go_json.MAP}
 
 
-def read_tools(items: list[Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return (name, schema) of tools in the form that Ollama and OpenAI share."""
+def read_tools(items: list[Any], field: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return (name, schema) of tools in the form that Ollama and OpenAI share; `field` names where they stand."""
     tools = []
     for item in items:
-        function = go_json.fill(go_json.zero(TOOL), pairs_of(item, "tools"), TOOL)["function"]
+        function = go_json.fill(go_json.zero(TOOL), pairs_of(item, field, "api.Tool"), TOOL, field)["function"]
         parameters = function.get("parameters")
         tools.append((str(function.get("name", "")), parameters if isinstance(parameters, dict) else {}))
     return tools
 
 
-def pairs_of(value: object, where: str) -> go_json.Pairs:
-    """Return an object's pairs, or refuse."""
+def pairs_of(value: object, field: str, kind: str) -> go_json.Pairs:
+    """Return an object's pairs, or refuse what is no object as a struct of type `kind` does; "" is no field."""
     if value is None:
         return []
     if not isinstance(value, list):
-        raise Refuse(400, f"json: cannot unmarshal value into Go struct field .{where}", early=True)
+        where = f"struct field {field}" if field else "value"
+        raise go_json.BadJSON(f"json: cannot unmarshal {go_json.kind_of(value)} into Go {where} of type {kind}")
     return value
 
 
@@ -201,6 +202,8 @@ def read_think(value: object) -> bool | None:
         return value
     if value in ("low", "medium", "high", "max"):
         return True
+    if not isinstance(value, str):
+        raise Refuse(400, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)')
     raise Refuse(400, f'invalid think value: "{value}" (must be "high", "medium", "low", "max", true, or false)')
 
 
@@ -218,7 +221,20 @@ def read_keep_alive(value: object) -> float | None:
         parts = re.findall(r"(\d+\.?\d*|\.\d+)([a-zµ]+)", match[2])
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
         return -seconds if match[1] == "-" else seconds
-    raise Refuse(400, f'time: invalid duration "{value}"')
+    if not isinstance(value, str):
+        kind = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}[type(value)]
+        raise Refuse(400, f"Unsupported type: '{kind}'")
+    raise Refuse(400, f'time: {_wrong(value)} duration "{value}"')
+
+
+def _wrong(duration: str) -> str:
+    """Return what Go finds wrong with a duration: its first part that is no number with a unit."""
+    rest = duration[1:] if duration.startswith(("-", "+")) else duration
+    while part := re.match(r"(?:\d+\.?\d*|\.\d+)([^\d.]*)", rest):
+        if part[1] not in _UNITS:
+            return f'unknown unit "{part[1]}" in' if part[1] else "missing unit in"
+        rest = rest[part.end() :]
+    return "invalid"
 
 
 _second: tuple[int, str] = (-1, "")

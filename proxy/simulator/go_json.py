@@ -15,28 +15,36 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.simulator.go_syntax import syntax_error
+
 Pairs = list[tuple[str, Any]]
 
 _LONGEST_WORD: Final = 64
 
-# How a field of a struct takes a value; named after its Go type.
+# How a field of a struct takes a value; named after its Go type. Any other type can be named too: one that begins with
+# ``[]`` takes an array (what its items have to be is checked for ``[]int`` and ``[]string``), the rest an object.
 STRING: Final = "string"
 BOOL: Final = "bool"
 INT: Final = "int"
 FLOAT: Final = "float64"
+FLOAT32: Final = "float32"
 ANY: Final = "interface {}"
 MAP: Final = "map[string]interface {}"
 LIST: Final = "[]interface {}"
+INTS: Final = "[]int"
+STRINGS: Final = "[]string"
 POINTER: Final = "*"  # in front of another: null makes it None, which is also where it begins
 
 Shape = Mapping[str, str]
 
 _ZERO: Final[dict[str, Callable[[], object]]] = {
-    STRING: str, BOOL: bool, INT: int, FLOAT: float, ANY: lambda: None, MAP: dict, LIST: list,
+    STRING: str, BOOL: bool, INT: int, FLOAT: float, FLOAT32: float, ANY: lambda: None, MAP: dict,
 }  # fmt: skip
 _TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
-    STRING: (str,), BOOL: (bool,), INT: (int,), FLOAT: (int, float), ANY: (object,), MAP: (list,), LIST: (tuple,),
+    STRING: (str,), BOOL: (bool,), INT: (int,), FLOAT: (int, float), FLOAT32: (int, float), ANY: (object,),
 }  # fmt: skip
+_ITEMS: Final = {INTS: INT, STRINGS: STRING}
+_NAMES: Final = {"[]api.Tools": "api.Tools"}  # types that are arrays by another name
 
 
 class BadJSON(ValueError):
@@ -60,10 +68,7 @@ def parse(body: bytes) -> object:
     try:
         value = _freeze(_DECODER.raw_decode(text)[0])
     except json.JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-            raise BadJSON("unexpected EOF") from None
-        byte = text[error.pos].encode("utf-8", "surrogateescape")[:1].decode("latin-1")  # Go looks at bytes
-        raise BadJSON(f"invalid character {byte!r} looking for beginning of value") from None
+        raise BadJSON(syntax_error(text, error)) from None
     except RecursionError:
         raise BadJSON("exceeded max depth") from None
     except ValueError as error:  # a constant JSON has not, or an integer of thousands of digits
@@ -80,13 +85,19 @@ def decode(body: bytes, shape: Shape, struct: str = "") -> dict[str, Any]:
     if value is None:
         return zero(shape)
     if not isinstance(value, list):
-        raise BadJSON(f"json: cannot unmarshal {_kind(value)} into Go value of type {struct}")
+        raise BadJSON(f"json: cannot unmarshal {kind_of(value)} into Go value of type {struct}")
     return fill(zero(shape), value, shape, struct.rpartition(".")[2])
 
 
 def zero(shape: Shape) -> dict[str, Any]:
     """Return the struct before anything was read."""
-    return {name: None if kind.startswith(POINTER) else _ZERO[kind]() for name, kind in shape.items()}
+    return {name: _zero(kind) for name, kind in shape.items()}
+
+
+def _zero(kind: str) -> object:
+    if kind.startswith("[]"):
+        return []
+    return _ZERO[kind]() if kind in _ZERO else None  # None for pointers, and for structs
 
 
 def fill(struct: dict[str, Any], pairs: Pairs, shape: Shape, name_of_struct: str = "") -> dict[str, Any]:
@@ -98,20 +109,29 @@ def fill(struct: dict[str, Any], pairs: Pairs, shape: Shape, name_of_struct: str
             continue
         kind = shape[name]
         if value is None:
-            if kind.startswith(POINTER) or kind in (ANY, MAP, LIST):
-                struct[name] = None if kind.startswith(POINTER) else _ZERO[kind]()
+            if kind.startswith((POINTER, "[]")) or kind in (ANY, MAP):
+                struct[name] = _zero(kind)
             continue
         plain_kind = kind.removeprefix(POINTER)
-        if not isinstance(value, _TYPES[plain_kind]) or (isinstance(value, bool) and plain_kind in (INT, FLOAT)):
-            field = f"{name_of_struct}.{name}"
-            raise BadJSON(f"json: cannot unmarshal {_kind(value)} into Go struct field {field} of type {plain_kind}")
+        field = f"{name_of_struct}.{name}"
+        _check(value, plain_kind, field)
         if plain_kind == MAP:
             struct[name] = {**(struct[name] or {}), **plain(value)}
-        elif plain_kind == LIST:
+        elif plain_kind.startswith("[]"):
+            for item in value if plain_kind in _ITEMS else ():
+                _check(item, _ITEMS[plain_kind], field)
             struct[name] = [*value]
         else:
-            struct[name] = plain(value) if plain_kind in (ANY, FLOAT) else value
+            struct[name] = value if plain_kind in (STRING, BOOL, INT) else plain(value)
     return struct
+
+
+def _check(value: object, kind: str, field: str) -> None:
+    """Refuse a value that a field of type `kind` does not take."""
+    types = (tuple,) if kind.startswith("[]") else _TYPES.get(kind, (list,))
+    if not isinstance(value, types) or (isinstance(value, bool) and kind in (INT, FLOAT, FLOAT32)):
+        shown = _NAMES.get(kind, kind)
+        raise BadJSON(f"json: cannot unmarshal {kind_of(value)} into Go struct field {field} of type {shown}")
 
 
 def plain(value: Any) -> Any:
@@ -168,7 +188,9 @@ _ESCAPES: Final = (
 
 
 def _constant(name: str) -> object:
-    raise ValueError(f"invalid character {name[0]!r} looking for beginning of value")
+    """Refuse NaN, Infinity and -Infinity, which Python's decoder would take."""
+    where = "in numeric literal" if name.startswith("-") else "looking for beginning of value"
+    raise ValueError(f"invalid character {name.lstrip('-')[0]!r} {where}")
 
 
 class _Object(list[tuple[str, Any]]):
@@ -197,7 +219,8 @@ def _mend(text: str) -> str:
     return text
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return what Go calls the kind of a value that `parse` has read."""
     if isinstance(value, bool):
         return "bool"
     kinds = {str: "string", int: "number", float: "number", list: "object", tuple: "array"}

@@ -265,6 +265,11 @@ _INTEGERS = frozenset({"num_keep", "seed", "num_predict", "top_k", "repeat_last_
 
 def check_options(options: dict[str, Any]) -> None:
     """Raise BadOption for an option of sampling that is of the wrong type; null leaves one as it was."""
+    stop = options.get("stop")
+    if stop is not None and not isinstance(stop, list):
+        raise BadOption('option "stop" must be of type array')
+    if stop and not all(isinstance(text, str) for text in stop):
+        raise BadOption('option "stop" must be of an array of strings')
     for name, value in options.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is None or number:

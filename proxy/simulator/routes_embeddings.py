@@ -95,11 +95,11 @@ async def run(
     """
     keep_alive = read_keep_alive(fields.get("keep_alive"))
     size = fields.get("dimensions") or model.dimensions
-    if texts and not sim.settings.chat_embeds and "embedding" not in model.capabilities:
-        raise Refuse(status, "This server does not support embeddings. Start it with `--embeddings`")
     try:
         async with sim.engine.hold(name.key, model, fields.get("options") or {}, keep_alive) as runner:
             loaded = time.perf_counter_ns()
+            if texts and not sim.settings.chat_embeds and "embedding" not in model.capabilities:
+                raise Refuse(status, "This server does not support embeddings. Start it with `--embeddings`")
             async with sim.engine.embedding_slot(runner):
                 await asyncio.sleep(sim.settings.embed_delay)
                 reply.connection.check()

@@ -28,7 +28,7 @@ def check_runner(job: Job, model: Model, context: int) -> None:
 
 def check_format(job: Job) -> None:
     """Refuse a format that is neither ``json`` nor a schema (with 500), and a schema of an unknown type."""
-    if isinstance(job.format, str) and job.format not in ("", "json"):
+    if job.format not in (None, "", "json") and not isinstance(job.format, dict):
         shown = go_json.dumps(go_json.dumps(job.format).decode()).decode()
         text = f'invalid format: {shown}; expected "json" or a valid JSON Schema object'
         raise Refuse(500, text, chunked=job.stream)

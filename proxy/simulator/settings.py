@@ -34,7 +34,7 @@ class Model:
     remote: str = ""
     license: str = "Apache License\nVersion 2.0, January 2004"
     template: str = TEMPLATE
-    parameters: dict[str, Any] = field(default_factory=lambda: {"stop": "<|user|>"})
+    parameters: dict[str, Any] = field(default_factory=lambda: {"stop": ["<|user|>"]})
     info: dict[str, Any] = field(default_factory=dict)
     tensors: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
     digest: str = ""

@@ -23,6 +23,7 @@ from typing import Any, Final
 import orjson
 import pytest
 
+from proxy.simulator import Fault as SimulatedFault
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
 from tests.support.proxy import Running, running
@@ -34,6 +35,7 @@ CLIENTS: Final = 200
 LATE: Final = 0.25
 """Seconds; what everybody does together takes about half of that at most where nothing else runs."""
 STARVED: Final = "failed while the machine did something else"
+EMPTY: Final = "empty, as it came"
 LOST_TWICE: Final = "lost at two hosts, so that it may be what breaks them"
 THINKING: Final = (0.2, 1.5)
 """Seconds that a client waits between two requests."""
@@ -88,6 +90,8 @@ class Host:
 
 
 Fault = Callable[[Ollama], Awaitable[None]]
+ENDED: Final[list[SimulatedFault]] = []
+"""The faults by which a host ended answers cleanly before their first byte."""
 TOKEN_DELAY: Final = 0.01
 rng = random.Random(SEED)
 
@@ -135,7 +139,11 @@ async def busy(sim: Ollama) -> None:
 def cut(kind: Any) -> Fault:
     async def strike(sim: Ollama) -> None:
         after = rng.randrange(4)
-        sim.fault(kind, after=after, times=None, when=lambda seen: seen.route in INFERENCE and rng.random() < 0.5)
+        fault = sim.fault(
+            kind, after=after, times=None, when=lambda seen: seen.route in INFERENCE and rng.random() < 0.5
+        )
+        if kind == "end" and not after:
+            ENDED.append(fault)
 
     return strike
 
@@ -201,7 +209,7 @@ class Caller:
         elif not reply.clean:
             self._seen["cut, and seen to be"] += 1
         elif not reply.body and path in GENERATIONS:
-            self._seen["empty, as it came"] += 1  # a clean end before the first byte: so Ollama's guard ends some
+            self._seen[EMPTY] += 1  # a clean end before the first byte: so Ollama's guard ends some
         elif not whole(reply):
             self._wrong.append(f"{path} looks whole and is not: {reply.body[-200:]!r}")
         else:
@@ -260,6 +268,7 @@ class Loop:
 @asynccontextmanager
 async def three_hosts() -> AsyncIterator[tuple[list[Host], Running]]:
     rng.seed(SEED)
+    ENDED.clear()
     async with AsyncExitStack() as stack:
         sims = [
             await stack.enter_async_context(
@@ -316,6 +325,7 @@ async def test_nobody_notices_while_one_host_lives() -> None:
     assert seen[STARVED] < 0.01 * len(lines)
     assert seen[LOST_TWICE] < 0.01 * len(lines)
     assert seen["whole"] > 10 * SECONDS
+    assert seen[EMPTY] <= sum(fault.hits for fault in ENDED)
     assert attempts <= 1.2 * len(lines) + 110
 
 

@@ -128,7 +128,31 @@ def differences(case: Case, answer: Answer) -> dict[str, tuple[object, object]]:
     counted = b'"shift": false' not in case.body and not _STOPPED.search("".join(text for _, text in case.chunks))
     recorded["chunks"], recorded["counts"] = _shapes(case.chunks, counted)
     answered["chunks"], answered["counts"] = _shapes([(1, text) for text in texts], counted)
+    whole = "".join(texts)
+    # What is not looked at piece by piece, as pieces are told apart by their shapes, or numbers are made up.
+    recorded |= {"spaced": _spaced("".join(text for _, text in case.chunks)), "numbered": True, "summed": True}
+    answered |= {"spaced": _spaced(whole), "numbered": _is_numbered(whole), "summed": _is_summed(whole)}
     return {name: (recorded[name], answered[name]) for name in recorded if recorded[name] != answered[name]}
+
+
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_NUMBER: Final = re.compile(r'"sequence_number":(\d+)')
+_USAGE: Final = re.compile(r'"(?:prompt|input)_tokens":(\d+),"(?:completion|output)_tokens":(\d+),"total_tokens":(\d+)')
+
+
+def _spaced(text: str) -> bool:
+    """Return whether JSON has spaces between its values; Go writes none."""
+    return any(" " in _STRING.sub("", line.removeprefix("data: ")) for line in text.split("\n") if "{" in line)
+
+
+def _is_numbered(text: str) -> bool:
+    """Return whether the events that have a number are counted from 0."""
+    return [int(number) for number in _NUMBER.findall(text)] == list(range(text.count('"sequence_number":')))
+
+
+def _is_summed(text: str) -> bool:
+    """Return whether all tokens are those of the prompt and those of the answer."""
+    return all(int(prompt) + int(answer) == int(total) for prompt, answer, total in _USAGE.findall(text))
 
 
 def framing(method: str, answer: Answer) -> str:

@@ -1,7 +1,9 @@
 """The simulator is held against what a real Ollama answered (``README.md`` here)."""
 
 import asyncio
+import itertools
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -65,17 +67,20 @@ def _route(case: Case) -> str:
 
 STREAM: Final = next(case for case in CASES if case.name == "gen stream=True")
 WHOLE: Final = next(case for case in CASES if case.name == "v1chat stream=False")
+EVENTS: Final = next(case for case in CASES if case.name == "v1resp stream=True")
 REFUSED: Final = next(case for case in CASES if case.name == "gen missing model s=True")
 
 
-def answer_of(case: Case) -> Answer:
-    """An answer that is what was recorded."""
+def answer_of(case: Case, first: int = 0) -> Answer:
+    """An answer that is what was recorded, its events numbered from `first`."""
     headers = [(name, value if value != "N" else "1") for name, value in case.headers.items()]
-    chunks = [text.replace(":#", ":1").encode() for times, text in case.chunks for _ in range(times)]
+    numbers = itertools.count(first)
+    texts = [text.replace(":#", ":1") for times, text in case.chunks for _ in range(times)]
+    chunks = [re.sub(r'(?<="sequence_number":)\d+', lambda _: str(next(numbers)), text).encode() for text in texts]
     return Answer(case.status, [*headers, ("Date", "today")], chunks)
 
 
-@pytest.mark.parametrize("case", [STREAM, WHOLE, REFUSED], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [STREAM, WHOLE, EVENTS, REFUSED], ids=lambda case: case.name)
 def test_what_was_recorded_is_equal_to_itself(case: Case) -> None:
     assert differences(case, answer_of(case)) == {}
 
@@ -104,6 +109,10 @@ def _json(case: Case, change: Any) -> Answer:
         (WHOLE, _json(WHOLE, lambda value: value | {"created": "1"}), {"chunks"}),
         (WHOLE, _json(WHOLE, lambda value: value | {"created": 2}), set()),
         (WHOLE, replace(answer_of(WHOLE), chunks=[answer_of(WHOLE).body.rstrip()]), {"chunks"}),
+        (WHOLE, replace(answer_of(WHOLE), chunks=[answer_of(WHOLE).body.replace(b'":', b'": ')]), {"spaced"}),
+        (WHOLE, _json(WHOLE, lambda value: value | {"usage": {**value["usage"], "total_tokens": 0}}), {"summed"}),
+        (EVENTS, replace(answer_of(EVENTS), chunks=[*reversed(answer_of(EVENTS).chunks)]), {"chunks", "numbered"}),
+        (EVENTS, answer_of(EVENTS, first=1), {"numbered"}),
         (REFUSED, _json(REFUSED, lambda value: {"error": "model not found"}), {"chunks"}),
     ],
 )

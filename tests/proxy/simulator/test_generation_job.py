@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from proxy.simulator.generation_job import Job, Piece, compose, read_keep_alive, read_think, read_tools, timestamp
+from proxy.simulator.go_json import BadJSON
 from proxy.simulator.refusals import Refuse
 from proxy.simulator.settings import Model, Settings
 
@@ -71,10 +72,24 @@ def test_keep_alive(value: object, seconds: float | None) -> None:
     assert read_keep_alive(value) == seconds
 
 
-@pytest.mark.parametrize("value", ["", "5", "m", "5 m", True, [], {}])
-def test_bad_keep_alive(value: object) -> None:
-    with pytest.raises(Refuse, match="invalid duration"):
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", 'time: invalid duration ""'),
+        ("m", 'time: invalid duration "m"'),
+        ("5", 'time: missing unit in duration "5"'),
+        ("5 m", 'time: unknown unit " m" in duration "5 m"'),
+        ("1h5x", 'time: unknown unit "x" in duration "1h5x"'),
+        ("1h5", 'time: missing unit in duration "1h5"'),
+        (True, "Unsupported type: 'bool'"),
+        ([], "Unsupported type: '[]interface {}'"),
+        ({}, "Unsupported type: 'map[string]interface {}'"),
+    ],
+)
+def test_bad_keep_alive(value: object, message: str) -> None:
+    with pytest.raises(Refuse) as caught:
         read_keep_alive(value)
+    assert (caught.value.status, caught.value.message) == (400, message)
 
 
 def test_think() -> None:
@@ -85,9 +100,9 @@ def test_think() -> None:
 
 def test_tools_are_named_and_have_a_schema() -> None:
     item = [("Type", "function"), ("function", [("name", "f"), ("parameters", [("type", "object")])])]
-    assert read_tools([item]) == [("f", {"type": "object"})]
-    with pytest.raises(Refuse):
-        read_tools(["f"])
+    assert read_tools([item], "R.tools") == [("f", {"type": "object"})]
+    with pytest.raises(BadJSON, match=r"string into Go struct field R\.tools of type api\.Tool$"):
+        read_tools(["f"], "R.tools")
 
 
 def test_images_count_as_tokens() -> None:

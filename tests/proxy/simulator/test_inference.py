@@ -307,7 +307,7 @@ async def test_nothing_is_sent_while_a_tool_call_is_not_whole() -> None:
     ("route", "more"),
     [
         ("/api/generate", {"options": {"stop": ["e"]}}),
-        ("/api/chat", {"options": {"stop": "e"}}),
+        ("/api/chat", {"options": {"stop": ["e"]}}),
         ("/v1/chat/completions", {"stop": "e", "max_tokens": None}),
         ("/v1/messages", {"stop_sequences": ["e"], "max_tokens": 99}),
     ],

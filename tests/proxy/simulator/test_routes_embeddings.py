@@ -52,6 +52,8 @@ async def test_embeddings() -> None:
          "the input length exceeds the context length"),
         ("/api/embed", b"", 400, "missing request body"),
         ("/api/embed", {"model": MODEL, "options": {"num_ctx": "1"}}, 500, 'option "num_ctx" must be of type integer'),
+        ("/api/embed", {"model": "llama3.2", "input": "x", "options": {"num_ctx": "1"}}, 500,
+         'option "num_ctx" must be of type integer'),
         ("/api/embeddings", {"prompt": "x"}, 400, "model is required"),
     ],
 )  # fmt: skip
