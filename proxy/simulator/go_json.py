@@ -30,7 +30,6 @@ FLOAT: Final = "float64"
 FLOAT32: Final = "float32"
 ANY: Final = "interface {}"
 MAP: Final = "map[string]interface {}"
-LIST: Final = "[]interface {}"
 INTS: Final = "[]int"
 STRINGS: Final = "[]string"
 POINTER: Final = "*"  # in front of another: null makes it None, which is also where it begins
@@ -119,7 +118,8 @@ def fill(struct: dict[str, Any], pairs: Pairs, shape: Shape, name_of_struct: str
             struct[name] = {**(struct[name] or {}), **plain(value)}
         elif plain_kind.startswith("[]"):
             for item in value if plain_kind in _ITEMS else ():
-                _check(item, _ITEMS[plain_kind], field)
+                if item is not None:
+                    _check(item, _ITEMS[plain_kind], field)
             struct[name] = [*value]
         else:
             struct[name] = value if plain_kind in (STRING, BOOL, INT) else plain(value)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.simulator import go_json
-from proxy.simulator.go_json import ANY, BOOL, FLOAT, INT, LIST, MAP, POINTER, STRING
+from proxy.simulator.go_json import ANY, BOOL, FLOAT, INT, INTS, MAP, POINTER, STRING, STRINGS
 
 SHAPE = {
     "model": STRING,
@@ -16,7 +16,11 @@ SHAPE = {
     "limit": POINTER + INT,
     "top_p": FLOAT,
     "options": MAP,
-    "messages": LIST,
+    "messages": "[]api.Message",
+    "stop": STRINGS,
+    "context": INTS,
+    "tools": "[]api.Tools",
+    "form": POINTER + "openai.ResponseFormat",
     "format": ANY,
 }
 ZERO: dict[str, Any] = go_json.zero(SHAPE)
@@ -44,6 +48,10 @@ ZERO: dict[str, Any] = go_json.zero(SHAPE)
         (b'{"options":{"a":1},"options":null}', {"options": {}}),
         (b'{"options":{"num_ctx":1,"NUM_CTX":2}}', {"options": {"num_ctx": 1, "NUM_CTX": 2}}),
         (b'{"messages":[1,2],"messages":[3]}', {"messages": [3]}),
+        (b'{"messages":[1],"messages":null}', {"messages": []}),
+        (b'{"stop":["a",null],"context":[1,null]}', {"stop": ["a", None], "context": [1, None]}),
+        (b'{"form":{"type":"text","type":"json"}}', {"form": {"type": "json"}}),
+        (b'{"form":{},"form":null}', {"form": None}),
         (b'{"top_p":1}', {"top_p": 1}),
         (b'{"limit":5}', {"limit": 5}),
         (b'{"model":"\xff\xfe"}', {"model": "\ufffd\ufffd"}),
@@ -98,10 +106,26 @@ def test_nothing_is_its_own_error(body: bytes) -> None:
         go_json.decode(body, SHAPE)
 
 
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'{"messages":{}}', "object into Go struct field R.messages of type []api.Message"),
+        (b'{"tools":"x"}', "string into Go struct field R.tools of type api.Tools"),
+        (b'{"stop":["a",5]}', "number into Go struct field R.stop of type string"),
+        (b'{"context":[1,true]}', "bool into Go struct field R.context of type int"),
+        (b'{"form":[]}', "array into Go struct field R.form of type openai.ResponseFormat"),
+    ],
+)
+def test_what_go_says_of_a_wrong_type(body: bytes, error: str) -> None:
+    with pytest.raises(go_json.BadJSON) as caught:
+        go_json.decode(body, SHAPE, "api.R")
+    assert str(caught.value) == f"json: cannot unmarshal {error}"
+
+
 def test_zero_values() -> None:
     assert go_json.decode(b"{}", SHAPE) == {
         "model": "", "stream": None, "raw": False, "limit": None, "top_p": 0.0, "options": {}, "messages": [],
-        "format": None,
+        "format": None, "stop": [], "context": [], "tools": [], "form": None,
     }  # fmt: skip
 
 
