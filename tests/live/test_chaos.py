@@ -23,6 +23,7 @@ from typing import Any, Final
 import orjson
 import pytest
 
+from bench.storm.clients import REQUESTS, THINKING
 from proxy.simulator import Fault as SimulatedFault
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
@@ -37,19 +38,6 @@ LATE: Final = 0.25
 STARVED: Final = "failed while the machine did something else"
 EMPTY: Final = "empty, as it came"
 LOST_TWICE: Final = "lost at two hosts, so that it may be what breaks them"
-THINKING: Final = (0.2, 1.5)
-"""Seconds that a client waits between two requests."""
-
-MESSAGES: Final = [{"role": "user", "content": "hi"}]
-REQUESTS: Final[list[tuple[str, dict[str, Any]]]] = [
-    ("/api/chat", {"model": "llama3.2", "messages": MESSAGES}),
-    ("/api/chat", {"model": "qwen3", "messages": MESSAGES, "stream": False}),
-    ("/api/generate", {"model": "qwen3", "prompt": "hi"}),
-    ("/v1/chat/completions", {"model": "llama3.2", "messages": MESSAGES, "stream": True}),
-    ("/v1/messages", {"model": "llama3.2", "messages": MESSAGES, "stream": True, "max_tokens": 8}),
-    ("/api/embed", {"model": "nomic-embed-text", "input": "hi"}),
-    ("/api/show", {"model": "llama3.2"}),
-]
 GENERATIONS: Final = frozenset(path for path, _ in REQUESTS if path not in ("/api/show", "/api/embed"))
 INFERENCE: Final = frozenset(path for path, _ in REQUESTS if path != "/api/show")
 TELLING: Final = (
