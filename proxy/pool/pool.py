@@ -114,6 +114,11 @@ class Pool:
         for backend in idle:
             await backend.transport.aclose()
 
+    @property
+    def watched(self) -> Sequence[Backend]:
+        """The backends that are to be probed: all, and those that were taken out and still run requests."""
+        return [*self.backends, *(backend for backend in self._retired if backend.leases)]
+
     def knows(self, model: str) -> bool:
         """Return whether a backend lists the model of this canonical key."""
         return any(backend.has(model) for backend in self.backends)
