@@ -71,7 +71,7 @@ class Probes:
 
     def start(self) -> None:
         """Probe the backends that the pool has now: begin with the new ones, stop with those that were removed."""
-        for backend in self._tasks.keys() - set(self._pool.watched):
+        for backend in [one for one in self._tasks if not self._is_watched(one)]:
             self._tasks[backend].cancel()
             self._forget(backend)
         self._pool.first_round.expect(backend for backend in self._pool.backends if backend not in self._tasks)
@@ -82,6 +82,9 @@ class Probes:
                 backend.transport.on_hung_up = partial(self.hung_up, backend)
             if backend not in self._tasks:
                 self._tasks[backend] = asyncio.create_task(self._watch(backend))
+
+    def _is_watched(self, backend: Backend) -> bool:
+        return backend in self._pool.backends or backend.leases > 0
 
     def _forget(self, backend: Backend) -> None:
         for known in (self._tasks, self._wake, self._hung_up, self._shown):
@@ -127,7 +130,7 @@ class Probes:
 
     async def _watch(self, backend: Backend) -> None:
         wake = self._wake[backend] = asyncio.Event()
-        while backend in self._pool.watched:
+        while self._is_watched(backend):
             wake.clear()
             asked_at = monotonic()
             try:

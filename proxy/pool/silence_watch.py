@@ -26,9 +26,8 @@ from proxy.pool.selection import Choice, Wait
 class Hosts(Protocol):
     """The pool, as far as it matters here; see `proxy.pool.pool.Pool`."""
 
-    @property
-    def watched(self) -> Sequence[Backend]:
-        """The backends with requests to look after."""
+    backends: list[Backend]
+    retired: list[Backend]
 
     def untried(self, exchange: Exchange, *, ejected: bool = False) -> bool:
         """Return whether a usable backend is left for `exchange`."""
@@ -83,7 +82,7 @@ class SilenceWatch:
             longest: the longest pause between two questions to a backend that answers them.
         """
         now = asyncio.get_running_loop().time()
-        for backend in self._hosts.watched:
+        for backend in (*self._hosts.backends, *self._hosts.retired):
             if not backend.awaited:
                 self._suspicions.pop(backend, None)
             elif backend.health.state == "down":

@@ -145,7 +145,7 @@ async def test_it_moves_from_a_host_that_a_reload_has_taken_out() -> None:
         await freeze(silent)
         assert (await reply).status == 200
         assert (await proxy.log.request())["attempts"] == 2
-        await eventually(lambda: len(proxy.app.pool.watched) == 1)
+        await eventually(lambda: not proxy.app.pool.retired)
         silent.clear()
 
 
