@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -105,7 +106,7 @@ def serve(
             reloader.start()
             log_bounds(running.bounds)
             announce(app, running.addresses)
-            app.pool.first_round.then(systemd.ready)
+            app.pool.first_round.then(partial(_say_ready, app))
 
         server.run(ready)
     except Invalid as error:
@@ -114,6 +115,11 @@ def serve(
         _fail(str(error))
     finally:
         sink.close()
+
+
+def _say_ready(app: App) -> None:
+    if app.serving:  # it may drain before the first round is over
+        systemd.ready()
 
 
 @main.command("check")

@@ -4,7 +4,6 @@ import asyncio
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import time
 from typing import Final
@@ -87,12 +86,16 @@ class Reloader:
         self.last = self._load()
         self._app.metrics.reloaded(loaded=not self.last.problems)
         # Also where it failed: `systemctl reload` waits for this message. It waits for the first round of probes too.
-        self._app.pool.first_round.then(partial(systemd.ready, reloaded=True))
+        self._app.pool.first_round.then(self._say_ready)
         try:
             self._renew_tls()
         except (ServerError, OSError) as error:
             log.error("certificate_kept_as_it_was", problem=str(error))
         return self.last
+
+    def _say_ready(self) -> None:
+        if self._app.serving:  # it may drain before the first round is over
+            systemd.ready(reloaded=True)
 
     def _load(self) -> Reloaded:
         try:

@@ -21,7 +21,7 @@ from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.attempts import broken
 from proxy.kernel.backends import Backends
 from proxy.kernel.caller_text import masked_error, masked_text
-from proxy.kernel.errors import UpstreamError, let_go
+from proxy.kernel.errors import UpstreamAnswer, UpstreamError, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RetryPart
 from proxy.kernel.explain import Explanation
@@ -179,7 +179,8 @@ class Retry:
         where = verdict(route.repeat, errors)
         spent = sum(one not in free for one in errors) >= self._attempts
         untried = self._backends.untried(exchange, ejected=True)
-        if patient and not untried and not spent and where is not Verdict.NO and error not in free:
+        full = isinstance(error, UpstreamAnswer) and error.busy  # it is there, and asked again after a while
+        if patient and not (untried or spent or full or where is Verdict.NO or error in free):
             untried = await self._comeback(exchange)
         if where is Verdict.NO or (where is Verdict.ELSEWHERE and not untried):
             exchange.part(RetryPart).gave_up = why_not(errors) if where is Verdict.NO else "no_other_backend"

@@ -63,6 +63,7 @@ class Pool:
 
     Attributes:
         backends: the backends in the order of the policy file.
+        retired: those that were taken out, and are closed when their last request has ended.
         outcomes: what the pool learned from the ends of requests.
         blame: judges failed requests; part of `outcomes`.
         first_round: the first probe of each backend.
@@ -73,7 +74,7 @@ class Pool:
         self.options = options
         self.timeouts = self.options.timeouts
         self._by_name = {backend.name: backend for backend in self.backends}
-        self._retired: list[Backend] = []
+        self.retired: list[Backend] = []
         self._affinity = Affinity()
         self._news = FreeSlotNews()
         self._comebacks = Comebacks(self._news)
@@ -104,13 +105,13 @@ class Pool:
         self._by_name = {backend.name: backend for backend in self.backends}
         self.options, self.timeouts = options, options.timeouts
         self.outcomes.watch(self.backends, options.eject_share)
-        self._retired += [backend for backend in before if backend not in self.backends]
+        self.retired += [backend for backend in before if backend not in self.backends]
         self.changed()
 
     async def close_retired(self) -> None:
         """Close the backends that `replace` took out and that run no request any more."""
-        idle = [backend for backend in self._retired if not backend.leases]
-        self._retired = [backend for backend in self._retired if backend.leases]
+        idle = [backend for backend in self.retired if not backend.leases]
+        self.retired = [backend for backend in self.retired if backend.leases]
         for backend in idle:
             await backend.transport.aclose()
 
@@ -276,11 +277,11 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close the connections to all backends."""
-        for backend in (*self.backends, *self._retired):
+        for backend in (*self.backends, *self.retired):
             await backend.transport.aclose()
 
     def __repr__(self) -> str:
-        retired = f", {len(self._retired)} more to close" if self._retired else ""
+        retired = f", {len(self.retired)} more to close" if self.retired else ""
         in_flight = sum(backend.leases for backend in self.backends)
         return f"<Pool of {len(self.backends)}{retired}, {in_flight} in flight: {self.backends}>"
 

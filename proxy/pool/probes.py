@@ -37,6 +37,8 @@ HABIT: Final = 2
 class Probes:
     """Probes each backend in a task of its own. A probe starts when the one before it has ended, so they never pile up.
 
+    One that was taken out of the pool is probed until its last request has ended, so that these do not wait in vain.
+
     A backend that closes an idle connection is probed at once, so a killed backend is down well within the interval.
     Some backends close every connection after a while, or after each response: one that does so again and again is
     probed at the interval only.
@@ -69,13 +71,9 @@ class Probes:
 
     def start(self) -> None:
         """Probe the backends that the pool has now: begin with the new ones, stop with those that were removed."""
-        for backend in self._tasks.keys() - set(self._pool.backends):
-            self._tasks.pop(backend).cancel()
-            self._wake.pop(backend, None)
-            self._hung_up.pop(backend, None)
-            self._shown.pop(backend, None)
-            self._silence.forget(backend)
-            self._pool.first_round.ended(backend)
+        for backend in [one for one in self._tasks if not self._is_watched(one)]:
+            self._tasks[backend].cancel()
+            self._forget(backend)
         self._pool.first_round.expect(backend for backend in self._pool.backends if backend not in self._tasks)
         if self._watching is None:
             self._watching = asyncio.create_task(self._silence.run(lambda: (self._soonest, self._every)))
@@ -84,6 +82,15 @@ class Probes:
                 backend.transport.on_hung_up = partial(self.hung_up, backend)
             if backend not in self._tasks:
                 self._tasks[backend] = asyncio.create_task(self._watch(backend))
+
+    def _is_watched(self, backend: Backend) -> bool:
+        return backend in self._pool.backends or backend.leases > 0
+
+    def _forget(self, backend: Backend) -> None:
+        for known in (self._tasks, self._wake, self._hung_up, self._shown):
+            known.pop(backend, None)
+        self._silence.forget(backend)
+        self._pool.first_round.ended(backend)
 
     def pace(self, *, every: float, timeout: float) -> None:
         """Set interval and time-out, from the next probe on."""
@@ -123,7 +130,7 @@ class Probes:
 
     async def _watch(self, backend: Backend) -> None:
         wake = self._wake[backend] = asyncio.Event()
-        while True:
+        while self._is_watched(backend):
             wake.clear()
             asked_at = monotonic()
             try:
@@ -138,6 +145,7 @@ class Probes:
                 async with asyncio.timeout(pause * random.uniform(1 - JITTER, 1 + JITTER)):
                     await wake.wait()
             await asyncio.sleep(asked_at + self._soonest - monotonic())
+        self._forget(backend)
 
     async def look(self, backend: Backend) -> None:
         """Probe `backend` once and note the result.

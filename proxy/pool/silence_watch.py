@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.pool.awaited_answer import AwaitedAnswer
@@ -22,11 +24,14 @@ from proxy.pool.backend import Backend
 from proxy.pool.request_needs import need_of
 from proxy.pool.selection import Choice, Wait
 
+log = structlog.get_logger("ollama_proxy.pool")
+
 
 class Hosts(Protocol):
     """The pool, as far as it matters here; see `proxy.pool.pool.Pool`."""
 
     backends: list[Backend]
+    retired: list[Backend]
 
     def untried(self, exchange: Exchange, *, ejected: bool = False) -> bool:
         """Return whether a usable backend is left for `exchange`."""
@@ -81,15 +86,21 @@ class SilenceWatch:
             longest: the longest pause between two questions to a backend that answers them.
         """
         now = asyncio.get_running_loop().time()
-        for backend in self._hosts.backends:
-            if not backend.awaited:
-                self._suspicions.pop(backend, None)
-            elif backend.health.state == "down":
-                self._move(backend)
-            elif backend.health.unanswered:
-                self._ask(backend)
-            else:
-                self._suspect(backend, now, shortest, longest)
+        for backend in (*self._hosts.backends, *self._hosts.retired):
+            try:
+                self._look_at(backend, now, shortest, longest)
+            except Exception:
+                log.exception("watch_failed", backend=backend.name)  # a bug in the proxy must not end the watch
+
+    def _look_at(self, backend: Backend, now: float, shortest: float, longest: float) -> None:
+        if not backend.awaited:
+            self._suspicions.pop(backend, None)
+        elif backend.health.state == "down":
+            self._move(backend)
+        elif backend.health.unanswered:
+            self._ask(backend)
+        else:
+            self._suspect(backend, now, shortest, longest)
 
     def _suspect(self, backend: Backend, now: float, shortest: float, longest: float) -> None:
         since = next(iter(backend.awaited)).since

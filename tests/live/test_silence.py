@@ -5,9 +5,11 @@ from typing import Any, Final
 
 import orjson
 import pytest
+import yaml
 
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
+from tests.support.policy import load_text
 from tests.support.proxy import Running, running
 from tests.support.wire import Reply, ask
 
@@ -124,6 +126,27 @@ async def test_what_may_go_nowhere_else_stays(path: str, body: dict[str, Any], f
         one.clear()
         assert (await reply).status == 200
         assert not two.seen(path)
+
+
+async def test_it_moves_from_a_host_that_a_reload_has_taken_out() -> None:
+    async with (
+        Ollama() as one,
+        Ollama() as two,
+        running(*hosts(one, two), watched=True, middleware=CHAINS["both"], pool=QUICK) as proxy,
+    ):
+        await all_asked(proxy)
+        for sim in (one, two):
+            sim.fault("stall", route="/api/chat")
+        reply = chat(proxy)
+        silent, other = await waiting(proxy, [one, two])
+        other.clear()
+        left = [host for host in hosts(one, two) if host["url"] == other.url]
+        proxy.app.reload(load_text(yaml.safe_dump({"backends": left, "middleware": CHAINS["both"], "pool": QUICK})))
+        await freeze(silent)
+        assert (await reply).status == 200
+        assert (await proxy.log.request())["attempts"] == 2
+        await eventually(lambda: not proxy.app.pool.retired)
+        silent.clear()
 
 
 @pytest.mark.parametrize("retry", [False, True])

@@ -17,6 +17,7 @@ from proxy.simulator import Ollama
 from proxy.testing import LogLines
 from proxy.wiring import server_options
 from tests.support.backend import eventually
+from tests.support.options import make_backend
 from tests.support.policy import load_text
 from tests.support.proxy import running
 from tests.support.wire import Client, ask, request
@@ -158,23 +159,30 @@ async def test_a_reload_that_breaks_is_not_the_last(tmp_path: Path, monkeypatch:
         await app.pool.aclose()
 
 
+@pytest.mark.parametrize("asked", [True, False])
 async def test_who_drains_takes_no_other_file_and_does_not_say_it_is_ready(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not even where it said nothing before, as not every backend had been asked."""
     said: list[bool] = []
+    slow = make_backend("slow", "http://127.0.0.1:1")
     monkeypatch.setattr("proxy.reload.systemd.ready", lambda *, reloaded: said.append(reloaded))
     file = Written(tmp_path)
     file.write(policy("http://127.0.0.1:1", listen="127.0.0.1:0"))
     app = App(file.read(), LogLines())
     reloader = Reloader(app, file.read, file.path)
     async with serve(app.frame, server_options(app.settings)) as app.server:
+        app.pool.first_round.expect([slow])
         assert not reloader.reload().problems
-        assert (app.frame.current.number, said) == (2, [])  # the first round of probes is not over
-        app.pool.first_round.ended(*app.pool.backends)
-        assert said == [True]
+        if asked:
+            app.pool.first_round.ended(slow)
+            await app.pool.first_round.wait()
+        assert (app.frame.current.number, said) == (2, [True] * asked)
         await app.server.drain(0)
         assert reloader.reload().problems == ("the proxy is shutting down",)
-        assert (app.frame.current.number, said) == (2, [True])
+        app.pool.first_round.ended(slow)
+        await app.pool.first_round.wait()
+        assert (app.frame.current.number, said) == (2, [True] * asked)
 
 
 async def test_bounds_and_deadlines_count_for_what_comes_from_now_on(tmp_path: Path) -> None:
