@@ -71,8 +71,8 @@ class Health:
     """
 
     __slots__ = ("_answered", "_back_at", "_bad_probes", "_cleared_at", "_good_probes", "_in_a_row", "_reset_at",
-                 "_trial", "came_back", "draining", "ejected_until", "ejections", "failures", "left_at", "probed_at", "reason",
-                 "recovered_at", "rules", "since", "state")  # fmt: skip
+                 "_trial", "came_back", "draining", "ejected_until", "ejections", "failures", "left_at", "probed_at",
+                 "reason", "recovered_at", "rules", "since", "state")  # fmt: skip
 
     def __init__(self, rules: Rules, now: float = 0.0) -> None:
         self.rules = rules
