@@ -65,14 +65,14 @@ class Health:
         ejections: number of ejections so far.
         ejected_until: when an ejected backend may get its request on trial.
         probed_at: when the result of the latest probe came.
-        left_at: when it was up last; of interest only while it is not.
+        left_at: when it was up last, if it ever answered; of interest only while it is not up.
         recovered_at: when it last came back after it was down or ejected, or answered after a failed probe.
         came_back: called when it is up again after it was down or ejected.
     """
 
-    __slots__ = ("_back_at", "_bad_probes", "_cleared_at", "_good_probes", "_in_a_row", "_reset_at", "_trial",
-                 "came_back", "draining", "ejected_until", "ejections", "failures", "left_at", "probed_at", "reason",
-                 "recovered_at", "rules", "since", "state")  # fmt: skip
+    __slots__ = ("_answered", "_back_at", "_bad_probes", "_cleared_at", "_good_probes", "_in_a_row", "_reset_at",
+                 "_trial", "came_back", "draining", "ejected_until", "ejections", "failures", "left_at", "probed_at",
+                 "reason", "recovered_at", "rules", "since", "state")  # fmt: skip
 
     def __init__(self, rules: Rules, now: float = 0.0) -> None:
         self.rules = rules
@@ -86,6 +86,7 @@ class Health:
         self.probed_at = float("-inf")
         self.left_at = float("-inf")
         self.recovered_at = float("-inf")
+        self._answered = False  # whether it ever did
         self._in_a_row = 0  # number of ejections in a row
         self._bad_probes = 0
         self._good_probes = 0
@@ -100,6 +101,7 @@ class Health:
     def probe_succeeded(self, now: float) -> None:
         """Note a good probe. It does not end an ejection: an ejected backend may answer probes all the time."""
         self.probed_at = now
+        self._answered = True
         if self._bad_probes:
             self.recovered_at = now
         self._bad_probes = 0
@@ -123,6 +125,7 @@ class Health:
 
     def request_succeeded(self, now: float, began: float) -> None:
         """Note the whole response to a request that `began` then. One from before an ejection does not end it."""
+        self._answered = True
         if self.state in ("ejected", "down"):
             if began >= self.since:
                 self._in_a_row = max(0, self._in_a_row - 1)
@@ -209,7 +212,7 @@ class Health:
     def _become(self, state: State, reason: str, now: float) -> None:
         if state != self.state:
             self.since = now
-            if self.state == "up":
+            if self.state == "up" and self._answered:
                 self.left_at = now
         self.state = state
         self.reason = reason

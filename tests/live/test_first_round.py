@@ -10,6 +10,7 @@ import pytest
 from config.load import load_bytes
 from proxy.simulator import Fault, Ollama
 from tests.support.backend import eventually
+from tests.support.process import free_port
 from tests.support.proxy import Running, running
 from tests.support.wire import Reply, ask
 
@@ -166,3 +167,12 @@ def reload_with(proxy: Running, backends: list[dict[str, Any]]) -> None:
     """Put the same policy file in force with other backends."""
     tree = orjson.dumps({"backends": backends, "middleware": ["logging", "retry"], "pool": POOL})
     proxy.app.reload(load_bytes(tree, file="proxy.yaml", folder=Path.cwd()))
+
+
+async def test_a_host_that_never_answered_is_not_waited_for_as_one_that_went_away() -> None:
+    async with Ollama() as sim:
+        nobody = {"name": "b2", "url": f"http://127.0.0.1:{free_port()}"}
+        retries: list[Any] = ["logging", {"retry": {"patience": "1h"}}]
+        async with running({"name": "b1", "url": sim.url}, nobody, watched=True, middleware=retries) as proxy:
+            reply = await ask(proxy.address, "POST", "/api/chat", {"model": "nobody-has-this", "messages": []})
+            assert reply.status == 502

@@ -182,13 +182,22 @@ def test_it_says_when_it_is_back() -> None:
     ("steps", "left", "recovered", "unanswered"),
     [
         (["1", "p"], None, None, False),
-        (["1", "P"], 1.0, None, True),
-        (["1", "P", "1", "p"], 1.0, 2.0, False),
-        (["1", "P", "1", "P", "1", "P", "1", "p", "1", "p"], 1.0, 5.0, False),
-        (["1", "R", "1", "R", "1", "R", "1", "R", "30", "r"], 1.0, 34.0, False),
-        (["1", "R", "5", "p"], 1.0, None, False),
+        (["1", "P"], None, None, True),
+        (["p", "1", "P"], 1.0, None, True),
+        (["p", "1", "P", "1", "p"], 1.0, 2.0, False),
+        (["p", "1", "P", "1", "P", "1", "P", "1", "p", "1", "p"], 1.0, 5.0, False),
+        (["p", "1", "R", "1", "R", "1", "R", "1", "R", "30", "r"], 1.0, 34.0, False),
+        (["p", "1", "R", "5", "p"], 1.0, None, False),
     ],
-    ids=["always up", "a probe failed", "the next one is good", "down and back", "ejected and back", "never away"],
+    ids=[
+        "always up",
+        "never there",
+        "a probe failed",
+        "the next one is good",
+        "down and back",
+        "ejected and back",
+        "never away",
+    ],
 )
 def test_when_it_went_away_and_came_back(
     steps: list[str], left: float | None, recovered: float | None, unanswered: bool
