@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated, Final
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from proxy.kernel.asgi import Header, header_values
 from proxy.kernel.end_user import named_in, usable
@@ -17,7 +17,45 @@ from proxy.kernel.exchange_parts import AuthPart
 
 OPEN_WEBUI: Final = ("X-OpenWebUI-User-Email", "X-OpenWebUI-User-Id", "X-OpenWebUI-User-Name")
 
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+_TAKEN: Final = frozenset(
+    [
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "origin",
+        "prefer",
+        "referer",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "via",
+        "x-api-key",
+        "x-forwarded-for",
+        "x-request-id",
+        "x-request-timeout",
+    ]
+)
+"""Headers that the proxy or a backend reads for something else, and that must not be taken out of requests."""
+
+
+def _is_free(name: str) -> str:
+    if name.lower() in _TAKEN:
+        raise ValueError("expected a header that names a person: this one has another meaning")
+    return name
+
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidator(_is_free)]
 
 
 class EndUserOptions(BaseModel):
