@@ -18,8 +18,8 @@ from proxy.kernel.exchange_parts import AuthPart
 OPEN_WEBUI: Final = ("X-OpenWebUI-User-Email", "X-OpenWebUI-User-Id", "X-OpenWebUI-User-Name")
 
 _TAKEN: Final = frozenset({
-    *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "host"),
-    *("te", "trailer", "transfer-encoding", "upgrade", "via", "authorization", "cookie", "origin", "referer"),
+    *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect"),
+    *("host", "te", "trailer", "transfer-encoding", "upgrade", "via", "authorization", "cookie", "origin", "referer"),
     *("forwarded", "user-agent", "x-api-key", "x-forwarded-for", "x-request-id", "x-request-timeout"),
 })  # fmt: skip
 """Headers that the proxy or a backend reads for something else, and that must not be taken out of requests."""
