@@ -58,10 +58,9 @@ QUIET = [
     {"access": {"models": ["*"]}},
     {"parameters": {"num_ctx": {"max": 8192}}},
     {"rate_limit": {"requests": "100000/second", "tokens": "100000000/hour", "streams": 1000}},
-    {"streaming": {"heartbeat": "15s", "include_usage": "add"}},
+    {"streaming": {"heartbeat": "15s", "include_usage": "add", "unterminated": "error"}},
     "queue",
     "retry",
-    {"streaming": {"unterminated": "error"}},
 ]
 """Every built-in plugin that does not look at chunks: they take the short way."""
 ALL = [*QUIET, {"capture": {"prompt": "1KiB", "answer": "8KiB"}}]
