@@ -174,7 +174,7 @@ def _running(name: str, command: list[str], port: int, folder: Path, key: str = 
 
 def _answers(port: int, key: str) -> bool:
     """Whether a short chat succeeds on `port`."""
-    body = b'{"model":"%b","messages":[],"stream":false}' % MODEL.encode()
+    body = b'{"model":"%b","messages":[{"role":"user","content":"hi"}],"stream":false}' % MODEL.encode()
     head = f"POST /api/chat HTTP/1.1\r\nHost: {HOST}:{port}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n"
     try:
         with socket.create_connection((HOST, port), timeout=5) as connection:

@@ -451,7 +451,7 @@ class Crowd:
             await asyncio.sleep(0.01)
 
     async def _wait(self, tenant: str) -> None:
-        exchange = make_exchange(body=b'{"model":"llama3.2"}')
+        exchange = make_exchange(body=b'{"model":"llama3.2","messages":[{}]}')
         await exchange.body()
         try:
             await self._proxy.app.scheduler.enter(exchange, Terms(tenant, 100, depth=20_000, wait=600.0))
