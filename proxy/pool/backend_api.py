@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -10,6 +11,7 @@ import orjson
 
 from proxy.kernel import json_bounds
 from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout, let_go
+from proxy.kernel.model_names import parse as parse_model
 from proxy.pool.backend import Backend
 from proxy.upstream.failures import translated
 from proxy.upstream.resend import send_or_resend
@@ -95,3 +97,36 @@ async def fetch_json(
     if not isinstance(answer, dict):
         raise BadAnswer(f"{target.decode()} did not answer a JSON object")
     return answer
+
+
+def entries_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries of a list of models: ``/api/tags`` or ``/api/ps``."""
+    models = answer.get("models")
+    return [entry for entry in models if isinstance(entry, dict)] if isinstance(models, list) else []
+
+
+def models_by_key(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the entries of a list of models by canonical key; those without a valid name are left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries_of(answer):
+        text = entry.get("model") or entry.get("name")
+        name = parse_model(text) if isinstance(text, str) else None
+        if name is not None:
+            found[name.key] = entry
+    return found
+
+
+def moment(entry: Mapping[str, object], field: str) -> float:
+    """Return a time in Ollama's format (RFC 3339 with nanoseconds) in seconds since 1970; 0 where there is none."""
+    text = entry.get(field)
+    if not isinstance(text, str):
+        return 0.0
+    head, dot, tail = text.partition(".")
+    if dot:
+        digits = len(tail) - len(tail.lstrip("0123456789"))
+        text = f"{head}.{tail[: min(digits, 6)]}{tail[digits:]}"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return 0.0
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -13,9 +13,8 @@ import structlog
 
 from proxy.kernel.derived_models import base_key
 from proxy.kernel.errors import BadAnswer, UpstreamError, UpstreamTimeout, let_go
-from proxy.kernel.model_names import parse as parse_model
 from proxy.pool.backend import Backend, compare
-from proxy.pool.backend_api import fetch_json
+from proxy.pool.backend_api import entries_of, fetch_json, models_by_key
 from proxy.pool.health import State
 from proxy.pool.pool import Pool
 from proxy.pool.residency import Resident
@@ -201,28 +200,12 @@ def _learn(
     backend: Backend, version: Mapping[str, Any], tags: Mapping[str, Any], running: Mapping[str, Any] | None
 ) -> None:
     backend.version = version["version"] if isinstance(version.get("version"), str) else None
-    backend.models = _by_key(tags)
+    backend.models = models_by_key(tags)
     if backend.changed_at is not None and backend.changed_at < backend.asked_at:
         backend.changed_at = None
     if running is not None:
-        backend.running = tuple(_entries(running))
-        backend.residency.saw({base_key(key): _resident(entry) for key, entry in _by_key(running).items()})
-
-
-def _entries(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    models = answer.get("models")
-    return [entry for entry in models if isinstance(entry, dict)] if isinstance(models, list) else []
-
-
-def _by_key(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the models of ``/api/tags`` or ``/api/ps`` by canonical key."""
-    found: dict[str, dict[str, Any]] = {}
-    for entry in _entries(answer):
-        text = entry.get("model") or entry.get("name")
-        name = parse_model(text) if isinstance(text, str) else None
-        if name is not None:
-            found[name.key] = entry
-    return found
+        backend.running = tuple(entries_of(running))
+        backend.residency.saw({base_key(key): _resident(entry) for key, entry in models_by_key(running).items()})
 
 
 def _resident(entry: Mapping[str, Any]) -> Resident:

@@ -21,7 +21,7 @@ from proxy.kernel.model_names import ModelName
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.worker_threads import off_loop
 from proxy.pool.backend import Backend
-from proxy.pool.backend_api import fetch_json
+from proxy.pool.backend_api import fetch_json, models_by_key, moment
 from proxy.pool.pool import Pool
 from proxy.relay.backend_request import Body
 
@@ -87,7 +87,7 @@ class ContextModels:
         """Make the model, unless the backend has it and nothing newer to make it from."""
         digest, why = None, None
         try:
-            listed = await _models(backend)
+            listed = models_by_key(await fetch_json(backend, b"/api/tags", timeout=PATIENCE))
             base, derived = listed.get(model.key), listed.get(_key(name))
             if base is None:
                 return  # Ollama would get it from the registry; and names that do not exist are not worth remembering
@@ -127,14 +127,6 @@ def _holds(made: _Made, backend: Backend, model: ModelName, name: str) -> bool:
     return _key(name) in backend.models and (base is None or base.get("digest") == made.digest)
 
 
-async def _models(backend: Backend) -> dict[str, dict[str, Any]]:
-    """Return the entries of the backend's models by canonical key."""
-    tags = await fetch_json(backend, b"/api/tags", timeout=PATIENCE)
-    entries = tags.get("models")
-    named = ((parse_model(str(entry.get("name"))), entry) for entry in entries or () if isinstance(entry, dict))
-    return {name.key: entry for name, entry in named if name is not None}
-
-
 def _key(name: str) -> str:
     parsed = parse_model(name)
     return name if parsed is None else parsed.key
@@ -142,7 +134,7 @@ def _key(name: str) -> str:
 
 def _is_older(derived: dict[str, Any], base: dict[str, Any]) -> bool:
     """Return whether a model was made before the one that it is made from was changed; both times are of one host."""
-    return str(derived.get("modified_at") or "") < str(base.get("modified_at") or "")
+    return moment(derived, "modified_at") < moment(base, "modified_at")
 
 
 async def renamed(body: Body, exchange: Exchange, name: str) -> Body:

@@ -6,7 +6,6 @@ the models that a caller may not use.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.route import Route, View
 from proxy.kernel.routes import Match
 from proxy.pool.backend import Backend
+from proxy.pool.backend_api import moment
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 
@@ -132,14 +132,14 @@ def _merged(backends: Iterable[Backend], keys: Iterable[str] | None = None) -> d
                 continue  # without its base it would only be a file that nobody can see, or delete
             entry = models.get(key)
             if entry is not None and (
-                key not in found or _moment(entry, "modified_at") > _moment(found[key], "modified_at")
+                key not in found or moment(entry, "modified_at") > moment(found[key], "modified_at")
             ):
                 found[key] = entry
     return found
 
 
 def _tags(backends: list[Backend]) -> dict[str, object]:
-    models = sorted(_merged(backends).values(), key=lambda entry: _moment(entry, "modified_at"), reverse=True)
+    models = sorted(_merged(backends).values(), key=lambda entry: moment(entry, "modified_at"), reverse=True)
     return {"models": models}
 
 
@@ -152,9 +152,9 @@ def _running(backends: list[Backend]) -> dict[str, object]:
             key = name.key if name is not None else str(entry.get("name"))
             if name is not None and (base := base_of(name)) is not None:
                 key, entry = base.key, {**entry, "name": base.short, "model": base.short}
-            if key not in found or _moment(entry, "expires_at") > _moment(found[key], "expires_at"):
+            if key not in found or moment(entry, "expires_at") > moment(found[key], "expires_at"):
                 found[key] = entry
-    return {"models": sorted(found.values(), key=lambda entry: _moment(entry, "expires_at"), reverse=True)}
+    return {"models": sorted(found.values(), key=lambda entry: moment(entry, "expires_at"), reverse=True)}
 
 
 def _version(backends: list[Backend]) -> dict[str, object]:
@@ -178,20 +178,4 @@ def _openai(entry: Mapping[str, object]) -> dict[str, object]:
     name = parse_model(str(entry.get("name") or entry.get("model")))
     namespace = name.namespace if name is not None else "library"
     shown = str(entry.get("name") or (name.short if name else ""))
-    return {"id": shown, "object": "model", "created": int(_moment(entry, "modified_at")), "owned_by": namespace}
-
-
-def _moment(entry: Mapping[str, object], field: str) -> float:
-    """Return a time in Ollama's format (RFC 3339 with nanoseconds) in seconds since 1970; 0 where there is none."""
-    text = entry.get(field)
-    if not isinstance(text, str):
-        return 0.0
-    head, dot, tail = text.partition(".")
-    if dot:
-        digits = len(tail) - len(tail.lstrip("0123456789"))
-        text = f"{head}.{tail[: min(digits, 6)]}{tail[digits:]}"
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return 0.0
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return {"id": shown, "object": "model", "created": int(moment(entry, "modified_at")), "owned_by": namespace}
