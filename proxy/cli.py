@@ -2,7 +2,6 @@
 
 import gc
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -23,7 +22,7 @@ from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.commands.terminal import complain, say
 from proxy.kernel.log_lines import FORMATS
 from proxy.reload import Reloader
-from proxy.server import open_files, systemd
+from proxy.server import open_files
 from proxy.server.listeners import ServerError
 from proxy.server.server import Server
 from proxy.server.server_state import log_bounds
@@ -106,7 +105,7 @@ def serve(
             reloader.start()
             log_bounds(running.bounds)
             announce(app, running.addresses)
-            app.pool.first_round.then(partial(_say_ready, app))
+            reloader.say_ready(reloaded=False)
 
         server.run(ready)
     except Invalid as error:
@@ -115,11 +114,6 @@ def serve(
         _fail(str(error))
     finally:
         sink.close()
-
-
-def _say_ready(app: App) -> None:
-    if app.serving:  # it may drain before the first round is over
-        systemd.ready()
 
 
 @main.command("check")

@@ -85,17 +85,22 @@ class Reloader:
             return self.last
         self.last = self._load()
         self._app.metrics.reloaded(loaded=not self.last.problems)
-        # Also where it failed: `systemctl reload` waits for this message. It waits for the first round of probes too.
-        self._app.pool.first_round.then(self._say_ready)
+        # Also where it failed: `systemctl reload` waits for this message.
+        self.say_ready(reloaded=True)
         try:
             self._renew_tls()
         except (ServerError, OSError) as error:
             log.error("certificate_kept_as_it_was", problem=str(error))
         return self.last
 
-    def _say_ready(self) -> None:
-        if self._app.serving:  # it may drain before the first round is over
-            systemd.ready(reloaded=True)
+    def say_ready(self, *, reloaded: bool) -> None:
+        """Tell systemd that requests are served, once each backend was asked; never if the process drains by then."""
+
+        def say() -> None:
+            if self._app.serving:
+                systemd.ready(reloaded=reloaded)
+
+        self._app.pool.first_round.then(say)
 
     def _load(self) -> Reloaded:
         try:

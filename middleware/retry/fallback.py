@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from proxy.kernel.body_models import model_member
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RetryPart
@@ -37,16 +38,13 @@ async def stand_in(exchange: Exchange, other: ModelName) -> bool:
 
     Only the name in the body changes. The backends tried for the previous model count as untried for this one.
     """
-    route = exchange.route
     try:
         document = await exchange.json()
     except Refused:
         return False  # the body is ambiguous, so the effect of a change is unknown
-    members = () if route is None else route.models
-    member = next((name for name in members if document.get(name)), "model")
     noted = exchange.part(RetryPart)
     noted.asked = noted.asked or exchange.model
-    exchange.edit({member: other.short})
+    exchange.edit({model_member(exchange.route, document): other.short})
     forget_tried(exchange)
     withdraw(exchange)
     exchange.response_headers.append((HEADER, other.short.encode()))

@@ -8,7 +8,14 @@ from proxy.kernel.asgi import Scope
 from proxy.kernel.body_form import fields
 from proxy.kernel.body_json import CONTROL, fold
 from proxy.kernel.errors import Refused
+from proxy.kernel.route import Route
 from proxy.kernel.routes import Match
+
+
+def model_member(route: Route | None, document: Mapping[str, Any]) -> str:
+    """Return the member of a JSON body that names the model that a request runs."""
+    members = () if route is None else route.models
+    return next((member for member in members if document.get(member)), "model")
 
 
 def names_in(match: Match, document: Mapping[str, Any] | None, plain: bytes, scope: Scope) -> dict[str, str]:

@@ -13,6 +13,7 @@ import httpx
 import structlog
 
 from proxy.kernel import json_edit
+from proxy.kernel.body_models import model_member
 from proxy.kernel.derived_models import derived_name, underived
 from proxy.kernel.errors import UpstreamError, let_go
 from proxy.kernel.exchange import Exchange
@@ -139,10 +140,7 @@ def _is_older(derived: dict[str, Any], base: dict[str, Any]) -> bool:
 
 async def renamed(body: Body, exchange: Exchange, name: str) -> Body:
     """Return a JSON body with the model `name` in place of its own; every other byte stays as it is."""
-    route = exchange.route
-    document = exchange.document or {}
-    members = () if route is None else route.models
-    member = next((one for one in members if document.get(one)), "model")
+    member = model_member(exchange.route, exchange.document or {})
     content = body.content or b""
     if len(content) <= EDITED_HERE:
         content = json_edit.edit(content, {member: name})

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.kernel.errors import BadAnswer
-from proxy.pool.backend_api import fetch_json, inspect_backend
+from proxy.pool.backend_api import fetch_json, inspect_backend, moment
 from proxy.simulator import Ollama
 from tests.support.options import make_backend
 
@@ -56,3 +56,11 @@ async def test_an_error_status() -> None:
         backend = make_backend("a", sim.url)
         assert (await inspect_backend(backend, timeout=2.0)).error == "/api/version answered 500"
         await backend.transport.aclose()
+
+
+def test_times_of_other_offsets_are_compared_as_times() -> None:
+    """As text the first would be the later one."""
+    before = {"modified_at": "2026-10-25T02:30:00.123456789+02:00"}
+    after = {"modified_at": "2026-10-25T02:10:00.5+01:00"}
+    assert moment(before, "modified_at") < moment(after, "modified_at")
+    assert moment({}, "modified_at") == moment({"modified_at": "soon"}, "modified_at") == 0.0
