@@ -60,6 +60,8 @@ class Access:
     ) -> None:
         self._app = app
         self._routes = frozenset(routes)
+        if "inference" in self._routes:
+            self._routes |= {"stored"}  # who may run a request may have its answer
         self._models = ModelGlobs(models, cloud=cloud)
         self._blocked = frozenset(map(fold, blocked_fields))
         self._dropped = frozenset(map(fold, dropped_fields)) - self._blocked

@@ -6,7 +6,8 @@ from typing import Final, Literal
 from proxy.kernel.errors import Flavor
 from proxy.kernel.parameter_places import ParameterPlaces
 
-RouteClass = Literal["read", "inference", "manage", "account", "ops"]
+RouteClass = Literal["read", "inference", "manage", "account", "stored", "ops"]
+"""``stored``: a caller's own entries of the journal, which the proxy answers itself."""
 Body = Literal["none", "json", "multipart", "raw"]
 Repeat = Literal["safe", "costly", "never"]
 Operation = Literal["chat", "text_completion", "embeddings", "transcription", "inference"]
@@ -72,7 +73,7 @@ class Route:
     """One route.
 
     Attributes:
-        path: the canonical path; a last segment in braces stands for exactly one segment of any text.
+        path: the canonical path; a segment in braces, fixed ones alone may follow, stands for exactly one of any text.
         methods: the methods of the route.
         kind: the route class, by which policies allow it.
         flavor: the format of its errors.

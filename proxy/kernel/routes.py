@@ -27,7 +27,7 @@ class Match:
 
     Attributes:
         target: the canonical path and query for a backend.
-        argument: the text of the variable last segment (a model, a digest, a key); None where the route has none.
+        argument: the text of the variable segment (a model, a digest, a key, an id); None where the route has none.
     """
 
     route: Route
@@ -107,12 +107,14 @@ class RouteTable:
     def __init__(self, extra: Iterable[Route] = (), *, base: Iterable[Route] = OLLAMA) -> None:
         self.routes = (*extra, *base)
         self._fixed: dict[str, dict[str, Match]] = {}
-        self._prefixes: dict[str, dict[str, Route]] = {}
+        self._prefixes: dict[str, dict[str, dict[str, Route]]] = {}
+        """Routes with a variable segment: by what is before it, what is behind it, and the method."""
         for route in self.routes:
-            prefix, brace, _ = route.path.partition("{")
+            prefix, brace, rest = route.path.partition("{")
             for method in route.methods:
                 if brace:
-                    self._prefixes.setdefault(prefix, {}).setdefault(method, route)
+                    ends = self._prefixes.setdefault(prefix, {})
+                    ends.setdefault(rest.partition("}")[2], {}).setdefault(method, route)
                 else:
                     self._fixed.setdefault(route.path, {}).setdefault(method, Match(route, quote(route.path).encode()))
 
@@ -131,12 +133,20 @@ class RouteTable:
                 return NoMatch(tuple(fixed))
             return _with_query(match, query) if query and match.route.query else match
         prefix, slash, argument = path.rpartition("/")
-        routes = self._prefixes.get(prefix + slash)
+        ends, end = self._prefixes.get(prefix + slash), ""
+        if ends is None or "" not in ends:
+            before, _, middle = prefix.rpartition("/")
+            longer = self._prefixes.get(before + "/")
+            if longer is not None and slash + argument in longer:
+                ends, end, prefix, argument = longer, slash + argument, before, middle
+        routes = None if ends is None else ends.get(end)
         if routes is not None and argument and argument not in (".", "..") and argument.isprintable():
             route = routes.get(method)
             if route is None:
                 return NoMatch(tuple(routes))
-            return Match(route, quote(prefix + slash).encode() + quote(argument, safe=":@").encode(), argument)
+            target = quote(f"{prefix}/").encode() + quote(argument, safe=":@").encode() + end.encode()
+            match = Match(route, target, argument)
+            return _with_query(match, query) if query and route.query else match
         if not argument and prefix in self._fixed:
             return NoMatch(location=prefix)
         return NoMatch()
@@ -144,7 +154,7 @@ class RouteTable:
 
 def _with_query(match: Match, query: bytes) -> Match:
     kept = [pair for pair in parse_qsl(query.decode("latin-1"), True) if pair[0] in match.route.query]
-    return Match(match.route, match.target + b"?" + urlencode(kept).encode()) if kept else match
+    return replace(match, target=match.target + b"?" + urlencode(kept).encode()) if kept else match
 
 
 PINNED: Final = "/-/backends/"

@@ -203,3 +203,24 @@ def test_a_route_that_is_like_none_is_taken_for_the_stricter() -> None:
     assert declared("/x/{model}", ("GET",), None, {"kind": "read"}).model_in_path
     assert declared("/v1/models/{id}", ("GET",), None, {}).model_in_path
     assert not declared("/x", ("GET",), "/v1/models/{model}", {}).model_in_path
+
+
+STORED = RouteTable(
+    [
+        Route("/-/requests/{id}", ("GET", "DELETE"), "stored"),
+        Route("/-/requests/{id}/answer", ("GET",), "stored", query=("offset",)),
+    ]
+)
+
+
+def test_a_variable_segment_may_stand_before_fixed_ones() -> None:
+    assert STORED.match("GET", "/-/requests/a").route.path == "/-/requests/{id}"  # type: ignore[union-attr]
+    match = STORED.match("GET", "/-/requests/a b/answer", b"offset=3&x=1")
+    assert isinstance(match, Match)
+    assert (match.argument, match.target) == ("a b", b"/-/requests/a%20b/answer?offset=3")
+    assert STORED.match("POST", "/-/requests/a/answer") == NoMatch(("GET",))
+
+
+@pytest.mark.parametrize("path", ["/-/requests//answer", "/-/requests/../answer", "/-/requests/a/other", "/x/a/answer"])
+def test_a_path_that_only_looks_like_it_is_no_route(path: str) -> None:
+    assert STORED.match("GET", path) == NoMatch()
