@@ -235,7 +235,7 @@ class Journal(ABC):
 
     @abstractmethod
     async def set_meta(self, id: str, changes: Mapping[str, Any], *, state: State | None = None) -> Entry | None:
-        """Merge `changes` into the meta of an entry of kind ``file`` or ``batch``, and set its state where given.
+        """Merge `changes` into the meta of an entry, and set the state of a ``file`` or ``batch`` where given.
 
         Returns the entry as it is then; None where there is none. An entry that is over keeps its state.
         """
