@@ -26,7 +26,7 @@ from proxy.kernel.metrics import Metrics
 from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.slot_scheduling import Scheduler, Slots
-from proxy.kernel.store import Store
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
 from proxy.ops.app import Ops
@@ -78,6 +78,7 @@ class App:
         server: the server of `frame`; None before it runs.
         ops_server: the server of the ops routes alone; None where the policy file sets no address for them.
         reloader: loads the policy file again; None where there is no file.
+        not_started: why the store could not be opened; None where it could.
 
     Raises:
         Invalid: the policy file has mistakes; it holds all of them, those in the options of plugins included.
@@ -92,6 +93,7 @@ class App:
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
         self.reloader: Loader | None = None
+        self.not_started: str | None = None
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.journal = make_journal(loaded, settings, self.clock)
@@ -206,14 +208,22 @@ class App:
             Generation(number, chain.app, RouteTable(OPS, base=()), settings.trusted_proxies, chain.blame, gate),
         )
 
+    async def _open_store(self) -> None:
+        """Open the store and the journal; a file that another process has ends the start, and the command says so."""
+        try:
+            await self.store.connect()
+            await self.journal.connect()
+        except StoreUnavailable as error:
+            self.not_started = str(error)
+            raise
+
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
         self._configure_log()
         lag = Lag(self.metrics.lagged)
         try:
             async with AsyncExitStack() as stack:
-                await self.store.connect()
-                await self.journal.connect()
+                await self._open_store()
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:

@@ -132,6 +132,10 @@ EVENTS: Final = (
           "would be accepted here once more.", ("problem",)),
     Event("store_lost", "The store does not answer; each limit does what it was told to do then.",
           ("store", "error", "detail")),
+    Event("counters_not_saved", "The counters of limits could not be written to their file. They count on in memory, "
+          "and are written when that works again; a restart before that forgets what was not written.",
+          ("store", "detail")),
+    Event("counters_saved", "The counters of limits are written again.", ("store",)),
     Event("store_back", "The store answers again.", ("store",)),
     Event("request_cancelled", "An operator ended a request.", ("request_id", "by")),
     Event("backend_drained", "An operator takes a backend out of use.", ("backend", "by")),
