@@ -29,6 +29,7 @@ from proxy.kernel.slot_scheduling import Scheduler, Slots
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
+from proxy.kernel.webhooks import Webhooks
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board
@@ -49,6 +50,7 @@ from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
 from proxy.telemetry.traces import Pipelines
+from proxy.webhooks.sender import SignedWebhooks
 from proxy.wiring import (
     body_bounds,
     make_backends,
@@ -97,6 +99,7 @@ class App:
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.journal = make_journal(loaded, settings, self.clock)
+        self.webhooks = SignedWebhooks(self.journal, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
@@ -107,6 +110,7 @@ class App:
             Keepsakes: WeakKeepsakes(),
             Store: self.store,
             Journal: self.journal,
+            Webhooks: self.webhooks,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
@@ -213,6 +217,7 @@ class App:
         try:
             await self.store.connect()
             await self.journal.connect()
+            await self.webhooks.resume()
         except StoreUnavailable as error:
             self.not_started = str(error)
             raise
@@ -235,6 +240,7 @@ class App:
             await self.watch.stop()
             await self.pool.aclose()
             await self.traces.aclose()
+            await self.webhooks.aclose()
             await self.journal.aclose()
             await self.store.aclose()
 
