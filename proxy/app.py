@@ -35,6 +35,7 @@ from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
+from proxy.ops.stored_entries import StoredEntries
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 from proxy.queue.scheduler import FairScheduler
@@ -45,7 +46,7 @@ from proxy.server.server import Server, serve
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from proxy.telemetry.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
+from proxy.telemetry.gauges import of_backends, of_journal, of_process, of_queue, of_refusals, of_requests, of_servers
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
@@ -99,6 +100,7 @@ class App:
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.journal = make_journal(loaded, settings, self.clock)
+        self.stored = StoredEntries(self.journal)
         self.webhooks = SignedWebhooks(self.journal, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
@@ -132,6 +134,7 @@ class App:
                 *of_backends(self.pool, self.metrics.models),
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
+                *of_journal(self.stored),
                 *of_process(self.bodies, sink),
             ]
         )

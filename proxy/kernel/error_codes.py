@@ -287,8 +287,11 @@ NOT_READY: Final = _row("not_ready", 503, "ops",
     "/-/readyz: no backend can be used, not every backend has been asked yet, or the proxy stops.",
     "Look at the backends with `ollama-proxy status`.")
 UNKNOWN_REQUEST: Final = _row("unknown_request", 404, "ops",
-    "No request of the given id runs.",
-    "Take the id from /-/status; it may be over.")
+    "No request of the given id runs; or no deferred one has it.",
+    "Take the id from /-/status or /-/journal; it may be over, or expired.")
+ENTRY_NOT_READY: Final = _row("entry_not_ready", 409, "ops",
+    "The state of a deferred request does not allow what an operator wants of it.",
+    "Look at its state with `ollama-proxy requests show ID`.")
 NO_FILE: Final = _row("no_file", 409, "ops",
     "The proxy was started without a policy file, so that none can be loaded again.",
     "Start it with one.")
