@@ -81,6 +81,8 @@ _tracing  # proxy/kernel/exchange.py: read by its name, which a property there h
 
 # Fields that are written out as a whole
 age  # proxy/ops/document_types.py: a field of the status document
+home  # proxy/ops/document_types.py: a field of the status document
+reached  # proxy/ops/document_types.py: a field of the status document
 log_lines_dropped  # proxy/ops/document_types.py: a field of the status document
 tokens_per_second  # proxy/ops/document_types.py: a field of the status document
 uptime  # proxy/ops/document_types.py: a field of the status document
