@@ -210,6 +210,19 @@ PULL_FAILED: Final = _row("pull_failed", 500, "relay",
     "A pull on all backends failed on some; the message says on which, and why.",
     "Correct what the message says and pull again.")
 
+# Going on from an earlier response
+
+PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 404, "relay, responses",
+    "The request goes on from a response (`previous_response_id`) that is not kept: unknown, expired, somebody else's, "
+    "or the chain has no plugin `responses`. Ollama would answer without what was said before.",
+    "Send the whole conversation in `input`, without `previous_response_id`. The operator: add `responses`.")
+RESPONSES_UNAVAILABLE: Final = _row("responses_unavailable", 503, "responses",
+    "The request goes on from an earlier response, and the journal that keeps it does not answer.",
+    "Wait as long as Retry-After says, or send the whole conversation in `input`.")
+CONVERSATION_TOO_LONG: Final = _row("conversation_too_long", 413, "responses",
+    "What was said before and the new input are longer than `responses` keeps.",
+    "Send what the model needs in `input`, without `previous_response_id`.")
+
 # Choosing a backend
 
 UNKNOWN_BACKEND: Final = _row("unknown_backend", 404, "pool, ops",

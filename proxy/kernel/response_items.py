@@ -12,7 +12,7 @@ PREVIOUS: Final = "previous_response_id"
 INPUT: Final = "input"
 
 _OF_HOSTED_TOOLS: Final = frozenset({"web_search_call", "file_search_call", "code_interpreter_call"})
-"""Output items that tell of a tool that the server ran. Ollama refuses them as input; the model's text has the result."""
+"""Output items that tell of a tool that the server ran. Ollama refuses them as input; the text has the result."""
 
 
 def merged_input(previous_input: object, previous_output: Sequence[Any], new_input: object) -> list[Any]:
