@@ -1,19 +1,23 @@
 """The keeper of the records of this process: it says that they are still written, and clears up behind them."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final, Protocol
 
-from proxy.kernel.journal import Claim, Journal
+from proxy.kernel.journal import BEAT, Claim, Journal
 from proxy.kernel.store import StoreUnavailable
 
-BEAT: Final = 0.5
+EVERY: Final = 0.5
 """Seconds between two beats; by a beat, too, a record is found to be cancelled at another proxy."""
+SILENT: Final = 6
+"""Beats after which a record that does not grow says to its readers that it is still written."""
 
 
 class Kept(Protocol):
     """A record that is being written."""
 
     claim: Claim | None
+    recorded: int
 
     def fenced(self) -> None:
         """End the record, as another proxy has ended it."""
@@ -33,6 +37,9 @@ class Keeper:
         self._journal = journal
         self._records: set[Kept] = set()
         self._task: asyncio.Task[None] | None = None
+        self._beats = 0
+        self._grown: dict[str, int] = {}
+        """How far each record was a while ago."""
         self._deletions: set[asyncio.Task[None]] = set()
 
     def add(self, record: Kept) -> None:
@@ -58,15 +65,25 @@ class Keeper:
         """Beat for as long as there are records. A journal that fails is tried again: it counts in seconds, too."""
         try:
             while self._records:
-                await asyncio.sleep(BEAT)
-                held = {record.claim.entry.id: record for record in self._records if record.claim is not None}
-                claims = [record.claim for record in held.values() if record.claim is not None]
-                try:
-                    gone = await self._journal.beat(claims) if claims else ()
-                except StoreUnavailable:
-                    continue
-                for record in map(held.__getitem__, gone):
-                    if record.claim is not None:
-                        record.fenced()
+                await asyncio.sleep(EVERY)
+                with suppress(StoreUnavailable):
+                    await self._beat_once()
         finally:
             self._task = None
+
+    async def _beat_once(self) -> None:
+        """Beat for all, end those that are fenced, and speak for those that have been silent for long."""
+        self._beats += 1
+        held = {record.claim.entry.id: (record, record.claim) for record in self._records if record.claim is not None}
+        if not held:
+            return
+        for id in await self._journal.beat([claim for _, claim in held.values()]):
+            record, claim = held.pop(id)
+            if record.claim is claim:
+                record.fenced()
+        if self._beats % SILENT:
+            return
+        before, self._grown = self._grown, {id: record.recorded for id, (record, _) in held.items()}
+        for id, recorded in self._grown.items():
+            if before.get(id) == recorded:
+                await self._journal.set_meta(id, {BEAT: self._beats})

@@ -39,11 +39,12 @@ class Record:
         adding: whether the entry may be in the journal, and nobody knows; so it is where `add` is cancelled.
         open: whether what is sent is to be put into the record.
         claim: the right to write it; None before it is in the journal, and once it has ended.
+        recorded: the bytes that are in it.
     """
 
     __slots__ = (
-        "_begin", "_clock", "_held", "_journal", "_parts", "_recorded", "_timer", "_writing", "adding", "claim",
-        "lost", "new", "open",
+        "_begin", "_clock", "_held", "_journal", "_parts", "_timer", "_writing", "adding", "claim", "lost", "new",
+        "open", "recorded",
     )  # fmt: skip
 
     def __init__(
@@ -52,7 +53,7 @@ class Record:
         self._journal = journal
         self._clock = clock
         self._parts: list[bytes] = []
-        self._held = self._recorded = 0
+        self._held = self.recorded = 0
         self._begin: tuple[int, Sequence[tuple[str, str]]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -122,8 +123,8 @@ class Record:
             data = b"".join(self._parts)
             self._parts.clear()
             self._held = 0
-            if fits := data[: keep - self._recorded]:
-                self._recorded = await journal.append(claim, fits)
+            if fits := data[: keep - self.recorded]:
+                self.recorded = await journal.append(claim, fits)
             if len(data) > len(fits):
                 raise JournalFull("bytes", f"no more than the first {keep} bytes of the answer are kept")
 

@@ -223,6 +223,16 @@ CONVERSATION_TOO_LONG: Final = _row("conversation_too_long", 413, "responses",
     "What was said before and the new input are longer than `responses` keeps.",
     "Send what the model needs in `input`, without `previous_response_id`.")
 
+# Reading a recorded answer
+
+RANGE_NOT_SATISFIABLE: Final = _row("range_not_satisfiable", 416, "deferred",
+    "The range begins behind the end of a recorded answer, which is complete.",
+    "Nothing is missing: the Content-Range field says how long the answer is.")
+ANSWER_GONE: Final = _row("answer_gone", 410, "deferred",
+    "The range begins where the recorded answer broke off: it was ended, its proxy is gone, or it is longer than what "
+    "`resumable: {keep: …}` keeps of one.",
+    "Send the request again.")
+
 # Choosing a backend
 
 UNKNOWN_BACKEND: Final = _row("unknown_backend", 404, "pool, ops",

@@ -26,6 +26,10 @@ ATTACHED: Final = "attached"
 """The member of the meta of a ``live`` entry that is true once somebody came to read on, though no byte was there."""
 
 
+BEAT: Final = "beat"
+"""The member of the meta of a ``live`` entry that changes as long as somebody records it, though it does not grow."""
+
+
 class JournalFull(Exception):
     """A bound of the journal is reached.
 
