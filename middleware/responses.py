@@ -114,7 +114,7 @@ class Responses:
         if len(text) > self._size or before.turns >= MOST_TURNS:
             raise Refused(
                 413,
-                f"the conversation is longer than the {self._size} bytes, or the {MOST_TURNS} responses, that are kept; "
+                f"the conversation is longer than the {self._size} bytes, or the {MOST_TURNS} answers, that are kept: "
                 "send what the model needs in input, without previous_response_id",
                 code=codes.CONVERSATION_TOO_LONG,
             )

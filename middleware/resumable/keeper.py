@@ -77,13 +77,13 @@ class Keeper:
         held = {record.claim.entry.id: (record, record.claim) for record in self._records if record.claim is not None}
         if not held:
             return
-        for id in await self._journal.beat([claim for _, claim in held.values()]):
-            record, claim = held.pop(id)
+        for fenced in await self._journal.beat([claim for _, claim in held.values()]):
+            record, claim = held.pop(fenced)
             if record.claim is claim:
                 record.fenced()
         if self._beats % SILENT:
             return
-        before, self._grown = self._grown, {id: record.recorded for id, (record, _) in held.items()}
-        for id, recorded in self._grown.items():
-            if before.get(id) == recorded:
-                await self._journal.set_meta(id, {BEAT: self._beats})
+        before, self._grown = self._grown, {key: record.recorded for key, (record, _) in held.items()}
+        for key, recorded in self._grown.items():
+            if before.get(key) == recorded:
+                await self._journal.set_meta(key, {BEAT: self._beats})

@@ -212,7 +212,7 @@ PULL_FAILED: Final = _row("pull_failed", 500, "relay",
 
 # Going on from an earlier response
 
-PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 404, "relay, responses",
+PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 404, "kernel",
     "The request goes on from a response (`previous_response_id`) that is not kept: unknown, expired, somebody else's, "
     "or the chain has no plugin `responses`. Ollama would answer without what was said before.",
     "Send the whole conversation in `input`, without `previous_response_id`. The operator: add `responses`.")
@@ -285,7 +285,7 @@ BACKEND_DOWN: Final = _row("backend_down", 502, "pool",
     "The backend stopped answering questions while the request waited for its first byte, and the request could not be "
     "answered by another one.",
     "Send the request again; look at the backend.")
-UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "upstream, relay",
+UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "deferred, upstream, relay",
     "The answer had begun and broke off, or ended without the end that its protocol has.",
     "Send the request again; look at the backend's log.")
 UPSTREAM_FAILED: Final = _row("upstream_failed", (400, 502), "upstream",
@@ -300,7 +300,7 @@ UNLOAD_FAILED: Final = _row("unload_failed", 502, "relay, ops",
 
 # Operating the proxy
 
-CANCELLED: Final = _row("cancelled", 499, "chain",
+CANCELLED: Final = _row("cancelled", 499, "chain, deferred, resumable",
     "An operator ended the request.",
     "Ask the operator.")
 SHUTDOWN: Final = _row("shutdown", 503, "chain, server",
