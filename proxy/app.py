@@ -18,6 +18,7 @@ from proxy.chain.plan import plan as make_plan
 from proxy.kernel.backends import Backends
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.clock import Clock
+from proxy.kernel.journal import Journal
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.log_sink import LogSink
@@ -52,6 +53,7 @@ from proxy.wiring import (
     body_bounds,
     make_backends,
     make_hosts,
+    make_journal,
     make_routes,
     make_store,
     ops_options,
@@ -92,6 +94,7 @@ class App:
         self.reloader: Loader | None = None
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
+        self.journal = make_journal(loaded, settings, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
@@ -101,6 +104,7 @@ class App:
             Clock: self.clock,
             Keepsakes: WeakKeepsakes(),
             Store: self.store,
+            Journal: self.journal,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
@@ -209,6 +213,7 @@ class App:
         try:
             async with AsyncExitStack() as stack:
                 await self.store.connect()
+                await self.journal.connect()
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:
@@ -220,6 +225,7 @@ class App:
             await self.watch.stop()
             await self.pool.aclose()
             await self.traces.aclose()
+            await self.journal.aclose()
             await self.store.aclose()
 
 

@@ -11,8 +11,10 @@ from config.backends import Backend as BackendSettings
 from config.load import Loaded
 from config.problems import Invalid, Problem
 from config.settings import Settings
+from proxy.journal.open import open_journal
 from proxy.kernel.body_budget import BodyBounds
 from proxy.kernel.clock import Clock
+from proxy.kernel.journal import Journal
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.route import Route
@@ -39,6 +41,14 @@ def make_store(loaded: Loaded, settings: Settings, clock: Clock) -> Store:
     """Return the store that the settings name, not yet connected; raises Invalid."""
     try:
         return open_store(settings.store.get_secret_value(), clock)
+    except ValueError as error:
+        raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
+
+
+def make_journal(loaded: Loaded, settings: Settings, clock: Clock) -> Journal:
+    """Return the journal that belongs to the store of the settings, not yet connected; raises Invalid."""
+    try:
+        return open_journal(settings.store.get_secret_value(), clock)
     except ValueError as error:
         raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
 

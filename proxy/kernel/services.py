@@ -11,6 +11,7 @@ from typing import Final
 from proxy.kernel.backends import Backends
 from proxy.kernel.clock import Clock
 from proxy.kernel.defined_policies import EntryName, Policies
+from proxy.kernel.journal import Journal
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.log_sink import LogSink
@@ -26,6 +27,7 @@ __all__ = [
     "Clock",
     "Collector",
     "EntryName",
+    "Journal",
     "Keepsakes",
     "KnownHosts",
     "LogSink",
@@ -48,6 +50,7 @@ SERVICES: Final[tuple[type, ...]] = (
     KnownHosts,
     Keepsakes,
     Store,
+    Journal,
     Backends,
     Slots,
     Scheduler,
