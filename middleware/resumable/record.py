@@ -1,7 +1,8 @@
 """The record of one answer in the journal: what is sent is put into a list, and written now and then.
 
-A chunk costs an append to the list. The list goes to the journal every `EVERY` seconds, or as soon as it holds `ENOUGH`
-bytes. Where the journal fails, or the bound is reached, the record ends, and the answer goes on without it.
+A chunk costs an append to the list. The list goes to the journal every `EVERY` seconds, more often once the client has
+left and somebody may read the record, or as soon as it holds `ENOUGH` bytes. Where the journal fails, or the bound is
+reached, the record ends, and the answer goes on without it.
 """
 
 import asyncio
@@ -16,8 +17,10 @@ from proxy.kernel.journal import ATTACHED, Claim, Fenced, Journal, JournalFull, 
 from proxy.kernel.log_throttle import Seldom
 from proxy.kernel.store import StoreUnavailable
 
-EVERY: Final = 0.1
-"""Seconds between two writes of what was sent."""
+EVERY: Final = 0.5
+"""Seconds between two writes of what was sent, while the client is there; a proxy that dies loses as much."""
+OFTEN: Final = 0.05
+"""Seconds between two writes for whoever reads the record instead of the client."""
 ENOUGH: Final = 64 * 1024
 """Bytes that are written at once."""
 
@@ -43,8 +46,8 @@ class Record:
     """
 
     __slots__ = (
-        "_begin", "_clock", "_held", "_journal", "_parts", "_timer", "_writing", "adding", "claim", "lost", "new",
-        "open", "recorded",
+        "_begin", "_clock", "_every", "_held", "_journal", "_parts", "_timer", "_writing", "adding", "claim", "lost",
+        "new", "open", "recorded",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +55,7 @@ class Record:
     ) -> None:
         self._journal = journal
         self._clock = clock
+        self._every = EVERY
         self._parts: list[bytes] = []
         self._held = self.recorded = 0
         self._begin: tuple[int, Sequence[tuple[str, str]]] | None = None
@@ -83,7 +87,7 @@ class Record:
         self._parts.append(chunk)
         self._held += len(chunk)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(EVERY, self.write_soon)
+            self._timer = asyncio.get_running_loop().call_later(self._every, self.write_soon)
         elif self._held >= ENOUGH:
             self.write_soon()
 
@@ -94,6 +98,11 @@ class Record:
             self._timer = None
         if self._writing is None and self.open:
             self._writing = asyncio.create_task(self._write())
+
+    def write_often(self) -> None:
+        """Write at once, and often from now on: the client has left, and may come back as a reader."""
+        self._every = OFTEN
+        self.write_soon()
 
     async def _write(self) -> None:
         """Write until nothing is held."""

@@ -113,7 +113,7 @@ class AnswerRecorder(Recorder):
         record = self._record
         if record is None or not record.open:
             return False
-        record.write_soon()
+        record.write_often()
         self._waiting = asyncio.get_running_loop().call_later(self._rules.grace, self._look, record)
         return True
 
