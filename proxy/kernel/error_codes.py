@@ -192,6 +192,34 @@ QUEUE_TIMEOUT: Final = _row("queue_timeout", 503, "queue",
     "The request waited as long as it may, and no slot came free.",
     "Try again after Retry-After, or give it more time.")
 
+# Requests that run later
+
+DEFERRED_TOO_LARGE: Final = _row("deferred_too_large", 413, "kernel",
+    "The request's body is larger than `defer.max_body`, so it cannot be kept to run later.",
+    "Send it without `Prefer: respond-async`, or shorter.")
+DEFERRED_SHARE_EXCEEDED: Final = _row("deferred_share_exceeded", 429, "kernel",
+    "As many requests of the caller wait or run in the journal as may: `defer.per_identity`.",
+    "Wait as long as Retry-After says, or cancel one.")
+JOURNAL_FULL: Final = _row("journal_full", 507, "kernel",
+    "The journal holds as many requests or bytes as it may: `defer.total`, or the bound of its home.",
+    "Try again later. The operator: raise the bound, or delete what is over (`ollama-proxy requests purge`).")
+JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "kernel",
+    "The journal, which keeps requests that run later, does not answer.",
+    "Try again after Retry-After; look at the store.")
+IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "kernel",
+    "The caller sent another request with the same Idempotency-Key before.",
+    "Send each request with a key of its own.")
+REQUEST_NOT_FOUND: Final = _row("request_not_found", 404, "deferred",
+    "The caller has no entry of that id in the journal: it never was, it is somebody else's, or it was deleted or has "
+    "expired.",
+    "Correct the id, or send the request again.")
+DEFERRED_FAILED: Final = _row("deferred_failed", (410, 502), "deferred",
+    "The request is over, and was never answered. 410: it was cancelled, or did not run in time. 502: it failed.",
+    "Send the request again.")
+REVOKED: Final = _row("revoked", 401, "auth",
+    "The request ran later, and the key or token that it was sent with does not count any more.",
+    "Send it again with a valid one.")
+
 # Routes
 
 NOT_FOUND: Final = _row("not_found", 404, "relay, ops",
