@@ -16,6 +16,7 @@ from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
 from proxy.deferred.owners_api import OwnersApi
+from proxy.deferred.run import Home
 from proxy.deferred.runner import Runner
 from proxy.deferred.stored_routes import StoredApp, routes_for
 from proxy.kernel.backends import Backends
@@ -29,9 +30,10 @@ from proxy.kernel.metrics import Metrics
 from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.slot_scheduling import Scheduler, Slots
-from proxy.kernel.store import Store
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
+from proxy.kernel.webhooks import Webhooks
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board
@@ -52,6 +54,7 @@ from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
 from proxy.telemetry.traces import Pipelines
+from proxy.webhooks.sender import SignedWebhooks
 from proxy.wiring import (
     body_bounds,
     make_backends,
@@ -82,6 +85,7 @@ class App:
         server: the server of `frame`; None before it runs.
         ops_server: the server of the ops routes alone; None where the policy file sets no address for them.
         reloader: loads the policy file again; None where there is no file.
+        not_started: why the store could not be opened; None where it could.
 
     Raises:
         Invalid: the policy file has mistakes; it holds all of them, those in the options of plugins included.
@@ -96,9 +100,11 @@ class App:
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
         self.reloader: Loader | None = None
+        self.not_started: str | None = None
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.journal = make_journal(loaded, settings, self.clock)
+        self.webhooks = SignedWebhooks(self.journal, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
@@ -109,6 +115,7 @@ class App:
             Keepsakes: WeakKeepsakes(),
             Store: self.store,
             Journal: self.journal,
+            Webhooks: self.webhooks,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
@@ -118,13 +125,14 @@ class App:
             Traces: self.traces,
         }
         self.ops = Ops(self)
-        self.stored = StoredApp(OwnersApi(self.journal).handlers)
+        self.stored = StoredApp(OwnersApi(self.journal, self.webhooks).handlers)
         self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
-        self.runner = Runner(self.journal, self.pool, self.frame, self.clock, lambda: self.serving)
+        home = Home(self.journal, self.frame, self.clock, self.webhooks)
+        self.runner = Runner(home, self.pool, lambda: self.serving)
         self.runner.use(running_terms(self.chain))
         self.metrics.read(
             [
@@ -215,14 +223,23 @@ class App:
             Generation(number, chain.app, RouteTable(OPS, base=()), settings.trusted_proxies, chain.blame, gate),
         )
 
+    async def _open_store(self) -> None:
+        """Open the store and the journal; a file that another process has ends the start, and the command says so."""
+        try:
+            await self.store.connect()
+            await self.journal.connect()
+            await self.webhooks.resume()
+        except StoreUnavailable as error:
+            self.not_started = str(error)
+            raise
+
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
         self._configure_log()
         lag = Lag(self.metrics.lagged)
         try:
             async with AsyncExitStack() as stack:
-                await self.store.connect()
-                await self.journal.connect()
+                await self._open_store()
                 self.runner.start()
                 self.watch.start()
                 lag.start()
@@ -236,6 +253,7 @@ class App:
             await self.watch.stop()
             await self.pool.aclose()
             await self.traces.aclose()
+            await self.webhooks.aclose()
             await self.journal.aclose()
             await self.store.aclose()
 

@@ -80,7 +80,7 @@ class ClaimMap:
     `method` says how its callers are known; see `proxy.kernel.journal.StoredCaller.method`.
     """
 
-    def __init__(self, options: ClaimOptions, policies: frozenset[str], method: str) -> None:
+    def __init__(self, options: ClaimOptions, policies: frozenset[str], method: str = "none") -> None:
         self._method = method
         if options.policies and options.policy is None:
             raise ValueError("policies needs policy, the claim whose values it maps")

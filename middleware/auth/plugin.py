@@ -134,37 +134,29 @@ class Auth:
         self._end_users = EndUsers(end_users) if end_users else None
         self._anonymous = Caller(None, policy=anonymous, method="anonymous") if anonymous else None
         maps = {"jwt": self._jwts, "introspection": self._introspection, "certificate": self._certificates}
-        self._second_look = SecondLook(
-            clock=clock,
-            keys=self._keys.current if self._keys else None,
-            authorized=self._authorized.current if self._authorized else None,
-            maps={method: known.mapped for method, known in maps.items() if known is not None},
-            addresses=self._addresses,
-            anonymous=self._anonymous,
-        )
+        self._second_look = SecondLook(clock, self._keys, self._authorized, maps, self._addresses, self._anonymous)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticate the caller, then pass the request on; lifespan events pass unchanged."""
         if scope["type"] != "lifespan":
             exchange = Exchange.of(scope)
             if (stored := stored_caller(scope)) is not None:
-                self._settle(exchange, await self._second_look.caller(stored), end_user=stored.end_user)
-                await self.app(scope, receive, send)
-                return
-            path_token = take_path_token(exchange, enabled=self._path_token)
-            if exchange.route is None or not exchange.route.open:
-                self._settle(exchange, await self._let_in(exchange, path_token))
-            elif self._end_users is not None:
-                self._end_users.settle(exchange)
+                self._settle(exchange, await self._second_look.caller(stored), stored.end_user)
+            else:
+                await self._identify(exchange)
         await self.app(scope, receive, send)
+
+    async def _identify(self, exchange: Exchange) -> None:
+        path_token = take_path_token(exchange, enabled=self._path_token)
+        if exchange.route is None or not exchange.route.open:
+            self._settle(exchange, await self._let_in(exchange, path_token))
+        elif self._end_users is not None:
+            self._end_users.settle(exchange)
 
     def _settle(self, exchange: Exchange, caller: Caller, end_user: str | None = None) -> None:
         noted = exchange.part(AuthPart)
-        noted.identity = caller.identity
-        noted.tenant = caller.tenant
-        noted.policy = caller.policy
-        noted.claims = MappingProxyType(caller.claims)
-        noted.known_by = caller.method
+        noted.identity, noted.tenant, noted.policy = caller.identity, caller.tenant, caller.policy
+        noted.claims, noted.known_by = MappingProxyType(caller.claims), caller.method
         if self._end_users is not None:
             self._end_users.settle(exchange)
         noted.end_user = noted.end_user or end_user
@@ -186,8 +178,7 @@ class Auth:
             return await self._by_token(credential.token, exchange.client)
         if credential.signature is not None:
             return await self._by_signature(credential.signature, exchange)
-        caller = self._by_connection(exchange)
-        if caller is None:
+        if (caller := self._by_connection(exchange)) is None:
             text = "a key is required; send it as `Authorization: Bearer <key>`"
             raise unauthorized(text, error=None, reason="missing")
         self._hosts.check(scope)

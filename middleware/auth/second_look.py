@@ -6,39 +6,44 @@ as if they called now. A token that has expired meanwhile, or that its provider 
 requests that were accepted with it: nobody can be asked about a token that is not there.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from middleware.auth.addresses import Addresses
 from middleware.auth.authorized_keys import AuthorizedKeys, named
 from middleware.auth.caller import Caller, NotLetIn, again, revoked
 from middleware.auth.keys import Keys
+from middleware.auth.watched import Watched
 from proxy.kernel.clock import Clock
 from proxy.kernel.errors import let_go
 from proxy.kernel.journal import StoredCaller
 
-Map = Callable[[Mapping[str, Any]], Caller]
-"""Maps the claims of a credential to its caller; raises Refused (401, 403)."""
+
+class MapsClaims(Protocol):
+    """A method by which a credential with claims is known."""
+
+    def mapped(self, claims: Mapping[str, Any]) -> Caller:
+        """Return the caller that the claims say; raises Refused (401, 403)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class SecondLook:
     """The methods by which callers are known now; None for those that are not.
 
     Attributes:
         clock: tells whether a key has expired.
-        keys: returns the usable API keys.
-        authorized: returns the public keys of Ollama clients.
+        keys: the file of API keys.
+        authorized: the file of public keys of Ollama clients.
         maps: method → what maps its claims.
         addresses: the addresses that need no credentials.
         anonymous: the caller that has none.
     """
 
     clock: Clock
-    keys: Callable[[], Awaitable[Keys]] | None
-    authorized: Callable[[], Awaitable[AuthorizedKeys]] | None
-    maps: Mapping[str, Map]
+    keys: Watched[Keys] | None
+    authorized: Watched[AuthorizedKeys] | None
+    maps: Mapping[str, MapsClaims | None]
     addresses: Addresses | None
     anonymous: Caller | None
 
@@ -61,11 +66,11 @@ class SecondLook:
     async def _found(self, stored: StoredCaller) -> Caller | None:
         method, name, now = stored.method, stored.identity, self.clock.time()
         if (mapped := self.maps.get(method)) is not None:
-            return mapped(stored.claims)
+            return mapped.mapped(stored.claims)
         if method == "key" and self.keys is not None and name is not None:
-            return (await self.keys()).owner(name, stored.tenant, stored.policy, now)
+            return (await self.keys.current()).owner(name, stored.tenant, stored.policy, now)
         if method == "ollama_key" and self.authorized is not None and name is not None:
-            return named(await self.authorized(), name, now)
+            return named(await self.authorized.current(), name, now)
         if method in ("address", "anonymous", "none"):
             listed = self.addresses.caller(stored.client) if self.addresses is not None else None
             return listed or self.anonymous

@@ -5,13 +5,13 @@ runs it: it passes the whole chain again, this plugin included, which then only 
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import orjson
 from pydantic import Field
 
-from middleware.defer.preferences import Preferences, idempotency_key, preferences
+from middleware.defer.preferences import Preferences, idempotency_key, preferences, webhook_url
 from proxy.kernel import error_codes as codes
 from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of
 from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
@@ -29,6 +29,8 @@ from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.stored_run import stored_run
 from proxy.kernel.token_estimate import Estimate
 from proxy.kernel.units import Duration, Least, Size, format_duration
+from proxy.kernel.webhook_options import WebhookOptions
+from proxy.kernel.webhooks import WEBHOOK, Webhooks
 
 Occasion = Literal["asked", "full", "asked_and_full"]
 
@@ -65,6 +67,8 @@ class Defer:
         parallel: kept requests that a process runs at a time, however many slots are free. Of `parallel` and of
             `attempts` the largest of all policies bounds the process.
         estimate: the tokens that a request is expected to take, for the order of turns.
+        webhooks: the addresses that a client may name in `X-Webhook-URL`, to be told that its request is over; if left
+            out, it may name none.
     """
 
     stands_between: ClassVar = (("auth", "access"), ("rate_limit", "queue"))
@@ -75,6 +79,7 @@ class Defer:
         *,
         journal: Journal,
         clock: Clock,
+        webhook_calls: Webhooks | None = None,
         when: frozenset[Occasion] = frozenset({"asked"}),
         priority: Literal["low", "normal", "high"] | Annotated[int, Field(ge=-100, le=100)] = -10,
         keep: Annotated[Duration, Least("1s")] = 86400.0,
@@ -87,6 +92,7 @@ class Defer:
         weight: Annotated[float, Field(gt=0, le=1000)] = 1.0,
         parallel: Annotated[int, Field(ge=1)] = 64,
         estimate: Estimate = Estimate(),  # noqa: B008 (it is frozen)
+        webhooks: WebhookOptions | None = None,
     ) -> None:
         self.app = app
         self.running = RunningTerms(attempts, parallel)
@@ -105,6 +111,9 @@ class Defer:
         self._journal = journal
         self._clock = clock
         self._when = when
+        self._webhooks = webhooks
+        if webhooks is not None and webhook_calls is not None:
+            webhook_calls.know(webhooks)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Act on a request that may be kept; pass every other on, without a coroutine of its own."""
@@ -133,6 +142,7 @@ class Defer:
     async def _act(self, exchange: Exchange, route: Route, wish: Preferences, receive: Receive, send: Send) -> None:
         body = await _plain_body(exchange)
         key = idempotency_key(exchange.scope) if wish.asynchronous else None
+        url = webhook_url(exchange.scope, self._webhooks) if wish.asynchronous else None
         at_once = wish.asynchronous and "asked" in self._when
         refusal: Refused | None = None
         if not at_once or wish.wait:
@@ -140,7 +150,7 @@ class Defer:
             if exchange.status is not None:
                 return
         try:
-            entry = await self._accept(exchange, route, body, key)
+            entry = await self._accept(exchange, route, body, key, {} if url is None else {WEBHOOK: url})
         except Refused as no_room:
             if refusal is None or wish.asynchronous:
                 raise
@@ -175,9 +185,11 @@ class Defer:
                 raise
         return None
 
-    async def _accept(self, exchange: Exchange, route: Route, body: bytes, key: str | None) -> Entry:
+    async def _accept(
+        self, exchange: Exchange, route: Route, body: bytes, key: str | None, meta: Mapping[str, Any]
+    ) -> Entry:
         """Put the request into the journal; raises Refused (413, 422, 429, 503, 507)."""
-        new = entry_of(exchange, route, self.terms, now=self._clock.time(), body=body, key=key)
+        new = entry_of(exchange, route, self.terms, now=self._clock.time(), body=body, key=key, meta=meta)
         entry = await add_entry(self._journal, new)
         exchange.part(DeferPart).deferred = entry.id
         return entry

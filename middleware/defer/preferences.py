@@ -1,14 +1,17 @@
-"""What a client asks for in its header fields: `Prefer` (RFC 7240) and `Idempotency-Key` (the draft of the IETF)."""
+"""What a client asks for in its header fields: `Prefer` (RFC 7240), `Idempotency-Key` (an IETF draft), a webhook."""
 
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.kernel.asgi import Scope, header_values
+from proxy.kernel.error_codes import WEBHOOK_NOT_ALLOWED
 from proxy.kernel.errors import Refused
+from proxy.kernel.webhook_options import WebhookOptions
 
 PREFER: Final = b"prefer"
 IDEMPOTENCY_KEY: Final = b"idempotency-key"
+WEBHOOK_URL: Final = b"x-webhook-url"
 LONGEST_WAIT: Final = 3600
 
 _WAIT: Final = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?")
@@ -52,3 +55,18 @@ def idempotency_key(scope: Scope) -> str | None:
     if len(values) > 1 or not _KEY.fullmatch(key):
         raise Refused(400, "Idempotency-Key: send one, of 1 to 255 printable characters of ASCII")
     return key
+
+
+def webhook_url(scope: Scope, options: WebhookOptions | None) -> str | None:
+    """Return the address that is to be told; None where the request names none; raises Refused (403)."""
+    values = header_values(scope["headers"], WEBHOOK_URL)
+    if not values:
+        return None
+    url = values[0].decode("latin-1").strip()
+    if len(values) > 1 or options is None or not options.permits(url):
+        raise Refused(
+            403,
+            "X-Webhook-URL: this address may not be called; defer.webhooks.targets has those that may",
+            code=WEBHOOK_NOT_ALLOWED,
+        )
+    return url

@@ -280,11 +280,11 @@ class _Planner:
             outer = {other.plugin.use: other.name for other in links[:index]}
             inner = {other.plugin.use: other.name for other in links[index + 1 :]}
             further_out, further_in = link.plugin.stands_between
-            for wrong, uses, is_now, must_be in (
+            for misplaced, uses, is_now, must_be in (
                 (inner, further_out, "above", "below"),
                 (outer, further_in, "below", "above"),
             ):
-                for name in (wrong[use] for use in uses if use in wrong):
+                for name in (misplaced[use] for use in uses if use in misplaced):
                     error = Mistake(f"stands {is_now} {name}", f"move it {must_be} {name} in the middleware list")
                     self._complain(link.path, error)
             for option, plugins in link.plugin.stands_above.items():

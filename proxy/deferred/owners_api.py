@@ -25,6 +25,7 @@ from proxy.kernel.journal import Entry, Journal, Query
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match
 from proxy.kernel.store import StoreUnavailable
+from proxy.kernel.webhooks import Webhooks
 
 MOST_LISTED: Final = 100
 LONGEST_WAIT: Final = 300
@@ -43,10 +44,12 @@ class OwnersApi:
 
     Args:
         journal: where the entries are.
+        webhooks: tells whom it concerns that an entry was cancelled.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, webhooks: Webhooks) -> None:
         self._journal = journal
+        self._webhooks = webhooks
         self.handlers: Mapping[Route, Handler] = {
             REQUESTS: self._list,
             REQUEST: self._show,
@@ -90,6 +93,8 @@ class OwnersApi:
             cancelled = await self._journal.cancel(entry.id, "cancelled: its owner ended it")
         except StoreUnavailable as error:
             raise journal_unavailable() from error
+        if cancelled is not None:
+            self._webhooks.notify(cancelled)
         await _respond(send, 200, description(cancelled or entry, durable=self._journal.durable))
 
     async def _own(self, exchange: Exchange) -> Entry:

@@ -19,6 +19,7 @@ from proxy.kernel.inner_request import InnerClient, inner_scope
 from proxy.kernel.journal import Claim, Fenced, Journal, JournalFull
 from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.stored_run import RUN, StoredRun
+from proxy.kernel.webhooks import Webhooks
 
 SLOT_WAIT: Final = 10.0
 """Seconds that a run waits in the queue; then it gives way to entries for other models, and comes again."""
@@ -36,11 +37,19 @@ log = structlog.get_logger("ollama_proxy.deferred")
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """What runs share: where their entries are, the app that serves their requests, and the clock."""
+    """What runs share.
+
+    Attributes:
+        journal: where their entries are.
+        app: serves their requests: the frame.
+        clock: tells whether their time is up.
+        webhooks: tells whom it concerns that an entry is over.
+    """
 
     journal: Journal
     app: ASGIApp
     clock: Clock
+    webhooks: Webhooks
 
 
 class Run:
@@ -179,7 +188,8 @@ class Run:
         if isinstance(verdict, Again):
             await self._home.journal.release(self.claim, again_after=verdict.after, counts=verdict.counts)
             return
-        await self._home.journal.finish(self.claim, verdict.state, error=verdict.error, usage=self._usage())
+        ended = await self._home.journal.finish(self.claim, verdict.state, error=verdict.error, usage=self._usage())
+        self._home.webhooks.notify(ended)
         if verdict.state == "dead":
             log.error("deferred_dead", entry=entry.id, error=verdict.error, attempts=entry.attempts)
 

@@ -17,9 +17,6 @@ from typing import Final
 import structlog
 
 from proxy.deferred.run import Home, Run
-from proxy.kernel.asgi import ASGIApp
-from proxy.kernel.clock import Clock
-from proxy.kernel.journal import Journal
 from proxy.kernel.log_throttle import Seldom
 from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.slot_scheduling import Slots
@@ -43,19 +40,15 @@ class Runner:
     """Runs the entries of a journal.
 
     Args:
-        journal: where they are.
+        home: where they are, and what serves them.
         slots: says when a slot is free.
-        app: serves their requests: the frame.
-        clock: tells whether their time is up.
         serving: returns False once the process is about to stop; then nothing more is claimed.
     """
 
-    def __init__(
-        self, journal: Journal, slots: Slots, app: ASGIApp, clock: Clock, serving: Callable[[], bool] = lambda: True
-    ) -> None:
-        self._journal = journal
+    def __init__(self, home: Home, slots: Slots, serving: Callable[[], bool] = lambda: True) -> None:
+        self._home = home
+        self._journal = home.journal
         self._slots = slots
-        self._home = Home(journal, app, clock)
         self._serving = serving
         self._terms: RunningTerms | None = None
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -209,6 +209,9 @@ JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "kernel",
 IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "kernel",
     "The caller sent another request with the same Idempotency-Key before.",
     "Send each request with a key of its own.")
+WEBHOOK_NOT_ALLOWED: Final = _row("webhook_not_allowed", 403, "defer",
+    "The request names an address to be told that it is over, and `defer.webhooks` does not allow it.",
+    "Name none, or one of those that the operator allows.")
 REQUEST_NOT_FOUND: Final = _row("request_not_found", 404, "deferred",
     "The caller has no entry of that id in the journal: it never was, it is somebody else's, or it was deleted or has "
     "expired.",
