@@ -12,12 +12,12 @@ import orjson
 from pydantic import Field
 
 from middleware.defer.preferences import Preferences, idempotency_key, preferences, webhook_url
-from proxy.kernel import error_codes as codes
 from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of
 from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
 from proxy.kernel.body_encoding import ENCODING
 from proxy.kernel.clock import Clock
 from proxy.kernel.entry_document import address_of, receipt
+from proxy.kernel.error_codes import NO_ROOM
 from proxy.kernel.errors import JSON, Refused, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import DeferPart
@@ -35,11 +35,6 @@ from proxy.kernel.webhooks import WEBHOOK, Webhooks
 Occasion = Literal["asked", "full", "asked_and_full"]
 
 PRIORITIES: Final = {"low": -1, "normal": 0, "high": 1}
-FULL: Final = frozenset({
-    codes.QUEUE_FULL, codes.TENANT_QUEUE_FULL, codes.QUEUE_SHARE_EXCEEDED, codes.QUEUE_TOO_SLOW, codes.QUEUE_TIMEOUT,
-    codes.NO_SLOT,
-})  # fmt: skip
-"""The refusals that say that there is no room now."""
 
 
 class Defer:
@@ -177,7 +172,7 @@ class Defer:
                     if timer is not None:
                         timer.cancel()
         except Refused as refused:
-            if refused.code not in FULL or exchange.status is not None or exchange.heartbeats:
+            if refused.code not in NO_ROOM or exchange.status is not None or exchange.heartbeats:
                 raise
             return refused
         except TimeoutError:

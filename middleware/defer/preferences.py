@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Scope, header_values
-from proxy.kernel.error_codes import WEBHOOK_NOT_ALLOWED
 from proxy.kernel.errors import Refused
 from proxy.kernel.webhook_options import WebhookOptions
 
@@ -67,6 +67,6 @@ def webhook_url(scope: Scope, options: WebhookOptions | None) -> str | None:
         raise Refused(
             403,
             "X-Webhook-URL: this address may not be called; defer.webhooks.targets has those that may",
-            code=WEBHOOK_NOT_ALLOWED,
+            code=codes.WEBHOOK_NOT_ALLOWED,
         )
     return url

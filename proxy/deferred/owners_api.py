@@ -143,6 +143,8 @@ class OwnersApi:
 
     async def _send_record(self, exchange: Exchange, entry: Entry, send: Send) -> None:
         """Send the record, or the part of it that was asked for; raises Refused before it has begun."""
+        if entry.status is not None and entry.status >= 400:
+            entry = await self._ended(entry)  # an error is recorded when the request is about to be over
         if entry.over and entry.status is None:
             raise _never_answered(entry)
         wanted = range_of(exchange.scope)
@@ -172,7 +174,7 @@ class OwnersApi:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _ended(self, entry: Entry) -> Entry:
-        """Return the entry when it is over: only then it is known which bytes are the last."""
+        """Return the entry when it is over."""
         while not entry.over:
             changed = await self._journal.wait_for_change(entry.id, 2**62, LONGEST_WAIT)
             if changed is None:

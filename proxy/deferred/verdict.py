@@ -3,18 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.kernel import error_codes as codes
-from proxy.kernel.error_codes import FINAL, Code
+from proxy.kernel.error_codes import FINAL, NOT_YET
 from proxy.kernel.errors import Outcome
 from proxy.kernel.journal import State
 
-PASSING: Final[frozenset[Code]] = frozenset({
-    codes.RATE_LIMIT_EXCEEDED, codes.LIMITS_UNAVAILABLE, codes.QUEUE_FULL, codes.TENANT_QUEUE_FULL,
-    codes.QUEUE_SHARE_EXCEEDED, codes.QUEUE_TOO_SLOW, codes.QUEUE_TIMEOUT, codes.NO_SLOT, codes.NO_BACKEND,
-    codes.DRAINING, codes.BODY_SHARE_EXCEEDED, codes.BODY_MEMORY_EXHAUSTED, codes.IDENTITY_PROVIDER_UNAVAILABLE,
-    codes.SHUTDOWN,
-})  # fmt: skip
-"""Errors that say nothing of the request: its turn has just not come. They cost it no attempt."""
 SOON: Final = 1.0
 """Seconds until an entry is begun a second time; then twice as long, and so on."""
 LATER: Final = 5.0
@@ -89,7 +81,7 @@ def judge(ended: Ended) -> Over | Again:
         return Over("failed", STOPPED) if ended.recorded else Again(0.0, counts=False)
     if ended.recorded:
         return Over("failed", error)
-    if ended.code in PASSING:
+    if ended.code in NOT_YET:  # it costs no attempt
         return Again(min(LONGEST, ended.retry_after or LATER), counts=False)
     if _is_about_the_request(ended):
         return Over("failed", error)
@@ -100,4 +92,5 @@ def judge(ended: Ended) -> Over | Again:
 
 def _is_about_the_request(ended: Ended) -> bool:
     """Return whether it would end in the same way again."""
-    return ended.code in FINAL or (ended.status is not None and 400 <= ended.status < 500 and ended.status != 429)
+    status = ended.status
+    return ended.code in FINAL or status == 501 or (status is not None and 400 <= status < 500 and status != 429)

@@ -104,7 +104,7 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 
 # The request's body
 
-INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, parameters, queue",
+INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, defer, deferred, parameters, queue",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -401,3 +401,14 @@ OLLAMAS_OWN: Final[frozenset[Code]] = frozenset({INVALID_REQUEST, MODEL_NOT_FOUN
 
 FINAL: Final[frozenset[Code]] = frozenset({BACKEND_REQUIRED, LOOP_DETECTED, SUSPECTED_POISON})
 """Errors with a status that clients retry by themselves, although the same request cannot succeed."""
+
+NO_ROOM: Final[frozenset[Code]] = frozenset({
+    QUEUE_FULL, TENANT_QUEUE_FULL, QUEUE_SHARE_EXCEEDED, QUEUE_TOO_SLOW, QUEUE_TIMEOUT, NO_SLOT,
+})  # fmt: skip
+"""Errors that say that no slot is free, and none will be in time."""
+
+NOT_YET: Final[frozenset[Code]] = NO_ROOM | {
+    RATE_LIMIT_EXCEEDED, LIMITS_UNAVAILABLE, NO_BACKEND, DRAINING, CONNECT_TIMEOUT, UPSTREAM_UNREACHABLE,
+    BODY_SHARE_EXCEEDED, BODY_MEMORY_EXHAUSTED, IDENTITY_PROVIDER_UNAVAILABLE, SHUTDOWN,
+}  # fmt: skip
+"""Errors that say nothing of the request itself, and pass: those of `NO_ROOM`, and other bounds and outages."""
