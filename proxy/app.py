@@ -15,6 +15,10 @@ from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
+from proxy.deferred.owners_api import OwnersApi
+from proxy.deferred.run import Home
+from proxy.deferred.runner import Runner
+from proxy.deferred.stored_routes import StoredApp, routes_for
 from proxy.kernel.backends import Backends
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.clock import Clock
@@ -61,6 +65,7 @@ from proxy.wiring import (
     make_store,
     ops_options,
     pool_options,
+    running_terms,
     server_options,
 )
 
@@ -122,11 +127,15 @@ class App:
             Traces: self.traces,
         }
         self.ops = Ops(self)
+        self.stored = StoredApp(OwnersApi(self.journal, self.webhooks).handlers)
         self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
+        home = Home(self.journal, self.frame, self.clock, self.webhooks)
+        self.runner = Runner(home, self.pool, lambda: self.serving)
+        self.runner.use(running_terms(self.chain))
         self.metrics.read(
             [
                 *of_requests(self.frame, self.ops_frame),
@@ -156,6 +165,7 @@ class App:
         self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
+        self.runner.use(running_terms(chain))
         self._configure_log()
         return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
 
@@ -196,7 +206,7 @@ class App:
             self.pool,
             MergedLists(self.pool, self.watch),
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
-            self.ops,
+            {"ops": self.ops, "stored": self.stored},
         )
         return build(plan, endpoint, {**self.services, KnownHosts: hosts})
 
@@ -208,7 +218,8 @@ class App:
         hosts = make_hosts(settings)
         chain = self._build(plan, settings, hosts)
         gate = PageGate(chain.cross_origin, hosts if plan.anonymous else None)
-        main = make_routes(settings, OPS if self._ops_listen is None else HEALTH)
+        stored = routes_for(link.plugin.use for link in plan.links)
+        main = make_routes(settings, (*(OPS if self._ops_listen is None else HEALTH), *stored))
         return (
             chain,
             Generation(number, chain.app, main, settings.trusted_proxies, chain.blame, gate),
@@ -232,6 +243,7 @@ class App:
         try:
             async with AsyncExitStack() as stack:
                 await self._open_store()
+                self.runner.start()
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:
@@ -240,6 +252,7 @@ class App:
                 yield
         finally:
             lag.stop()
+            await self.runner.stop(0.0 if self.server is None else self.server.seconds_left)
             await self.watch.stop()
             await self.pool.aclose()
             await self.traces.aclose()
