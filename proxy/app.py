@@ -105,7 +105,7 @@ class App:
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.journal = make_journal(loaded, settings, self.clock)
-        self.stored = StoredEntries(self.journal)
+        self.stored_entries = StoredEntries(self.journal)
         self.webhooks = SignedWebhooks(self.journal, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
@@ -143,7 +143,7 @@ class App:
                 *of_backends(self.pool, self.metrics.models),
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
-                *of_journal(self.stored),
+                *of_journal(self.stored_entries),
                 *of_process(self.bodies, sink),
             ]
         )

@@ -15,7 +15,7 @@ from proxy.ops.answers import failed, json
 from proxy.ops.app_protocol import Engine
 from proxy.ops.document_types import Done, Reloaded
 from proxy.ops.events import Hub
-from proxy.ops.stored_entries import states_of, unknown
+from proxy.ops.stored_entries import reached, states_of, unknown
 from proxy.pool.backend import Backend
 from proxy.pool.backend_api import fetch_json
 
@@ -89,7 +89,8 @@ class Actions:
     async def journal_cancel(self, request: Request) -> Response:
         """End a deferred request or a batch."""
         name, by = request.path_params["id"], _who(request)
-        entry = await self._engine.journal.cancel(name, "an operator cancelled it")
+        with reached():
+            entry = await self._engine.journal.cancel(name, "an operator cancelled it")
         if entry is None:
             raise unknown()
         if entry.state != "cancelled":
@@ -101,7 +102,8 @@ class Actions:
     async def journal_retry(self, request: Request) -> Response:
         """Queue a deferred request again that has not completed."""
         name = request.path_params["id"]
-        entry = await self._engine.journal.retry(name)
+        with reached():
+            entry = await self._engine.journal.retry(name)
         if entry is None:
             raise unknown()
         if entry.state != "queued":
@@ -117,7 +119,8 @@ class Actions:
     async def purge(self, request: Request) -> Response:
         """Delete deferred requests that are over."""
         states = states_of(request.query_params.get("state", ""), over=True)
-        count = await self._engine.journal.purge(states)
+        with reached():
+            count = await self._engine.journal.purge(states)
         log.warning("entries_purged", entries=count, states=list(states), by=_who(request))
         return json(Done(f"deleted {count} requests"))
 

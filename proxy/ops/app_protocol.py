@@ -60,7 +60,7 @@ class Engine(Protocol):
     bodies: BodyBudget
     board: Board
     journal: Journal
-    stored: StoredEntries
+    stored_entries: StoredEntries
     chain: Chain
     plan: Plan
     settings: Settings

@@ -228,7 +228,9 @@ async def test_flushed(server: RedisServer) -> None:
         held = await claim(journal)
         await journal.append(held, b"half")
         waits = asyncio.create_task(journal.wait_for_change(new.id, 4, 3600))
-        await eventually(lambda: server.command("PUBSUB", "NUMSUB", f"ollama-proxy:journal:{new.id}").endswith(b":1\r\n"))
+        await eventually(
+            lambda: server.command("PUBSUB", "NUMSUB", f"ollama-proxy:journal:{new.id}").endswith(b":1\r\n")
+        )
         server.command("FLUSHALL")
         server.command("SCRIPT", "FLUSH")
         for write in (journal.append(held, b"x"), journal.begin(held, 200, []), journal.finish(held, "completed")):
@@ -282,7 +284,7 @@ async def _until_it_answers(journal: Journal) -> None:
 @pytest.mark.parametrize("fault", ["refused", "black-holed", "demoted"])
 async def test_unreachable(fault: str) -> None:
     """Every call fails within its time, at once after the first; what was there is there when it is back."""
-    with redis_server("--appendonly", "yes", "--appendfsync", "always", "--dir", "/tmp") as server:  # noqa: S108
+    with redis_server("--appendonly", "yes", "--appendfsync", "always", "--dir", "/tmp") as server:
         server.command("FLUSHALL")
         journal = RedisJournal(server.url, SystemClock(), within=0.2)
         await journal.connect()
