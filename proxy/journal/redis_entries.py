@@ -92,9 +92,7 @@ def entry_of(view: View, expired_for: float) -> Entry:
         error=_text(fields.get("error")),
         usage=orjson.loads(fields.get("usage", b"{}")),
         position=position if position >= 0 else None,
-        meta={
-            name.removeprefix(META): orjson.loads(value) for name, value in fields.items() if name.startswith(META)
-        },
+        meta={name.removeprefix(META): orjson.loads(value) for name, value in fields.items() if name.startswith(META)},
     )
 
 

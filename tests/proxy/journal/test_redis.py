@@ -200,7 +200,30 @@ async def test_long_lists_are_read_in_pages(journal: RedisJournal, monkeypatch: 
     assert await journal.purge(["cancelled"]) == 40
 
 
-# Faults: what holds for each, see the table in docs/guides/scale.md
+async def test_each_step_of_a_run_is_one_call(server: RedisServer) -> None:
+    async with opened(server.url) as journal:
+        await _run(journal)  # which loads the scripts
+
+        def calls() -> int:
+            stats = server.command("INFO", "commandstats").decode()
+            return int(stats.partition("cmdstat_evalsha:calls=")[2].partition(",")[0])
+
+        before = calls()
+        await _run(journal)
+        assert calls() - before == 6
+        assert b"cmdstat_eval:" not in server.command("INFO", "commandstats")
+
+
+async def _run(journal: Journal) -> None:
+    await journal.add(now_entry())
+    held = await claim(journal)
+    await journal.begin(held, 200, [])
+    await journal.append(held, b"x")
+    await journal.read(held.entry.id, 0, 9)
+    await journal.finish(held, "completed")
+
+
+# Faults: what holds for each is in the docstring of proxy/journal/redis.py
 
 
 BOUND = 10.0
@@ -228,7 +251,9 @@ async def test_flushed(server: RedisServer) -> None:
         held = await claim(journal)
         await journal.append(held, b"half")
         waits = asyncio.create_task(journal.wait_for_change(new.id, 4, 3600))
-        await eventually(lambda: server.command("PUBSUB", "NUMSUB", f"ollama-proxy:journal:{new.id}").endswith(b":1\r\n"))
+        await eventually(
+            lambda: server.command("PUBSUB", "NUMSUB", f"ollama-proxy:journal:{new.id}").endswith(b":1\r\n")
+        )
         server.command("FLUSHALL")
         server.command("SCRIPT", "FLUSH")
         for write in (journal.append(held, b"x"), journal.begin(held, 200, []), journal.finish(held, "completed")):
@@ -282,7 +307,7 @@ async def _until_it_answers(journal: Journal) -> None:
 @pytest.mark.parametrize("fault", ["refused", "black-holed", "demoted"])
 async def test_unreachable(fault: str) -> None:
     """Every call fails within its time, at once after the first; what was there is there when it is back."""
-    with redis_server("--appendonly", "yes", "--appendfsync", "always", "--dir", "/tmp") as server:  # noqa: S108
+    with redis_server("--appendonly", "yes", "--appendfsync", "always", "--dir", "/tmp") as server:
         server.command("FLUSHALL")
         journal = RedisJournal(server.url, SystemClock(), within=0.2)
         await journal.connect()
