@@ -15,6 +15,10 @@ from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
+from proxy.deferred.owners_api import OwnersApi
+from proxy.deferred.run import Home
+from proxy.deferred.runner import Runner
+from proxy.deferred.stored_routes import StoredApp, routes_for
 from proxy.kernel.backends import Backends
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.clock import Clock
@@ -26,14 +30,16 @@ from proxy.kernel.metrics import Metrics
 from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.slot_scheduling import Scheduler, Slots
-from proxy.kernel.store import Store
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
+from proxy.kernel.webhooks import Webhooks
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
+from proxy.ops.stored_entries import StoredEntries
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 from proxy.queue.scheduler import FairScheduler
@@ -44,11 +50,12 @@ from proxy.server.server import Server, serve
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from proxy.telemetry.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
+from proxy.telemetry.gauges import of_backends, of_journal, of_process, of_queue, of_refusals, of_requests, of_servers
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
 from proxy.telemetry.traces import Pipelines
+from proxy.webhooks.sender import SignedWebhooks
 from proxy.wiring import (
     body_bounds,
     make_backends,
@@ -58,6 +65,7 @@ from proxy.wiring import (
     make_store,
     ops_options,
     pool_options,
+    running_terms,
     server_options,
 )
 
@@ -78,6 +86,7 @@ class App:
         server: the server of `frame`; None before it runs.
         ops_server: the server of the ops routes alone; None where the policy file sets no address for them.
         reloader: loads the policy file again; None where there is no file.
+        not_started: why the store could not be opened; None where it could.
 
     Raises:
         Invalid: the policy file has mistakes; it holds all of them, those in the options of plugins included.
@@ -92,9 +101,12 @@ class App:
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
         self.reloader: Loader | None = None
+        self.not_started: str | None = None
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.journal = make_journal(loaded, settings, self.clock)
+        self.stored = StoredEntries(self.journal)
+        self.webhooks = SignedWebhooks(self.journal, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
@@ -105,6 +117,7 @@ class App:
             Keepsakes: WeakKeepsakes(),
             Store: self.store,
             Journal: self.journal,
+            Webhooks: self.webhooks,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
@@ -114,11 +127,15 @@ class App:
             Traces: self.traces,
         }
         self.ops = Ops(self)
+        self.stored = StoredApp(OwnersApi(self.journal, self.webhooks).handlers)
         self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
+        home = Home(self.journal, self.frame, self.clock, self.webhooks)
+        self.runner = Runner(home, self.pool, lambda: self.serving)
+        self.runner.use(running_terms(self.chain))
         self.metrics.read(
             [
                 *of_requests(self.frame, self.ops_frame),
@@ -126,6 +143,7 @@ class App:
                 *of_backends(self.pool, self.metrics.models),
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
+                *of_journal(self.stored),
                 *of_process(self.bodies, sink),
             ]
         )
@@ -147,6 +165,7 @@ class App:
         self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
+        self.runner.use(running_terms(chain))
         self._configure_log()
         return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
 
@@ -187,7 +206,7 @@ class App:
             self.pool,
             MergedLists(self.pool, self.watch),
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
-            self.ops,
+            {"ops": self.ops, "stored": self.stored},
         )
         return build(plan, endpoint, {**self.services, KnownHosts: hosts})
 
@@ -199,12 +218,23 @@ class App:
         hosts = make_hosts(settings)
         chain = self._build(plan, settings, hosts)
         gate = PageGate(chain.cross_origin, hosts if plan.anonymous else None)
-        main = make_routes(settings, OPS if self._ops_listen is None else HEALTH)
+        stored = routes_for(link.plugin.use for link in plan.links)
+        main = make_routes(settings, (*(OPS if self._ops_listen is None else HEALTH), *stored))
         return (
             chain,
             Generation(number, chain.app, main, settings.trusted_proxies, chain.blame, gate),
             Generation(number, chain.app, RouteTable(OPS, base=()), settings.trusted_proxies, chain.blame, gate),
         )
+
+    async def _open_store(self) -> None:
+        """Open the store and the journal; a file that another process has ends the start, and the command says so."""
+        try:
+            await self.store.connect()
+            await self.journal.connect()
+            await self.webhooks.resume()
+        except StoreUnavailable as error:
+            self.not_started = str(error)
+            raise
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -212,8 +242,8 @@ class App:
         lag = Lag(self.metrics.lagged)
         try:
             async with AsyncExitStack() as stack:
-                await self.store.connect()
-                await self.journal.connect()
+                await self._open_store()
+                self.runner.start()
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:
@@ -222,9 +252,11 @@ class App:
                 yield
         finally:
             lag.stop()
+            await self.runner.stop(0.0 if self.server is None else self.server.seconds_left)
             await self.watch.stop()
             await self.pool.aclose()
             await self.traces.aclose()
+            await self.webhooks.aclose()
             await self.journal.aclose()
             await self.store.aclose()
 

@@ -14,7 +14,7 @@ from config.tree import Data
 from proxy import __version__
 from proxy.app import App, check
 from proxy.chain.plan import Plan
-from proxy.commands import act, diff, doctor, explain, keys, logs, reload, status, top
+from proxy.commands import act, diff, doctor, explain, keys, logs, reload, requests, status, top
 from proxy.commands.announce import announce
 from proxy.commands.demo import run_demo
 from proxy.commands.package_clash import intruders
@@ -40,6 +40,7 @@ main = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 main.add_typer(keys.commands, name="keys")
+main.add_typer(requests.commands, name="requests", rich_help_panel="A running proxy")
 
 ConfigOption = Annotated[
     Path | None,
@@ -111,7 +112,7 @@ def serve(
     except Invalid as error:
         _fail(*map(str, error.problems))
     except ServerError as error:
-        _fail(str(error))
+        _fail(app.not_started or str(error))
     finally:
         sink.close()
 

@@ -104,7 +104,7 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 
 # The request's body
 
-INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, parameters, queue",
+INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, defer, deferred, parameters, queue",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -192,6 +192,37 @@ QUEUE_TIMEOUT: Final = _row("queue_timeout", 503, "queue",
     "The request waited as long as it may, and no slot came free.",
     "Try again after Retry-After, or give it more time.")
 
+# Requests that run later
+
+DEFERRED_TOO_LARGE: Final = _row("deferred_too_large", 413, "kernel",
+    "The request's body is larger than `defer.max_body`, so it cannot be kept to run later.",
+    "Send it without `Prefer: respond-async`, or shorter.")
+DEFERRED_SHARE_EXCEEDED: Final = _row("deferred_share_exceeded", 429, "kernel",
+    "As many requests of the caller wait or run in the journal as may: `defer.per_identity`.",
+    "Wait as long as Retry-After says, or cancel one.")
+JOURNAL_FULL: Final = _row("journal_full", 507, "kernel",
+    "The journal holds as many requests or bytes as it may: `defer.total`, or the bound of its home.",
+    "Try again later. The operator: raise the bound, or delete what is over (`ollama-proxy requests purge`).")
+JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "kernel",
+    "The journal, which keeps requests that run later, does not answer.",
+    "Try again after Retry-After; look at the store.")
+IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "kernel",
+    "The caller sent another request with the same Idempotency-Key before.",
+    "Send each request with a key of its own.")
+WEBHOOK_NOT_ALLOWED: Final = _row("webhook_not_allowed", 403, "defer",
+    "The request names an address to be told that it is over, and `defer.webhooks` does not allow it.",
+    "Name none, or one of those that the operator allows.")
+REQUEST_NOT_FOUND: Final = _row("request_not_found", 404, "deferred",
+    "The caller has no entry of that id in the journal: it never was, it is somebody else's, or it was deleted or has "
+    "expired.",
+    "Correct the id, or send the request again.")
+DEFERRED_FAILED: Final = _row("deferred_failed", (410, 502), "deferred",
+    "The request is over, and was never answered. 410: it was cancelled, or did not run in time. 502: it failed.",
+    "Send the request again.")
+REVOKED: Final = _row("revoked", 401, "auth",
+    "The request ran later, and the key or token that it was sent with does not count any more.",
+    "Send it again with a valid one.")
+
 # Routes
 
 NOT_FOUND: Final = _row("not_found", 404, "relay, ops",
@@ -209,6 +240,29 @@ BACKEND_REQUIRED: Final = _row("backend_required", 409, "relay",
 PULL_FAILED: Final = _row("pull_failed", 500, "relay",
     "A pull on all backends failed on some; the message says on which, and why.",
     "Correct what the message says and pull again.")
+
+# Going on from an earlier response
+
+PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 404, "kernel",
+    "The request goes on from a response (`previous_response_id`) that is not kept: unknown, expired, somebody else's, "
+    "or the chain has no plugin `responses`. Ollama would answer without what was said before.",
+    "Send the whole conversation in `input`, without `previous_response_id`. The operator: add `responses`.")
+RESPONSES_UNAVAILABLE: Final = _row("responses_unavailable", 503, "responses",
+    "The request goes on from an earlier response, and the journal that keeps it does not answer.",
+    "Wait as long as Retry-After says, or send the whole conversation in `input`.")
+CONVERSATION_TOO_LONG: Final = _row("conversation_too_long", 413, "responses",
+    "What was said before and the new input are longer than `responses` keeps.",
+    "Send what the model needs in `input`, without `previous_response_id`.")
+
+# Reading a recorded answer
+
+RANGE_NOT_SATISFIABLE: Final = _row("range_not_satisfiable", 416, "deferred",
+    "The range begins behind the end of a recorded answer, which is complete.",
+    "Nothing is missing: the Content-Range field says how long the answer is.")
+ANSWER_GONE: Final = _row("answer_gone", 410, "deferred",
+    "The range begins where the recorded answer broke off: it was ended, its proxy is gone, or it is longer than what "
+    "`resumable: {keep: …}` keeps of one.",
+    "Send the request again.")
 
 # Choosing a backend
 
@@ -262,7 +316,7 @@ BACKEND_DOWN: Final = _row("backend_down", 502, "pool",
     "The backend stopped answering questions while the request waited for its first byte, and the request could not be "
     "answered by another one.",
     "Send the request again; look at the backend.")
-UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "upstream, relay",
+UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "deferred, upstream, relay",
     "The answer had begun and broke off, or ended without the end that its protocol has.",
     "Send the request again; look at the backend's log.")
 UPSTREAM_FAILED: Final = _row("upstream_failed", (400, 502), "upstream",
@@ -277,7 +331,7 @@ UNLOAD_FAILED: Final = _row("unload_failed", 502, "relay, ops",
 
 # Operating the proxy
 
-CANCELLED: Final = _row("cancelled", 499, "chain",
+CANCELLED: Final = _row("cancelled", 499, "chain, deferred, resumable",
     "An operator ended the request.",
     "Ask the operator.")
 SHUTDOWN: Final = _row("shutdown", 503, "chain, server",
@@ -287,8 +341,11 @@ NOT_READY: Final = _row("not_ready", 503, "ops",
     "/-/readyz: no backend can be used, not every backend has been asked yet, or the proxy stops.",
     "Look at the backends with `ollama-proxy status`.")
 UNKNOWN_REQUEST: Final = _row("unknown_request", 404, "ops",
-    "No request of the given id runs.",
-    "Take the id from /-/status; it may be over.")
+    "No request of the given id runs; or no deferred one has it.",
+    "Take the id from /-/status or /-/journal; it may be over, or expired.")
+ENTRY_NOT_READY: Final = _row("entry_not_ready", 409, "ops",
+    "The state of a deferred request does not allow what an operator wants of it.",
+    "Look at its state with `ollama-proxy requests show ID`.")
 NO_FILE: Final = _row("no_file", 409, "ops",
     "The proxy was started without a policy file, so that none can be loaded again.",
     "Start it with one.")
@@ -347,3 +404,14 @@ OLLAMAS_OWN: Final[frozenset[Code]] = frozenset({INVALID_REQUEST, MODEL_NOT_FOUN
 
 FINAL: Final[frozenset[Code]] = frozenset({BACKEND_REQUIRED, LOOP_DETECTED, SUSPECTED_POISON})
 """Errors with a status that clients retry by themselves, although the same request cannot succeed."""
+
+NO_ROOM: Final[frozenset[Code]] = frozenset({
+    QUEUE_FULL, TENANT_QUEUE_FULL, QUEUE_SHARE_EXCEEDED, QUEUE_TOO_SLOW, QUEUE_TIMEOUT, NO_SLOT,
+})  # fmt: skip
+"""Errors that say that no slot is free, and none will be in time."""
+
+NOT_YET: Final[frozenset[Code]] = NO_ROOM | {
+    RATE_LIMIT_EXCEEDED, LIMITS_UNAVAILABLE, NO_BACKEND, DRAINING, CONNECT_TIMEOUT, UPSTREAM_UNREACHABLE,
+    BODY_SHARE_EXCEEDED, BODY_MEMORY_EXHAUSTED, IDENTITY_PROVIDER_UNAVAILABLE, SHUTDOWN,
+}  # fmt: skip
+"""Errors that say nothing of the request itself, and pass: those of `NO_ROOM`, and other bounds and outages."""

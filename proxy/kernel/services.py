@@ -20,6 +20,7 @@ from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.slot_scheduling import Outlook, Scheduler, Slots, Terms
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Collector, Traces
+from proxy.kernel.webhooks import Webhooks
 
 __all__ = [
     "SERVICES",
@@ -41,6 +42,7 @@ __all__ = [
     "StoreUnavailable",
     "Terms",
     "Traces",
+    "Webhooks",
 ]
 
 SERVICES: Final[tuple[type, ...]] = (
@@ -51,6 +53,7 @@ SERVICES: Final[tuple[type, ...]] = (
     Keepsakes,
     Store,
     Journal,
+    Webhooks,
     Backends,
     Slots,
     Scheduler,

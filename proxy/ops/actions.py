@@ -15,6 +15,7 @@ from proxy.ops.answers import failed, json
 from proxy.ops.app_protocol import Engine
 from proxy.ops.document_types import Done, Reloaded
 from proxy.ops.events import Hub
+from proxy.ops.stored_entries import states_of, unknown
 from proxy.pool.backend import Backend
 from proxy.pool.backend_api import fetch_json
 
@@ -84,6 +85,41 @@ class Actions:
         self._hub.look()
         document = Reloaded(result.generation, list(result.problems), list(result.restart))
         return failed(document, 422, codes.INVALID_POLICY) if result.problems else json(document)
+
+    async def journal_cancel(self, request: Request) -> Response:
+        """End a deferred request or a batch."""
+        name, by = request.path_params["id"], _who(request)
+        entry = await self._engine.journal.cancel(name, "an operator cancelled it")
+        if entry is None:
+            raise unknown()
+        if entry.state != "cancelled":
+            raise Refused(409, f"{name} is {entry.state} already", code=codes.ENTRY_NOT_READY)
+        self._engine.webhooks.notify(entry)
+        log.warning("entry_cancelled", entry=name, by=by)
+        return json(Done(f"cancelled {name}"))
+
+    async def journal_retry(self, request: Request) -> Response:
+        """Queue a deferred request again that has not completed."""
+        name = request.path_params["id"]
+        entry = await self._engine.journal.retry(name)
+        if entry is None:
+            raise unknown()
+        if entry.state != "queued":
+            raise Refused(
+                409,
+                f"{name} is a {entry.kind} that is {entry.state}; a request is retried that is dead, failed, cancelled "
+                "or expired",
+                code=codes.ENTRY_NOT_READY,
+            )
+        log.warning("entry_retried", entry=name, by=_who(request))
+        return json(Done(f"queued {name} again"))
+
+    async def purge(self, request: Request) -> Response:
+        """Delete deferred requests that are over."""
+        states = states_of(request.query_params.get("state", ""), over=True)
+        count = await self._engine.journal.purge(states)
+        log.warning("entries_purged", entries=count, states=list(states), by=_who(request))
+        return json(Done(f"deleted {count} requests"))
 
     def _backend(self, request: Request) -> Backend:
         name = request.path_params["backend"]

@@ -87,6 +87,7 @@ class Ops:
 
     async def metrics(self, request: Request) -> Response:
         """Answer with all metrics, in the format that the Accept header asks for."""
+        await self._engine.stored.count()
         accept = (header(request.scope["headers"], b"accept") or b"").decode("latin-1")
         body, kind = await self._engine.metrics.exposition(accept)
         return Response(body, headers={"content-type": kind})
@@ -94,6 +95,14 @@ class Ops:
     async def config(self, request: Request) -> Response:
         """Answer with the policy file in force."""
         return json(digest(self._engine.plan, self._engine.settings))
+
+    async def journal(self, request: Request) -> Response:
+        """Answer with deferred requests and batches."""
+        return json(await self._engine.stored.find(request.query_params))
+
+    async def journal_entry(self, request: Request) -> Response:
+        """Answer with one deferred request or batch."""
+        return json(await self._engine.stored.get(request.path_params["id"]))
 
     async def explain(self, request: Request) -> Response:
         """Answer what would happen to the described request."""

@@ -8,9 +8,12 @@ from proxy.chain.build import Chain
 from proxy.chain.frame import Frame
 from proxy.chain.plan import Plan
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.journal import Journal
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
+from proxy.kernel.webhooks import Webhooks
 from proxy.ops.limits_in_use import Board
+from proxy.ops.stored_entries import StoredEntries
 from proxy.pool.pool import Pool
 from proxy.queue.scheduler import FairScheduler
 
@@ -56,6 +59,8 @@ class Engine(Protocol):
     scheduler: FairScheduler
     bodies: BodyBudget
     board: Board
+    journal: Journal
+    stored: StoredEntries
     chain: Chain
     plan: Plan
     settings: Settings
@@ -63,6 +68,10 @@ class Engine(Protocol):
     started_at: float
     loaded_at: float
     reloader: Loader | None
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """The sender that tells clients that their deferred requests are over."""
 
     @property
     def metrics(self) -> Metrics:

@@ -50,6 +50,7 @@ async def report(engine: Engine, *, recent: list[doc.Request] | None) -> doc.Sta
         ),
         requests=[request_of(exchange, engine.pool) for exchange in running],
         limits=await engine.board.in_use(),
+        journal=await engine.stored.view(),
         bodies=doc.Bodies(bodies.held, bodies.total, bodies.callers, bodies.largest),
         log_lines_dropped=engine.sink.dropped,
         recent=recent,

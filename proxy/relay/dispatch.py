@@ -15,9 +15,11 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import BackendDown, Refused, UpstreamError, UpstreamTimeout, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
+from proxy.kernel.previous_response import refuse_previous_response
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match, NoMatch
 from proxy.kernel.slot_scheduling import Scheduler
+from proxy.kernel.stored_run import stored_run
 from proxy.pool.awaited_answer import AwaitedAnswer
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool
@@ -77,11 +79,15 @@ class Dispatch:
     async def _send(self, exchange: Exchange, match: Match, receive: Receive, send: Send) -> None:
         """Send the request to one backend and relay the answer."""
         body = await read_body(exchange, match, receive)
+        if match.route.run is not None and match.route.run.continues is not None:
+            refuse_previous_response(exchange)
         if exchange.failed:
             self._pool.blame.check(exchange)
         deadline = self._deadline(exchange, match.route)
         with await self._lease(exchange) as lease:
             exchange.part(RelayPart).sent_to(lease.backend.name, lease.reason)
+            if (run := stored_run(exchange.scope)) is not None:
+                run.placed()
             try:
                 movable = _may_move(exchange, match.route, receive)
                 if exchange.num_ctx is not None:

@@ -317,6 +317,13 @@ BODIES_REFUSED: Final = Meter(
 TASKS: Final = Meter(
     "ollama_proxy_tasks", "gauge", "Tasks of the event loop: a few of the proxy's own, the rest requests."
 )
+DEFERRED: Final = Meter(
+    "ollama_proxy_deferred_requests",
+    "gauge",
+    "Deferred requests that the journal has, by state (`queued`, `running`, `completed`, `failed`, `cancelled`, "
+    "`expired`, `dead`).",
+    ("state",),
+)
 LOG_DROPPED: Final = Meter(
     "ollama_proxy_log_lines_dropped_total", "counter", "Log lines lost because nobody took them in time."
 )

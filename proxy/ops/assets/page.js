@@ -116,6 +116,7 @@ function show() {
   list(at("recent"), all ? recent : recent.slice(0, SHOWN), (request) => request.id, buildRecent);
   list(at("queue"), status.queue.tenants, (tenant) => tenant.tenant, buildTenant);
   list(at("limits"), status.limits, (limit) => `${limit.limit} ${limit.whom} ${limit.unit} ${limit.window}`, buildLimit);
+  showDeferred(status.journal);
   say(at("running-count"), String(requests.length));
   say(at("queue-count"), status.queue.waiting ? `${status.queue.waiting}, for up to ${text.seconds(status.queue.oldest)}` : "");
   at("requests-empty").hidden = requests.length > 0;
@@ -250,6 +251,41 @@ function buildRequest({ id }) {
     ];
   });
   set(element, "data-request", id);
+  return element;
+}
+
+function showDeferred(journal) {
+  const counts = Object.entries(journal.counts).filter(([, number]) => number > 0);
+  at("deferred-section").hidden = journal.reached && counts.length === 0 && journal.entries.length === 0;
+  const told = journal.reached ? counts.map(([word, number]) => `${number} ${word}`).join(", ") : "the journal cannot be reached";
+  say(at("deferred-count"), told);
+  list(at("deferred"), journal.entries, (entry) => entry.id, buildDeferred);
+}
+
+const RETRIED = ["dead", "failed", "cancelled", "expired"];
+
+function buildDeferred({ id }) {
+  const columns = [["Came"], ["Who"], ["Kind"], ["Model"], ["Route"], ["State"], ["Why"], ["Attempts", "number"], ["Answer", "number"], ["", "action"]];
+  const button = make("button", { type: "button" });
+  let [badge, word, open] = [null, null, true];
+  button.addEventListener("click", () =>
+    open
+      ? confirm("Cancel this deferred request or batch? Its caller finds it cancelled.", "Cancel it", `journal/${encodeURIComponent(id)}/cancel`)
+      : act(`journal/${encodeURIComponent(id)}/retry`),
+  );
+  const element = row(columns, (now) => {
+    open = ["queued", "running"].includes(now.state);
+    button.hidden = !open && (now.kind !== "request" || !RETRIED.includes(now.state));
+    button.classList.toggle("danger", open);
+    say(button, open ? "Cancel" : "Retry");
+    set(button, "aria-label", `${open ? "Cancel" : "Retry"} the ${now.kind} of ${who(now)}`);
+    if (word !== now.state) [badge, word] = [state(now.state), now.state];
+    return [
+      text.clock(now.created), who(now), now.kind, now.model ?? "–", now.route || "–", badge,
+      now.error_code ?? "–", text.number(now.attempts), text.bytes(now.recorded), button,
+    ];
+  });
+  set(element, "data-entry", id);
   return element;
 }
 

@@ -1,0 +1,42 @@
+"""The routes of a caller's own entries, and the app that answers them: a table, to which others add their rows."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+from proxy.kernel.asgi import Scope, Send
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.route import Route
+
+REQUESTS: Final = Route("/-/requests", ("GET",), "stored", summary="The caller's requests that run later")
+REQUEST: Final = Route("/-/requests/{id}", ("GET",), "stored", summary="The state of a request that runs later")
+END: Final = Route("/-/requests/{id}", ("DELETE",), "stored", summary="Cancel a request, or delete one that is over")
+ANSWER: Final = Route("/-/requests/{id}/answer", ("GET",), "stored", summary="Its answer, from any byte")
+
+ROUTES: Final = (REQUESTS, REQUEST, END, ANSWER)
+
+Handler = Callable[[Exchange, Send], Awaitable[None]]
+"""Answers the request of an exchange; raises Refused."""
+
+
+class StoredApp:
+    """Answers the routes of the class ``stored``.
+
+    Args:
+        handlers: route → what answers it.
+    """
+
+    def __init__(self, handlers: Mapping[Route, Handler]) -> None:
+        self._handlers = {
+            (method, route.path): handler for route, handler in handlers.items() for method in route.methods
+        }
+
+    async def __call__(self, scope: Scope, receive: object, send: Send) -> None:
+        """Answer one request."""
+        exchange = Exchange.of(scope)
+        assert exchange.route is not None  # noqa: S101 (the router has found it)
+        await self._handlers[scope["method"], exchange.route.path](exchange, send)
+
+
+def routes_for(uses: Iterable[str]) -> tuple[Route, ...]:
+    """Return the routes that a chain with these plugins has: those who record answers let them be read."""
+    return ROUTES if {"defer", "resumable"}.intersection(uses) else ()
