@@ -44,8 +44,8 @@ async def test_a_full_server_is_full_and_not_lost(server: RedisServer) -> None:
     parts = partitions(server.url)
     await parts.connect()
     server.command("CONFIG", "SET", "maxmemory", "1")
-    fields: list[str | int] = ["kind", "file", "owner", "o", "tenant", "t", "cost", 1, "weight", 1, "priority", 0, "expires", 2**40]
-    add: list[Any] = ["id", b"body", "", "", "", 0, *fields]
+    facts = {"kind": "file", "owner": "o", "tenant": "t", "cost": 1, "weight": 1, "priority": 0, "expires": 2**40}
+    add: list[Any] = ["id", b"body", "", "", "", 0, *(part for fact in facts.items() for part in fact)]
     try:
         with pytest.raises(Full):
             await parts.call("add", 0, *add)
