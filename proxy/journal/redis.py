@@ -1,7 +1,7 @@
 """The journal in a Redis (or Valkey, Sentinel, Cluster) that several proxies share.
 
-Each method is one script on the server, see ``scripts/common.lua`` for the keys. What a script changes it changes as a
-whole, with the fence compared in the same step: so of two owners of an entry, one is refused, whatever was lost between.
+Each method is one script on the server, see ``scripts/common.lua`` for the keys. A script compares the fence and
+changes what it changes in one step: so of two owners of an entry one is refused, whatever was lost between.
 
 **Streams.** A tenant's open requests are in a stream of its own with one consumer group. Its pending list says which
 process has which entry, and for how long it has not beaten (``XPENDING``). The order is not the stream's: an entry that
@@ -207,7 +207,7 @@ class RedisJournal(Journal):
             for place, pairs in by_place.items()
             for start in range(0, len(pairs), 2 * AT_ONCE)
         ]
-        return [id.decode() for fenced in await asyncio.gather(*calls) for id in fenced]
+        return [name.decode() for fenced in await asyncio.gather(*calls) for name in fenced]
 
     async def begin(self, claim: Claim, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """See `Journal.begin`."""
@@ -280,7 +280,7 @@ class RedisJournal(Journal):
 
 
 async def _found(partitions: Partitions, place: int, query: Query, last: Entry | None) -> list[Entry]:
-    """Return what one partition has of a list. `last` is the entry behind which it begins, where it may be elsewhere."""
+    """Return what one partition has of a list, behind the entry `last`, which may be in another one."""
     found: list[Entry] = []
     after, below = query.after or "", ""
     while len(found) < query.limit:

@@ -99,9 +99,9 @@ class Picker:
 
 
 def _waiting(answer: Any) -> Waiting:
-    open, ready, lost, priority, time, virtual = answer
+    number, ready, lost, priority, time, virtual = answer
     return Waiting(
-        open=open,
+        open=number,
         ready_in=ready / 1000 if ready >= 0 else None,
         lost=bool(lost),
         rank=(-int(priority), float(time)) if priority and time else None,

@@ -62,6 +62,7 @@ class News:
         """Subscribe anew: the server was lost, and the connection may be to one that is none any more."""
         if self._task is not None:
             self._task.cancel()
+            self._doubt()
             self._task = asyncio.get_running_loop().create_task(self._listen(self._task))
 
     async def aclose(self) -> None:
@@ -114,19 +115,21 @@ class News:
                 pass
             finally:
                 self._pubsub = None
-                for confirmed in self._confirmed.values():
-                    confirmed.clear()
+                self._doubt()
                 with suppress(*FAILURES):
                     await pubsub.aclose()
             await asyncio.sleep(AGAIN)
+
+    def _doubt(self) -> None:
+        for confirmed in self._confirmed.values():
+            confirmed.clear()
 
     def _note(self, message: Any) -> None:
         if message is None:
             return
         channel = message["channel"].decode()
-        if message["type"] == "subscribe":
-            if channel in self._confirmed:
-                self._confirmed[channel].set()
-        elif message["type"] == "message":
+        if message["type"] == "subscribe" and channel in self._confirmed:
+            self._confirmed[channel].set()
+        if message["type"] in ("subscribe", "message"):  # what happened before the subscription was told to nobody
             for bell in self._bells.get(channel, ()):
                 bell.ring()

@@ -200,7 +200,30 @@ async def test_long_lists_are_read_in_pages(journal: RedisJournal, monkeypatch: 
     assert await journal.purge(["cancelled"]) == 40
 
 
-# Faults: what holds for each, see the table in docs/guides/scale.md
+async def test_each_step_of_a_run_is_one_call(server: RedisServer) -> None:
+    async with opened(server.url) as journal:
+        await _run(journal)  # which loads the scripts
+
+        def calls() -> int:
+            stats = server.command("INFO", "commandstats").decode()
+            return int(stats.partition("cmdstat_evalsha:calls=")[2].partition(",")[0])
+
+        before = calls()
+        await _run(journal)
+        assert calls() - before == 6
+        assert b"cmdstat_eval:" not in server.command("INFO", "commandstats")
+
+
+async def _run(journal: Journal) -> None:
+    await journal.add(now_entry())
+    held = await claim(journal)
+    await journal.begin(held, 200, [])
+    await journal.append(held, b"x")
+    await journal.read(held.entry.id, 0, 9)
+    await journal.finish(held, "completed")
+
+
+# Faults: what holds for each is in the docstring of proxy/journal/redis.py
 
 
 BOUND = 10.0
@@ -282,10 +305,9 @@ async def _until_it_answers(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("fault", ["refused", "black-holed", "demoted"])
-async def test_unreachable(fault: str) -> None:
+async def test_unreachable(fault: str, tmp_path: Path) -> None:
     """Every call fails within its time, at once after the first; what was there is there when it is back."""
-    with redis_server("--appendonly", "yes", "--appendfsync", "always", "--dir", "/tmp") as server:
-        server.command("FLUSHALL")
+    with redis_server("--appendonly", "yes", "--appendfsync", "always", "--dir", str(tmp_path)) as server:
         journal = RedisJournal(server.url, SystemClock(), within=0.2)
         await journal.connect()
         try:
