@@ -18,6 +18,8 @@ BUILTIN: Final = {
     "parameters": "middleware.parameters.plugin:Parameters",
     "queue": "middleware.queue:Queue",
     "rate_limit": "middleware.rate_limit.plugin:RateLimit",
+    "responses": "middleware.responses:Responses",
+    "resumable": "middleware.resumable.plugin:Resumable",
     "retry": "middleware.retry.plugin:Retry",
     "streaming": "middleware.streaming:Streaming",
     "tracing": "middleware.tracing.plugin:Tracing",

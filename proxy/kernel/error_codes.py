@@ -210,6 +210,29 @@ PULL_FAILED: Final = _row("pull_failed", 500, "relay",
     "A pull on all backends failed on some; the message says on which, and why.",
     "Correct what the message says and pull again.")
 
+# Going on from an earlier response
+
+PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 404, "kernel",
+    "The request goes on from a response (`previous_response_id`) that is not kept: unknown, expired, somebody else's, "
+    "or the chain has no plugin `responses`. Ollama would answer without what was said before.",
+    "Send the whole conversation in `input`, without `previous_response_id`. The operator: add `responses`.")
+RESPONSES_UNAVAILABLE: Final = _row("responses_unavailable", 503, "responses",
+    "The request goes on from an earlier response, and the journal that keeps it does not answer.",
+    "Wait as long as Retry-After says, or send the whole conversation in `input`.")
+CONVERSATION_TOO_LONG: Final = _row("conversation_too_long", 413, "responses",
+    "What was said before and the new input are longer than `responses` keeps.",
+    "Send what the model needs in `input`, without `previous_response_id`.")
+
+# Reading a recorded answer
+
+RANGE_NOT_SATISFIABLE: Final = _row("range_not_satisfiable", 416, "deferred",
+    "The range begins behind the end of a recorded answer, which is complete.",
+    "Nothing is missing: the Content-Range field says how long the answer is.")
+ANSWER_GONE: Final = _row("answer_gone", 410, "deferred",
+    "The range begins where the recorded answer broke off: it was ended, its proxy is gone, or it is longer than what "
+    "`resumable: {keep: …}` keeps of one.",
+    "Send the request again.")
+
 # Choosing a backend
 
 UNKNOWN_BACKEND: Final = _row("unknown_backend", 404, "pool, ops",
@@ -262,7 +285,7 @@ BACKEND_DOWN: Final = _row("backend_down", 502, "pool",
     "The backend stopped answering questions while the request waited for its first byte, and the request could not be "
     "answered by another one.",
     "Send the request again; look at the backend.")
-UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "upstream, relay",
+UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "deferred, upstream, relay",
     "The answer had begun and broke off, or ended without the end that its protocol has.",
     "Send the request again; look at the backend's log.")
 UPSTREAM_FAILED: Final = _row("upstream_failed", (400, 502), "upstream",
@@ -277,7 +300,7 @@ UNLOAD_FAILED: Final = _row("unload_failed", 502, "relay, ops",
 
 # Operating the proxy
 
-CANCELLED: Final = _row("cancelled", 499, "chain",
+CANCELLED: Final = _row("cancelled", 499, "chain, deferred, resumable",
     "An operator ended the request.",
     "Ask the operator.")
 SHUTDOWN: Final = _row("shutdown", 503, "chain, server",

@@ -2,12 +2,11 @@
 
 Each request has one, at ``scope["ollama_proxy.exchange"]``. Its attributes are read-only: to assign one raises
 AttributeError. What changes while the request runs is in parts, one part for each writer, and no value of their fields
-that a plugin reads can be changed in place; see `proxy.kernel.exchange_parts`. Two other values
-could be, and nobody may do so: `document`, which `json` returns too, is for reading, as a change of it does not reach
-the bytes that are sent (`edit` changes both); and `scope` is shared by the whole chain, as in every ASGI app.
+that a plugin reads can be changed in place; see `proxy.kernel.exchange_parts`. Two other values could be, and nobody
+may do so: `document`, which `json` returns too, is for reading, as a change does not reach the bytes that are sent
+(`edit` changes both); and `scope` is shared by the whole chain, as in every ASGI app.
 
-Any plugin may append header fields for the response to the list `response_headers`, and the frame adds them to
-``http.response.start``. So no plugin needs to wrap `send` for a header.
+Any plugin may append header fields for the response to `response_headers`; none needs to wrap `send` for one.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +14,7 @@ from copy import copy
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
+from proxy.kernel.answer_recorder import Recorder, Stop
 from proxy.kernel.asgi import Header, Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
 from proxy.kernel.body_budget import BodyBudget
@@ -131,7 +131,8 @@ class Exchange:
     shortcut: Final[tuple[Send, Callable[[bytes], bool]] | None] = _noted(FramePart, "shortcut")
     heartbeats: Final[int] = _noted(FramePart, "heartbeats")
     beat: Final[Callable[[Send, float, list[Header]], None] | None] = _noted(FramePart, "beat")
-
+    record: Final[Callable[[Recorder], Stop | None] | None] = _noted(FramePart, "record")
+    detached: Final[bool] = _noted(FramePart, "detached")
     before_body: Final[Ask | None] = _noted(ChainPart, "before_body")
     trace_id: Final[str | None] = _noted(TracingPart, "trace_id")
 
@@ -139,7 +140,6 @@ class Exchange:
     tenant: Final[str | None] = _noted(AuthPart, "tenant")
     policy: Final[str | None] = _noted(AuthPart, "policy")
     claims: Final[Mapping[str, Any]] = _noted(AuthPart, "claims")
-
     end_user_in_body: Final[bool] = _noted(AuthPart, "end_user_in_body")
     dropped: Final[tuple[str, ...]] = _noted(AccessPart, "dropped")
     num_ctx: Final[int | None] = _noted(ParametersPart, "num_ctx")
@@ -316,7 +316,8 @@ class Exchange:
         """Return the callbacks in the order they run, and release the body and the client. For the frame, once."""
         finishers = self._callbacks.end(self)
         self._body.close()
-        self._frame.shortcut = self._frame.beat = self._chain.before_body = None
+        self._frame.let_go()
+        self._chain.before_body = None
         return finishers
 
     # The body

@@ -26,6 +26,7 @@ class Run:
         hosted_tools: the tools of its requests that the API's own server runs, and not the client: their types, without
             the version that may stand behind one. Of these Ollama runs `SEARCH_TOOL`, and no other.
         counts_on_request: whether its streams have token counts only where ``stream_options.include_usage`` asks.
+        continues: the member by which a request goes on from an earlier answer; Ollama keeps none, and ignores it.
         uncached: whether its streams carry ``cache-control: no-cache``.
     """
 
@@ -33,6 +34,7 @@ class Run:
     parameters: ParameterPlaces | None = None
     hosted_tools: tuple[str, ...] = ()
     counts_on_request: bool = False
+    continues: str | None = None
     uncached: bool = False
 
 

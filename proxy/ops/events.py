@@ -13,7 +13,7 @@ from typing import Final, Literal
 import orjson
 import structlog
 
-from proxy.chain.frame import Observer
+from proxy.chain.observer import Observer
 from proxy.kernel.exchange import Exchange
 from proxy.ops.app_protocol import Engine, Loading
 from proxy.ops.document_types import Change, Reloaded, Request, Status

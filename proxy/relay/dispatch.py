@@ -15,6 +15,7 @@ from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.errors import BackendDown, Refused, UpstreamError, UpstreamTimeout, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
+from proxy.kernel.previous_response import refuse_previous_response
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match, NoMatch
 from proxy.kernel.slot_scheduling import Scheduler
@@ -77,6 +78,8 @@ class Dispatch:
     async def _send(self, exchange: Exchange, match: Match, receive: Receive, send: Send) -> None:
         """Send the request to one backend and relay the answer."""
         body = await read_body(exchange, match, receive)
+        if match.route.run is not None and match.route.run.continues is not None:
+            refuse_previous_response(exchange)
         if exchange.failed:
             self._pool.blame.check(exchange)
         deadline = self._deadline(exchange, match.route)

@@ -6,6 +6,7 @@ from proxy.kernel.errors import ProxyError
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.explain import Explanation
+from proxy.kernel.previous_response import refuse_previous_response
 from proxy.kernel.routes import ALL, NoMatch
 from proxy.pool.pool import Pool
 from proxy.pool.request_needs import need_of
@@ -74,6 +75,7 @@ class Router:
                 names = ", ".join(backend.name for backend in self._unloads.backends(exchange))
                 if names:
                     return Explanation("pass", f"it goes to every backend that may have the model in memory: {names}")
+        refuse_previous_response(exchange)
         choice = self._pool.would(exchange)
         if not isinstance(choice, Choice):
             return Explanation("wait", "every backend that could serve it runs as many requests as it can")

@@ -209,10 +209,15 @@ class Server:
         self._stop.set()
 
     async def _empty_within(self, seconds: float) -> None:
-        """Wait until no connection is left, the time is up, or `stop` is called."""
+        """Wait until no connection and no request is left, the time is up, or `stop` is called.
+
+        An answer that is recorded may go on without its connection.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds) as self._patience:
                 await self._state.empty.wait()
+                while tasks := set(self._state.tasks):
+                    await asyncio.wait(tasks)
         self._patience = None
 
     def _connections(self) -> list[GuardedProtocol]:

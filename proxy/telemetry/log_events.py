@@ -133,6 +133,10 @@ EVENTS: Final = (
     Event("store_lost", "The store does not answer; each limit does what it was told to do then.",
           ("store", "error", "detail")),
     Event("store_back", "The store answers again.", ("store",)),
+    Event("recording_failed", "An answer goes on that cannot be resumed: its record could not be written, or not "
+          "to its end.", ("request_id", "error", "left_out")),
+    Event("response_not_kept", "An answer could not be kept; no request can go on from it.",
+          ("request_id", "error", "left_out")),
     Event("request_cancelled", "An operator ended a request.", ("request_id", "by")),
     Event("backend_drained", "An operator takes a backend out of use.", ("backend", "by")),
     Event("backend_undrained", "An operator takes a backend into use again.", ("backend", "by")),
