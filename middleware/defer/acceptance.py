@@ -63,7 +63,12 @@ class Acceptance:
         await respond(send, 202, fields, orjson.dumps(document))
 
     async def put(
-        self, exchange: Exchange, *, id: str | None = None, body: bytes | None = None, meta: Mapping[str, Any] | None = None
+        self,
+        exchange: Exchange,
+        *,
+        name: str | None = None,
+        body: bytes | None = None,
+        meta: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Put the request, with another `body` where one is given, into the journal, and return its entry."""
         terms, scope = self._terms, exchange.scope
@@ -78,15 +83,13 @@ class Acceptance:
         digest = sha256(b"\0".join((scope["method"].encode(), scope["path"].encode(), sent))).hexdigest()
         now = self._clock.time()
         new = NewEntry(
-            id=id or token_hex(16),
+            id=name or token_hex(16),
             kind="request",
             caller=caller_of(exchange),
             method=scope["method"],
             path=scope["path"],
             query=scope["query_string"].decode("latin-1"),
-            headers=tuple(
-                (name.decode(), text.decode("latin-1")) for name, text in _fields(exchange) if name in KEPT
-            ),
+            headers=tuple((name.decode(), text.decode("latin-1")) for name, text in _fields(exchange) if name in KEPT),
             body=sent,
             flavor=exchange.flavor,
             model=exchange.model.short if exchange.model else None,

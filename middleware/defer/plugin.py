@@ -111,7 +111,7 @@ class Defer:
             return Explanation("skip", "only inference requests are kept")
         wishes = preferences(exchange.scope["headers"])
         if self._when == "always" or (wishes.respond_async and not wishes.wait):
-            return Explanation("answer", "it is kept, answered 202, and runs when a slot is free")
+            return Explanation("wait", "it is kept, answered 202, and runs when a slot is free")
         if wishes.respond_async or self._when == "full":
             return Explanation("pass", "it is kept where its turn does not come in time")
         return Explanation("pass", "its client does not ask to be answered later")

@@ -39,9 +39,7 @@ class Run:
         self._journal = journal
         self._attempts = attempts
         self._writer = AnswerWriter(journal, claim, self.stop)
-        self._client = InnerClient(
-            claim.body, begin=self._begins, take=self._takes, room=self._writer.room
-        )
+        self._client = InnerClient(claim.body, begin=self._begins, take=self._takes, room=self._writer.room)
         self._scope = _scope_of(claim)
         self._exchange: Exchange | None = None
         self._again_after: float | None = None

@@ -243,7 +243,7 @@ IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "defer",
 BAD_IDEMPOTENCY_KEY: Final = _row("bad_idempotency_key", 400, "defer",
     "The Idempotency-Key is longer than 255 characters, or sent twice.",
     "Send one key, such as a UUID.")
-UNKNOWN_REQUEST: Final = _row("unknown_request", 404, "deferred",
+NO_SUCH_ENTRY: Final = _row("no_such_entry", 404, "deferred",
     "There is no request of that id: it never was, has expired, was deleted, or is another caller's.",
     "Look at the id in the Location field of the 202. The operator: see `defer: {keep: …}`.")
 BAD_RANGE: Final = _row("bad_range", 400, "deferred",
