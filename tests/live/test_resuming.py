@@ -14,12 +14,11 @@ from tests.support.proxy import Running, running
 from tests.support.resuming import CHAT, Speaker, begin, events, lines, read_on, resume_at, speaking
 from tests.support.wire import Client, ask, request
 
-API = {"use": "tests.support.records_api:RecordsApi"}
 WORDS = [f"word {number} " for number in range(120)]
 
 
 def chain(**options: object) -> list[Any]:
-    return ["logging", {"resumable": options} if options else "resumable", API, "retry"]
+    return ["logging", {"resumable": options} if options else "resumable", "retry"]
 
 
 async def line_of(proxy: Running, route: str = "/api/chat") -> dict[str, Any]:

@@ -27,9 +27,8 @@ def lines(texts: Sequence[str]) -> list[bytes]:
 
 def events(texts: Sequence[str]) -> list[bytes]:
     """Return the chunks of a stream of OpenAI's API."""
-    said = [b'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n']
-    ends = b'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-    return [*(said[0] % text.encode() for text in texts), ends, b"data: [DONE]\n\n"]
+    said = b'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
+    return [*(said % text.encode() for text in texts), b"data: [DONE]\n\n"]
 
 
 @dataclass
