@@ -103,6 +103,7 @@ async def test_delete_ends_it_at_once(stays: bool) -> None:
         if stays:
             _, clean = await read_on(client, 1_000_000)
             assert not clean
+            client.hang_up()
 
 
 async def test_beyond_its_bound_an_answer_cannot_be_resumed() -> None:
@@ -111,9 +112,8 @@ async def test_beyond_its_bound_an_answer_cannot_be_resumed() -> None:
     async with speaking(speaker) as host, running(host.url, middleware=chain(keep="1KiB")) as proxy:
         speaker.go_on(100)
         client, head = await begin(proxy)
-        seen, _ = await read_on(client, 5000)
-        id = head.headers["x-request-id"]
-        entry = await proxy.app.journal.wait_for_change(id, 1_000_000, 10)
+        await read_on(client, 5000)
+        entry = await proxy.app.journal.wait_for_change(head.headers["x-request-id"], 1_000_000, 10)
         assert entry is not None
         assert (entry.state, entry.recorded, (entry.error or "").partition(":")[0]) == ("failed", 1024, "record_full")
         at_the_bound = await ask(proxy.address, "GET", resume_at(head), headers={"Range": "bytes=1024-"})
@@ -163,6 +163,7 @@ async def test_heartbeats_are_a_part_of_the_record() -> None:
         assert beat == HEARTBEAT
         stall.release()
         rest, clean = await read_on(client, 1_000_000)
+        client.hang_up()
         assert clean
         assert (await ask(proxy.address, "GET", resume_at(head))).body == beat + rest
 
@@ -201,7 +202,8 @@ async def test_a_client_that_reconnects_gets_the_exact_bytes_once(
 
 async def reconnect(proxies: list[Running], path: str, speaker: Speaker, steps: list[tuple[int, float, bool]]) -> None:
     """Get an answer by a connection for each step, each at the next proxy, and assert that it is what was said."""
-    whole, said, seen = b"".join(speaker.chunks), 0, b""
+    whole, said, seen = b"".join(speaker.chunks), 1, b""
+    speaker.go_on(1)
     client, head = await begin(proxies[0], path)
     clean = False
     for number, (chunks, share, reset) in enumerate(steps, 1):
