@@ -1,6 +1,7 @@
 """A client whose connection broke gets the rest of its answer: each byte once and in order."""
 
 import asyncio
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from proxy.chain.heartbeats import HEARTBEAT
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
 from tests.support.proxy import Running, running
+from tests.support.redis import redis_server
 from tests.support.resuming import CHAT, Speaker, begin, events, lines, read_on, resume_at, speaking
 from tests.support.wire import Client, ask, request
 
@@ -198,6 +200,32 @@ async def test_a_client_that_reconnects_gets_the_exact_bytes_once(
     speaker = Speaker(lines(texts)) if kind == "ndjson" else Speaker(events(texts), b"text/event-stream")
     async with speaking(speaker) as host, running(host.url, middleware=chain()) as proxy:
         await reconnect([proxy], path, speaker, steps)
+
+
+async def test_a_hundred_broken_connections() -> None:
+    dice = Random(11)
+    speaker = Speaker(lines([f"word {number} " for number in range(400)]))
+    steps = [(dice.randrange(5), dice.random(), dice.random() < 0.5) for _ in range(100)]
+    async with speaking(speaker) as host, running(host.url, middleware=chain()) as proxy:
+        await reconnect([proxy], "/api/chat", speaker, steps)
+        assert len(proxy.log.requests) > 90
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/api/chat", "ndjson"), ("/v1/chat/completions", "sse")])
+@settings(max_examples=4, deadline=None)
+@given(steps=st.lists(STEPS, min_size=1, max_size=100), data=st.data())
+async def test_over_two_proxies_with_one_redis(path: str, kind: str, steps: list[Any], data: st.DataObject) -> None:
+    texts = data.draw(st.lists(st.text("abc é", min_size=1, max_size=60), min_size=1, max_size=300))
+    speaker = Speaker(lines(texts)) if kind == "ndjson" else Speaker(events(texts), b"text/event-stream")
+    with redis_server() as store:
+        async with (
+            speaking(speaker) as host,
+            running(host.url, middleware=chain(), store=store.url) as first,
+            running(host.url, middleware=chain(), store=store.url) as second,
+        ):
+            if not first.app.journal.shared:
+                pytest.skip("the journal of this store is not shared")
+            await reconnect([first, second], path, speaker, steps)
 
 
 async def reconnect(proxies: list[Running], path: str, speaker: Speaker, steps: list[tuple[int, float, bool]]) -> None:

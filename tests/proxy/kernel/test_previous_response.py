@@ -1,5 +1,6 @@
 from typing import Any
 
+import orjson
 import pytest
 
 from proxy.kernel.errors import Refused
@@ -17,7 +18,7 @@ from proxy.testing import make_exchange
     ],
 )
 async def test_what_a_request_goes_on_from(path: str, body: dict[str, Any], named: str | None) -> None:
-    exchange = make_exchange("POST", path, json={"model": "m", "input": "hi", **body})
+    exchange = make_exchange("POST", path, body=orjson.dumps({"model": "m", "input": "hi", **body}))
     await exchange.json()
     assert previous_response(exchange) == named
     if named is None:
