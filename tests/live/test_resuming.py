@@ -1,6 +1,7 @@
 """A client whose connection broke gets the rest of its answer: each byte once and in order."""
 
 import asyncio
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from proxy.chain.heartbeats import HEARTBEAT
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
+from tests.support.process import Process
 from tests.support.proxy import Running, running
 from tests.support.redis import redis_server
 from tests.support.resuming import CHAT, Speaker, begin, events, lines, read_on, resume_at, speaking
@@ -183,6 +185,39 @@ async def test_a_proxy_that_stops_lets_it_finish() -> None:
         speaker.go_on(len(speaker.chunks))
         assert await draining == 0
         assert (await line_of(proxy))["outcome"] == "completed"
+
+
+async def test_a_proxy_that_is_killed_leaves_a_record_that_breaks_off(tmp_path: Path) -> None:
+    """The next one finds it in the file: what was written is there, and no clean end."""
+    speaker = Speaker(lines(WORDS))
+    async with speaking(speaker) as host:
+        settings = {
+            "listen": "127.0.0.1:0",
+            "store": f"sqlite:{tmp_path / 'state.db'}",
+            "backends": [{"name": "b1", "url": host.url}],
+            "middleware": ["resumable", "retry"],
+        }
+        speaker.go_on(10)
+        async with Process.started(tmp_path / "proxy.yaml", settings) as proxy:
+            client = await Client.connect(proxy.address)
+            await client.send(request("POST", "/api/chat", CHAT))
+            answer = resume_at(await client.read_head())
+            reader = await Client.connect(proxy.address)
+            await reader.send(request("GET", answer))
+            await reader.read_head()
+            written, clean = await read_on(reader, 500)
+            assert not clean
+            proxy.process.kill()
+            await proxy.process.wait()
+            client.hang_up()
+            reader.hang_up()
+        async with Process.started(tmp_path / "proxy.yaml", settings) as proxy:
+            reply = await ask(proxy.address, "GET", answer)
+            assert reply.body.startswith(written)
+            assert b"".join(speaker.chunks).startswith(reply.body)
+            assert not reply.clean
+            past = await ask(proxy.address, "GET", answer, headers={"Range": f"bytes={len(reply.body)}-"})
+            assert (past.status, past.headers["x-error-code"]) == (410, "answer_gone")
 
 
 STEPS = st.tuples(st.integers(0, 4), st.floats(0, 1), st.booleans())
