@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.backend import Backend, Peer, backend
+from tests.support.backend import Backend, Peer, backend, reply
 from tests.support.proxy import Running
 from tests.support.wire import Client, Reply, request
 
@@ -50,7 +50,8 @@ class Speaker:
             self._may.release()
 
     async def script(self, peer: Peer) -> None:
-        await peer.request()
+        while not (await peer.request()).startswith(b"POST"):
+            await peer.send(reply(b'{"version":"0.0.0","models":[]}', b"Content-Type: application/json"))
         await peer.send(HEAD % self.kind)
         leaving = asyncio.create_task(peer.gone())
         for chunk in self.chunks:
