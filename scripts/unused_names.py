@@ -55,6 +55,7 @@ Capture  # middleware/capture/plugin.py: loaded by the table in middleware/__ini
 Cors  # middleware/cors.py: loaded by the table in middleware/__init__.py
 Logging  # middleware/logging/plugin.py: loaded by the table in middleware/__init__.py
 Parameters  # middleware/parameters/plugin.py: loaded by the table in middleware/__init__.py
+Resumable  # middleware/resumable/plugin.py: loaded by the table in middleware/__init__.py
 Streaming  # middleware/streaming.py: loaded by the table in middleware/__init__.py
 Tracing  # middleware/tracing/plugin.py: loaded by the table in middleware/__init__.py
 check_config  # proxy/cli.py: a command, registered by its decorator
