@@ -13,6 +13,7 @@ BUILTIN: Final = {
     "auth": "middleware.auth.plugin:Auth",
     "capture": "middleware.capture.plugin:Capture",
     "cors": "middleware.cors:Cors",
+    "defer": "middleware.defer.plugin:Defer",
     "logging": "middleware.logging.plugin:Logging",
     "metrics": "middleware.metrics:Metrics",
     "parameters": "middleware.parameters.plugin:Parameters",

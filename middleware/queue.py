@@ -17,6 +17,7 @@ from proxy.kernel.load_or_unload import load_or_unload
 from proxy.kernel.quota_key import key_of
 from proxy.kernel.route import Route, RouteClass
 from proxy.kernel.slot_scheduling import Scheduler, Terms
+from proxy.kernel.stored_run import stored_run
 from proxy.kernel.token_estimate import Estimate, expect
 from proxy.kernel.units import Duration, Mistake, format_duration, parse_duration
 
@@ -129,7 +130,10 @@ class Queue:
             await exchange.body()
             if route.body == "json":
                 cost = expect(route, exchange.document or {}, exchange.prompt_size, self._estimate).total
-        return self._terms._replace(
+        run, within = stored_run(exchange.scope), exchange.live_within
+        terms = self._terms if run is None else self._terms._replace(priority=run.priority)
+        return terms._replace(
+            wait=terms.wait if within is None else min(terms.wait, within),
             tenant=key_of(("tenant",), exchange).removeprefix("tenant="),
             person=exchange.end_user,
             cost=max(1, cost or self._estimate.output),

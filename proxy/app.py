@@ -15,10 +15,14 @@ from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
+from proxy.deferred.owners_api import OwnersApi
+from proxy.deferred.runner import Runner
+from proxy.deferred.stored_routes import ROUTES as STORED
+from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.kernel.backends import Backends
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.clock import Clock
-from proxy.kernel.journal import Journal
+from proxy.kernel.journal import Entry, Journal
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.log_sink import LogSink
@@ -114,6 +118,8 @@ class App:
             Traces: self.traces,
         }
         self.ops = Ops(self)
+        self.runner = Runner(self.journal, self.pool, self._run_stored, self._over)
+        self.owners_api = OwnersApi(self.journal, self.runner.look)
         self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
@@ -144,6 +150,8 @@ class App:
         self.pool.replace(backends, pool_options(settings))
         self.watch.pace(every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.watch.start()
+        if plan.stores_requests and self.server is not None:
+            self.runner.start()
         self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
@@ -157,6 +165,13 @@ class App:
             self.server.renew_bounds(server_options(settings))
         if self.ops_server is not None and self._ops_listen is not None:
             self.ops_server.renew_bounds(ops_options(settings, self._ops_listen))
+
+    async def _run_stored(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a stored request pass the chain."""
+        await self.frame(scope, receive, send)
+
+    def _over(self, entry: Entry) -> None:
+        """Say that a deferred request is over."""
 
     @property
     def _servers(self) -> dict[str, Server]:
@@ -188,6 +203,7 @@ class App:
             MergedLists(self.pool, self.watch),
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
             self.ops,
+            self.owners_api,
         )
         return build(plan, endpoint, {**self.services, KnownHosts: hosts})
 
@@ -199,7 +215,8 @@ class App:
         hosts = make_hosts(settings)
         chain = self._build(plan, settings, hosts)
         gate = PageGate(chain.cross_origin, hosts if plan.anonymous else None)
-        main = make_routes(settings, OPS if self._ops_listen is None else HEALTH)
+        stored = STORED if plan.stores_requests else ()
+        main = make_routes(settings, (*stored, *(OPS if self._ops_listen is None else HEALTH)))
         return (
             chain,
             Generation(number, chain.app, main, settings.trusted_proxies, chain.blame, gate),
@@ -214,6 +231,8 @@ class App:
             async with AsyncExitStack() as stack:
                 await self.store.connect()
                 await self.journal.connect()
+                if self.plan.stores_requests:
+                    self.runner.start()
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:
@@ -222,6 +241,7 @@ class App:
                 yield
         finally:
             lag.stop()
+            await self.runner.stop(0.0)
             await self.watch.stop()
             await self.pool.aclose()
             await self.traces.aclose()

@@ -36,6 +36,10 @@ class Certificates:
         """Return the caller of a certificate, the dict of `ssl.SSLSocket.getpeercert`; raises Refused (401, 403)."""
         return self._map.caller(certificate_claims(peer))
 
+    def mapped(self, claims: Mapping[str, Any]) -> Caller:
+        """Return the caller for the claims of a certificate that was verified before; raises Refused (401, 403)."""
+        return self._map.caller(claims)
+
 
 def certificate_claims(peer: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return subject and alternative names of a certificate as claims, each a list without repetitions."""

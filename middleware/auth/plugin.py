@@ -25,7 +25,6 @@ from typing import ClassVar
 
 from middleware.auth.address_standing import DEFAULT as DEFAULT_FAILURES
 from middleware.auth.addresses import Addresses, AddressOptions
-from middleware.auth.authorized_keys import named
 from middleware.auth.caller import Caller, NotLetIn, unauthorized
 from middleware.auth.certificates import CertificateOptions, Certificates
 from middleware.auth.end_users import EndUserOptions, EndUsers
@@ -44,6 +43,7 @@ from middleware.auth.ollama_keys import (
 )
 from middleware.auth.path_token import take_path_token
 from middleware.auth.presented import Presented, presented
+from middleware.auth.second_look import SecondLook
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.client_address import is_forwarded
@@ -53,6 +53,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import AuthPart
 from proxy.kernel.explain import Explanation
+from proxy.kernel.inner_request import stored_caller
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.metrics import Metrics
@@ -131,13 +132,27 @@ class Auth:
         self._addresses = Addresses(addresses) if addresses else None
         self._end_users = EndUsers(end_users) if end_users else None
         self._anonymous = Caller(None, policy=anonymous) if anonymous else None
+        self._second_look = SecondLook(
+            clock=clock,
+            keys=self._keys,
+            authorized=self._authorized,
+            jwts=self._jwts,
+            introspection=self._introspection,
+            certificates=self._certificates,
+            addresses=self._addresses,
+            anonymous=self._anonymous,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticate the caller, then pass the request on; lifespan events pass unchanged."""
         if scope["type"] != "lifespan":
             exchange = Exchange.of(scope)
-            path_token = take_path_token(exchange, enabled=self._path_token)
-            if exchange.route is None or not exchange.route.open:
+            stored = stored_caller(scope)
+            path_token = take_path_token(exchange, enabled=self._path_token) if stored is None else None
+            if stored is not None:
+                self._settle(exchange, await self._second_look.caller(stored))
+                exchange.part(AuthPart).end_user = stored.end_user
+            elif exchange.route is None or not exchange.route.open:
                 self._settle(exchange, await self._let_in(exchange, path_token))
             elif self._end_users is not None:
                 self._end_users.settle(exchange)
@@ -157,7 +172,9 @@ class Auth:
         credential = None
         try:
             credential = presented(exchange.scope["headers"], path_token)
-            return await self._caller(credential, exchange)
+            caller = await self._caller(credential, exchange)
+            exchange.part(AuthPart).method = kind_of(credential, exchange)
+            return caller
         except NotLetIn as refused:
             await self._throttle.refuse(refused, kind_of(credential, exchange), exchange.client)
             raise
@@ -206,7 +223,7 @@ class Auth:
         if exchange.claims and tokens is not None:
             return tokens.mapped(exchange.claims)
         if exchange.identity is not None:
-            return await self._named(exchange.identity)
+            return await self._second_look.named(exchange.identity)
         credential = presented(exchange.scope["headers"], path_token)
         token = credential.token or ""
         if not token or token.startswith(KEY_PREFIX) or tokens is None:
@@ -214,14 +231,6 @@ class Auth:
         if self._jwts is not None and is_jwt(token):
             return self._jwts.unverified(token)
         raise unauthorized("only the provider can read this token; give its claims instead")
-
-    async def _named(self, name: str) -> Caller:
-        now = self._clock.time()
-        if self._keys is not None and (caller := (await self._keys.current()).named(name, now)):
-            return caller
-        if self._authorized is not None and (caller := named(await self._authorized.current(), name, now)):
-            return caller
-        raise unauthorized("no key has that name")
 
     async def _by_token(self, token: str, address: str) -> Caller:
         if self._keys is not None and token.startswith(KEY_PREFIX):

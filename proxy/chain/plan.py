@@ -55,6 +55,11 @@ class Plan:
         """Return whether no plugin of the plan authenticates callers."""
         return not any(link.plugin.sets_policy for link in self.links)
 
+    @property
+    def stores_requests(self) -> bool:
+        """Return whether a plugin of the plan puts requests into the journal."""
+        return any(link.plugin.stores_requests for link in self.links)
+
     def __str__(self) -> str:
         return " → ".join([*map(str, self.links), INNERMOST])
 

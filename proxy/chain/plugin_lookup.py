@@ -81,6 +81,8 @@ class Plugin:
             apply to the route; None where they apply, or do not concern it.
         stands_above: option → the names of plugins that must be further in where the option is set (`stands_above` on
             the class).
+        stores_requests: whether it puts requests into the journal, which their owners reach by routes of their own
+            (`stores_requests = True`).
     """
 
     use: str
@@ -90,6 +92,7 @@ class Plugin:
     summary: str
     sets_policy: bool
     governs_pages: bool = False
+    stores_requests: bool = False
     cannot_govern: CannotGovern | None = None
     stands_above: Mapping[str, Collection[str]] = field(default_factory=dict)
 
@@ -186,7 +189,7 @@ def inspected(use: str, make: object) -> Plugin:
     except PydanticUserError as error:
         raise Mistake(f"the options of {use} have types that cannot be checked: {error.message}") from error
     summary = inspect.cleandoc(make.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-    flags = {name: bool(getattr(make, name, False)) for name in ("sets_policy", "governs_pages")}
+    flags = {name: bool(getattr(make, name, False)) for name in ("sets_policy", "governs_pages", "stores_requests")}
     ask, above = getattr(make, "cannot_govern", None), getattr(make, "stands_above", {})
     return Plugin(use, make, options, services, summary, **flags, cannot_govern=ask, stands_above=above)
 

@@ -1,4 +1,4 @@
-"""Requests that outlive their connection: what is kept of them, read from any byte.
+"""Deferred requests: they run when a slot is free, and their owners read the answer later.
 
 May import: `proxy.kernel`.
 """

@@ -225,6 +225,30 @@ CONVERSATION_TOO_LONG: Final = _row("conversation_too_long", 413, "responses",
 
 # Reading a recorded answer
 
+TOO_MANY_DEFERRED: Final = _row("too_many_deferred", 429, "defer",
+    "The caller has as many open deferred requests as `per_identity` allows.",
+    "Wait until some have ended, or cancel some: `DELETE /-/requests/ID`.")
+JOURNAL_FULL: Final = _row("journal_full", 507, "defer",
+    "The journal holds as many requests, or as many bytes, as it may.",
+    "Send the request without `Prefer: respond-async`, or later. The operator: see `defer: {total: …}` and the store.")
+JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "defer, deferred",
+    "The journal, in which deferred requests and their answers are, does not answer.",
+    "Wait as long as Retry-After says.")
+DEFERRED_BODY_TOO_LARGE: Final = _row("deferred_body_too_large", 413, "defer",
+    "The body is larger than `defer: {max_body: …}` allows of a request that is kept.",
+    "Send it without `Prefer: respond-async`, or a smaller one.")
+IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "defer",
+    "An earlier request had the same Idempotency-Key, and was another one.",
+    "Use a new key for each request.")
+BAD_IDEMPOTENCY_KEY: Final = _row("bad_idempotency_key", 400, "defer",
+    "The Idempotency-Key is longer than 255 characters, or sent twice.",
+    "Send one key, such as a UUID.")
+NO_SUCH_ENTRY: Final = _row("no_such_entry", 404, "deferred",
+    "There is no request of that id: it never was, has expired, was deleted, or is another caller's.",
+    "Look at the id in the Location field of the 202. The operator: see `defer: {keep: …}`.")
+BAD_RANGE: Final = _row("bad_range", 400, "deferred",
+    "The Range field asks for something else than one range of bytes.",
+    "Send it like `Range: bytes=1000-`.")
 RANGE_NOT_SATISFIABLE: Final = _row("range_not_satisfiable", 416, "deferred",
     "The range begins behind the end of a recorded answer, which is complete.",
     "Nothing is missing: the Content-Range field says how long the answer is.")

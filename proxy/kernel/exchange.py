@@ -27,6 +27,7 @@ from proxy.kernel.exchange_parts import (
     AuthPart,
     BlamePart,
     ChainPart,
+    DeferPart,
     FramePart,
     ParametersPart,
     Part,
@@ -55,6 +56,7 @@ PARTS: Final[Mapping[type[Part], str]] = {
     TracingPart: "_tracing",
     AuthPart: "_auth",
     AccessPart: "_access",
+    DeferPart: "_defer",
     ParametersPart: "_parameters",
     QueuePart: "_queue",
     RetryPart: "_retry",
@@ -140,8 +142,11 @@ class Exchange:
     tenant: Final[str | None] = _noted(AuthPart, "tenant")
     policy: Final[str | None] = _noted(AuthPart, "policy")
     claims: Final[Mapping[str, Any]] = _noted(AuthPart, "claims")
+    auth_method: Final[str] = _noted(AuthPart, "method")
     end_user_in_body: Final[bool] = _noted(AuthPart, "end_user_in_body")
     dropped: Final[tuple[str, ...]] = _noted(AccessPart, "dropped")
+    deferred: Final[str | None] = _noted(DeferPart, "deferred")
+    live_within: Final[float | None] = _noted(DeferPart, "live_within")
     num_ctx: Final[int | None] = _noted(ParametersPart, "num_ctx")
 
     queued: Final[float] = _noted(QueuePart, "queued")
@@ -203,6 +208,7 @@ class Exchange:
         self._tracing = TracingPart()
         self._auth = AuthPart()
         self._access = AccessPart()
+        self._defer = DeferPart()
         self._parameters = ParametersPart()
         self._queue = QueuePart()
         self._retry = RetryPart()

@@ -128,6 +128,7 @@ class AuthPart(Shared):
         tenant: the tenant that the caller belongs to.
         policy: the name of the caller's policy.
         claims: the claims of the caller's token.
+        method: how the caller was known; see `proxy.kernel.journal.StoredCaller`.
         end_user: the person for whom a trusted caller calls; None where it did not say.
         end_user_in_body: whether the body may name that person; see `Exchange.end_user`.
     """
@@ -136,6 +137,7 @@ class AuthPart(Shared):
     tenant: str | None = None
     policy: str | None = None
     claims: Mapping[str, Any] = NO_CLAIMS
+    method: str = "none"
     end_user: str | None = None
     end_user_in_body: bool = False
 
@@ -148,6 +150,18 @@ class AccessPart(Shared):
     """
 
     dropped: tuple[str, ...] = ()
+
+
+class DeferPart(Shared):
+    """Written by the plugin `defer`.
+
+    Attributes:
+        deferred: the id of the entry of the journal that the request became, or that it is a run of.
+        live_within: the seconds within which its turn has to come, as it is deferred otherwise; None for no such bound.
+    """
+
+    deferred: str | None = None
+    live_within: float | None = None
 
 
 class ParametersPart(Shared):

@@ -21,9 +21,10 @@ from proxy.relay.unload_everywhere import UnloadEverywhere
 class Router:
     """Passes each request to the ops routes, the merged lists, the routes that need a named backend, or dispatch."""
 
-    def __init__(self, pool: Pool, lists: MergedLists, dispatch: Dispatch, ops: ASGIApp) -> None:
+    def __init__(self, pool: Pool, lists: MergedLists, dispatch: Dispatch, ops: ASGIApp, stored: ASGIApp) -> None:
         self._pool = pool
         self._ops = ops
+        self._stored = stored
         self._lists = lists
         self._dispatch = dispatch
         self._named = NamedBackend(pool, dispatch)
@@ -34,6 +35,9 @@ class Router:
         exchange = Exchange.of(scope)
         if exchange.route is not None and exchange.route.kind == "ops":
             await self._ops(scope, receive, send)
+            return
+        if exchange.route is not None and exchange.route.kind == "stored":
+            await self._stored(scope, receive, send)
             return
         several = len(self._pool.backends) > 1 or exchange.pinned is not None
         if several and self._pool.first_round.pending:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
 from tests.support.proxy import Running, running

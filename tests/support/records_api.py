@@ -4,9 +4,8 @@ import re
 
 from proxy.deferred.answer_reader import check_start, record_from
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header, respond, start_response
-from proxy.kernel.exchange import Exchange
-from proxy.kernel.journal import Journal
 from proxy.kernel.errors import Refused
+from proxy.kernel.journal import Journal
 
 
 class RecordsApi:

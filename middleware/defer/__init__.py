@@ -1,0 +1,1 @@
+"""The plugin `defer`: requests that run when a slot is free."""
