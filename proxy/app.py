@@ -10,6 +10,8 @@ from typing import Final
 from config.load import Loaded
 from config.problems import Invalid
 from config.settings import Settings
+from proxy.background.responses_api import ResponsesApi
+from proxy.background.routes import ROUTES as RESPONSES
 from proxy.chain.browser_gate import PageGate
 from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
@@ -19,6 +21,7 @@ from proxy.deferred.owners_api import OwnersApi
 from proxy.deferred.runner import Runner
 from proxy.deferred.stored_routes import ROUTES as STORED
 from proxy.kernel.asgi import Receive, Scope, Send
+from proxy.kernel.background import Background
 from proxy.kernel.backends import Backends
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.clock import Clock
@@ -104,7 +107,7 @@ class App:
         self.scheduler = FairScheduler(self.pool, self.clock)
         self.metrics = PrometheusMetrics(self.pool.knows)
         self.traces = Pipelines()
-        self.services: Mapping[type, object] = {
+        self.services: dict[type, object] = {
             Clock: self.clock,
             Keepsakes: WeakKeepsakes(),
             Store: self.store,
@@ -119,7 +122,9 @@ class App:
         }
         self.ops = Ops(self)
         self.runner = Runner(self.journal, self.pool, self._run_stored, self._over)
-        self.owners_api = OwnersApi(self.journal, self.runner.look)
+        responses = ResponsesApi(self.journal, self.runner.look)
+        self.owners_api = OwnersApi(self.journal, self.runner.look, {**responses.handlers})
+        self.services[Background] = responses
         self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
@@ -215,7 +220,7 @@ class App:
         hosts = make_hosts(settings)
         chain = self._build(plan, settings, hosts)
         gate = PageGate(chain.cross_origin, hosts if plan.anonymous else None)
-        stored = STORED if plan.stores_requests else ()
+        stored = (*STORED, *RESPONSES) if plan.stores_requests else ()
         main = make_routes(settings, (*stored, *(OPS if self._ops_listen is None else HEALTH)))
         return (
             chain,

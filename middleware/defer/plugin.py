@@ -10,9 +10,12 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from middleware.defer.acceptance import Acceptance, Terms
+from middleware.defer.background_mode import BackgroundMode
 from middleware.defer.preferences import preferences
 from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from proxy.kernel.background import Background
+from proxy.kernel.batch_terms import BatchOptions, BatchTerms
 from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused, let_go
 from proxy.kernel.exchange import Exchange
@@ -29,6 +32,7 @@ BUSY: Final = frozenset({
 })  # fmt: skip
 """The refusals that say that all are busy."""
 When = Literal["asked", "full", "always"]
+Call = tuple[Scope, Receive, Send]
 
 
 class Defer:
@@ -51,6 +55,7 @@ class Defer:
         total: open deferred requests in all.
         max_body: the largest body that is kept.
         max_answer: the longest answer that is kept; a longer one ends as `failed`.
+        batches: the bounds of files and batches (`/v1/files`, `/v1/batches`, `/v1/messages/batches`), for each caller.
     """
 
     stores_requests: ClassVar = True
@@ -61,6 +66,7 @@ class Defer:
         *,
         journal: Journal,
         clock: Clock,
+        background: Background | None = None,
         when: When = "asked",
         priority: Annotated[int, Field(ge=-100, le=100)] = -10,
         weight: Annotated[float, Field(gt=0, le=1000)] = 1.0,
@@ -69,11 +75,14 @@ class Defer:
         total: Annotated[int, Field(ge=1)] = 10_000,
         max_body: Size = 16 * 1024 * 1024,
         max_answer: Size = 16 * 1024 * 1024,
+        batches: BatchOptions = BatchOptions(),  # noqa: B008 (it is frozen)
     ) -> None:
         self.app = app
         self._when = when
         terms = Terms(priority, weight, keep, per_identity, total, max_body, max_answer)
         self._acceptance = Acceptance(journal, clock, terms)
+        self._mode = BackgroundMode(self._acceptance, background) if background is not None else None
+        self._batches = BatchTerms(batches, priority, weight, per_identity, total, max_body, max_answer)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Keep the request, or pass it on."""
@@ -81,14 +90,30 @@ class Defer:
             exchange = Exchange.of(scope)
             if (run := stored_run(scope)) is not None:
                 exchange.part(DeferPart).deferred = run.id
+            elif exchange.route is not None and exchange.route.kind == "stored":
+                exchange.part(DeferPart).batch_terms = self._batches
             elif exchange.route is not None and exchange.route.kind == "inference" and not is_inner(scope):
-                wishes = preferences(scope["headers"])
-                if wishes.respond_async or self._when != "asked":
-                    return self._keep_or_pass(exchange, wishes.respond_async, wishes.wait, (scope, receive, send))
+                if self._mode is not None and self._mode.concerns(exchange.route):
+                    return self._run_or_answer_later(self._mode, exchange, (scope, receive, send))
+                return self._answer_later(exchange, (scope, receive, send))
         return self.app(scope, receive, send)
 
+    async def _run_or_answer_later(self, mode: BackgroundMode, exchange: Exchange, call: Call) -> None:
+        """Let a request run in the background where its body asks for it."""
+        if await mode.asked_for(exchange):
+            await mode.begin(exchange, call[2])
+        else:
+            await self._answer_later(exchange, call)
+
+    def _answer_later(self, exchange: Exchange, call: Call) -> Awaitable[None]:
+        """Keep the request where its client or the policy wants it so, or pass it on."""
+        wishes = preferences(call[0]["headers"])
+        if wishes.respond_async or self._when != "asked":
+            return self._keep_or_pass(exchange, wishes.respond_async, wishes.wait, call)
+        return self.app(*call)
+
     async def _keep_or_pass(
-        self, exchange: Exchange, asked: bool, wait: float | None, call: tuple[Scope, Receive, Send]
+        self, exchange: Exchange, asked: bool, wait: float | None, call: Call
     ) -> None:
         send = call[2]
         if self._when == "always" or (asked and not wait):

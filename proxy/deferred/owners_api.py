@@ -1,7 +1,7 @@
 """The answers to callers who ask for their own requests: their state, their answer from any byte, their end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, get_args
 from urllib.parse import parse_qs
 
@@ -19,6 +19,7 @@ from proxy.kernel.journal import Entry, Journal, Query, State
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match
 from proxy.kernel.store import StoreUnavailable
+from proxy.kernel.stored_request_handler import Handler, Look
 from proxy.kernel.stored_run import caller_of
 
 MOST_LISTED: Final = 1000
@@ -27,8 +28,6 @@ LONGEST_WAIT: Final = 60.0
 _JSON: Final[Header] = (b"content-type", b"application/json")
 _NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 
-Look = Callable[[str], Awaitable[None]]
-Handler = Callable[[Exchange, Send], Awaitable[None]]
 
 
 class OwnersApi:
@@ -37,9 +36,10 @@ class OwnersApi:
     Args:
         journal: where the requests are.
         look: tells the runner that an entry was cancelled or deleted.
+        others: who answers the routes of other APIs.
     """
 
-    def __init__(self, journal: Journal, look: Look) -> None:
+    def __init__(self, journal: Journal, look: Look, others: Mapping[Route, Handler]) -> None:
         self._journal = journal
         self._look = look
         self.handlers: Mapping[Route, Handler] = {
@@ -47,6 +47,7 @@ class OwnersApi:
             STATE: self._state,
             CANCEL: self._cancel,
             ANSWER: self._answer,
+            **others,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

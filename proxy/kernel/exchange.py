@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from proxy.kernel.answer_recorder import Recorder, Stop
 from proxy.kernel.asgi import Header, Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
+from proxy.kernel.batch_terms import BatchTerms
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import block
 from proxy.kernel.end_user import named_in
@@ -147,6 +148,7 @@ class Exchange:
     dropped: Final[tuple[str, ...]] = _noted(AccessPart, "dropped")
     deferred: Final[str | None] = _noted(DeferPart, "deferred")
     live_within: Final[float | None] = _noted(DeferPart, "live_within")
+    batch_terms: Final[BatchTerms | None] = _noted(DeferPart, "batch_terms")
     num_ctx: Final[int | None] = _noted(ParametersPart, "num_ctx")
 
     queued: Final[float] = _noted(QueuePart, "queued")

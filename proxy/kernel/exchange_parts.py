@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 from proxy.kernel.answer_recorder import Recorder, Stop
 from proxy.kernel.asgi import Header, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
+from proxy.kernel.batch_terms import BatchTerms
 from proxy.kernel.errors import Outcome, ProxyError, Unterminated, UpstreamError
 from proxy.kernel.model_names import ModelName
 
@@ -158,10 +159,12 @@ class DeferPart(Shared):
     Attributes:
         deferred: the id of the entry of the journal that the request became, or that it is a run of.
         live_within: the seconds within which its turn has to come, as it is deferred otherwise; None for no such bound.
+        batch_terms: the terms on which the caller may keep files and batches; None where the caller may not.
     """
 
     deferred: str | None = None
     live_within: float | None = None
+    batch_terms: BatchTerms | None = None
 
 
 class ParametersPart(Shared):

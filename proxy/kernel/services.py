@@ -8,6 +8,7 @@ Plugins of other packages import the contracts from here; the proxy's own files 
 
 from typing import Final
 
+from proxy.kernel.background import Background
 from proxy.kernel.backends import Backends
 from proxy.kernel.clock import Clock
 from proxy.kernel.defined_policies import EntryName, Policies
@@ -23,6 +24,7 @@ from proxy.kernel.traces import Collector, Traces
 
 __all__ = [
     "SERVICES",
+    "Background",
     "Backends",
     "Clock",
     "Collector",
@@ -51,6 +53,7 @@ SERVICES: Final[tuple[type, ...]] = (
     Keepsakes,
     Store,
     Journal,
+    Background,
     Backends,
     Slots,
     Scheduler,
