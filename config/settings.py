@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from config.addresses import PORT, Address, HostName, Network, Permissions
 from config.backends import Backend, Pool, distinct
@@ -12,8 +12,10 @@ from config.declared_routes import NAMING, ExtraRoute
 from config.entries import Entry
 from config.problems import Mistakes, Path
 from config.section import Model, as_tuple, check_name
+from config.store import check_store
 from proxy.kernel.units import (
     ConfigFile,
+    Context,
     Duration,
     DurationOrZero,
     Least,
@@ -27,7 +29,6 @@ from proxy.kernel.units import (
 
 LISTEN: Final = Address("127.0.0.1", PORT)
 """The default address, also for commands that query a running proxy."""
-STORES: Final = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://", "valkey://")
 
 
 class Tls(Model):
@@ -175,7 +176,8 @@ class Settings(Model):
     pool: Pool = Pool()
     """How the proxy chooses among the backends, and checks them."""
     store: Secret = Secret("memory")
-    """Where limits are counted: `memory`, or `redis://host:6379/0` to share them among several proxies."""
+    """Where limits are counted and requests are kept that outlive their connection: `memory`, which ends with the
+    process; `sqlite:state.db`, a file that outlasts it; or `redis://host:6379/0`, which several proxies share."""
     routes: tuple[ExtraRoute, ...] = ()
     """Routes in addition to the known routes of Ollama, and other properties for known ones."""
     middleware: tuple[Entry, ...] = ()
@@ -187,10 +189,8 @@ class Settings(Model):
 
     @field_validator("store")
     @classmethod
-    def _is_store(cls, store: Secret) -> Secret:
-        if store.get_secret_value() != "memory" and not store.get_secret_value().startswith(STORES):
-            raise Mistake("expected memory, or a URL like redis://host:6379/0")
-        return store
+    def _is_store(cls, store: Secret, info: ValidationInfo) -> Secret:
+        return Secret(check_store(store.get_secret_value(), Context.of(info).folder))
 
     @model_validator(mode="after")
     def _slots_are_taken(self) -> "Settings":

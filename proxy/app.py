@@ -33,9 +33,10 @@ from proxy.kernel.metrics import Metrics
 from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.slot_scheduling import Scheduler, Slots
-from proxy.kernel.store import Store
+from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
+from proxy.kernel.webhooks import Webhooks
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board
@@ -56,6 +57,7 @@ from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
 from proxy.telemetry.traces import Pipelines
+from proxy.webhooks.sender import SignedWebhooks
 from proxy.wiring import (
     body_bounds,
     make_backends,
@@ -85,6 +87,7 @@ class App:
         server: the server of `frame`; None before it runs.
         ops_server: the server of the ops routes alone; None where the policy file sets no address for them.
         reloader: loads the policy file again; None where there is no file.
+        not_started: why the store could not be opened; None where it could.
 
     Raises:
         Invalid: the policy file has mistakes; it holds all of them, those in the options of plugins included.
@@ -99,9 +102,11 @@ class App:
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
         self.reloader: Loader | None = None
+        self.not_started: str | None = None
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.journal = make_journal(loaded, settings, self.clock)
+        self.webhooks = SignedWebhooks(self.journal, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
@@ -112,6 +117,7 @@ class App:
             Keepsakes: WeakKeepsakes(),
             Store: self.store,
             Journal: self.journal,
+            Webhooks: self.webhooks,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
@@ -228,14 +234,23 @@ class App:
             Generation(number, chain.app, RouteTable(OPS, base=()), settings.trusted_proxies, chain.blame, gate),
         )
 
+    async def _open_store(self) -> None:
+        """Open the store and the journal; a file that another process has ends the start, and the command says so."""
+        try:
+            await self.store.connect()
+            await self.journal.connect()
+            await self.webhooks.resume()
+        except StoreUnavailable as error:
+            self.not_started = str(error)
+            raise
+
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
         self._configure_log()
         lag = Lag(self.metrics.lagged)
         try:
             async with AsyncExitStack() as stack:
-                await self.store.connect()
-                await self.journal.connect()
+                await self._open_store()
                 if self.plan.stores_requests:
                     self.runner.start()
                 self.watch.start()
@@ -250,6 +265,7 @@ class App:
             await self.watch.stop()
             await self.pool.aclose()
             await self.traces.aclose()
+            await self.webhooks.aclose()
             await self.journal.aclose()
             await self.store.aclose()
 

@@ -111,7 +111,7 @@ def serve(
     except Invalid as error:
         _fail(*map(str, error.problems))
     except ServerError as error:
-        _fail(str(error))
+        _fail(app.not_started or str(error))
     finally:
         sink.close()
 

@@ -21,6 +21,7 @@ from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.slot_scheduling import Outlook, Scheduler, Slots, Terms
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Collector, Traces
+from proxy.kernel.webhooks import Webhooks
 
 __all__ = [
     "SERVICES",
@@ -43,6 +44,7 @@ __all__ = [
     "StoreUnavailable",
     "Terms",
     "Traces",
+    "Webhooks",
 ]
 
 SERVICES: Final[tuple[type, ...]] = (
@@ -54,6 +56,7 @@ SERVICES: Final[tuple[type, ...]] = (
     Store,
     Journal,
     Background,
+    Webhooks,
     Backends,
     Slots,
     Scheduler,

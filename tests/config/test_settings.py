@@ -61,7 +61,9 @@ def test_what_one_section_says_of_itself() -> None:
     assert len(problems("server: {body: {share: 0%}}")) == 1
     raw = "routes: [{path: /x, methods: [POST], kind: manage, body: raw, repeat: safe}]"
     assert problems(raw) == ["2:71: routes[0].repeat: must be never: a raw body is gone once it was sent"]
-    assert problems("store: s3cret://x") == ["2:8: store: expected memory, or a URL like redis://host:6379/0"]
+    assert problems("store: s3cret://x") == [
+        "2:8: store: expected memory, sqlite:PATH, or a URL like redis://host:6379/0"
+    ]
     assert problems("policies: {'a b': {}}") == [
         "2:19: policies['a b']: a policy's name is made of letters, digits, dot, dash and underscore"
     ]
