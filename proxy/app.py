@@ -12,6 +12,9 @@ from config.problems import Invalid
 from config.settings import Settings
 from proxy.background.responses_api import ResponsesApi
 from proxy.background.routes import ROUTES as RESPONSES
+from proxy.batches.apis import batch_apis
+from proxy.batches.keeper import Keeper
+from proxy.batches.routes import ROUTES as BATCHES
 from proxy.chain.browser_gate import PageGate
 from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
@@ -129,7 +132,10 @@ class App:
         self.ops = Ops(self)
         self.runner = Runner(self.journal, self.pool, self._run_stored, self._over)
         responses = ResponsesApi(self.journal, self.runner.look)
-        self.owners_api = OwnersApi(self.journal, self.runner.look, {**responses.handlers})
+        self.keeper = Keeper(self.journal, self.clock, self.runner.look, self.webhooks.notify)
+        others = (responses, *batch_apis(self.journal, self.clock, self.keeper))
+        handlers = {route: handler for api in others for route, handler in api.handlers.items()}
+        self.owners_api = OwnersApi(self.journal, self.runner.look, handlers)
         self.services[Background] = responses
         self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
@@ -163,6 +169,7 @@ class App:
         self.watch.start()
         if plan.stores_requests and self.server is not None:
             self.runner.start()
+            self.keeper.start()
         self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
@@ -183,6 +190,8 @@ class App:
 
     def _over(self, entry: Entry) -> None:
         """Say that a deferred request is over."""
+        if entry.parent is not None:
+            self.keeper.kick(entry.parent)
 
     @property
     def _servers(self) -> dict[str, Server]:
@@ -226,7 +235,7 @@ class App:
         hosts = make_hosts(settings)
         chain = self._build(plan, settings, hosts)
         gate = PageGate(chain.cross_origin, hosts if plan.anonymous else None)
-        stored = (*STORED, *RESPONSES) if plan.stores_requests else ()
+        stored = (*STORED, *RESPONSES, *BATCHES) if plan.stores_requests else ()
         main = make_routes(settings, (*stored, *(OPS if self._ops_listen is None else HEALTH)))
         return (
             chain,
@@ -253,6 +262,7 @@ class App:
                 await self._open_store()
                 if self.plan.stores_requests:
                     self.runner.start()
+                    self.keeper.start()
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:
@@ -261,6 +271,7 @@ class App:
                 yield
         finally:
             lag.stop()
+            await self.keeper.stop()
             await self.runner.stop(0.0)
             await self.watch.stop()
             await self.pool.aclose()

@@ -46,7 +46,7 @@ def keys_in(folder: Path) -> dict[str, str]:
     return keys
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "sqlite:state.db"])
 async def place(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     store = request.param.replace("state.db", str(tmp_path / "state.db"))
     keys = keys_in(tmp_path)
