@@ -128,7 +128,7 @@ async def test_a_file_with_mistakes_fails_with_all_of_them(place: Place) -> None
 
 async def test_a_cancelled_batch_keeps_what_it_has(place: Place) -> None:
     async with place.openai() as client:
-        place.sim.behavior.tokens = 100_000
+        place.sim.settings.tokens = 100_000
         batch = await begun(client, jsonl(*(line(f"q{n}") for n in range(10))))
         await place.sim.wait_for(lambda: place.sim.counters.active == 2)
         assert (await client.batches.cancel(batch.id)).status == "cancelling"
@@ -158,7 +158,7 @@ async def test_lists_have_pages(place: Place) -> None:
 
 async def test_files_are_deleted_when_no_batch_needs_them(place: Place) -> None:
     async with place.openai() as client:
-        place.sim.behavior.tokens = 100_000
+        place.sim.settings.tokens = 100_000
         batch = await begun(client, jsonl(line("a")))
         with pytest.raises(openai.ConflictError) as conflict:
             await client.files.delete(batch.input_file_id)
@@ -181,7 +181,7 @@ async def test_bounds_and_forms_are_refused_in_openais_form(place: Place) -> Non
         with pytest.raises(openai.NotFoundError) as missing:
             await client.batches.create(input_file_id="file-x", endpoint=CHAT, completion_window="24h")
         assert missing.value.code == "no_such_file"
-        place.sim.behavior.tokens = 100_000
+        place.sim.settings.tokens = 100_000
         for _ in range(3):
             await begun(client, jsonl(line("a")))
         with pytest.raises(openai.RateLimitError) as full:
@@ -241,7 +241,7 @@ async def test_a_message_batch_from_requests_to_results(place: Place) -> None:
 
 
 async def test_a_message_batch_is_cancelled(place: Place) -> None:
-    place.sim.behavior.tokens = 100_000
+    place.sim.settings.tokens = 100_000
     async with place.anthropic() as client, place.anthropic("bob") as other:
         batch = await client.messages.batches.create(requests=list(map(params, range(8))))
         with pytest.raises(anthropic.ConflictError):

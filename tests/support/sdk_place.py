@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import anthropic
-import openai
+from anthropic import Anthropic, AsyncAnthropic
+from openai import AsyncOpenAI, OpenAI
 
 from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
@@ -24,17 +24,17 @@ class Place:
     sim: Ollama
     keys: dict[str, str]
 
-    def openai(self, who: str = "alice") -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=f"{self.proxy.url}/v1", api_key=self.keys[who], max_retries=0)
+    def openai(self, who: str = "alice") -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=f"{self.proxy.url}/v1", api_key=self.keys[who], max_retries=0)
 
-    def blocking_openai(self, who: str = "alice") -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.proxy.url}/v1", api_key=self.keys[who], max_retries=0)
+    def blocking_openai(self, who: str = "alice") -> OpenAI:
+        return OpenAI(base_url=f"{self.proxy.url}/v1", api_key=self.keys[who], max_retries=0)
 
-    def anthropic(self, who: str = "alice") -> anthropic.AsyncAnthropic:
-        return anthropic.AsyncAnthropic(base_url=self.proxy.url, api_key=self.keys[who], max_retries=0)
+    def anthropic(self, who: str = "alice") -> AsyncAnthropic:
+        return AsyncAnthropic(base_url=self.proxy.url, api_key=self.keys[who], max_retries=0)
 
-    def blocking_anthropic(self, who: str = "alice") -> anthropic.Anthropic:
-        return anthropic.Anthropic(base_url=self.proxy.url, api_key=self.keys[who], max_retries=0)
+    def blocking_anthropic(self, who: str = "alice") -> Anthropic:
+        return Anthropic(base_url=self.proxy.url, api_key=self.keys[who], max_retries=0)
 
 
 @asynccontextmanager
