@@ -112,9 +112,7 @@ class Defer:
             return self._keep_or_pass(exchange, wishes.respond_async, wishes.wait, call)
         return self.app(*call)
 
-    async def _keep_or_pass(
-        self, exchange: Exchange, asked: bool, wait: float | None, call: Call
-    ) -> None:
+    async def _keep_or_pass(self, exchange: Exchange, asked: bool, wait: float | None, call: Call) -> None:
         send = call[2]
         if self._when == "always" or (asked and not wait):
             await self._acceptance.accept(exchange, send)

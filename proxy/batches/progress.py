@@ -12,9 +12,7 @@ from proxy.batches.input_lines import LineForm
 from proxy.kernel.batch_terms import BatchTerms
 from proxy.kernel.journal import Entry, State
 
-Status = Literal[
-    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
-]
+Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 _STEPS: Final[tuple[Status, ...]] = (
     "failed", "cancelled", "expired", "completed", "cancelling", "finalizing", "in_progress",
 )  # fmt: skip

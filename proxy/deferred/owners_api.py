@@ -29,7 +29,6 @@ _JSON: Final[Header] = (b"content-type", b"application/json")
 _NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 
 
-
 class OwnersApi:
     """Answers the routes of `proxy.deferred.stored_routes`.
 

@@ -198,9 +198,7 @@ async def test_batches_and_files_are_their_owners_alone(place: Place) -> None:
             lambda: other.files.retrieve(batch.input_file_id),
             lambda: other.files.content(batch.input_file_id),
             lambda: other.files.delete(batch.input_file_id),
-            lambda: other.batches.create(
-                input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h"
-            ),
+            lambda: other.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h"),
         ]
         for call in calls:
             with pytest.raises(openai.NotFoundError):
@@ -215,9 +213,7 @@ def params(number: int, **more: Any) -> Any:
 
 
 async def messages_ended(client: anthropic.AsyncAnthropic, id: str) -> Any:
-    return await when(
-        lambda: client.messages.batches.retrieve(id), lambda batch: batch.processing_status == "ended"
-    )
+    return await when(lambda: client.messages.batches.retrieve(id), lambda batch: batch.processing_status == "ended")
 
 
 async def test_a_message_batch_from_requests_to_results(place: Place) -> None:

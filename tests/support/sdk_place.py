@@ -44,7 +44,9 @@ async def placed(
     """Run a proxy whose `defer` has these options; the keys are those of alice and bob, of one tenant."""
     keys = {}
     for name in ("alice", "bob"):
-        keys[name], entry = new_key(name, now=0.0, tenant="physics", policy="few" if policies and name == "bob" else None)
+        keys[name], entry = new_key(
+            name, now=0.0, tenant="physics", policy="few" if policies and name == "bob" else None
+        )
         add_key(folder / "keys.yaml", entry)
     chain = ["logging", {"auth": {"keys": "keys.yaml"}}, "access", {"defer": options}, "queue", "retry"]
     store = store.replace("state.db", str(folder / "state.db"))
