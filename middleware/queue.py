@@ -130,10 +130,10 @@ class Queue:
             await exchange.body()
             if route.body == "json":
                 cost = expect(route, exchange.document or {}, exchange.prompt_size, self._estimate).total
-        run, within = stored_run(exchange.scope), exchange.live_within
-        terms = self._terms if run is None else self._terms._replace(priority=run.priority)
+        terms = self._terms
+        if (run := stored_run(exchange.scope)) is not None:
+            terms = terms._replace(priority=run.priority, wait=run.wait)
         return terms._replace(
-            wait=terms.wait if within is None else min(terms.wait, within),
             tenant=key_of(("tenant",), exchange).removeprefix("tenant="),
             person=exchange.end_user,
             cost=max(1, cost or self._estimate.output),

@@ -21,14 +21,14 @@ from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
 from proxy.deferred.owners_api import OwnersApi
+from proxy.deferred.run import Home
 from proxy.deferred.runner import Runner
-from proxy.deferred.stored_routes import ROUTES as STORED
-from proxy.kernel.asgi import Receive, Scope, Send
-from proxy.kernel.background import Background
+from proxy.deferred.stored_routes import StoredApp, routes_for
 from proxy.kernel.backends import Backends
+from proxy.kernel.background import Background
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.clock import Clock
-from proxy.kernel.journal import Entry, Journal
+from proxy.kernel.journal import Journal
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.log_sink import LogSink
@@ -70,6 +70,7 @@ from proxy.wiring import (
     make_store,
     ops_options,
     pool_options,
+    running_terms,
     server_options,
 )
 
@@ -115,12 +116,14 @@ class App:
         self.scheduler = FairScheduler(self.pool, self.clock)
         self.metrics = PrometheusMetrics(self.pool.knows)
         self.traces = Pipelines()
-        self.services: dict[type, object] = {
+        responses = ResponsesApi(self.journal, self.webhooks)
+        self.services: Mapping[type, object] = {
             Clock: self.clock,
             Keepsakes: WeakKeepsakes(),
             Store: self.store,
             Journal: self.journal,
             Webhooks: self.webhooks,
+            Background: responses,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
@@ -130,18 +133,17 @@ class App:
             Traces: self.traces,
         }
         self.ops = Ops(self)
-        self.runner = Runner(self.journal, self.pool, self._run_stored, self._over)
-        responses = ResponsesApi(self.journal, self.runner.look)
-        self.keeper = Keeper(self.journal, self.clock, self.runner.look, self.webhooks.notify)
-        others = (responses, *batch_apis(self.journal, self.clock, self.keeper))
-        handlers = {route: handler for api in others for route, handler in api.handlers.items()}
-        self.owners_api = OwnersApi(self.journal, self.runner.look, handlers)
-        self.services[Background] = responses
+        self.keeper = Keeper(self.journal, self.clock, self.webhooks.notify)
+        apis = (OwnersApi(self.journal, self.webhooks), responses, *batch_apis(self.journal, self.clock, self.keeper))
+        self.stored = StoredApp({route: handler for api in apis for route, handler in api.handlers.items()})
         self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
+        home = Home(self.journal, self.frame, self.clock, self.webhooks, self.keeper.ended)
+        self.runner = Runner(home, self.pool, lambda: self.serving)
+        self._keep(self.chain)
         self.metrics.read(
             [
                 *of_requests(self.frame, self.ops_frame),
@@ -167,14 +169,18 @@ class App:
         self.pool.replace(backends, pool_options(settings))
         self.watch.pace(every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.watch.start()
-        if plan.stores_requests and self.server is not None:
-            self.runner.start()
-            self.keeper.start()
         self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
+        self._keep(chain)
         self._configure_log()
         return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
+
+    def _keep(self, chain: Chain) -> None:
+        """Run what is kept on the terms of a chain, from now on."""
+        terms = running_terms(chain)
+        self.runner.use(terms)
+        self.keeper.use(terms is not None)
 
     def _bound(self, settings: Settings) -> None:
         """Set the bounds of request bodies and of new connections."""
@@ -183,15 +189,6 @@ class App:
             self.server.renew_bounds(server_options(settings))
         if self.ops_server is not None and self._ops_listen is not None:
             self.ops_server.renew_bounds(ops_options(settings, self._ops_listen))
-
-    async def _run_stored(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a stored request pass the chain."""
-        await self.frame(scope, receive, send)
-
-    def _over(self, entry: Entry) -> None:
-        """Say that a deferred request is over."""
-        if entry.parent is not None:
-            self.keeper.kick(entry.parent)
 
     @property
     def _servers(self) -> dict[str, Server]:
@@ -222,8 +219,7 @@ class App:
             self.pool,
             MergedLists(self.pool, self.watch),
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
-            self.ops,
-            self.owners_api,
+            {"ops": self.ops, "stored": self.stored},
         )
         return build(plan, endpoint, {**self.services, KnownHosts: hosts})
 
@@ -235,8 +231,9 @@ class App:
         hosts = make_hosts(settings)
         chain = self._build(plan, settings, hosts)
         gate = PageGate(chain.cross_origin, hosts if plan.anonymous else None)
-        stored = (*STORED, *RESPONSES, *BATCHES) if plan.stores_requests else ()
-        main = make_routes(settings, (*stored, *(OPS if self._ops_listen is None else HEALTH)))
+        uses = {link.plugin.use for link in plan.links}
+        stored = (*routes_for(uses), *((*RESPONSES, *BATCHES) if "defer" in uses else ()))
+        main = make_routes(settings, (*(OPS if self._ops_listen is None else HEALTH), *stored))
         return (
             chain,
             Generation(number, chain.app, main, settings.trusted_proxies, chain.blame, gate),
@@ -260,9 +257,8 @@ class App:
         try:
             async with AsyncExitStack() as stack:
                 await self._open_store()
-                if self.plan.stores_requests:
-                    self.runner.start()
-                    self.keeper.start()
+                self.runner.start()
+                self.keeper.start()
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:
@@ -272,7 +268,7 @@ class App:
         finally:
             lag.stop()
             await self.keeper.stop()
-            await self.runner.stop(0.0)
+            await self.runner.stop(0.0 if self.server is None else self.server.seconds_left)
             await self.watch.stop()
             await self.pool.aclose()
             await self.traces.aclose()

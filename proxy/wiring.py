@@ -11,6 +11,7 @@ from config.backends import Backend as BackendSettings
 from config.load import Loaded
 from config.problems import Invalid, Problem
 from config.settings import Settings
+from proxy.chain.build import Chain
 from proxy.journal.open import open_journal
 from proxy.kernel.body_budget import BodyBounds
 from proxy.kernel.clock import Clock
@@ -19,6 +20,7 @@ from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.route import Route
 from proxy.kernel.routes import RouteTable
+from proxy.kernel.running_terms import RunningTerms, joined
 from proxy.kernel.store import Store
 from proxy.kernel.units import Mistake
 from proxy.pool.backend import Backend, make_backend
@@ -35,6 +37,12 @@ from proxy.upstream.timeouts import Timeouts
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
     """Return the table of routes: the `ops` routes, those of the settings, and Ollama's."""
     return RouteTable((*ops, *(extra.route for extra in settings.routes)))
+
+
+def running_terms(chain: Chain) -> RunningTerms | None:
+    """Return the terms on which entries of the journal run; None where no plugin of the chain puts any in."""
+    terms = (getattr(plugin, "running", None) for _, plugin in chain.parts)
+    return joined(found for found in terms if isinstance(found, RunningTerms))
 
 
 def make_store(loaded: Loaded, settings: Settings, clock: Clock) -> Store:

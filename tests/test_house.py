@@ -210,6 +210,7 @@ OWNERS = {
     "TracingPart": {"middleware.tracing"},
     "AuthPart": {"middleware.auth", "proxy.ops.explaining"},  # which makes up an exchange, and who calls
     "AccessPart": {"middleware.access"},
+    "DeferPart": {"middleware.defer"},
     "ParametersPart": {"middleware.parameters"},
     "QueuePart": {"proxy.queue"},
     "RetryPart": {"middleware.retry"},

@@ -25,6 +25,7 @@ from typing import ClassVar
 
 from middleware.auth.address_standing import DEFAULT as DEFAULT_FAILURES
 from middleware.auth.addresses import Addresses, AddressOptions
+from middleware.auth.authorized_keys import named
 from middleware.auth.caller import Caller, NotLetIn, unauthorized
 from middleware.auth.certificates import CertificateOptions, Certificates
 from middleware.auth.end_users import EndUserOptions, EndUsers
@@ -131,50 +132,41 @@ class Auth:
         self._certificates = Certificates(mtls, policies=policies) if mtls else None
         self._addresses = Addresses(addresses) if addresses else None
         self._end_users = EndUsers(end_users) if end_users else None
-        self._anonymous = Caller(None, policy=anonymous) if anonymous else None
-        self._second_look = SecondLook(
-            clock=clock,
-            keys=self._keys,
-            authorized=self._authorized,
-            jwts=self._jwts,
-            introspection=self._introspection,
-            certificates=self._certificates,
-            addresses=self._addresses,
-            anonymous=self._anonymous,
-        )
+        self._anonymous = Caller(None, policy=anonymous, method="anonymous") if anonymous else None
+        maps = {"jwt": self._jwts, "introspection": self._introspection, "certificate": self._certificates}
+        self._second_look = SecondLook(clock, self._keys, self._authorized, maps, self._addresses, self._anonymous)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticate the caller, then pass the request on; lifespan events pass unchanged."""
         if scope["type"] != "lifespan":
             exchange = Exchange.of(scope)
-            stored = stored_caller(scope)
-            path_token = take_path_token(exchange, enabled=self._path_token) if stored is None else None
-            if stored is not None:
-                self._settle(exchange, await self._second_look.caller(stored))
-                exchange.part(AuthPart).end_user = stored.end_user
-            elif exchange.route is None or not exchange.route.open:
-                self._settle(exchange, await self._let_in(exchange, path_token))
-            elif self._end_users is not None:
-                self._end_users.settle(exchange)
+            if (stored := stored_caller(scope)) is not None:
+                self._settle(exchange, await self._second_look.caller(stored), stored.end_user)
+            else:
+                await self._identify(exchange)
         await self.app(scope, receive, send)
 
-    def _settle(self, exchange: Exchange, caller: Caller) -> None:
+    async def _identify(self, exchange: Exchange) -> None:
+        path_token = take_path_token(exchange, enabled=self._path_token)
+        if exchange.route is None or not exchange.route.open:
+            self._settle(exchange, await self._let_in(exchange, path_token))
+        elif self._end_users is not None:
+            self._end_users.settle(exchange)
+
+    def _settle(self, exchange: Exchange, caller: Caller, end_user: str | None = None) -> None:
         noted = exchange.part(AuthPart)
-        noted.identity = caller.identity
-        noted.tenant = caller.tenant
-        noted.policy = caller.policy
-        noted.claims = MappingProxyType(caller.claims)
+        noted.identity, noted.tenant, noted.policy = caller.identity, caller.tenant, caller.policy
+        noted.claims, noted.known_by = MappingProxyType(caller.claims), caller.method
         if self._end_users is not None:
             self._end_users.settle(exchange)
+        noted.end_user = noted.end_user or end_user
 
     async def _let_in(self, exchange: Exchange, path_token: str | None) -> Caller:
         """Return the caller, or count the refusal; raises Refused (400, 401, 403, 429, 503)."""
         credential = None
         try:
             credential = presented(exchange.scope["headers"], path_token)
-            caller = await self._caller(credential, exchange)
-            exchange.part(AuthPart).method = kind_of(credential, exchange)
-            return caller
+            return await self._caller(credential, exchange)
         except NotLetIn as refused:
             await self._throttle.refuse(refused, kind_of(credential, exchange), exchange.client)
             raise
@@ -186,8 +178,7 @@ class Auth:
             return await self._by_token(credential.token, exchange.client)
         if credential.signature is not None:
             return await self._by_signature(credential.signature, exchange)
-        caller = self._by_connection(exchange)
-        if caller is None:
+        if (caller := self._by_connection(exchange)) is None:
             text = "a key is required; send it as `Authorization: Bearer <key>`"
             raise unauthorized(text, error=None, reason="missing")
         self._hosts.check(scope)
@@ -223,7 +214,7 @@ class Auth:
         if exchange.claims and tokens is not None:
             return tokens.mapped(exchange.claims)
         if exchange.identity is not None:
-            return await self._second_look.named(exchange.identity)
+            return await self._named(exchange.identity)
         credential = presented(exchange.scope["headers"], path_token)
         token = credential.token or ""
         if not token or token.startswith(KEY_PREFIX) or tokens is None:
@@ -231,6 +222,14 @@ class Auth:
         if self._jwts is not None and is_jwt(token):
             return self._jwts.unverified(token)
         raise unauthorized("only the provider can read this token; give its claims instead")
+
+    async def _named(self, name: str) -> Caller:
+        now = self._clock.time()
+        if self._keys is not None and (caller := (await self._keys.current()).named(name, now)):
+            return caller
+        if self._authorized is not None and (caller := named(await self._authorized.current(), name, now)):
+            return caller
+        raise unauthorized("no key has that name")
 
     async def _by_token(self, token: str, address: str) -> Caller:
         if self._keys is not None and token.startswith(KEY_PREFIX):

@@ -1,68 +1,77 @@
-"""A second look at a caller whose request was stored, when it runs: whoever may not call any more does not.
+"""The second look at the caller of a stored request: whether it may still call, and as whom, when the request runs.
 
-The credential itself is not stored. A key is looked up by its name, so that one that is revoked, disabled or expired
-meanwhile stops what it sent, and another policy counts. A token was good when the request came; its claims are mapped
-anew. Addresses and certificates are judged by the rules of now.
+It has no credential any more, which is never stored. So a key counts by its name, as the key file is now; the claims of
+a token or certificate are mapped anew by the rules in force; an address, and a caller without credentials, are judged
+as if they called now. A token that has expired meanwhile, or that its provider has revoked, still counts for the
+requests that were accepted with it: nobody can be asked about a token that is not there.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from middleware.auth.addresses import Addresses
 from middleware.auth.authorized_keys import AuthorizedKeys, named
-from middleware.auth.caller import Caller, unauthorized
-from middleware.auth.certificates import Certificates
-from middleware.auth.introspection import Introspection
-from middleware.auth.jwt import Jwts
+from middleware.auth.caller import Caller, NotLetIn, again, revoked
 from middleware.auth.keys import Keys
 from middleware.auth.watched import Watched
 from proxy.kernel.clock import Clock
+from proxy.kernel.errors import let_go
 from proxy.kernel.journal import StoredCaller
 
 
+class MapsClaims(Protocol):
+    """A method by which a credential with claims is known."""
+
+    def mapped(self, claims: Mapping[str, Any]) -> Caller:
+        """Return the caller that the claims say; raises Refused (401, 403)."""
+
+
+@dataclass(frozen=True, slots=True)
 class SecondLook:
-    """Finds callers by what is known of them, without their credential; each part is None where it is not used."""
+    """The methods by which callers are known now; None for those that are not.
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        keys: Watched[Keys] | None,
-        authorized: Watched[AuthorizedKeys] | None,
-        jwts: Jwts | None,
-        introspection: Introspection | None,
-        certificates: Certificates | None,
-        addresses: Addresses | None,
-        anonymous: Caller | None,
-    ) -> None:
-        self._clock = clock
-        self._keys = keys
-        self._authorized = authorized
-        self._jwts = jwts
-        self._introspection = introspection
-        self._certificates = certificates
-        self._addresses = addresses
-        self._anonymous = anonymous
+    Attributes:
+        clock: tells whether a key has expired.
+        keys: the file of API keys.
+        authorized: the file of public keys of Ollama clients.
+        maps: method → what maps its claims.
+        addresses: the addresses that need no credentials.
+        anonymous: the caller that has none.
+    """
 
-    async def named(self, name: str) -> Caller:
-        """Return the owner of the key of that name; raises Refused (401)."""
-        now = self._clock.time()
-        if self._keys is not None and (caller := (await self._keys.current()).named(name, now)):
-            return caller
-        if self._authorized is not None and (caller := named(await self._authorized.current(), name, now)):
-            return caller
-        raise unauthorized("no key has that name")
+    clock: Clock
+    keys: Watched[Keys] | None
+    authorized: Watched[AuthorizedKeys] | None
+    maps: Mapping[str, MapsClaims | None]
+    addresses: Addresses | None
+    anonymous: Caller | None
 
     async def caller(self, stored: StoredCaller) -> Caller:
-        """Return who a stored caller is now; raises Refused (401, 403) where he may not call any more."""
-        caller: Caller | None = None
-        if stored.method in ("key", "signature") and stored.identity is not None:
-            caller = await self.named(stored.identity)
-        elif stored.method == "jwt" and self._jwts is not None:
-            caller = self._jwts.mapped(stored.claims)
-        elif stored.method == "opaque" and self._introspection is not None:
-            caller = self._introspection.mapped(stored.claims)
-        elif stored.method == "certificate" and self._certificates is not None:
-            caller = self._certificates.mapped(stored.claims)
-        elif stored.method == "none":
-            caller = (self._addresses.caller(stored.client) if self._addresses is not None else None) or self._anonymous
-        if caller is None:
-            raise unauthorized("the caller of this deferred request may not call any more", reason="not_accepted")
-        return caller
+        """Return the caller as it is now; raises Refused (401 where it does not count any more, 403 without a policy).
+
+        Its identity is what it was, as the entry and its answer belong to that.
+        """
+        try:
+            found = await self._found(stored)
+        except NotLetIn as refused:
+            let_go(refused)
+            if refused.status == 401:
+                raise revoked(f"{refused.message}; it did when this request was accepted") from None
+            raise again(refused) from None
+        if found is None or found.identity != stored.identity:
+            raise revoked("the credential with which this request was sent does not count any more")
+        return found
+
+    async def _found(self, stored: StoredCaller) -> Caller | None:
+        method, name, now = stored.method, stored.identity, self.clock.time()
+        if (mapped := self.maps.get(method)) is not None:
+            return mapped.mapped(stored.claims)
+        if method == "key" and self.keys is not None and name is not None:
+            return (await self.keys.current()).owner(name, stored.tenant, stored.policy, now)
+        if method == "ollama_key" and self.authorized is not None and name is not None:
+            return named(await self.authorized.current(), name, now)
+        if method in ("address", "anonymous", "none"):
+            listed = self.addresses.caller(stored.client) if self.addresses is not None else None
+            return listed or self.anonymous
+        return None

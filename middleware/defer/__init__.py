@@ -1,1 +1,4 @@
-"""The plugin `defer`: requests that run when a slot is free."""
+"""The plugin `defer`: requests that run later.
+
+May import: `proxy.kernel`.
+"""

@@ -4,59 +4,57 @@ The request runs as a stream, whatever the client asked for, so that a later ``s
 events. Nothing else of its body changes.
 """
 
-from secrets import token_hex
+from typing import NamedTuple
 
-from middleware.defer.acceptance import Acceptance
 from proxy.kernel import error_codes as codes
-from proxy.kernel.asgi import Send
-from proxy.kernel.background import PREFIX, Background
-from proxy.kernel.errors import Refused, let_go
+from proxy.kernel.acceptance import new_id
+from proxy.kernel.background import PREFIX
+from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.json_edit import edit
 from proxy.kernel.route import Route
 
 
-class BackgroundMode:
-    """Puts requests that ask for background mode into the journal.
+class InBackground(NamedTuple):
+    """A request for background mode.
 
-    Args:
-        acceptance: puts a request there.
-        background: answers it.
+    Attributes:
+        id: the id of its response.
+        body: what is to run.
+        stream: whether the client wants the events now.
     """
 
-    def __init__(self, acceptance: Acceptance, background: Background) -> None:
-        self._acceptance = acceptance
-        self._background = background
+    id: str
+    body: bytes
+    stream: bool
 
-    @staticmethod
-    def concerns(route: Route) -> bool:
-        """Return whether requests to `route` may ask for background mode."""
-        return route.run is not None and route.run.background is not None
 
-    @staticmethod
-    async def asked_for(exchange: Exchange) -> bool:
-        """Return whether the request asks for it. A body that cannot be read asks for nothing: Ollama refuses it."""
-        await exchange.body()
-        route, document = exchange.route, exchange.document
-        member = route.run.background if route is not None and route.run is not None else None
-        return document is not None and member is not None and document.get(member) is True
+def may_ask(route: Route | None) -> bool:
+    """Return whether requests to `route` may ask for background mode."""
+    return route is not None and route.run is not None and route.run.background is not None
 
-    async def begin(self, exchange: Exchange, send: Send) -> None:
-        """Put the request into the journal and answer it; raises Refused (400, 413, 422, 429, 503, 507)."""
-        document = await exchange.json()
-        if document.get("store") is False:
-            raise Refused(
-                400,
-                "background mode keeps the response until it is fetched: leave out store, or set it to true",
-                code=codes.BACKGROUND_NEEDS_STORE,
-            )
-        exchange.edit({})  # takes off a content encoding
-        stream = document.get("stream") is True
-        body = await exchange.body()
-        entry = await self._acceptance.put(
-            exchange,
-            name=PREFIX + token_hex(16),
-            body=body if stream else edit(body, {"stream": True}),
-            meta={"background": True},
+
+async def asked_for(exchange: Exchange) -> bool:
+    """Return whether a request asks for background mode. A body that cannot be read asks for nothing."""
+    await exchange.body()
+    route, document = exchange.route, exchange.document
+    member = route.run.background if route is not None and route.run is not None else None
+    return document is not None and member is not None and document.get(member) is True
+
+
+async def in_background(exchange: Exchange, body: bytes) -> InBackground:
+    """Return what a request asks for that asks for background mode; raises Refused (400).
+
+    Args:
+        exchange: the request.
+        body: its body, decoded of its content encoding.
+    """
+    document = await exchange.json()
+    if document.get("store") is False:
+        raise Refused(
+            400,
+            "background mode keeps the response until it is fetched: leave out store, or set it to true",
+            code=codes.BACKGROUND_NEEDS_STORE,
         )
-        await self._background.accepted(entry, send, stream=stream)
+    stream = document.get("stream") is True
+    return InBackground(new_id(PREFIX), body if stream else edit(body, {"stream": True}), stream)

@@ -1,64 +1,76 @@
-"""`defer`: a request that need not be answered now is kept, and runs when a slot is free.
+"""`defer`: a request that cannot run now, or whose client does not want to wait, is kept and runs when a slot is free.
 
-The plugin puts the request into the journal and answers 202. The runner (``proxy/deferred/``) lets it pass the same
-chain later, with the caller as `auth` finds him then. This file decides which requests are kept.
+The client gets 202 and the address of its answer. `proxy.kernel.acceptance` makes the entry, and ``proxy/deferred/``
+runs it: it passes the whole chain again, this plugin included, which then only passes it on.
 """
 
-from collections.abc import Awaitable
-from typing import Annotated, ClassVar, Final, Literal
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal
 
+import orjson
 from pydantic import Field
 
-from middleware.defer.acceptance import Acceptance, Terms
-from middleware.defer.background_mode import BackgroundMode
-from middleware.defer.preferences import preferences
-from proxy.kernel import error_codes as codes
-from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
+from middleware.defer.background_mode import asked_for, in_background, may_ask
+from middleware.defer.preferences import Preferences, idempotency_key, preferences, webhook_url
+from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of
+from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
 from proxy.kernel.background import Background
-from proxy.kernel.batch_terms import BatchOptions, BatchTerms
+from proxy.kernel.batch_terms import BatchOptions, BatchTerms, set_batch_terms
+from proxy.kernel.body_encoding import ENCODING
 from proxy.kernel.clock import Clock
-from proxy.kernel.errors import Refused, let_go
+from proxy.kernel.entry_document import address_of, receipt
+from proxy.kernel.error_codes import NO_ROOM
+from proxy.kernel.errors import JSON, Refused, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import DeferPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.inner_request import is_inner
-from proxy.kernel.journal import Journal
+from proxy.kernel.journal import Entry, Journal
+from proxy.kernel.route import Route
+from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.stored_run import stored_run
-from proxy.kernel.units import Duration, Least, Size
+from proxy.kernel.token_estimate import Estimate
+from proxy.kernel.units import Duration, Least, Size, format_duration
+from proxy.kernel.webhook_options import WebhookOptions
+from proxy.kernel.webhooks import WEBHOOK, Webhooks
 
-BUSY: Final = frozenset({
-    codes.QUEUE_FULL, codes.QUEUE_TOO_SLOW, codes.QUEUE_TIMEOUT, codes.TENANT_QUEUE_FULL, codes.QUEUE_SHARE_EXCEEDED,
-    codes.NO_SLOT,
-})  # fmt: skip
-"""The refusals that say that all are busy."""
-When = Literal["asked", "full", "always"]
-Call = tuple[Scope, Receive, Send]
+Occasion = Literal["asked", "full", "asked_and_full"]
+
+PRIORITIES: Final = {"low": -1, "normal": 0, "high": 1}
 
 
 class Defer:
-    """Keeps requests that need not be answered now, and answers them `202` with the address of their answer.
+    """Keeps requests that cannot run now, or whose clients do not want to wait, and runs them when a slot is free.
 
-    A client asks for it by `Prefer: respond-async`; with `wait=N` beside it, it is served now if its turn comes within
-    N seconds. The 202 has `Location: /-/requests/ID`; `GET /-/requests/ID/answer` is the answer, once there is one,
-    from any byte, and `DELETE` cancels. Only who sent a request may do so. The journal is in the `store`; in `memory`
-    it is gone with the process, and the 202 says so (`durable: false`). A request with an `Idempotency-Key` is kept
-    once, however often it is sent. Put the plugin below `auth` and `access` and above `rate_limit` and `queue`, as kept
-    requests pass both when they run.
+    A client asks for it by `Prefer: respond-async`, and gets 202 with the address of its answer, `/-/requests/ID`. With
+    `Prefer: respond-async, wait=N` it is answered at once where its turn comes within N seconds. With an
+    `Idempotency-Key` the same request is accepted once, however often it is sent. It runs below all live requests,
+    with the permissions and limits that its caller has then. Requests and answers are in the home of `store`: with
+    `memory` they are gone with the process. Put it below `auth` and `access`, and above `rate_limit` and `queue`.
 
     Args:
-        when: `asked`: requests whose client asks; `full`: in addition all that find the queue full or too slow;
-            `always`: every inference request.
-        priority: the class in which they wait for slots; live requests have 0.
-        weight: the tenant's share of the turns among deferred requests.
-        keep: how long a request and its answer are kept; one that has not run by then has expired.
-        per_identity: open deferred requests that a caller may have.
-        total: open deferred requests in all.
-        max_body: the largest body that is kept.
-        max_answer: the longest answer that is kept; a longer one ends as `failed`.
+        when: the occasions on which a request is kept: `asked`, its client asks for it; `full`, it would be refused
+            as the queue is full or too slow; `asked_and_full`, both. Any of those listed is enough.
+        priority: the priority of kept requests in the queue and among each other, as in `queue`; the default is below
+            `low`.
+        keep: how long a request is kept, and its answer, counted from when it was accepted.
+        wait: how long it may wait for its turn; if left out, as long as it is kept.
+        attempts: how often it is begun at most, where its backend or its proxy fails.
+        per_identity: requests of one caller that may wait or run.
+        total: requests that may wait or run in all.
+        max_body: the largest request that is kept.
+        max_answer: the longest answer that is kept.
+        weight: the tenant's share of the turns, compared to the others'.
+        parallel: kept requests that a process runs at a time, however many slots are free. Of `parallel` and of
+            `attempts` the largest of all policies bounds the process.
+        estimate: the tokens that a request is expected to take, for the order of turns.
+        webhooks: the addresses that a client may name in `X-Webhook-URL`, to be told that its request is over; if left
+            out, it may name none.
         batches: the bounds of files and batches (`/v1/files`, `/v1/batches`, `/v1/messages/batches`), for each caller.
     """
 
-    stores_requests: ClassVar = True
+    stands_between: ClassVar = (("auth", "access"), ("rate_limit", "queue"))
 
     def __init__(
         self,
@@ -66,75 +78,184 @@ class Defer:
         *,
         journal: Journal,
         clock: Clock,
+        webhook_calls: Webhooks | None = None,
         background: Background | None = None,
-        when: When = "asked",
-        priority: Annotated[int, Field(ge=-100, le=100)] = -10,
-        weight: Annotated[float, Field(gt=0, le=1000)] = 1.0,
-        keep: Annotated[Duration, Least("1m")] = 86400.0,
+        when: frozenset[Occasion] = frozenset({"asked"}),
+        priority: Literal["low", "normal", "high"] | Annotated[int, Field(ge=-100, le=100)] = -10,
+        keep: Annotated[Duration, Least("1s")] = 86400.0,
+        wait: Duration | None = None,
+        attempts: Annotated[int, Field(ge=1, le=100)] = 3,
         per_identity: Annotated[int, Field(ge=1)] = 1000,
-        total: Annotated[int, Field(ge=1)] = 10_000,
-        max_body: Size = 16 * 1024 * 1024,
+        total: Annotated[int, Field(ge=1)] = 10000,
+        max_body: Size = 4 * 1024 * 1024,
         max_answer: Size = 16 * 1024 * 1024,
+        weight: Annotated[float, Field(gt=0, le=1000)] = 1.0,
+        parallel: Annotated[int, Field(ge=1)] = 64,
+        estimate: Estimate = Estimate(),  # noqa: B008 (it is frozen)
+        webhooks: WebhookOptions | None = None,
         batches: BatchOptions = BatchOptions(),  # noqa: B008 (it is frozen)
     ) -> None:
         self.app = app
+        self.running = RunningTerms(attempts, parallel)
+        self.terms = DeferTerms(
+            priority=PRIORITIES[priority] if isinstance(priority, str) else priority,
+            keep=keep,
+            wait=wait,
+            attempts=attempts,
+            per_identity=per_identity,
+            total=total,
+            max_body=max_body,
+            max_answer=max_answer,
+            weight=weight,
+            estimate=estimate,
+        )
+        self._batches = BatchTerms(batches, self.terms)
+        self._background = background
+        self._journal = journal
+        self._clock = clock
         self._when = when
-        terms = Terms(priority, weight, keep, per_identity, total, max_body, max_answer)
-        self._acceptance = Acceptance(journal, clock, terms)
-        self._mode = BackgroundMode(self._acceptance, background) if background is not None else None
-        self._batches = BatchTerms(batches, priority, weight, per_identity, total, max_body, max_answer)
+        self._webhooks = webhooks
+        if webhooks is not None and webhook_calls is not None:
+            webhook_calls.know(webhooks)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Keep the request, or pass it on."""
+        """Act on a request that may be kept; pass every other on, without a coroutine of its own."""
         if scope["type"] == "http":
             exchange = Exchange.of(scope)
             if (run := stored_run(scope)) is not None:
                 exchange.part(DeferPart).deferred = run.id
             elif exchange.route is not None and exchange.route.kind == "stored":
-                exchange.part(DeferPart).batch_terms = self._batches
-            elif exchange.route is not None and exchange.route.kind == "inference" and not is_inner(scope):
-                if self._mode is not None and self._mode.concerns(exchange.route):
-                    return self._run_or_answer_later(self._mode, exchange, (scope, receive, send))
-                return self._answer_later(exchange, (scope, receive, send))
+                set_batch_terms(scope, self._batches)
+            elif (route := _deferrable(exchange)) is not None:
+                if self._background is not None and may_ask(route):
+                    return self._run_or_act(exchange, route, self._background, receive, send)
+                return self._act_or_pass(exchange, route, receive, send)
         return self.app(scope, receive, send)
 
-    async def _run_or_answer_later(self, mode: BackgroundMode, exchange: Exchange, call: Call) -> None:
+    def _act_or_pass(self, exchange: Exchange, route: Route, receive: Receive, send: Send) -> Awaitable[None]:
+        wish = preferences(exchange.scope)
+        if wish.asynchronous or "full" in self._when:
+            return self._act(exchange, route, wish, receive, send)
+        return self.app(exchange.scope, receive, send)
+
+    async def _run_or_act(
+        self, exchange: Exchange, route: Route, background: Background, receive: Receive, send: Send
+    ) -> None:
         """Let a request run in the background where its body asks for it."""
-        if await mode.asked_for(exchange):
-            await mode.begin(exchange, call[2])
-        else:
-            await self._answer_later(exchange, call)
-
-    def _answer_later(self, exchange: Exchange, call: Call) -> Awaitable[None]:
-        """Keep the request where its client or the policy wants it so, or pass it on."""
-        wishes = preferences(call[0]["headers"])
-        if wishes.respond_async or self._when != "asked":
-            return self._keep_or_pass(exchange, wishes.respond_async, wishes.wait, call)
-        return self.app(*call)
-
-    async def _keep_or_pass(self, exchange: Exchange, asked: bool, wait: float | None, call: Call) -> None:
-        send = call[2]
-        if self._when == "always" or (asked and not wait):
-            await self._acceptance.accept(exchange, send)
+        if not await asked_for(exchange):
+            await self._act_or_pass(exchange, route, receive, send)
             return
-        if asked:
-            exchange.part(DeferPart).live_within = wait
-        try:
-            await self.app(*call)
-        except Refused as refused:
-            if refused.code not in BUSY or exchange.status is not None:
-                raise
-            let_go(refused)
-            await self._acceptance.accept(exchange, send)
+        asked = await in_background(exchange, await _plain_body(exchange))
+        key = idempotency_key(exchange.scope)
+        entry = await self._accept(exchange, route, asked.body, key, {}, id=asked.id)
+        await background.accepted(entry, send, stream=asked.stream)
 
     async def explain(self, exchange: Exchange) -> Explanation:
-        """Say whether the request would be kept."""
-        route = exchange.route
-        if route is None or route.kind != "inference":
-            return Explanation("skip", "only inference requests are kept")
-        wishes = preferences(exchange.scope["headers"])
-        if self._when == "always" or (wishes.respond_async and not wishes.wait):
-            return Explanation("wait", "it is kept, answered 202, and runs when a slot is free")
-        if wishes.respond_async or self._when == "full":
-            return Explanation("pass", "it is kept where its turn does not come in time")
+        """Say whether the request would be kept to run later."""
+        if _deferrable(exchange) is None:
+            return Explanation("skip", "only requests that run a model are kept to run later")
+        terms = self.terms
+        kept = f"kept for {format_duration(terms.keep)}, and runs with priority {terms.priority}"
+        if preferences(exchange.scope).asynchronous and "asked" in self._when:
+            return Explanation("change", f"answered 202, as its client asks for it; {kept}")
+        if "full" in self._when or (self._when and preferences(exchange.scope).asynchronous):
+            return Explanation("pass", f"where the queue has no room for it: answered 202, {kept}")
         return Explanation("pass", "its client does not ask to be answered later")
+
+    async def _act(self, exchange: Exchange, route: Route, wish: Preferences, receive: Receive, send: Send) -> None:
+        body = await _plain_body(exchange)
+        key = idempotency_key(exchange.scope) if wish.asynchronous else None
+        url = webhook_url(exchange.scope, self._webhooks) if wish.asynchronous else None
+        at_once = wish.asynchronous and "asked" in self._when
+        refusal: Refused | None = None
+        if not at_once or wish.wait:
+            refusal = await self._answered_live(exchange, wish.wait if at_once else None, receive, send)
+            if exchange.status is not None:
+                return
+        try:
+            entry = await self._accept(exchange, route, body, key, {} if url is None else {WEBHOOK: url})
+        except Refused as no_room:
+            if refusal is None or wish.asynchronous:
+                raise
+            let_go(no_room)
+            raise refusal from None  # its client knows nothing of a journal
+        if refusal is not None:
+            let_go(refusal)
+        await self._tell(exchange, entry, send, asked=wish.asynchronous)
+
+    async def _answered_live(
+        self, exchange: Exchange, wait: int | None, receive: Receive, send: Send
+    ) -> Refused | None:
+        """Let the chain answer. Where it does not, as there is no room or no turn within `wait`, return why.
+
+        Raises what else the chain raises.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as limit:
+                timer = loop.call_later(wait, _expire, limit, exchange) if wait is not None else None
+                try:
+                    await self.app(exchange.scope, receive, send)
+                finally:
+                    if timer is not None:
+                        timer.cancel()
+        except Refused as refused:
+            if refused.code not in NO_ROOM or exchange.status is not None or exchange.heartbeats:
+                raise
+            return refused
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        return None
+
+    async def _accept(
+        self,
+        exchange: Exchange,
+        route: Route,
+        body: bytes,
+        key: str | None,
+        meta: Mapping[str, Any],
+        id: str | None = None,
+    ) -> Entry:
+        """Put the request into the journal; raises Refused (413, 422, 429, 503, 507)."""
+        new = entry_of(exchange, route, self.terms, now=self._clock.time(), body=body, id=id, key=key, meta=meta)
+        entry = await add_entry(self._journal, new)
+        exchange.part(DeferPart).deferred = entry.id
+        return entry
+
+    async def _tell(self, exchange: Exchange, entry: Entry, send: Send, *, asked: bool) -> None:
+        """Answer 202: the request was accepted."""
+        document: dict[str, Any] = receipt(entry, durable=self._journal.durable)
+        body = orjson.dumps(document)
+        headers: list[Header] = [
+            (b"content-type", JSON),
+            (b"content-length", b"%d" % len(body)),
+            (b"location", address_of(entry.id).encode()),
+        ]
+        if asked:
+            headers.append((b"preference-applied", b"respond-async"))
+        await respond(send, 202, headers, body)
+
+
+def _deferrable(exchange: Exchange) -> Route | None:
+    """Return the route of a request that may be kept, None for any other."""
+    route = exchange.route
+    if route is None or route.kind != "inference" or route.body not in ("json", "multipart"):
+        return None
+    return None if is_inner(exchange.scope) else route
+
+
+async def _plain_body(exchange: Exchange) -> bytes:
+    """Return the body as the client sent it, decoded of its content encoding; raises Refused."""
+    body = await exchange.body()
+    if any(name == ENCODING for name, _ in exchange.scope["headers"]):
+        await exchange.json()
+        exchange.edit({})  # which takes the encoding off
+        body = await exchange.body()
+    return body
+
+
+def _expire(limit: asyncio.Timeout, exchange: Exchange) -> None:
+    """Stop waiting, unless the turn of the request has come."""
+    if exchange.backend is None and exchange.status is None and not exchange.heartbeats:
+        limit.reschedule(asyncio.get_running_loop().time())

@@ -1,56 +1,72 @@
-"""What a client prefers (RFC 7240), and the key by which it repeats a request (the draft Idempotency-Key)."""
+"""What a client asks for in its header fields: `Prefer` (RFC 7240), `Idempotency-Key` (an IETF draft), a webhook."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.kernel import error_codes as codes
-from proxy.kernel.asgi import Header, header_values
+from proxy.kernel.asgi import Scope, header_values
 from proxy.kernel.errors import Refused
+from proxy.kernel.webhook_options import WebhookOptions
 
-LONGEST_KEY: Final = 255
-_PREFERENCE: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]{1,64})\s*(?:=\s*"?([^";,]{0,64})"?\s*)?(?:;[^,]*)?')
+PREFER: Final = b"prefer"
+IDEMPOTENCY_KEY: Final = b"idempotency-key"
+WEBHOOK_URL: Final = b"x-webhook-url"
+LONGEST_WAIT: Final = 3600
+
+_WAIT: Final = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?")
+_KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """The preferences that matter here.
+    """The preferences of a client.
 
     Attributes:
-        respond_async: whether the client would rather have its answer later than wait.
-        wait: seconds that it would wait for; None where it does not say.
+        asynchronous: whether it asks to be answered later (``respond-async``).
+        wait: the seconds that it would wait for its turn; None where it does not say.
     """
 
-    respond_async: bool = False
-    wait: float | None = None
+    asynchronous: bool = False
+    wait: int | None = None
 
 
-def preferences(headers: Iterable[Header]) -> Preferences:
-    """Read the fields ``Prefer``. Of a preference that comes twice the first counts; what is malformed is ignored."""
-    found: dict[str, str] = {}
-    for value in header_values(headers, b"prefer"):
-        for part in value.decode("latin-1").split(","):
-            match = _PREFERENCE.fullmatch(part)
-            if match is not None:
-                found.setdefault(match[1].lower(), match[2] or "")
-    wait = found.get("wait", "").strip()
-    seconds = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 10 else None
-    return Preferences("respond-async" in found, seconds)
+def preferences(scope: Scope) -> Preferences:
+    """Return what the request prefers. What is unknown or cannot be read is ignored, as RFC 7240 says."""
+    asynchronous, wait = False, None
+    for value in header_values(scope["headers"], PREFER):
+        for part in value.decode("latin-1").lower().split(","):
+            preference = part.partition(";")[0].strip()
+            if preference == "respond-async":
+                asynchronous = True
+            elif wait is None and (found := _WAIT.fullmatch(preference)):
+                wait = min(int(found[1]), LONGEST_WAIT)  # of two, the first counts
+    return Preferences(asynchronous, wait)
 
 
-def idempotency_key(headers: Iterable[Header]) -> str | None:
-    """Return the key of a request, None where it has none; raises Refused (400)."""
-    values = header_values(headers, b"idempotency-key")
+def idempotency_key(scope: Scope) -> str | None:
+    """Return the idempotency key of a request; None where it has none; raises Refused (400)."""
+    values = header_values(scope["headers"], IDEMPOTENCY_KEY)
     if not values:
         return None
     key = values[0].decode("latin-1").strip()
-    if len(key) > 1 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    if len(values) > 1 or not 0 < len(key) <= LONGEST_KEY:
-        raise Refused(
-            400,
-            f"one Idempotency-Key of 1 to {LONGEST_KEY} characters is expected",
-            code=codes.BAD_IDEMPOTENCY_KEY,
-        )
+    if len(key) > 1 and key.startswith('"') and key.endswith('"'):
+        key = key[1:-1]  # the draft writes it as a string of RFC 8941; clients write it plainly
+    if len(values) > 1 or not _KEY.fullmatch(key):
+        raise Refused(400, "Idempotency-Key: send one, of 1 to 255 printable characters of ASCII")
     return key
+
+
+def webhook_url(scope: Scope, options: WebhookOptions | None) -> str | None:
+    """Return the address that is to be told; None where the request names none; raises Refused (403)."""
+    values = header_values(scope["headers"], WEBHOOK_URL)
+    if not values:
+        return None
+    url = values[0].decode("latin-1").strip()
+    if len(values) > 1 or options is None or not options.permits(url):
+        raise Refused(
+            403,
+            "X-Webhook-URL: this address may not be called; defer.webhooks.targets has those that may",
+            code=codes.WEBHOOK_NOT_ALLOWED,
+        )
+    return url

@@ -185,6 +185,13 @@ FIELDS: Final = (
         lambda x: x.terminated,
     ),
     Field(
+        "deferred",
+        "string",
+        "The id of the entry under which `defer` kept the request, or, where no client is connected, of the one that "
+        "ran now.",
+        lambda x: x.deferred,
+    ),
+    Field(
         "detached",
         "boolean",
         "Whether the client left, and the answer went on to be recorded, as `resumable` says. Where the outcome is "

@@ -6,7 +6,7 @@ The client gets the address of the record in a Link field. `middleware.resumable
 """
 
 from collections.abc import Awaitable
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from middleware.resumable.keeper import Keeper
 from middleware.resumable.recorder import AnswerRecorder, Rules
@@ -37,8 +37,6 @@ class Resumable:
         expire: how long the record can be read, counted from its beginning. Where the client stayed until the end, the
             record goes `grace` after it.
     """
-
-    stores_requests: ClassVar = True
 
     def __init__(
         self,

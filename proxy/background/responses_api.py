@@ -10,6 +10,7 @@ from proxy.background.response_events import Events, failed_event, renamed
 from proxy.background.response_object import Status, input_items, response_object
 from proxy.background.routes import CANCEL, DELETE, INPUT_ITEMS, RETRIEVE
 from proxy.kernel import error_codes as codes
+from proxy.kernel.acceptance import stored_caller_of
 from proxy.kernel.asgi import UNBUFFERED, Header, Send, respond, start_response
 from proxy.kernel.background import PREFIX, Background
 from proxy.kernel.errors import Refused
@@ -17,9 +18,9 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match
-from proxy.kernel.stored_request_handler import Handler, Look, parameters, send_json
+from proxy.kernel.stored_request_handler import Handler, parameters, send_json
 from proxy.kernel.stored_responses import entry_id, find_response
-from proxy.kernel.stored_run import caller_of
+from proxy.kernel.webhooks import Webhooks
 
 PIECE: Final = 64 * 1024
 """Bytes of a record that are read at once."""
@@ -41,12 +42,12 @@ class ResponsesApi(Background):
 
     Args:
         journal: where the responses are.
-        look: tells the runner that an entry was cancelled or deleted.
+        webhooks: tells whom it concerns that an entry was cancelled.
     """
 
-    def __init__(self, journal: Journal, look: Look) -> None:
+    def __init__(self, journal: Journal, webhooks: Webhooks) -> None:
         self._journal = journal
-        self._look = look
+        self._webhooks = webhooks
         self.handlers: Mapping[Route, Handler] = {
             RETRIEVE: self._retrieve,
             DELETE: self._delete,
@@ -73,17 +74,17 @@ class ResponsesApi(Background):
 
     async def _cancel(self, exchange: Exchange, send: Send) -> None:
         entry = await self._own(exchange)
-        entry = await self._journal.cancel(entry.id, "the caller ended it") or entry
-        await self._look(entry.id)
+        if not entry.over:
+            entry = await self._journal.cancel(entry.id, "the caller ended it") or entry
+            self._webhooks.notify(entry)
         await respond(send, 200, _JSON, await self._document(entry))
 
     async def _delete(self, exchange: Exchange, send: Send) -> None:
         entry = await self._found(exchange)
         named = _named(exchange)
-        stored = entry.id if entry is not None else entry_id(caller_of(exchange).owner, named)
+        stored = entry.id if entry is not None else entry_id(stored_caller_of(exchange).owner, named)
         if not await self._journal.delete(stored):
             raise _unknown(named)
-        await self._look(stored)
         await send_json(send, {"id": named, "object": "response", "deleted": True})
 
     async def _input_items(self, exchange: Exchange, send: Send) -> None:
@@ -115,7 +116,7 @@ class ResponsesApi(Background):
         if not named.startswith(PREFIX):
             return None
         entry = await self._journal.get(named)
-        if entry is None or entry.kind != "request" or entry.caller.owner != caller_of(exchange).owner:
+        if entry is None or entry.kind != "request" or entry.caller.owner != stored_caller_of(exchange).owner:
             return None
         return entry
 
@@ -128,7 +129,7 @@ class ResponsesApi(Background):
     async def _stored(self, exchange: Exchange) -> bytes:
         """Return a response that the plugin `responses` keeps; raises Refused (404)."""
         named = _named(exchange)
-        found = await find_response(self._journal, caller_of(exchange).owner, named)
+        found = await find_response(self._journal, stored_caller_of(exchange).owner, named)
         if found is None:
             raise _unknown(named)
         return orjson.dumps(found.response)

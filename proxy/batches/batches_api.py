@@ -9,6 +9,7 @@ from proxy.batches.owned import Owned, behind, named_in_path, page_size, terms_f
 from proxy.batches.progress import status_of, tally
 from proxy.batches.routes import BATCH, BATCHES, CANCEL, CREATE
 from proxy.kernel import error_codes as codes
+from proxy.kernel.acceptance import stored_caller_of
 from proxy.kernel.asgi import Send
 from proxy.kernel.batch_terms import BatchTerms
 from proxy.kernel.clock import Clock
@@ -17,7 +18,6 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, NewEntry
 from proxy.kernel.route import Route
 from proxy.kernel.stored_request_handler import Handler, parameters, send_json
-from proxy.kernel.stored_run import caller_of
 
 ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 _PAIRS: Final = 16
@@ -74,7 +74,7 @@ class BatchesApi:
         return NewEntry(
             id=f"batch_{token_hex(16)}",
             kind="batch",
-            caller=caller_of(exchange),
+            caller=stored_caller_of(exchange),
             path="/v1/batches",
             flavor="openai",
             created_at=now,

@@ -6,10 +6,12 @@ already.
 """
 
 import asyncio
+from dataclasses import replace
 from itertools import islice
 
 from proxy.batches.input_lines import Line, Wrong, lines_from, model_of, read_line
 from proxy.batches.progress import form_of, open_in, request_id, status_of, terms_of
+from proxy.kernel.acceptance import RUN_BY, new_entry
 from proxy.kernel.clock import Clock
 from proxy.kernel.journal import Entry, Journal, JournalFull, NewEntry
 from proxy.kernel.prompt_size import PromptSize
@@ -59,35 +61,33 @@ async def _put(journal: Journal, entry: NewEntry) -> bool:
 def _entry(batch: Entry, number: int, text: bytes, clock: Clock) -> NewEntry:
     terms, form = terms_of(batch), form_of(batch)
     try:
-        line = read_line(text, form, terms.max_body)
+        line = read_line(text, form, terms.defer.max_body)
     except Wrong:  # it was checked when the batch began
         line = Line("", b"{}", {})
     name = request_id(batch, number)
-    return NewEntry(
-        id=name,
-        kind="request",
-        caller=batch.caller,
+    new = new_entry(
+        terms.defer,
+        batch.caller,
+        now=clock.time(),
         path=form.path,
-        headers=(("content-type", "application/json"), *batch.headers),
         body=line.body,
+        id=name,
         flavor=form.flavor,
         model=model_of(line),
+        cost=_cost(form.path, line, terms.defer.estimate),
+        meta={"custom_id": line.custom_id, RUN_BY: batch.meta["deadline"]},
+    )
+    return replace(
+        new,
+        headers=(("content-type", "application/json"), *batch.headers),
         parent=batch.id,
-        cost=_cost(form.path, line),
-        weight=terms.weight,
-        priority=terms.priority,
-        created_at=clock.time(),
         expires_at=batch.expires_at,
         idempotency_key=f"line {name}",
-        most_per_owner=terms.per_identity,
-        most=terms.total,
-        most_answer=terms.max_answer,
-        meta={"custom_id": line.custom_id},
     )
 
 
-def _cost(path: str, line: Line) -> int:
+def _cost(path: str, line: Line, estimate: Estimate) -> int:
     route = known_route(path, ("POST",))
     if route is None:
         return 1
-    return max(1, expect(route, line.document, PromptSize.of(line.document, len(line.body)), Estimate()).total)
+    return expect(route, line.document, PromptSize.of(line.document, len(line.body)), estimate).total

@@ -7,6 +7,7 @@ from typing import Any, Final
 from proxy.batches.owned import Owned, behind, named_in_path, page_size, terms_for
 from proxy.batches.routes import CONTENT, DELETE_FILE, FILE, FILES, UPLOAD
 from proxy.kernel import error_codes as codes
+from proxy.kernel.acceptance import stored_caller_of
 from proxy.kernel.asgi import Header, Send, header, start_response
 from proxy.kernel.body_form import FilePart, parts
 from proxy.kernel.clock import Clock
@@ -15,7 +16,6 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, NewEntry, Query
 from proxy.kernel.route import Route
 from proxy.kernel.stored_request_handler import Handler, parameters, send_json
-from proxy.kernel.stored_run import caller_of
 from proxy.kernel.worker_threads import off_loop
 
 PIECE: Final = 256 * 1024
@@ -67,7 +67,7 @@ class FilesApi:
         new = NewEntry(
             id=f"file-{token_hex(16)}",
             kind="file",
-            caller=caller_of(exchange),
+            caller=stored_caller_of(exchange),
             body=body[file.start : file.end],
             flavor="openai",
             created_at=now,

@@ -126,7 +126,7 @@ def check_lines(data: bytes, form: LineForm, longest: int) -> tuple[int, list[Pr
     problems: list[Problem] = []
     seen: set[str] = set()
     models: set[object] = set()
-    for total, (text, _) in enumerate(lines_from(data), 1):  # noqa: B007 (the number of the last line counts)
+    for total, (text, _) in enumerate(lines_from(data), 1):
         try:
             line = read_line(text, form, longest)
             if line.custom_id in seen:

@@ -6,7 +6,7 @@ leaves nothing that another could not go on with. A batch is looked at when some
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -35,26 +35,23 @@ class Keeper:
     Args:
         journal: where they are.
         clock: tells the time.
-        look: tells the runner that a request was cancelled.
         over: called with each batch that has ended here.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        clock: Clock,
-        look: Callable[[str], Awaitable[None]],
-        over: Callable[[Entry], None],
-    ) -> None:
+    def __init__(self, journal: Journal, clock: Clock, over: Callable[[Entry], None]) -> None:
         self._journal = journal
         self._clock = clock
-        self._look = look
         self._over = over
+        self._active = False
         self._kicked: set[str] = set()
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._lines: tuple[str, bytes] | None = None
         """The lines that were read last: those of one batch, and no more."""
+
+    def use(self, active: bool) -> None:
+        """Take batches further from now on, or leave them where they are: the policy in force keeps none."""
+        self._active = active
 
     def start(self) -> None:
         """Begin; does nothing where that has been done."""
@@ -69,6 +66,11 @@ class Keeper:
             with suppress(asyncio.CancelledError):
                 await task
 
+    def ended(self, entry: Entry) -> None:
+        """Look at the batch that a request belonged to which is over now."""
+        if entry.parent is not None:
+            self.kick(entry.parent)
+
     def kick(self, batch: str) -> None:
         """Look at a batch soon: something has happened to it."""
         self._kicked.add(batch)
@@ -81,7 +83,8 @@ class Keeper:
             try:
                 if loop.time() >= again_at:
                     again_at = loop.time() + EVERY
-                    await self._find()
+                    if self._active:
+                        await self._find()
                 while self._kicked:
                     await self._advance(self._kicked.pop())
             except StoreUnavailable:
@@ -138,7 +141,7 @@ class Keeper:
             gone = {"code": "no_such_file", "message": "the file is gone", "line": None, "param": "input_file_id"}
             changes: dict[str, Any] = {"failed_at": now, "problems": [gone]}
             return await self._journal.set_meta(batch.id, changes, state="failed")
-        check = (data, form_of(batch), bounds.max_body)
+        check = (data, form_of(batch), bounds.defer.max_body)
         total, problems, model = await off_loop(batch.caller.owner, check_lines, *check)
         listed: list[dict[str, Any]] = [problem._asdict() for problem in problems]
         if total > bounds.bounds.lines:
@@ -156,7 +159,6 @@ class Keeper:
         asked = Query(parent=batch.id, states=("queued", "running"), limit=MOST)
         for entry in await self._journal.entries(asked):
             await self._journal.cancel(entry.id, "its batch was cancelled or has expired")
-            await self._look(entry.id)
 
     async def _data(self, batch: Entry) -> bytes | None:
         """Return the lines of a batch; None where its file is gone."""

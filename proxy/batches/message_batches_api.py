@@ -18,6 +18,7 @@ from proxy.batches.routes import (
     RESULTS,
 )
 from proxy.kernel import error_codes as codes
+from proxy.kernel.acceptance import stored_caller_of
 from proxy.kernel.asgi import Send, header
 from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
@@ -26,7 +27,6 @@ from proxy.kernel.journal import Entry, Journal, NewEntry
 from proxy.kernel.json_members import elements_of, members_of, on_one_line
 from proxy.kernel.route import Route
 from proxy.kernel.stored_request_handler import Handler, parameters, send_json
-from proxy.kernel.stored_run import caller_of
 from proxy.kernel.worker_threads import off_loop
 
 PATH: Final = "/v1/messages"
@@ -70,7 +70,7 @@ class MessageBatchesApi:
         await self._owned.check_room(exchange, terms)
         exchange.edit({})  # takes off a content encoding
         text = await exchange.body()
-        lines, problems = await off_loop(exchange.caller, _lines, text, terms.max_body)
+        lines, problems = await off_loop(exchange.caller, _lines, text, terms.defer.max_body)
         if problems:
             first = problems[0]
             raise _invalid(f"requests.{first.line - 1}: {first.message}")
@@ -90,7 +90,7 @@ class MessageBatchesApi:
         new = NewEntry(
             id=name,
             kind="batch",
-            caller=caller_of(exchange),
+            caller=stored_caller_of(exchange),
             path="/v1/messages/batches",
             headers=tuple((key.decode(), value.decode("latin-1")) for key, value in fields if value is not None),
             body=lines,

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from proxy.kernel import error_codes as codes
-from proxy.kernel.batch_terms import BatchTerms
+from proxy.kernel.acceptance import stored_caller_of
+from proxy.kernel.batch_terms import BatchTerms, batch_terms
 from proxy.kernel.errors import Flavor, Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, JournalFull, Kind, NewEntry, Query
 from proxy.kernel.routes import Match
-from proxy.kernel.stored_run import caller_of
 
 MOST_LISTED: Final = 1000
 """Batches, or files, of a caller that are kept and listed."""
@@ -35,17 +35,17 @@ class Owned:
         entry = await self.journal.get(name) if 0 < len(name) <= LONGEST_ID else None
         if entry is None or entry.kind != kind or entry.flavor != self.flavor:
             return None
-        return entry if entry.caller.owner == caller_of(exchange).owner else None
+        return entry if entry.caller.owner == stored_caller_of(exchange).owner else None
 
     async def all_of(self, exchange: Exchange, kind: Kind) -> list[Entry]:
         """Return the caller's own entries, newest first."""
-        asked = Query(owner=caller_of(exchange).owner, kinds=(kind,), limit=2 * MOST_LISTED)
+        asked = Query(owner=stored_caller_of(exchange).owner, kinds=(kind,), limit=2 * MOST_LISTED)
         found = await self.journal.entries(asked)
         return [entry for entry in found if entry.flavor == self.flavor and not entry.meta.get("hidden")]
 
     async def check_room(self, exchange: Exchange, terms: BatchTerms) -> None:
         """Raise Refused (429) where the caller has as many batches as it may."""
-        asked = Query(owner=caller_of(exchange).owner, kinds=("batch",), limit=MOST_LISTED)
+        asked = Query(owner=stored_caller_of(exchange).owner, kinds=("batch",), limit=MOST_LISTED)
         found = await self.journal.entries(asked)
         running = sum(not entry.over for entry in found)
         if running >= terms.bounds.open or len(found) >= MOST_LISTED:
@@ -67,9 +67,10 @@ class Owned:
 
 def terms_for(exchange: Exchange) -> BatchTerms:
     """Return the terms on which the caller may keep files and batches; raises Refused (403)."""
-    if exchange.batch_terms is None:
+    terms = batch_terms(exchange.scope)
+    if terms is None:
         raise Refused(403, "your policy keeps no requests, and so no batches", code=codes.BATCHES_NOT_ALLOWED)
-    return exchange.batch_terms
+    return terms
 
 
 def named_in_path(exchange: Exchange) -> str:

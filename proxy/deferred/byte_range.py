@@ -1,53 +1,45 @@
-"""The Range field of a request for a recorded answer (RFC 9110, section 14): one range of bytes."""
+"""The Range field of a request for a recorded answer (RFC 9110, section 14.2): one range of bytes."""
 
 import re
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.kernel import error_codes as codes
-from proxy.kernel.errors import Refused
+from proxy.kernel.asgi import Scope, header_values
 
-_RANGE: Final = re.compile(r"bytes\s*=\s*(\d{1,18})?-(\d{1,18})?\s*", re.IGNORECASE)
+_RANGE: Final = re.compile(r"bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """A range of bytes.
+    """A range of bytes: from `first` to `last`, both included, or the `suffix` last ones.
 
     Attributes:
-        first: its first byte, counted from 0; None where it is the last so many bytes.
-        last: its last byte; of the last so many bytes their number; None for all that follows.
+        first: the first byte, counted from 0; None where `suffix` is set.
+        last: the last byte; None for all that follow.
+        suffix: the number of bytes at the end; None where `first` is set.
     """
 
-    first: int | None
-    last: int | None
+    first: int | None = None
+    last: int | None = None
+    suffix: int | None = None
 
-    def within(self, length: int) -> tuple[int, int | None]:
-        """Return the first byte and the number of bytes, of an answer of `length`; None for all that follows."""
-        if self.first is None:
-            return max(0, length - (self.last or 0)), None
-        return self.first, None if self.last is None else self.last - self.first + 1
+    def resolved(self, length: int) -> tuple[int, int | None]:
+        """Return the first byte and the one behind the last, None for all, in an answer that ends at `length`."""
+        if self.suffix is not None:
+            return max(0, length - self.suffix), None
+        return self.first or 0, None if self.last is None else self.last + 1
 
 
-def byte_range(value: bytes | None) -> ByteRange | None:
-    """Read a Range field; None where there is none, or one of another unit. Raises Refused (400) where it is no range.
+def range_of(scope: Scope) -> ByteRange | None:
+    """Return the range that a request asks for.
 
-    Several ranges are refused: an answer that still grows cannot be sent in parts.
+    None where it asks for none, for several, or in a way that cannot be read: then it gets the whole, as the RFC says.
     """
-    if value is None:
+    values = header_values(scope["headers"], b"range")
+    found = _RANGE.fullmatch(values[0].decode("latin-1").strip()) if len(values) == 1 else None
+    if found is None:
         return None
-    text = value.decode("latin-1").strip()
-    if not text.lower().startswith("bytes"):
-        return None  # of a unit that is not known, which is to be ignored
-    match = _RANGE.fullmatch(text)
-    if match is None or (match[1] is None and match[2] is None):
-        raise _bad(text)
-    first, last = (None if digits is None else int(digits) for digits in match.groups())
+    first, last, suffix = (int(text) if text is not None else None for text in found.groups())
     if first is not None and last is not None and last < first:
-        raise _bad(text)
-    return ByteRange(first, last)
-
-
-def _bad(text: str) -> Refused:
-    shown = text[:64].encode("unicode_escape").decode()
-    return Refused(400, f"Range: {shown} is not one range of bytes; write it like bytes=1000-", code=codes.BAD_RANGE)
+        return None
+    return ByteRange(first, last, suffix)

@@ -1,178 +1,235 @@
-"""One run of an entry: its request passes the frame, its answer goes into the record, and its end into the journal."""
+"""One run of an entry: its request passes the frame, its answer is recorded, and the journal is told how it ended."""
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
-from proxy.deferred.answer_writer import AnswerWriter, until_written
-from proxy.kernel.asgi import ASGIApp, Header, Scope, header
-from proxy.kernel.errors import ERROR_CODE
-from proxy.kernel.exchange import KEY, Exchange
-from proxy.kernel.inner_request import InnerClient, inner_scope
-from proxy.kernel.journal import Claim, Entry, Fenced, Journal, State
-from proxy.kernel.stored_run import RUN, StoredRun
+import structlog
 
-PATIENCE: Final = 60.0
-"""Seconds for which the end of a run is offered to a journal that does not answer."""
-KEPT: Final = frozenset({b"content-type", b"cache-control", b"x-error-code", b"x-content-type-options"})
-"""The fields of an answer that its readers get as well."""
-LATER: Final = frozenset({429, 503})
-"""Statuses of the proxy's own by which it says that a request is to come again."""
-BROKEN: Final = frozenset({500, 502, 504})
-"""Statuses of the proxy's own behind which a backend failed; another attempt may do better."""
-LONGEST: Final = 300.0
-"""The longest pause before another attempt, seconds."""
+from proxy.deferred.record_writer import PATIENCE, PAUSE, RecordWriter
+from proxy.deferred.verdict import SOON, Again, Ended, Over, judge
+from proxy.kernel.acceptance import ATTEMPTS, RUN_BY
+from proxy.kernel.asgi import ASGIApp, Header, Scope
+from proxy.kernel.clock import Clock
+from proxy.kernel.exchange import Exchange
+from proxy.kernel.inner_request import InnerClient, inner_scope
+from proxy.kernel.journal import Claim, Entry, Fenced, Journal, JournalFull
+from proxy.kernel.store import StoreUnavailable
+from proxy.kernel.stored_run import RUN, StoredRun
+from proxy.kernel.webhooks import Webhooks
+
+SLOT_WAIT: Final = 10.0
+"""Seconds that a run waits in the queue; then it gives way to entries for other models, and comes again."""
+LOOK: Final = 60.0
+"""Seconds between two looks whether an entry was cancelled; who cancels it at the same home wakes the watch at once."""
+
+_NOT_RECORDED: Final = frozenset({
+    b"connection", b"content-length", b"date", b"keep-alive", b"link", b"server", b"set-cookie", b"transfer-encoding",
+    b"x-request-id", b"ratelimit", b"ratelimit-policy",
+})  # fmt: skip
+"""The fields of an answer that hold for the run alone, not for those who read its record."""
+
+log = structlog.get_logger("ollama_proxy.deferred")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What runs share.
+
+    Attributes:
+        journal: where their entries are.
+        app: serves their requests: the frame.
+        clock: tells whether their time is up.
+        webhooks: tells whom it concerns that an entry is over.
+        over: called with each entry that is over.
+    """
+
+    journal: Journal
+    app: ASGIApp
+    clock: Clock
+    webhooks: Webhooks
+    over: Callable[[Entry], None] = lambda _: None
 
 
 class Run:
-    """Runs one claim.
+    """The run of one claim; `perform` runs it, once.
 
     Args:
-        journal: where the entry is.
-        claim: the claim.
-        attempts: how often an entry may run.
+        claim: what is run.
+        home: what it shares with others.
+        news: set when a backend was chosen.
+
+    Attributes:
+        claim: the right to run the entry.
+        placed: set when a backend was chosen, or the run has ended.
     """
 
-    def __init__(self, journal: Journal, claim: Claim, *, attempts: int) -> None:
-        self.claim = claim
-        self._journal = journal
-        self._attempts = attempts
-        self._writer = AnswerWriter(journal, claim, self.stop)
-        self._client = InnerClient(claim.body, begin=self._begins, take=self._takes, room=self._writer.room)
-        self._scope = _scope_of(claim)
+    def __init__(self, claim: Claim, home: Home, news: asyncio.Event) -> None:
+        self.claim = replace(claim, body=b"")  # the client has it, until it was sent
+        self.placed = asyncio.Event()
+        self._home = home
+        self._writer = RecordWriter(home.journal, self.claim)
+        self._scope = self._make_scope(len(claim.body), partial(_set, self.placed, news))
+        self._client: InnerClient | None = InnerClient(
+            claim.body, begin=self._begin, take=self._take, room=self._writer.room
+        )
         self._exchange: Exchange | None = None
-        self._again_after: float | None = None
-        self._counts = True
-        self._released = False
+        self._stopped = self._fenced = False
 
-    @property
-    def waits(self) -> bool:
-        """Return whether the run has no backend yet."""
-        exchange = self._exchange or self._scope.get(KEY)
-        return exchange is None or exchange.backend is None
+    def fenced(self) -> None:
+        """End the run, as somebody else has the entry now, or it was cancelled or deleted."""
+        self._fenced = True
+        self._leave()
 
     def stop(self) -> None:
-        """Stop the generation, as a client does that leaves."""
-        self._client.leave()
+        """End the run, as the process is about to stop; the entry is queued again where nothing of it is recorded."""
+        self._stopped = True
+        self._leave()
 
-    def fence(self) -> None:
-        """Stop, as the claim is fenced."""
-        self._writer.fence()
-
-    def release(self) -> None:
-        """Stop, and let another process run the entry."""
-        self._released = True
-        self.stop()
-
-    async def run(self, frame: ASGIApp) -> Entry | None:
-        """Run to the end; return the entry where it is over, None where somebody else has it, or it runs again."""
+    async def perform(self) -> bool:
+        """Let the request pass the app, and tell the journal how it ended; return whether it is over."""
+        watch = asyncio.create_task(self._watch())
         try:
-            await self._client.run(frame, self._scope)
-            with suppress(Fenced):
-                return await self._end()
-            return None
+            if self._client is not None and not self._is_too_late():
+                await self._client.run(self._home.app, self._scope)
+            return await self._settle()
         finally:
-            self._writer.close()
-            self._exchange = None
-            self._scope.clear()
+            watch.cancel()
+            self.placed.set()
+            self._client = self._exchange = None  # they lead back to this
 
-    # The answer
+    def _leave(self) -> None:
+        if self._client is not None:
+            self._client.leave()
 
-    def _begins(self, status: int, headers: list[Header]) -> None:
-        self._exchange = self._scope.get(KEY)
-        if header(headers, ERROR_CODE) is not None:
-            pause = header(headers, b"retry-after")
-            last = self.claim.entry.attempts >= self._attempts
-            if status in LATER:
-                self._again_after = min(LONGEST, float(pause) if pause and pause.isdigit() else 1.0)
-                self._counts = False
-            elif status in BROKEN and not last:
-                self._again_after = min(LONGEST, float(2**self.claim.entry.attempts))
-        if self._again_after is None:
-            fields = [(name.decode("latin-1"), text.decode("latin-1")) for name, text in headers if name in KEPT]
-            self._writer.begin(status, fields)
+    def _make_scope(self, length: int, placed: Callable[[], None]) -> Scope:
+        entry = self.claim.entry
+        headers: list[Header] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in entry.headers]
+        scope = inner_scope(
+            entry.method,
+            entry.path,
+            query=entry.query.encode("latin-1"),
+            headers=headers,
+            length=length,
+            client=(entry.caller.client, 0),
+            stored=entry.caller,
+        )
+        scope[RUN] = StoredRun(entry.id, entry.priority, SLOT_WAIT, placed)
+        return scope
 
-    def _takes(self, part: bytes) -> bool:
-        return True if self._again_after is not None else self._writer.take(part)
+    def _is_too_late(self) -> bool:
+        by = self.claim.entry.meta.get(RUN_BY)
+        return isinstance(by, int | float) and self._home.clock.time() > by
+
+    def _begin(self, status: int, headers: list[Header]) -> None:
+        self._exchange = Exchange.of(self._scope)
+        kept = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in headers
+            if name not in _NOT_RECORDED and not name.startswith(b"access-control-")
+        ]
+        self._writer.begin(status, kept)
+
+    def _take(self, data: bytes) -> bool:
+        if self._writer.error is not None:
+            self._leave()
+        return self._writer.take(data)
+
+    async def _watch(self) -> None:
+        """End the run promptly when the entry is cancelled, deleted, or taken by somebody else."""
+        claim = self.claim
+        while True:
+            try:
+                entry = await self._home.journal.wait_for_change(claim.entry.id, sys.maxsize, LOOK)
+            except StoreUnavailable:
+                await asyncio.sleep(PAUSE)
+                continue
+            if entry is None or entry.over or entry.fence != claim.fence:
+                self.fenced()
+                return
 
     # The end
 
-    async def _end(self) -> Entry | None:
-        """Write how the run ended; raises Fenced."""
-        journal, claim = self._journal, self.claim
-        if self._again_after is not None or self._released:
-            pause = self._again_after or 0.0
-            counts = self._counts and not self._released
-            await until_written(lambda: journal.release(claim, again_after=pause, counts=counts), PATIENCE)
+    async def _settle(self) -> bool:
+        """Write what is left of the record, and end the entry or queue it again; return whether it is over."""
+        await self._writer.end(keep=False)
+        verdict = self._verdict()
+        if isinstance(verdict, Over):
+            await self._writer.end(keep=True)
+        if self._fenced or isinstance(self._writer.error, Fenced):
+            return True
+        if self._writer.error is not None:
+            verdict = self._unwritten(self._writer.error)
+        until = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                await self._tell(verdict)
+                return isinstance(verdict, Over)
+            except Fenced:
+                return True
+            except StoreUnavailable as lost:
+                if asyncio.get_running_loop().time() > until:
+                    log.error("deferred_end_lost", entry=self.claim.entry.id, error=str(lost))
+                    return True
+            await asyncio.sleep(PAUSE)
+
+    def _unwritten(self, error: Exception) -> Over | Again:
+        """Return what becomes of the entry where its answer cannot be recorded."""
+        if isinstance(error, JournalFull):
+            return Over("failed", f"answer_too_long: {error}")
+        if self._writer.recorded:
+            return Over("failed", f"journal_unavailable: {error}")
+        return Again(SOON, counts=False)
+
+    async def _tell(self, verdict: Over | Again) -> None:
+        """Tell the journal what becomes of the entry."""
+        entry = self.claim.entry
+        if isinstance(verdict, Again):
+            await self._home.journal.release(self.claim, again_after=verdict.after, counts=verdict.counts)
+            return
+        ended = await self._home.journal.finish(self.claim, verdict.state, error=verdict.error, usage=self._usage())
+        self._home.webhooks.notify(ended)
+        self._home.over(ended)
+        if verdict.state == "dead":
+            log.error("deferred_dead", entry=entry.id, error=verdict.error, attempts=entry.attempts)
+
+    def _verdict(self) -> Over | Again:
+        entry, exchange, client = self.claim.entry, self._exchange, self._client
+        status = client.status if client is not None else None
+        if status is None and not self._stopped and self._is_too_late():
+            return Over("expired", "expired: its turn did not come in the time that it may wait")
+        error = exchange.error if exchange is not None else None
+        attempts = entry.meta.get(ATTEMPTS)
+        return judge(
+            Ended(
+                outcome=exchange.outcome if exchange is not None else None,
+                status=status,
+                code=exchange.error_code if exchange is not None else None,
+                message=error.message if error is not None else "",
+                retry_after=_seconds(error.headers.get("retry-after")) if error is not None else None,
+                recorded=self._writer.recorded,
+                complete=client is not None and client.complete,
+                stopped=self._stopped,
+                attempts=entry.attempts,
+                most_attempts=attempts if isinstance(attempts, int) else 1,
+            )
+        )
+
+    def _usage(self) -> Mapping[str, int] | None:
+        usage = self._exchange.usage if self._exchange is not None else None
+        if usage is None:
             return None
-        await self._writer.flush()
-        if self._writer.fenced:
-            return None
-        if self._writer.full is not None:
-            return await self._finish("failed", f"record_full: {self._writer.full}")
-        exchange, status = self._exchange, self._client.status
-        error, outcome = _error_of(exchange, status), exchange.outcome if exchange is not None else None
-        if outcome == "cancelled":
-            return await self._finish("cancelled", error)
-        if error is None and self._client.complete:
-            return await self._finish("completed", None)
-        if not self._client.complete and await self._may_run_again():
-            await until_written(lambda: journal.release(claim, again_after=1.0), PATIENCE)
-            return None
-        return await self._finish("failed", error or "upstream_truncated: the answer broke off")
-
-    async def _may_run_again(self) -> bool:
-        """Return whether the answer that broke off may be made anew: nobody has read a byte of it."""
-        entry = await self._journal.get(self.claim.entry.id)
-        return entry is not None and not entry.read and entry.attempts < self._attempts
-
-    async def _finish(self, state: State, error: str | None) -> Entry | None:
-        ended: list[Entry] = []
-
-        async def finish() -> None:
-            ended.append(await self._journal.finish(self.claim, state, error=error, usage=_usage_of(self._exchange)))
-
-        await until_written(finish, PATIENCE)
-        return ended[0] if ended else None
+        counts = {"tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out}
+        return {name: count for name, count in counts.items() if count is not None}
 
 
-def _scope_of(claim: Claim) -> Scope:
-    entry = claim.entry
-    headers = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in entry.headers]
-    scope = inner_scope(
-        entry.method,
-        entry.path,
-        query=entry.query.encode("latin-1"),
-        headers=headers,
-        length=len(claim.body),
-        client=(entry.caller.client, 0),
-        stored=entry.caller,
-    )
-    scope[RUN] = StoredRun(entry.id, entry.priority)
-    return scope
+def _set(*events: asyncio.Event) -> None:
+    for event in events:
+        event.set()
 
 
-def _error_of(exchange: Exchange | None, status: int | None) -> str | None:
-    """Return the error that a run ended with, as ``code: message``; None where it ended well."""
-    if exchange is not None and (error := exchange.error) is not None:
-        return f"{error.code}: {error.message}"
-    if status is not None and status >= 400:
-        return f"http_{status}: the answer has the status {status}"
-    return None
-
-
-def _usage_of(exchange: Exchange | None) -> Mapping[str, int]:
-    usage = exchange.usage if exchange is not None else None
-    if usage is None:
-        return {}
-    counts = {"tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out}
-    return {name: count for name, count in counts.items() if count is not None}
-
-
-async def wait_for(tasks: set["asyncio.Task[None]"], seconds: float) -> set["asyncio.Task[None]"]:
-    """Wait for tasks; return those that are not done after `seconds`."""
-    if not tasks:
-        return set()
-    _, left = await asyncio.wait(tasks, timeout=seconds)
-    return left
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isdigit() else None

@@ -1,38 +1,37 @@
-"""The runner: it claims entries of the journal when a slot is free, and runs them through the chain.
+"""The runner: it claims the entries of the journal whose turn it is, as far as there are slots, and runs them.
 
-Deferred work fills what live requests leave free. So an entry is claimed only while a slot is free, and no more than
-`PENDING` claimed entries wait in the queue: another request may have been quicker, or the free slot is one for another
-model. Where hosts have no slots, `UNBOUNDED` entries run at a time.
+An entry is claimed when a slot is free. It then passes the same chain as any request, where the queue gives it a slot
+below all live requests. What is claimed and has no slot yet is bounded by `PENDING`: such entries are for a model whose
+slots are taken while others are free, and after `proxy.deferred.run.SLOT_WAIT` each gives way to those behind it, so
+that the backlog of one model does not stop the others.
 """
 
 import asyncio
+import os
 import secrets
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import structlog
 
-from proxy.deferred.run import Run, wait_for
-from proxy.kernel.asgi import ASGIApp
-from proxy.kernel.journal import Claim, Entry, Journal
+from proxy.deferred.run import Home, Run
+from proxy.kernel.log_throttle import Seldom
+from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.slot_scheduling import Slots
 from proxy.kernel.store import StoreUnavailable
 
-ATTEMPTS: Final = 3
-"""How often an entry may run before it is ``dead``."""
-LOST_AFTER: Final = 10.0
-"""Seconds without a beat after which an owner counts as dead."""
-BEAT_EVERY: Final = 0.5
-"""Seconds between two beats. By a beat, too, an entry is found to be cancelled at another proxy."""
-PENDING: Final = 2
-"""Claimed entries that may wait for a slot."""
-UNBOUNDED: Final = 8
-"""Entries that run at a time where no host bounds its requests."""
-LOOK_EVERY: Final = 2.0
-"""Seconds between two looks for work, where nobody says that there is some."""
-SOON: Final = 0.05
-"""Seconds between two looks at entries that wait for their slot."""
+LOST_AFTER: Final = 20.0
+"""Seconds without a beat after which the owner of an entry is taken for dead."""
+LOOK: Final = LOST_AFTER / 2
+"""Seconds between two looks into the journal while nothing is heard of it: an owner that is lost says nothing."""
+PENDING: Final = 8
+"""Entries that may be claimed and have no backend yet."""
+SOON: Final = 0.2
+"""Seconds within which an entry that finds a free slot has its backend; no other is claimed until then."""
+PACE: Final = 0.02
+"""Seconds between two claims behind an entry that found no backend, as many may find none."""
 
 log = structlog.get_logger("ollama_proxy.deferred")
 
@@ -41,116 +40,114 @@ class Runner:
     """Runs the entries of a journal.
 
     Args:
-        journal: where they are.
-        slots: says whether a slot is free.
-        frame: answers their requests.
-        over: called with each entry that this process has brought to an end.
-
-    Attributes:
-        running: the runs of this process, by the id of their entry.
+        home: where they are, and what serves them.
+        slots: says when a slot is free.
+        serving: returns False once the process is about to stop; then nothing more is claimed.
     """
 
-    def __init__(self, journal: Journal, slots: Slots, frame: ASGIApp, over: Callable[[Entry], None]) -> None:
-        self._journal = journal
+    def __init__(self, home: Home, slots: Slots, serving: Callable[[], bool] = lambda: True) -> None:
+        self._home = home
+        self._journal = home.journal
         self._slots = slots
-        self._frame = frame
-        self._over = over
-        self._owner = secrets.token_hex(8)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._serving: asyncio.Task[None] | None = None
-        self._beating: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
-        self._bounded = True
-        self.running: dict[str, Run] = {}
-        slots.on_free(self._changed.set)
-
-    def start(self) -> None:
-        """Begin to claim; does nothing where that has begun."""
-        if self._serving is None:
-            self._serving = asyncio.create_task(self._serve())
-
-    async def stop(self, seconds: float) -> None:
-        """Claim nothing more, let runs end for `seconds`, and let other processes have what is left."""
-        for task in (self._serving,):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-        self._serving = None
-        await wait_for(self._tasks, seconds)
-        for run in list(self.running.values()):
-            run.release()
-        await wait_for(self._tasks, LOST_AFTER)
-        if self._beating is not None:
-            self._beating.cancel()
-
-    async def look(self, id: str) -> None:
-        """Stop the run of an entry that was cancelled or deleted, where it is one of this process."""
-        run = self.running.get(id)
-        if run is not None and await self._journal.beat([run.claim]):
-            run.fence()
-
-    # Claiming
-
-    async def _serve(self) -> None:
-        while True:
-            try:
-                await self._until_room()
-                claim = await self._journal.claim(self._owner, attempts=ATTEMPTS, lost_after=LOST_AFTER)
-                if claim is None:
-                    await self._journal.wait_for_work(LOOK_EVERY)
-                else:
-                    self._begin(claim)
-            except StoreUnavailable:
-                await asyncio.sleep(LOOK_EVERY)
-            except Exception:  # a bug must not end all deferred work
-                log.exception("deferred_work_failed")
-                await asyncio.sleep(LOOK_EVERY)
-
-    async def _until_room(self) -> None:
-        """Return when a slot is free, and few of the entries that were claimed wait for theirs."""
-        while not self._has_room():
-            self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SOON if self._pending else LOOK_EVERY):
-                    await self._changed.wait()
+        self._serving = serving
+        self._terms: RunningTerms | None = None
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._runs: dict[Run, asyncio.Task[bool]] = {}
+        self._gave_way = False
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._seldom = Seldom()
+        slots.on_free(self._news.set)
 
     @property
-    def _pending(self) -> int:
-        return sum(run.waits for run in self.running.values())
+    def running(self) -> int:
+        """Return the number of entries that this process runs."""
+        return len(self._runs)
 
-    def _has_room(self) -> bool:
-        if not self._slots.any_free():
+    def use(self, terms: RunningTerms | None) -> None:
+        """Run entries on these terms from now on; with None claim none. What runs goes on."""
+        self._terms = terms
+        self._news.set()
+
+    def start(self) -> None:
+        """Begin to claim."""
+        self._tasks = [asyncio.create_task(self._claim_forever()), asyncio.create_task(self._beat_forever())]
+
+    async def stop(self, seconds: float) -> None:
+        """Claim no more, let what runs finish within some seconds, and queue the rest again."""
+        if not self._tasks:
+            return
+        claiming, beating = self._tasks
+        self._tasks = []
+        claiming.cancel()
+        await asyncio.wait([claiming])
+        if self._runs and seconds > 0:
+            await asyncio.wait(list(self._runs.values()), timeout=seconds)
+        for run in list(self._runs):
+            run.stop()
+        if self._runs:
+            await asyncio.wait(list(self._runs.values()))
+        beating.cancel()
+        await asyncio.wait([beating])
+
+    async def _claim_forever(self) -> None:
+        while True:
+            self._news.clear()
+            try:
+                if not await self._claim_next():
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK):
+                            await self._news.wait()
+                elif self._gave_way:
+                    self._gave_way = False
+                    await asyncio.sleep(PACE)
+            except StoreUnavailable as error:
+                if (left_out := self._seldom.left_out()) is not None:
+                    log.warning("deferred_waits", error=str(error), left_out=left_out)
+                await asyncio.sleep(1.0)
+
+    async def _claim_next(self) -> bool:
+        """Claim an entry and run it, or wait until there is one; return False where there is no room for any."""
+        terms = self._terms
+        if terms is None or not self._serving() or not self._has_room(terms):
             return False
-        return self._pending < PENDING and (self._slots.bounded() or len(self.running) < UNBOUNDED)
+        claim = await self._journal.claim(self._owner, attempts=terms.attempts, lost_after=LOST_AFTER)
+        if claim is None:
+            await self._journal.wait_for_work(LOOK)
+            return True
+        run = Run(claim, self._home, self._news)
+        self._runs[run] = task = asyncio.create_task(run.perform())
+        task.add_done_callback(lambda done: self._ended(run, done))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SOON):
+                await run.placed.wait()
+        return True
 
-    def _begin(self, claim: Claim) -> None:
-        run = self.running[claim.entry.id] = Run(self._journal, claim, attempts=ATTEMPTS)
-        task = asyncio.create_task(self._run(claim.entry.id, run))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if self._beating is None or self._beating.done():
-            self._beating = asyncio.create_task(self._beat())
+    def _has_room(self, terms: RunningTerms) -> bool:
+        pending = sum(not run.placed.is_set() for run in self._runs)
+        return len(self._runs) < terms.parallel and pending < PENDING and self._slots.any_free()
 
-    async def _run(self, id: str, run: Run) -> None:
-        try:
-            entry = await run.run(self._frame)
-            if entry is not None:
-                self._over(entry)
-        except StoreUnavailable as error:
-            log.warning("deferred_end_lost", entry=id, error=str(error))
-        except Exception:
-            log.exception("deferred_run_failed", entry=id)
-        finally:
-            del self.running[id]
-            self._changed.set()
+    def _ended(self, run: Run, task: asyncio.Task[bool]) -> None:
+        self._runs.pop(run, None)
+        self._news.set()
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            log.error("deferred_run_failed", entry=run.claim.entry.id, exc_info=error)
+        elif not task.result():
+            self._gave_way = True
 
-    # Beating
-
-    async def _beat(self) -> None:
-        while self.running:
-            await asyncio.sleep(BEAT_EVERY)
-            with suppress(StoreUnavailable):
-                for fenced in await self._journal.beat([run.claim for run in self.running.values()]):
-                    if fenced in self.running:
-                        self.running[fenced].fence()
+    async def _beat_forever(self) -> None:
+        """Say for all runs that they are worked on, in one call, and end those that somebody else has."""
+        while True:
+            await asyncio.sleep(LOST_AFTER / 3)
+            runs = {run.claim.entry.id: run for run in self._runs}
+            if not runs:
+                continue
+            try:
+                fenced = await self._journal.beat([run.claim for run in runs.values()])
+            except StoreUnavailable:
+                continue  # whoever misses the beats takes the entries; then this process is fenced
+            for name in fenced:
+                if runs[name] in self._runs:
+                    runs[name].fenced()

@@ -1,12 +1,17 @@
 """The terms on which files and batches are kept: options of `defer`, which its routes ask for."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from proxy.kernel.acceptance import DeferTerms
+from proxy.kernel.asgi import Scope
+from proxy.kernel.token_estimate import Estimate
 from proxy.kernel.units import Duration, Least, Size
+
+_TERMS: Final = "ollama_proxy.batch_terms"
 
 
 class BatchOptions(BaseModel):
@@ -33,31 +38,34 @@ class BatchOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class BatchTerms:
-    """The terms of one policy: the bounds, and what is noted with each request of a batch.
+    """The terms of one policy.
 
     Attributes:
         bounds: the bounds of files and batches.
-        priority: the class in which requests wait for slots.
-        weight: the tenant's share of the turns.
-        per_identity: open requests that the caller may have.
-        total: open requests in all.
-        max_body: the largest body of a request, bytes.
-        max_answer: the longest answer that is kept, bytes.
+        defer: the terms on which each request of a batch is kept.
     """
 
     bounds: BatchOptions
-    priority: int
-    weight: float
-    per_identity: int
-    total: int
-    max_body: int
-    max_answer: int
+    defer: DeferTerms
 
     def as_meta(self) -> dict[str, Any]:
         """Return the terms as JSON, to be kept with a batch."""
-        return asdict(self) | {"bounds": self.bounds.model_dump()}
+        kept = {each.name: getattr(self.defer, each.name) for each in fields(self.defer)}
+        return {"bounds": self.bounds.model_dump(), "defer": {**kept, "estimate": self.defer.estimate.model_dump()}}
 
     @classmethod
     def of_meta(cls, kept: Mapping[str, Any]) -> "BatchTerms":
         """Return the terms that were kept with a batch."""
-        return cls(**{**kept, "bounds": BatchOptions.model_construct(**kept["bounds"])})
+        defer = {**kept["defer"], "estimate": Estimate(**kept["defer"]["estimate"])}
+        return cls(BatchOptions.model_construct(**kept["bounds"]), DeferTerms(**defer))
+
+
+def set_batch_terms(scope: Scope, terms: BatchTerms) -> None:
+    """Note the terms for whoever answers the request. For `defer`; no client can set keys of a scope."""
+    scope[_TERMS] = terms
+
+
+def batch_terms(scope: Scope) -> BatchTerms | None:
+    """Return the terms on which the caller may keep files and batches; None where the caller may not."""
+    terms: BatchTerms | None = scope.get(_TERMS)
+    return terms

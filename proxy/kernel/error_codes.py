@@ -104,7 +104,7 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 
 # The request's body
 
-INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, parameters, queue",
+INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, defer, deferred, parameters, queue",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -192,6 +192,37 @@ QUEUE_TIMEOUT: Final = _row("queue_timeout", 503, "queue",
     "The request waited as long as it may, and no slot came free.",
     "Try again after Retry-After, or give it more time.")
 
+# Requests that run later
+
+DEFERRED_TOO_LARGE: Final = _row("deferred_too_large", 413, "kernel",
+    "The request's body is larger than `defer.max_body`, so it cannot be kept to run later.",
+    "Send it without `Prefer: respond-async`, or shorter.")
+DEFERRED_SHARE_EXCEEDED: Final = _row("deferred_share_exceeded", 429, "kernel",
+    "As many requests of the caller wait or run in the journal as may: `defer.per_identity`.",
+    "Wait as long as Retry-After says, or cancel one.")
+JOURNAL_FULL: Final = _row("journal_full", 507, "kernel, batches",
+    "The journal holds as many requests or bytes as it may: `defer.total`, or the bound of its home.",
+    "Try again later. The operator: raise the bound, or delete what is over (`ollama-proxy requests purge`).")
+JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "kernel",
+    "The journal, which keeps requests that run later, does not answer.",
+    "Try again after Retry-After; look at the store.")
+IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "kernel",
+    "The caller sent another request with the same Idempotency-Key before.",
+    "Send each request with a key of its own.")
+WEBHOOK_NOT_ALLOWED: Final = _row("webhook_not_allowed", 403, "defer",
+    "The request names an address to be told that it is over, and `defer.webhooks` does not allow it.",
+    "Name none, or one of those that the operator allows.")
+REQUEST_NOT_FOUND: Final = _row("request_not_found", 404, "deferred",
+    "The caller has no entry of that id in the journal: it never was, it is somebody else's, or it was deleted or has "
+    "expired.",
+    "Correct the id, or send the request again.")
+DEFERRED_FAILED: Final = _row("deferred_failed", (410, 502), "deferred",
+    "The request is over, and was never answered. 410: it was cancelled, or did not run in time. 502: it failed.",
+    "Send the request again.")
+REVOKED: Final = _row("revoked", 401, "auth",
+    "The request ran later, and the key or token that it was sent with does not count any more.",
+    "Send it again with a valid one.")
+
 # Routes
 
 NOT_FOUND: Final = _row("not_found", 404, "relay, ops",
@@ -225,30 +256,6 @@ CONVERSATION_TOO_LONG: Final = _row("conversation_too_long", 413, "responses",
 
 # Reading a recorded answer
 
-TOO_MANY_DEFERRED: Final = _row("too_many_deferred", 429, "defer",
-    "The caller has as many open deferred requests as `per_identity` allows.",
-    "Wait until some have ended, or cancel some: `DELETE /-/requests/ID`.")
-JOURNAL_FULL: Final = _row("journal_full", 507, "batches, defer",
-    "The journal holds as many requests, or as many bytes, as it may.",
-    "Send the request without `Prefer: respond-async`, or later. The operator: see `defer: {total: …}` and the store.")
-JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "defer, deferred",
-    "The journal, in which deferred requests and their answers are, does not answer.",
-    "Wait as long as Retry-After says.")
-DEFERRED_BODY_TOO_LARGE: Final = _row("deferred_body_too_large", 413, "defer",
-    "The body is larger than `defer: {max_body: …}` allows of a request that is kept.",
-    "Send it without `Prefer: respond-async`, or a smaller one.")
-IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "defer",
-    "An earlier request had the same Idempotency-Key, and was another one.",
-    "Use a new key for each request.")
-BAD_IDEMPOTENCY_KEY: Final = _row("bad_idempotency_key", 400, "defer",
-    "The Idempotency-Key is longer than 255 characters, or sent twice.",
-    "Send one key, such as a UUID.")
-NO_SUCH_ENTRY: Final = _row("no_such_entry", 404, "deferred",
-    "There is no request of that id: it never was, has expired, was deleted, or is another caller's.",
-    "Look at the id in the Location field of the 202. The operator: see `defer: {keep: …}`.")
-BAD_RANGE: Final = _row("bad_range", 400, "deferred",
-    "The Range field asks for something else than one range of bytes.",
-    "Send it like `Range: bytes=1000-`.")
 RANGE_NOT_SATISFIABLE: Final = _row("range_not_satisfiable", 416, "deferred",
     "The range begins behind the end of a recorded answer, which is complete.",
     "Nothing is missing: the Content-Range field says how long the answer is.")
@@ -437,3 +444,14 @@ OLLAMAS_OWN: Final[frozenset[Code]] = frozenset({INVALID_REQUEST, MODEL_NOT_FOUN
 
 FINAL: Final[frozenset[Code]] = frozenset({BACKEND_REQUIRED, LOOP_DETECTED, SUSPECTED_POISON})
 """Errors with a status that clients retry by themselves, although the same request cannot succeed."""
+
+NO_ROOM: Final[frozenset[Code]] = frozenset({
+    QUEUE_FULL, TENANT_QUEUE_FULL, QUEUE_SHARE_EXCEEDED, QUEUE_TOO_SLOW, QUEUE_TIMEOUT, NO_SLOT,
+})  # fmt: skip
+"""Errors that say that no slot is free, and none will be in time."""
+
+NOT_YET: Final[frozenset[Code]] = NO_ROOM | {
+    RATE_LIMIT_EXCEEDED, LIMITS_UNAVAILABLE, NO_BACKEND, DRAINING, CONNECT_TIMEOUT, UPSTREAM_UNREACHABLE,
+    BODY_SHARE_EXCEEDED, BODY_MEMORY_EXHAUSTED, IDENTITY_PROVIDER_UNAVAILABLE, SHUTDOWN,
+}  # fmt: skip
+"""Errors that say nothing of the request itself, and pass: those of `NO_ROOM`, and other bounds and outages."""

@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 from proxy.kernel.answer_recorder import Recorder, Stop
 from proxy.kernel.asgi import Header, Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
-from proxy.kernel.batch_terms import BatchTerms
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import block
 from proxy.kernel.end_user import named_in
@@ -138,35 +137,28 @@ class Exchange:
     detached: Final[bool] = _noted(FramePart, "detached")
     before_body: Final[Ask | None] = _noted(ChainPart, "before_body")
     trace_id: Final[str | None] = _noted(TracingPart, "trace_id")
-
     identity: Final[str | None] = _noted(AuthPart, "identity")
     tenant: Final[str | None] = _noted(AuthPart, "tenant")
     policy: Final[str | None] = _noted(AuthPart, "policy")
     claims: Final[Mapping[str, Any]] = _noted(AuthPart, "claims")
-    auth_method: Final[str] = _noted(AuthPart, "method")
+    known_by: Final[str] = _noted(AuthPart, "known_by")
     end_user_in_body: Final[bool] = _noted(AuthPart, "end_user_in_body")
     dropped: Final[tuple[str, ...]] = _noted(AccessPart, "dropped")
     deferred: Final[str | None] = _noted(DeferPart, "deferred")
-    live_within: Final[float | None] = _noted(DeferPart, "live_within")
-    batch_terms: Final[BatchTerms | None] = _noted(DeferPart, "batch_terms")
     num_ctx: Final[int | None] = _noted(ParametersPart, "num_ctx")
-
     queued: Final[float] = _noted(QueuePart, "queued")
     queue_position: Final[int | None] = _noted(QueuePart, "queue_position")
     queue_reason: Final[str | None] = _noted(QueuePart, "queue_reason")
     deadline: Final[float | None] = _noted(QueuePart, "deadline")
     ticket: Final[object | None] = _noted(QueuePart, "ticket")
     lease: Final[Held | None] = _noted(QueuePart, "lease")
-
     asked: Final[ModelName | None] = _noted(RetryPart, "asked")
     hurry: Final[float | None] = _noted(RetryPart, "hurry")
     gave_up: Final[str | None] = _noted(RetryPart, "gave_up")
     patience: Final[float] = _noted(RetryPart, "patience")
     resend: Final[bool] = _noted(RetryPart, "resend")
-
     unterminated: Final[Unterminated] = _noted(StreamingPart, "unterminated")
     usage_added: Final[bool] = _noted(StreamingPart, "usage_added")
-
     need: Final[object] = _noted(PoolPart, "need")
     history: Final[tuple[Attempt, ...]] = _noted(PoolPart, "history")
     failed: Final[tuple[Failure, ...]] = _noted(BlamePart, "failed")

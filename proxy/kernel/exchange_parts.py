@@ -19,7 +19,6 @@ from typing import Any, Final, Self
 from proxy.kernel.answer_recorder import Recorder, Stop
 from proxy.kernel.asgi import Header, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
-from proxy.kernel.batch_terms import BatchTerms
 from proxy.kernel.errors import Outcome, ProxyError, Unterminated, UpstreamError
 from proxy.kernel.model_names import ModelName
 
@@ -129,7 +128,7 @@ class AuthPart(Shared):
         tenant: the tenant that the caller belongs to.
         policy: the name of the caller's policy.
         claims: the claims of the caller's token.
-        method: how the caller was known; see `proxy.kernel.journal.StoredCaller`.
+        known_by: how the caller was known; see `proxy.kernel.journal.StoredCaller.method`.
         end_user: the person for whom a trusted caller calls; None where it did not say.
         end_user_in_body: whether the body may name that person; see `Exchange.end_user`.
     """
@@ -138,7 +137,7 @@ class AuthPart(Shared):
     tenant: str | None = None
     policy: str | None = None
     claims: Mapping[str, Any] = NO_CLAIMS
-    method: str = "none"
+    known_by: str = "none"
     end_user: str | None = None
     end_user_in_body: bool = False
 
@@ -157,14 +156,10 @@ class DeferPart(Shared):
     """Written by the plugin `defer`.
 
     Attributes:
-        deferred: the id of the entry of the journal that the request became, or that it is a run of.
-        live_within: the seconds within which its turn has to come, as it is deferred otherwise; None for no such bound.
-        batch_terms: the terms on which the caller may keep files and batches; None where the caller may not.
+        deferred: the id of the journal's entry that the request became, or that it runs; None for neither.
     """
 
     deferred: str | None = None
-    live_within: float | None = None
-    batch_terms: BatchTerms | None = None
 
 
 class ParametersPart(Shared):

@@ -8,8 +8,8 @@ Plugins of other packages import the contracts from here; the proxy's own files 
 
 from typing import Final
 
-from proxy.kernel.background import Background
 from proxy.kernel.backends import Backends
+from proxy.kernel.background import Background
 from proxy.kernel.clock import Clock
 from proxy.kernel.defined_policies import EntryName, Policies
 from proxy.kernel.journal import Journal
@@ -25,8 +25,8 @@ from proxy.kernel.webhooks import Webhooks
 
 __all__ = [
     "SERVICES",
-    "Background",
     "Backends",
+    "Background",
     "Clock",
     "Collector",
     "EntryName",

@@ -30,9 +30,6 @@ class Slots(Protocol):
     def any_free(self) -> bool:
         """Return False where every slot of every backend is taken, so that `try_lease` can lease none."""
 
-    def bounded(self) -> bool:
-        """Return whether every backend has a number of slots."""
-
     def lane(self, exchange: Exchange) -> Hashable:
         """Return the key of interchangeable requests: if `try_lease` has no slot for one, it has none for any."""
 

@@ -9,10 +9,8 @@ import orjson
 from proxy.kernel.asgi import Header, Send, respond
 from proxy.kernel.exchange import Exchange
 
-Look = Callable[[str], Awaitable[None]]
-"""Tells the runner that the entry of an id was cancelled or deleted."""
 Handler = Callable[[Exchange, Send], Awaitable[None]]
-"""Answers the requests of one route."""
+"""Answers the request of an exchange; raises Refused."""
 _JSON: Final[Header] = (b"content-type", b"application/json")
 _NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 

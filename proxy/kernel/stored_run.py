@@ -1,11 +1,10 @@
-"""A run of a stored request: what its scope says beside the caller, and who sent a request that is stored."""
+"""What the run of an entry of the journal tells the chain that it passes: which entry it is, and how it may wait."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.kernel.asgi import Scope
-from proxy.kernel.exchange import Exchange
-from proxy.kernel.journal import StoredCaller
 
 RUN: Final = "ollama_proxy.stored_run"
 """The key of a scope at which the run is; no client can set it."""
@@ -13,31 +12,22 @@ RUN: Final = "ollama_proxy.stored_run"
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """One run of an entry of the journal.
+    """The run of an entry, in the scope of its request.
 
     Attributes:
         id: the id of the entry.
-        priority: the class in which it waits for a slot.
+        priority: its priority in the queue, in place of that of the caller's policy.
+        wait: seconds that it may wait in the queue; then it gives way to other entries, and comes again later.
+        placed: to be called when a backend was chosen for it.
     """
 
     id: str
     priority: int
+    wait: float
+    placed: Callable[[], None]
 
 
 def stored_run(scope: Scope) -> StoredRun | None:
-    """Return the run that a request belongs to; None of a request that a client sends now."""
+    """Return the run that a request is; None for a request that a client sends now."""
     run: StoredRun | None = scope.get(RUN)
     return run
-
-
-def caller_of(exchange: Exchange) -> StoredCaller:
-    """Return who sent a request, to be stored with it."""
-    return StoredCaller(
-        identity=exchange.identity,
-        tenant=exchange.tenant,
-        policy=exchange.policy,
-        claims=dict(exchange.claims),
-        method=exchange.auth_method,
-        client=exchange.client,
-        end_user=exchange.end_user,
-    )

@@ -239,10 +239,6 @@ class Pool:
             for backend in self.backends
         )
 
-    def bounded(self) -> bool:
-        """Return whether every backend has a number of slots."""
-        return all(backend.slots is not None for backend in self.backends)
-
     def lane(self, exchange: Exchange) -> Hashable:
         """Return the key of the requests that the same slots can serve: where one has to wait, all of them have to."""
         need = need_of(exchange)

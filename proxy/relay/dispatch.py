@@ -19,6 +19,7 @@ from proxy.kernel.previous_response import refuse_previous_response
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match, NoMatch
 from proxy.kernel.slot_scheduling import Scheduler
+from proxy.kernel.stored_run import stored_run
 from proxy.pool.awaited_answer import AwaitedAnswer
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool
@@ -85,6 +86,8 @@ class Dispatch:
         deadline = self._deadline(exchange, match.route)
         with await self._lease(exchange) as lease:
             exchange.part(RelayPart).sent_to(lease.backend.name, lease.reason)
+            if (run := stored_run(exchange.scope)) is not None:
+                run.placed()
             try:
                 movable = _may_move(exchange, match.route, receive)
                 if exchange.num_ctx is not None:

@@ -79,6 +79,7 @@ class Server:
         """Our unix sockets with their inodes."""
         self._stop = asyncio.Event()
         self._patience: asyncio.Timeout | None = None
+        self._until = 0.0
 
     async def start(self) -> None:
         """Bind, start the application's lifespan, accept connections; raises ServerError.
@@ -160,12 +161,14 @@ class Server:
         response stays incomplete: the client sees a connection that broke off, never a clean end.
         """
         self.serving = False
+        timeout = self.options.shutdown_timeout if timeout is None else timeout
+        self._until = asyncio.get_running_loop().time() + timeout
         self._acceptor.close()
         self._remove_unix_sockets()
         await self._acceptor.wait_closed()
         for connection in self._connections():
             connection.shutdown()
-        await self._empty_within(self.options.shutdown_timeout if timeout is None else timeout)
+        await self._empty_within(timeout)
         tasks = set(self._state.tasks)
         for connection in self._connections():
             connection.cut()
@@ -202,8 +205,15 @@ class Server:
         """The number of connections, those with a handshake under way included; after `start`."""
         return self._state.counts.total
 
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that are left of the time to drain; 0 where it does not drain."""
+        return max(0.0, self._until - asyncio.get_running_loop().time())
+
     def stop(self) -> None:
         """Make `run` drain and return; called again, without waiting for requests. For signal handlers."""
+        if not self.serving:
+            self._until = 0.0
         if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(asyncio.get_running_loop().time())
         self._stop.set()

@@ -38,6 +38,7 @@ COMMON: Final[Mapping[str, tuple[Kind, str]]] = {
 """The fields of every event."""
 
 FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
+    "attempts": ("integer", "How often a request was begun."),
     "answer": ("string", "What was answered, from its beginning, with secrets masked."),
     "backend": ("string", "The backend's name."),
     "backends": ("array", "The backends' names."),
@@ -140,6 +141,13 @@ EVENTS: Final = (
     Event("store_back", "The store answers again.", ("store",)),
     Event("recording_failed", "An answer goes on that cannot be resumed: its record could not be written, or not "
           "to its end.", ("request_id", "error", "left_out")),
+    Event("deferred_waits", "Requests that run later are not begun: the journal does not answer.",
+          ("error", "left_out")),
+    Event("deferred_dead", "A request that ran later failed as often as it may; it stays listed, and can be retried.",
+          ("entry", "error", "attempts")),
+    Event("deferred_end_lost", "The journal did not take how a request ended; it may run again.", ("entry", "error")),
+    Event("deferred_run_failed", "The proxy failed on a request that ran later; it will be begun again.",
+          ("entry", "exception")),
     Event("response_not_kept", "An answer could not be kept; no request can go on from it.",
           ("request_id", "error", "left_out")),
     Event("webhook_given_up", "The address that a client named was not told that its request or batch is over.",

@@ -55,9 +55,6 @@ class FakeSlots(Slots):
         self.held.append(slot)
         return slot
 
-    def bounded(self) -> bool:
-        return True
-
     def any_free(self) -> bool:
         return len(self.held) < self.count
 
