@@ -12,12 +12,12 @@ import orjson
 from pydantic import Field
 
 from middleware.defer.background_mode import asked_for, in_background, may_ask
+from middleware.defer.deferrable import deferrable, plain_body
 from middleware.defer.preferences import Preferences, idempotency_key, preferences, webhook_url
 from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of
 from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
 from proxy.kernel.background import Background
 from proxy.kernel.batch_terms import BatchOptions, BatchTerms, set_batch_terms
-from proxy.kernel.body_encoding import ENCODING
 from proxy.kernel.clock import Clock
 from proxy.kernel.entry_document import address_of, receipt
 from proxy.kernel.error_codes import NO_ROOM
@@ -25,7 +25,6 @@ from proxy.kernel.errors import JSON, Refused, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import DeferPart
 from proxy.kernel.explain import Explanation
-from proxy.kernel.inner_request import is_inner
 from proxy.kernel.journal import Entry, Journal
 from proxy.kernel.route import Route
 from proxy.kernel.running_terms import RunningTerms
@@ -126,7 +125,7 @@ class Defer:
                 exchange.part(DeferPart).deferred = run.id
             elif exchange.route is not None and exchange.route.kind == "stored":
                 set_batch_terms(scope, self._batches)
-            elif (route := _deferrable(exchange)) is not None:
+            elif (route := deferrable(exchange)) is not None:
                 if self._background is not None and may_ask(route):
                     return self._run_or_act(exchange, route, self._background, receive, send)
                 return self._act_or_pass(exchange, route, receive, send)
@@ -145,14 +144,14 @@ class Defer:
         if not await asked_for(exchange):
             await self._act_or_pass(exchange, route, receive, send)
             return
-        asked = await in_background(exchange, await _plain_body(exchange))
+        asked = await in_background(exchange, await plain_body(exchange))
         key = idempotency_key(exchange.scope)
         entry = await self._accept(exchange, route, asked.body, key, {}, id=asked.id)
         await background.accepted(entry, send, stream=asked.stream)
 
     async def explain(self, exchange: Exchange) -> Explanation:
         """Say whether the request would be kept to run later."""
-        if _deferrable(exchange) is None:
+        if deferrable(exchange) is None:
             return Explanation("skip", "only requests that run a model are kept to run later")
         terms = self.terms
         kept = f"kept for {format_duration(terms.keep)}, and runs with priority {terms.priority}"
@@ -163,7 +162,7 @@ class Defer:
         return Explanation("pass", "its client does not ask to be answered later")
 
     async def _act(self, exchange: Exchange, route: Route, wish: Preferences, receive: Receive, send: Send) -> None:
-        body = await _plain_body(exchange)
+        body = await plain_body(exchange)
         key = idempotency_key(exchange.scope) if wish.asynchronous else None
         url = webhook_url(exchange.scope, self._webhooks) if wish.asynchronous else None
         at_once = wish.asynchronous and "asked" in self._when
@@ -235,24 +234,6 @@ class Defer:
         if asked:
             headers.append((b"preference-applied", b"respond-async"))
         await respond(send, 202, headers, body)
-
-
-def _deferrable(exchange: Exchange) -> Route | None:
-    """Return the route of a request that may be kept, None for any other."""
-    route = exchange.route
-    if route is None or route.kind != "inference" or route.body not in ("json", "multipart"):
-        return None
-    return None if is_inner(exchange.scope) else route
-
-
-async def _plain_body(exchange: Exchange) -> bytes:
-    """Return the body as the client sent it, decoded of its content encoding; raises Refused."""
-    body = await exchange.body()
-    if any(name == ENCODING for name, _ in exchange.scope["headers"]):
-        await exchange.json()
-        exchange.edit({})  # which takes the encoding off
-        body = await exchange.body()
-    return body
 
 
 def _expire(limit: asyncio.Timeout, exchange: Exchange) -> None:

@@ -76,7 +76,7 @@ def input_items(entry: Entry, request: Mapping[str, Any]) -> list[dict[str, Any]
             shown["content"] = [part | {"annotations": []} if kind == "output_text" else part]
         if "role" in shown:
             shown.setdefault("type", "message")
-            shown.setdefault("status", "completed")
+        shown.setdefault("status", "completed")
         found.append(shown)
     return found
 

@@ -64,13 +64,13 @@ def result_of(id: str, custom_id: str, entry: Entry | None, record: bytes, statu
 
 def openai_line(result: Result) -> bytes:
     """Return a line of OpenAI's output or error file."""
-    id, custom_id = orjson.dumps(result.id), orjson.dumps(result.custom_id)
+    name, custom_id = orjson.dumps(result.id), orjson.dumps(result.custom_id)
     if result.body is not None:
-        response = b'{"status_code":%d,"request_id":%s,"body":%s}' % (result.status or 200, id, result.body)
+        response = b'{"status_code":%d,"request_id":%s,"body":%s}' % (result.status or 200, name, result.body)
         error = b"null"
     else:
         response, error = b"null", orjson.dumps({"code": result.code, "message": result.message})
-    return b'{"id":%s,"custom_id":%s,"response":%s,"error":%s}\n' % (id, custom_id, response, error)
+    return b'{"id":%s,"custom_id":%s,"response":%s,"error":%s}\n' % (name, custom_id, response, error)
 
 
 def anthropic_line(result: Result) -> bytes:
