@@ -10,6 +10,11 @@ from typing import Final
 from config.load import Loaded
 from config.problems import Invalid
 from config.settings import Settings
+from proxy.background.responses_api import ResponsesApi
+from proxy.background.routes import ROUTES as RESPONSES
+from proxy.batches.apis import batch_apis
+from proxy.batches.keeper import Keeper
+from proxy.batches.routes import ROUTES as BATCHES
 from proxy.chain.browser_gate import PageGate
 from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
@@ -20,6 +25,7 @@ from proxy.deferred.run import Home
 from proxy.deferred.runner import Runner
 from proxy.deferred.stored_routes import StoredApp, routes_for
 from proxy.kernel.backends import Backends
+from proxy.kernel.background import Background
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.clock import Clock
 from proxy.kernel.journal import Journal
@@ -39,7 +45,6 @@ from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
-from proxy.ops.stored_entries import StoredEntries
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 from proxy.queue.scheduler import FairScheduler
@@ -50,7 +55,7 @@ from proxy.server.server import Server, serve
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from proxy.telemetry.gauges import of_backends, of_journal, of_process, of_queue, of_refusals, of_requests, of_servers
+from proxy.telemetry.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
@@ -105,19 +110,20 @@ class App:
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.journal = make_journal(loaded, settings, self.clock)
-        self.stored_entries = StoredEntries(self.journal)
         self.webhooks = SignedWebhooks(self.journal, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
         self.metrics = PrometheusMetrics(self.pool.knows)
         self.traces = Pipelines()
+        responses = ResponsesApi(self.journal, self.webhooks)
         self.services: Mapping[type, object] = {
             Clock: self.clock,
             Keepsakes: WeakKeepsakes(),
             Store: self.store,
             Journal: self.journal,
             Webhooks: self.webhooks,
+            Background: responses,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
@@ -127,15 +133,17 @@ class App:
             Traces: self.traces,
         }
         self.ops = Ops(self)
-        self.stored = StoredApp(OwnersApi(self.journal, self.webhooks).handlers)
+        self.keeper = Keeper(self.journal, self.clock, self.webhooks.notify)
+        apis = (OwnersApi(self.journal, self.webhooks), responses, *batch_apis(self.journal, self.clock, self.keeper))
+        self.stored = StoredApp({route: handler for api in apis for route, handler in api.handlers.items()})
         self.bodies = BodyBudget(**body_bounds(settings))
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
-        home = Home(self.journal, self.frame, self.clock, self.webhooks)
+        home = Home(self.journal, self.frame, self.clock, self.webhooks, self.keeper.ended)
         self.runner = Runner(home, self.pool, lambda: self.serving)
-        self.runner.use(running_terms(self.chain))
+        self._keep(self.chain)
         self.metrics.read(
             [
                 *of_requests(self.frame, self.ops_frame),
@@ -143,7 +151,6 @@ class App:
                 *of_backends(self.pool, self.metrics.models),
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
-                *of_journal(self.stored_entries),
                 *of_process(self.bodies, sink),
             ]
         )
@@ -165,9 +172,15 @@ class App:
         self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
-        self.runner.use(running_terms(chain))
+        self._keep(chain)
         self._configure_log()
         return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
+
+    def _keep(self, chain: Chain) -> None:
+        """Run what is kept on the terms of a chain, from now on."""
+        terms = running_terms(chain)
+        self.runner.use(terms)
+        self.keeper.use(terms is not None)
 
     def _bound(self, settings: Settings) -> None:
         """Set the bounds of request bodies and of new connections."""
@@ -218,7 +231,8 @@ class App:
         hosts = make_hosts(settings)
         chain = self._build(plan, settings, hosts)
         gate = PageGate(chain.cross_origin, hosts if plan.anonymous else None)
-        stored = routes_for(link.plugin.use for link in plan.links)
+        uses = {link.plugin.use for link in plan.links}
+        stored = (*routes_for(uses), *((*RESPONSES, *BATCHES) if "defer" in uses else ()))
         main = make_routes(settings, (*(OPS if self._ops_listen is None else HEALTH), *stored))
         return (
             chain,
@@ -244,6 +258,7 @@ class App:
             async with AsyncExitStack() as stack:
                 await self._open_store()
                 self.runner.start()
+                self.keeper.start()
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:
@@ -252,6 +267,7 @@ class App:
                 yield
         finally:
             lag.stop()
+            await self.keeper.stop()
             await self.runner.stop(0.0 if self.server is None else self.server.seconds_left)
             await self.watch.stop()
             await self.pool.aclose()

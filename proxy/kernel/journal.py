@@ -51,8 +51,8 @@ class StoredCaller:
     """Who sent a request, as `auth` found it then; `auth` looks again when the request runs.
 
     Attributes:
-        method: the kind of the caller's credential: ``key``, ``jwt``, ``opaque``, ``signature``, ``certificate``;
-            ``none`` where there was none.
+        method: how the caller was known: ``key``, ``jwt``, ``introspection``, ``ollama_key``, ``certificate``,
+            ``address``, ``anonymous``; ``none`` where no plugin authenticates.
         client: the client's address.
     """
 

@@ -147,7 +147,7 @@ class RouteTable:
             target = quote(f"{prefix}/").encode() + quote(argument, safe=":@").encode() + end.encode()
             match = Match(route, target, argument)
             return _with_query(match, query) if query and route.query else match
-        if not (argument or end) and prefix in self._fixed:
+        if not argument and prefix in self._fixed:
             return NoMatch(location=prefix)
         return NoMatch()
 
