@@ -16,18 +16,19 @@ from proxy.chain.frame import Frame, Generation
 from proxy.chain.plan import Plan
 from proxy.chain.plan import plan as make_plan
 from proxy.kernel.backends import Backends
-from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.clock import Clock
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
+from proxy.kernel.peers import Peers
 from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.slot_scheduling import Scheduler, Slots
 from proxy.kernel.store import Store
 from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
+from proxy.membership import Membership, first_generation, make_bodies
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board
@@ -40,6 +41,7 @@ from proxy.relay.dispatch import Dispatch
 from proxy.relay.merged_lists import MergedLists
 from proxy.relay.router import Router
 from proxy.server.server import Server, serve
+from proxy.services.alone import Alone
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
@@ -61,7 +63,7 @@ from proxy.wiring import (
 
 PSEUDONYM: Final = f"ollama-proxy-{secrets.token_hex(4)}"
 """The name of this process in the Via field, by which it recognises a request that comes back."""
-NEEDS_RESTART: Final = ("listen", "tls", "store", "ops", "server.unix_mode")
+NEEDS_RESTART: Final = ("listen", "tls", "store", "ops", "server.unix_mode", "workers")
 """The settings that change only with a restart."""
 
 
@@ -71,6 +73,7 @@ class App:
     Args:
         loaded: a policy file, as `config.load` read it.
         sink: takes the log lines.
+        membership: the place of this process among the workers; None where it serves alone.
 
     Attributes:
         server: the server of `frame`; None before it runs.
@@ -81,11 +84,13 @@ class App:
         Invalid: the policy file has mistakes; it holds all of them, those in the options of plugins included.
     """
 
-    def __init__(self, loaded: Loaded, sink: LogSink) -> None:
+    def __init__(self, loaded: Loaded, sink: LogSink, membership: Membership | None = None) -> None:
         self.plan, self.settings = check(loaded)
         settings = self.settings
         self.sink = sink
         self.started_at = self.loaded_at = monotonic()
+        self.peers: Peers = Alone() if membership is None else membership.peers
+        self._membership = membership
         self.server: Server | None = None
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
@@ -95,7 +100,7 @@ class App:
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
-        self.metrics = PrometheusMetrics(self.pool.knows)
+        self.metrics = PrometheusMetrics(self.pool.knows, self.peers)
         self.traces = Pipelines()
         self.services: Mapping[type, object] = {
             Clock: self.clock,
@@ -110,9 +115,9 @@ class App:
             Traces: self.traces,
         }
         self.ops = Ops(self)
-        self.bodies = BodyBudget(**body_bounds(settings))
+        self.bodies = make_bodies(settings, membership)
         self._bound(settings)
-        self.chain, main, ops = self._generations(1, self.plan, settings)
+        self.chain, main, ops = self._generations(first_generation(membership), self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
         self.metrics.read(
@@ -213,7 +218,8 @@ class App:
                 lag.start()
                 if self._ops_listen is not None:
                     options = ops_options(self.settings, self._ops_listen)
-                    self.ops_server = await stack.enter_async_context(serve(self.ops_frame, options))
+                    seat = None if self._membership is None else self._membership.ops
+                    self.ops_server = await stack.enter_async_context(serve(self.ops_frame, options, seat))
                 yield
         finally:
             lag.stop()

@@ -82,6 +82,7 @@ def test_what_a_stranger_wrote_is_no_markup() -> None:
         "requests": [request_],
         "queue": {"waiting": 0},
         "limits": [],
+        "workers": [],
         "recent": None,
     }
     console = Console(width=200, force_terminal=True, record=True)

@@ -56,6 +56,7 @@ def status(rate: float) -> dict[str, Any]:
         "requests": [],
         "queue": {"waiting": 0},
         "limits": [],
+        "workers": [],
         "recent": [],
     }
 
