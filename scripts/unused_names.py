@@ -16,6 +16,7 @@ _is_secret  # proxy/kernel/webhook_options.py: a validator
 _are_networks  # proxy/kernel/webhook_options.py: a validator
 _is_whole  # config/declared_routes.py: a validator
 _slots_are_taken  # config/settings.py: a validator
+_workers_share_a_store  # config/settings.py: a validator
 model_config  # the configuration of a pydantic model
 ignored_warning_kinds  # config/json_schema.py: overrides an attribute of GenerateJsonSchema
 handle_invalid_for_json_schema  # config/json_schema.py: overrides a method of GenerateJsonSchema

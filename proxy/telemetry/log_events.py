@@ -85,6 +85,9 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "tenant": ("string", "The tenant the caller belongs to."),
     "total": ("integer", "How many connections are taken."),
     "url": ("string", "Where it is asked for."),
+    "worker": ("integer", "The number of the worker process, from 1; where one process serves, no line has it."),
+    "worker_pid": ("integer", "The number that the system gave to the worker process."),
+    "workers": ("integer", "How many worker processes there are to be."),
 }
 """The fields that events may have."""
 
@@ -162,6 +165,14 @@ EVENTS: Final = (
     Event("backend_undrained", "An operator takes a backend into use again.", ("backend", "by")),
     Event("model_unloaded", "An operator unloaded a model.", ("backend", "model", "by")),
     Event("reload_asked", "An operator asked for the policy file to be read again.", ("by",)),
+    Event("workers_serve", "All worker processes serve.", ("workers",)),
+    Event("worker_ended", "A worker process is gone, by a crash or a signal; another takes its place after a pause.",
+          ("worker", "worker_pid", "reason", "delay_s")),
+    Event("worker_started", "A worker process serves in place of one that was gone.", ("worker", "worker_pid")),
+    Event("worker_unresponsive", "A worker process did not answer its parent in time.", ("worker", "problem")),
+    Event("worker_keeps_another_file", "A worker process could not load a policy file that the others loaded, and is "
+          "replaced.", ("worker", "problems")),
+    Event("parent_gone", "The parent of the worker processes is gone; this one lets its requests finish, and ends."),
     Event("ticks_failed", "The live view of the ops page failed."),
     Event("lifespan_failed", "The proxy could not start or stop.", ("phase",)),
     Event("log_lines_dropped", "Lines are missing before this one: nobody took them in time.", ("lines",)),
