@@ -41,6 +41,7 @@ on_url  # httptools calls it
 # Used without being named in code
 opentelemetry  # middleware/tracing/plugin.py: imported to see whether it is installed
 _access  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
+_defer  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _blame  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _retry  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _streaming  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
@@ -52,6 +53,7 @@ ASGIApplication  # proxy/server/server.py: named in a string that `cast` takes
 __cause__  # proxy/kernel/errors.py: emptied, so that an error holds no other error alive
 Capture  # middleware/capture/plugin.py: loaded by the table in middleware/__init__.py
 Cors  # middleware/cors.py: loaded by the table in middleware/__init__.py
+Defer  # middleware/defer/plugin.py: loaded by the table in middleware/__init__.py
 Logging  # middleware/logging/plugin.py: loaded by the table in middleware/__init__.py
 Parameters  # middleware/parameters/plugin.py: loaded by the table in middleware/__init__.py
 Streaming  # middleware/streaming.py: loaded by the table in middleware/__init__.py

@@ -17,13 +17,13 @@ from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
 from proxy.kernel.body_encoding import ENCODING
 from proxy.kernel.clock import Clock
 from proxy.kernel.entry_document import address_of, receipt
-from proxy.kernel.error_codes import NO_ROOM
 from proxy.kernel.errors import JSON, Refused, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import DeferPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.inner_request import is_inner
 from proxy.kernel.journal import Entry, Journal
+from proxy.kernel.passing_errors import NO_ROOM
 from proxy.kernel.route import Route
 from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.stored_run import stored_run
