@@ -26,13 +26,13 @@ from proxy.deferred.runner import Runner
 from proxy.deferred.stored_routes import StoredApp, routes_for
 from proxy.kernel.backends import Backends
 from proxy.kernel.background import Background
-from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.clock import Clock
 from proxy.kernel.journal import Journal
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
+from proxy.kernel.peers import Peers
 from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.slot_scheduling import Scheduler, Slots
@@ -40,11 +40,13 @@ from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
 from proxy.kernel.webhooks import Webhooks
+from proxy.membership import Membership, first_generation, make_bodies
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
+from proxy.ops.stored_entries import StoredEntries
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 from proxy.queue.scheduler import FairScheduler
@@ -52,10 +54,11 @@ from proxy.relay.dispatch import Dispatch
 from proxy.relay.merged_lists import MergedLists
 from proxy.relay.router import Router
 from proxy.server.server import Server, serve
+from proxy.services.alone import Alone
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from proxy.telemetry.gauges import of_backends, of_process, of_queue, of_refusals, of_requests, of_servers
+from proxy.telemetry.gauges import of_backends, of_journal, of_process, of_queue, of_refusals, of_requests, of_servers
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
@@ -76,7 +79,7 @@ from proxy.wiring import (
 
 PSEUDONYM: Final = f"ollama-proxy-{secrets.token_hex(4)}"
 """The name of this process in the Via field, by which it recognises a request that comes back."""
-NEEDS_RESTART: Final = ("listen", "tls", "store", "ops", "server.unix_mode")
+NEEDS_RESTART: Final = ("listen", "tls", "store", "ops", "server.unix_mode", "workers")
 """The settings that change only with a restart."""
 
 
@@ -86,6 +89,7 @@ class App:
     Args:
         loaded: a policy file, as `config.load` read it.
         sink: takes the log lines.
+        membership: the place of this process among the workers; None where it serves alone.
 
     Attributes:
         server: the server of `frame`; None before it runs.
@@ -97,11 +101,13 @@ class App:
         Invalid: the policy file has mistakes; it holds all of them, those in the options of plugins included.
     """
 
-    def __init__(self, loaded: Loaded, sink: LogSink) -> None:
+    def __init__(self, loaded: Loaded, sink: LogSink, membership: Membership | None = None) -> None:
         self.plan, self.settings = check(loaded)
         settings = self.settings
         self.sink = sink
         self.started_at = self.loaded_at = monotonic()
+        self.peers: Peers = Alone() if membership is None else membership.peers
+        self._membership = membership
         self.server: Server | None = None
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
@@ -114,7 +120,7 @@ class App:
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
-        self.metrics = PrometheusMetrics(self.pool.knows)
+        self.metrics = PrometheusMetrics(self.pool.knows, self.peers)
         self.traces = Pipelines()
         responses = ResponsesApi(self.journal, self.webhooks)
         self.services: Mapping[type, object] = {
@@ -132,13 +138,14 @@ class App:
             Metrics: self.metrics,
             Traces: self.traces,
         }
+        self.stored_entries = StoredEntries(self.journal)
         self.ops = Ops(self)
         self.keeper = Keeper(self.journal, self.clock, self.webhooks.notify)
         apis = (OwnersApi(self.journal, self.webhooks), responses, *batch_apis(self.journal, self.clock, self.keeper))
         self.stored = StoredApp({route: handler for api in apis for route, handler in api.handlers.items()})
-        self.bodies = BodyBudget(**body_bounds(settings))
+        self.bodies = make_bodies(settings, membership)
         self._bound(settings)
-        self.chain, main, ops = self._generations(1, self.plan, settings)
+        self.chain, main, ops = self._generations(first_generation(membership), self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
         home = Home(self.journal, self.frame, self.clock, self.webhooks, self.keeper.ended)
@@ -151,6 +158,7 @@ class App:
                 *of_backends(self.pool, self.metrics.models),
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
+                *of_journal(self.stored_entries),
                 *of_process(self.bodies, sink),
             ]
         )
@@ -263,7 +271,8 @@ class App:
                 lag.start()
                 if self._ops_listen is not None:
                     options = ops_options(self.settings, self._ops_listen)
-                    self.ops_server = await stack.enter_async_context(serve(self.ops_frame, options))
+                    seat = None if self._membership is None else self._membership.ops
+                    self.ops_server = await stack.enter_async_context(serve(self.ops_frame, options, seat))
                 yield
         finally:
             lag.stop()

@@ -50,7 +50,8 @@ class Defer:
 
     Args:
         when: the occasions on which a request is kept: `asked`, its client asks for it; `full`, it would be refused
-            as the queue is full or too slow; `asked_and_full`, both. Any of those listed is enough.
+            as the queue is full or too slow; `asked_and_full`, both. Any of those listed is enough; with none,
+            nothing is kept.
         priority: the priority of kept requests in the queue and among each other, as in `queue`; the default is below
             `low`.
         keep: how long a request is kept, and its answer, counted from when it was accepted.
@@ -133,7 +134,7 @@ class Defer:
 
     def _act_or_pass(self, exchange: Exchange, route: Route, receive: Receive, send: Send) -> Awaitable[None]:
         wish = preferences(exchange.scope)
-        if wish.asynchronous or "full" in self._when:
+        if "full" in self._when or (wish.asynchronous and self._when):
             return self._act(exchange, route, wish, receive, send)
         return self.app(exchange.scope, receive, send)
 

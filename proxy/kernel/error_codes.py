@@ -104,7 +104,8 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 
 # The request's body
 
-INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, defer, deferred, parameters, queue",
+INVALID_REQUEST: Final = _row("invalid_request", (400, 422),
+    "kernel, ops, access, auth, defer, deferred, parameters, queue",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -384,8 +385,11 @@ NOT_READY: Final = _row("not_ready", 503, "ops",
     "/-/readyz: no backend can be used, not every backend has been asked yet, or the proxy stops.",
     "Look at the backends with `ollama-proxy status`.")
 UNKNOWN_REQUEST: Final = _row("unknown_request", 404, "ops",
-    "No request of the given id runs.",
-    "Take the id from /-/status; it may be over.")
+    "No request of the given id runs; or no deferred one has it.",
+    "Take the id from /-/status or /-/journal; it may be over, or expired.")
+ENTRY_NOT_READY: Final = _row("entry_not_ready", 409, "ops",
+    "The state of a deferred request does not allow what an operator wants of it.",
+    "Look at its state with `ollama-proxy requests show ID`.")
 NO_FILE: Final = _row("no_file", 409, "ops",
     "The proxy was started without a policy file, so that none can be loaded again.",
     "Start it with one.")

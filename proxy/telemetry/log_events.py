@@ -38,8 +38,8 @@ COMMON: Final[Mapping[str, tuple[Kind, str]]] = {
 """The fields of every event."""
 
 FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
-    "attempts": ("integer", "How often a request was begun."),
     "answer": ("string", "What was answered, from its beginning, with secrets masked."),
+    "attempts": ("integer", "How often a request was begun."),
     "backend": ("string", "The backend's name."),
     "backends": ("array", "The backends' names."),
     "before": ("string", "The state it was in."),
@@ -50,6 +50,7 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "credential": ("string", "The kind of credential."),
     "delay_s": ("number", "Seconds until the next attempt."),
     "detail": ("string", "The error in its own words, shortened."),
+    "entries": ("integer", "How many deferred requests."),
     "entry": ("string", "The id of a deferred request or a batch."),
     "error": ("string", "What went wrong."),
     "error_code": ("string", "The error's code; see errors.md."),
@@ -78,11 +79,15 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "restart": ("array", "Settings that changed, and are in force only after a restart."),
     "source": ("string", "Where the key comes from."),
     "state": ("string", "The state it is in now."),
+    "states": ("array", "The states they were in."),
     "status": ("integer", "The status of the answer."),
     "store": ("string", "Where the store is, without credentials."),
     "tenant": ("string", "The tenant the caller belongs to."),
     "total": ("integer", "How many connections are taken."),
     "url": ("string", "Where it is asked for."),
+    "worker": ("integer", "The number of the worker process, from 1; where one process serves, no line has it."),
+    "worker_pid": ("integer", "The number that the system gave to the worker process."),
+    "workers": ("integer", "How many worker processes there are to be."),
 }
 """The fields that events may have."""
 
@@ -153,10 +158,21 @@ EVENTS: Final = (
     Event("webhook_given_up", "The address that a client named was not told that its request or batch is over.",
           ("entry", "reason")),
     Event("request_cancelled", "An operator ended a request.", ("request_id", "by")),
+    Event("entry_cancelled", "An operator ended a deferred request or a batch.", ("entry", "by")),
+    Event("entry_retried", "An operator queued a deferred request again.", ("entry", "by")),
+    Event("entries_purged", "An operator deleted deferred requests that were over.", ("entries", "states", "by")),
     Event("backend_drained", "An operator takes a backend out of use.", ("backend", "by")),
     Event("backend_undrained", "An operator takes a backend into use again.", ("backend", "by")),
     Event("model_unloaded", "An operator unloaded a model.", ("backend", "model", "by")),
     Event("reload_asked", "An operator asked for the policy file to be read again.", ("by",)),
+    Event("workers_serve", "All worker processes serve.", ("workers",)),
+    Event("worker_ended", "A worker process is gone, by a crash or a signal; another takes its place after a pause.",
+          ("worker", "worker_pid", "reason", "delay_s")),
+    Event("worker_started", "A worker process serves in place of one that was gone.", ("worker", "worker_pid")),
+    Event("worker_unresponsive", "A worker process did not answer its parent in time.", ("worker", "problem")),
+    Event("worker_keeps_another_file", "A worker process could not load a policy file that the others loaded, and is "
+          "replaced.", ("worker", "problems")),
+    Event("parent_gone", "The parent of the worker processes is gone; this one lets its requests finish, and ends."),
     Event("ticks_failed", "The live view of the ops page failed."),
     Event("lifespan_failed", "The proxy could not start or stop.", ("phase",)),
     Event("log_lines_dropped", "Lines are missing before this one: nobody took them in time.", ("lines",)),
