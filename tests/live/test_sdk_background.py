@@ -58,11 +58,10 @@ async def place(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
 
 
 async def ended(client: openai.AsyncOpenAI, id: str) -> Response:
-    found = await client.responses.retrieve(id)
-    while found.status not in OVER:
-        await asyncio.sleep(0)
+    while True:
         found = await client.responses.retrieve(id)
-    return found
+        if found.status in OVER:
+            return found
 
 
 async def test_a_response_is_made_in_the_background(place: Place) -> None:

@@ -15,9 +15,10 @@ from tests.support.sdk_place import MODEL, Place, placed
 
 ENDED = ("completed", "failed", "expired", "cancelled")
 CHAT = "/v1/chat/completions"
+STORES = ["memory", "sqlite:state.db"]
 
 
-@pytest.fixture(params=["memory", "sqlite:state.db"])
+@pytest.fixture(params=STORES)
 async def place(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     async with placed(tmp_path, store=request.param, batches={"lines": 50, "open": 3, "at_once": 4}) as found:
         yield found
@@ -48,9 +49,10 @@ async def begun(client: openai.AsyncOpenAI, data: bytes, endpoint: Any = CHAT, *
 
 async def when(ask: Callable[[], Awaitable[Any]], done: Callable[[Any], bool]) -> Any:
     """Ask until it is done; the proxy works in the meantime."""
-    while not done(found := await ask()):
-        await asyncio.sleep(0)
-    return found
+    while True:
+        found = await ask()
+        if done(found):
+            return found
 
 
 async def ended(client: openai.AsyncOpenAI, id: str) -> Batch:
