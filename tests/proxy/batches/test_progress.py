@@ -1,5 +1,7 @@
 """proxy/batches/progress.py."""
 
+from typing import Any
+
 import pytest
 
 from proxy.batches.progress import file_id, form_of, open_in, request_id, status_of, tally, terms_of
@@ -21,7 +23,8 @@ from tests.support.batches import CHAT, Bench, lines, terms
     ],
 )
 async def test_the_status_is_the_last_step(marks: tuple[str, ...], status: str) -> None:
-    batch = await Bench().begin(lines("a"), **{f"{mark}_at": 1.0 for mark in marks})
+    noted: dict[str, Any] = {f"{mark}_at": 1.0 for mark in marks}
+    batch = await Bench().begin(lines("a"), **noted)
     assert status_of(batch) == status
 
 
