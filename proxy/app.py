@@ -141,8 +141,7 @@ class App:
         self.stored_entries = StoredEntries(self.journal)
         self.ops = Ops(self)
         self.keeper = Keeper(self.journal, self.clock, self.webhooks.notify)
-        apis = (OwnersApi(self.journal, self.webhooks), responses, *batch_apis(self.journal, self.clock, self.keeper))
-        self.stored = StoredApp({route: handler for api in apis for route, handler in api.handlers.items()})
+        self.stored = self._stored_app(responses)
         self.bodies = make_bodies(settings, membership)
         self._bound(settings)
         self.chain, main, ops = self._generations(first_generation(membership), self.plan, settings)
@@ -187,6 +186,11 @@ class App:
         self._keep(chain)
         self._configure_log()
         return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
+
+    def _stored_app(self, responses: ResponsesApi) -> StoredApp:
+        """Return what answers callers who ask for what is kept for them."""
+        apis = (OwnersApi(self.journal, self.webhooks), responses, *batch_apis(self.journal, self.clock, self.keeper))
+        return StoredApp({route: handler for api in apis for route, handler in api.handlers.items()})
 
     def _keep(self, chain: Chain) -> None:
         """Run what is kept on the terms of a chain, from now on."""

@@ -2,71 +2,34 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import openai
 import pytest
 from openai.types.responses import Response
 
-from middleware.auth.key_file_editor import add_key
-from middleware.auth.keys import new_key
-from proxy.simulator import Ollama
 from tests.support.backend import eventually
-from tests.support.proxy import Running, running
+from tests.support.sdk_place import MODEL, Place, placed
 
-T = TypeVar("T")
-MODEL = "llama3.2"
 OVER = ("completed", "failed", "cancelled", "incomplete")
-
-
-@dataclass
-class Place:
-    proxy: Running
-    sim: Ollama
-    keys: dict[str, str]
-
-    def client(self, who: str = "alice") -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=f"{self.proxy.url}/v1", api_key=self.keys[who], max_retries=0)
-
-    def sync_client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.proxy.url}/v1", api_key=self.keys["alice"], max_retries=0)
-
-
-def chain(**options: object) -> list[object]:
-    return ["logging", {"auth": {"keys": "keys.yaml"}}, "access", {"defer": options}, "queue", "retry"]
-
-
-def keys_in(folder: Path) -> dict[str, str]:
-    keys = {}
-    for name in ("alice", "bob"):
-        keys[name], entry = new_key(name, now=0.0, tenant="physics")
-        add_key(folder / "keys.yaml", entry)
-    return keys
 
 
 @pytest.fixture(params=["memory", "sqlite:state.db"])
 async def place(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Place]:
-    store = request.param.replace("state.db", str(tmp_path / "state.db"))
-    keys = keys_in(tmp_path)
-    async with (
-        Ollama(tokens=12, token_delay=0.01) as sim,
-        running({"name": "b1", "url": sim.url, "slots": 1}, middleware=chain(), folder=tmp_path, store=store) as proxy,
-    ):
-        yield Place(proxy, sim, keys)
+    async with placed(tmp_path, store=request.param, slots=1) as found:
+        yield found
 
 
 async def ended(client: openai.AsyncOpenAI, id: str) -> Response:
-    found = await client.responses.retrieve(id)
-    while found.status not in OVER:
-        await asyncio.sleep(0)
+    while True:
         found = await client.responses.retrieve(id)
-    return found
+        if found.status in OVER:
+            return found
 
 
 async def test_a_response_is_made_in_the_background(place: Place) -> None:
-    async with place.client() as client:
+    async with place.openai() as client:
         made = await client.responses.create(model=MODEL, input="Why is the sky blue?", background=True)
         assert made.status in ("queued", "in_progress")
         assert made.background
@@ -77,7 +40,7 @@ async def test_a_response_is_made_in_the_background(place: Place) -> None:
 
 
 async def test_the_object_is_the_backends_but_for_its_id(place: Place) -> None:
-    async with place.client() as client:
+    async with place.openai() as client:
         made = await client.responses.create(model=MODEL, input="hi", background=True)
         await ended(client, made.id)
         raw = await client.responses.with_raw_response.retrieve(made.id)
@@ -88,7 +51,7 @@ async def test_the_object_is_the_backends_but_for_its_id(place: Place) -> None:
 
 
 async def test_events_go_on_behind_any_number(place: Place) -> None:
-    async with place.client() as client:
+    async with place.openai() as client:
         made = await client.responses.create(model=MODEL, input="hi", background=True)
         whole = [event async for event in await client.responses.retrieve(made.id, stream=True)]
         numbers = [event.sequence_number for event in whole]
@@ -100,7 +63,7 @@ async def test_events_go_on_behind_any_number(place: Place) -> None:
 
 
 async def test_a_stream_survives_a_client_that_leaves(place: Place) -> None:
-    async with place.client() as client:
+    async with place.openai() as client:
         stream = await client.responses.create(model=MODEL, input="hi", background=True, stream=True)
         first: Any = await anext(aiter(stream))
         await stream.close()
@@ -114,7 +77,7 @@ async def test_a_stream_survives_a_client_that_leaves(place: Place) -> None:
 
 async def test_a_cancelled_response_stops_its_generation(place: Place) -> None:
     place.sim.settings.tokens = 100_000
-    async with place.client() as client:
+    async with place.openai() as client:
         made = await client.responses.create(model=MODEL, input="hi", background=True)
         await eventually(lambda: place.sim.counters.active == 1)
         gone = await client.responses.cancel(made.id)
@@ -126,7 +89,7 @@ async def test_a_cancelled_response_stops_its_generation(place: Place) -> None:
 
 
 async def test_a_deleted_response_is_gone(place: Place) -> None:
-    async with place.client() as client:
+    async with place.openai() as client:
         made = await client.responses.create(model=MODEL, input="hi", background=True)
         await ended(client, made.id)
         raw = await client.responses.with_raw_response.delete(made.id)
@@ -137,7 +100,7 @@ async def test_a_deleted_response_is_gone(place: Place) -> None:
 
 
 async def test_a_response_is_its_owners_alone(place: Place) -> None:
-    async with place.client() as client, place.client("bob") as other:
+    async with place.openai() as client, place.openai("bob") as other:
         made = await client.responses.create(model=MODEL, input="hi", background=True)
         calls: list[Callable[[], Any]] = [
             lambda: other.responses.retrieve(made.id),
@@ -152,7 +115,7 @@ async def test_a_response_is_its_owners_alone(place: Place) -> None:
 
 
 async def test_a_response_that_fails_says_why(place: Place) -> None:
-    async with place.client() as client:
+    async with place.openai() as client:
         made = await client.responses.create(model="no-such-model", input="hi", background=True)
         found = await ended(client, made.id)
         assert found.status == "failed"
@@ -163,7 +126,7 @@ async def test_a_response_that_fails_says_why(place: Place) -> None:
 
 
 async def test_background_needs_a_response_that_is_stored(place: Place) -> None:
-    async with place.client() as client:
+    async with place.openai() as client:
         with pytest.raises(openai.BadRequestError) as error:
             await client.responses.create(model=MODEL, input="hi", background=True, store=False)
         assert error.value.code == "background_needs_store"
@@ -171,7 +134,7 @@ async def test_background_needs_a_response_that_is_stored(place: Place) -> None:
 
 
 async def test_what_was_asked_can_be_listed(place: Place) -> None:
-    async with place.client() as client:
+    async with place.openai() as client:
         made = await client.responses.create(model=MODEL, input="Why?", background=True)
         (item,) = (await client.responses.input_items.list(made.id)).data
         assert item.type == "message"
@@ -181,7 +144,7 @@ async def test_what_was_asked_can_be_listed(place: Place) -> None:
 
 async def test_the_blocking_client(place: Place) -> None:
     def use() -> None:
-        with place.sync_client() as client:
+        with place.blocking_openai() as client:
             made = client.responses.create(model=MODEL, input="hi", background=True)
             events = list(client.responses.retrieve(made.id, stream=True, starting_after=0))
             assert events[-1].type == "response.completed"

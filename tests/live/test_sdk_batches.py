@@ -4,20 +4,23 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anthropic
 import openai
 import pytest
 from openai.types import Batch
 
+from proxy.simulator import Ollama
+from tests.support.proxy import running
 from tests.support.sdk_place import MODEL, Place, placed
 
 ENDED = ("completed", "failed", "expired", "cancelled")
-CHAT = "/v1/chat/completions"
+CHAT: Final = "/v1/chat/completions"
+STORES = ["memory", "sqlite:state.db"]
 
 
-@pytest.fixture(params=["memory", "sqlite:state.db"])
+@pytest.fixture(params=STORES)
 async def place(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     async with placed(tmp_path, store=request.param, batches={"lines": 50, "open": 3, "at_once": 4}) as found:
         yield found
@@ -48,9 +51,10 @@ async def begun(client: openai.AsyncOpenAI, data: bytes, endpoint: Any = CHAT, *
 
 async def when(ask: Callable[[], Awaitable[Any]], done: Callable[[Any], bool]) -> Any:
     """Ask until it is done; the proxy works in the meantime."""
-    while not done(found := await ask()):
-        await asyncio.sleep(0)
-    return found
+    while True:
+        found = await ask()
+        if done(found):
+            return found
 
 
 async def ended(client: openai.AsyncOpenAI, id: str) -> Batch:
@@ -225,7 +229,9 @@ async def test_a_message_batch_from_requests_to_results(place: Place) -> None:
             "processing": 0, "succeeded": 6, "errored": 1, "canceled": 0, "expired": 0,
         }  # fmt: skip
         assert done.results_url == f"{place.proxy.url}/v1/messages/batches/{batch.id}/results"
-        results = {entry.custom_id: entry.result async for entry in await client.messages.batches.results(batch.id)}
+        results: dict[str, Any] = {
+            entry.custom_id: entry.result async for entry in await client.messages.batches.results(batch.id)
+        }
         assert list(results) == [f"q{number}" for number in range(7)]
         assert all(results[f"q{n}"].type == "succeeded" for n in range(6))
         assert results["q0"].message.content
@@ -263,8 +269,14 @@ async def test_lists_of_message_batches_have_pages(place: Place) -> None:
 
 
 async def test_wrong_message_batches_are_refused_in_anthropics_form(place: Place) -> None:
+    wrong: list[Any] = [
+        [],
+        [params(1), params(1)],
+        [{**params(1), "custom_id": "a b"}],
+        [params(1, stream=True)],
+    ]
     async with place.anthropic() as client:
-        for requests in ([], [params(1), params(1)], [{**params(1), "custom_id": "a b"}], [params(1, stream=True)]):
+        for requests in wrong:
             with pytest.raises(anthropic.BadRequestError) as error:
                 await client.messages.batches.create(requests=requests)
             assert error.value.body["error"]["type"] == "invalid_request_error"  # type: ignore[index]
@@ -292,3 +304,35 @@ async def test_the_blocking_clients(place: Place) -> None:
 
     await asyncio.to_thread(use_openai)
     await asyncio.to_thread(use_anthropic)
+
+
+async def test_each_line_is_checked_as_its_request_would_be(tmp_path: Path) -> None:
+    async with placed(tmp_path, policy={"access": {"models": ["qwen3"]}}) as place, place.openai("bob") as client:
+        done = await ended(client, (await begun(client, jsonl(line("a"), line("b", model="qwen3")))).id)
+        assert done.output_file_id is not None
+        assert done.error_file_id is not None
+        assert list(read((await client.files.content(done.output_file_id)).content)) == ["b"]
+        (error,) = read((await client.files.content(done.error_file_id)).content).values()
+        assert (error["response"]["status_code"], error["custom_id"]) == (403, "a")
+        assert error["response"]["body"]["error"]["code"] == "model_not_allowed"
+
+
+async def test_a_policy_may_keep_nothing(tmp_path: Path) -> None:
+    async with placed(tmp_path, policy={"defer": "off"}) as place:
+        async with place.openai("bob") as client:
+            with pytest.raises(openai.PermissionDeniedError) as refused:
+                await client.files.create(file=("in.jsonl", b"x"), purpose="batch")
+            assert refused.value.code == "batches_not_allowed"
+        async with place.anthropic("bob") as other:
+            with pytest.raises(anthropic.PermissionDeniedError):
+                await other.messages.batches.create(requests=[params(1)])
+
+
+async def test_a_proxy_without_defer_has_no_such_routes() -> None:
+    async with Ollama() as sim, running(sim.url) as proxy:
+        async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="ollama", max_retries=0) as client:
+            with pytest.raises(openai.NotFoundError):
+                await client.files.retrieve("file-1")
+            made = await client.responses.create(model=MODEL, input="hi", background=True)
+            assert made.status == "completed"
+            assert not made.background

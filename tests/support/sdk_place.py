@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anthropic import Anthropic, AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
@@ -39,18 +40,20 @@ class Place:
 
 @asynccontextmanager
 async def placed(
-    folder: Path, *, store: str = "memory", slots: int = 2, policies: object = None, **options: object
+    folder: Path, *, store: str = "memory", slots: int = 2, policy: dict[str, Any] | None = None, **options: object
 ) -> AsyncIterator[Place]:
-    """Run a proxy whose `defer` has these options; the keys are those of alice and bob, of one tenant."""
+    """Run a proxy whose `defer` has these options.
+
+    The keys are those of alice and bob, of one tenant; bob has the `policy`, where there is one.
+    """
     keys = {}
     for name in ("alice", "bob"):
-        keys[name], entry = new_key(
-            name, now=0.0, tenant="physics", policy="few" if policies and name == "bob" else None
-        )
+        own = "bobs" if policy is not None and name == "bob" else None
+        keys[name], entry = new_key(name, now=0.0, tenant="physics", policy=own)
         add_key(folder / "keys.yaml", entry)
     chain = ["logging", {"auth": {"keys": "keys.yaml"}}, "access", {"defer": options}, "queue", "retry"]
     store = store.replace("state.db", str(folder / "state.db"))
-    more = {"policies": policies} if policies else {}
+    more: dict[str, Any] = {} if policy is None else {"policies": {"bobs": policy}}
     async with Ollama(tokens=12, token_delay=0.01) as sim:
         host = {"name": "b1", "url": sim.url, "slots": slots}
         async with running(host, middleware=chain, folder=folder, store=store, **more) as proxy:
