@@ -5,7 +5,7 @@ It implements the services `Backends` and `Slots`. What the pool learns from the
 """
 
 import random
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from time import monotonic
@@ -15,6 +15,7 @@ from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import ModelName
+from proxy.kernel.shared_line import Demand
 from proxy.pool.affinity import Affinity
 from proxy.pool.backend import Backend
 from proxy.pool.candidates import snapshot
@@ -24,6 +25,7 @@ from proxy.pool.free_slot_news import FreeSlotNews
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
 from proxy.pool.outcome_recorder import OutcomeRecorder
+from proxy.pool.permits_wanted import permits_wanted
 from proxy.pool.request_needs import Need, need_of
 from proxy.pool.selection import Choice, Wait, choose
 from proxy.upstream.timeouts import Timeouts
@@ -67,6 +69,7 @@ class Pool:
         outcomes: what the pool learned from the ends of requests.
         blame: judges failed requests; part of `outcomes`.
         first_round: the first probe of each backend.
+        ask_fleet: asks for a permit, where the slots are shared with other proxies.
     """
 
     def __init__(self, backends: Sequence[Backend], options: PoolOptions) -> None:
@@ -80,6 +83,7 @@ class Pool:
         self._comebacks = Comebacks(self._news)
         self.first_round = FirstRound()
         self._stale: Callable[[Backend], bool] = lambda _: False
+        self.ask_fleet: Callable[[Demand], Awaitable[None]] | None = None
         self.outcomes = OutcomeRecorder(
             self._affinity, changed=self.changed, stale=lambda backend: self._stale(backend)
         )
@@ -211,6 +215,12 @@ class Pool:
             if backend.name not in tried
         )
 
+    async def permitted(self, exchange: Exchange) -> None:
+        """Ask the fleet for a permit where a request that does not queue needs one; nothing without a fleet."""
+        if self.ask_fleet is not None and need_of(exchange).slot_of is not None:
+            if isinstance(self.would(exchange), Wait) and (backends := self.wanted(exchange)):
+                await self.ask_fleet(Demand("", 0, 1.0, 0, 1, 0.0, backends))
+
     async def comeback(self, exchange: Exchange, seconds: float) -> bool:
         """See `Backends.comeback`."""
         return await self._comebacks.wait(
@@ -235,9 +245,16 @@ class Pool:
     def any_free(self) -> bool:
         """Return whether a slot is free. True also where a backend is drained, as `try_lease` may have to refuse."""
         return any(
-            backend.slots is None or backend.active < backend.slots or backend.health.draining
-            for backend in self.backends
+            not backend.full or backend.health.draining for backend in self.backends
         )
+
+    def wanted(self, exchange: Exchange) -> tuple[str, ...]:
+        """See `Slots.wanted`."""
+        need = need_of(exchange)
+        friend = self._affinity.get(need.conversation) if need.conversation is not None else None
+        patience = self._patience(exchange, need, waiting=1)
+        prefer = self.options.prefer if need.runs else _BY_LOAD
+        return permits_wanted(exchange, need, friend, self.backends, prefer=prefer, patience=patience)
 
     def lane(self, exchange: Exchange) -> Hashable:
         """Return the key of the requests that the same slots can serve: where one has to wait, all of them have to."""

@@ -118,6 +118,7 @@ class Dispatch:
         """Return the lease that the queue took for this request, or a new one where the request does not queue."""
         if self._scheduler is None or exchange.ticket is None:
             await self._pool.settled(exchange)
+            await self._pool.permitted(exchange)
             return self._pool.lease(exchange)
         lease = cast(Lease | None, exchange.take_lease())
         if lease is not None and lease.need != need_of(exchange):

@@ -55,6 +55,9 @@ class FakeSlots(Slots):
         self.held.append(slot)
         return slot
 
+    def wanted(self, exchange: Exchange) -> tuple[str, ...]:
+        return ()
+
     def any_free(self) -> bool:
         return len(self.held) < self.count
 
