@@ -171,7 +171,7 @@ class Fleet(SharedLine):
             asked, self._asking = self._asking, []
             try:
                 await self._call([demand for demand, _ in asked])
-            except FAILURES as error:
+            except Exception as error:  # whatever it is, requests go on with the local share
                 self._lose(error)
                 await asyncio.sleep(AGAIN)
             finally:

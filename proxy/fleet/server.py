@@ -54,7 +54,7 @@ class Server:
 
     async def share(self, held: Sequence[Held], demands: Sequence[Demand], *, leaves: bool = False) -> dict[str, Any]:
         """Say what is held and who waits, and return the reply of ``scripts/share.lua``; raises one of `FAILURES`."""
-        said = orjson.dumps({"backends": held, "demands": demands}).decode()
+        said = orjson.dumps({"backends": held, "demands": [tuple(demand) for demand in demands]}).decode()
         args = [
             "" if self._now is None else repr(self._now()),
             self.proxy,
