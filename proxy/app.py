@@ -58,7 +58,16 @@ from proxy.services.alone import Alone
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from proxy.telemetry.gauges import of_backends, of_journal, of_process, of_queue, of_refusals, of_requests, of_servers
+from proxy.telemetry.gauges import (
+    of_backends,
+    of_fleet,
+    of_journal,
+    of_process,
+    of_queue,
+    of_refusals,
+    of_requests,
+    of_servers,
+)
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
@@ -165,6 +174,7 @@ class App:
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
                 *of_journal(self.stored_entries),
+                *of_fleet(lambda: self.fleet),
                 *of_process(self.bodies, self.sink),
             ]
         )

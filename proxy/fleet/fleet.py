@@ -74,7 +74,6 @@ class Fleet(SharedLine):
         granted: called with the tenants to whom permits were granted, the first first.
 
     Attributes:
-        up: whether the server is reached.
         place: the place of this proxy among all, as last seen.
     """
 
@@ -85,7 +84,7 @@ class Fleet(SharedLine):
         demands: Callable[[], Sequence[Demand]],
         granted: Callable[[Sequence[str]], None],
     ) -> None:
-        self.up = True
+        self._up = True
         self.place = Place()
         self._server = Server(url, ttl=TTL, settle=SETTLE)
         self._all, self._demands, self._granted = backends, demands, granted
@@ -121,6 +120,16 @@ class Fleet(SharedLine):
                 held = [(url, backend.slots or 0, 0, 0, 0) for url, backend in self._backends().items()]
                 await self._server.share(held, [], leaves=True)
         await self._server.aclose()
+
+    @property
+    def up(self) -> bool:
+        """See `SharedLine.up`."""
+        return self._up
+
+    @property
+    def proxies(self) -> int:
+        """See `SharedLine.proxies`."""
+        return self.place.alive
 
     # News from here
 
@@ -217,18 +226,20 @@ class Fleet(SharedLine):
 
     def _learn(self, reply: dict[str, Any]) -> None:
         self.place = Place(reply["alive"], reply["rank"])
-        backends = self._backends()
+        backends, tenants, new = self._backends(), list(reply["tenants"]), 0
         for url, grants, elsewhere, others_wait in reply["backends"]:
             backend = backends.get(url)
             if backend is not None:
                 backend.elsewhere, backend.contended = elsewhere, others_wait
-                self._take(url, backend, grants)
+                new += self._take(url, backend, grants)
+        if new > len(tenants):  # some were granted before, and the server took as many waiters as served
+            self._wake.set()
         if not self.up:
-            self.up = True
+            self._up = True
             for url, backend in backends.items():
                 backend.permits = min(backend.permits or 0, max(self._known[url].reported, backend.active))
             log.info("fleet_back", store=self._server.url, proxies=self.place.alive)
-        self._used(list(reply["tenants"]))
+        self._used(tenants)
 
     def _told(self, message: dict[str, Any]) -> None:
         if not self.up:
@@ -245,14 +256,14 @@ class Fleet(SharedLine):
                 tenants.append(tenant)
         self._used(tenants)
 
-    def _take(self, url: str, backend: Shared, grants: int) -> bool:
-        """Take the permits that were granted since; return whether there are any."""
+    def _take(self, url: str, backend: Shared, grants: int) -> int:
+        """Take the permits that were granted since, and return their number."""
         known = self._known[url]
         new = max(0, grants - known.seen)
         known.seen += new
         known.reported += new
         backend.permits = (backend.permits or 0) + new
-        return new > 0
+        return new
 
     def _used(self, tenants: Sequence[str]) -> None:
         """Let the waiters use what was granted; what they leave lingers, and then goes back."""
@@ -263,7 +274,7 @@ class Fleet(SharedLine):
 
     def _lose(self, error: BaseException) -> None:
         if self.up:
-            self.up, self._lost_at = False, monotonic()
+            self._up, self._lost_at = False, monotonic()
             for url, backend in self._backends().items():
                 self._known[url].held = max(backend.permits or 0, backend.active)
                 backend.contended = False
@@ -276,9 +287,7 @@ class Fleet(SharedLine):
         """Return the local share of a backend."""
         if self.up:
             return self.place.part(backend.slots or 0)
-        return local_share(
-            backend.slots or 0, known.held, backend.elsewhere, self.place, monotonic() - self._lost_at
-        )
+        return local_share(backend.slots or 0, known.held, backend.elsewhere, self.place, monotonic() - self._lost_at)
 
     def _backends(self) -> dict[str, Shared]:
         """Return the backends whose slots are shared, by URL; one that is new begins without permits."""

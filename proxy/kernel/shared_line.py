@@ -26,7 +26,15 @@ class Demand(NamedTuple):
 
 
 class SharedLine(Protocol):
-    """The line of all proxies, as the queue of one of them sees it."""
+    """The line of all proxies that share slots, as one of them sees it."""
+
+    @property
+    def up(self) -> bool:
+        """Whether the slots are shared now; False while this proxy goes on with its own share."""
+
+    @property
+    def proxies(self) -> int:
+        """How many proxies share them, as last seen, this one included."""
 
     def changed(self) -> None:
         """Note that a request waits here for a slot."""

@@ -176,7 +176,7 @@ class Backend:
             embeds: it asks for embeddings.
             queued: it waits in the queue where no slot is free, so that bounds hold that the policy file does not name.
             trial: it may be the one more by which the proxy finds out whether the backend runs more at once.
-            asking: a permit of the fleet could be asked for: one that is likely to be free (``room``), or any (``line``).
+            asking: a permit of the fleet could be asked for: one that seems free (``room``), or any (``line``).
         """
         if model is None:
             return True

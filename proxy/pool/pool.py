@@ -217,9 +217,10 @@ class Pool:
 
     async def permitted(self, exchange: Exchange) -> None:
         """Ask the fleet for a permit where a request that does not queue needs one; nothing without a fleet."""
-        if self.ask_fleet is not None and need_of(exchange).slot_of is not None:
-            if isinstance(self.would(exchange), Wait) and (backends := self.wanted(exchange)):
-                await self.ask_fleet(Demand("", 0, 1.0, 0, 1, 0.0, backends))
+        if self.ask_fleet is None or not isinstance(self.would(exchange), Wait):
+            return
+        if backends := self.wanted(exchange):
+            await self.ask_fleet(Demand("", 0, 1.0, 0, 1, 0.0, backends))
 
     async def comeback(self, exchange: Exchange, seconds: float) -> bool:
         """See `Backends.comeback`."""
@@ -244,9 +245,7 @@ class Pool:
 
     def any_free(self) -> bool:
         """Return whether a slot is free. True also where a backend is drained, as `try_lease` may have to refuse."""
-        return any(
-            not backend.full or backend.health.draining for backend in self.backends
-        )
+        return any(not backend.full or backend.health.draining for backend in self.backends)
 
     def wanted(self, exchange: Exchange) -> tuple[str, ...]:
         """See `Slots.wanted`."""

@@ -214,9 +214,7 @@ class FairScheduler(Scheduler):
             if backends := self._slots.wanted(entry.item.exchange):
                 priority = min(claim.priority, HIGHEST)
                 waited = now - entry.item.came
-                found.append(
-                    Demand(claim.tenant, priority, claim.weight, claim.cost, waiting, waited, backends)
-                )
+                found.append(Demand(claim.tenant, priority, claim.weight, claim.cost, waiting, waited, backends))
         return found
 
     def granted(self, tenants: Sequence[str]) -> None:

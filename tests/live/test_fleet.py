@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from typing import Any
 
+import orjson
 import pytest
 
 from proxy.simulator import Ollama
@@ -14,11 +15,10 @@ from tests.support.backend import eventually
 from tests.support.proxy import Running, running
 from tests.support.redis import RedisServer, redis_server
 from tests.support.tenants import BELIEVE, chat
-from tests.support.wire import ask, request
+from tests.support.wire import ask
 
 SLOTS = 4
 CHAIN: list[Any] = ["logging", BELIEVE, {"queue": {"wait": "30s", "depth": 1000}}]
-ANSWER = {"status": 200}
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ async def fleet(server: RedisServer, number: int, sim: Ollama, **more: Any) -> A
 
 
 @asynccontextmanager
-async def busy(proxies: list[Running], spread: dict[str, tuple[int, ...]]) -> AsyncIterator[Counter[str]]:
+async def busy(proxies: list[Running], spread: Mapping[str, tuple[int, ...]]) -> AsyncIterator[Counter[str]]:
     """Keep so many clients of each tenant busy at each proxy; yield how many answers each tenant got."""
     got: Counter[str] = Counter()
 
@@ -75,3 +75,74 @@ async def test_the_host_never_runs_more_than_its_slots_and_tenants_get_the_same_
         print(shares, 400 * 0.03 / SLOTS / seconds, sim.counters.max_generating)
         assert sim.counters.max_generating == SLOTS
         assert sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares)) >= 0.95
+
+
+async def test_the_slots_of_a_stopped_proxy_come_back(server: RedisServer) -> None:
+    async with Ollama(prompt_delay=0.02, num_parallel=64) as sim, fleet(server, 1, sim) as (staying,):
+        async with fleet(server, 1, sim) as (leaving,):
+            async with busy([leaving], {"a": (8,)}) as got:
+                await eventually(lambda: got.total() >= 20)
+        async with busy([staying], {"b": (8,)}) as got:
+            await eventually(lambda: sim.counters.generating == SLOTS)
+        assert sim.counters.max_generating == SLOTS
+
+
+async def test_proxies_go_on_with_their_shares_while_redis_is_away(server: RedisServer) -> None:
+    async with Ollama(prompt_delay=0.02, num_parallel=64) as sim, fleet(server, 2, sim) as proxies:
+        async with busy(proxies, {"a": (8, 8)}) as got:
+            await eventually(lambda: got.total() >= 40)
+            server.kill()
+            await eventually(lambda: not any(proxy.app.fleet.up for proxy in proxies if proxy.app.fleet))
+            before = got.total()
+            await eventually(lambda: got.total() >= before + 100)
+            ready, status, metrics = [
+                await ask(proxies[0].address, "GET", path) for path in ("/-/readyz", "/-/status", "/-/metrics")
+            ]
+            assert ready.status == 200
+            assert orjson.loads(ready.body)["fleet"] == "alone"
+            assert orjson.loads(status.body)["backends"][0]["permits"] == SLOTS // 2
+            assert b"ollama_proxy_fleet_up 0" in metrics.body
+            server.start()
+            await eventually(lambda: all(proxy.app.fleet.up for proxy in proxies if proxy.app.fleet))
+            before = got.total()
+            await eventually(lambda: got.total() >= before + 100)
+        assert sim.counters.max_generating == SLOTS
+        events = Counter([line["event"] for proxy in proxies for line in proxy.log.events])
+        assert (events["fleet_lost"], events["fleet_back"]) == (2, 2)  # once for each proxy
+
+
+async def test_requests_one_after_the_other_take_two_round_trips_each(server: RedisServer) -> None:
+    """The limits' two; the slot stays between them."""
+    requests = 40
+    chain = [*CHAIN[:2], {"rate_limit": {"requests": "10000/minute", "streams": 5}}, CHAIN[2]]
+    async with Ollama(num_parallel=64) as sim, fleet(server, 2, sim, middleware=chain) as proxies:
+        await ask(proxies[0].address, "POST", "/api/chat", chat())
+        before = _calls(server)
+        for _ in range(requests):
+            assert (await ask(proxies[0].address, "POST", "/api/chat", chat())).status == 200
+        spent = _calls(server) - before
+        renewals = 8  # of two proxies, in the seconds that this took
+        assert spent <= 2 * requests + renewals
+
+
+def _calls(server: RedisServer) -> int:
+    """Return the number of scripts that the server ran."""
+    said = server.command("INFO", "commandstats").decode()
+    return sum(int(line.split("calls=")[1].split(",")[0]) for line in said.splitlines() if "eval" in line)
+
+
+async def test_a_request_that_does_not_queue_needs_a_permit_too(server: RedisServer) -> None:
+    chain = ["logging", BELIEVE]
+    async with Ollama(prompt_delay=0.2, num_parallel=64) as sim, fleet(server, 2, sim, middleware=chain) as proxies:
+        asking = [ask(proxies[n % 2].address, "POST", "/api/chat", chat()) for n in range(10)]
+        statuses = Counter([reply.status for reply in await asyncio.gather(*asking)])
+        assert sim.counters.max_generating == statuses[200] == SLOTS
+        assert statuses[503] == 6
+
+
+async def test_a_proxy_alone_in_memory_shares_nothing(server: RedisServer) -> None:
+    async with Ollama() as sim, running({"name": "gpu", "url": sim.url, "slots": SLOTS}, middleware=CHAIN) as proxy:
+        assert proxy.app.fleet is None
+        assert proxy.app.pool.backends[0].permits is None
+    async with Ollama() as sim, running(sim.url, middleware=CHAIN, store=server.url) as proxy:
+        assert proxy.app.fleet is None

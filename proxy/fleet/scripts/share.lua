@@ -60,7 +60,7 @@ for place, who in ipairs(proxies) do
 end
 
 -- What everybody holds of the backends in question.
-local held, grants, taken, slots, shares = {}, {}, {}, {}, {}
+local held, grants, taken, slots, shares, unseen = {}, {}, {}, {}, {}, {}
 for _, backend in ipairs(said.backends) do
   local url, seen = backend[1], backend[4]
   local key = prefix .. ':held:' .. url
@@ -81,7 +81,8 @@ for _, backend in ipairs(said.backends) do
   end
   if ttl > 0 then
     grants[url][proxy] = math.max(before, seen)
-    held[url][proxy] = backend[3] + math.max(0, before - seen)
+    unseen[url] = math.max(0, before - seen)
+    held[url][proxy] = backend[3] + unseen[url]
     taken[url] = taken[url] + held[url][proxy]
     redis.call('HSET', key, proxy, held[url][proxy] .. ' ' .. grants[url][proxy])
   else
@@ -92,7 +93,14 @@ end
 
 -- Who waits, here and elsewhere.
 if ttl > 0 and #said.demands > 0 then
-  for _, demand in ipairs(said.demands) do demand[6] = now - demand[6] end
+  for _, demand in ipairs(said.demands) do
+    demand[6] = now - demand[6]
+    for _, url in ipairs(demand[7]) do -- grants on their way serve some of those who wait
+      local served = math.min(demand[5], unseen[url] or 0)
+      demand[5] = demand[5] - served
+      if served > 0 then unseen[url] = unseen[url] - served end
+    end
+  end
   redis.call('HSET', demands_key, proxy, cjson.encode(said.demands))
 else
   redis.call('HDEL', demands_key, proxy)
