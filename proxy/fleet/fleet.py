@@ -225,7 +225,8 @@ class Fleet(SharedLine):
         return [*urls[start:], *urls[:start]][:LOOKED_AT]
 
     def _learn(self, reply: dict[str, Any]) -> None:
-        self.place = Place(reply["alive"], reply["rank"])
+        if not reply["settling"]:  # else the others may not be back yet
+            self.place = Place(reply["alive"], reply["rank"])
         backends, tenants, new = self._backends(), list(reply["tenants"]), 0
         for url, grants, elsewhere, others_wait in reply["backends"]:
             backend = backends.get(url)

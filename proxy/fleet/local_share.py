@@ -2,9 +2,9 @@
 
 from typing import Final, NamedTuple
 
-LONG: Final = 30.0
-"""Seconds of an outage after which all proxies have the same share. Before that each keeps what it held, so that what
-runs at that moment never adds up to more than there are slots; but one that held nothing may get nothing."""
+SOON: Final = 3.0
+"""Seconds of an outage after which all proxies have the same share. Before that one that held less takes only its part
+of what nobody held, as what others run has to end first."""
 
 
 class Place(NamedTuple):
@@ -33,6 +33,7 @@ def local_share(slots: int, held: int, elsewhere: int, place: Place, lost_for: f
         place: its place among the proxies.
         lost_for: seconds since then.
     """
-    if lost_for >= LONG:
-        return place.part(slots)
-    return held + place.part(max(0, slots - held - elsewhere))
+    equal = place.part(slots)
+    if lost_for >= SOON:
+        return equal
+    return min(equal, held + place.part(max(0, slots - held - elsewhere)))

@@ -72,7 +72,7 @@ def _backend(mine: Document, seen: Sequence[Document]) -> dict[str, Any]:
         **mine,
         **{name: worst[name] for name in ("state", "reason", "since")},
         "active": sum(one["active"] for one in seen),
-        "permits": None if mine["permits"] is None else sum(one["permits"] or 0 for one in seen),
+        "permits": None if mine.get("permits") is None else sum(one["permits"] or 0 for one in seen),
         "tokens_per_second": round(sum(one["tokens_per_second"] for one in seen), 1),
         "last_error": mine["last_error"] or next((one["last_error"] for one in seen if one["last_error"]), None),
         "resident": _resident(seen),

@@ -215,13 +215,6 @@ class Pool:
             if backend.name not in tried
         )
 
-    async def permitted(self, exchange: Exchange) -> None:
-        """Ask the fleet for a permit where a request that does not queue needs one; nothing without a fleet."""
-        if self.ask_fleet is None or not isinstance(self.would(exchange), Wait):
-            return
-        if backends := self.wanted(exchange):
-            await self.ask_fleet(Demand("", 0, 1.0, 0, 1, 0.0, backends))
-
     async def comeback(self, exchange: Exchange, seconds: float) -> bool:
         """See `Backends.comeback`."""
         return await self._comebacks.wait(

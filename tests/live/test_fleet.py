@@ -95,6 +95,8 @@ async def test_proxies_go_on_with_their_shares_while_redis_is_away(server: Redis
             await eventually(lambda: not any(proxy.app.fleet.up for proxy in proxies if proxy.app.fleet))
             before = got.total()
             await eventually(lambda: got.total() >= before + 100)
+            backends = [proxy.app.pool.backends[0] for proxy in proxies]
+            await eventually(lambda: [backend.permits for backend in backends] == [SLOTS // 2] * 2)
             ready, status, metrics = [
                 await ask(proxies[0].address, "GET", path) for path in ("/-/readyz", "/-/status", "/-/metrics")
             ]

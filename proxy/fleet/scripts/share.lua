@@ -219,4 +219,4 @@ end
 for _, key in ipairs({alive_key, prefix .. ':calls', demands_key, prefix .. ':epoch'}) do
   redis.call('EXPIRE', key, KEPT)
 end
-return cjson.encode({epoch = epoch, alive = math.max(1, #proxies), rank = rank, backends = seen, tenants = own})
+return cjson.encode({epoch = epoch, alive = math.max(1, #proxies), rank = rank, settling = settling, backends = seen, tenants = own})
