@@ -291,14 +291,14 @@ class Fleet(SharedLine):
         return local_share(backend.slots or 0, known.held, backend.elsewhere, self.place, monotonic() - self._lost_at)
 
     def _backends(self) -> dict[str, Shared]:
-        """Return the backends whose slots are shared, by URL; one that is new begins without permits."""
+        """Return the backends whose slots are shared, by URL; one that is new has them for what it runs."""
         shared: dict[str, Shared] = {}
         for backend in self._all():
             if backend.slots is None:
                 backend.permits = None
                 continue
             if backend.permits is None:
-                backend.permits, backend.peak = 0, backend.active
+                backend.permits = backend.peak = backend.active
             self._known.setdefault(backend.place, _Known())
             shared[backend.place] = backend
         return shared

@@ -179,7 +179,7 @@ class Pool:
             snapshot(self.backends, need, friend, monotonic(), queued=queued, trial=trial),
             tried=still_tried(exchange, self._by_name),
             prefer=self.options.prefer if need.runs else _BY_LOAD,
-            patience=None if waiting is None else self._patience(exchange, need, waiting),
+            patience=None if waiting is None else _patience(self, exchange, need, waiting),
             random=random.random,
         )
         if choice is None:
@@ -188,13 +188,6 @@ class Pool:
         if full and any(backend.trial_due(need.runner or "") for backend in self.backends):
             return self._choose(exchange, need, waiting, trial=True)
         return choice
-
-    def _patience(self, exchange: Exchange, need: Need, waiting: int) -> int:
-        """Return how many may still wait for a warm backend, this one included; 0 after as long as a load takes."""
-        worth = self.outcomes.load_times.get(need.runner or "") or LOAD_TIME
-        if monotonic() - exchange.started_at >= worth:
-            return 0
-        return max(0, self.options.spread_after + 1 - waiting)
 
     # The services Backends and Slots
 
@@ -244,7 +237,7 @@ class Pool:
         """See `Slots.wanted`."""
         need = need_of(exchange)
         friend = self._affinity.get(need.conversation) if need.conversation is not None else None
-        patience = self._patience(exchange, need, waiting=1)
+        patience = _patience(self, exchange, need, waiting=1)
         prefer = self.options.prefer if need.runs else _BY_LOAD
         return permits_wanted(exchange, need, friend, self.backends, prefer=prefer, patience=patience)
 
@@ -324,3 +317,11 @@ def _pinned(name: str, need: Need, backends: Mapping[str, Backend], *, queued: b
         raise Refused(503, f"{name} is being drained and takes no new requests", code=codes.DRAINING)
     free = backend.free(need.slot_of, embeds=need.embeds, queued=queued, trial=True)
     return Choice(name, "pinned") if free else Wait("slots")
+
+
+def _patience(pool: Pool, exchange: Exchange, need: Need, waiting: int) -> int:
+    """Return how many may still wait for a warm backend, this one included; 0 after as long as a load takes."""
+    worth = pool.outcomes.load_times.get(need.runner or "") or LOAD_TIME
+    if monotonic() - exchange.started_at >= worth:
+        return 0
+    return max(0, pool.options.spread_after + 1 - waiting)

@@ -57,8 +57,10 @@ class One:
 async def proxy(server: RedisServer, one: Backend | None = None) -> AsyncIterator[One]:
     found = One(server, one or backend())
     found.fleet.start()
-    yield found
-    await found.fleet.aclose()
+    try:
+        yield found
+    finally:
+        await found.fleet.aclose()
 
 
 async def test_a_permit_goes_from_one_proxy_to_the_other_as_its_request_ends(server: RedisServer) -> None:
