@@ -38,8 +38,8 @@ COMMON: Final[Mapping[str, tuple[Kind, str]]] = {
 """The fields of every event."""
 
 FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
-    "attempts": ("integer", "How often a request was begun."),
     "answer": ("string", "What was answered, from its beginning, with secrets masked."),
+    "attempts": ("integer", "How often a request was begun."),
     "backend": ("string", "The backend's name."),
     "backends": ("array", "The backends' names."),
     "before": ("string", "The state it was in."),
