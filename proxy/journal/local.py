@@ -3,22 +3,18 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from proxy.journal.entries import Entries
 from proxy.journal.ledger import Ledger
 from proxy.journal.runs import Runs
 from proxy.journal.shelf import Shelf
+from proxy.journal.sweeper import Sweeper
 from proxy.journal.waiting import Bells
 from proxy.kernel.clock import Clock
-from proxy.kernel.journal import Claim, Entry, Journal, JournalFull, NewEntry, Query, State
-from proxy.kernel.store import StoreUnavailable
+from proxy.kernel.journal import Claim, Entry, Journal, NewEntry, Query, State
 
 T = TypeVar("T")
-
-SWEEP_EVERY: Final = 10.0
-"""Seconds between two looks for entries that have expired, where nobody asks for one."""
 
 
 class LocalJournal(Journal):
@@ -32,7 +28,7 @@ class LocalJournal(Journal):
         self._entries = Entries(self._ledger)
         self._runs = Runs(self._ledger)
         self._bells = Bells()
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweeper = Sweeper(lambda: self._run(self._ledger.sweep))
 
     @abstractmethod
     async def _run(self, rule: Callable[[], T]) -> T:
@@ -44,15 +40,11 @@ class LocalJournal(Journal):
 
     async def connect(self) -> None:
         """See `Journal.connect`."""
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        self._sweeper.start()
 
     async def aclose(self) -> None:
         """See `Journal.aclose`."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sweeper
-            self._sweeper = None
+        await self._sweeper.stop()
 
     async def add(self, new: NewEntry) -> Entry:
         """See `Journal.add`."""
@@ -68,17 +60,17 @@ class LocalJournal(Journal):
 
     async def entries(self, query: Query) -> Sequence[Entry]:
         """See `Journal.entries`."""
-        await self._try_to_sweep()
+        await self._sweeper.once()
         return await self._run(lambda: self._entries.find(query))
 
     async def counts(self) -> Mapping[State, int]:
         """See `Journal.counts`."""
-        await self._try_to_sweep()
+        await self._sweeper.once()
         return await self._run(lambda: self._entries.count(None))
 
     async def children(self, parent: str) -> Mapping[State, int]:
         """See `Journal.children`."""
-        await self._try_to_sweep()
+        await self._sweeper.once()
         return await self._run(lambda: self._entries.count(parent))
 
     async def set_meta(self, id: str, changes: Mapping[str, Any], *, state: State | None = None) -> Entry | None:
@@ -148,13 +140,3 @@ class LocalJournal(Journal):
                 if entry is None or entry.over or entry.recorded > recorded or left <= 0:
                     return entry
                 await bell.wait(left)
-
-    async def _try_to_sweep(self) -> None:
-        """Remove what has expired; a home that is full can still be looked at."""
-        with suppress(JournalFull, StoreUnavailable):
-            await self._run(self._ledger.sweep)
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_EVERY)
-            await self._try_to_sweep()

@@ -20,8 +20,6 @@ def open_journal(url: str, clock: Clock) -> Journal:
         raise ValueError("the store is neither memory, nor sqlite:PATH, nor the address of a Redis")
     try:
         from proxy.journal.redis import RedisJournal
-    except ModuleNotFoundError as error:
-        if error.name == "proxy.journal.redis":
-            return MemoryJournal(clock)
+    except ImportError as error:
         raise ValueError("a shared store needs the redis package: pip install 'ollama-proxy[redis]'") from error
     return RedisJournal(url, clock)

@@ -200,7 +200,7 @@ DEFERRED_TOO_LARGE: Final = _row("deferred_too_large", 413, "kernel",
 DEFERRED_SHARE_EXCEEDED: Final = _row("deferred_share_exceeded", 429, "kernel",
     "As many requests of the caller wait or run in the journal as may: `defer.per_identity`.",
     "Wait as long as Retry-After says, or cancel one.")
-JOURNAL_FULL: Final = _row("journal_full", 507, "kernel",
+JOURNAL_FULL: Final = _row("journal_full", 507, "kernel, batches",
     "The journal holds as many requests or bytes as it may: `defer.total`, or the bound of its home.",
     "Try again later. The operator: raise the bound, or delete what is over (`ollama-proxy requests purge`).")
 JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "kernel",
@@ -259,6 +259,49 @@ ANSWER_GONE: Final = _row("answer_gone", 410, "deferred",
     "The range begins where the recorded answer broke off: it was ended, its proxy is gone, or it is longer than what "
     "`resumable: {keep: …}` keeps of one.",
     "Send the request again.")
+
+# Background mode, files and batches
+
+BACKGROUND_NEEDS_STORE: Final = _row("background_needs_store", 400, "defer",
+    "The request asks for background mode and says `store: false`.",
+    "Leave `store` out, or send the request without `background`.")
+NO_SUCH_RESPONSE: Final = _row("no_such_response", 404, "background",
+    "There is no response of that id in background mode: it never was, has expired, was deleted, or is another "
+    "caller's.",
+    "Look at the id of the object that the request was answered with.")
+NO_SUCH_FILE: Final = _row("no_such_file", 404, "batches",
+    "There is no file of that id: it never was, has expired, was deleted, or is another caller's.",
+    "Upload it (again). The operator: see `defer: {batches: {keep: …}}`.")
+NO_SUCH_BATCH: Final = _row("no_such_batch", 404, "batches",
+    "There is no batch of that id: it never was, has expired, was deleted, or is another caller's.",
+    "Look at the list of your batches.")
+INVALID_FILE: Final = _row("invalid_file", 400, "batches",
+    "What was uploaded is no file for a batch: the form lacks it, or its purpose is another one.",
+    "Send a form with `purpose` (`batch`) and `file`, as the SDKs do.")
+INVALID_BATCH: Final = _row("invalid_batch", 400, "batches",
+    "The batch cannot be begun: a member is missing, or one of its requests is not as it must be.",
+    "Correct what the message names.")
+FILE_TOO_LARGE: Final = _row("file_too_large", 413, "batches",
+    "The file is larger than `defer: {batches: {size: …}}` allows.",
+    "Split it into several batches.")
+TOO_MANY_LINES: Final = _row("too_many_lines", 413, "batches",
+    "The batch has more requests than `defer: {batches: {lines: …}}` allows.",
+    "Split it into several batches.")
+TOO_MANY_FILES: Final = _row("too_many_files", 429, "batches",
+    "The caller has as many files as `defer: {batches: {files: …}}` allows.",
+    "Delete some that are no longer needed.")
+TOO_MANY_BATCHES: Final = _row("too_many_batches", 429, "batches",
+    "The caller has as many open batches as `defer: {batches: {open: …}}` allows.",
+    "Wait until one has ended, or cancel one.")
+BATCHES_NOT_ALLOWED: Final = _row("batches_not_allowed", 403, "batches",
+    "The caller's policy keeps no requests, and so no files and batches.",
+    "Send the requests one by one. The operator: see `defer` in the policy.")
+FILE_IN_USE: Final = _row("file_in_use", 409, "batches",
+    "A batch that has not ended still reads its requests from the file.",
+    "Wait until the batch has ended, or cancel it.")
+BATCH_NOT_ENDED: Final = _row("batch_not_ended", 409, "batches",
+    "The batch has not ended: it has no results yet, and cannot be deleted.",
+    "Wait until it has ended, or cancel it.")
 
 # Choosing a backend
 
@@ -337,8 +380,11 @@ NOT_READY: Final = _row("not_ready", 503, "ops",
     "/-/readyz: no backend can be used, not every backend has been asked yet, or the proxy stops.",
     "Look at the backends with `ollama-proxy status`.")
 UNKNOWN_REQUEST: Final = _row("unknown_request", 404, "ops",
-    "No request of the given id runs.",
-    "Take the id from /-/status; it may be over.")
+    "No request of the given id runs; or no deferred one has it.",
+    "Take the id from /-/status or /-/journal; it may be over, or expired.")
+ENTRY_NOT_READY: Final = _row("entry_not_ready", 409, "ops",
+    "The state of a deferred request does not allow what an operator wants of it.",
+    "Look at its state with `ollama-proxy requests show ID`.")
 NO_FILE: Final = _row("no_file", 409, "ops",
     "The proxy was started without a policy file, so that none can be loaded again.",
     "Start it with one.")

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from proxy import __version__
 from proxy.chain.frame import Frame
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.journal import State as EntryState
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.model_names import parse as parse_model
 from proxy.pool.backend import Backend
@@ -32,6 +33,14 @@ class Refusing(Protocol):
     @property
     def refusals(self) -> Mapping[str, int]:
         """Return the number of refusals by error code."""
+
+
+class Counted(Protocol):
+    """A part that has counted the deferred requests."""
+
+    @property
+    def counted(self) -> Mapping[EntryState, int]:
+        """Return their number by state."""
 
 
 def single(read: Callable[[], float]) -> Callable[[], Iterable[Point]]:
@@ -157,6 +166,11 @@ def of_servers(servers: Callable[[], Mapping[str, Server]]) -> Sequence[Reading]
         (metric_table.CONNECTIONS, each(lambda server: server.open_connections)),
         (metric_table.CONNECTIONS_LIMIT, each(lambda server: server.bounds.total)),
     ]
+
+
+def of_journal(counted: Counted) -> Sequence[Reading]:
+    """Read the deferred requests by state; `counted` holds their numbers."""
+    return [(metric_table.DEFERRED, lambda: [((state,), number) for state, number in counted.counted.items()])]
 
 
 def of_process(bodies: BodyBudget, sink: LogSink) -> Sequence[Reading]:

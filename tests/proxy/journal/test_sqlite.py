@@ -15,7 +15,7 @@ from proxy.kernel.journal import Claim, JournalFull
 from proxy.kernel.store import StoreUnavailable
 from proxy.testing import ManualClock
 from tests.support.journals import START, STEPS, JournalContract, Step, check_against_model, claim, entry, state
-from tests.support.process import ROOT
+from tests.support.process import ROOT, start_process
 
 
 @pytest.fixture
@@ -125,9 +125,7 @@ async def main():
 asyncio.run(main())
 """
     await journal.add(entry())
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, str(path), cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
+    process = await start_process(sys.executable, "-c", script, str(path), cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     said, _ = await process.communicate()
     assert said.decode() == f"another process has {path}; one proxy at a time can use it\n"
     await journal.add(entry())  # and its owner goes on
@@ -153,9 +151,7 @@ async def main():
 
 asyncio.run(main())
 """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, str(path), cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
+    process = await start_process(sys.executable, "-c", script, str(path), cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     names = [(await process.stdout.readline()).decode().strip() for _ in range(500)]
     process.kill()

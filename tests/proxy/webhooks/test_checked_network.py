@@ -52,7 +52,12 @@ async def test_a_name_is_resolved_once_and_its_address_is_the_one_that_is_called
 ) -> None:
     """A second answer, which a rebinding name would give, is never asked for."""
     served = asyncio.Event()
-    server = await asyncio.start_server(lambda _, writer: (served.set(), writer.close()), "127.0.0.1", 0)
+
+    def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     asked = resolve_to(monkeypatch, ["127.0.0.1"], ["10.255.255.1"])
     stream = await CheckedNetwork([ip_network("127.0.0.0/8")]).connect_tcp("h.example", port, timeout=5)
