@@ -121,16 +121,18 @@ def test_routes_and_store() -> None:
     assert make_store(loaded, settings(), SystemClock()).url == "memory"
 
 
+POLICIES_DEFER = """
+middleware: [use: "tests.support.tenants:Believe", defer: {attempts: 5, parallel: 7}]
+policies: {a: {defer: {attempts: 2, parallel: 9}}, b: {defer: off}}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "terms"),
     [
         ("middleware: [logging]\n", None),
         ("middleware: [defer: {attempts: 5, parallel: 7}]\n", RunningTerms(5, 7)),
-        (
-            "middleware: [use: 'tests.support.tenants:Believe', defer: {attempts: 5, parallel: 7}]\n"
-            + "policies: {a: {defer: {attempts: 2, parallel: 9}}, b: {defer: off}}\n",
-            RunningTerms(5, 9),
-        ),
+        (POLICIES_DEFER, RunningTerms(5, 9)),
     ],
 )
 def test_the_largest_terms_of_all_policies_bound_the_runs(text: str, terms: RunningTerms | None) -> None:
