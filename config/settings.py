@@ -30,6 +30,10 @@ from proxy.kernel.units import (
 LISTEN: Final = Address("127.0.0.1", PORT)
 """The default address, also for commands that query a running proxy."""
 
+SHARED: Final = ("redis", "valkey")
+"""The beginnings of the URLs of stores that several processes share."""
+MOST_WORKERS: Final = 256
+
 
 class Tls(Model):
     """TLS on every address of host and port that the proxy listens on."""
@@ -175,6 +179,8 @@ class Settings(Model):
     """The Ollama hosts behind the proxy."""
     pool: Pool = Pool()
     """How the proxy chooses among the backends, and checks them."""
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | Literal["auto"] = 1
+    """Processes that serve together; `auto`: one for each CPU that may be used. More than one need a store in Redis."""
     store: Secret = Secret("memory")
     """Where limits are counted and requests are kept that outlive their connection: `memory`, which ends with the
     process; `sqlite:state.db`, a file that outlasts it; or `redis://host:6379/0`, which several proxies share."""
@@ -191,6 +197,23 @@ class Settings(Model):
     @classmethod
     def _is_store(cls, store: Secret, info: ValidationInfo) -> Secret:
         return Secret(check_store(store.get_secret_value(), Context.of(info).folder))
+
+    @model_validator(mode="after")
+    def _workers_share_a_store(self) -> "Settings":
+        if self.workers != 1 and not self.store.get_secret_value().startswith(SHARED):
+            times = "as often as there are workers" if self.workers == "auto" else f"{self.workers} times"
+            raise Mistakes(
+                [
+                    (
+                        ("workers",),
+                        Mistake(
+                            f"workers: {self.workers} needs a store that they share; limits would count {times}",
+                            "name a Redis, store: redis://host:6379/0, or take workers: 1",
+                        ),
+                    )
+                ]
+            )
+        return self
 
     @model_validator(mode="after")
     def _slots_are_taken(self) -> "Settings":

@@ -9,7 +9,7 @@ import structlog
 from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.clock import Clock
-from proxy.kernel.errors import Refused, let_go
+from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
 from proxy.kernel.journal import Fenced, Journal, JournalFull, StoredCaller
@@ -68,12 +68,7 @@ class Responses:
 
     async def _act(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         await exchange.body()
-        try:
-            document = await exchange.json()
-        except Refused as error:  # Ollama says itself what is wrong with it
-            let_go(error)
-            await self.app(scope, receive, send)
-            return
+        document = await exchange.json()
         before = await self._before(exchange)
         stored = document.get("store") is not False
         if before is not None or stored:

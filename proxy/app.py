@@ -10,6 +10,11 @@ from typing import Final
 from config.load import Loaded
 from config.problems import Invalid
 from config.settings import Settings
+from proxy.background.responses_api import ResponsesApi
+from proxy.background.routes import ROUTES as RESPONSES
+from proxy.batches.apis import batch_apis
+from proxy.batches.keeper import Keeper
+from proxy.batches.routes import ROUTES as BATCHES
 from proxy.chain.browser_gate import PageGate
 from proxy.chain.build import Chain, build
 from proxy.chain.frame import Frame, Generation
@@ -20,13 +25,14 @@ from proxy.deferred.run import Home
 from proxy.deferred.runner import Runner
 from proxy.deferred.stored_routes import StoredApp, routes_for
 from proxy.kernel.backends import Backends
-from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.background import Background
 from proxy.kernel.clock import Clock
 from proxy.kernel.journal import Journal
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
+from proxy.kernel.peers import Peers
 from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.routes import RouteTable
 from proxy.kernel.slot_scheduling import Scheduler, Slots
@@ -34,6 +40,7 @@ from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Traces
 from proxy.kernel.units import Mistake
 from proxy.kernel.webhooks import Webhooks
+from proxy.membership import Membership, first_generation, make_bodies
 from proxy.ops.app import Ops
 from proxy.ops.app_protocol import Loader
 from proxy.ops.limits_in_use import Board
@@ -47,6 +54,7 @@ from proxy.relay.dispatch import Dispatch
 from proxy.relay.merged_lists import MergedLists
 from proxy.relay.router import Router
 from proxy.server.server import Server, serve
+from proxy.services.alone import Alone
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
@@ -71,7 +79,7 @@ from proxy.wiring import (
 
 PSEUDONYM: Final = f"ollama-proxy-{secrets.token_hex(4)}"
 """The name of this process in the Via field, by which it recognises a request that comes back."""
-NEEDS_RESTART: Final = ("listen", "tls", "store", "ops", "server.unix_mode")
+NEEDS_RESTART: Final = ("listen", "tls", "store", "ops", "server.unix_mode", "workers")
 """The settings that change only with a restart."""
 
 
@@ -81,6 +89,7 @@ class App:
     Args:
         loaded: a policy file, as `config.load` read it.
         sink: takes the log lines.
+        membership: the place of this process among the workers; None where it serves alone.
 
     Attributes:
         server: the server of `frame`; None before it runs.
@@ -92,11 +101,13 @@ class App:
         Invalid: the policy file has mistakes; it holds all of them, those in the options of plugins included.
     """
 
-    def __init__(self, loaded: Loaded, sink: LogSink) -> None:
+    def __init__(self, loaded: Loaded, sink: LogSink, membership: Membership | None = None) -> None:
         self.plan, self.settings = check(loaded)
         settings = self.settings
         self.sink = sink
         self.started_at = self.loaded_at = monotonic()
+        self.peers: Peers = Alone() if membership is None else membership.peers
+        self._membership = membership
         self.server: Server | None = None
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
@@ -105,19 +116,20 @@ class App:
         self.clock = SystemClock()
         self.store = self.board = Board(make_store(loaded, settings, self.clock))
         self.journal = make_journal(loaded, settings, self.clock)
-        self.stored = StoredEntries(self.journal)
         self.webhooks = SignedWebhooks(self.journal, self.clock)
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
-        self.metrics = PrometheusMetrics(self.pool.knows)
+        self.metrics = PrometheusMetrics(self.pool.knows, self.peers)
         self.traces = Pipelines()
+        responses = ResponsesApi(self.journal, self.webhooks)
         self.services: Mapping[type, object] = {
             Clock: self.clock,
             Keepsakes: WeakKeepsakes(),
             Store: self.store,
             Journal: self.journal,
             Webhooks: self.webhooks,
+            Background: responses,
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
@@ -126,16 +138,22 @@ class App:
             Metrics: self.metrics,
             Traces: self.traces,
         }
+        self.stored_entries = StoredEntries(self.journal)
         self.ops = Ops(self)
-        self.stored = StoredApp(OwnersApi(self.journal, self.webhooks).handlers)
-        self.bodies = BodyBudget(**body_bounds(settings))
+        self.keeper = Keeper(self.journal, self.clock, self.webhooks.notify)
+        self.stored = self._stored_app(responses)
+        self.bodies = make_bodies(settings, membership)
         self._bound(settings)
-        self.chain, main, ops = self._generations(1, self.plan, settings)
+        self.chain, main, ops = self._generations(first_generation(membership), self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
         self.ops_frame = Frame(ops, bodies=self.bodies)
-        home = Home(self.journal, self.frame, self.clock, self.webhooks)
+        home = Home(self.journal, self.frame, self.clock, self.webhooks, self.keeper.ended)
         self.runner = Runner(home, self.pool, lambda: self.serving)
-        self.runner.use(running_terms(self.chain))
+        self._keep(self.chain)
+        self._read_gauges()
+
+    def _read_gauges(self) -> None:
+        """Let the metrics read what stands in the parts."""
         self.metrics.read(
             [
                 *of_requests(self.frame, self.ops_frame),
@@ -143,8 +161,8 @@ class App:
                 *of_backends(self.pool, self.metrics.models),
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
-                *of_journal(self.stored),
-                *of_process(self.bodies, sink),
+                *of_journal(self.stored_entries),
+                *of_process(self.bodies, self.sink),
             ]
         )
 
@@ -165,9 +183,20 @@ class App:
         self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
-        self.runner.use(running_terms(chain))
+        self._keep(chain)
         self._configure_log()
         return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
+
+    def _stored_app(self, responses: ResponsesApi) -> StoredApp:
+        """Return what answers callers who ask for what is kept for them."""
+        apis = (OwnersApi(self.journal, self.webhooks), responses, *batch_apis(self.journal, self.clock, self.keeper))
+        return StoredApp({route: handler for api in apis for route, handler in api.handlers.items()})
+
+    def _keep(self, chain: Chain) -> None:
+        """Run what is kept on the terms of a chain, from now on."""
+        terms = running_terms(chain)
+        self.runner.use(terms)
+        self.keeper.use(terms is not None)
 
     def _bound(self, settings: Settings) -> None:
         """Set the bounds of request bodies and of new connections."""
@@ -218,7 +247,8 @@ class App:
         hosts = make_hosts(settings)
         chain = self._build(plan, settings, hosts)
         gate = PageGate(chain.cross_origin, hosts if plan.anonymous else None)
-        stored = routes_for(link.plugin.use for link in plan.links)
+        uses = {link.plugin.use for link in plan.links}
+        stored = (*routes_for(uses), *((*RESPONSES, *BATCHES) if "defer" in uses else ()))
         main = make_routes(settings, (*(OPS if self._ops_listen is None else HEALTH), *stored))
         return (
             chain,
@@ -244,14 +274,17 @@ class App:
             async with AsyncExitStack() as stack:
                 await self._open_store()
                 self.runner.start()
+                self.keeper.start()
                 self.watch.start()
                 lag.start()
                 if self._ops_listen is not None:
                     options = ops_options(self.settings, self._ops_listen)
-                    self.ops_server = await stack.enter_async_context(serve(self.ops_frame, options))
+                    seat = None if self._membership is None else self._membership.ops
+                    self.ops_server = await stack.enter_async_context(serve(self.ops_frame, options, seat))
                 yield
         finally:
             lag.stop()
+            await self.keeper.stop()
             await self.runner.stop(0.0 if self.server is None else self.server.seconds_left)
             await self.watch.stop()
             await self.pool.aclose()

@@ -23,12 +23,13 @@ from proxy.kernel.routes import RouteTable
 from proxy.kernel.running_terms import RunningTerms, joined
 from proxy.kernel.store import Store
 from proxy.kernel.units import Mistake
+from proxy.kernel.usable_cpus import usable_cpus
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.health import Rules
 from proxy.pool.pool import PoolOptions
 from proxy.server import open_files
 from proxy.server.listeners import TlsOptions, certificate_names
-from proxy.server.server import ServerOptions
+from proxy.server.listening import ServerOptions
 from proxy.stores.open import open_store
 from proxy.upstream.connector import tls_context
 from proxy.upstream.timeouts import Timeouts
@@ -88,6 +89,11 @@ def make_backends(
     if problems:
         raise Invalid(problems)
     return backends
+
+
+def workers_of(settings: Settings) -> int:
+    """Return the number of processes that are to serve."""
+    return usable_cpus() if settings.workers == "auto" else settings.workers
 
 
 def server_options(settings: Settings) -> ServerOptions:

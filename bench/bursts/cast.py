@@ -16,7 +16,7 @@ import orjson
 import yaml
 
 from bench.meter import rss_bytes
-from bench.plan import HOST
+from bench.plan import HOST, MODEL
 from bench.targets import PATIENCE, ROOT, TargetFailed, free_port, stop
 from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
@@ -79,7 +79,7 @@ def host(*, tokens: int, token_delay: float) -> Iterator[str]:
     port = free_port()
     command = [
         *(sys.executable, "-m", "proxy.simulator", "--port", str(port), "--control", "--num-parallel", "64"),
-        *("--tokens", str(tokens), "--token-delay", str(token_delay)),
+        *("--models", MODEL, "--tokens", str(tokens), "--token-delay", str(token_delay)),
     ]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:

@@ -13,7 +13,7 @@ class Verdict:
     Attributes:
         accepted: requests that were answered 202.
         states: how many of them ended in which state; ``lost`` are those that nobody knows any more.
-        fairness: Jain's index over the tenants of what was complete when the first tenant was done.
+        fairness: Jain's index over the tenants of what ended between the last request and the end of the first tenant.
         wrong: answers that are not what the host generates for their request.
         generated: requests that the host generated.
     """
@@ -37,20 +37,29 @@ class Verdict:
         once = self.accepted <= self.generated <= self.accepted + again
         return complete and once and not self.wrong and self.fairness >= 0.95
 
+    def kept(self) -> bool:
+        """Return whether every request that was accepted is still known."""
+        return not self.states.get("lost", 0)
 
-def judge(entries: Sequence[Mapping[str, Any]], tenants: Sequence[int], wrong: int, generated: int) -> Verdict:
-    """Return the verdict over what the proxy says of each entry, with the number of its tenant beside it."""
+
+def judge(
+    entries: Sequence[Mapping[str, Any]], tenants: Sequence[int], wrong: int, generated: int, since: float = 0.0
+) -> Verdict:
+    """Return the verdict over what the proxy says of each entry, with the number of its tenant beside it.
+
+    `since` is when the last request was sent, in seconds since 1970.
+    """
     return Verdict(
         accepted=len(entries),
         states=Counter(entry.get("state", "lost") for entry in entries),
-        fairness=fairness([entry.get("ended_at") for entry in entries], tenants),
+        fairness=fairness([entry.get("ended_at") for entry in entries], tenants, since),
         wrong=wrong,
         generated=generated,
     )
 
 
-def fairness(ended: Sequence[float | None], tenants: Sequence[int]) -> float:
-    """Return Jain's index over the tenants' numbers of ended requests, at the time when the first tenant was done."""
+def fairness(ended: Sequence[float | None], tenants: Sequence[int], since: float = 0.0) -> float:
+    """Return Jain's index over the tenants' numbers of requests that ended from `since` on, until one was done."""
     last: dict[int, float] = {}
     for at, tenant in zip(ended, tenants, strict=True):
         if at is not None:
@@ -58,6 +67,6 @@ def fairness(ended: Sequence[float | None], tenants: Sequence[int]) -> float:
     if not last:
         return 0.0
     until = min(last.values())
-    done = Counter(tenant for at, tenant in zip(ended, tenants, strict=True) if at is not None and at <= until)
+    done = Counter(tenant for at, tenant in zip(ended, tenants, strict=True) if at is not None and since < at <= until)
     shares = [done.get(tenant, 0) for tenant in set(tenants)]
     return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares) or 1)

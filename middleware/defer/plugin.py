@@ -11,19 +11,21 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import orjson
 from pydantic import Field
 
+from middleware.defer.background_mode import asked_for, in_background, may_ask
+from middleware.defer.deferrable import deferrable, plain_body
 from middleware.defer.preferences import Preferences, idempotency_key, preferences, webhook_url
 from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of
 from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
-from proxy.kernel.body_encoding import ENCODING
+from proxy.kernel.background import Background
+from proxy.kernel.batch_terms import BatchOptions, BatchTerms, set_batch_terms
 from proxy.kernel.clock import Clock
 from proxy.kernel.entry_document import address_of, receipt
-from proxy.kernel.error_codes import NO_ROOM
 from proxy.kernel.errors import JSON, Refused, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import DeferPart
 from proxy.kernel.explain import Explanation
-from proxy.kernel.inner_request import is_inner
 from proxy.kernel.journal import Entry, Journal
+from proxy.kernel.passing_errors import NO_ROOM
 from proxy.kernel.route import Route
 from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.stored_run import stored_run
@@ -48,9 +50,10 @@ class Defer:
 
     Args:
         when: the occasions on which a request is kept: `asked`, its client asks for it; `full`, it would be refused
-            as the queue is full or too slow; `asked_and_full`, both. Any of those listed is enough.
-        priority: the priority of kept requests in the queue and among each other, as in `queue`; the default is below
-            `low`.
+            as the queue is full or too slow; `asked_and_full`, both. Any of those listed is enough; with none,
+            nothing is kept.
+        priority: the priority of kept requests in the queue and among each other, as in `queue`; `0` is that of
+            a live request, and the default is below `low`.
         keep: how long a request is kept, and its answer, counted from when it was accepted.
         wait: how long it may wait for its turn; if left out, as long as it is kept.
         attempts: how often it is begun at most, where its backend or its proxy fails.
@@ -64,6 +67,7 @@ class Defer:
         estimate: the tokens that a request is expected to take, for the order of turns.
         webhooks: the addresses that a client may name in `X-Webhook-URL`, to be told that its request is over; if left
             out, it may name none.
+        batches: the bounds of files and batches (`/v1/files`, `/v1/batches`, `/v1/messages/batches`), for each caller.
     """
 
     stands_between: ClassVar = (("auth", "access"), ("rate_limit", "queue"))
@@ -75,6 +79,7 @@ class Defer:
         journal: Journal,
         clock: Clock,
         webhook_calls: Webhooks | None = None,
+        background: Background | None = None,
         when: frozenset[Occasion] = frozenset({"asked"}),
         priority: Literal["low", "normal", "high"] | Annotated[int, Field(ge=-100, le=100)] = -10,
         keep: Annotated[Duration, Least("1s")] = 86400.0,
@@ -88,6 +93,7 @@ class Defer:
         parallel: Annotated[int, Field(ge=1)] = 64,
         estimate: Estimate = Estimate(),  # noqa: B008 (it is frozen)
         webhooks: WebhookOptions | None = None,
+        batches: BatchOptions = BatchOptions(),  # noqa: B008 (it is frozen)
     ) -> None:
         self.app = app
         self.running = RunningTerms(attempts, parallel)
@@ -103,6 +109,8 @@ class Defer:
             weight=weight,
             estimate=estimate,
         )
+        self._batches = BatchTerms(batches, self.terms)
+        self._background = background
         self._journal = journal
         self._clock = clock
         self._when = when
@@ -116,15 +124,35 @@ class Defer:
             exchange = Exchange.of(scope)
             if (run := stored_run(scope)) is not None:
                 exchange.part(DeferPart).deferred = run.id
-            elif (route := _deferrable(exchange)) is not None:
-                wish = preferences(scope)
-                if wish.asynchronous or "full" in self._when:
-                    return self._act(exchange, route, wish, receive, send)
+            elif exchange.route is not None and exchange.route.kind == "stored":
+                set_batch_terms(scope, self._batches)
+            elif (route := deferrable(exchange)) is not None:
+                if self._background is not None and may_ask(route):
+                    return self._run_or_act(exchange, route, self._background, receive, send)
+                return self._act_or_pass(exchange, route, receive, send)
         return self.app(scope, receive, send)
+
+    def _act_or_pass(self, exchange: Exchange, route: Route, receive: Receive, send: Send) -> Awaitable[None]:
+        wish = preferences(exchange.scope)
+        if "full" in self._when or (wish.asynchronous and self._when):
+            return self._act(exchange, route, wish, receive, send)
+        return self.app(exchange.scope, receive, send)
+
+    async def _run_or_act(
+        self, exchange: Exchange, route: Route, background: Background, receive: Receive, send: Send
+    ) -> None:
+        """Let a request run in the background where its body asks for it."""
+        if not await asked_for(exchange):
+            await self._act_or_pass(exchange, route, receive, send)
+            return
+        asked = await in_background(exchange, await plain_body(exchange))
+        key = idempotency_key(exchange.scope)
+        entry = await self._accept(exchange, route, asked.body, key, {}, id=asked.id)
+        await background.accepted(entry, send, stream=asked.stream)
 
     async def explain(self, exchange: Exchange) -> Explanation:
         """Say whether the request would be kept to run later."""
-        if _deferrable(exchange) is None:
+        if deferrable(exchange) is None:
             return Explanation("skip", "only requests that run a model are kept to run later")
         terms = self.terms
         kept = f"kept for {format_duration(terms.keep)}, and runs with priority {terms.priority}"
@@ -135,7 +163,7 @@ class Defer:
         return Explanation("pass", "its client does not ask to be answered later")
 
     async def _act(self, exchange: Exchange, route: Route, wish: Preferences, receive: Receive, send: Send) -> None:
-        body = await _plain_body(exchange)
+        body = await plain_body(exchange)
         key = idempotency_key(exchange.scope) if wish.asynchronous else None
         url = webhook_url(exchange.scope, self._webhooks) if wish.asynchronous else None
         at_once = wish.asynchronous and "asked" in self._when
@@ -181,10 +209,16 @@ class Defer:
         return None
 
     async def _accept(
-        self, exchange: Exchange, route: Route, body: bytes, key: str | None, meta: Mapping[str, Any]
+        self,
+        exchange: Exchange,
+        route: Route,
+        body: bytes,
+        key: str | None,
+        meta: Mapping[str, Any],
+        id: str | None = None,
     ) -> Entry:
         """Put the request into the journal; raises Refused (413, 422, 429, 503, 507)."""
-        new = entry_of(exchange, route, self.terms, now=self._clock.time(), body=body, key=key, meta=meta)
+        new = entry_of(exchange, route, self.terms, now=self._clock.time(), body=body, id=id, key=key, meta=meta)
         entry = await add_entry(self._journal, new)
         exchange.part(DeferPart).deferred = entry.id
         return entry
@@ -201,24 +235,6 @@ class Defer:
         if asked:
             headers.append((b"preference-applied", b"respond-async"))
         await respond(send, 202, headers, body)
-
-
-def _deferrable(exchange: Exchange) -> Route | None:
-    """Return the route of a request that may be kept, None for any other."""
-    route = exchange.route
-    if route is None or route.kind != "inference" or route.body not in ("json", "multipart"):
-        return None
-    return None if is_inner(exchange.scope) else route
-
-
-async def _plain_body(exchange: Exchange) -> bytes:
-    """Return the body as the client sent it, decoded of its content encoding; raises Refused."""
-    body = await exchange.body()
-    if any(name == ENCODING for name, _ in exchange.scope["headers"]):
-        await exchange.json()
-        exchange.edit({})  # which takes the encoding off
-        body = await exchange.body()
-    return body
 
 
 def _expire(limit: asyncio.Timeout, exchange: Exchange) -> None:

@@ -46,7 +46,7 @@ class Record:
     """
 
     __slots__ = (
-        "_begin", "_clock", "_every", "_held", "_journal", "_parts", "_timer", "_writing", "adding", "claim", "lost",
+        "_clock", "_every", "_held", "_journal", "_parts", "_timer", "_writing", "adding", "claim", "lost",
         "new", "open", "recorded",
     )  # fmt: skip
 
@@ -58,7 +58,6 @@ class Record:
         self._every = EVERY
         self._parts: list[bytes] = []
         self._held = self.recorded = 0
-        self._begin: tuple[int, Sequence[tuple[str, str]]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self.new = new
@@ -71,15 +70,15 @@ class Record:
         self.adding = True
         try:
             entry = await self._journal.add(self.new)
-        except (StoreUnavailable, JournalFull) as error:
+            claim = Claim(entry, b"", entry.fence)
+            await self._journal.begin(claim, status, headers)  # now: its reader may be at another proxy in a moment
+        except (StoreUnavailable, JournalFull, Fenced) as error:
             self.adding = False
             self._say_failed(error)
             return False
         self.adding = False
-        self.claim = Claim(entry, b"", entry.fence)
-        self._begin = status, headers
+        self.claim = claim
         self.open = True
-        self.write_soon()
         return True
 
     def put(self, chunk: bytes) -> None:
@@ -124,11 +123,7 @@ class Record:
 
     async def _write_all(self) -> None:
         journal, keep = self._journal, self.new.most_answer
-        while (claim := self.claim) is not None and (self._parts or self._begin is not None):
-            if self._begin is not None:
-                (status, headers), self._begin = self._begin, None
-                await journal.begin(claim, status, headers)
-                continue
+        while (claim := self.claim) is not None and self._parts:
             data = b"".join(self._parts)
             self._parts.clear()
             self._held = 0

@@ -43,6 +43,13 @@ def view(status: Document, *, recent: int = 10) -> Iterator[RenderableType]:
         map(_backend, status["backends"]),
         right=("slots", "tokens/s", "first byte"),
     )
+    if status["workers"]:
+        yield table(
+            "Workers",
+            ("number", "pid", "up for", "running requests", "connections"),
+            map(_worker, status["workers"]),
+            right=("pid", "up for", "running requests", "connections"),
+        )
     yield table(
         f"Running requests: {len(status['requests'])}",
         ("who", "model", "route", "host", "state", "age", "first token", "tokens/s", "tokens", "id"),
@@ -118,6 +125,13 @@ def _backend(backend: Document) -> tuple[str | Text, ...]:
         memory or "-",
         f"{backend['reason']}{since}",
     )
+
+
+def _worker(worker: Document) -> tuple[str | Text, ...]:
+    number = str(worker["number"])
+    if worker["pid"] is None:
+        return number, Text("not there", style="bold red"), "-", "-", "-"
+    return number, str(worker["pid"]), seconds(worker["uptime"]), str(worker["requests"]), str(worker["connections"])
 
 
 def _who(request: Document) -> str:

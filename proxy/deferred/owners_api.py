@@ -13,7 +13,7 @@ import orjson
 
 from proxy.deferred.answer_reader import check_start, record_from
 from proxy.deferred.byte_range import range_of
-from proxy.deferred.stored_routes import ANSWER, END, REQUEST, REQUESTS, Handler
+from proxy.deferred.stored_routes import ANSWER, END, REQUEST, REQUESTS
 from proxy.kernel import error_codes as codes
 from proxy.kernel.acceptance import journal_unavailable, stored_caller_of
 from proxy.kernel.asgi import Header, Send, header_values, respond, start_response
@@ -25,6 +25,7 @@ from proxy.kernel.journal import Entry, Journal, Query
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match
 from proxy.kernel.store import StoreUnavailable
+from proxy.kernel.stored_request_handler import Handler
 from proxy.kernel.webhooks import Webhooks
 
 MOST_LISTED: Final = 100

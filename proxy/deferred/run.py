@@ -16,7 +16,7 @@ from proxy.kernel.asgi import ASGIApp, Header, Scope
 from proxy.kernel.clock import Clock
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.inner_request import InnerClient, inner_scope
-from proxy.kernel.journal import Claim, Fenced, Journal, JournalFull
+from proxy.kernel.journal import Claim, Entry, Fenced, Journal, JournalFull
 from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.stored_run import RUN, StoredRun
 from proxy.kernel.webhooks import Webhooks
@@ -44,12 +44,14 @@ class Home:
         app: serves their requests: the frame.
         clock: tells whether their time is up.
         webhooks: tells whom it concerns that an entry is over.
+        over: called with each entry that is over.
     """
 
     journal: Journal
     app: ASGIApp
     clock: Clock
     webhooks: Webhooks
+    over: Callable[[Entry], None] = lambda _: None
 
 
 class Run:
@@ -190,6 +192,7 @@ class Run:
             return
         ended = await self._home.journal.finish(self.claim, verdict.state, error=verdict.error, usage=self._usage())
         self._home.webhooks.notify(ended)
+        self._home.over(ended)
         if verdict.state == "dead":
             log.error("deferred_dead", entry=entry.id, error=verdict.error, attempts=entry.attempts)
 

@@ -5,8 +5,7 @@ An error's code is in the header ``x-error-code``, in the log (``error_code``) a
 no row describes gets a new row here, and ``scripts/generate`` writes it into ``docs/reference/errors.md``.
 ``tests/proxy/kernel/test_error_codes.py`` checks that the sources and the table agree, in both directions.
 
-A plugin of another package makes its own codes, ``NO_TEAM = Code("acme_no_team")``. They need no row; a prefix keeps
-them apart from the codes here.
+A plugin of another package makes its own, ``NO_TEAM = Code("acme_no_team")``, without a row; a prefix keeps them apart.
 """
 
 from collections.abc import Mapping
@@ -104,7 +103,8 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 
 # The request's body
 
-INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, defer, deferred, parameters, queue",
+INVALID_REQUEST: Final = _row("invalid_request", (400, 422),
+    "kernel, ops, access, auth, defer, deferred, parameters, queue",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -200,7 +200,7 @@ DEFERRED_TOO_LARGE: Final = _row("deferred_too_large", 413, "kernel",
 DEFERRED_SHARE_EXCEEDED: Final = _row("deferred_share_exceeded", 429, "kernel",
     "As many requests of the caller wait or run in the journal as may: `defer.per_identity`.",
     "Wait as long as Retry-After says, or cancel one.")
-JOURNAL_FULL: Final = _row("journal_full", 507, "kernel",
+JOURNAL_FULL: Final = _row("journal_full", 507, "kernel, batches",
     "The journal holds as many requests or bytes as it may: `defer.total`, or the bound of its home.",
     "Try again later. The operator: raise the bound, or delete what is over (`ollama-proxy requests purge`).")
 JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "kernel",
@@ -213,8 +213,7 @@ WEBHOOK_NOT_ALLOWED: Final = _row("webhook_not_allowed", 403, "defer",
     "The request names an address to be told that it is over, and `defer.webhooks` does not allow it.",
     "Name none, or one of those that the operator allows.")
 REQUEST_NOT_FOUND: Final = _row("request_not_found", 404, "deferred",
-    "The caller has no entry of that id in the journal: it never was, it is somebody else's, or it was deleted or has "
-    "expired.",
+    "The caller has no entry of that id in the journal: it never was, is somebody else's, was deleted or has expired.",
     "Correct the id, or send the request again.")
 DEFERRED_FAILED: Final = _row("deferred_failed", (410, 502), "deferred",
     "The request is over, and was never answered. 410: it was cancelled, or did not run in time. 502: it failed.",
@@ -241,7 +240,7 @@ PULL_FAILED: Final = _row("pull_failed", 500, "relay",
     "A pull on all backends failed on some; the message says on which, and why.",
     "Correct what the message says and pull again.")
 
-# Going on from an earlier response
+# Going on from an earlier response, and reading a recorded one
 
 PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 404, "kernel",
     "The request goes on from a response (`previous_response_id`) that is not kept: unknown, expired, somebody else's, "
@@ -253,9 +252,6 @@ RESPONSES_UNAVAILABLE: Final = _row("responses_unavailable", 503, "responses",
 CONVERSATION_TOO_LONG: Final = _row("conversation_too_long", 413, "responses",
     "What was said before and the new input are longer than `responses` keeps.",
     "Send what the model needs in `input`, without `previous_response_id`.")
-
-# Reading a recorded answer
-
 RANGE_NOT_SATISFIABLE: Final = _row("range_not_satisfiable", 416, "deferred",
     "The range begins behind the end of a recorded answer, which is complete.",
     "Nothing is missing: the Content-Range field says how long the answer is.")
@@ -263,6 +259,49 @@ ANSWER_GONE: Final = _row("answer_gone", 410, "deferred",
     "The range begins where the recorded answer broke off: it was ended, its proxy is gone, or it is longer than what "
     "`resumable: {keep: …}` keeps of one.",
     "Send the request again.")
+
+# Background mode, files and batches
+
+BACKGROUND_NEEDS_STORE: Final = _row("background_needs_store", 400, "defer",
+    "The request asks for background mode and says `store: false`.",
+    "Leave `store` out, or send the request without `background`.")
+NO_SUCH_RESPONSE: Final = _row("no_such_response", 404, "background",
+    "There is no response of that id in background mode: it never was, has expired, was deleted, or is another "
+    "caller's.",
+    "Look at the id of the object that the request was answered with.")
+NO_SUCH_FILE: Final = _row("no_such_file", 404, "batches",
+    "There is no file of that id: it never was, has expired, was deleted, or is another caller's.",
+    "Upload it (again). The operator: see `defer: {batches: {keep: …}}`.")
+NO_SUCH_BATCH: Final = _row("no_such_batch", 404, "batches",
+    "There is no batch of that id: it never was, has expired, was deleted, or is another caller's.",
+    "Look at the list of your batches.")
+INVALID_FILE: Final = _row("invalid_file", 400, "batches",
+    "What was uploaded is no file for a batch: the form lacks it, or its purpose is another one.",
+    "Send a form with `purpose` (`batch`) and `file`, as the SDKs do.")
+INVALID_BATCH: Final = _row("invalid_batch", 400, "batches",
+    "The batch cannot be begun: a member is missing, or one of its requests is not as it must be.",
+    "Correct what the message names.")
+FILE_TOO_LARGE: Final = _row("file_too_large", 413, "batches",
+    "The file is larger than `defer: {batches: {size: …}}` allows.",
+    "Split it into several batches.")
+TOO_MANY_LINES: Final = _row("too_many_lines", 413, "batches",
+    "The batch has more requests than `defer: {batches: {lines: …}}` allows.",
+    "Split it into several batches.")
+TOO_MANY_FILES: Final = _row("too_many_files", 429, "batches",
+    "The caller has as many files as `defer: {batches: {files: …}}` allows.",
+    "Delete some that are no longer needed.")
+TOO_MANY_BATCHES: Final = _row("too_many_batches", 429, "batches",
+    "The caller has as many open batches as `defer: {batches: {open: …}}` allows.",
+    "Wait until one has ended, or cancel one.")
+BATCHES_NOT_ALLOWED: Final = _row("batches_not_allowed", 403, "batches",
+    "The caller's policy keeps no requests, and so no files and batches.",
+    "Send the requests one by one. The operator: see `defer` in the policy.")
+FILE_IN_USE: Final = _row("file_in_use", 409, "batches",
+    "A batch that has not ended still reads its requests from the file.",
+    "Wait until the batch has ended, or cancel it.")
+BATCH_NOT_ENDED: Final = _row("batch_not_ended", 409, "batches",
+    "The batch has not ended: it has no results yet, and cannot be deleted.",
+    "Wait until it has ended, or cancel it.")
 
 # Choosing a backend
 
@@ -404,14 +443,3 @@ OLLAMAS_OWN: Final[frozenset[Code]] = frozenset({INVALID_REQUEST, MODEL_NOT_FOUN
 
 FINAL: Final[frozenset[Code]] = frozenset({BACKEND_REQUIRED, LOOP_DETECTED, SUSPECTED_POISON})
 """Errors with a status that clients retry by themselves, although the same request cannot succeed."""
-
-NO_ROOM: Final[frozenset[Code]] = frozenset({
-    QUEUE_FULL, TENANT_QUEUE_FULL, QUEUE_SHARE_EXCEEDED, QUEUE_TOO_SLOW, QUEUE_TIMEOUT, NO_SLOT,
-})  # fmt: skip
-"""Errors that say that no slot is free, and none will be in time."""
-
-NOT_YET: Final[frozenset[Code]] = NO_ROOM | {
-    RATE_LIMIT_EXCEEDED, LIMITS_UNAVAILABLE, NO_BACKEND, DRAINING, CONNECT_TIMEOUT, UPSTREAM_UNREACHABLE,
-    BODY_SHARE_EXCEEDED, BODY_MEMORY_EXHAUSTED, IDENTITY_PROVIDER_UNAVAILABLE, SHUTDOWN,
-}  # fmt: skip
-"""Errors that say nothing of the request itself, and pass: those of `NO_ROOM`, and other bounds and outages."""

@@ -27,6 +27,7 @@ class Run:
             the version that may stand behind one. Of these Ollama runs `SEARCH_TOOL`, and no other.
         counts_on_request: whether its streams have token counts only where ``stream_options.include_usage`` asks.
         continues: the member by which a request goes on from an earlier answer; Ollama keeps none, and ignores it.
+        background: the member by which a request asks to be run in the background; Ollama ignores it.
         uncached: whether its streams carry ``cache-control: no-cache``.
     """
 
@@ -35,6 +36,7 @@ class Run:
     hosted_tools: tuple[str, ...] = ()
     counts_on_request: bool = False
     continues: str | None = None
+    background: str | None = None
     uncached: bool = False
 
 

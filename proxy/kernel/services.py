@@ -9,6 +9,7 @@ Plugins of other packages import the contracts from here; the proxy's own files 
 from typing import Final
 
 from proxy.kernel.backends import Backends
+from proxy.kernel.background import Background
 from proxy.kernel.clock import Clock
 from proxy.kernel.defined_policies import EntryName, Policies
 from proxy.kernel.journal import Journal
@@ -25,6 +26,7 @@ from proxy.kernel.webhooks import Webhooks
 __all__ = [
     "SERVICES",
     "Backends",
+    "Background",
     "Clock",
     "Collector",
     "EntryName",
@@ -53,6 +55,7 @@ SERVICES: Final[tuple[type, ...]] = (
     Keepsakes,
     Store,
     Journal,
+    Background,
     Webhooks,
     Backends,
     Slots,

@@ -1,6 +1,6 @@
 """Responses that are kept in the journal, so that a later request can go on from them by ``previous_response_id``.
 
-An answer of ``/v1/responses`` is kept under the id that the backend gave it, with the whole input that it answers. A
+An answer of the Responses API is kept under the id that the backend gave it, with the whole input that it answers. A
 backend counts such ids anew, and two callers may get the same one: so the entry's own id is made of the caller and it,
 and of two responses with one id the caller gets the later. A response that ran as a request of the journal
 (background mode) is found by its entry.
@@ -63,7 +63,6 @@ async def keep_response(
             id=key,
             kind="live",
             caller=caller,
-            path="/v1/responses",
             body=orjson.dumps(document),
             flavor="openai",
             created_at=now,

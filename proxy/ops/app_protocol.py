@@ -11,6 +11,7 @@ from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.journal import Journal
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
+from proxy.kernel.peers import Peers
 from proxy.kernel.webhooks import Webhooks
 from proxy.ops.limits_in_use import Board
 from proxy.ops.stored_entries import StoredEntries
@@ -41,8 +42,16 @@ class Loader(Protocol):
     def last(self) -> Loading:
         """The result of the last load."""
 
-    def reload(self) -> Loading:
-        """Load the policy file now and return the result."""
+    async def ask(self) -> Loading:
+        """Load the policy file now, in every process that serves with this one, and return the result."""
+
+
+class Serving(Protocol):
+    """A running server; `proxy.server.server.Server` implements it."""
+
+    @property
+    def open_connections(self) -> int:
+        """The number of connections of its clients."""
 
 
 class Engine(Protocol):
@@ -60,11 +69,12 @@ class Engine(Protocol):
     bodies: BodyBudget
     board: Board
     journal: Journal
-    stored: StoredEntries
+    stored_entries: StoredEntries
     chain: Chain
     plan: Plan
     settings: Settings
     sink: LogSink
+    peers: Peers
     started_at: float
     loaded_at: float
     reloader: Loader | None
@@ -72,6 +82,10 @@ class Engine(Protocol):
     @property
     def webhooks(self) -> Webhooks:
         """The sender that tells clients that their deferred requests are over."""
+
+    @property
+    def server(self) -> Serving | None:
+        """The server of the main listeners; None before it runs."""
 
     @property
     def metrics(self) -> Metrics:

@@ -285,6 +285,22 @@ class Journal:
 
 
 @dataclass(slots=True)
+class Worker:
+    """One of several processes that serve together."""
+
+    __pydantic_config__: ClassVar = _DESCRIBED
+    number: int
+    """From 1; also in the lines of the log, as `worker`."""
+    pid: int | None
+    """The number that the system gave to the process; null where none serves under this number now."""
+    uptime: float
+    requests: int
+    """Requests that it runs."""
+    connections: int
+    """Connections of its clients."""
+
+
+@dataclass(slots=True)
 class Status:
     """The proxy at one moment."""
 
@@ -306,6 +322,8 @@ class Status:
     """Log lines dropped since the start, because nobody read them in time."""
     recent: list[Request] | None = field(default=None)
     """The requests that ended last, the latest first; null in ticks."""
+    workers: list[Worker] = field(default_factory=list)
+    """The processes that serve together; empty where it is one."""
 
 
 @dataclass(slots=True)

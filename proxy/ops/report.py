@@ -1,5 +1,6 @@
 """The status document, made from the state of the proxy's parts."""
 
+import os
 from collections.abc import Mapping
 from time import monotonic, time
 
@@ -50,10 +51,21 @@ async def report(engine: Engine, *, recent: list[doc.Request] | None) -> doc.Sta
         ),
         requests=[request_of(exchange, engine.pool) for exchange in running],
         limits=await engine.board.in_use(),
-        journal=await engine.stored.view(),
+        journal=await engine.stored_entries.view(),
         bodies=doc.Bodies(bodies.held, bodies.total, bodies.callers, bodies.largest),
         log_lines_dropped=engine.sink.dropped,
         recent=recent,
+        workers=[_worker(engine, now, len(running))] if engine.peers.number else [],
+    )
+
+
+def _worker(engine: Engine, now: float, running: int) -> doc.Worker:
+    return doc.Worker(
+        number=engine.peers.number,
+        pid=os.getpid(),
+        uptime=round(now - engine.started_at, 1),
+        requests=running,
+        connections=0 if engine.server is None else engine.server.open_connections,
     )
 
 

@@ -1,11 +1,13 @@
 """The journal as operators see it: states, never words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, get_args
 
 from proxy.kernel import error_codes as codes
+from proxy.kernel.acceptance import journal_unavailable
 from proxy.kernel.errors import Refused
-from proxy.kernel.journal import OVER, Entry, Journal, Kind, Query, State
+from proxy.kernel.journal import OVER, Entry, Journal, JournalFull, Kind, Query, State
 from proxy.kernel.log_lines import stamp
 from proxy.kernel.store import StoreUnavailable
 from proxy.ops import document_types as doc
@@ -52,23 +54,33 @@ class StoredEntries:
         limit = parameters.get("limit", "100")
         if not limit.isdecimal() or len(limit) > 6 or not 1 <= int(limit) <= MOST:
             raise Refused(400, f"limit is a number from 1 to {MOST}")
-        found = await self._journal.entries(
-            Query(
-                kinds=LISTED,
-                states=states_of(parameters.get("state", "")),
-                parent=parameters.get("parent") or None,
-                after=parameters.get("after") or None,
-                limit=int(limit),
-            )
+        asked = Query(
+            kinds=LISTED,
+            states=states_of(parameters.get("state", "")),
+            parent=parameters.get("parent") or None,
+            after=parameters.get("after") or None,
+            limit=int(limit),
         )
+        with reached():
+            found = await self._journal.entries(asked)
         return doc.DeferredList([*map(entry_of, found)], dict(await self.count()))
 
     async def get(self, name: str) -> doc.Deferred:
         """Return one entry; raises Refused."""
-        entry = await self._journal.get(name)
+        with reached():
+            entry = await self._journal.get(name)
         if entry is None:
             raise unknown()
         return entry_of(entry)
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """Raise Refused (503) where the journal cannot be reached."""
+    try:
+        yield
+    except (StoreUnavailable, JournalFull) as error:
+        raise journal_unavailable() from error
 
 
 def unknown() -> Refused:

@@ -38,8 +38,8 @@ COMMON: Final[Mapping[str, tuple[Kind, str]]] = {
 """The fields of every event."""
 
 FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
-    "attempts": ("integer", "How often a request was begun."),
     "answer": ("string", "What was answered, from its beginning, with secrets masked."),
+    "attempts": ("integer", "How often a request was begun."),
     "backend": ("string", "The backend's name."),
     "backends": ("array", "The backends' names."),
     "before": ("string", "The state it was in."),
@@ -85,6 +85,9 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "tenant": ("string", "The tenant the caller belongs to."),
     "total": ("integer", "How many connections are taken."),
     "url": ("string", "Where it is asked for."),
+    "worker": ("integer", "The number of the worker process, from 1; where one process serves, no line has it."),
+    "worker_pid": ("integer", "The number that the system gave to the worker process."),
+    "workers": ("integer", "How many worker processes there are to be."),
 }
 """The fields that events may have."""
 
@@ -149,7 +152,7 @@ EVENTS: Final = (
           ("entry", "error", "attempts")),
     Event("deferred_end_lost", "The journal did not take how a request ended; it may run again.", ("entry", "error")),
     Event("deferred_run_failed", "The proxy failed on a request that ran later; it will be begun again.",
-          ("entry", "exception")),
+          ("entry",)),
     Event("response_not_kept", "An answer could not be kept; no request can go on from it.",
           ("request_id", "error", "left_out")),
     Event("webhook_given_up", "The address that a client named was not told that its request or batch is over.",
@@ -162,6 +165,14 @@ EVENTS: Final = (
     Event("backend_undrained", "An operator takes a backend into use again.", ("backend", "by")),
     Event("model_unloaded", "An operator unloaded a model.", ("backend", "model", "by")),
     Event("reload_asked", "An operator asked for the policy file to be read again.", ("by",)),
+    Event("workers_serve", "All worker processes serve.", ("workers",)),
+    Event("worker_ended", "A worker process is gone, by a crash or a signal; another takes its place after a pause.",
+          ("worker", "worker_pid", "reason", "delay_s")),
+    Event("worker_started", "A worker process serves in place of one that was gone.", ("worker", "worker_pid")),
+    Event("worker_unresponsive", "A worker process did not answer its parent in time.", ("worker", "problem")),
+    Event("worker_keeps_another_file", "A worker process could not load a policy file that the others loaded, and is "
+          "replaced.", ("worker", "problems")),
+    Event("parent_gone", "The parent of the worker processes is gone; this one lets its requests finish, and ends."),
     Event("ticks_failed", "The live view of the ops page failed."),
     Event("lifespan_failed", "The proxy could not start or stop.", ("phase",)),
     Event("log_lines_dropped", "Lines are missing before this one: nobody took them in time.", ("lines",)),

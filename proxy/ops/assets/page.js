@@ -112,6 +112,8 @@ function show() {
 
   list(at("tiles"), tiles(requests), (tile) => tile.name, buildTile);
   list(at("backends"), status.backends, (backend) => backend.name, buildBackend);
+  list(at("workers"), status.workers, (worker) => worker.number, buildWorker);
+  at("workers-section").hidden = status.workers.length === 0;
   list(at("requests"), requests, (request) => request.id, buildRequest);
   list(at("recent"), all ? recent : recent.slice(0, SHOWN), (request) => request.id, buildRecent);
   list(at("queue"), status.queue.tenants, (tenant) => tenant.tenant, buildTenant);
@@ -315,6 +317,17 @@ function buildTenant({ tenant }) {
     say(value, `${waiting} waiting`);
     set(meter, "value", waiting / Math.max(1, status.queue.waiting));
     set(meter, "aria-label", `Part of the queue that is ${tenant}'s`);
+  };
+  return element;
+}
+
+function buildWorker({ number }) {
+  const { element, name, value, meter } = buildBar();
+  element.show = ({ pid, uptime, requests, connections }) => {
+    say(name, `Worker ${number}`);
+    say(value, pid === null ? "not there" : `${requests} running, ${connections} connections, process ${pid}, up for ${text.seconds(uptime)}`);
+    set(meter, "value", requests / Math.max(1, sum(status.workers, (worker) => worker.requests)));
+    set(meter, "aria-label", `Part of the running requests that worker ${number} has`);
   };
   return element;
 }

@@ -83,6 +83,7 @@ def test_what_a_stranger_wrote_is_no_markup() -> None:
         "queue": {"waiting": 0},
         "limits": [],
         "journal": {"home": "memory", "durable": False, "reached": True, "counts": {}, "entries": []},
+        "workers": [],
         "recent": None,
     }
     console = Console(width=200, force_terminal=True, record=True)

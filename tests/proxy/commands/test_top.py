@@ -57,6 +57,7 @@ def status(rate: float) -> dict[str, Any]:
         "queue": {"waiting": 0},
         "limits": [],
         "journal": {"home": "memory", "durable": False, "reached": True, "counts": {}, "entries": []},
+        "workers": [],
         "recent": [],
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.journal.memory import MemoryJournal
+from proxy.kernel.errors import Refused
 from proxy.kernel.journal import Entry
 from proxy.kernel.store import StoreUnavailable
 from proxy.ops.stored_entries import StoredEntries
@@ -143,5 +144,10 @@ async def test_a_journal_that_cannot_be_reached_leaves_the_rest_of_the_status(mo
 
     monkeypatch.setattr(journal, "entries", lost)
     monkeypatch.setattr(journal, "counts", lost)
+    monkeypatch.setattr(journal, "get", lost)
+    for asked in (stored.find({}), stored.get("x")):
+        with pytest.raises(Refused) as caught:
+            await asked
+        assert (caught.value.status, caught.value.code) == (503, "journal_unavailable")
     view = await stored.view()
     assert (view.reached, view.entries, view.counts["queued"]) == (False, [], 1)

@@ -18,7 +18,8 @@ import pytest
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.server.guarded_protocol import GuardedProtocol
 from proxy.server.listeners import ServerError, TlsOptions
-from proxy.server.server import Server, ServerOptions, new_event_loop, serve
+from proxy.server.listening import ServerOptions
+from proxy.server.server import Server, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
 from tests.support.options import server_options
 from tests.support.process import start_process
