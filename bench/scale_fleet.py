@@ -202,7 +202,9 @@ class Fleet:
             self._at(self.now + self.plan.lease, lambda: self._end(lease))
 
     def _end(self, lease: int) -> None:
-        """At the server: end a lease, and grant its slot to who is first in the line."""
+        """At the server: end a lease, if it has not ended, and grant its slot to who is first in the line."""
+        if lease not in self._leases:
+            return
         proxy, host = self._leases.pop(lease)
         self._proxies[proxy].leases -= 1
         self.leased[host] -= 1
@@ -276,14 +278,10 @@ class Fleet:
             self._proxies[proxy].permits.clear()
         for lease, (proxy, _) in self._leases.items():
             if proxy in dead:
-                self._at(self.now + self.plan.lease, partial(self._run_out, lease))
+                self._at(self.now + self.plan.lease, partial(self._end, lease))
                 request = self._running.pop(lease, None)
                 if request is not None:
                     self._note_served(request)
-
-    def _run_out(self, lease: int) -> None:
-        if lease in self._leases:
-            self._end(lease)
 
     # Results
 
