@@ -49,7 +49,7 @@ async def end(journal: Journal, batch: Entry, data: bytes | None, status: Status
             counts[result.kind] += 1
             continue
         counts["errored"] += 1
-        lost = Result(result.id, result.custom_id, "errored", code="file_full", message="the file of results is full")
+        lost = Result(result.id, result.custom_id, "errored", reason="file_full", message="the file of results is full")
         errors.add(line_for(form_of(batch).flavor, lost))
         log.warning("batch_result_left_out", batch=batch.id, entry=result.id)
     if errors.size:
