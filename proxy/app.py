@@ -150,6 +150,10 @@ class App:
         home = Home(self.journal, self.frame, self.clock, self.webhooks, self.keeper.ended)
         self.runner = Runner(home, self.pool, lambda: self.serving)
         self._keep(self.chain)
+        self._read_gauges()
+
+    def _read_gauges(self) -> None:
+        """Let the metrics read what stands in the parts."""
         self.metrics.read(
             [
                 *of_requests(self.frame, self.ops_frame),
@@ -158,7 +162,7 @@ class App:
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
                 *of_journal(self.stored_entries),
-                *of_process(self.bodies, sink),
+                *of_process(self.bodies, self.sink),
             ]
         )
 

@@ -43,17 +43,18 @@ on_url  # httptools calls it
 # Used without being named in code
 opentelemetry  # middleware/tracing/plugin.py: imported to see whether it is installed
 _access  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
+_defer  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _blame  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _retry  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _streaming  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _tracing  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
-_generation  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 _relayed  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 _started_at  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 ASGIApplication  # proxy/server/server.py: named in a string that `cast` takes
 __cause__  # proxy/kernel/errors.py: emptied, so that an error holds no other error alive
 Capture  # middleware/capture/plugin.py: loaded by the table in middleware/__init__.py
 Cors  # middleware/cors.py: loaded by the table in middleware/__init__.py
+Defer  # middleware/defer/plugin.py: loaded by the table in middleware/__init__.py
 Logging  # middleware/logging/plugin.py: loaded by the table in middleware/__init__.py
 Parameters  # middleware/parameters/plugin.py: loaded by the table in middleware/__init__.py
 Resumable  # middleware/resumable/plugin.py: loaded by the table in middleware/__init__.py
@@ -73,18 +74,9 @@ journal_cancel  # proxy/ops/actions.py: a handler, found by the name of its rout
 journal_retry  # proxy/ops/actions.py: a handler, found by the name of its route
 readyz  # proxy/ops/app.py: a handler, found by the name of its route
 
-_access  # proxy/kernel/exchange.py: read by its name, which a property there has
-_blame  # proxy/kernel/exchange.py: read by its name, which a property there has
-_generation  # proxy/kernel/exchange.py: read by its name, which a property there has
-_relayed  # proxy/kernel/exchange.py: read by its name, which a property there has
-_retry  # proxy/kernel/exchange.py: read by its name, which a property there has
-_started_at  # proxy/kernel/exchange.py: read by its name, which a property there has
-_tracing  # proxy/kernel/exchange.py: read by its name, which a property there has
 
 # Fields that are written out as a whole
 age  # proxy/ops/document_types.py: a field of the status document
-home  # proxy/ops/document_types.py: a field of the status document
-reached  # proxy/ops/document_types.py: a field of the status document
 log_lines_dropped  # proxy/ops/document_types.py: a field of the status document
 tokens_per_second  # proxy/ops/document_types.py: a field of the status document
 uptime  # proxy/ops/document_types.py: a field of the status document
@@ -97,9 +89,3 @@ sent_chunks  # proxy/simulator/request.py: chunks of the answer that went out
 tokens_delivered  # a counter of the simulator
 tokens_generated  # a counter of the simulator
 unloads  # a counter of the simulator
-_relayed  # read by its name in `Exchange`
-_generation  # read by its name in `Exchange`
-_started_at  # read by its name in `Exchange`
-_tracing  # read by its name in `Exchange`
-_retry  # read by its name in `Exchange`
-_blame  # read by its name in `Exchange`

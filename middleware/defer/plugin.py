@@ -20,12 +20,12 @@ from proxy.kernel.background import Background
 from proxy.kernel.batch_terms import BatchOptions, BatchTerms, set_batch_terms
 from proxy.kernel.clock import Clock
 from proxy.kernel.entry_document import address_of, receipt
-from proxy.kernel.error_codes import NO_ROOM
 from proxy.kernel.errors import JSON, Refused, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import DeferPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.journal import Entry, Journal
+from proxy.kernel.passing_errors import NO_ROOM
 from proxy.kernel.route import Route
 from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.stored_run import stored_run
@@ -52,8 +52,8 @@ class Defer:
         when: the occasions on which a request is kept: `asked`, its client asks for it; `full`, it would be refused
             as the queue is full or too slow; `asked_and_full`, both. Any of those listed is enough; with none,
             nothing is kept.
-        priority: the priority of kept requests in the queue and among each other, as in `queue`; the default is below
-            `low`.
+        priority: the priority of kept requests in the queue and among each other, as in `queue`; `0` is that of
+            a live request, and the default is below `low`.
         keep: how long a request is kept, and its answer, counted from when it was accepted.
         wait: how long it may wait for its turn; if left out, as long as it is kept.
         attempts: how often it is begun at most, where its backend or its proxy fails.

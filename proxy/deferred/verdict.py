@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.kernel.error_codes import FINAL, NOT_YET
+from proxy.kernel.error_codes import FINAL
 from proxy.kernel.errors import Outcome
 from proxy.kernel.journal import State
+from proxy.kernel.passing_errors import NOT_YET
 
 SOON: Final = 1.0
 """Seconds until an entry is begun a second time; then twice as long, and so on."""

@@ -5,8 +5,7 @@ An error's code is in the header ``x-error-code``, in the log (``error_code``) a
 no row describes gets a new row here, and ``scripts/generate`` writes it into ``docs/reference/errors.md``.
 ``tests/proxy/kernel/test_error_codes.py`` checks that the sources and the table agree, in both directions.
 
-A plugin of another package makes its own codes, ``NO_TEAM = Code("acme_no_team")``. They need no row; a prefix keeps
-them apart from the codes here.
+A plugin of another package makes its own, ``NO_TEAM = Code("acme_no_team")``, without a row; a prefix keeps them apart.
 """
 
 from collections.abc import Mapping
@@ -214,8 +213,7 @@ WEBHOOK_NOT_ALLOWED: Final = _row("webhook_not_allowed", 403, "defer",
     "The request names an address to be told that it is over, and `defer.webhooks` does not allow it.",
     "Name none, or one of those that the operator allows.")
 REQUEST_NOT_FOUND: Final = _row("request_not_found", 404, "deferred",
-    "The caller has no entry of that id in the journal: it never was, it is somebody else's, or it was deleted or has "
-    "expired.",
+    "The caller has no entry of that id in the journal: it never was, is somebody else's, was deleted or has expired.",
     "Correct the id, or send the request again.")
 DEFERRED_FAILED: Final = _row("deferred_failed", (410, 502), "deferred",
     "The request is over, and was never answered. 410: it was cancelled, or did not run in time. 502: it failed.",
@@ -242,7 +240,7 @@ PULL_FAILED: Final = _row("pull_failed", 500, "relay",
     "A pull on all backends failed on some; the message says on which, and why.",
     "Correct what the message says and pull again.")
 
-# Going on from an earlier response
+# Going on from an earlier response, and reading a recorded one
 
 PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 404, "kernel",
     "The request goes on from a response (`previous_response_id`) that is not kept: unknown, expired, somebody else's, "
@@ -254,9 +252,6 @@ RESPONSES_UNAVAILABLE: Final = _row("responses_unavailable", 503, "responses",
 CONVERSATION_TOO_LONG: Final = _row("conversation_too_long", 413, "responses",
     "What was said before and the new input are longer than `responses` keeps.",
     "Send what the model needs in `input`, without `previous_response_id`.")
-
-# Reading a recorded answer
-
 RANGE_NOT_SATISFIABLE: Final = _row("range_not_satisfiable", 416, "deferred",
     "The range begins behind the end of a recorded answer, which is complete.",
     "Nothing is missing: the Content-Range field says how long the answer is.")
@@ -448,14 +443,3 @@ OLLAMAS_OWN: Final[frozenset[Code]] = frozenset({INVALID_REQUEST, MODEL_NOT_FOUN
 
 FINAL: Final[frozenset[Code]] = frozenset({BACKEND_REQUIRED, LOOP_DETECTED, SUSPECTED_POISON})
 """Errors with a status that clients retry by themselves, although the same request cannot succeed."""
-
-NO_ROOM: Final[frozenset[Code]] = frozenset({
-    QUEUE_FULL, TENANT_QUEUE_FULL, QUEUE_SHARE_EXCEEDED, QUEUE_TOO_SLOW, QUEUE_TIMEOUT, NO_SLOT,
-})  # fmt: skip
-"""Errors that say that no slot is free, and none will be in time."""
-
-NOT_YET: Final[frozenset[Code]] = NO_ROOM | {
-    RATE_LIMIT_EXCEEDED, LIMITS_UNAVAILABLE, NO_BACKEND, DRAINING, CONNECT_TIMEOUT, UPSTREAM_UNREACHABLE,
-    BODY_SHARE_EXCEEDED, BODY_MEMORY_EXHAUSTED, IDENTITY_PROVIDER_UNAVAILABLE, SHUTDOWN,
-}  # fmt: skip
-"""Errors that say nothing of the request itself, and pass: those of `NO_ROOM`, and other bounds and outages."""

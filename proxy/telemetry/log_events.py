@@ -152,7 +152,7 @@ EVENTS: Final = (
           ("entry", "error", "attempts")),
     Event("deferred_end_lost", "The journal did not take how a request ended; it may run again.", ("entry", "error")),
     Event("deferred_run_failed", "The proxy failed on a request that ran later; it will be begun again.",
-          ("entry", "exception")),
+          ("entry",)),
     Event("response_not_kept", "An answer could not be kept; no request can go on from it.",
           ("request_id", "error", "left_out")),
     Event("batch_result_left_out", "The file of a batch's results is as large as a file may be. The answer of this "

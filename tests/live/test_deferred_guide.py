@@ -13,7 +13,7 @@ from middleware.defer.plugin import Defer
 from proxy.app import check
 from proxy.chain.plugin_lookup import find
 from proxy.deferred import run, runner
-from proxy.kernel import error_codes as codes
+from proxy.kernel.passing_errors import NO_ROOM
 from proxy.kernel.units import format_duration, format_size
 from proxy.simulator import Ollama
 from tests.support.policy import load_text
@@ -56,7 +56,7 @@ def test_the_numbers_in_it_are_those_of_the_code() -> None:
 
 def test_every_error_that_is_no_room_is_in_it() -> None:
     said = FLAT.partition("no slot is free: ")[2].partition(". A limit")[0]
-    assert set(re.findall(r"`(\w+)`", said)) == codes.NO_ROOM
+    assert set(re.findall(r"`(\w+)`", said)) == NO_ROOM
 
 
 async def curl(proxy: Running, line: str, **variables: str) -> str:

@@ -137,7 +137,7 @@ async def test_the_claims_of_a_certificate(place: Place) -> None:
 
 async def test_a_public_key_of_ollama(place: Place) -> None:
     place.authorized.write_text(f"{PUBLIC} alice\n")
-    options = OllamaKeysOptions(file=str(place.authorized), policy="guests")
+    options = OllamaKeysOptions.model_construct(file=place.authorized, policy="guests")
     _, exchange = await place.run(place.auth(ollama_keys=options), StoredCaller(identity="alice", method="ollama_key"))
     assert (exchange.identity, exchange.policy) == ("alice", "guests")
     answer, _ = await place.run(place.auth(ollama_keys=options), StoredCaller(identity="bob", method="ollama_key"))

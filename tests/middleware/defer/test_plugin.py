@@ -14,6 +14,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.inner_request import inner_scope
 from proxy.kernel.journal import Query
+from proxy.kernel.passing_errors import NO_ROOM
 from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.stored_run import RUN, StoredRun
 from proxy.kernel.token_estimate import Expected, usage_of
@@ -94,7 +95,7 @@ async def test_who_does_not_ask_is_passed_on_without_a_trace(place: Place) -> No
         (set(), True, 503),
     ],
 )
-@pytest.mark.parametrize("code", sorted(codes.NO_ROOM))
+@pytest.mark.parametrize("code", sorted(NO_ROOM))
 async def test_where_there_is_no_room(place: Place, when: set[str], asks: bool, status: int, code: codes.Code) -> None:
     plugin = place.defer(refusing(code), when=frozenset(when))
     answer = await call(plugin, asking() if asks else plain())

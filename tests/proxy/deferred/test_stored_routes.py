@@ -32,8 +32,10 @@ async def test_each_route_has_its_handler(method: str, path: str, route: object)
 
     app = StoredApp({each: handler(f"{each.methods[0]} {each.path}") for each in ROUTES})
 
+    match = found
+
     class Known:
-        route = found.route
+        route = match.route
 
     await app({"method": method, "ollama_proxy.exchange": Known()}, None, None)  # type: ignore[arg-type]
     assert called == [f"{method} {found.route.path}"]
