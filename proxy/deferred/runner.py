@@ -22,7 +22,7 @@ from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.slot_scheduling import Slots
 from proxy.kernel.store import StoreUnavailable
 
-LOST_AFTER: Final = 20.0
+LOST_AFTER: Final = 9.0
 """Seconds without a beat after which the owner of an entry is taken for dead."""
 LOOK: Final = LOST_AFTER / 2
 """Seconds between two looks into the journal while nothing is heard of it: an owner that is lost says nothing."""
