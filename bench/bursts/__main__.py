@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from bench.bursts.cast import TENANTS, Proxy, counters, host, keys, proxies, redis, stop_all
+from bench.bursts.cast import SLOTS, TENANTS, Proxy, counters, host, keys, proxies, redis, stop_all
 from bench.bursts.verdict import Verdict, judge
 from bench.plan import HOST, MODEL
 from bench.targets import TargetFailed
@@ -146,12 +146,12 @@ async def _until_generated(url: str, number: int) -> None:
 
 
 def _crash(running: Sequence[Proxy]) -> int:
-    """Kill the proxies and start them again; return how many requests may have run there."""
+    """Kill the proxies and start them again; return how many requests may have run, or have ended unwritten, there."""
     for proxy in running:
         proxy.kill()
     for proxy in running:
         proxy.start()
-    return 2 * len(running)
+    return 2 * SLOTS * len(running)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

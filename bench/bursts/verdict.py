@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 
@@ -52,10 +53,14 @@ def judge(
     return Verdict(
         accepted=len(entries),
         states=Counter(entry.get("state", "lost") for entry in entries),
-        fairness=fairness([entry.get("ended_at") for entry in entries], tenants, since),
+        fairness=fairness([_moment(entry.get("ended_at")) for entry in entries], tenants, since),
         wrong=wrong,
         generated=generated,
     )
+
+
+def _moment(text: str | None) -> float | None:
+    return None if text is None else datetime.fromisoformat(text).timestamp()
 
 
 def fairness(ended: Sequence[float | None], tenants: Sequence[int], since: float = 0.0) -> float:

@@ -156,6 +156,8 @@ class Defer:
             return Explanation("skip", "only requests that run a model are kept to run later")
         terms = self.terms
         kept = f"kept for {format_duration(terms.keep)}, and runs with priority {terms.priority}"
+        if may_ask(exchange.route) and await asked_for(exchange):
+            return Explanation("change", f"answered with a response that is made in the background; {kept}")
         if preferences(exchange.scope).asynchronous and "asked" in self._when:
             return Explanation("change", f"answered 202, as its client asks for it; {kept}")
         if "full" in self._when or (self._when and preferences(exchange.scope).asynchronous):

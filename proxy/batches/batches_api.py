@@ -16,10 +16,16 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, NewEntry
+from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route
 from proxy.kernel.stored_request_handler import Handler, parameters, send_json
 
-ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+ENDPOINTS: Final = tuple(
+    sorted(
+        route.path for route in OLLAMA if route.flavor == "openai" and route.run is not None and route.body == "json"
+    )
+)
+"""Where the requests of a batch may go: all routes of OpenAI's API that run a model."""
 _PAIRS: Final = 16
 _LONGEST_KEY: Final = 64
 _LONGEST_VALUE: Final = 512

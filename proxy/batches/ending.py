@@ -49,9 +49,9 @@ async def end(journal: Journal, batch: Entry, data: bytes | None, status: Status
             counts[result.kind] += 1
             continue
         counts["errored"] += 1
-        lost = Result(result.id, result.custom_id, "errored", code="file_full", message="the file of results is full")
+        lost = Result(result.id, result.custom_id, "errored", reason="file_full", message="the file of results is full")
         errors.add(line_for(form_of(batch).flavor, lost))
-        log.warning("batch_result_left_out", batch=batch.id, entry=result.id)
+        log.warning("batch_result_left_out", entry=result.id)
     if errors.size:
         await journal.add(_file(batch, "errors", errors, clock, {}))
     meta = {"counts": counts, "errors": errors.size > 0, "results": results.size > 0}

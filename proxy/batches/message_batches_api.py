@@ -25,11 +25,13 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, NewEntry
 from proxy.kernel.json_members import elements_of, members_of, on_one_line
+from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route
 from proxy.kernel.stored_request_handler import Handler, parameters, send_json
 from proxy.kernel.worker_threads import off_loop
 
-PATH: Final = "/v1/messages"
+PATH: Final = next(route.path for route in OLLAMA if route.flavor == "anthropic" and route.run is not None)
+"""Where the requests of a batch go."""
 KEPT: Final = (b"anthropic-version", b"anthropic-beta")
 """The fields of the request that each of its requests has as well."""
 

@@ -27,7 +27,7 @@ class Result:
         kind: how it ended.
         status: the status of its answer; None where it has none.
         body: its answer, JSON on one line; None where it has none.
-        code: the code of what went wrong, beside the answer.
+        reason: what went wrong, beside the answer, as a name.
         message: the same in words.
     """
 
@@ -36,7 +36,7 @@ class Result:
     kind: Kind
     status: int | None = None
     body: bytes | None = None
-    code: str = "server_error"
+    reason: str = "server_error"
     message: str = "the request has failed"
 
 
@@ -53,13 +53,13 @@ def result_of(id: str, custom_id: str, entry: Entry | None, record: bytes, statu
     if entry is None or not entry.over or entry.state in ("cancelled", "expired"):
         expired = status == "expired" or (entry is not None and entry.state == "expired")
         kind: Kind = "expired" if expired else "canceled"
-        return Result(id, custom_id, kind, code=_SAYS[kind][0], message=_SAYS[kind][1])
+        return Result(id, custom_id, kind, reason=_SAYS[kind][0], message=_SAYS[kind][1])
     body = _json(record)
     if entry.state == "completed" and body is not None:
         return Result(id, custom_id, "succeeded", entry.status, body)
-    code, colon, message = (entry.error or "bad_answer: the answer is not JSON").partition(": ")
+    reason, colon, message = (entry.error or "bad_answer: the answer is not JSON").partition(": ")
     kept = body if entry.status is not None and entry.status >= 400 else None
-    return Result(id, custom_id, "errored", entry.status, kept, code if colon else "server_error", message or code)
+    return Result(id, custom_id, "errored", entry.status, kept, reason if colon else "server_error", message or reason)
 
 
 def openai_line(result: Result) -> bytes:
@@ -69,7 +69,7 @@ def openai_line(result: Result) -> bytes:
         response = b'{"status_code":%d,"request_id":%s,"body":%s}' % (result.status or 200, name, result.body)
         error = b"null"
     else:
-        response, error = b"null", orjson.dumps({"code": result.code, "message": result.message})
+        response, error = b"null", orjson.dumps({"code": result.reason, "message": result.message})
     return b'{"id":%s,"custom_id":%s,"response":%s,"error":%s}\n' % (name, custom_id, response, error)
 
 
@@ -94,7 +94,7 @@ def _anthropic_error(result: Result) -> bytes:
         document = orjson.loads(result.body)
         if isinstance(document, dict) and isinstance(document.get("error"), dict):
             return result.body
-    error: dict[str, Any] = {"type": "api_error", "message": result.message, "code": result.code}
+    error: dict[str, Any] = {"type": "api_error", "message": result.message, "code": result.reason}
     return orjson.dumps({"type": "error", "error": error})
 
 

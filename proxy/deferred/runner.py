@@ -22,7 +22,7 @@ from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.slot_scheduling import Slots
 from proxy.kernel.store import StoreUnavailable
 
-LOST_AFTER: Final = 20.0
+LOST_AFTER: Final = 9.0
 """Seconds without a beat after which the owner of an entry is taken for dead."""
 LOOK: Final = LOST_AFTER / 2
 """Seconds between two looks into the journal while nothing is heard of it: an owner that is lost says nothing."""
@@ -116,7 +116,7 @@ class Runner:
             await self._journal.wait_for_work(LOOK)
             return True
         run = Run(claim, self._home, self._news)
-        self._runs[run] = task = asyncio.create_task(run.perform())
+        self._runs[run] = task = asyncio.create_task(self._perform(run))
         task.add_done_callback(lambda done: self._ended(run, done))
         with suppress(TimeoutError):
             async with asyncio.timeout(SOON):
@@ -127,14 +127,18 @@ class Runner:
         pending = sum(not run.placed.is_set() for run in self._runs)
         return len(self._runs) < terms.parallel and pending < PENDING and self._slots.any_free()
 
+    async def _perform(self, run: Run) -> bool:
+        """Perform a run, whatever happens; return whether its entry is over. One that failed by a bug is taken up."""
+        try:
+            return await run.perform()
+        except Exception:
+            log.exception("deferred_run_failed", entry=run.claim.entry.id)
+            return True
+
     def _ended(self, run: Run, task: asyncio.Task[bool]) -> None:
         self._runs.pop(run, None)
         self._news.set()
-        if task.cancelled():
-            return
-        if (error := task.exception()) is not None:
-            log.error("deferred_run_failed", entry=run.claim.entry.id, exc_info=error)
-        elif not task.result():
+        if not task.cancelled() and not task.result():
             self._gave_way = True
 
     async def _beat_forever(self) -> None:

@@ -104,7 +104,7 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 # The request's body
 
 INVALID_REQUEST: Final = _row("invalid_request", (400, 422),
-    "kernel, ops, access, auth, defer, deferred, parameters, queue",
+    "kernel, ops, access, auth, background, batches, defer, deferred, parameters, queue",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -113,7 +113,7 @@ REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
 BODY_HOLDS_TOO_MUCH: Final = _row("body_holds_too_much", (400, 413), "kernel",
     "The request's body holds more text, lists, keys or values than are read, or unpacks to too much.",
     "Send less at once.")
-UNSUPPORTED_CONTENT_ENCODING: Final = _row("unsupported_content_encoding", 415, "kernel",
+UNSUPPORTED_CONTENT_ENCODING: Final = _row("unsupported_content_encoding", 415, "kernel, batches",
     "The request's body is compressed in a way that Ollama does not read on this route.",
     "Send it uncompressed.")
 BODY_TOO_SLOW: Final = _row("body_too_slow", 408, "kernel",

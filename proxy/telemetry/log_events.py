@@ -159,6 +159,10 @@ EVENTS: Final = (
           ("entry",)),
     Event("response_not_kept", "An answer could not be kept; no request can go on from it.",
           ("request_id", "error", "left_out")),
+    Event("batch_result_left_out", "The file of a batch's results is as large as a file may be. The answer of this "
+          "request is not in it; the file of errors names it.", ("entry",)),
+    Event("batch_not_ended", "The journal has no room for the results of a batch; it is tried again.", ("reason",)),
+    Event("batches_failed", "The proxy failed on a batch; it is tried again."),
     Event("webhook_given_up", "The address that a client named was not told that its request or batch is over.",
           ("entry", "reason")),
     Event("request_cancelled", "An operator ended a request.", ("request_id", "by")),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
 from tests.support.proxy import Running, running
+from tests.support.redis import redis_server
 from tests.support.tenants import BELIEVE
 from tests.support.wire import Client, Reply, ask, request
 
@@ -30,13 +31,17 @@ CALLS = [
     ("/v1/messages", {**CHAT, "max_tokens": 100}),
     ("/v1/embeddings", {"model": "nomic-embed-text", "input": "hi"}),
 ]
-STORES = ["memory", "sqlite:state.db"]
+HOMES = ["memory", "sqlite", "redis"]
 
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    name: str = request.param
-    return name.replace("state.db", str(tmp_path / "state.db"))
+@pytest.fixture(params=HOMES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The store of the policy file, in each of its homes."""
+    if request.param == "redis":
+        with redis_server() as server:
+            yield server.url
+    else:
+        yield "memory" if request.param == "memory" else f"sqlite:{tmp_path / 'state.db'}"
 
 
 @asynccontextmanager

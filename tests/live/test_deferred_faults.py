@@ -16,6 +16,7 @@ from proxy.kernel.journal import Entry
 from proxy.simulator import Ollama
 from proxy.testing import TemporaryProxy, temporary_proxy
 from tests.support.backend import eventually
+from tests.support.process import Process
 from tests.support.proxy import running
 from tests.support.tenants import BELIEVE
 from tests.support.wire import ask
@@ -199,3 +200,53 @@ async def test_one_models_backlog_does_not_stop_the_others() -> None:
             await eventually(lambda: full.counters.generating == 1)
             name = await accept(proxy, model="qwen3", messages=[])
             assert (await over(proxy, name)).state == "completed"
+
+
+def durable(ollama: Ollama, folder: Path) -> dict[str, Any]:
+    return {
+        "listen": "127.0.0.1:0",
+        "store": f"sqlite:{folder / 'state.db'}",
+        "backends": [{"name": "b1", "url": ollama.url, "slots": 2}],
+        "middleware": CHAIN,
+    }
+
+
+async def test_a_proxy_that_is_killed_behind_each_202_has_lost_none(tmp_path: Path) -> None:
+    """Three times over, each time with what was accepted before; a request that ran when it died runs again."""
+    async with Ollama(tokens=3, record=1000) as ollama:
+        names: list[str] = []
+        for _ in range(3):
+            async with Process.started(tmp_path / "proxy.yaml", durable(ollama, tmp_path)) as proxy:
+                for _ in range(15):
+                    body = {**CHAT, "messages": [{"role": "user", "content": str(len(names))}]}
+                    reply = await ask(proxy.address, "POST", "/api/chat", body, {"Prefer": "respond-async"})
+                    assert reply.status == 202
+                    names.append(reply.headers["location"])
+                proxy.process.kill()
+                await proxy.process.wait()
+        async with Process.started(tmp_path / "proxy.yaml", durable(ollama, tmp_path)) as proxy:
+            for name in names:
+                answer = await ask(proxy.address, "GET", f"{name}/answer", headers={"Prefer": "wait=20"})
+                assert (answer.status, answer.clean) == (200, True)
+                assert answer.body.count(b'"done":true') == 1
+            await proxy.stop()
+        asked = {orjson.loads(one.body)["messages"][0]["content"] for one in ollama.requests if one.path == "/api/chat"}
+        assert asked == {str(number) for number in range(45)}
+
+
+async def test_a_proxy_that_is_told_to_stop_finishes_what_runs_and_keeps_the_rest(tmp_path: Path) -> None:
+    async with Ollama(tokens=30, token_delay=0.01, num_parallel=2) as ollama:
+        async with Process.started(tmp_path / "proxy.yaml", durable(ollama, tmp_path)) as proxy:
+            names = []
+            for _ in range(4):
+                reply = await ask(proxy.address, "POST", "/api/chat", CHAT, {"Prefer": "respond-async"})
+                names.append(reply.headers["location"])
+            await eventually(lambda: ollama.counters.generating > 0)
+            await proxy.stop()
+        assert {one.state for one in ollama.requests if one.path == "/api/chat"} == {"done"}
+        async with Process.started(tmp_path / "proxy.yaml", durable(ollama, tmp_path)) as proxy:
+            for name in names:
+                answer = await ask(proxy.address, "GET", f"{name}/answer", headers={"Prefer": "wait=20"})
+                assert answer.body.count(b'"done":true') == 1
+            await proxy.stop()
+        assert len([one for one in ollama.requests if one.path == "/api/chat"]) == 4  # none twice

@@ -1,12 +1,14 @@
 """bench/bursts/verdict.py."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from bench.bursts.verdict import fairness, judge
 
 
 def entry(state: str, ended_at: float | None) -> dict[str, Any]:
-    return {"state": state, "ended_at": ended_at}
+    text = None if ended_at is None else datetime.fromtimestamp(ended_at, UTC).isoformat()
+    return {"state": state, "ended_at": text}
 
 
 def test_one_tenant_after_the_other_is_not_fair() -> None:

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from middleware.defer.background_mode import asked_for, in_background, may_ask
+from middleware.defer.plugin import Defer
+from proxy.journal.memory import MemoryJournal
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.testing import make_exchange
+from proxy.services.system_clock import SystemClock
+from proxy.testing import make_exchange, ok
 
 
 def asking(path: str = "/v1/responses", **members: Any) -> Exchange:
@@ -57,3 +60,9 @@ async def test_what_is_not_stored_cannot_be_fetched() -> None:
     with pytest.raises(Refused) as refused:
         await in_background(exchange, b"")
     assert (refused.value.status, refused.value.code) == (400, "background_needs_store")
+
+
+async def test_explain_says_so() -> None:
+    app = Defer(ok, journal=MemoryJournal(SystemClock()), clock=SystemClock())
+    assert "in the background" in (await app.explain(asking(background=True))).text
+    assert "in the background" not in (await app.explain(asking())).text

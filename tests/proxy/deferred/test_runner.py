@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from proxy.deferred import runner as module
-from proxy.deferred.run import Home
+from proxy.deferred.run import Home, Run
 from proxy.deferred.runner import Runner
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, respond
 from proxy.kernel.journal import Claim
@@ -209,6 +210,26 @@ async def test_beats_are_one_call_and_end_what_is_fenced(monkeypatch: pytest.Mon
             await asyncio.sleep(0)
     assert sorted(calls[0]) == sorted(names)
     await place.runner.stop(0.0)
+
+
+async def test_a_bug_ends_one_run_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place()
+    place.hosts.go_on.set()
+    perform, broken = Run.perform, [True]
+
+    async def once(run: Run) -> bool:
+        if broken:
+            broken.pop()
+            raise ZeroDivisionError
+        return await perform(run)
+
+    monkeypatch.setattr(Run, "perform", once)
+    first, second = await place.put(2)
+    with capture_logs() as logs:
+        place.runner.start()
+        assert await place.over(second) == "completed"
+    assert [(line["event"], line["entry"]) for line in logs] == [("deferred_run_failed", first)]
+    await place.runner.stop(1.0)
 
 
 async def test_two_runners_share_the_work() -> None:

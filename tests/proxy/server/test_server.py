@@ -380,9 +380,12 @@ async def test_told_to_stop_twice_it_does_not_wait() -> None:
         await client.send(GET)
         await client.until(b"one\r\n")
         server.stop()
+        assert server.seconds_left == 0.0
         draining = asyncio.create_task(server.drain(3600))
         await asyncio.sleep(0)
+        assert 0.0 < server.seconds_left <= 3600.0
         server.stop()
+        assert server.seconds_left == 0.0
         async with asyncio.timeout(PATIENCE):
             assert await draining == 1
         assert await client.rest() == b""
