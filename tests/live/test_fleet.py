@@ -68,13 +68,24 @@ async def test_the_host_never_runs_more_than_its_slots_and_tenants_get_the_same_
         spread = {"a": (8, 8, 8), "b": (3, 0, 0), "c": (0, 6, 0), "d": (6, 0, 3)}
         async with busy(proxies, spread) as got:
             await eventually(lambda: got.total() >= 60)
-            before, began = got.copy(), monotonic()
+            before = got.copy()
             await eventually(lambda: got.total() - before.total() >= 400)
-            seconds = monotonic() - began
             shares = [got[tenant] - before[tenant] for tenant in spread]
-        print(shares, 400 * 0.03 / SLOTS / seconds, sim.counters.max_generating)
         assert sim.counters.max_generating == SLOTS
         assert sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares)) >= 0.95
+
+
+@pytest.mark.timing(reason="it compares how many requests are answered in a time")
+async def test_three_proxies_use_the_slots_nearly_as_well_as_one(server: RedisServer) -> None:
+    async def rate(number: int) -> float:
+        async with Ollama(prompt_delay=0.1, num_parallel=64) as sim, fleet(server, number, sim) as proxies:
+            async with busy(proxies, {"a": (24 // number,) * number}) as got:
+                await eventually(lambda: got.total() >= 2 * SLOTS)
+                before, began = got.total(), monotonic()
+                await eventually(lambda: got.total() - before >= 100)
+                return 100 / (monotonic() - began)
+
+    assert await rate(3) >= 0.9 * await rate(1)
 
 
 async def test_the_slots_of_a_stopped_proxy_come_back(server: RedisServer) -> None:
