@@ -225,12 +225,12 @@ STEPS = st.tuples(st.integers(0, 4), st.floats(0, 1), st.booleans())
 
 
 @pytest.mark.parametrize(("path", "kind"), [("/api/chat", "ndjson"), ("/v1/chat/completions", "sse")])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(texts=st.lists(st.text("abc é", min_size=1, max_size=60), min_size=1, max_size=150), data=st.data())
 async def test_a_client_that_reconnects_gets_the_exact_bytes_once(
     path: str, kind: str, texts: list[str], data: st.DataObject
 ) -> None:
-    times = data.draw(st.integers(1, 100))
+    times = data.draw(st.integers(1, 20))
     steps = data.draw(st.lists(STEPS, min_size=times, max_size=times))
     speaker = Speaker(lines(texts)) if kind == "ndjson" else Speaker(events(texts), b"text/event-stream")
     async with speaking(speaker) as host, running(host.url, middleware=chain()) as proxy:
@@ -247,8 +247,8 @@ async def test_a_hundred_broken_connections() -> None:
 
 
 @pytest.mark.parametrize(("path", "kind"), [("/api/chat", "ndjson"), ("/v1/chat/completions", "sse")])
-@settings(max_examples=4, deadline=None)
-@given(steps=st.lists(STEPS, min_size=1, max_size=100), data=st.data())
+@settings(max_examples=3, deadline=None)
+@given(steps=st.lists(STEPS, min_size=1, max_size=20), data=st.data())
 async def test_over_two_proxies_with_one_redis(path: str, kind: str, steps: list[Any], data: st.DataObject) -> None:
     texts = data.draw(st.lists(st.text("abc é", min_size=1, max_size=60), min_size=1, max_size=300))
     speaker = Speaker(lines(texts)) if kind == "ndjson" else Speaker(events(texts), b"text/event-stream")
