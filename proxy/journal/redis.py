@@ -41,7 +41,7 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.journal import OVER, Claim, Entry, Fenced, Journal, JournalFull, NewEntry, Query, State
 from proxy.kernel.store import StoreUnavailable
 
-POLL: Final = 1.0
+POLL: Final = 5.0
 """Seconds after which who waits looks by itself, although the server tells of changes."""
 POLL_DEAF: Final = 0.25
 """Seconds after which who waits looks by itself while the server cannot tell."""

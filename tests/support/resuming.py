@@ -89,10 +89,18 @@ def resume_at(head: Reply) -> str:
     return path.removeprefix("<")
 
 
-async def read_on(client: Client, least: int) -> tuple[bytes, bool]:
-    """Read at least so many bytes of a chunked body; return them, and whether that was its clean end."""
+async def read_on(client: Client, least: int, head: Reply | None = None) -> tuple[bytes, bool]:
+    """Read at least so many bytes of a body; return them, and whether that was its clean end.
+
+    The body is chunked, unless `head` says its length: a record that is complete has one.
+    """
     got = bytearray()
+    length = head.headers.get("content-length") if head is not None else None
     with suppress(asyncio.IncompleteReadError, ConnectionError):
+        if length is not None:
+            async with asyncio.timeout(10.0):
+                got += await client.reader.readexactly(min(least, int(length)))
+            return bytes(got), len(got) == int(length)
         while len(got) < least:
             chunk = await client.read_chunk()
             if not chunk:
