@@ -7,12 +7,13 @@ import orjson
 import structlog
 
 from proxy.kernel import error_codes as codes
+from proxy.kernel.acceptance import reader_of
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
 from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.explain import Explanation
-from proxy.kernel.journal import Fenced, Journal, JournalFull, StoredCaller
+from proxy.kernel.journal import Fenced, Journal, JournalFull
 from proxy.kernel.json_edit import edit
 from proxy.kernel.log_throttle import Seldom
 from proxy.kernel.previous_response import previous_response, previous_response_not_found
@@ -89,7 +90,7 @@ class Responses:
             return None
         try:
             found = (
-                await find_response(self._journal, _caller(exchange).owner, named) if isinstance(named, str) else None
+                await find_response(self._journal, reader_of(exchange).owner, named) if isinstance(named, str) else None
             )
         except StoreUnavailable as error:
             raise Refused(
@@ -123,7 +124,7 @@ class Responses:
             return
         stored = StoredResponse(given, response, turns)
         try:
-            await keep_response(self._journal, _caller(exchange), stored, now=self._clock.time(), seconds=self._keep)
+            await keep_response(self._journal, reader_of(exchange), stored, now=self._clock.time(), seconds=self._keep)
         except (StoreUnavailable, JournalFull, Fenced) as error:
             if (left_out := self._seldom.left_out()) is not None:
                 log.warning("response_not_kept", request_id=exchange.id, error=str(error), left_out=left_out)
@@ -181,9 +182,3 @@ class _Storing:
         self._done = True
         self._parts = []
         self._given = []
-
-
-def _caller(exchange: Exchange) -> StoredCaller:
-    return StoredCaller(
-        identity=exchange.identity, tenant=exchange.tenant, policy=exchange.policy, client=exchange.client
-    )

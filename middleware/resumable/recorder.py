@@ -7,12 +7,13 @@ from typing import Final
 
 from middleware.resumable.keeper import Keeper
 from middleware.resumable.record import Record
+from proxy.kernel.acceptance import reader_of
 from proxy.kernel.answer_recorder import Recorder, Stop
 from proxy.kernel.asgi import Header, Message, Send
 from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Cancelled
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.journal import Journal, NewEntry, StoredCaller
+from proxy.kernel.journal import Journal, NewEntry
 
 FIELDS: Final = frozenset({b"content-type", b"cache-control", b"x-content-type-options", b"x-accel-buffering"})
 """The fields of an answer that a reader of its record gets as well."""
@@ -89,7 +90,7 @@ class AnswerRecorder(Recorder):
         new = NewEntry(
             id=exchange.id,
             kind="live",
-            caller=_caller(exchange),
+            caller=reader_of(exchange),
             method=exchange.scope["method"],
             path=exchange.scope["path"],
             flavor=exchange.flavor,
@@ -162,12 +163,3 @@ class AnswerRecorder(Recorder):
         self._rules.keeper.discard(record)
         if ended and exchange.ended and not exchange.detached:
             self._rules.keeper.delete_after(record, self._rules.grace)
-
-
-def _caller(exchange: Exchange) -> StoredCaller:
-    return StoredCaller(
-        identity=exchange.identity,
-        tenant=exchange.tenant,
-        policy=exchange.policy,
-        client=exchange.client,
-    )

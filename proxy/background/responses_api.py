@@ -16,6 +16,7 @@ from proxy.kernel.background import PREFIX, Background
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal
+from proxy.kernel.own_entry import own_entry
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match
 from proxy.kernel.stored_request_handler import Handler, parameters, send_json
@@ -115,10 +116,7 @@ class ResponsesApi(Background):
         named = _named(exchange)
         if not named.startswith(PREFIX):
             return None
-        entry = await self._journal.get(named)
-        if entry is None or entry.kind != "request" or entry.caller.owner != stored_caller_of(exchange).owner:
-            return None
-        return entry
+        return await own_entry(self._journal, stored_caller_of(exchange).owner, named, "request")
 
     async def _own(self, exchange: Exchange) -> Entry:
         entry = await self._found(exchange)

@@ -9,6 +9,7 @@ from proxy.kernel.batch_terms import BatchTerms, batch_terms
 from proxy.kernel.errors import Flavor, Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, JournalFull, Kind, NewEntry, Query
+from proxy.kernel.own_entry import own_entry
 from proxy.kernel.routes import Match
 
 MOST_LISTED: Final = 1000
@@ -32,10 +33,9 @@ class Owned:
 
     async def find(self, exchange: Exchange, name: str, kind: Kind) -> Entry | None:
         """Return the caller's own entry of that id; None where there is none."""
-        entry = await self.journal.get(name) if 0 < len(name) <= LONGEST_ID else None
-        if entry is None or entry.kind != kind or entry.flavor != self.flavor:
-            return None
-        return entry if entry.caller.owner == stored_caller_of(exchange).owner else None
+        fitting = name if 0 < len(name) <= LONGEST_ID else None
+        entry = await own_entry(self.journal, stored_caller_of(exchange).owner, fitting, kind)
+        return entry if entry is not None and entry.flavor == self.flavor else None
 
     async def all_of(self, exchange: Exchange, kind: Kind) -> list[Entry]:
         """Return the caller's own entries, newest first."""

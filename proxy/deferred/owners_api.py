@@ -15,16 +15,16 @@ from proxy.deferred.answer_reader import check_start, record_from
 from proxy.deferred.byte_range import range_of
 from proxy.deferred.stored_routes import ANSWER, END, REQUEST, REQUESTS
 from proxy.kernel import error_codes as codes
-from proxy.kernel.acceptance import journal_unavailable, stored_caller_of
+from proxy.kernel.acceptance import stored_caller_of
 from proxy.kernel.asgi import Header, Send, header_values, respond, start_response
 from proxy.kernel.entry_document import description
 from proxy.kernel.error_rendering import render
-from proxy.kernel.errors import JSON, Flavor, Refused, Truncated
+from proxy.kernel.errors import JSON, Flavor, Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, Query
+from proxy.kernel.own_entry import own_entry
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match
-from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.stored_request_handler import Handler
 from proxy.kernel.webhooks import Webhooks
 
@@ -41,7 +41,7 @@ _FLAVORS: Final[Mapping[str, Flavor]] = {name: name for name in ("ollama", "open
 
 
 class OwnersApi:
-    """Answers the routes of `proxy.deferred.stored_routes`.
+    """Answers the routes of `proxy.deferred.stored_routes`; `StoredApp` there answers for a journal that fails.
 
     Args:
         journal: where the entries are.
@@ -68,10 +68,7 @@ class OwnersApi:
             after=given.get("after", [None])[-1],
             limit=limit,
         )
-        try:
-            found = await self._journal.entries(query)
-        except StoreUnavailable as error:
-            raise journal_unavailable() from error
+        found = await self._journal.entries(query)
         document = {
             "requests": [description(entry, durable=self._journal.durable) for entry in found],
             "next": found[-1].id if len(found) == limit else None,
@@ -86,26 +83,20 @@ class OwnersApi:
     async def _end(self, exchange: Exchange, send: Send) -> None:
         """Cancel an entry, which stops its run wherever it runs; delete one that is over."""
         entry = await self._own(exchange)
-        try:
-            if entry.over:
-                await self._journal.delete(entry.id)
-                await respond(send, 204, [], b"")
-                return
-            cancelled = await self._journal.cancel(entry.id, "cancelled: its owner ended it")
-        except StoreUnavailable as error:
-            raise journal_unavailable() from error
+        if entry.over:
+            await self._journal.delete(entry.id)
+            await respond(send, 204, [], b"")
+            return
+        cancelled = await self._journal.cancel(entry.id, "cancelled: its owner ended it")
         if cancelled is not None:
             self._webhooks.notify(cancelled)
         await _respond(send, 200, description(cancelled or entry, durable=self._journal.durable))
 
     async def _own(self, exchange: Exchange) -> Entry:
-        """Return the entry that the path names; raises Refused (404 unless it is the caller's own, 503)."""
+        """Return the entry that the path names; raises Refused (404) unless it is the caller's own."""
         named = exchange.match.argument if isinstance(exchange.match, Match) else None
-        try:
-            entry = await self._journal.get(named) if named is not None else None
-        except StoreUnavailable as error:
-            raise journal_unavailable() from error
-        if entry is None or entry.kind not in ("request", "live") or entry.caller.owner != _owner(exchange):
+        entry = await own_entry(self._journal, stored_caller_of(exchange).owner, named, "request", "live")
+        if entry is None:
             raise not_found()
         return entry
 
@@ -120,10 +111,6 @@ class OwnersApi:
             return
         try:
             await self._send_record(exchange, entry, send)
-        except StoreUnavailable as error:
-            if exchange.status is not None:
-                raise Truncated("the journal does not answer any more") from error
-            raise journal_unavailable() from error
         except Refused as refused:
             if exchange.status is not None:
                 raise
@@ -134,10 +121,7 @@ class OwnersApi:
         """Return the entry when a byte of its answer is there, or it is over, or after `wait` seconds."""
         if wait <= 0 or entry.over or entry.recorded or entry.kind == "live":
             return entry
-        try:
-            changed = await self._journal.wait_for_change(entry.id, 0, wait)
-        except StoreUnavailable as error:
-            raise journal_unavailable() from error
+        changed = await self._journal.wait_for_change(entry.id, 0, wait)
         if changed is None:
             raise not_found()
         return changed
@@ -218,10 +202,6 @@ def _never_answered(entry: Entry) -> Refused:
     return Refused(
         status, f"the request is {entry.state}: {entry.error or 'it has no answer'}", code=codes.DEFERRED_FAILED
     )
-
-
-def _owner(exchange: Exchange) -> str:
-    return stored_caller_of(exchange).owner
 
 
 def _limit(text: str) -> int:

@@ -74,6 +74,13 @@ def stored_caller_of(exchange: Exchange) -> StoredCaller:
     )
 
 
+def reader_of(exchange: Exchange) -> StoredCaller:
+    """Return who may read what is kept of a request, without the facts that only a run of it needs."""
+    return StoredCaller(
+        identity=exchange.identity, tenant=exchange.tenant, policy=exchange.policy, client=exchange.client
+    )
+
+
 def new_id(prefix: str = "") -> str:
     """Return an id for an entry, which nobody can guess."""
     return prefix + secrets.token_hex(16)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.kernel.journal import Claim, Journal, NewEntry, StoredCaller
+from proxy.kernel.own_entry import own_entry
 from proxy.kernel.response_items import INPUT, PREVIOUS, merged_input
 
 MOST_TURNS: Final = 100
@@ -82,8 +83,8 @@ async def find_response(
         return StoredResponse(**orjson.loads(kept))
     if turns < 1 or not _ENTRY.match(response_id):
         return None
-    entry = await journal.get(response_id)
-    if entry is None or entry.kind != "request" or entry.state != "completed" or entry.caller.owner != owner:
+    entry = await own_entry(journal, owner, response_id, "request")
+    if entry is None or entry.state != "completed":
         return None
     body, answer = await journal.body(response_id), await _record(journal, response_id)
     if body is None or (response := response_in(answer)) is None:
