@@ -57,7 +57,7 @@ class Runner:
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._seldom = Seldom()
-        slots.on_free(self._news.set)
+        slots.on_free(self._slot_is_free)
 
     @property
     def running(self) -> int:
@@ -89,6 +89,11 @@ class Runner:
             await asyncio.wait(list(self._runs.values()))
         beating.cancel()
         await asyncio.wait([beating])
+
+    def _slot_is_free(self) -> None:
+        """Wake the claiming task, which has nothing to do where nothing is deferred."""
+        if self._terms is not None:
+            self._news.set()
 
     async def _claim_forever(self) -> None:
         while True:
