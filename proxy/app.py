@@ -48,6 +48,7 @@ from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
 from proxy.telemetry.traces import Pipelines
+from proxy.websocket.app import WebSockets
 from proxy.wiring import (
     body_bounds,
     make_backends,
@@ -111,9 +112,11 @@ class App:
         }
         self.ops = Ops(self)
         self.bodies = BodyBudget(**body_bounds(settings))
+        self.sockets = WebSockets(self.bodies)
         self._bound(settings)
         self.chain, main, ops = self._generations(1, self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
+        self.sockets.serve_by(self.frame)
         self.ops_frame = Frame(ops, bodies=self.bodies)
         self.metrics.read(
             [
@@ -184,6 +187,7 @@ class App:
             MergedLists(self.pool, self.watch),
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
             self.ops,
+            self.sockets,
         )
         return build(plan, endpoint, {**self.services, KnownHosts: hosts})
 

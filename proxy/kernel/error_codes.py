@@ -53,6 +53,9 @@ TOO_MANY_CONNECTIONS: Final = _row("too_many_connections", 503, "server",
 MALFORMED_REQUEST: Final = _row("malformed_request", 400, "server",
     "What came is not a request in HTTP/1.1.",
     "Correct the client. Something that speaks TLS or HTTP/2 to a plain listener gets this, too.")
+UPGRADE_REQUIRED: Final = _row("upgrade_required", 426, "websocket, server",
+    "The path is asked with GET, which opens a WebSocket, and the request does not open one of version 13.",
+    "Send POST, or open a WebSocket.")
 METHOD_NOT_ALLOWED: Final = _row("method_not_allowed", 405, "server, relay",
     "The path has no such method, or no path has.",
     "Use one of the methods that the Allow field names.")
@@ -110,6 +113,12 @@ INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, acces
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
     "The request's body is larger than `server.body.each`.",
     "Send less, or raise it.")
+SOCKET_BUSY: Final = _row("socket_busy", 429, "websocket",
+    "As many requests of this WebSocket wait as `server.websocket.waiting` allows.",
+    "Wait for an answer, or open another socket.")
+PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 400, "websocket",
+    "`previous_response_id` names no response that this WebSocket remembers.",
+    "Send the whole conversation as `input`, without `previous_response_id`.")
 BODY_HOLDS_TOO_MUCH: Final = _row("body_holds_too_much", (400, 413), "kernel",
     "The request's body holds more text, lists, keys or values than are read, or unpacks to too much.",
     "Send less at once.")

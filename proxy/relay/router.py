@@ -18,11 +18,12 @@ from proxy.relay.unload_everywhere import UnloadEverywhere
 
 
 class Router:
-    """Passes each request to the ops routes, the merged lists, the routes that need a named backend, or dispatch."""
+    """Passes each request to the ops routes, the sockets, the merged lists, the routes that need a named backend, or dispatch."""
 
-    def __init__(self, pool: Pool, lists: MergedLists, dispatch: Dispatch, ops: ASGIApp) -> None:
+    def __init__(self, pool: Pool, lists: MergedLists, dispatch: Dispatch, ops: ASGIApp, sockets: ASGIApp) -> None:
         self._pool = pool
         self._ops = ops
+        self._sockets = sockets
         self._lists = lists
         self._dispatch = dispatch
         self._named = NamedBackend(pool, dispatch)
@@ -33,6 +34,9 @@ class Router:
         exchange = Exchange.of(scope)
         if exchange.route is not None and exchange.route.kind == "ops":
             await self._ops(scope, receive, send)
+            return
+        if exchange.route is not None and exchange.route.opens_socket:
+            await self._sockets(scope, receive, send)
             return
         several = len(self._pool.backends) > 1 or exchange.pinned is not None
         if several and self._pool.first_round.pending:
@@ -61,7 +65,7 @@ class Router:
     def _prospect(self, exchange: Exchange) -> Explanation:
         if isinstance(exchange.match, NoMatch):
             raise not_routed(exchange.match, exchange.scope)
-        if exchange.match.route.kind == "ops":
+        if exchange.match.route.kind == "ops" or exchange.match.route.opens_socket:
             return Explanation("pass", "the proxy itself answers")
         if self._lists.answers(exchange):
             return Explanation("pass", "the proxy answers from what it knows of all backends")
