@@ -153,7 +153,8 @@ class GuardedProtocol(RequestReader):
         place, self.place = self.place, None
         socket = WebSocketConnection(self.transport, self.server_state, upgrade.options, place)
         self.transport.set_protocol(socket)
-        kept, self._kept, self.parser, self._upgrade = bytes(self._kept), bytearray(), None, None
+        kept, self._kept, self._upgrade = bytes(self._kept), bytearray(), None
+        self.parser = None  # it leads back to here
         socket.begin(upgrade.session, kept)
 
     def _finished(self, task: asyncio.Task[None]) -> None:

@@ -74,8 +74,10 @@ class WebSocketConnection(asyncio.Protocol):
         self._session: Session | None = None
         self._message: bytearray | None = None
         """The fragments of a message that has begun."""
+        self._begun = 0
+        """Bytes of a frame that has begun."""
         self._booked = 0
-        """Bytes of it that the session has accounted for."""
+        """Bytes of both that the session has accounted for."""
         self._moved = self._heard = False
         """Whether anything came since the last look of the timer for a message, and since the last ping."""
         self._reading, self._writing, self._idle = Deadline(loop), Deadline(loop), Deadline(loop)
@@ -100,8 +102,10 @@ class WebSocketConnection(asyncio.Protocol):
         self._heard = self._moved = True
         protocol = self._protocol
         protocol.receive_data(data)
+        self._begun += len(data)
         for event in protocol.events_received():
             if isinstance(event, Frame) and self._session is not None:
+                self._begun -= _wire_size(len(event.data))
                 self._take(event, self._session)
         self._flush()
         self._note_unfinished()
@@ -137,7 +141,7 @@ class WebSocketConnection(asyncio.Protocol):
         """Account for the part of a message that is here, and time the rest."""
         if self._session is None:
             return
-        begun = len(self._message or b"") + len(self._protocol.reader.buffer)
+        begun = len(self._message or b"") + max(0, self._begun)
         if begun != self._booked:
             try:
                 self._session.hold(begun - self._booked)
@@ -284,7 +288,7 @@ class WebSocketConnection(asyncio.Protocol):
         for timer in (self._writing, self._closing):
             timer.stop()
         self._give_place_back()
-        self._state.connections.discard(self)  # type: ignore[arg-type]
+        self._state.connections.discard(self)
         if not self._state.connections:
             self._state.empty.set()
 
@@ -305,6 +309,11 @@ class WebSocketConnection(asyncio.Protocol):
         place, self.place = self.place, None
         if place is not None:
             place.give_back()
+
+
+def _wire_size(length: int) -> int:
+    """Return the bytes of a frame of a client whose payload has this length (RFC 6455 section 5.2)."""
+    return length + (6 if length < 126 else 8 if length < 65536 else 14)
 
 
 def _reason(text: str) -> str:

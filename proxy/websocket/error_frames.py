@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header, header
 from proxy.kernel.errors import ERROR_CODE
 
@@ -34,14 +35,14 @@ def is_error(data: bytes) -> bool:
     return isinstance(document, dict) and bool(document.get("error"))
 
 
-def code_of(document: dict[str, Any], headers: Sequence[Header]) -> str | None:
-    """Return the error's code: that of the proxy's own errors, or the one that a backend wrote."""
+def code_of(document: dict[str, Any], headers: Sequence[Header]) -> str:
+    """Return the error's code: that of the proxy's own errors, or the one that a backend wrote, if it wrote one."""
     ours = header(headers, ERROR_CODE)
     if ours is not None:
         return ours.decode("latin-1")
     error = document["error"]
     code = error.get("code") if isinstance(error, dict) else document.get("code")
-    return code if isinstance(code, str) else None
+    return code if isinstance(code, str) else codes.UPSTREAM_ERROR
 
 
 def told(headers: Sequence[Header]) -> dict[str, str]:

@@ -94,5 +94,5 @@ def _id(document: dict[str, Any], name: str) -> Id:
     if found is None and name not in document:
         return None
     if (found.__class__ is str and 0 < len(found) <= LONGEST_ID) or found.__class__ is int:
-        return found  # type: ignore[no-any-return]
+        return found
     raise Refused(400, f'"{name}" must be a number, or a text of 1 to {LONGEST_ID} characters')
