@@ -43,24 +43,8 @@ class WebSocketConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_booked",
-        "_busy_since",
-        "_closing",
-        "_flow",
-        "_heard",
-        "_idle",
-        "_message",
-        "_moved",
-        "_oldest",
-        "_options",
-        "_ping",
-        "_protocol",
-        "_reading",
-        "_session",
-        "_state",
-        "_writing",
-        "place",
-        "transport",
+        "_begun", "_booked", "_busy_since", "_closing", "_flow", "_heard", "_idle", "_message", "_moved", "_oldest",
+        "_options", "_ping", "_protocol", "_reading", "_session", "_state", "_writing", "place", "transport",
     )  # fmt: skip
 
     def __init__(

@@ -68,6 +68,8 @@ class BodyRequest(SocketRequest):
 class RequestMode:
     """Reads the messages of one socket."""
 
+    __slots__ = ("_desk", "_flavor")
+
     def __init__(self, flavor: Flavor, desk: Desk) -> None:
         self._flavor: Flavor = flavor
         self._desk = desk

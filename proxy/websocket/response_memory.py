@@ -16,6 +16,8 @@ class ResponseMemory:
         hold: accounts for more or fewer bytes; raises Refused where there is no memory, and then none is counted.
     """
 
+    __slots__ = ("_hold", "_known", "_most", "_size")
+
     def __init__(self, most: int, hold: Callable[[int], None]) -> None:
         self._most = most
         self._hold = hold

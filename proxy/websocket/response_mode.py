@@ -113,6 +113,8 @@ class ResponseRequest(SocketRequest):
 class ResponseMode:
     """Reads the messages of one socket."""
 
+    __slots__ = ("_desk", "_memory")
+
     def __init__(self, desk: Desk, memory: ResponseMemory) -> None:
         self._desk = desk
         self._memory = memory

@@ -1,7 +1,6 @@
 """What is said over one socket: messages in, frames out, and the requests in between, bounded in number."""
 
 import asyncio
-from collections import deque
 from functools import partial
 from typing import Any, Final
 
@@ -56,6 +55,11 @@ class SocketSession:
         caller: the caller on whose account they are.
     """
 
+    __slots__ = (
+        "_app", "_bodies", "_caller", "_end", "_flavor", "_headers", "_left", "_like", "_memory", "_mode", "_options",
+        "_running", "_socket", "_target", "_waiting",
+    )  # fmt: skip
+
     def __init__(
         self,
         socket: Socket,
@@ -69,18 +73,19 @@ class SocketSession:
         caller: str,
     ) -> None:
         self._socket = socket
-        self._opening, self._app, self._flavor, self._like = opening, app, flavor, like
+        # Of the opening only what is needed: it leads to the whole handshake.
+        self._target, self._options = (opening.path, opening.query), opening.options
+        self._headers = [*opening.headers, _JSON]
+        self._app, self._flavor, self._like = app, flavor, like
         self._bodies, self._caller = bodies, caller
         self._running: dict[SocketRequest, Running] = {}
-        self._waiting: deque[SocketRequest] = deque()
-        self._lanes: set[object] = set()
-        """The lanes in which a request runs."""
+        self._waiting: list[SocketRequest] = []
         self._end: tuple[Closing, str] | None = None
         """How the socket will be closed when nothing runs any more; None unless it is about to end."""
         self._left = False
-        self._memory = ResponseMemory(opening.options.memory, self.hold)
+        self._memory = ResponseMemory(opening.options.memory, self.hold) if responses else None
         self._mode: RequestMode | ResponseMode = (
-            ResponseMode(self, self._memory) if responses else RequestMode(flavor, self)
+            RequestMode(flavor, self) if self._memory is None else ResponseMode(self, self._memory)
         )
 
     # The server tells
@@ -103,7 +108,7 @@ class SocketSession:
     def cut(self) -> None:
         """End all requests, and close the socket with 1012."""
         self._end = (Closing.RESTART, "the proxy restarts")
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting = self._waiting, []
         for request in waiting:
             self.hold(-request.size)
             self.say(request.refusal(self._flavor, ShuttingDown()))
@@ -117,12 +122,13 @@ class SocketSession:
     def gone(self) -> None:
         """Stop all requests: the client has left."""
         self._left = True
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting = self._waiting, []
         for request in waiting:
             self.hold(-request.size)
         for running in self._running.values():
             running.answer.client.leave()
-        self._memory.forget()
+        if self._memory is not None:
+            self._memory.forget()
 
     # The mode asks
 
@@ -131,13 +137,13 @@ class SocketSession:
         if self._end is not None:
             message = "this socket takes no further requests; open another one"
             raise Refused(503, message, code=codes.SHUTDOWN, headers={"retry-after": "1"})
-        if request.named and (request.lane in self._lanes or any(one.lane == request.lane for one in self._waiting)):
+        if request.named and any(one.lane == request.lane for one in (*self._running, *self._waiting)):
             raise Refused(400, "a request with this id runs already; give each request an id of its own")
         if self._may_run(request):
             self._run(request)
             self._note_rest()
             return
-        if len(self._waiting) >= self._opening.options.waiting:
+        if len(self._waiting) >= self._options.waiting:
             message = f"{len(self._waiting)} requests of this socket wait already"
             raise Refused(429, message, code=codes.SOCKET_BUSY, headers={"retry-after": "1"})
         self.hold(request.size)
@@ -164,7 +170,8 @@ class SocketSession:
     # The requests
 
     def _may_run(self, request: SocketRequest) -> bool:
-        return request.lane not in self._lanes and len(self._running) < self._opening.options.requests
+        free = len(self._running) < self._options.requests
+        return free and all(one.lane != request.lane for one in self._running)
 
     def _run(self, request: SocketRequest) -> None:
         self._socket.busy(True)
@@ -178,18 +185,10 @@ class SocketSession:
             for frame in request.answered():
                 self.say(frame)
             return
-        opening = self._opening
-        answer = Answer(request, body, self._socket, opening.options.message)
-        scope = inner_scope(
-            "POST",
-            opening.path,
-            query=opening.query,
-            headers=[*opening.headers, _JSON],
-            length=len(body),
-            like=self._like,
-        )
+        answer = Answer(request, body, self._socket, self._options.message)
+        path, query = self._target
+        scope = inner_scope("POST", path, query=query, headers=self._headers, length=len(body), like=self._like)
         running = self._running[request] = Running(answer, scope)
-        self._lanes.add(request.lane)
         task: Any = self._socket.run(answer.client.run(self._app, scope))
         running.task = task
         task.add_done_callback(partial(self._ended, request))
@@ -199,7 +198,6 @@ class SocketSession:
         if not task.cancelled() and (failed := task.exception()) is not None:
             _log.error("websocket_request_failed", exc_info=failed)
         running = self._running.pop(request)
-        self._lanes.discard(request.lane)
         if not self._left:
             running.answer.finish(self._flavor, running.reason)
         running.answer.let_go()
