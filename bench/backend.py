@@ -1,7 +1,8 @@
 """A fake Ollama that costs next to nothing: it streams at a given pace and writes the time into each chunk.
 
 A chat, in Ollama's form or OpenAI's, is answered as its options ask: ``num_predict`` chunks, one every ``interval_ms``,
-or in one piece where it does not stream. All but the time is precomputed, and one timer drives all streams. Prints its port when it listens.
+or in one piece where it does not stream. All but the time is precomputed, and one timer drives all streams. Prints its
+port when it listens.
 """
 
 import asyncio

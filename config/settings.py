@@ -96,7 +96,7 @@ class Connections(Model):
 
 
 class WebSocket(Model):
-    """WebSockets: how long one may live, and what it may hold. The routes that have one are in the guide *WebSocket*."""
+    """WebSockets: how long one may live, and what it may hold."""
 
     enabled: bool = True
     """Let clients open WebSockets; if not, such a request is answered like any other GET."""

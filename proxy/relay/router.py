@@ -18,7 +18,7 @@ from proxy.relay.unload_everywhere import UnloadEverywhere
 
 
 class Router:
-    """Passes each request to the ops routes, sockets, merged lists, the routes that need a named backend, or dispatch."""
+    """Passes each request to the ops routes, sockets, merged lists, routes that need a named backend, or dispatch."""
 
     def __init__(self, pool: Pool, lists: MergedLists, dispatch: Dispatch, ops: ASGIApp, sockets: ASGIApp) -> None:
         self._pool = pool

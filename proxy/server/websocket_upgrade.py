@@ -57,9 +57,10 @@ class Upgrade:
 
     def session(self, socket: Socket) -> Session:
         """Make the session of an upgrade that `switches`."""
-        if self._make is None:
+        make, self._make = self._make, None  # it leads back to here
+        if make is None:
             raise RuntimeError("the application has not accepted")
-        return self._make(socket)
+        return make(socket)
 
     def around(self, app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
         """Return `app` with the `Opening` in the scope, whose response 101 is one that opens a socket."""

@@ -84,7 +84,7 @@ class SocketSession:
         """How the socket will be closed when nothing runs any more; None unless it is about to end."""
         self._left = False
         self._memory = ResponseMemory(opening.options.memory, self.hold) if responses else None
-        self._mode: RequestMode | ResponseMode = (
+        self._mode: RequestMode | ResponseMode | None = (
             RequestMode(flavor, self) if self._memory is None else ResponseMode(self, self._memory)
         )
 
@@ -92,7 +92,8 @@ class SocketSession:
 
     def text(self, message: bytes) -> None:
         """Take a whole text message."""
-        self._mode.take(message)
+        if self._mode is not None:
+            self._mode.take(message)
 
     def hold(self, change: int) -> None:
         """Account for more or fewer bytes; raises Refused (429, 503)."""
@@ -129,6 +130,7 @@ class SocketSession:
             running.answer.client.leave()
         if self._memory is not None:
             self._memory.forget()
+        self._mode = self._memory = None  # both lead back to here
 
     # The mode asks
 

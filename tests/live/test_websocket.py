@@ -296,7 +296,7 @@ async def test_credentials_come_in_the_header_the_subprotocol_or_the_path(tmp_pa
             revoke_keys(tmp_path / "keys.yaml", "ada")
             await eventually_refused(socket)
         names = {name.lower() for request in sim.requests for name, _ in request.headers}
-        assert not {name for name in names if name.startswith("sec-websocket")}
+        assert not {name for name in names if name.startswith(b"sec-websocket")}
     lines = proxy.log.requests
     assert {line["identity"] for line in lines if line["status"] == 200} == {"ada"}
     assert not [raw for raw in proxy.log.raw if key.encode() in raw]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,10 +20,14 @@ HANDSHAKE = (
 """A handshake, to be filled in with a path and further fields."""
 
 
+_quiet = logging.getLogger("tests.websocket")
+_quiet.setLevel(logging.WARNING)  # below it, the client logs its header, into the log of the proxy in the same process
+
+
 @asynccontextmanager
 async def websocket(proxy: Running, path: str = "/api/chat", **options: Any) -> AsyncIterator[ClientConnection]:
     host, port = proxy.address
-    options = {"max_size": None, "proxy": None, "close_timeout": 2, "ping_interval": None, **options}
+    options = {"max_size": None, "proxy": None, "close_timeout": 2, "ping_interval": None, "logger": _quiet, **options}
     async with connect(f"ws://{host}:{port}{path}", **options) as socket:
         yield socket
 
