@@ -77,7 +77,7 @@ class Events:
 
     def take(self, chunk: bytes) -> bool:
         """Take a chunk."""
-        if not self._rest and chunk.find(_EVENT_END) == len(chunk) - 2 and b"\r" not in chunk:
+        if not self._rest and 0 < chunk.find(_EVENT_END) == len(chunk) - 2 and b"\r" not in chunk:
             return self._event(chunk[:-2])
         text = self._rest + chunk
         held = b""

@@ -178,7 +178,7 @@ def _response(document: dict[str, Any]) -> dict[str, Any]:
             "input_tokens": 0,
             "output_tokens": 0,
             "total_tokens": 0,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens_details": {"reasoning_tokens": 0},
         },
     }

@@ -152,19 +152,8 @@ def collected() -> Counter[str]:
 @pytest.mark.parametrize(
     "scenario",
     [
-        answered,
-        refused,
-        foreign_page,
-        malformed,
-        tried_again,
-        tried_in_vain,
-        not_http,
-        cut,
-        stalled,
-        left,
-        cancelled,
-        spoken,
-        spoken_to_the_end,
+        *(answered, refused, foreign_page, malformed, tried_again, tried_in_vain, not_http, cut),
+        *(stalled, left, cancelled, spoken, spoken_to_the_end),
     ],
     ids=lambda scenario: scenario.__name__,
 )
