@@ -111,7 +111,7 @@ class WebSocket(Model):
     requests: Annotated[int, Field(ge=1, le=100)] = 8
     """How many requests of one socket run at once."""
     waiting: Annotated[int, Field(ge=0, le=1000)] = 16
-    """How many further requests of one socket wait for these; beyond them 429."""
+    """How many further requests of one socket wait for these, `0` for none; beyond them 429."""
     memory: Size = 4 * 2**20
     """Size of the conversations that one socket remembers, for `previous_response_id`; counted in `body.total` too."""
 

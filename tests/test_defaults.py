@@ -72,7 +72,7 @@ def test_what_wiring_makes_is_in_the_list() -> None:
         for node in ast.walk(ast.parse(inspect.getsource(wiring)))
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Options", "Rules", "Timeouts", "Bounds"))
     }
-    assert made == {"ServerOptions", "TlsOptions", "PoolOptions", "Rules", "Timeouts", "BodyBounds"}
+    assert made == {"ServerOptions", "TlsOptions", "PoolOptions", "Rules", "Timeouts", "BodyBounds", "SocketOptions"}
     assert made <= {part.__name__ for part in PARTS}
 
 

@@ -87,7 +87,7 @@ NAMES: Final = {
         *(f"_types.{name}" for name in ("ASGI3Application", "ASGIReceiveCallable", "ASGISendCallable")),
         *("_types.ASGISendEvent", "_types.Scope", "protocols.http.httptools_impl.RequestResponseCycle"),
     },
-    "proxy/server/websocket_connection.py": {"protocols.http.flow_control.HIGH_WATER_LIMIT"},
+    "proxy/server/websocket_reader.py": {"protocols.http.flow_control.HIGH_WATER_LIMIT"},
     "proxy/server/server_state.py": {"protocols.http.httptools_impl.STATUS_LINE", "server.ServerState"},
     "proxy/server/server.py": {"_types.ASGIApplication", "config.Config", "lifespan.on.LifespanOn"},
 }

@@ -107,7 +107,8 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 
 # The request's body
 
-INVALID_REQUEST: Final = _row("invalid_request", (400, 422), "kernel, ops, access, auth, parameters, queue",
+INVALID_REQUEST: Final = _row("invalid_request", (400, 422),
+    "kernel, ops, access, auth, parameters, queue, server, websocket",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -263,7 +264,7 @@ UPSTREAM_CONNECTION_LOST: Final = _row("upstream_connection_lost", 502, "upstrea
 UPSTREAM_BAD_ANSWER: Final = _row("upstream_bad_answer", 502, "upstream, relay, pool, access, chain",
     "What the backend answered is not HTTP/1.1, exceeds a bound, is empty, or is not what the route answers.",
     "See whether the address is that of an Ollama.")
-UPSTREAM_ERROR: Final = _row("upstream_error", (200, 400, 404, 500, 501, 502, 503, 504), "relay, chain",
+UPSTREAM_ERROR: Final = _row("upstream_error", (200, 400, 404, 500, 501, 502, 503, 504), "relay, chain, websocket",
     "The backend answered an error of its own, or ended a 200 with one. In the log only, as the answer is passed on as "
     "it came, with no code; behind heartbeats, an error in the format of another API has this code.",
     "See what the backend says.")
@@ -271,7 +272,7 @@ BACKEND_DOWN: Final = _row("backend_down", 502, "pool",
     "The backend stopped answering questions while the request waited for its first byte, and the request could not be "
     "answered by another one.",
     "Send the request again; look at the backend.")
-UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "upstream, relay",
+UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "upstream, relay, websocket",
     "The answer had begun and broke off, or ended without the end that its protocol has.",
     "Send the request again; look at the backend's log.")
 UPSTREAM_FAILED: Final = _row("upstream_failed", (400, 502), "upstream",
@@ -286,12 +287,12 @@ UNLOAD_FAILED: Final = _row("unload_failed", 502, "relay, ops",
 
 # Operating the proxy
 
-CANCELLED: Final = _row("cancelled", 499, "chain",
-    "An operator ended the request.",
+CANCELLED: Final = _row("cancelled", 499, "chain, websocket",
+    "An operator ended the request, or its own client did so over its WebSocket.",
     "Ask the operator.")
-SHUTDOWN: Final = _row("shutdown", 503, "chain, server",
-    "The proxy stops, and `server.shutdown` is over.",
-    "Send the request again.")
+SHUTDOWN: Final = _row("shutdown", 503, "chain, server, websocket",
+    "The proxy stops, and `server.shutdown` is over; or the WebSocket takes no further requests.",
+    "Send the request again, over another connection.")
 NOT_READY: Final = _row("not_ready", 503, "ops",
     "/-/readyz: no backend can be used, not every backend has been asked yet, or the proxy stops.",
     "Look at the backends with `ollama-proxy status`.")

@@ -20,22 +20,21 @@ BEARER: Final = "bearer."
 
 
 class Closing(IntEnum):
-    """The codes with which the server closes a socket (RFC 6455 section 7.4.1); a cut connection has none."""
+    """The codes with which the server closes a socket (RFC 6455 section 7.4.1); a cut connection has none.
+
+    `websockets`, which reads the frames, adds 1002 where they break the RFC, and 1009 for a message that is too large.
+    """
 
     NORMAL = 1000
     """Nothing happened for ``idle``."""
     GOING_AWAY = 1001
     """The server stops, or the socket is as old as ``total``; all answers that had begun are out."""
-    PROTOCOL_ERROR = 1002
-    """The frames break RFC 6455: no mask, a reserved bit, a fragment out of place."""
     UNSUPPORTED = 1003
     """A binary message came."""
     BAD_TEXT = 1007
     """A text message is not UTF-8."""
     TOO_LATE = 1008
     """The rest of a message did not come within ``server.body.timeout``."""
-    TOO_BIG = 1009
-    """A message has more bytes than ``server.body.each``."""
     RESTART = 1012
     """The time to drain was over before the answers were; each had its error before."""
     TRY_LATER = 1013

@@ -154,7 +154,7 @@ class GuardedProtocol(RequestReader):
         socket = WebSocketConnection(self.transport, self.server_state, upgrade.options, place)
         self.transport.set_protocol(socket)
         kept, self._kept, self._upgrade = bytes(self._kept), bytearray(), None
-        self.parser = None  # it leads back to here
+        self.parser = None  # type: ignore[assignment]  # it leads back to here
         socket.begin(upgrade.session, kept)
 
     def _finished(self, task: asyncio.Task[None]) -> None:

@@ -1,40 +1,31 @@
 """The connection of an open WebSocket: bounded and timed like any other, without a task of its own.
 
-`websockets` reads the frames (sans I/O: masks, fragments, control frames, the closing handshake). Text frames are
-written here by hand, as a chunk of a response is, straight to the transport: no task wakes up for one. What is said
-over the socket is the matter of its `Session`.
+`WebSocketReader` reads its frames. Text frames are written here by hand, as a chunk of a response is, straight to the
+transport: no task wakes up for one. What is said over the socket is the matter of its `Session`.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import structlog
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from websockets.frames import Frame, Opcode
-from websockets.protocol import SEND_EOF, Protocol, Side, State
+from websockets.protocol import SEND_EOF, State
 
-from proxy.kernel.errors import Refused, let_go
 from proxy.kernel.websocket import Closing, Session, Socket, SocketOptions
 from proxy.server.connection_counts import Place
 from proxy.server.deadline_timer import Deadline
-from proxy.server.disconnect_watch import WatchedFlow
 from proxy.server.server_state import GuardState
+from proxy.server.websocket_reader import WebSocketReader
 
 LINGER_SECONDS: Final = 2.0
 """Seconds that a client has to answer our closing frame."""
-_MOST_PONGS: Final = 4 * HIGH_WATER_LIMIT
-"""Bytes that may wait to be read by a client before nothing more is read of it."""
 _SHORT: Final = tuple(bytes((0x81, length)) for length in range(126))
 """The header of a text frame of each length below 126 bytes (RFC 6455 section 5.2)."""
 
-_quiet: Final = logging.getLogger("ollama_proxy.websocket_frames")
-_quiet.setLevel(logging.WARNING)  # below it, `websockets` logs what people say
 _log = structlog.get_logger("ollama_proxy.server")
 
 
-class WebSocketConnection(asyncio.Protocol):
+class WebSocketConnection(WebSocketReader):
     """One WebSocket; it takes over the transport of the connection on which the handshake came.
 
     Attributes:
@@ -42,29 +33,15 @@ class WebSocketConnection(asyncio.Protocol):
         transport: the transport.
     """
 
-    __slots__ = (
-        "_begun", "_booked", "_busy_since", "_closing", "_flow", "_heard", "_idle", "_message", "_moved", "_oldest",
-        "_options", "_ping", "_protocol", "_reading", "_session", "_state", "_writing", "place", "transport",
-    )  # fmt: skip
+    __slots__ = ("_busy_since", "_closing", "_idle", "_oldest", "_ping", "_writing", "place")
 
     def __init__(
         self, transport: asyncio.Transport, state: GuardState, options: SocketOptions, place: Place | None
     ) -> None:
+        super().__init__(transport, state, options)
         loop = asyncio.get_running_loop()
-        self.transport, self.place = transport, place
-        self._state, self._options = state, options
-        self._flow = WatchedFlow(transport, state.disconnect_watch)
-        self._protocol = Protocol(Side.SERVER, max_size=options.message, logger=_quiet)
-        self._session: Session | None = None
-        self._message: bytearray | None = None
-        """The fragments of a message that has begun."""
-        self._begun = 0
-        """Bytes of a frame that has begun."""
-        self._booked = 0
-        """Bytes of both that the session has accounted for."""
-        self._moved = self._heard = False
-        """Whether anything came since the last look of the timer for a message, and since the last ping."""
-        self._reading, self._writing, self._idle = Deadline(loop), Deadline(loop), Deadline(loop)
+        self.place = place
+        self._writing, self._idle = Deadline(loop), Deadline(loop)
         self._closing, self._ping = Deadline(loop), Deadline(loop)
         self._oldest = loop.call_later(options.total, self.shutdown)
         self._busy_since: float | None = loop.time()
@@ -78,73 +55,6 @@ class WebSocketConnection(asyncio.Protocol):
         self._ping.start(self._options.ping, self._send_ping)
         if sent:
             self.data_received(sent)
-
-    # The client speaks
-
-    def data_received(self, data: bytes) -> None:
-        """Take what arrived."""
-        self._heard = self._moved = True
-        protocol = self._protocol
-        protocol.receive_data(data)
-        self._begun += len(data)
-        for event in protocol.events_received():
-            if isinstance(event, Frame) and self._session is not None:
-                self._begun -= _wire_size(len(event.data))
-                self._take(event, self._session)
-        self._flush()
-        self._note_unfinished()
-        if self.transport.get_write_buffer_size() > _MOST_PONGS:
-            self._flow.pause_reading()
-
-    def _take(self, frame: Frame, session: Session) -> None:
-        if frame.opcode is Opcode.CLOSE:
-            self._leave()
-        elif frame.opcode is Opcode.BINARY:
-            self.close(Closing.UNSUPPORTED, "messages are text: JSON")
-        elif frame.opcode is Opcode.TEXT and frame.fin:
-            self._say(bytes(frame.data), session)
-        elif frame.opcode is Opcode.TEXT:
-            self._message = bytearray(frame.data)
-        elif frame.opcode is Opcode.CONT and self._message is not None:
-            self._message += frame.data
-            if frame.fin:
-                whole, self._message = bytes(self._message), None
-                self._say(whole, session)
-
-    def _say(self, message: bytes, session: Session) -> None:
-        if self._protocol.state is not State.OPEN:
-            return
-        try:
-            message.decode()
-        except UnicodeDecodeError:
-            self.close(Closing.BAD_TEXT, "a text message must be UTF-8")
-            return
-        session.text(message)
-
-    def _note_unfinished(self) -> None:
-        """Account for the part of a message that is here, and time the rest."""
-        if self._session is None:
-            return
-        begun = len(self._message or b"") + max(0, self._begun)
-        if begun != self._booked:
-            try:
-                self._session.hold(begun - self._booked)
-            except Refused as refused:
-                let_go(refused)
-                self.close(Closing.TRY_LATER, refused.message)
-                return
-            self._booked = begun
-        if begun:
-            self._reading.start(self._state.options.body_timeout, self._message_late)
-        else:
-            self._reading.stop()
-
-    def _message_late(self) -> None:
-        if self._moved or self._flow.read_paused:
-            self._moved = False
-            self._reading.start(self._state.options.body_timeout, self._message_late)
-        else:
-            self.close(Closing.TOO_LATE, "the rest of a message did not come in time (timer body)")
 
     # The session speaks
 
@@ -287,17 +197,13 @@ class WebSocketConnection(asyncio.Protocol):
         self._message = None
         if self._booked:
             session.hold(-self._booked)
+            self._booked = 0
         session.gone()
 
     def _give_place_back(self) -> None:
         place, self.place = self.place, None
         if place is not None:
             place.give_back()
-
-
-def _wire_size(length: int) -> int:
-    """Return the bytes of a frame of a client whose payload has this length (RFC 6455 section 5.2)."""
-    return length + (6 if length < 126 else 8 if length < 65536 else 14)
 
 
 def _reason(text: str) -> str:

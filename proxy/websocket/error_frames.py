@@ -41,8 +41,8 @@ def code_of(document: dict[str, Any], headers: Sequence[Header]) -> str:
     if ours is not None:
         return ours.decode("latin-1")
     error = document["error"]
-    code = error.get("code") if isinstance(error, dict) else document.get("code")
-    return code if isinstance(code, str) else codes.UPSTREAM_ERROR
+    said = (error if isinstance(error, dict) else document).get("code")
+    return said if isinstance(said, str) else codes.UPSTREAM_ERROR
 
 
 def told(headers: Sequence[Header]) -> dict[str, str]:

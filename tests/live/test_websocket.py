@@ -287,7 +287,8 @@ async def test_credentials_come_in_the_header_the_subprotocol_or_the_path(tmp_pa
                 assert socket.subprotocol == offered[0]
                 await say(socket, CHAT)
                 await hear_until(socket, "done")
-        for options in ({}, {"subprotocols": [Subprotocol("bearer.op_wrong")]}):
+        wrong: list[dict[str, Any]] = [{}, {"subprotocols": [Subprotocol("bearer.op_wrong")]}]
+        for options in wrong:
             with pytest.raises(InvalidStatus) as refused:
                 async with websocket(proxy, **options):
                     pass
@@ -328,7 +329,7 @@ async def test_draining_closes_when_the_answers_are_out() -> None:
             draining = asyncio.create_task(proxy.server.drain(PATIENCE))
             assert (await closed(idle))[0] == 1001
             await say(socket, {**CHAT, "id": "late"})
-            frames = []
+            frames: list[Any] = []
             while not frames or not frames[-1].get("data", {}).get("done"):
                 frames.append(await hear(socket))
             refused = [frame for frame in frames if "error" in frame]
@@ -342,7 +343,7 @@ async def test_what_is_not_over_in_time_is_cut_with_its_error() -> None:
         await say(socket, {**CHAT, "id": "a"})
         await hear(socket)
         cut = asyncio.create_task(proxy.server.drain(0))
-        frames = []
+        frames: list[Any] = []
         while not frames or "error" not in json.dumps(frames[-1]):
             frames.append(await hear(socket))
         assert "shutting down" in json.dumps(frames[-1])

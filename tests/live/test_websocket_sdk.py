@@ -36,7 +36,7 @@ async def one_response(connection: Any, **members: Any) -> list[Any]:
 
 
 async def events(connection: Any) -> list[Any]:
-    found = []
+    found: list[Any] = []
     async with asyncio.timeout(PATIENCE):
         while not found or found[-1].type not in ("response.completed", "response.failed", "error"):
             found.append(await connection.recv())

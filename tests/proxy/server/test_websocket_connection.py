@@ -87,23 +87,6 @@ async def test_frames_of_every_length_go_both_ways(size: int) -> None:
         assert session.held == 0
 
 
-async def test_a_message_that_comes_bytewise_and_in_fragments_is_accounted_for() -> None:
-    async with opened() as (session, client, _):
-        await client.send_bytewise(frame(0x01, b"hel") + frame(0x89, b"?") + frame(0x00, b"") + frame(0x80, b"lo"))
-        assert await client.exactly(3 + 3) == b"\x8a\x01?\x81\x015"
-        assert session.texts == [b"hello"]
-        assert session.held == 0
-        assert session.most >= len(b"hello")
-
-
-async def test_a_message_for_which_there_is_no_memory_closes_the_socket() -> None:
-    async with opened() as (session, client, _):
-        session.full = True
-        await client.send(frame(0x01, b"hello"))
-        assert (await client.exactly(4))[2:] == (1013).to_bytes(2)
-        await happens(session.left)
-
-
 @pytest.mark.parametrize("way", ["close", "finish", "reset"])
 async def test_a_client_that_leaves_is_noticed_however_it_leaves(way: str) -> None:
     async with opened() as (session, client, server):
@@ -142,13 +125,3 @@ async def test_an_idle_socket_gives_way_and_a_busy_one_does_not() -> None:
         connection.make_way()
         assert (await client.exactly(4))[2:] == (1013).to_bytes(2)
         assert server.open_connections == 0
-
-
-async def test_a_client_that_pings_and_does_not_read_is_no_longer_read() -> None:
-    async with opened(write_timeout=0.2) as (session, client, server):
-        (connection,) = connections(server)
-        ping = frame(0x89, b"x" * 125) * 1000
-        while not connection._flow.read_paused and not session.left.is_set():
-            await client.send(ping)
-        assert connection.transport.get_write_buffer_size() < 2**20
-        await happens(session.left)

@@ -36,6 +36,10 @@ class Socket:
     def busy(self, runs: bool) -> None:
         self.is_busy = runs
 
+    @property
+    def rests(self) -> bool:
+        return not self.is_busy
+
     def close(self, code: Closing, reason: str) -> None:
         self.closed = code, reason
 
@@ -60,7 +64,11 @@ class App:
         self.bodies.append(json.loads((await receive())["body"]))
         task = asyncio.current_task()
         assert task is not None
-        when_gone(scope, task.cancel)
+
+        def leave() -> None:
+            task.cancel()
+
+        when_gone(scope, leave)
         if self.crashes:
             raise RuntimeError("a bug")
         await self.gate.wait()
@@ -102,7 +110,7 @@ async def settled() -> None:
 async def test_a_message_is_a_post_with_the_fields_of_the_handshake(make: Callable[..., Made]) -> None:
     session, socket, app = make()
     session.text(b'{"a":1}')
-    assert socket.is_busy
+    assert not socket.rests
     app.gate.set()
     await socket.ended()
     (scope,) = app.scopes
@@ -115,7 +123,7 @@ async def test_a_message_is_a_post_with_the_fields_of_the_handshake(make: Callab
     assert scope["headers"] == [(b"x", b"y"), (b"content-type", b"application/json"), (b"content-length", b"7")]
     assert (scope["client"], scope["scheme"]) == (("1.2.3.4", 5), "https")
     assert socket.said == [{"done": True}]
-    assert not socket.is_busy
+    assert socket.rests
 
 
 async def test_lanes_run_at_once_and_what_is_in_one_runs_in_turn(make: Callable[..., Made]) -> None:
