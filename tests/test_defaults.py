@@ -16,6 +16,7 @@ from proxy.commands.remote import URL
 from proxy.kernel.body_budget import BodyBounds, BodyBudget
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.slot_scheduling import Terms
+from proxy.kernel.websocket import SocketOptions
 from proxy.pool.backend import make_backend
 from proxy.pool.backend_api import fetch_json, inspect_backend
 from proxy.pool.health import Rules
@@ -35,6 +36,7 @@ PARTS: Final[dict[Callable[..., Any], set[str]]] = {
     Rules: set(),
     Timeouts: set(),
     BodyBounds: set(),
+    SocketOptions: set(),
     BodyBudget: set(),
     Pool: set(),
     Probes: set(),

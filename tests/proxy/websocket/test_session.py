@@ -36,7 +36,6 @@ class Socket:
     def busy(self, runs: bool) -> None:
         self.is_busy = runs
 
-    @property
     def rests(self) -> bool:
         return not self.is_busy
 
@@ -110,7 +109,7 @@ async def settled() -> None:
 async def test_a_message_is_a_post_with_the_fields_of_the_handshake(make: Callable[..., Made]) -> None:
     session, socket, app = make()
     session.text(b'{"a":1}')
-    assert not socket.rests
+    assert not socket.rests()
     app.gate.set()
     await socket.ended()
     (scope,) = app.scopes
@@ -123,7 +122,7 @@ async def test_a_message_is_a_post_with_the_fields_of_the_handshake(make: Callab
     assert scope["headers"] == [(b"x", b"y"), (b"content-type", b"application/json"), (b"content-length", b"7")]
     assert (scope["client"], scope["scheme"]) == (("1.2.3.4", 5), "https")
     assert socket.said == [{"done": True}]
-    assert socket.rests
+    assert socket.rests()
 
 
 async def test_lanes_run_at_once_and_what_is_in_one_runs_in_turn(make: Callable[..., Made]) -> None:
