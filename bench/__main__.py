@@ -15,9 +15,10 @@ from bench.credentials import measure, rows
 from bench.plan import FIRST, MEMORY, SHORT, STREAM, Profile
 from bench.report import comparison, document, doubts, machine, plugin_costs, table
 from bench.rounds import Bench, Run
-from bench.targets import ROOT, TargetFailed, has_nginx, variants
+from bench.targets import ROOT, TargetFailed, has_nginx, has_redis, variants
+from bench.workers import WORKER_LOAD, gains, records
 
-PARTS: Final = ("compare", "memory", "plugins", "credentials")
+PARTS: Final = ("compare", "memory", "plugins", "credentials", "workers")
 RESULTS: Final = ROOT / "bench" / "results" / "latest.json"
 FILES_PER_STREAM: Final = 2
 FILES_BESIDES: Final = 200
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     compared: list[Run] = []
     plugins: list[Run] = []
+    several: list[Run] = []
     credentials = measure() if "credentials" in parts else {}
     try:
         with Bench(_say) as bench:
@@ -56,15 +58,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "plugins" in parts:
                 targets = [bench.proxy(variant) for variant in (full, *without)]
                 plugins += bench.compare(targets, [_shorter(STREAM), _shorter(SHORT)], rounds)
+            if "workers" in parts:
+                if has_redis():
+                    several += bench.workers(bare, replace(SHORT, per_second=SHORT.per_second * WORKER_LOAD), rounds)
+                else:
+                    _say("redis-server is not installed: several workers need it")
     except TargetFailed as error:
         _say(str(error))
         return 1
     _print(compared, plugins)
     if credentials:
         print(f"\n{table(rows(credentials))}")
+    if several:
+        print(f"\n{table(gains(several))}")
     file: Path = options.json
     file.parent.mkdir(parents=True, exist_ok=True)
-    found = {**document(compared, plugins), "credentials": credentials}
+    found = {**document(compared, plugins), "credentials": credentials, "workers": records(several)}
     file.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return 0
 

@@ -65,6 +65,7 @@ class Measured:
         transit: from the backend's write to the client's read of a chunk.
         first: from the request to the first chunk.
         whole: from the request to the end of the answer.
+        shares: the CPU time of each process of the target.
     """
 
     seconds: float = 0.0
@@ -78,6 +79,7 @@ class Measured:
     transit: Spread | None = None
     first: Spread | None = None
     whole: Spread | None = None
+    shares: list[int] = field(default_factory=list)
 
 
 class Clients:
@@ -95,6 +97,7 @@ class Clients:
         self._idle = asyncio.Event()
         self._request = request_bytes(job.profile, job.port, job.key)
         self._cpu: dict[str, int] = {}
+        self._shares: list[int] = []
         self._began = 0.0
 
     async def connect(self) -> "Client":
@@ -117,7 +120,7 @@ class Clients:
 
     def begin(self) -> None:
         """Count from now on."""
-        self._cpu = self._cpu_now()
+        self._cpu, self._shares = self._cpu_now(), self._shares_now()
         self._began = time.monotonic()
         self.counting = True
 
@@ -127,6 +130,7 @@ class Clients:
         measured = self.measured
         measured.seconds = time.monotonic() - self._began
         measured.cpu = {who: used - self._cpu[who] for who, used in self._cpu_now().items()}
+        measured.shares = [now - before for now, before in zip(self._shares_now(), self._shares, strict=True)]
         measured.transit, measured.first, measured.whole = map(Spread.of, (self.transit, self.first, self.whole))
 
     async def finished(self) -> None:
@@ -138,6 +142,9 @@ class Clients:
             self.measured.errors += self._waiting
         for client in self.all:
             client.hang_up()
+
+    def _shares_now(self) -> list[int]:
+        return [cpu_ns([pid]) for pid in self.job.target]
 
     def _cpu_now(self) -> dict[str, int]:
         return {

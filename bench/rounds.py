@@ -5,14 +5,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
 
 from bench.load import Job, Measured, read_measured
 from bench.plan import Profile
-from bench.targets import ROOT, Target, Variant, backend, make_key, nginx, proxy
+from bench.targets import ROOT, Target, Variant, backend, make_key, nginx, proxy, redis
 
 Say = Callable[[str], None]
 
@@ -76,6 +76,24 @@ class Bench:
                 self._load(target, warm_up)
                 runs.append(self.run(target, profile, 0))
         return runs
+
+    def workers(self, variant: Variant, profile: Profile, rounds: int) -> list[Run]:
+        """Run a profile on the proxy as one process, and for each of two as much of it, `rounds` times."""
+        store = self._stack.enter_context(redis())
+        pairs = [
+            (
+                self.proxy(replace(variant, name=f"workers: {count}", settings={"store": store, "workers": count})),
+                replace(profile, connections=profile.connections * count, per_second=profile.per_second * count),
+            )
+            for count in (1, 2)
+        ]
+        for target, load in pairs:
+            self._load(target, load)  # by the end of it all workers serve
+        return [
+            self.run(target, load, number)
+            for number in range(rounds)
+            for target, load in (pairs if number % 2 else pairs[::-1])
+        ]
 
     def run(self, target: Target, profile: Profile, number: int) -> Run:
         """Put one load on one target."""

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,10 +54,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The proxy with one middleware chain: a name, and the list as it stands in a policy file."""
+    """The proxy with one middleware chain: a name, and the list as it stands in a policy file.
+
+    Attributes:
+        settings: further sections of the policy file.
+    """
 
     name: str
     middleware: Sequence[Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def variants() -> tuple[Variant, Variant, list[Variant]]:
@@ -144,6 +149,7 @@ def proxy(variant: Variant, upstream: Target, folder: Path, key: str) -> Iterato
         "listen": f"{HOST}:{port}",
         "backends": [{"name": "bench", "url": f"http://{HOST}:{upstream.port}"}],
         "middleware": list(variant.middleware),
+        **variant.settings,
     }
     config.write_text(yaml.safe_dump(settings, sort_keys=False))
     command = [sys.executable, "-m", "proxy.cli", "serve", "-c", str(config)]
@@ -200,6 +206,36 @@ def free_port() -> int:
         listener.bind((HOST, 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """Run a Redis that keeps nothing, and give its URL."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _listens(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise TargetFailed("redis-server does not answer")
+            time.sleep(0.05)
+        yield f"redis://{HOST}:{port}/0"
+    finally:
+        stop(process)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def has_redis() -> bool:
+    """Return whether Redis is installed, which several workers need."""
+    return shutil.which("redis-server") is not None
 
 
 def has_nginx() -> bool:

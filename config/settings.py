@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from config.addresses import PORT, Address, HostName, Network, Permissions
 from config.backends import Backend, Pool, distinct
@@ -12,8 +12,10 @@ from config.declared_routes import NAMING, ExtraRoute
 from config.entries import Entry
 from config.problems import Mistakes, Path
 from config.section import Model, as_tuple, check_name
+from config.store import check_store
 from proxy.kernel.units import (
     ConfigFile,
+    Context,
     Duration,
     DurationOrZero,
     Least,
@@ -27,7 +29,10 @@ from proxy.kernel.units import (
 
 LISTEN: Final = Address("127.0.0.1", PORT)
 """The default address, also for commands that query a running proxy."""
-STORES: Final = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://", "valkey://")
+
+SHARED: Final = ("redis", "valkey")
+"""The beginnings of the URLs of stores that several processes share."""
+MOST_WORKERS: Final = 256
 
 
 class Tls(Model):
@@ -197,8 +202,11 @@ class Settings(Model):
     """The Ollama hosts behind the proxy."""
     pool: Pool = Pool()
     """How the proxy chooses among the backends, and checks them."""
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | Literal["auto"] = 1
+    """Processes that serve together; `auto`: one for each CPU that may be used. More than one need a store in Redis."""
     store: Secret = Secret("memory")
-    """Where limits are counted: `memory`, or `redis://host:6379/0` to share them among several proxies."""
+    """Where limits are counted and requests are kept that outlive their connection: `memory`, which ends with the
+    process; `sqlite:state.db`, a file that outlasts it; or `redis://host:6379/0`, which several proxies share."""
     routes: tuple[ExtraRoute, ...] = ()
     """Routes in addition to the known routes of Ollama, and other properties for known ones."""
     middleware: tuple[Entry, ...] = ()
@@ -210,10 +218,25 @@ class Settings(Model):
 
     @field_validator("store")
     @classmethod
-    def _is_store(cls, store: Secret) -> Secret:
-        if store.get_secret_value() != "memory" and not store.get_secret_value().startswith(STORES):
-            raise Mistake("expected memory, or a URL like redis://host:6379/0")
-        return store
+    def _is_store(cls, store: Secret, info: ValidationInfo) -> Secret:
+        return Secret(check_store(store.get_secret_value(), Context.of(info).folder))
+
+    @model_validator(mode="after")
+    def _workers_share_a_store(self) -> "Settings":
+        if self.workers != 1 and not self.store.get_secret_value().startswith(SHARED):
+            times = "as often as there are workers" if self.workers == "auto" else f"{self.workers} times"
+            raise Mistakes(
+                [
+                    (
+                        ("workers",),
+                        Mistake(
+                            f"workers: {self.workers} needs a store that they share; limits would count {times}",
+                            "name a Redis, store: redis://host:6379/0, or take workers: 1",
+                        ),
+                    )
+                ]
+            )
+        return self
 
     @model_validator(mode="after")
     def _slots_are_taken(self) -> "Settings":

@@ -17,6 +17,7 @@ from proxy.kernel.load_or_unload import load_or_unload
 from proxy.kernel.quota_key import key_of
 from proxy.kernel.route import Route, RouteClass
 from proxy.kernel.slot_scheduling import Scheduler, Terms
+from proxy.kernel.stored_run import stored_run
 from proxy.kernel.token_estimate import Estimate, expect
 from proxy.kernel.units import Duration, Mistake, format_duration, parse_duration
 
@@ -129,7 +130,10 @@ class Queue:
             await exchange.body()
             if route.body == "json":
                 cost = expect(route, exchange.document or {}, exchange.prompt_size, self._estimate).total
-        return self._terms._replace(
+        terms = self._terms
+        if (run := stored_run(exchange.scope)) is not None:
+            terms = terms._replace(priority=run.priority, wait=run.wait)
+        return terms._replace(
             tenant=key_of(("tenant",), exchange).removeprefix("tenant="),
             person=exchange.end_user,
             cost=max(1, cost or self._estimate.output),

@@ -1,6 +1,6 @@
 """The command line: commands that serve, that check policy files, and that call a running proxy."""
 
-import gc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -14,13 +14,15 @@ from config.tree import Data
 from proxy import __version__
 from proxy.app import App, check
 from proxy.chain.plan import Plan
-from proxy.commands import act, diff, doctor, explain, keys, logs, reload, status, top
+from proxy.collector import keep_collector_calm
+from proxy.commands import act, diff, doctor, explain, keys, logs, reload, requests, status, top
 from proxy.commands.announce import announce
 from proxy.commands.demo import run_demo
 from proxy.commands.package_clash import intruders
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.commands.terminal import complain, say
 from proxy.kernel.log_lines import FORMATS
+from proxy.parent import serve_by_workers
 from proxy.reload import Reloader
 from proxy.server import open_files
 from proxy.server.listeners import ServerError
@@ -28,7 +30,7 @@ from proxy.server.server import Server
 from proxy.server.server_state import log_bounds
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.log_writer import Writer
-from proxy.wiring import server_options
+from proxy.wiring import server_options, workers_of
 
 OLLAMA: Final = "http://127.0.0.1:11434"
 
@@ -40,6 +42,7 @@ main = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 main.add_typer(keys.commands, name="keys")
+main.add_typer(requests.commands, name="requests", rich_help_panel="A running proxy")
 
 ConfigOption = Annotated[
     Path | None,
@@ -90,6 +93,9 @@ def serve(
     open_files.raise_limit()
     file = _file(config, backend or [])
     loaded = read()
+    if file is not None and loaded.settings is not None and (count := workers_of(loaded.settings)) > 1:
+        changes = _changes(listen or [], allow_anonymous_network)
+        raise typer.Exit(_serve_by_workers(loaded, read, file, count, changes))
     log = loaded.settings.log if loaded.settings else Log()
     sink = Writer(render=FORMATS[log.format])
     configure(sink, format=log.format, level=log.level)
@@ -111,7 +117,7 @@ def serve(
     except Invalid as error:
         _fail(*map(str, error.problems))
     except ServerError as error:
-        _fail(str(error))
+        _fail(app.not_started or str(error))
     finally:
         sink.close()
 
@@ -148,6 +154,8 @@ def check_config(
         for entry in settings.backends:
             say(f"backend      {entry.name} at {entry.url.shown}")
         say(f"chain        {plan}")
+        if settings.workers != 1:
+            say(f"workers      {workers_of(settings)}")
 
 
 @main.command("doctor")
@@ -191,15 +199,15 @@ def demo(
         _fail(str(error))
 
 
-def keep_collector_calm() -> None:
-    """Make the garbage collector run seldom, and skip the objects that exist when serving begins.
-
-    Requests leave almost no reference cycles. Collecting as often as Python does by default would cost a busy proxy
-    5 % of its CPU for nothing.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+def _serve_by_workers(
+    loaded: Loaded, read: Callable[[], Loaded], file: Path, count: int, changes: dict[str, Data]
+) -> int:
+    try:
+        return serve_by_workers(loaded, read, file, count=count, changes=changes)
+    except Invalid as error:
+        _fail(*map(str, error.problems))
+    except ServerError as error:
+        _fail(str(error))
 
 
 def _file(config: Path | None, backends: list[str]) -> Path | None:
@@ -219,11 +227,7 @@ def _checked(loaded: Loaded) -> tuple[Plan, Settings]:
 
 def _load(config: Path | None, backends: list[str], listen: list[str], anonymous: bool) -> Loaded:
     """Read the policy file, or make a policy from the flags where there is no file."""
-    changes: dict[str, Data] = {}
-    if listen:
-        changes["listen"] = list(listen)
-    if anonymous:
-        changes["allow_anonymous_network"] = True
+    changes = _changes(listen, anonymous)
     if config is not None:
         return load(config, changes=changes)
     made_up: dict[str, Data] = {
@@ -231,6 +235,16 @@ def _load(config: Path | None, backends: list[str], listen: list[str], anonymous
         "middleware": ["logging", "retry"],
     }
     return load_data({**made_up, **changes})
+
+
+def _changes(listen: list[str], anonymous: bool) -> dict[str, Data]:
+    """Return the sections that the flags put in place of the file's."""
+    changes: dict[str, Data] = {}
+    if listen:
+        changes["listen"] = list(listen)
+    if anonymous:
+        changes["allow_anonymous_network"] = True
+    return changes
 
 
 def _fail(*messages: str) -> NoReturn:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -50,35 +50,46 @@ class Reloader:
     """
 
     def __init__(
-        self, app: App, read: Callable[[], Loaded], file: Path | None, *, renew_tls: Callable[[], None] = lambda: None
+        self,
+        app: App,
+        read: Callable[[], Loaded],
+        file: Path | None,
+        *,
+        renew_tls: Callable[[], None] = lambda: None,
+        tell_ready: Callable[[bool], None] | None = None,
     ) -> None:
         self._app = app
         self._read = read
         self._renew_tls = renew_tls
-        self._file = file
-        self._stamp = self._look()
-        self._task: asyncio.Task[None] | None = None
+        self._tell_ready = tell_ready or _tell_systemd
+        self._watch = FileWatch(file, self.reload)
         self.last = self._now()
 
     def start(self) -> None:
         """Begin to check the file and to handle SIGHUP; needs the running loop."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
-        if self._file is not None:
-            self._task = asyncio.create_task(self._watch(self._file))
+        self._watch.start()
 
     async def stop(self) -> None:
         """Stop checking the file and handling SIGHUP."""
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._watch.stop()
+
+    async def ask(self) -> Reloaded:
+        """See `reload`; in the form in which operators ask for it, whether one process serves or several."""
+        return self.reload()
+
+    def refuse(self, problems: Sequence[str]) -> None:
+        """Note that a file was refused before it came here."""
+        self.last = self._now(problems=tuple(problems))
+        self._app.metrics.reloaded(loaded=False)
 
     def reload(self) -> Reloaded:
         """Read the file and put it in force, or leave everything as it is; returns the result, with the reasons.
 
         A process that drains refuses a file: a reload would tell systemd that it is ready, and probe backends again.
         """
-        self._stamp = self._look()
+        self._watch.look()
         if not self._app.serving:
             self.last = self._now(problems=("the proxy is shutting down",))
             log.warning("config_refused", config_generation=self.last.generation, problems=self.last.problems)
@@ -98,7 +109,7 @@ class Reloader:
 
         def say() -> None:
             if self._app.serving:
-                systemd.ready(reloaded=reloaded)
+                self._tell_ready(reloaded)
 
         self._app.pool.first_round.then(say)
 
@@ -121,6 +132,41 @@ class Reloader:
     def _now(self, *, problems: tuple[str, ...] = (), restart: tuple[str, ...] = ()) -> Reloaded:
         return Reloaded(time(), self._app.frame.current.number, problems, restart)
 
+
+def _tell_systemd(reloaded: bool) -> None:
+    systemd.ready(reloaded=reloaded)
+
+
+class FileWatch:
+    """Looks at a file again and again, and tells when it has changed.
+
+    Args:
+        file: the file; None for none.
+        changed: called for each change.
+    """
+
+    def __init__(self, file: Path | None, changed: Callable[[], object]) -> None:
+        self._file = file
+        self._changed = changed
+        self._stamp: FileStamp | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.look()
+
+    def look(self) -> None:
+        """Take the file as it is now for known."""
+        self._stamp = None if self._file is None else look_at(self._file)
+
+    def start(self) -> None:
+        """Begin to look; needs the running loop."""
+        if self._file is not None:
+            self._task = asyncio.create_task(self._watch(self._file))
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
     async def _watch(self, file: Path) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
@@ -128,10 +174,6 @@ class Reloader:
             stamp = await look_again(file, before)
             if self._stamp is not before:
                 continue  # it was loaded in the meantime
+            self._stamp = stamp
             if differ(before, stamp):
-                self.reload()
-            else:
-                self._stamp = stamp
-
-    def _look(self) -> FileStamp | None:
-        return None if self._file is None else look_at(self._file)
+                self._changed()

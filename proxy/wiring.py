@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -11,25 +12,34 @@ from config.backends import Backend as BackendSettings
 from config.load import Loaded
 from config.problems import Invalid, Problem
 from config.settings import Settings
+from proxy.chain.build import Chain
+from proxy.journal.open import open_journal
 from proxy.kernel.body_budget import BodyBounds
 from proxy.kernel.clock import Clock
+from proxy.kernel.journal import Journal
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.model_names import parse as parse_model
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route
 from proxy.kernel.routes import RouteTable, socket_routes
+from proxy.kernel.running_terms import RunningTerms, joined
 from proxy.kernel.store import Store
 from proxy.kernel.units import Mistake
+from proxy.kernel.usable_cpus import usable_cpus
 from proxy.kernel.websocket import SocketOptions
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.health import Rules
-from proxy.pool.pool import PoolOptions
+from proxy.pool.pool import Pool, PoolOptions
+from proxy.queue.scheduler import FairScheduler
 from proxy.server import open_files
 from proxy.server.listeners import TlsOptions, certificate_names
-from proxy.server.server import ServerOptions
+from proxy.server.listening import ServerOptions
 from proxy.stores.open import open_store
 from proxy.upstream.connector import tls_context
 from proxy.upstream.timeouts import Timeouts
+
+if TYPE_CHECKING:  # it needs the redis package
+    from proxy.fleet.fleet import Fleet
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
@@ -39,12 +49,42 @@ def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
     return RouteTable((*ops, *declared, *sockets))
 
 
+def running_terms(chain: Chain) -> RunningTerms | None:
+    """Return the terms on which entries of the journal run; None where no plugin of the chain puts any in."""
+    terms = (getattr(plugin, "running", None) for _, plugin in chain.parts)
+    return joined(found for found in terms if isinstance(found, RunningTerms))
+
+
 def make_store(loaded: Loaded, settings: Settings, clock: Clock) -> Store:
     """Return the store that the settings name, not yet connected; raises Invalid."""
     try:
         return open_store(settings.store.get_secret_value(), clock)
     except ValueError as error:
         raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
+
+
+def make_journal(loaded: Loaded, settings: Settings, clock: Clock) -> Journal:
+    """Return the journal that belongs to the store of the settings, not yet connected; raises Invalid."""
+    try:
+        return open_journal(settings.store.get_secret_value(), clock)
+    except ValueError as error:
+        raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
+
+
+def make_fleet(settings: Settings, pool: Pool, scheduler: FairScheduler) -> "Fleet | None":
+    """Return what shares the slots with other proxies, not yet started; None where no other can share them.
+
+    The slots are shared where the store is a Redis and a backend has `slots`.
+    """
+    url = settings.store.get_secret_value()
+    if "://" not in url or all(backend.slots is None for backend in pool.backends):
+        return None
+    from proxy.fleet.fleet import Fleet
+
+    fleet = Fleet(url, lambda: pool.backends, scheduler.demands, scheduler.granted)
+    scheduler.line, pool.ask_fleet = fleet, fleet.ask
+    pool.on_free(fleet.freed)
+    return fleet
 
 
 def make_backends(
@@ -74,6 +114,11 @@ def make_backends(
     if problems:
         raise Invalid(problems)
     return backends
+
+
+def workers_of(settings: Settings) -> int:
+    """Return the number of processes that are to serve."""
+    return usable_cpus() if settings.workers == "auto" else settings.workers
 
 
 def server_options(settings: Settings) -> ServerOptions:

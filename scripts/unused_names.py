@@ -11,8 +11,12 @@ _has_a_size  # middleware/parameters/rules.py: a validator
 _fit_together  # config/backends.py: a validator
 _has_a_span  # config/backends.py: a validator
 _is_store  # config/settings.py: a validator
+_are_targets  # proxy/kernel/webhook_options.py: a validator
+_is_secret  # proxy/kernel/webhook_options.py: a validator
+_are_networks  # proxy/kernel/webhook_options.py: a validator
 _is_whole  # config/declared_routes.py: a validator
 _slots_are_taken  # config/settings.py: a validator
+_workers_share_a_store  # config/settings.py: a validator
 model_config  # the configuration of a pydantic model
 ignored_warning_kinds  # config/json_schema.py: overrides an attribute of GenerateJsonSchema
 handle_invalid_for_json_schema  # config/json_schema.py: overrides a method of GenerateJsonSchema
@@ -26,9 +30,7 @@ critical  # proxy/kernel/log_lines.py: structlog calls the level's name
 debug  # proxy/kernel/log_lines.py: structlog calls the level's name
 get_expiry  # proxy/kernel/quotas.py, proxy/stores/limits_storage.py: `limits` calls it
 base_exceptions  # proxy/stores/limits_storage.py: `limits` reads it
-acquire_entry  # proxy/stores/limits_storage.py: a strategy of `limits` calls it
 get_moving_window  # proxy/stores/limits_storage.py: a strategy of `limits` calls it
-incr  # proxy/stores/limits_storage.py: a strategy of `limits` calls it
 timeout_keep_alive  # proxy/server/guarded_protocol.py: uvicorn's protocol reads it
 _start_asgi_task  # proxy/server/guarded_protocol.py: uvicorn's protocol calls it
 path_stats  # proxy/chain/plugin_import.py: Python's loader of source files calls it
@@ -41,38 +43,37 @@ on_url  # httptools calls it
 # Used without being named in code
 opentelemetry  # middleware/tracing/plugin.py: imported to see whether it is installed
 _access  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
+_defer  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _blame  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _retry  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _streaming  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
 _tracing  # proxy/kernel/exchange.py: a slot, found by its name in `PARTS`
-_generation  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 _relayed  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 _started_at  # proxy/kernel/exchange.py: a slot, read by its name in `_fact`
 ASGIApplication  # proxy/server/server.py: named in a string that `cast` takes
 __cause__  # proxy/kernel/errors.py: emptied, so that an error holds no other error alive
 Capture  # middleware/capture/plugin.py: loaded by the table in middleware/__init__.py
 Cors  # middleware/cors.py: loaded by the table in middleware/__init__.py
+Defer  # middleware/defer/plugin.py: loaded by the table in middleware/__init__.py
 Logging  # middleware/logging/plugin.py: loaded by the table in middleware/__init__.py
 Parameters  # middleware/parameters/plugin.py: loaded by the table in middleware/__init__.py
+Resumable  # middleware/resumable/plugin.py: loaded by the table in middleware/__init__.py
 Streaming  # middleware/streaming.py: loaded by the table in middleware/__init__.py
 Tracing  # middleware/tracing/plugin.py: loaded by the table in middleware/__init__.py
 check_config  # proxy/cli.py: a command, registered by its decorator
 demo  # proxy/cli.py: a command, registered by its decorator
+list_requests  # proxy/commands/requests.py: a command, registered by its decorator
 explain_request  # proxy/cli.py: a command, registered by its decorator
 look_after  # proxy/cli.py: a command, registered by its decorator
 revoke  # proxy/commands/keys.py: a command, registered by its decorator
 docs  # proxy/ops/app.py: a handler, found by the name of its route
 healthz  # proxy/ops/app.py: a handler, found by the name of its route
 page_moved  # proxy/ops/app.py: a handler, found by the name of its route
+journal_entry  # proxy/ops/app.py: a handler, found by the name of its route
+journal_cancel  # proxy/ops/actions.py: a handler, found by the name of its route
+journal_retry  # proxy/ops/actions.py: a handler, found by the name of its route
 readyz  # proxy/ops/app.py: a handler, found by the name of its route
 
-_access  # proxy/kernel/exchange.py: read by its name, which a property there has
-_blame  # proxy/kernel/exchange.py: read by its name, which a property there has
-_generation  # proxy/kernel/exchange.py: read by its name, which a property there has
-_relayed  # proxy/kernel/exchange.py: read by its name, which a property there has
-_retry  # proxy/kernel/exchange.py: read by its name, which a property there has
-_started_at  # proxy/kernel/exchange.py: read by its name, which a property there has
-_tracing  # proxy/kernel/exchange.py: read by its name, which a property there has
 
 # Fields that are written out as a whole
 age  # proxy/ops/document_types.py: a field of the status document
@@ -88,9 +89,3 @@ sent_chunks  # proxy/simulator/request.py: chunks of the answer that went out
 tokens_delivered  # a counter of the simulator
 tokens_generated  # a counter of the simulator
 unloads  # a counter of the simulator
-_relayed  # read by its name in `Exchange`
-_generation  # read by its name in `Exchange`
-_started_at  # read by its name in `Exchange`
-_tracing  # read by its name in `Exchange`
-_retry  # read by its name in `Exchange`
-_blame  # read by its name in `Exchange`

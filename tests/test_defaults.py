@@ -23,7 +23,7 @@ from proxy.pool.health import Rules
 from proxy.pool.pool import Pool, PoolOptions
 from proxy.pool.probes import Probes
 from proxy.server.listeners import TlsOptions
-from proxy.server.server import ServerOptions
+from proxy.server.listening import ServerOptions
 from proxy.telemetry.log_setup import configure
 from proxy.testing.exchanges import SETTINGS
 from proxy.upstream.timeouts import Timeouts

@@ -210,6 +210,7 @@ OWNERS = {
     "TracingPart": {"middleware.tracing"},
     "AuthPart": {"middleware.auth", "proxy.ops.explaining"},  # which makes up an exchange, and who calls
     "AccessPart": {"middleware.access"},
+    "DeferPart": {"middleware.defer"},
     "ParametersPart": {"middleware.parameters"},
     "QueuePart": {"proxy.queue"},
     "RetryPart": {"middleware.retry"},
@@ -462,8 +463,10 @@ def test_generated_files_are_current() -> None:
 
 
 def test_no_file_has_grown_into_two() -> None:
-    """Plugins stay below 250 lines, everything else below 400."""
+    """Plugins stay below 250 lines, everything else below 400, apart from the one table of error codes."""
     for path in SOURCES:
+        if path == ROOT / "proxy" / "kernel" / "error_codes.py":
+            continue
         lines = len(path.read_text().splitlines())
         limit = 250 if path.relative_to(ROOT).parts[0] == "middleware" else 400
         assert lines <= limit, f"{path.relative_to(ROOT)} has {lines} lines"

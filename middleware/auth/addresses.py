@@ -44,7 +44,7 @@ class Addresses:
     def __init__(self, options: Iterable[AddressOptions]) -> None:
         self._entries: list[tuple[IPv4Network | IPv6Network, Caller]] = []
         for option in options:
-            caller = Caller(option.identity, option.tenant, option.policy)
+            caller = Caller(option.identity, option.tenant, option.policy, method="address")
             networks = [option.network] if isinstance(option.network, str) else option.network
             self._entries += [(ip_network(network), caller) for network in networks]
 

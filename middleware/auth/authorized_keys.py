@@ -106,7 +106,7 @@ def parse_authorized_keys(
 
 
 def named(keys: AuthorizedKeys, name: str, now: float) -> Caller | None:
-    """Return the owner of the key named `name`, without the key itself; for ``explain``.
+    """Return the owner of the key named `name`, without the key itself; for ``explain`` and stored requests.
 
     If several keys have the name, the first usable one counts. Raises Refused (401) if none is usable.
     """
@@ -140,7 +140,7 @@ def _parse_line(line: str, tenant: str | None, policy: str | None) -> Authorized
     identity = comment.strip() or "SHA256:" + b64encode(sha256(blob).digest()).decode().rstrip("=")
     if not identity.isprintable() or len(identity) > 256:
         raise ValueError("the comment must be printable and at most 256 characters")
-    caller = Caller(identity, options.get("tenant", tenant), options.get("policy", policy))
+    caller = Caller(identity, options.get("tenant", tenant), options.get("policy", policy), method="ollama_key")
     return AuthorizedKey(blob, public, caller, _expiry(options.get("expiry-time")))
 
 

@@ -17,7 +17,7 @@ UNFIT: Final = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 
 Reason = Literal[
     "missing", "malformed", "unknown", "expired", "disabled", "replayed", "not_accepted", "forbidden", "unavailable",
-    "too_many",
+    "too_many", "revoked",
 ]  # fmt: skip
 """Reasons to refuse a caller, as metrics and the log name them."""
 
@@ -51,12 +51,14 @@ class Caller:
         tenant: the group that shares its quotas.
         policy: a name under ``policies:``, or None for the chain as it stands.
         claims: the claims of its token or certificate.
+        method: how it was known; see `proxy.kernel.journal.StoredCaller.method`.
     """
 
     identity: str | None
     tenant: str | None = None
     policy: str | None = None
     claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    method: str = field(default="none", compare=False)
 
 
 def unauthorized(message: str, *, error: str | None = "invalid_token", reason: Reason = "unknown") -> NotLetIn:
@@ -83,6 +85,11 @@ def insufficient_scope(scopes: str) -> NotLetIn:
         code=codes.INSUFFICIENT_SCOPE,
         headers={"www-authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{scopes}"'},
     )
+
+
+def revoked(message: str) -> NotLetIn:
+    """Return the 401 for a stored request whose credential does not count any more."""
+    return NotLetIn(401, message, reason="revoked", code=codes.REVOKED)
 
 
 def unavailable(message: str, *, retry_after: float) -> NotLetIn:

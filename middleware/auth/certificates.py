@@ -30,11 +30,15 @@ class Certificates:
     """Turns verified client certificates into callers."""
 
     def __init__(self, options: CertificateOptions, *, policies: frozenset[str]) -> None:
-        self._map = ClaimMap(options, policies)
+        self._map = ClaimMap(options, policies, "certificate")
 
     def caller(self, peer: Mapping[str, Any]) -> Caller:
         """Return the caller of a certificate, the dict of `ssl.SSLSocket.getpeercert`; raises Refused (401, 403)."""
-        return self._map.caller(certificate_claims(peer))
+        return self.mapped(certificate_claims(peer))
+
+    def mapped(self, claims: Mapping[str, Any]) -> Caller:
+        """Return the caller for the claims of a certificate; raises Refused (401, 403)."""
+        return self._map.caller(claims)
 
 
 def certificate_claims(peer: Mapping[str, Any]) -> dict[str, list[str]]:

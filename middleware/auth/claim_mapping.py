@@ -75,9 +75,13 @@ class ClaimOptions(BaseModel):
 
 
 class ClaimMap:
-    """Turns claims into a caller. Precomputed from `ClaimOptions` and the names of all policies."""
+    """Turns claims into a caller. Precomputed from `ClaimOptions` and the names of all policies.
 
-    def __init__(self, options: ClaimOptions, policies: frozenset[str]) -> None:
+    `method` says how its callers are known; see `proxy.kernel.journal.StoredCaller.method`.
+    """
+
+    def __init__(self, options: ClaimOptions, policies: frozenset[str], method: str = "none") -> None:
+        self._method = method
         if options.policies and options.policy is None:
             raise ValueError("policies needs policy, the claim whose values it maps")
         self._identity = parse_path(options.identity)
@@ -101,7 +105,7 @@ class ClaimMap:
             raise unauthorized("the credential does not have a usable tenant")
         if not self._scopes <= set(scopes_of(claims)):
             raise insufficient_scope(self._scopes_text)
-        return Caller(self._prefix + identities[0], tenant, self._policy_of(claims), claims)
+        return Caller(self._prefix + identities[0], tenant, self._policy_of(claims), claims, self._method)
 
     def _policy_of(self, claims: Mapping[str, Any]) -> str | None:
         """Return the first matching policy, in the order of ``policies`` if given, else in that of the claim."""

@@ -78,7 +78,7 @@ class Introspection:
         check_url(options.url, plain_http=options.plain_http)
         self._options = options
         self._audience = {options.audience} if isinstance(options.audience, str) else set(options.audience or ())
-        self._map = ClaimMap(options, policies)
+        self._map = ClaimMap(options, policies, "introspection")
         self._clock = clock
         self._standing = standing or Standing(None, clock)
         self._lifetimes = lifetimes or Lifetimes(clock)

@@ -63,7 +63,7 @@ class Issuer:
     def __init__(self, options: JwtOptions, *, policies: frozenset[str], clock: Clock, keepsakes: Keepsakes) -> None:
         self.name = options.issuer
         self.keys = keys_of(options, clock, keepsakes)
-        self.map = ClaimMap(options, policies)
+        self.map = ClaimMap(options, policies, "jwt")
         self.leeway = options.leeway
         self._algorithms = algorithms_of(options)
         self._registry = Registry(self._algorithms)

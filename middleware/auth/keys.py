@@ -135,12 +135,22 @@ class Keys:
         usable = [entry for entry in found if not (entry.disabled or self._is_over(entry, now))]
         return self._caller((usable or found)[0], now) if found else None
 
+    def owner(self, name: str, tenant: str | None, policy: str | None, now: float) -> Caller | None:
+        """Return the owner of a usable key of this name; None where there is none.
+
+        Of several keys, one of the same `tenant` and `policy` counts, or else the first.
+        """
+        found = [entry for entry in self._entries.values() if entry.name == name]
+        usable = [entry for entry in found if not (entry.disabled or self._is_over(entry, now))]
+        usable.sort(key=lambda entry: (entry.tenant, entry.policy) != (tenant, policy))
+        return self._caller(usable[0], now) if usable else None
+
     def _caller(self, entry: KeyEntry, now: float) -> Caller:
         if entry.disabled:
             raise unauthorized("the API key is disabled", reason="disabled")
         if self._is_over(entry, now):
             raise unauthorized("the API key has expired", reason="expired")
-        return Caller(entry.name, entry.tenant, entry.policy)
+        return Caller(entry.name, entry.tenant, entry.policy, method="key")
 
     def _is_over(self, entry: KeyEntry, now: float) -> bool:
         return is_over(self._lifetimes, entry.id, entry.expires, now)

@@ -44,6 +44,7 @@ from middleware.auth.ollama_keys import (
 )
 from middleware.auth.path_token import take_path_token
 from middleware.auth.presented import Presented, presented
+from middleware.auth.second_look import SecondLook
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.caller_text import KEY_PREFIX
 from proxy.kernel.client_address import is_forwarded
@@ -53,6 +54,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import AuthPart
 from proxy.kernel.explain import Explanation
+from proxy.kernel.inner_request import stored_caller
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.metrics import Metrics
@@ -130,27 +132,34 @@ class Auth:
         self._certificates = Certificates(mtls, policies=policies) if mtls else None
         self._addresses = Addresses(addresses) if addresses else None
         self._end_users = EndUsers(end_users) if end_users else None
-        self._anonymous = Caller(None, policy=anonymous) if anonymous else None
+        self._anonymous = Caller(None, policy=anonymous, method="anonymous") if anonymous else None
+        maps = {"jwt": self._jwts, "introspection": self._introspection, "certificate": self._certificates}
+        self._second_look = SecondLook(clock, self._keys, self._authorized, maps, self._addresses, self._anonymous)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticate the caller, then pass the request on; lifespan events pass unchanged."""
         if scope["type"] != "lifespan":
             exchange = Exchange.of(scope)
-            path_token = take_path_token(exchange, enabled=self._path_token)
-            if exchange.route is None or not exchange.route.open:
-                self._settle(exchange, await self._let_in(exchange, path_token))
-            elif self._end_users is not None:
-                self._end_users.settle(exchange)
+            if (stored := stored_caller(scope)) is not None:
+                self._settle(exchange, await self._second_look.caller(stored), stored.end_user)
+            else:
+                await self._identify(exchange)
         await self.app(scope, receive, send)
 
-    def _settle(self, exchange: Exchange, caller: Caller) -> None:
+    async def _identify(self, exchange: Exchange) -> None:
+        path_token = take_path_token(exchange, enabled=self._path_token)
+        if exchange.route is None or not exchange.route.open:
+            self._settle(exchange, await self._let_in(exchange, path_token))
+        elif self._end_users is not None:
+            self._end_users.settle(exchange)
+
+    def _settle(self, exchange: Exchange, caller: Caller, end_user: str | None = None) -> None:
         noted = exchange.part(AuthPart)
-        noted.identity = caller.identity
-        noted.tenant = caller.tenant
-        noted.policy = caller.policy
-        noted.claims = MappingProxyType(caller.claims)
+        noted.identity, noted.tenant, noted.policy = caller.identity, caller.tenant, caller.policy
+        noted.claims, noted.known_by = MappingProxyType(caller.claims), caller.method
         if self._end_users is not None:
             self._end_users.settle(exchange)
+        noted.end_user = noted.end_user or end_user
 
     async def _let_in(self, exchange: Exchange, path_token: str | None) -> Caller:
         """Return the caller, or count the refusal; raises Refused (400, 401, 403, 429, 503)."""
@@ -169,8 +178,7 @@ class Auth:
             return await self._by_token(credential.token, exchange.client)
         if credential.signature is not None:
             return await self._by_signature(credential.signature, exchange)
-        caller = self._by_connection(exchange)
-        if caller is None:
+        if (caller := self._by_connection(exchange)) is None:
             text = "a key is required; send it as `Authorization: Bearer <key>`"
             raise unauthorized(text, error=None, reason="missing")
         self._hosts.check(scope)

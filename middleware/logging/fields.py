@@ -184,6 +184,20 @@ FIELDS: Final = (
         "Whether the answer's last record came (`done:true`, `[DONE]` and the like); null where it needs none.",
         lambda x: x.terminated,
     ),
+    Field(
+        "deferred",
+        "string",
+        "The id of the entry under which `defer` kept the request, or, where no client is connected, of the one that "
+        "ran now.",
+        lambda x: x.deferred,
+    ),
+    Field(
+        "detached",
+        "boolean",
+        "Whether the client left, and the answer went on to be recorded, as `resumable` says. Where the outcome is "
+        "then `completed`, the whole answer is in the record; `client_gone`: nobody came to read on.",
+        lambda x: x.detached,
+    ),
     Field("config_generation", "integer", "Which configuration the request ran under.", lambda x: x.generation),
     Field("trace_id", "string", "The trace that `tracing` recorded it in.", lambda x: x.trace_id),
 )

@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol
 
 import structlog
 
 from proxy.chain.browser_gate import PageGate
 from proxy.chain.heartbeats import Heartbeats
-from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header, respond
+from proxy.chain.observer import Observer
+from proxy.kernel.answer_recorder import Recorder, Stop
+from proxy.kernel.asgi import ASGIApp, Header, Message, Receive, Scope, Send, has_body, header, respond
 from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.client_address import Trusted, client_address, is_trusted
 from proxy.kernel.cross_origin import for_page
@@ -46,19 +47,6 @@ class Generation:
     """Returns the name of the plugin that raised an exception, None where none did."""
     gate: PageGate = field(default_factory=PageGate)
     """Admits or refuses the requests of pages in browsers."""
-
-
-class Observer(Protocol):
-    """An observer of every request. Its methods run in the request's own task, are quick, and never raise."""
-
-    def started(self, exchange: Exchange) -> None:
-        """Note that a request came; its caller is not known yet."""
-
-    def answered(self, exchange: Exchange) -> None:
-        """Note that the response begins."""
-
-    def finished(self, exchange: Exchange) -> None:
-        """Note that the request has ended; its outcome is set."""
 
 
 class Frame:
@@ -141,7 +129,7 @@ class Frame:
                 if self._admit(exchange, client, current.gate):
                     await respond(client.send, 204, [], b"")
                 else:
-                    if not _has_body(exchange.scope):
+                    if not has_body(exchange.scope):
                         await exchange.body()
                     await current.chain(exchange.scope, exchange.receive, client.send)
                 if exchange.status is None or not exchange.ended:
@@ -184,8 +172,7 @@ class Frame:
 
     async def _cancelled(self, exchange: Exchange, client: "_Client") -> None:
         """End a request whose chain was cancelled: by a client that left, an operator, or the server's shutdown."""
-        task = asyncio.current_task()
-        if task is not None:
+        if (task := asyncio.current_task()) is not None:
             task.uncancel()
         if exchange.gone:
             client.left_behind()
@@ -253,8 +240,8 @@ class _Client:
     """
 
     __slots__ = (
-        "_called_back", "_chain", "_heartbeats", "_observer", "_receive", "_send", "_watch", "_write", "exchange",
-        "note", "page_fields",
+        "_called_back", "_chain", "_heartbeats", "_observer", "_receive", "_recorder", "_send", "_watch", "_write",
+        "exchange", "note", "page_fields",
     )  # fmt: skip
 
     exchange: Exchange
@@ -273,6 +260,7 @@ class _Client:
         self._write: Callable[[bytes], bool] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._heartbeats: Heartbeats | None = None
+        self._recorder: Recorder | None = None
 
     def watch(self) -> None:
         """From now on, cancel the chain when the client leaves; `exchange` must be set."""
@@ -280,6 +268,7 @@ class _Client:
         self._called_back = when_gone(exchange.scope, self._left)
         self._write = writer(exchange.scope)
         self.note.beat = self.beat
+        self.note.record = self.record
         if self._write is not None:
             self.note.shortcut = self.send, self.write
 
@@ -331,6 +320,16 @@ class _Client:
             start = partial(self._start, 200, headers)
             self._heartbeats = Heartbeats(self._send, self.note, every=every, start=start)
 
+    def record(self, recorder: Recorder) -> Stop | None:
+        """Let `recorder` see all that is sent from now on; see `FramePart.record`."""
+        if self._recorder is not None or self._heartbeats is not None or self.note.status is not None:
+            return None
+        self._recorder = recorder
+        self._send = recorder.sending(self._send)
+        if self._write is not None:
+            self._write = recorder.writing(self._write)
+        return self.stop
+
     async def _start_late(self, heartbeats: Heartbeats, start: Message) -> None:
         """Begin the answer where heartbeats may have begun the response."""
         late = await heartbeats.give_way(start, self.exchange.flavor)
@@ -351,9 +350,19 @@ class _Client:
         self._left()
 
     def _left(self) -> None:
-        if self._chain is not None and not self.note.ended:
-            self.note.gone = True
-            self._chain.cancel()
+        if self._recorder is not None and not self.note.ended and self._recorder.outlives():
+            self.note.detached = True
+        else:
+            self.stop(None)
+
+    def stop(self, error: Cancelled | None) -> bool:
+        """End the request, with `error`, or as its client has left; see `proxy.kernel.answer_recorder.Stop`."""
+        if error is not None:
+            return self.cancel(error)
+        if self._chain is None or self.note.ended:
+            return False
+        self.note.gone = True
+        return self._chain.cancel()
 
     def cancel(self, error: Cancelled) -> bool:
         """End the request with `error`; returns False where it has ended or is ending already."""
@@ -384,16 +393,7 @@ class _Client:
         for task in (self._watch, self._heartbeats):
             if task is not None:
                 task.cancel()
-        self._heartbeats = None
-
-
-_LENGTH: Final = b"content-length"
-
-
-def _has_body(scope: Scope) -> bool:
-    headers = scope["headers"]
-    length = header(headers, _LENGTH)
-    return length not in (None, b"0") or header(headers, b"transfer-encoding") is not None
+        self._heartbeats = self._recorder = None
 
 
 def _bug(exchange: Exchange) -> Refused:

@@ -275,9 +275,18 @@ class _Planner:
                 self._complain(link.path, error)
 
     def _check_heights(self, links: Sequence[Link]) -> None:
-        """Check that no plugin stands below another that it must stand above for one of its options."""
+        """Check that each plugin stands above those, and below those, that it says."""
         for index, link in enumerate(links):
             outer = {other.plugin.use: other.name for other in links[:index]}
+            inner = {other.plugin.use: other.name for other in links[index + 1 :]}
+            further_out, further_in = link.plugin.stands_between
+            for misplaced, uses, is_now, must_be in (
+                (inner, further_out, "above", "below"),
+                (outer, further_in, "below", "above"),
+            ):
+                for name in (misplaced[use] for use in uses if use in misplaced):
+                    error = Mistake(f"stands {is_now} {name}", f"move it {must_be} {name} in the middleware list")
+                    self._complain(link.path, error)
             for option, plugins in link.plugin.stands_above.items():
                 path = _where_set(link, option)
                 wrong = [outer[use] for use in plugins if use in outer]

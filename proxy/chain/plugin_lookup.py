@@ -81,6 +81,8 @@ class Plugin:
             apply to the route; None where they apply, or do not concern it.
         stands_above: option → the names of plugins that must be further in where the option is set (`stands_above` on
             the class).
+        stands_between: the names of plugins that must be further out, and of those that must be further in
+            (`stands_between` on the class).
     """
 
     use: str
@@ -92,6 +94,7 @@ class Plugin:
     governs_pages: bool = False
     cannot_govern: CannotGovern | None = None
     stands_above: Mapping[str, Collection[str]] = field(default_factory=dict)
+    stands_between: tuple[Collection[str], Collection[str]] = ((), ())
 
     def around(self, app: ASGIApp, options: Options, services: Mapping[type, object]) -> ASGIApp:
         """Return the plugin around `app`; raises Mistake for a missing service, and any error of the constructor."""
@@ -186,8 +189,9 @@ def inspected(use: str, make: object) -> Plugin:
     except PydanticUserError as error:
         raise Mistake(f"the options of {use} have types that cannot be checked: {error.message}") from error
     summary = inspect.cleandoc(make.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-    flags = {name: bool(getattr(make, name, False)) for name in ("sets_policy", "governs_pages")}
+    flags: dict[str, Any] = {name: bool(getattr(make, name, False)) for name in ("sets_policy", "governs_pages")}
     ask, above = getattr(make, "cannot_govern", None), getattr(make, "stands_above", {})
+    flags["stands_between"] = getattr(make, "stands_between", ((), ()))
     return Plugin(use, make, options, services, summary, **flags, cannot_govern=ask, stands_above=above)
 
 

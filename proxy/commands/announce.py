@@ -13,14 +13,14 @@ from proxy.pool.backend_api import inspect_backend
 _announcing: Final[set[asyncio.Task[None]]] = set()
 
 
-def announce(app: App, addresses: Sequence[str], out: TextIO | None = None) -> None:
+def announce(app: App, addresses: Sequence[str], out: TextIO | None = None, *, workers: int = 1) -> None:
     """Ask every backend for its version and models, and print the results. Return before that is done."""
-    task = asyncio.get_running_loop().create_task(_announce(app, addresses, out or sys.stderr))
+    task = asyncio.get_running_loop().create_task(_announce(app, addresses, out or sys.stderr, workers))
     _announcing.add(task)
     task.add_done_callback(_announcing.discard)
 
 
-async def _announce(app: App, addresses: Sequence[str], out: TextIO) -> None:
+async def _announce(app: App, addresses: Sequence[str], out: TextIO, workers: int = 1) -> None:
     backends = app.pool.backends
     timeout = app.settings.pool.health.timeout
     found = await asyncio.gather(*(inspect_backend(backend, timeout=timeout) for backend in backends))
@@ -30,6 +30,8 @@ async def _announce(app: App, addresses: Sequence[str], out: TextIO) -> None:
     for backend, answer in zip(backends, found, strict=True):
         lines.append(f"  backend {backend.name} at {backend.shown}: {answer}")
     lines.append(f"  chain   {app.plan}")
+    if workers > 1:
+        lines.append(f"  workers {workers}")
     if page := _page(app, scheme, addresses):
         lines.append(f"  page    {page}")
     say(*lines, out=out)

@@ -8,6 +8,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from proxy.commands import requests
 from proxy.commands.remote import URL, CaOption, KeyOption, Remote, UrlOption
 from proxy.commands.tables import console, seconds, size, state, table
 from proxy.kernel.log_lines import escape_json
@@ -42,6 +43,13 @@ def view(status: Document, *, recent: int = 10) -> Iterator[RenderableType]:
         map(_backend, status["backends"]),
         right=("slots", "tokens/s", "first byte"),
     )
+    if status["workers"]:
+        yield table(
+            "Workers",
+            ("number", "pid", "up for", "running requests", "connections"),
+            map(_worker, status["workers"]),
+            right=("pid", "up for", "running requests", "connections"),
+        )
     yield table(
         f"Running requests: {len(status['requests'])}",
         ("who", "model", "route", "host", "state", "age", "first token", "tokens/s", "tokens", "id"),
@@ -53,6 +61,7 @@ def view(status: Document, *, recent: int = 10) -> Iterator[RenderableType]:
         title = f"Queue: {queue['waiting']} waiting, the first for {seconds(queue['oldest'])}"
         rows = ((tenant["tenant"], str(tenant["waiting"])) for tenant in queue["tenants"])
         yield table(title, ("tenant", "waiting"), rows, right=("waiting",))
+    yield from _journal(status["journal"])
     if status["limits"]:
         yield table(
             "Limits in use", ("who", "limit", "used", "resets in"), map(_limit, status["limits"]), right=("used",)
@@ -64,6 +73,21 @@ def view(status: Document, *, recent: int = 10) -> Iterator[RenderableType]:
             map(_finished, status["recent"][:recent]),
             right=("first token", "took", "tokens"),
         )
+
+
+def _journal(journal: Document) -> Iterator[RenderableType]:
+    """Yield how many deferred requests there are, and which of them are dead."""
+    counts = {name: number for name, number in journal["counts"].items() if number}
+    if not journal["reached"]:
+        yield Text(f"The journal at {journal['home']} cannot be reached.", style="bold red")
+    elif counts:
+        lasting = "" if journal["durable"] else ", gone with the process"
+        told = ", ".join(f"{number} {name}" for name, number in counts.items())
+        yield Text.assemble(("Deferred requests", "bold"), f" in {journal['home']}{lasting}: {told}\n")
+        dead = [entry for entry in journal["entries"] if entry["state"] == "dead"]
+        if dead:
+            title = "Dead requests: queue them again with `ollama-proxy requests retry ID`"
+            yield table(title, requests.COLUMNS, map(requests.row, dead), right=("attempts", "answer"))
 
 
 def _head(status: Document) -> Text:
@@ -101,6 +125,13 @@ def _backend(backend: Document) -> tuple[str | Text, ...]:
         memory or "-",
         f"{backend['reason']}{since}",
     )
+
+
+def _worker(worker: Document) -> tuple[str | Text, ...]:
+    number = str(worker["number"])
+    if worker["pid"] is None:
+        return number, Text("not there", style="bold red"), "-", "-", "-"
+    return number, str(worker["pid"]), seconds(worker["uptime"]), str(worker["requests"]), str(worker["connections"])
 
 
 def _who(request: Document) -> str:

@@ -72,7 +72,9 @@ class Picture:
             f"{self._running[-1]:8.0f} ",
             (graph(self._running), "cyan"),
         )
-        used = 16 + len(status["backends"]) + len(status["requests"]) + len(status["limits"])
+        used = (
+            16 + len(status["backends"]) + len(status["requests"]) + len(status["limits"]) + 4 * bool(status["workers"])
+        )
         head, *rest = view(status, recent=max(0, height - used))
         lost = [Text(f"{self.lost}; trying again", style="bold red")] if self.lost else []
         return Group(head, *lost, graphs, *rest)

@@ -16,6 +16,7 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
+    "has_body",
     "header",
     "header_values",
     "over",
@@ -41,6 +42,13 @@ def header(headers: Iterable[Header], name: bytes) -> bytes | None:
 def header_values(headers: Iterable[Header], name: bytes) -> list[bytes]:
     """Return every value of `name` (lower case), in order."""
     return [value for key, value in headers if key == name]
+
+
+def has_body(scope: Scope) -> bool:
+    """Return whether a request has a body, or may have one."""
+    headers = scope["headers"]
+    length = header(headers, b"content-length")
+    return length not in (None, b"0") or header(headers, b"transfer-encoding") is not None
 
 
 def without(headers: Iterable[Header], names: frozenset[bytes]) -> list[Header]:

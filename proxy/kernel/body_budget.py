@@ -8,6 +8,7 @@ from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Message, Receive
 from proxy.kernel.error_codes import Code
 from proxy.kernel.errors import ClientGone, Refused
+from proxy.kernel.shared_numbers import SharedNumbers
 
 
 class BodyBounds(TypedDict):
@@ -83,13 +84,17 @@ class BodyBudget:
         wanted = held + more
         if wanted > self._most(self.total):
             raise self.refusal(429, codes.BODY_SHARE_EXCEEDED, "you have as many request bodies here as one caller may")
-        while wanted > self._most(self.total - self.held + held):
+        while wanted > self._most(self.total - self.elsewhere() - self.held + held):
             body = self._dispensable(wanted)
             if body is None:
                 raise self.refusal(503, codes.BODY_MEMORY_EXHAUSTED, "the proxy holds as many request bodies as it can")
             if announced:
                 return
             body.give_way()
+
+    def elsewhere(self) -> int:
+        """Return the bytes of `total` that other processes hold."""
+        return 0
 
     def book(self, change: int, caller: str) -> None:
         """Count `change` bytes, fewer than none where they are given back, whether or not there is room for them."""
@@ -127,6 +132,33 @@ class BodyBudget:
 
     def __repr__(self) -> str:
         return f"<BodyBudget {self.held} of {self.total} bytes held by {self.callers} callers, {self.each} each>"
+
+
+class SharedBodyBudget(BodyBudget):
+    """The budget of one of several processes, which share `total`.
+
+    A caller has its share in each of them, of what all others leave free in all of them.
+
+    Args:
+        numbers: where each process writes how many bytes it holds.
+        column: the column of these numbers.
+        bounds: as for `BodyBudget`.
+    """
+
+    def __init__(self, numbers: SharedNumbers, column: int, bounds: BodyBounds) -> None:
+        super().__init__(**bounds)
+        self._numbers = numbers
+        self._column = column
+        numbers.write(column, 0)
+
+    def elsewhere(self) -> int:
+        """See `BodyBudget.elsewhere`."""
+        return self._numbers.elsewhere(self._column)
+
+    def book(self, change: int, caller: str) -> None:
+        """See `BodyBudget.book`."""
+        super().book(change, caller)
+        self._numbers.write(self._column, self.held)
 
 
 class Holding:

@@ -46,15 +46,29 @@ class Field(NamedTuple):
     end: int
 
 
+class FilePart(NamedTuple):
+    """A file in a form: the name of its part, its own name, and where its contents stand in the body."""
+
+    name: str
+    filename: str
+    start: int
+    end: int
+
+
 def fields(body: bytes, scope: Scope) -> list[Field]:
-    """Return the text fields of the form in `body`, in order; files are passed over.
+    """Return the text fields of the form in `body`, in order; files are passed over. Raises Refused, like `parts`."""
+    return [part for part in parts(body, scope) if isinstance(part, Field)]
+
+
+def parts(body: bytes, scope: Scope) -> list[Field | FilePart]:
+    """Return the text fields and the files of the form in `body`, in order.
 
     Raises:
         Refused: 400. Not ``multipart/form-data``, not in its plain form, or beyond a bound: `PARTS`, `HEADERS`, `TEXT`,
             16 KiB of header for a part, 64 KiB for a text field.
     """
     delimiter = b"--" + _boundary(scope)
-    found: list[Field] = []
+    found: list[Field | FilePart] = []
     text = headers = 0
     for start, end in _parts(body, delimiter):
         head_end = body.find(b"\r\n\r\n", start, min(end, start + _HEAD_LIMIT))
@@ -63,14 +77,16 @@ def fields(body: bytes, scope: Scope) -> list[Field]:
         headers += body.count(b"\r\n", start, head_end) + 1
         if headers > HEADERS:
             raise _refused(f"its parts have more than {HEADERS} header lines in all")
-        name, is_file = _disposition(body[start:head_end])
-        size = 0 if is_file else end - head_end - 4
+        name, filename = _disposition(body[start:head_end])
+        size = 0 if filename else end - head_end - 4
         text += head_end - start + size
         if size > _FIELD_LIMIT:
             raise _refused(f"a text field is longer than {_FIELD_LIMIT} bytes")
         if text > TEXT:
             raise _refused(f"its headers and text fields are longer than {TEXT} bytes in all")
-        if not is_file:
+        if filename:
+            found.append(FilePart(name, filename, head_end + 4, end))
+        else:
             try:
                 found.append(Field(name, body[head_end + 4 : end].decode(), head_end + 4, end))
             except UnicodeDecodeError:
@@ -130,8 +146,8 @@ def _find(body: bytes, delimiter: bytes, start: int) -> int:
     return -1
 
 
-def _disposition(head: bytes) -> tuple[str, bool]:
-    """Return a part's name, and whether it is a file."""
+def _disposition(head: bytes) -> tuple[str, str]:
+    """Return a part's name, and the name of the file that it is; that is empty where it is none."""
     seen: dict[bytes, bytes] = {}
     for line in head.split(b"\r\n"):
         name, colon, value = line.partition(b":")
@@ -146,7 +162,7 @@ def _disposition(head: bytes) -> tuple[str, bool]:
     if b"name" not in parameters or parameters.keys() - {b"name", b"filename"}:
         raise _refused('a part must have a Content-Disposition of the form: form-data; name="..."')
     try:
-        return parameters[b"name"].decode(), bool(parameters.get(b"filename"))
+        return parameters[b"name"].decode(), parameters.get(b"filename", b"").decode("utf-8", "replace")
     except UnicodeDecodeError:
         raise _refused("the name of a part is not UTF-8") from None
 

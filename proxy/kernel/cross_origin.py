@@ -33,7 +33,7 @@ MAX_AGE: Final = 600.0
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED: Final = (
     *("x-request-id", "retry-after", "www-authenticate", "x-error-code", "x-should-retry", "x-ollama-proxy-model"),
-    *("ratelimit", "ratelimit-policy"),
+    *("ratelimit", "ratelimit-policy", "link", "content-range"),
     *(f"x-ratelimit-{what}-{of}" for of in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
 )
 """The fields of answers that a script may want to read: all that the proxy sends and that are not readable anyway."""

@@ -5,8 +5,7 @@ An error's code is in the header ``x-error-code``, in the log (``error_code``) a
 no row describes gets a new row here, and ``scripts/generate`` writes it into ``docs/reference/errors.md``.
 ``tests/proxy/kernel/test_error_codes.py`` checks that the sources and the table agree, in both directions.
 
-A plugin of another package makes its own codes, ``NO_TEAM = Code("acme_no_team")``. They need no row; a prefix keeps
-them apart from the codes here.
+A plugin of another package makes its own, ``NO_TEAM = Code("acme_no_team")``, without a row; a prefix keeps them apart.
 """
 
 from collections.abc import Mapping
@@ -108,7 +107,7 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 # The request's body
 
 INVALID_REQUEST: Final = _row("invalid_request", (400, 422),
-    "kernel, ops, access, auth, parameters, queue, server, websocket",
+    "kernel, ops, access, auth, background, batches, defer, deferred, parameters, queue, server, websocket",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -117,13 +116,10 @@ REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
 SOCKET_BUSY: Final = _row("socket_busy", 429, "websocket",
     "As many requests of this WebSocket wait as `server.websocket.waiting` allows.",
     "Wait for an answer, or open another socket.")
-PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 400, "websocket",
-    "`previous_response_id` names no response that this WebSocket remembers.",
-    "Send the whole conversation as `input`, without `previous_response_id`.")
 BODY_HOLDS_TOO_MUCH: Final = _row("body_holds_too_much", (400, 413), "kernel",
     "The request's body holds more text, lists, keys or values than are read, or unpacks to too much.",
     "Send less at once.")
-UNSUPPORTED_CONTENT_ENCODING: Final = _row("unsupported_content_encoding", 415, "kernel",
+UNSUPPORTED_CONTENT_ENCODING: Final = _row("unsupported_content_encoding", 415, "kernel, batches",
     "The request's body is compressed in a way that Ollama does not read on this route.",
     "Send it uncompressed.")
 BODY_TOO_SLOW: Final = _row("body_too_slow", 408, "kernel",
@@ -202,6 +198,36 @@ QUEUE_TIMEOUT: Final = _row("queue_timeout", 503, "queue",
     "The request waited as long as it may, and no slot came free.",
     "Try again after Retry-After, or give it more time.")
 
+# Requests that run later
+
+DEFERRED_TOO_LARGE: Final = _row("deferred_too_large", 413, "kernel",
+    "The request's body is larger than `defer.max_body`, so it cannot be kept to run later.",
+    "Send it without `Prefer: respond-async`, or shorter.")
+DEFERRED_SHARE_EXCEEDED: Final = _row("deferred_share_exceeded", 429, "kernel",
+    "As many requests of the caller wait or run in the journal as may: `defer.per_identity`.",
+    "Wait as long as Retry-After says, or cancel one.")
+JOURNAL_FULL: Final = _row("journal_full", 507, "kernel, batches",
+    "The journal holds as many requests or bytes as it may: `defer.total`, or the bound of its home.",
+    "Try again later. The operator: raise the bound, or delete what is over (`ollama-proxy requests purge`).")
+JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "kernel",
+    "The journal, which keeps requests that run later, does not answer.",
+    "Try again after Retry-After; look at the store.")
+IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "kernel",
+    "The caller sent another request with the same Idempotency-Key before.",
+    "Send each request with a key of its own.")
+WEBHOOK_NOT_ALLOWED: Final = _row("webhook_not_allowed", 403, "defer",
+    "The request names an address to be told that it is over, and `defer.webhooks` does not allow it.",
+    "Name none, or one of those that the operator allows.")
+REQUEST_NOT_FOUND: Final = _row("request_not_found", 404, "deferred",
+    "The caller has no entry of that id in the journal: it never was, is somebody else's, was deleted or has expired.",
+    "Correct the id, or send the request again.")
+DEFERRED_FAILED: Final = _row("deferred_failed", (410, 502), "deferred",
+    "The request is over, and was never answered. 410: it was cancelled, or did not run in time. 502: it failed.",
+    "Send the request again.")
+REVOKED: Final = _row("revoked", 401, "auth",
+    "The request ran later, and the key or token that it was sent with does not count any more.",
+    "Send it again with a valid one.")
+
 # Routes
 
 NOT_FOUND: Final = _row("not_found", 404, "relay, ops",
@@ -219,6 +245,69 @@ BACKEND_REQUIRED: Final = _row("backend_required", 409, "relay",
 PULL_FAILED: Final = _row("pull_failed", 500, "relay",
     "A pull on all backends failed on some; the message says on which, and why.",
     "Correct what the message says and pull again.")
+
+# Going on from an earlier response, and reading a recorded one
+
+PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", (400, 404), "kernel, websocket",
+    "The request goes on from a response (`previous_response_id`) that is not kept: unknown, expired, somebody else's, "
+    "or the chain has no plugin `responses`. Ollama would answer without what was said before.",
+    "Send the whole conversation in `input`, without `previous_response_id`. The operator: add `responses`.")
+RESPONSES_UNAVAILABLE: Final = _row("responses_unavailable", 503, "responses",
+    "The request goes on from an earlier response, and the journal that keeps it does not answer.",
+    "Wait as long as Retry-After says, or send the whole conversation in `input`.")
+CONVERSATION_TOO_LONG: Final = _row("conversation_too_long", 413, "responses",
+    "What was said before and the new input are longer than `responses` keeps.",
+    "Send what the model needs in `input`, without `previous_response_id`.")
+RANGE_NOT_SATISFIABLE: Final = _row("range_not_satisfiable", 416, "deferred",
+    "The range begins behind the end of a recorded answer, which is complete.",
+    "Nothing is missing: the Content-Range field says how long the answer is.")
+ANSWER_GONE: Final = _row("answer_gone", 410, "deferred",
+    "The range begins where the recorded answer broke off: it was ended, its proxy is gone, or it is longer than what "
+    "`resumable: {keep: …}` keeps of one.",
+    "Send the request again.")
+
+# Background mode, files and batches
+
+BACKGROUND_NEEDS_STORE: Final = _row("background_needs_store", 400, "defer",
+    "The request asks for background mode and says `store: false`.",
+    "Leave `store` out, or send the request without `background`.")
+NO_SUCH_RESPONSE: Final = _row("no_such_response", 404, "background",
+    "There is no response of that id in background mode: it never was, has expired, was deleted, or is another "
+    "caller's.",
+    "Look at the id of the object that the request was answered with.")
+NO_SUCH_FILE: Final = _row("no_such_file", 404, "batches",
+    "There is no file of that id: it never was, has expired, was deleted, or is another caller's.",
+    "Upload it (again). The operator: see `defer: {batches: {keep: …}}`.")
+NO_SUCH_BATCH: Final = _row("no_such_batch", 404, "batches",
+    "There is no batch of that id: it never was, has expired, was deleted, or is another caller's.",
+    "Look at the list of your batches.")
+INVALID_FILE: Final = _row("invalid_file", 400, "batches",
+    "What was uploaded is no file for a batch: the form lacks it, or its purpose is another one.",
+    "Send a form with `purpose` (`batch`) and `file`, as the SDKs do.")
+INVALID_BATCH: Final = _row("invalid_batch", 400, "batches",
+    "The batch cannot be begun: a member is missing, or one of its requests is not as it must be.",
+    "Correct what the message names.")
+FILE_TOO_LARGE: Final = _row("file_too_large", 413, "batches",
+    "The file is larger than `defer: {batches: {size: …}}` allows.",
+    "Split it into several batches.")
+TOO_MANY_LINES: Final = _row("too_many_lines", 413, "batches",
+    "The batch has more requests than `defer: {batches: {lines: …}}` allows.",
+    "Split it into several batches.")
+TOO_MANY_FILES: Final = _row("too_many_files", 429, "batches",
+    "The caller has as many files as `defer: {batches: {files: …}}` allows.",
+    "Delete some that are no longer needed.")
+TOO_MANY_BATCHES: Final = _row("too_many_batches", 429, "batches",
+    "The caller has as many open batches as `defer: {batches: {open: …}}` allows.",
+    "Wait until one has ended, or cancel one.")
+BATCHES_NOT_ALLOWED: Final = _row("batches_not_allowed", 403, "batches",
+    "The caller's policy keeps no requests, and so no files and batches.",
+    "Send the requests one by one. The operator: see `defer` in the policy.")
+FILE_IN_USE: Final = _row("file_in_use", 409, "batches",
+    "A batch that has not ended still reads its requests from the file.",
+    "Wait until the batch has ended, or cancel it.")
+BATCH_NOT_ENDED: Final = _row("batch_not_ended", 409, "batches",
+    "The batch has not ended: it has no results yet, and cannot be deleted.",
+    "Wait until it has ended, or cancel it.")
 
 # Choosing a backend
 
@@ -272,7 +361,7 @@ BACKEND_DOWN: Final = _row("backend_down", 502, "pool",
     "The backend stopped answering questions while the request waited for its first byte, and the request could not be "
     "answered by another one.",
     "Send the request again; look at the backend.")
-UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "upstream, relay, websocket",
+UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "deferred, upstream, relay, websocket",
     "The answer had begun and broke off, or ended without the end that its protocol has.",
     "Send the request again; look at the backend's log.")
 UPSTREAM_FAILED: Final = _row("upstream_failed", (400, 502), "upstream",
@@ -287,7 +376,7 @@ UNLOAD_FAILED: Final = _row("unload_failed", 502, "relay, ops",
 
 # Operating the proxy
 
-CANCELLED: Final = _row("cancelled", 499, "chain, websocket",
+CANCELLED: Final = _row("cancelled", 499, "chain, deferred, resumable, websocket",
     "An operator ended the request, or its own client did so over its WebSocket.",
     "Ask the operator.")
 SHUTDOWN: Final = _row("shutdown", 503, "chain, server, websocket",
@@ -297,8 +386,11 @@ NOT_READY: Final = _row("not_ready", 503, "ops",
     "/-/readyz: no backend can be used, not every backend has been asked yet, or the proxy stops.",
     "Look at the backends with `ollama-proxy status`.")
 UNKNOWN_REQUEST: Final = _row("unknown_request", 404, "ops",
-    "No request of the given id runs.",
-    "Take the id from /-/status; it may be over.")
+    "No request of the given id runs; or no deferred one has it.",
+    "Take the id from /-/status or /-/journal; it may be over, or expired.")
+ENTRY_NOT_READY: Final = _row("entry_not_ready", 409, "ops",
+    "The state of a deferred request does not allow what an operator wants of it.",
+    "Look at its state with `ollama-proxy requests show ID`.")
 NO_FILE: Final = _row("no_file", 409, "ops",
     "The proxy was started without a policy file, so that none can be loaded again.",
     "Start it with one.")

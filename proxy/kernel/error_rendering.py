@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.kernel.asgi import Header
-from proxy.kernel.error_codes import FINAL, OLLAMAS_OWN
+from proxy.kernel.error_codes import FINAL, OLLAMAS_OWN, PREVIOUS_RESPONSE_NOT_FOUND
 from proxy.kernel.errors import ERROR_CODE, JSON, TEXT, Flavor, NoModel, NotRouted, ProxyError, UpstreamAnswer
 
 SHOULD_RETRY: Final = b"x-should-retry"
@@ -40,6 +40,8 @@ _ANTHROPIC_TYPES: Final = {
     503: "overloaded_error",
     529: "overloaded_error",
 }
+_OPENAI_PARAMS: Final = {PREVIOUS_RESPONSE_NOT_FOUND: "previous_response_id"}
+"""The member of the request that an error is about, where OpenAI's own error names it; its type is OpenAI's too."""
 _SPLIT_AT: Final = str.maketrans(dict.fromkeys("\x85\u2028\u2029", " "))
 
 
@@ -90,8 +92,9 @@ def _document(flavor: Flavor, error: ProxyError, request_id: str | None) -> byte
     code = None if error.code in OLLAMAS_OWN else _name(error)
     document: dict[str, Any]
     if flavor == "openai":
-        kind = _kind(_OPENAI_TYPES, error.status)
-        return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+        param = _OPENAI_PARAMS.get(error.code)
+        kind = _kind(_OPENAI_TYPES, error.status) if param is None else "invalid_request_error"
+        return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
     if flavor == "anthropic":  # Anthropic's SDKs read type and message, and keep the rest
         document = {"type": "error", "error": {"type": _kind(_ANTHROPIC_TYPES, error.status), "message": message}}
         if code is not None:

@@ -2,12 +2,11 @@
 
 Each request has one, at ``scope["ollama_proxy.exchange"]``. Its attributes are read-only: to assign one raises
 AttributeError. What changes while the request runs is in parts, one part for each writer, and no value of their fields
-that a plugin reads can be changed in place; see `proxy.kernel.exchange_parts`. Two other values
-could be, and nobody may do so: `document`, which `json` returns too, is for reading, as a change of it does not reach
-the bytes that are sent (`edit` changes both); and `scope` is shared by the whole chain, as in every ASGI app.
+that a plugin reads can be changed in place; see `proxy.kernel.exchange_parts`. Two other values could be, and nobody
+may do so: `document`, which `json` returns too, is for reading, as a change does not reach the bytes that are sent
+(`edit` changes both); and `scope` is shared by the whole chain, as in every ASGI app.
 
-Any plugin may append header fields for the response to the list `response_headers`, and the frame adds them to
-``http.response.start``. So no plugin needs to wrap `send` for a header.
+Any plugin may append header fields for the response to `response_headers`; none needs to wrap `send` for one.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +14,7 @@ from copy import copy
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
+from proxy.kernel.answer_recorder import Recorder, Stop
 from proxy.kernel.asgi import Header, Message, Receive, Scope, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
 from proxy.kernel.body_budget import BodyBudget
@@ -27,6 +27,7 @@ from proxy.kernel.exchange_parts import (
     AuthPart,
     BlamePart,
     ChainPart,
+    DeferPart,
     FramePart,
     ParametersPart,
     Part,
@@ -55,6 +56,7 @@ PARTS: Final[Mapping[type[Part], str]] = {
     TracingPart: "_tracing",
     AuthPart: "_auth",
     AccessPart: "_access",
+    DeferPart: "_defer",
     ParametersPart: "_parameters",
     QueuePart: "_queue",
     RetryPart: "_retry",
@@ -131,35 +133,32 @@ class Exchange:
     shortcut: Final[tuple[Send, Callable[[bytes], bool]] | None] = _noted(FramePart, "shortcut")
     heartbeats: Final[int] = _noted(FramePart, "heartbeats")
     beat: Final[Callable[[Send, float, list[Header]], None] | None] = _noted(FramePart, "beat")
-
+    record: Final[Callable[[Recorder], Stop | None] | None] = _noted(FramePart, "record")
+    detached: Final[bool] = _noted(FramePart, "detached")
     before_body: Final[Ask | None] = _noted(ChainPart, "before_body")
     trace_id: Final[str | None] = _noted(TracingPart, "trace_id")
-
     identity: Final[str | None] = _noted(AuthPart, "identity")
     tenant: Final[str | None] = _noted(AuthPart, "tenant")
     policy: Final[str | None] = _noted(AuthPart, "policy")
     claims: Final[Mapping[str, Any]] = _noted(AuthPart, "claims")
-
+    known_by: Final[str] = _noted(AuthPart, "known_by")
     end_user_in_body: Final[bool] = _noted(AuthPart, "end_user_in_body")
     dropped: Final[tuple[str, ...]] = _noted(AccessPart, "dropped")
+    deferred: Final[str | None] = _noted(DeferPart, "deferred")
     num_ctx: Final[int | None] = _noted(ParametersPart, "num_ctx")
-
     queued: Final[float] = _noted(QueuePart, "queued")
     queue_position: Final[int | None] = _noted(QueuePart, "queue_position")
     queue_reason: Final[str | None] = _noted(QueuePart, "queue_reason")
     deadline: Final[float | None] = _noted(QueuePart, "deadline")
     ticket: Final[object | None] = _noted(QueuePart, "ticket")
     lease: Final[Held | None] = _noted(QueuePart, "lease")
-
     asked: Final[ModelName | None] = _noted(RetryPart, "asked")
     hurry: Final[float | None] = _noted(RetryPart, "hurry")
     gave_up: Final[str | None] = _noted(RetryPart, "gave_up")
     patience: Final[float] = _noted(RetryPart, "patience")
     resend: Final[bool] = _noted(RetryPart, "resend")
-
     unterminated: Final[Unterminated] = _noted(StreamingPart, "unterminated")
     usage_added: Final[bool] = _noted(StreamingPart, "usage_added")
-
     need: Final[object] = _noted(PoolPart, "need")
     history: Final[tuple[Attempt, ...]] = _noted(PoolPart, "history")
     failed: Final[tuple[Failure, ...]] = _noted(BlamePart, "failed")
@@ -203,6 +202,7 @@ class Exchange:
         self._tracing = TracingPart()
         self._auth = AuthPart()
         self._access = AccessPart()
+        self._defer = DeferPart()
         self._parameters = ParametersPart()
         self._queue = QueuePart()
         self._retry = RetryPart()
@@ -316,7 +316,8 @@ class Exchange:
         """Return the callbacks in the order they run, and release the body and the client. For the frame, once."""
         finishers = self._callbacks.end(self)
         self._body.close()
-        self._frame.shortcut = self._frame.beat = self._chain.before_body = None
+        self._frame.let_go()
+        self._chain.before_body = None
         return finishers
 
     # The body

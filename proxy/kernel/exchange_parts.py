@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Self
 
+from proxy.kernel.answer_recorder import Recorder, Stop
 from proxy.kernel.asgi import Header, Send
 from proxy.kernel.attempts import Attempt, Failure, Held, Usage
 from proxy.kernel.errors import Outcome, ProxyError, Unterminated, UpstreamError
@@ -66,6 +67,9 @@ class FramePart(Shared):
         heartbeats: the number of heartbeats that went out. Where there were any, the client got the status 200.
         beat: sends heartbeats until the response begins. Its arguments are the caller's `send`, the seconds between
             two, and the header fields of the stream. It does nothing where a plugin further out wraps `send`.
+        record: lets a recorder see all that is sent to the client, and returns what ends the request; None where the
+            response, or heartbeats, began before.
+        detached: whether the client left, and the answer went on to be recorded.
     """
 
     status: int | None = None
@@ -81,6 +85,12 @@ class FramePart(Shared):
     shortcut: tuple[Send, Callable[[bytes], bool]] | None = None
     heartbeats: int = 0
     beat: Callable[[Send, float, list[Header]], None] | None = None
+    record: Callable[[Recorder], Stop | None] | None = None
+    detached: bool = False
+
+    def let_go(self) -> None:
+        """Drop what leads to the client, as the request has ended; it would be a cycle."""
+        self.shortcut = self.beat = self.record = None
 
 
 class ChainPart(Shared):
@@ -118,6 +128,7 @@ class AuthPart(Shared):
         tenant: the tenant that the caller belongs to.
         policy: the name of the caller's policy.
         claims: the claims of the caller's token.
+        known_by: how the caller was known; see `proxy.kernel.journal.StoredCaller.method`.
         end_user: the person for whom a trusted caller calls; None where it did not say.
         end_user_in_body: whether the body may name that person; see `Exchange.end_user`.
     """
@@ -126,6 +137,7 @@ class AuthPart(Shared):
     tenant: str | None = None
     policy: str | None = None
     claims: Mapping[str, Any] = NO_CLAIMS
+    known_by: str = "none"
     end_user: str | None = None
     end_user_in_body: bool = False
 
@@ -138,6 +150,16 @@ class AccessPart(Shared):
     """
 
     dropped: tuple[str, ...] = ()
+
+
+class DeferPart(Shared):
+    """Written by the plugin `defer`.
+
+    Attributes:
+        deferred: the id of the journal's entry that the request became, or that it runs; None for neither.
+    """
+
+    deferred: str | None = None
 
 
 class ParametersPart(Shared):

@@ -13,6 +13,7 @@ from proxy.kernel.server_extensions import REGISTER, WRITE
 
 STORED: Final = "ollama_proxy.stored_caller"
 """The key of a scope at which the caller of a stored request is; no client can set it."""
+_INNER: Final = "ollama_proxy.inner"
 
 
 def inner_scope(
@@ -54,6 +55,7 @@ def inner_scope(
         "client": client if like is None else outer.get("client"),
         "server": outer.get("server"),
         "state": {key: state[key] for key in ("tls_peer",) if key in state},
+        _INNER: True,
     }
     if stored is not None:
         scope[STORED] = stored
@@ -64,6 +66,11 @@ def stored_caller(scope: Scope) -> StoredCaller | None:
     """Return the caller of a stored request; None of a request that a client sends now."""
     stored: StoredCaller | None = scope.get(STORED)
     return stored
+
+
+def is_inner(scope: Scope) -> bool:
+    """Return whether a request is one that no connection of its own brought."""
+    return _INNER in scope
 
 
 class InnerClient:

@@ -22,6 +22,14 @@ OVER: Final[frozenset[State]] = frozenset({"completed", "failed", "cancelled", "
 """The states in which nothing more happens to an entry by itself; all but ``queued`` and ``running``."""
 
 
+ATTACHED: Final = "attached"
+"""The member of the meta of a ``live`` entry that is true once somebody came to read on, though no byte was there."""
+
+
+BEAT: Final = "beat"
+"""The member of the meta of a ``live`` entry that changes as long as somebody records it, though it does not grow."""
+
+
 class JournalFull(Exception):
     """A bound of the journal is reached.
 
@@ -67,7 +75,8 @@ class NewEntry:
     """What is put into the journal. Times are seconds since 1970.
 
     Attributes:
-        id: 32 hexadecimal digits from a secure source, behind an optional prefix such as ``resp_``.
+        id: 32 hexadecimal digits from a secure source, behind an optional prefix such as ``resp_``; of a ``live``
+            entry the id of its request, which has 16.
         body: the request's body as the client sent it, decoded of its content encoding; for a file, its contents.
         headers: the request's header fields that the run needs; never credentials.
         parent: the batch that the entry belongs to; None for none.
@@ -235,7 +244,7 @@ class Journal(ABC):
 
     @abstractmethod
     async def set_meta(self, id: str, changes: Mapping[str, Any], *, state: State | None = None) -> Entry | None:
-        """Merge `changes` into the meta of an entry of kind ``file`` or ``batch``, and set its state where given.
+        """Merge `changes` into the meta of an entry, and set the state of a ``file`` or ``batch`` where given.
 
         Returns the entry as it is then; None where there is none. An entry that is over keeps its state.
         """

@@ -42,6 +42,20 @@ _UNSAFE: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81
 _BARE: Final = re.compile(r"[\w./:@%+*,~()\[\]-]+")
 
 
+_process: Final[dict[str, object]] = {}
+"""The fields that every line of this process has."""
+
+
+def name_worker(number: int) -> None:
+    """Let every line of this process say which worker it comes from."""
+    _process["worker"] = number
+
+
+def process_fields() -> dict[str, object]:
+    """Return the fields that every line of this process has, for who makes a line by himself."""
+    return dict(_process)
+
+
 def clip(text: str, limit: int) -> str:
     """Return `text` in at most `limit` characters; an ellipsis says that there was more."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -131,7 +145,8 @@ def pipeline(format: FormatName, *, now: Callable[[], float]) -> list[Processor]
     render = FORMATS[format]
 
     def head(logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
-        return {"time": stamp(now()), "level": level, "event": event.pop("event", None), "schema": SCHEMA, **event}
+        name = event.pop("event", None)
+        return {"time": stamp(now()), "level": level, "event": name, "schema": SCHEMA, **_process, **event}
 
     def finish(logger: WrappedLogger, level: str, event: EventDict) -> bytes:
         return render(event)

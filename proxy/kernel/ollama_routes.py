@@ -81,7 +81,12 @@ OLLAMA: Final = (
     Route(
         *("/v1/responses", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
         socket="responses",
-        run=Run("chat", places.RESPONSES, hosted_tools=_OPENAIS_TOOLS, uncached=True),
+        run=Run(
+            *("chat", places.RESPONSES, _OPENAIS_TOOLS),
+            continues="previous_response_id",
+            background="background",
+            uncached=True,
+        ),
         summary="Answer a conversation (Responses API)",
     ),
     Route(

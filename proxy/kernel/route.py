@@ -29,6 +29,8 @@ class Run:
         hosted_tools: the tools of its requests that the API's own server runs, and not the client: their types, without
             the version that may stand behind one. Of these Ollama runs `SEARCH_TOOL`, and no other.
         counts_on_request: whether its streams have token counts only where ``stream_options.include_usage`` asks.
+        continues: the member by which a request goes on from an earlier answer; Ollama keeps none, and ignores it.
+        background: the member by which a request asks to be run in the background; Ollama ignores it.
         uncached: whether its streams carry ``cache-control: no-cache``.
     """
 
@@ -36,6 +38,8 @@ class Run:
     parameters: ParameterPlaces | None = None
     hosted_tools: tuple[str, ...] = ()
     counts_on_request: bool = False
+    continues: str | None = None
+    background: str | None = None
     uncached: bool = False
 
 
@@ -124,11 +128,6 @@ class Route:
     socket: SocketMode | None = None
     like: str | None = None
     summary: str = "A route of another version of Ollama"
-
-    @property
-    def opens_socket(self) -> bool:
-        """Whether it opens a WebSocket; the requests that come over one are those of the route that it is for."""
-        return self.socket is not None and self.methods == ("GET",)
 
     @property
     def names_model(self) -> bool:

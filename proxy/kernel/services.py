@@ -9,8 +9,10 @@ Plugins of other packages import the contracts from here; the proxy's own files 
 from typing import Final
 
 from proxy.kernel.backends import Backends
+from proxy.kernel.background import Background
 from proxy.kernel.clock import Clock
 from proxy.kernel.defined_policies import EntryName, Policies
+from proxy.kernel.journal import Journal
 from proxy.kernel.keepsakes import Keepsakes
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.log_sink import LogSink
@@ -19,13 +21,16 @@ from proxy.kernel.retry_budget import RetryBudget
 from proxy.kernel.slot_scheduling import Outlook, Scheduler, Slots, Terms
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.kernel.traces import Collector, Traces
+from proxy.kernel.webhooks import Webhooks
 
 __all__ = [
     "SERVICES",
     "Backends",
+    "Background",
     "Clock",
     "Collector",
     "EntryName",
+    "Journal",
     "Keepsakes",
     "KnownHosts",
     "LogSink",
@@ -39,6 +44,7 @@ __all__ = [
     "StoreUnavailable",
     "Terms",
     "Traces",
+    "Webhooks",
 ]
 
 SERVICES: Final[tuple[type, ...]] = (
@@ -48,6 +54,9 @@ SERVICES: Final[tuple[type, ...]] = (
     KnownHosts,
     Keepsakes,
     Store,
+    Journal,
+    Background,
+    Webhooks,
     Backends,
     Slots,
     Scheduler,

@@ -70,6 +70,8 @@ def usage_of(exchange: Exchange, expected: Expected) -> Usage | None:
     else. Nothing, where no answer came or none but an error, and where a model was only loaded or unloaded.
     """
     usage, route, answered = exchange.usage, exchange.route, exchange.status is not None and exchange.status < 400
+    if exchange.deferred is not None and not exchange.committed:
+        return None  # it runs later, and counts then
     if route is None or not (answered or (exchange.gone and exchange.attempts)):
         return None  # in the latter case a backend was at it
     if usage is not None and usage.source == "reported":

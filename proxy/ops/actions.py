@@ -3,6 +3,9 @@
 The log names who did each of them.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +18,7 @@ from proxy.ops.answers import failed, json
 from proxy.ops.app_protocol import Engine
 from proxy.ops.document_types import Done, Reloaded
 from proxy.ops.events import Hub
+from proxy.ops.stored_entries import reached, states_of, unknown
 from proxy.pool.backend import Backend
 from proxy.pool.backend_api import fetch_json
 
@@ -30,30 +34,33 @@ class Actions:
     def __init__(self, engine: Engine, hub: Hub) -> None:
         self._engine = engine
         self._hub = hub
+        engine.peers.on("cancel", self._cancel)
+        engine.peers.on("drain", self._drain)
+        engine.peers.on("unloaded", self._unloaded)
 
     async def cancel(self, request: Request) -> Response:
         """End a running request."""
         name = request.path_params["id"]
         by = _who(request)
-        if not self._engine.frame.cancel(name, "an operator cancelled this request"):
+        if not any(answer.said for answer in await self._engine.peers.ask("cancel", id=name)):
             raise Refused(404, "no request of that id is running", code=codes.UNKNOWN_REQUEST)
         log.warning("request_cancelled", request_id=name, by=by)
         return json(Done(f"cancelled {name}"))
 
     async def drain(self, request: Request) -> Response:
         """Stop sending new requests to a backend."""
-        return self._set_draining(request, True)
+        return await self._set_draining(request, True)
 
     async def undrain(self, request: Request) -> Response:
         """Send requests to a backend again."""
-        return self._set_draining(request, False)
+        return await self._set_draining(request, False)
 
-    def _set_draining(self, request: Request, draining: bool) -> Response:
+    async def _set_draining(self, request: Request, draining: bool) -> Response:
         backend = self._backend(request)
-        backend.health.draining = draining
-        self._engine.pool.changed()
+        answers = await self._engine.peers.ask("drain", backend=backend.name, draining=draining)
+        active = sum(answer.said or 0 for answer in answers)
         log.warning("backend_drained" if draining else "backend_undrained", backend=backend.name, by=_who(request))
-        left = f", which still runs {backend.active} requests" if draining and backend.active else ""
+        left = f", which still runs {active} requests" if draining and active else ""
         return json(Done(f"{'drained' if draining else 'undrained'} {backend.name}{left}"))
 
     async def unload(self, request: Request) -> Response:
@@ -70,7 +77,7 @@ class Actions:
             raise Refused(
                 502, f"{backend.name} did not unload it: {error.message}", code=codes.UNLOAD_FAILED
             ) from error
-        self._engine.pool.outcomes.unloaded(backend, model.key)
+        await self._engine.peers.ask("unloaded", backend=backend.name, model=model.key)
         log.warning("model_unloaded", backend=backend.name, model=model.short, by=_who(request))
         return json(Done(f"unloaded {model.short} from {backend.name}"))
 
@@ -80,10 +87,67 @@ class Actions:
         if reloader is None:
             raise Refused(409, "this proxy was started without a policy file", code=codes.NO_FILE)
         log.warning("reload_asked", by=_who(request))
-        result = reloader.reload()
+        result = await reloader.ask()
         self._hub.look()
         document = Reloaded(result.generation, list(result.problems), list(result.restart))
         return failed(document, 422, codes.INVALID_POLICY) if result.problems else json(document)
+
+    async def journal_cancel(self, request: Request) -> Response:
+        """End a deferred request or a batch."""
+        name, by = request.path_params["id"], _who(request)
+        with reached():
+            entry = await self._engine.journal.cancel(name, "an operator cancelled it")
+        if entry is None:
+            raise unknown()
+        if entry.state != "cancelled":
+            raise Refused(409, f"{name} is {entry.state} already", code=codes.ENTRY_NOT_READY)
+        self._engine.webhooks.notify(entry)
+        log.warning("entry_cancelled", entry=name, by=by)
+        return json(Done(f"cancelled {name}"))
+
+    async def journal_retry(self, request: Request) -> Response:
+        """Queue a deferred request again that has not completed."""
+        name = request.path_params["id"]
+        with reached():
+            entry = await self._engine.journal.retry(name)
+        if entry is None:
+            raise unknown()
+        if entry.state != "queued":
+            raise Refused(
+                409,
+                f"{name} is a {entry.kind} that is {entry.state}; a request is retried that is dead, failed, cancelled "
+                "or expired",
+                code=codes.ENTRY_NOT_READY,
+            )
+        log.warning("entry_retried", entry=name, by=_who(request))
+        return json(Done(f"queued {name} again"))
+
+    async def purge(self, request: Request) -> Response:
+        """Delete deferred requests that are over."""
+        states = states_of(request.query_params.get("state", ""), over=True)
+        with reached():
+            count = await self._engine.journal.purge(states)
+        log.warning("entries_purged", entries=count, states=list(states), by=_who(request))
+        return json(Done(f"deleted {count} requests"))
+
+    # The part of each worker
+
+    async def _cancel(self, about: Mapping[str, Any]) -> bool:
+        return self._engine.frame.cancel(about["id"], "an operator cancelled this request")
+
+    async def _drain(self, about: Mapping[str, Any]) -> int:
+        """Return how many requests the backend runs."""
+        backend = self._engine.pool.named(about["backend"])
+        if backend is None:
+            return 0
+        backend.health.draining = about["draining"]
+        self._engine.pool.changed()
+        return backend.active
+
+    async def _unloaded(self, about: Mapping[str, Any]) -> None:
+        backend = self._engine.pool.named(about["backend"])
+        if backend is not None:
+            self._engine.pool.outcomes.unloaded(backend, about["model"])
 
     def _backend(self, request: Request) -> Backend:
         name = request.path_params["backend"]

@@ -21,12 +21,13 @@ from proxy.ops.actions import Actions
 from proxy.ops.answers import HEADERS, asset, failed, json
 from proxy.ops.app_protocol import Engine
 from proxy.ops.change_permission import check_change
-from proxy.ops.document_types import Health
+from proxy.ops.document_types import Health, Readiness
 from proxy.ops.effective_config import digest
 from proxy.ops.events import Hub
 from proxy.ops.explaining import account, read_supposed
+from proxy.ops.one_status import one_readiness
 from proxy.ops.openapi import openapi
-from proxy.ops.report import readiness, report
+from proxy.ops.report import readiness
 from proxy.ops.routes import OPERATIONS, Operation
 
 ASSETS: Final = {path.name: path.read_bytes() for path in (files("proxy.ops") / "assets").iterdir() if path.is_file()}
@@ -45,12 +46,16 @@ class Ops:
         self._engine = engine
         self.hub = Hub(engine)
         self.actions = Actions(engine, self.hub)
+        engine.peers.on("readiness", self._readiness)
         self._router = Router([_route(operation, self.handler(operation)) for operation in OPERATIONS])
 
     def handler(self, operation: Operation) -> Handler:
         """Return the method that has the name of `operation`: it answers the operation."""
         found: Handler = getattr(self.actions if operation.changes else self, operation.name)
         return found
+
+    async def _readiness(self, about: object) -> Readiness:
+        return readiness(self._engine)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises Refused."""
@@ -66,11 +71,13 @@ class Ops:
     async def readyz(self, request: Request) -> Response:
         """Answer whether requests can be served: 200 or 503."""
         ready = readiness(self._engine)
+        if not ready.ready and self._engine.serving:
+            ready = one_readiness(await self._engine.peers.ask("readiness"), ready)
         return json(ready) if ready.ready else failed(ready, 503, codes.NOT_READY)
 
     async def status(self, request: Request) -> Response:
         """Answer with the status of the proxy now."""
-        return json(await report(self._engine, recent=self.hub.recent))
+        return json(await self.hub.status())
 
     async def events(self, request: Request) -> ASGIApp:
         """Stream events until the client leaves; the frame then cancels the task."""
@@ -87,6 +94,7 @@ class Ops:
 
     async def metrics(self, request: Request) -> Response:
         """Answer with all metrics, in the format that the Accept header asks for."""
+        await self._engine.stored_entries.count()
         accept = (header(request.scope["headers"], b"accept") or b"").decode("latin-1")
         body, kind = await self._engine.metrics.exposition(accept)
         return Response(body, headers={"content-type": kind})
@@ -94,6 +102,14 @@ class Ops:
     async def config(self, request: Request) -> Response:
         """Answer with the policy file in force."""
         return json(digest(self._engine.plan, self._engine.settings))
+
+    async def journal(self, request: Request) -> Response:
+        """Answer with deferred requests and batches."""
+        return json(await self._engine.stored_entries.find(request.query_params))
+
+    async def journal_entry(self, request: Request) -> Response:
+        """Answer with one deferred request or batch."""
+        return json(await self._engine.stored_entries.get(request.path_params["id"]))
 
     async def explain(self, request: Request) -> Response:
         """Answer what would happen to the described request."""

@@ -8,9 +8,14 @@ from proxy.chain.build import Chain
 from proxy.chain.frame import Frame
 from proxy.chain.plan import Plan
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.journal import Journal
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
+from proxy.kernel.peers import Peers
+from proxy.kernel.shared_line import SharedLine
+from proxy.kernel.webhooks import Webhooks
 from proxy.ops.limits_in_use import Board
+from proxy.ops.stored_entries import StoredEntries
 from proxy.pool.pool import Pool
 from proxy.queue.scheduler import FairScheduler
 
@@ -38,8 +43,16 @@ class Loader(Protocol):
     def last(self) -> Loading:
         """The result of the last load."""
 
-    def reload(self) -> Loading:
-        """Load the policy file now and return the result."""
+    async def ask(self) -> Loading:
+        """Load the policy file now, in every process that serves with this one, and return the result."""
+
+
+class Serving(Protocol):
+    """A running server; `proxy.server.server.Server` implements it."""
+
+    @property
+    def open_connections(self) -> int:
+        """The number of connections of its clients."""
 
 
 class Engine(Protocol):
@@ -56,13 +69,28 @@ class Engine(Protocol):
     scheduler: FairScheduler
     bodies: BodyBudget
     board: Board
+    journal: Journal
+    stored_entries: StoredEntries
     chain: Chain
     plan: Plan
     settings: Settings
     sink: LogSink
+    peers: Peers
     started_at: float
     loaded_at: float
     reloader: Loader | None
+
+    @property
+    def fleet(self) -> SharedLine | None:
+        """Shares the slots with other proxies; None where it has them for itself."""
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """The sender that tells clients that their deferred requests are over."""
+
+    @property
+    def server(self) -> Serving | None:
+        """The server of the main listeners; None before it runs."""
 
     @property
     def metrics(self) -> Metrics:

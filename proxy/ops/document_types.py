@@ -10,6 +10,8 @@ from typing import ClassVar, Final, Literal
 from pydantic import ConfigDict
 
 from proxy.kernel.errors import Outcome
+from proxy.kernel.journal import Kind
+from proxy.kernel.journal import State as EntryState
 from proxy.kernel.quotas import Unit
 from proxy.pool.health import State
 
@@ -34,6 +36,9 @@ class Readiness:
     ready: bool
     reason: str
     """Why requests can, or cannot, be served."""
+    fleet: Literal["shared", "alone"] | None = None
+    """`shared`: the slots are shared with other proxies. `alone`: they would be, but Redis does not answer, and this
+    proxy goes on with its share. null where the policy file has nothing to share."""
 
 
 @dataclass(slots=True)
@@ -87,6 +92,8 @@ class Backend:
     """The most requests that the backend may run at once, of all models together; null for no bound."""
     active: int
     """The number of this proxy's requests that the backend runs."""
+    permits: int | None
+    """The most that this proxy may run there now, where it shares the slots with others; null where it does not."""
     weight: float
     tokens_per_second: float
     """Tokens per second of all running answers together; a streamed chunk counts as one token."""
@@ -215,6 +222,89 @@ class Config:
     """Settings that the policy file changed and that need a restart."""
 
 
+@dataclass(slots=True, kw_only=True)
+class Deferred:
+    """A deferred request or a batch: its state, without anybody's words."""
+
+    __pydantic_config__: ClassVar = _DESCRIBED
+    id: str
+    kind: Kind
+    state: EntryState
+    identity: str | None
+    tenant: str | None
+    policy: str | None
+    client: str
+    """The address of the caller."""
+    method: str
+    route: str
+    """The path that the request was sent to."""
+    model: str | None
+    batch: str | None
+    """The batch that the request belongs to."""
+    priority: int
+    attempts: int
+    """How often it was begun."""
+    position: int | None
+    """How many requests of the same tenant go before it; null where it does not wait, or that is not known."""
+    created: str
+    started: str | None
+    """When the latest attempt began."""
+    ended: str | None
+    expires: str
+    """When it is dropped, with its answer."""
+    status: int | None
+    """HTTP status of the answer; null before the answer begins."""
+    recorded: int
+    """Bytes of the answer so far."""
+    error_code: str | None
+    tokens_in: int | None
+    tokens_out: int | None
+
+
+@dataclass(slots=True)
+class DeferredList:
+    """Deferred requests and batches."""
+
+    __pydantic_config__: ClassVar = _DESCRIBED
+    entries: list[Deferred]
+    """The newest first."""
+    counts: dict[EntryState, int]
+    """The number of all deferred requests, by state."""
+
+
+@dataclass(slots=True)
+class Journal:
+    """The requests that outlive their connection."""
+
+    __pydantic_config__: ClassVar = _DESCRIBED
+    home: str
+    """Where they are kept: `memory`, `sqlite:` and a path, or the URL of a Redis."""
+    durable: bool
+    """Whether they outlast the process."""
+    reached: bool
+    """Whether the journal could be read."""
+    counts: dict[EntryState, int]
+    """The number of deferred requests, by state."""
+    entries: list[Deferred]
+    """The newest deferred requests and batches, the newest first."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """One of several processes that serve together."""
+
+    __pydantic_config__: ClassVar = _DESCRIBED
+    number: int
+    """From 1; also in the lines of the log, as `worker`."""
+    pid: int | None
+    """The number that the system gave to the process; null where none serves under this number now."""
+    uptime: float
+    requests: int
+    """Requests that it runs."""
+    connections: int
+    """Connections of its clients."""
+
+
 @dataclass(slots=True)
 class Status:
     """The proxy at one moment."""
@@ -231,11 +321,14 @@ class Status:
     """The running requests, the oldest first."""
     limits: list[Limit]
     """The limits in use, the fullest first."""
+    journal: Journal
     bodies: Bodies
     log_lines_dropped: int
     """Log lines dropped since the start, because nobody read them in time."""
     recent: list[Request] | None = field(default=None)
     """The requests that ended last, the latest first; null in ticks."""
+    workers: list[Worker] = field(default_factory=list)
+    """The processes that serve together; empty where it is one."""
 
 
 @dataclass(slots=True)

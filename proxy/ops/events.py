@@ -7,17 +7,18 @@ it does not fill the proxy's memory.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from typing import Final, Literal
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final, Literal
 
 import orjson
 import structlog
 
-from proxy.chain.frame import Observer
+from proxy.chain.observer import Observer
 from proxy.kernel.exchange import Exchange
 from proxy.ops.app_protocol import Engine, Loading
 from proxy.ops.document_types import Change, Reloaded, Request, Status
 from proxy.ops.exchange_document import Facts, past, request_of
+from proxy.ops.one_status import one_status
 from proxy.ops.report import report
 from proxy.pool.health import State
 
@@ -25,6 +26,8 @@ log = structlog.get_logger("ollama_proxy.ops")
 
 Name = Literal["status", "tick", "started", "answered", "finished", "backend", "config", "bye"]
 
+OF_REQUESTS: Final = frozenset({"started", "answered", "finished"})
+"""The events that come from the worker that runs the request; each worker sees all others by itself."""
 EVERY: Final = 1.0
 """Seconds between two ticks."""
 BACKLOG: Final = 512
@@ -89,6 +92,7 @@ class Hub(Observer):
         self._loading: Loading | None = None
         self._ticking: asyncio.Task[None] | None = None
         engine.pool.on_free(self.look)
+        engine.peers.on("status", self._report)
 
     @property
     def recent(self) -> list[Request]:
@@ -99,12 +103,12 @@ class Hub(Observer):
 
     def started(self, exchange: Exchange) -> None:
         """See `Observer.started`."""
-        if self._listeners and not _own(exchange):
+        if self._heard and not _own(exchange):
             self.tell("started", request_of(exchange, self._pool))
 
     def answered(self, exchange: Exchange) -> None:
         """See `Observer.answered`."""
-        if self._listeners and exchange.first_byte_at is not None:
+        if self._heard and exchange.first_byte_at is not None:
             self.tell("answered", request_of(exchange, self._pool))
 
     def finished(self, exchange: Exchange) -> None:
@@ -112,17 +116,27 @@ class Hub(Observer):
         if not _own(exchange):
             facts = Facts(exchange)
             self._recent.appendleft(facts)
-            if self._listeners:
+            if self._heard:
                 self.tell("finished", past(facts))
+
+    @property
+    def _heard(self) -> bool:
+        """Return whether anybody listens, here or at another worker."""
+        return bool(self._listeners) or self._engine.peers.watched
 
     # The listeners
 
     def tell(self, name: Name, document: object) -> None:
-        """Send an event to all listeners."""
-        if self._listeners:
+        """Send an event to all listeners; what a request does, to those at other workers, too."""
+        if self._heard:
             event = written(name, document)
-            for listener in self._listeners:
-                listener.put(event)
+            self._put(event)
+            if self._engine.peers.watched and name in OF_REQUESTS:
+                self._engine.peers.tell(event)
+
+    def _put(self, event: bytes) -> None:
+        for listener in self._listeners:
+            listener.put(event)
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
         """Yield events until the server stops; the first one is the whole status."""
@@ -130,16 +144,17 @@ class Hub(Observer):
         self._listeners.add(listener)
         if self._ticking is None:
             self._states, self._loading = self._states_now(), self._loading_now()
+            self._engine.peers.watch(self._put)
             self._ticking = asyncio.create_task(self._tick())
         try:
-            yield written("status", await self._status())
+            yield written("status", await self.status())
             ended = False
             while not ended:
                 events = await listener.take()
                 ended = listener.closed  # no event follows those that were taken
                 if listener.missed:
                     listener.missed = False
-                    events = written("status", await self._status())
+                    events = written("status", await self.status())
                 if events:
                     yield events
             yield written("bye", {})
@@ -148,6 +163,7 @@ class Hub(Observer):
             if not self._listeners and self._ticking is not None:
                 self._ticking.cancel()
                 self._ticking = None
+                self._engine.peers.watch(None)
 
     def close(self) -> None:
         """End the streams of all listeners."""
@@ -159,14 +175,18 @@ class Hub(Observer):
             while self._engine.serving:
                 await asyncio.sleep(EVERY)
                 self.look()
-                self.tell("tick", await report(self._engine, recent=None))
+                self.tell("tick", await self.status(recent=False))
         except Exception:
             log.exception("ticks_failed")
         self._ticking = None
         self.close()
 
-    async def _status(self) -> Status:
-        return await report(self._engine, recent=self.recent)
+    async def status(self, *, recent: bool = True) -> Status | dict[str, Any]:
+        """Return the status of all workers as one; without what rarely changes where not even `recent` is wanted."""
+        return one_status(await self._engine.peers.ask("status", recent=recent))
+
+    async def _report(self, about: Mapping[str, Any]) -> Status:
+        return await report(self._engine, recent=self.recent if about["recent"] else None)
 
     def look(self) -> None:
         """Send an event for each backend that changed its state, and for a new policy file."""

@@ -85,7 +85,7 @@ def _ops(operation: Operation, method: str) -> dict[str, Any]:
             {
                 "name": parameter.name,
                 "in": parameter.place,
-                "required": True,
+                "required": parameter.required,
                 "description": parameter.about,
                 "schema": {"type": "string"},
             }

@@ -15,6 +15,7 @@ class Parameter:
     name: str
     about: str
     place: Literal["path", "query"] = "path"
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ def _post(path: str, *, body: Body = "none", query: tuple[str, ...] = ()) -> Rou
 
 
 _UNKNOWN: Final = Also(404, "There is none of that name.", "Error")
+_NOT_POSSIBLE: Final = Also(409, "Its state does not allow it.", "Error")
+_ENTRY: Final = Parameter("id", "The id that its caller got with the 202, or of the batch.")
 _BACKEND: Final = Parameter("backend", "Its name in the policy file.")
 
 OPERATIONS: Final = (
@@ -139,6 +142,27 @@ OPERATIONS: Final = (
         answer="Digest",
     ),
     Operation(
+        "journal",
+        _get("/-/journal", query=("state", "parent", "after", "limit")),
+        "Deferred requests and batches",
+        "Their states, the newest first; never what was asked or answered.",
+        answer="DeferredList",
+        parameters=(
+            Parameter("state", "Only those in one of these states, with commas between them.", "query", False),
+            Parameter("parent", "Only the requests of this batch.", "query", False),
+            Parameter("after", "The id behind which the list goes on.", "query", False),
+            Parameter("limit", "How many at most, up to 1000; 100 if left out.", "query", False),
+        ),
+    ),
+    Operation(
+        "journal_entry",
+        _get("/-/journal/{id}"),
+        "One deferred request or batch",
+        answer="Deferred",
+        also=(_UNKNOWN,),
+        parameters=(_ENTRY,),
+    ),
+    Operation(
         "explain",
         _post("/-/explain", body="json"),
         "What would happen to a request",
@@ -155,6 +179,35 @@ OPERATIONS: Final = (
         also=(_UNKNOWN,),
         changes=True,
         parameters=(Parameter("id", "The request's id, as in the log and in X-Request-ID."),),
+    ),
+    Operation(
+        "journal_cancel",
+        _post("/-/journal/{id}/cancel"),
+        "End a deferred request or a batch",
+        "It is `cancelled`, and so are the requests of a batch; one that runs is stopped.",
+        answer="Done",
+        also=(_UNKNOWN, _NOT_POSSIBLE),
+        changes=True,
+        parameters=(_ENTRY,),
+    ),
+    Operation(
+        "journal_retry",
+        _post("/-/journal/{id}/retry"),
+        "Queue a deferred request again",
+        "One that is dead, failed, cancelled or expired; its answer begins anew.",
+        answer="Done",
+        also=(_UNKNOWN, _NOT_POSSIBLE),
+        changes=True,
+        parameters=(_ENTRY,),
+    ),
+    Operation(
+        "purge",
+        _post("/-/purge", query=("state",)),
+        "Delete deferred requests that are over",
+        "With what was asked and answered.",
+        answer="Done",
+        changes=True,
+        parameters=(Parameter("state", "One or several states, with commas between them.", "query"),),
     ),
     Operation(
         "drain",

@@ -14,6 +14,7 @@ REQUEST: Final = "request"
 
 _OPTIONAL: Final = {
     "exception": {"type": "string", "description": FIELDS["exception"][1]},
+    "worker": {"type": "integer", "description": FIELDS["worker"][1]},
     "clipped": {
         "const": True,
         "description": "The line was too long: its texts are shortened, or only its head is left.",
@@ -110,7 +111,8 @@ Generated from `middleware/logging/fields.py`, `proxy/telemetry/log_events.py` a
 
 Each line is one JSON object in UTF-8 of at most 32 KiB, whatever is in it. `schema` is the version of what lines hold,
 now {schema}. It grows when a field goes, or changes its name, its type or its meaning; it does not when one is added. A
-field has one name, one type and one meaning in all lines.
+field has one name, one type and one meaning in all lines. Where several [workers](../guides/workers.md) serve, each
+line also has `worker`, after `schema`: the number of the process that wrote it; the parent's own lines have none.
 
 ## The line of a request
 

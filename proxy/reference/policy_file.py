@@ -18,9 +18,9 @@ from proxy.kernel.selection_strategies import STRATEGIES
 from proxy.reference.commands import commands_page
 from proxy.reference.errors import errors_page
 from proxy.reference.log import log_page, log_schema
+from proxy.reference.metrics import metrics_page
 from proxy.reference.ops import ops_api_page
 from proxy.reference.routes import routes_page
-from proxy.telemetry.metric_table import metrics_page
 
 _REFERENCE: Final = r"\$\{|^file:"
 _NOTES: Final = ("description", "default", "title", "examples")

@@ -25,6 +25,10 @@ from proxy.server.tls_handshakes import Handshakes
 AT_ONCE: Final = 64
 """Connections that are accepted before the loop does something else: few enough for the loop to go on within
 milliseconds, and enough that a burst need not wait for several turns of a busy loop."""
+AT_ONCE_AHEAD: Final = 2
+"""The same for a process that has more connections than others, after `COURTESY`."""
+COURTESY: Final = 0.002
+"""Seconds for which such a process leaves connections that wait to the others, which may be busy, or gone."""
 WITHOUT_FILES: Final = 0.1
 """Seconds until accepting is tried again where not even a connection to be refused could be opened."""
 RETRY_AFTER: Final = 5
@@ -54,6 +58,8 @@ class Acceptor:
         self.closed = False
         self._listeners: dict[socket.socket, ssl.SSLContext | None] = {}
         self._idle = IdleConnections(state)
+        self._waited: set[socket.socket] = set()
+        """The listeners whose next connections were left to other processes for a moment."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare = _spare_file()
         """A file that is closed for a moment where no other is left, to accept a connection and refuse it."""
@@ -89,8 +95,13 @@ class Acceptor:
         return task
 
     def _accept(self, listener: socket.socket) -> None:
-        context = self._listeners[listener]
-        for _ in range(AT_ONCE):
+        context, counts = self._listeners[listener], self.state.counts
+        patient = listener in self._waited
+        self._waited.discard(listener)
+        for number in range(AT_ONCE):
+            if counts.ahead and (not patient or number >= AT_ONCE_AHEAD):
+                self._leave_to_others(listener)
+                return
             try:
                 sock, peer = _accepted(listener)
             except (BlockingIOError, InterruptedError):
@@ -106,17 +117,35 @@ class Acceptor:
     def _admit(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None) -> None:
         """Hand a connection to the loop, or refuse it."""
         state, group = self.state, group_of(peer, self.state.options.trusted)
-        if group != UNBOUNDED and state.counts.of[group] >= state.bounds.per_address:
+        counts, bounds = state.counts, state.bounds
+        # Counted before it is compared, so that two processes never both take the last place.
+        place = counts.take(group)
+        if group != UNBOUNDED and counts.everywhere_of(group) > bounds.per_address:
+            place.give_back()
             self._refuse(sock, peer, context, "address")
-        elif state.counts.total >= state.bounds.total and not self._idle.close_some(group):
-            self._refuse(sock, peer, context, "total")
+            return
+        if counts.everywhere > bounds.total:
+            place.give_back()
+            if not self._idle.close_some(group):
+                self._refuse(sock, peer, context, "total")
+                return
+            place = counts.take(group)
+        sock.setblocking(False)
+        arrival = Arrival(self, sock, peer, place, context)
+        if context is None:
+            arrival.begin()
         else:
-            sock.setblocking(False)
-            arrival = Arrival(self, sock, peer, state.counts.take(group), context)
-            if context is None:
-                arrival.begin()
-            else:
-                self.handshakes.add(arrival)
+            self.handshakes.add(arrival)
+
+    def _leave_to_others(self, listener: socket.socket) -> None:
+        """Let the other processes accept first; what they have not taken after a moment is ours."""
+        self.loop.remove_reader(listener)
+        self.loop.call_later(COURTESY, self._accept_again, listener)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if not self.closed:
+            self._waited.add(listener)
+            self.loop.add_reader(listener, self._accept, listener)
 
     def _refuse(self, sock: socket.socket, peer: str, context: ssl.SSLContext | None, reason: str) -> None:
         """Answer 503 where that can be said, and close; nothing waits for the client."""

@@ -2,12 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Final
 
 from proxy.kernel.client_address import Trusted, address_is_trusted, block
+from proxy.kernel.shared_numbers import ABSENT, SharedNumbers
 
 UNBOUNDED: Final = ""
 """The group of peers that are not bounded one by one: unix sockets, and trusted proxies, which serve many clients."""
+
+GROUPS: Final = 16_384
+"""Numbers that each process has for the connections of single groups."""
+SLACK: Final = 1
+"""Connections that a process may have more than another before it leaves the next one to that."""
 
 
 class Place:
@@ -54,8 +61,75 @@ class ConnectionCounts:
         if not self.of[group]:
             del self.of[group]
 
+    @property
+    def everywhere(self) -> int:
+        """Return the number of connections that the bound on all of them is for."""
+        return self.total
+
+    def everywhere_of(self, group: str) -> int:
+        """Return the number of connections that the bound on one group is for."""
+        return self.of[group]
+
+    @property
+    def ahead(self) -> bool:
+        """Return whether this server had better leave the next connection to another process."""
+        return False
+
     def __repr__(self) -> str:
         return f"<ConnectionCounts {self.total} of {len(self.of)} addresses>"
+
+
+class SharedCounts(ConnectionCounts):
+    """Counts the connections of one server of several processes that listen on the same sockets.
+
+    Their bounds hold for all of them together. A group is found in the others' rows by a keyed hash, so that two may
+    share a number: then each has a little less room than its bound, but nobody can choose whose.
+
+    Args:
+        numbers: the table of all processes: column `column` for the total, and `GROUPS` columns behind it.
+        column: the first of these columns.
+        key: of the hash, the same in all processes.
+    """
+
+    def __init__(self, numbers: SharedNumbers, column: int, key: bytes) -> None:
+        super().__init__()
+        self._numbers = numbers
+        self._column = column
+        self._key = key
+        numbers.write(column, 0)
+
+    def take(self, group: str) -> Place:
+        """See `ConnectionCounts.take`."""
+        self._numbers.add(self._column, 1)
+        if group != UNBOUNDED:
+            self._numbers.add(self._column_of(group), 1)
+        return super().take(group)
+
+    def remove(self, group: str) -> None:
+        """See `ConnectionCounts.remove`."""
+        super().remove(group)
+        self._numbers.add(self._column, -1)
+        if group != UNBOUNDED:
+            self._numbers.add(self._column_of(group), -1)
+
+    @property
+    def everywhere(self) -> int:
+        """See `ConnectionCounts.everywhere`."""
+        return self.total + self._numbers.elsewhere(self._column)
+
+    def everywhere_of(self, group: str) -> int:
+        """See `ConnectionCounts.everywhere_of`."""
+        return self.of[group] + self._numbers.elsewhere(self._column_of(group))
+
+    @property
+    def ahead(self) -> bool:
+        """See `ConnectionCounts.ahead`."""
+        others = [count for count in self._numbers.others(self._column) if count != ABSENT]
+        return bool(others) and self.total > min(others) + SLACK
+
+    def _column_of(self, group: str) -> int:
+        number = int.from_bytes(blake2b(group.encode(), digest_size=4, key=self._key).digest())
+        return self._column + 1 + number % GROUPS
 
 
 def group_of(peer: str, trusted: Sequence[Trusted]) -> str:

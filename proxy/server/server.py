@@ -5,7 +5,6 @@ only its HTTP protocol and its lifespan are used here.
 """
 
 import asyncio
-import os
 import signal
 import socket
 import ssl
@@ -21,43 +20,37 @@ from uvicorn.lifespan.on import LifespanOn
 
 from proxy.kernel.asgi import ASGIApp
 from proxy.server.acceptor import Acceptor
+from proxy.server.connection_counts import ConnectionCounts
 from proxy.server.disconnect_watch import DisconnectWatch
 from proxy.server.guarded_protocol import GuardedProtocol
-from proxy.server.listeners import ServerError, TlsOptions, address, bind, is_local, tls_context
-from proxy.server.server_state import Bounds, ConnectionOptions, GuardState
-from proxy.server.systemd import inherited_sockets, stopping
+from proxy.server.listeners import ServerError, address, tls_context
+from proxy.server.listening import Listening, ServerOptions, listen
+from proxy.server.server_state import Bounds, GuardState
+from proxy.server.systemd import stopping
 
 SETTLE_SECONDS: Final = 5.0
 """Seconds for cancelled requests to end, with their log line, and for their last bytes to leave."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions(ConnectionOptions):
-    """The options of a server. Times are seconds. The policy file has the defaults of all options that it names.
+@dataclass(frozen=True)
+class Seat:
+    """The place of a server among several processes that serve the same addresses.
 
     Attributes:
-        listen: ``host:port``, ``[v6]:port``, ``:port`` (all interfaces) or ``unix:/path``. Port 0 is any free one. An
-            IPv6 address is IPv6 only: list ``0.0.0.0`` beside ``[::]``.
-        tls: TLS on every listener but unix sockets.
-        unix_mode: permissions of unix sockets.
-        local_only: refuse to start where other machines could reach a listener, whoever opened it.
-        shutdown_timeout: for running requests to finish once the server is told to stop.
-        backlog: connections that wait in the kernel to be accepted.
+        sockets: listen already; every process has them.
+        counts: of connections, in all of these processes; None to count this one's alone.
     """
 
-    listen: Sequence[str]
-    tls: TlsOptions | None
-    unix_mode: int
-    shutdown_timeout: float
-    local_only: bool = False
-    backlog: int = 2048
+    sockets: Sequence[socket.socket]
+    counts: ConnectionCounts | None = None
 
 
 class Server:
     """Serves one ASGI application: `start` and `drain` inside an event loop, or `run` as a process."""
 
-    def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
+    def __init__(self, app: ASGIApp, options: ServerOptions, seat: Seat | None = None) -> None:
         self.options = options
+        self._seat = seat
         self.addresses: tuple[str, ...] = ()
         """The addresses listened on, in the notation of `ServerOptions.listen`, with real ports."""
         self.exposed: tuple[str, ...] = ()
@@ -75,47 +68,32 @@ class Server:
             server_header=False,
         )
         self._context: ssl.SSLContext | None = None
-        self._paths: list[tuple[str, int]] = []
-        """Our unix sockets with their inodes."""
         self._stop = asyncio.Event()
         self._patience: asyncio.Timeout | None = None
+        self._until = 0.0
 
     async def start(self) -> None:
         """Bind, start the application's lifespan, accept connections; raises ServerError.
 
-        Sockets that systemd holds for this process are used in place of `ServerOptions.listen`.
+        Sockets that systemd holds for this process are used in place of `ServerOptions.listen`; those of a `Seat` in
+        place of both.
         """
-        options = self.options
+        options, seat = self.options, self._seat
         context = self._context = None if options.tls is None else tls_context(options.tls)
-        held = inherited_sockets()
-        sockets = held or bind(options.listen, backlog=options.backlog, unix_mode=options.unix_mode)
-        self._paths = (
-            []
-            if held
-            else [
-                (path, os.stat(path).st_ino)
-                for path in (sock.getsockname() for sock in sockets if sock.family == socket.AF_UNIX)
-            ]
-        )
-        self.exposed = tuple(address(sock) for sock in sockets if not is_local(sock))
+        self._listening = listen(options) if seat is None else Listening(seat.sockets)
+        sockets = self._listening.sockets
+        self.exposed = self._listening.exposed
         try:
-            if options.local_only and self.exposed:
-                raise ServerError(
-                    f"others can reach {self.exposed[0]}, and nothing in the middleware list asks who is calling; "
-                    "add auth, listen on 127.0.0.1, or set allow_anonymous_network: true"
-                )
             self._config.load()
             self._lifespan = LifespanOn(self._config)
             await self._lifespan.startup()
             if self._lifespan.should_exit:
                 raise ServerError("the application did not start; the log says why")
         except BaseException:
-            for sock in sockets:
-                sock.close()
-            self._remove_unix_sockets()
+            self._listening.close()
             raise
         self._watch = DisconnectWatch.where_known(asyncio.get_running_loop())
-        self._state = GuardState(self.options, self._watch)
+        self._state = GuardState(self.options, self._watch, None if seat is None else seat.counts)
         self._keep_date()
         self.addresses = tuple(address(sock) for sock in sockets)
         self._acceptor = Acceptor(self._state, self._protocol)
@@ -160,12 +138,14 @@ class Server:
         response stays incomplete: the client sees a connection that broke off, never a clean end.
         """
         self.serving = False
+        timeout = self.options.shutdown_timeout if timeout is None else timeout
+        self._until = asyncio.get_running_loop().time() + timeout
         self._acceptor.close()
-        self._remove_unix_sockets()
+        self._listening.remove_unix_sockets()
         await self._acceptor.wait_closed()
         for connection in self._connections():
             connection.shutdown()
-        await self._empty_within(self.options.shutdown_timeout if timeout is None else timeout)
+        await self._empty_within(timeout)
         tasks = set(self._state.tasks)
         for connection in self._connections():
             connection.cut()
@@ -202,42 +182,52 @@ class Server:
         """The number of connections, those with a handshake under way included; after `start`."""
         return self._state.counts.total
 
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that are left of the time to drain; 0 where it does not drain."""
+        return max(0.0, self._until - asyncio.get_running_loop().time())
+
     def stop(self) -> None:
         """Make `run` drain and return; called again, without waiting for requests. For signal handlers."""
+        if not self.serving:
+            self._until = 0.0
         if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(asyncio.get_running_loop().time())
         self._stop.set()
 
     async def _empty_within(self, seconds: float) -> None:
-        """Wait until no connection is left, the time is up, or `stop` is called."""
+        """Wait until no connection and no request is left, the time is up, or `stop` is called.
+
+        An answer that is recorded may go on without its connection.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds) as self._patience:
                 await self._state.empty.wait()
+                while tasks := set(self._state.tasks):
+                    await asyncio.wait(tasks)
         self._patience = None
 
     def _connections(self) -> list[GuardedProtocol]:
         return cast("list[GuardedProtocol]", list(self._state.connections))
-
-    def _remove_unix_sockets(self) -> None:
-        for path, inode in self._paths:
-            # Another server may have put its own socket there meanwhile.
-            with suppress(OSError):
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
 
     def run(self, ready: Callable[["Server"], None] | None = None) -> int:
         """Serve in a new event loop; see `run_here`."""
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(self.run_here(ready))
 
-    async def run_here(self, ready: Callable[["Server"], None] | None = None) -> int:
-        """Serve until SIGTERM or SIGINT, drain, and return how many requests were cut; raises ServerError.
+    async def run_here(
+        self,
+        ready: Callable[["Server"], None] | None = None,
+        *,
+        signals: Sequence[int] = (signal.SIGTERM, signal.SIGINT),
+    ) -> int:
+        """Serve until one of `signals` or `stop`, drain, and return how many requests were cut; raises ServerError.
 
         Args:
             ready: called once everything listens.
+            signals: handled here, while it serves.
         """
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
             loop.add_signal_handler(number, self.stop)
         try:
@@ -256,9 +246,9 @@ class Server:
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp, options: ServerOptions) -> AsyncIterator[Server]:
+async def serve(app: ASGIApp, options: ServerOptions, seat: Seat | None = None) -> AsyncIterator[Server]:
     """Serve `app` inside a running loop; at the end running requests are cut, unless the server was drained before."""
-    server = Server(app, options)
+    server = Server(app, options, seat)
     await server.start()
     try:
         yield server

@@ -91,7 +91,12 @@ def log_bounds(bounds: Bounds) -> None:
 class GuardState(ServerState):
     """uvicorn's state of a server, with our options and counts."""
 
-    def __init__(self, options: ConnectionOptions, disconnect_watch: DisconnectWatch | None) -> None:
+    def __init__(
+        self,
+        options: ConnectionOptions,
+        disconnect_watch: DisconnectWatch | None,
+        counts: ConnectionCounts | None = None,
+    ) -> None:
         super().__init__()
         self.options = options
         self.disconnect_watch = disconnect_watch
@@ -100,7 +105,7 @@ class GuardState(ServerState):
         self.empty.set()
         self.refused = Refusals()
         """Requests and connections that were refused before an application saw them."""
-        self.counts = ConnectionCounts()
+        self.counts = ConnectionCounts() if counts is None else counts
         self.bounds = bounds_of(options, open_files.limit())
 
     def renew(self, options: ConnectionOptions) -> None:

@@ -78,6 +78,24 @@ class MemoryWindows(Storage, MovingWindowSupport):
         """Drop all counters; return how many there were."""
         return self._counts.clear() + self._hits.clear()
 
+    def state_of(self, key: str) -> tuple[float, int | list[float]] | None:
+        """Return when a counter expires, and its value or the times of its hits, newest first; None without one."""
+        now = self._clock.monotonic()
+        counter, hits = self._counts.get(key, now), self._hits.get(key, now)
+        if counter is not None:
+            return counter.expires, counter.value
+        return (hits.expires, list(hits.times)) if hits is not None else None
+
+    def restore(self, key: str, expires: float, state: int | list[float]) -> None:
+        """Set a counter to what `state_of` returned."""
+        now = self._clock.monotonic()
+        if isinstance(state, int):
+            self._counts.put(key, _Count(expires), now).value = state
+        else:
+            hits = self._hits.put(key, _Hits(), now)
+            hits.times.extend(state)
+            hits.expires = expires
+
     def _stamp(self, moment: float, now: float) -> float:
         return self._clock.time() + moment - now
 

@@ -21,12 +21,12 @@ class MemoryStore(Store):
     Days and months follow the calendar; all other windows use the monotonic clock.
     """
 
-    url = "memory"
+    url: str = "memory"
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, windows: MemoryWindows | None = None) -> None:
         self.local = self
         self._clock = clock
-        self._limits = MemoryWindows(clock)
+        self._limits = MemoryWindows(clock) if windows is None else windows
         self._moving = MovingWindowRateLimiter(self._limits)
         self._fixed = FixedWindowRateLimiter(self._limits)
         self._tokens: ExpiringDict[_Tokens] = ExpiringDict()
@@ -125,6 +125,18 @@ class MemoryStore(Store):
                 self._known_full.pop(key)
         return levels
 
+    def spent(self, key: str) -> tuple[float, float, list[tuple[int, int]]] | None:
+        """Return when a token counter expires, the seconds of its slices, and of each its number and tokens."""
+        spent = self._tokens.get(key, self._clock.monotonic())
+        return (spent.expires, spent.size, [(number, tokens) for number, tokens in spent.slices]) if spent else None
+
+    def restore_spent(self, key: str, expires: float, size: float, slices: Sequence[tuple[int, int]]) -> None:
+        """Set a token counter to what `spent` returned."""
+        spent = self._tokens.put(key, _Tokens(), self._clock.monotonic())
+        spent.expires, spent.size = expires, size
+        spent.slices.extend([number, tokens] for number, tokens in slices)
+        spent.total = sum(tokens for _, tokens in slices)
+
     def _strategy(self, window: Window) -> MovingWindowRateLimiter | FixedWindowRateLimiter:
         return self._moving if window.calendar is None else self._fixed
 
@@ -148,12 +160,13 @@ class _Running:
 class _Tokens:
     """The tokens used in one window, as one sum for each slice, oldest first."""
 
-    __slots__ = ("expires", "slices", "total")
+    __slots__ = ("expires", "size", "slices", "total")
 
     def __init__(self) -> None:
         self.slices: deque[list[int]] = deque()
         self.total = 0
         self.expires = 0.0
+        self.size = 0.0
 
     def add(self, tokens: int, window: Window, now: float, lasts: float) -> None:
         """Add `tokens` to the current slice; the window, or what still counts of it, `lasts` so many seconds more."""
@@ -164,6 +177,7 @@ class _Tokens:
             self.slices.append([number, tokens])
         self.total += tokens
         self.expires = now + lasts
+        self.size = window.slice
 
     def level(self, window: Window, now: float, reserved: int) -> tuple[int, float]:
         """Return the tokens in use, `reserved` ones included, and the seconds until there is more room."""

@@ -16,11 +16,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from proxy.kernel.log_lines import SCHEMA, Render, json_line, stamp
+from proxy.kernel.log_lines import SCHEMA, Render, json_line, process_fields, stamp
 from proxy.kernel.log_sink import LogSink
+from proxy.telemetry.log_turns import Turns
 
 LINGER: Final = 0.025
 """Seconds that the writer waits for more lines before it writes, so that it wakes once for many lines."""
+SHORTLY: Final = 0.005
+"""Seconds until it is tried again to take a turn that another process has."""
 PATIENCE: Final = 0.25
 """Seconds between two checks whether a blocked writer must give up."""
 
@@ -38,10 +41,18 @@ class Writer(LogSink):
         max_lines: how many lines may wait.
         max_bytes: how many bytes may wait.
         render: how the writer's own event (``log_lines_dropped``) is put into a line.
+        turns: shared with other processes that write to `fd`: lines that the kernel does not keep together then do
+            not mix either.
     """
 
     def __init__(
-        self, fd: int = 1, *, max_lines: int = 20_000, max_bytes: int = 8 * 2**20, render: Render = json_line
+        self,
+        fd: int = 1,
+        *,
+        max_lines: int = 20_000,
+        max_bytes: int = 8 * 2**20,
+        render: Render = json_line,
+        turns: Turns | None = None,
     ) -> None:
         self.dropped = 0
         """Lines lost since the start: the queue was full, or writing failed."""
@@ -51,6 +62,7 @@ class Writer(LogSink):
         self._render = render
         self._room = _room(fd)
         self._torn = False
+        self._turns = turns
         self._reset()
         _writers.add(self)
         atexit.register(self.close)
@@ -152,6 +164,7 @@ class Writer(LogSink):
                 "level": "warning",
                 "event": "log_lines_dropped",
                 "schema": SCHEMA,
+                **process_fields(),
                 "logger": "ollama_proxy.writer",
                 "lines": untold,
             }
@@ -161,6 +174,22 @@ class Writer(LogSink):
 
     def _put_piece(self, piece: bytes) -> None:
         """Write all of `piece`; raises OSError, TimeoutError when the writer is closing and its time is up."""
+        if self._turns is None:
+            self._put_whole(piece)
+            return
+        self._wait_until_writable()
+        while not self._turns.take():
+            if self._closing.wait(SHORTLY) and time.monotonic() > self._deadline:
+                raise TimeoutError
+        try:
+            self._torn = self._torn or self._turns.torn
+            self._turns.torn = len(piece) > self._room
+            self._put_whole(piece)
+            self._turns.torn = False
+        finally:
+            self._turns.give_back()
+
+    def _put_whole(self, piece: bytes) -> None:
         rest = memoryview(b"\n" + piece if self._torn else piece)
         while rest:
             self._wait_until_writable()

@@ -271,6 +271,20 @@ MODEL_SLOTS: Final = Meter(
     "Requests of a model in memory that a backend runs at once, named or learned; missing where unbounded.",
     ("backend", "model"),
 )
+BACKEND_PERMITS: Final = Meter(
+    "ollama_proxy_backend_permits",
+    "gauge",
+    "Requests this proxy may run at a backend now; missing where it shares no slots with other proxies.",
+    ("backend",),
+)
+FLEET_UP: Final = Meter(
+    "ollama_proxy_fleet_up",
+    "gauge",
+    "1 while the slots are shared with other proxies, 0 while this one goes on with its share of them.",
+)
+FLEET_PROXIES: Final = Meter(
+    "ollama_proxy_fleet_proxies", "gauge", "Proxies that share the slots, as last seen, this one included."
+)
 BACKEND_ACTIVE: Final = Meter(
     "ollama_proxy_backend_active", "gauge", "Slots of a backend that are taken.", ("backend",)
 )
@@ -317,6 +331,13 @@ BODIES_REFUSED: Final = Meter(
 TASKS: Final = Meter(
     "ollama_proxy_tasks", "gauge", "Tasks of the event loop: a few of the proxy's own, the rest requests."
 )
+DEFERRED: Final = Meter(
+    "ollama_proxy_deferred_requests",
+    "gauge",
+    "Deferred requests that the journal has, by state (`queued`, `running`, `completed`, `failed`, `cancelled`, "
+    "`expired`, `dead`).",
+    ("state",),
+)
 LOG_DROPPED: Final = Meter(
     "ollama_proxy_log_lines_dropped_total", "counter", "Log lines lost because nobody took them in time."
 )
@@ -334,6 +355,10 @@ RELOAD_OK: Final = Meter(
     "gauge",
     "0 while the policy file is not the one in force because it has mistakes.",
 )
+WORKERS: Final = Meter("ollama_proxy_workers", "gauge", "Processes that serve.")
+WORKERS_ENDED: Final = Meter(
+    "ollama_proxy_workers_ended_total", "counter", "Worker processes that were gone and had to be replaced."
+)
 BUILD: Final = Meter("ollama_proxy_build_info", "gauge", "1; the labels say what runs.", ("version", "python"))
 
 METERS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Meter))
@@ -348,28 +373,3 @@ PROCESS: Final = (
     Meter("process_max_fds", "gauge", "File descriptors it may open."),
 )
 """The metrics that prometheus-client itself has of a process, on Linux."""
-
-
-def metrics_page() -> str:
-    """Return the reference of all metrics, in Markdown."""
-    rows = [
-        f"| `{meter.name}` | {meter.kind} | {', '.join(f'`{label}`' for label in meter.labels)} | {meter.help} |"
-        for meter in (*METERS, *PROCESS)
-    ]
-    return _PAGE.format(rows="\n".join(rows), models=MODELS, tenants=TENANTS, sets=SETS, spread=SPREAD)
-
-
-_PAGE: Final = """\
-# Metrics
-
-Generated from `proxy/telemetry/metric_table.py` by `scripts/generate`; not to be edited here. What they are good for
-says the [guide](../guides/metrics.md).
-
-Labels whose values come from outside are bounded. A model is told apart where a backend has it, or answered for it;
-{models} models and {tenants} tenants are told apart, and a metric has {sets} sets of label values at most, a histogram
-{spread}. All beyond that counts as `other`.
-
-| metric | type | labels | what it says |
-|---|---|---|---|
-{rows}
-"""

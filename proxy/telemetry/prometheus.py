@@ -5,11 +5,11 @@ Nothing is done while a request runs: what became of it is known when it is over
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from time import time
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -19,7 +19,9 @@ from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.metrics import Metrics
+from proxy.kernel.peers import Peers
 from proxy.telemetry import metric_table
+from proxy.telemetry.across_workers import Document, document, merged
 from proxy.telemetry.exposition import Moment, Reading
 from proxy.telemetry.gauges import single
 from proxy.telemetry.genai_metrics import Generations
@@ -35,13 +37,15 @@ class PrometheusMetrics(Metrics):
 
     Args:
         known: whether a backend has the model of this canonical key; a name that nobody has is not told apart.
+        peers: the worker processes, whose numbers are exposed together; None for one process.
 
     Attributes:
         models: the models that are told apart.
         tenants: the tenants that are.
     """
 
-    def __init__(self, known: Callable[[str], bool]) -> None:
+    def __init__(self, known: Callable[[str], bool], peers: Peers | None = None) -> None:
+        self._peers = peers
         self.models = Names(metric_table.MODELS)
         self.tenants = Names(metric_table.TENANTS)
         self._known = known
@@ -76,9 +80,13 @@ class PrometheusMetrics(Metrics):
             (metric_table.FOLDED, single(lambda: self.folded)),
             (metric_table.LOADED_AT, single(lambda: self._loaded_at)),
             (metric_table.RELOAD_OK, single(lambda: self._intact)),
+            (metric_table.WORKERS, single(lambda: 1)),
+            (metric_table.WORKERS_ENDED, single(lambda: 0)),  # the parent counts them
         ]
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
+        if peers is not None:
+            peers.on("metrics", self._document)
 
     def read(self, readings: Sequence[Reading]) -> None:
         """Add readings that are read with every scrape."""
@@ -98,7 +106,13 @@ class PrometheusMetrics(Metrics):
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """See `Metrics.exposition`. A thread writes it, as ten thousand series would hold up all streams for 60 ms."""
         encode, kind = choose_encoder(accept)
+        if self._peers is not None and self._peers.number:
+            answers = await self._peers.ask("metrics")
+            return await asyncio.to_thread(_written, encode, [answer.said for answer in answers if answer.said]), kind
         return await asyncio.to_thread(encode, self.now()), kind
+
+    async def _document(self, about: Mapping[str, Any]) -> dict[str, list[Any]]:
+        return document(self._readings, self._process)
 
     def now(self) -> Collector:
         """Return all numbers as they are now."""
@@ -184,6 +198,11 @@ class PrometheusMetrics(Metrics):
 
     def __repr__(self) -> str:
         return f"<PrometheusMetrics of {len(self._short)} models, {self.folded} folded>"
+
+
+def _written(encode: Callable[[Collector], bytes], documents: Sequence[Document]) -> bytes:
+    """Return the numbers of several processes, written for Prometheus; it runs in a thread."""
+    return encode(Moment((meter, points.copy) for meter, points in merged(documents)))
 
 
 class _Both(Collector):

@@ -70,7 +70,7 @@ ${MISSING:-default})
 20:11: pool.health: expected a mapping, got 5
 21:23: server.head.size: expected at least 1024, got '1B'
 21:35: server.head.fields: expected at least 8, got 4
-22:8: store: expected memory, or a URL like redis://host:6379/0
+22:8: store: expected memory, sqlite:PATH, or a URL like redis://host:6379/0
 24:5: middleware[0]: the options of rate_limit must be a mapping
 25:5: middleware[1]: expected a plugin: name, name: {options}, or use: package.module:Class, got 7
 26:5: middleware[2]: expected a plugin: name, name: {options}, or use: package.module:Class, got a mapping \

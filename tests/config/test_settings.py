@@ -1,3 +1,5 @@
+import pytest
+
 from config.settings import Settings
 from tests.support.policy import load_text
 
@@ -61,7 +63,9 @@ def test_what_one_section_says_of_itself() -> None:
     assert len(problems("server: {body: {share: 0%}}")) == 1
     raw = "routes: [{path: /x, methods: [POST], kind: manage, body: raw, repeat: safe}]"
     assert problems(raw) == ["2:71: routes[0].repeat: must be never: a raw body is gone once it was sent"]
-    assert problems("store: s3cret://x") == ["2:8: store: expected memory, or a URL like redis://host:6379/0"]
+    assert problems("store: s3cret://x") == [
+        "2:8: store: expected memory, sqlite:PATH, or a URL like redis://host:6379/0"
+    ]
     assert problems("policies: {'a b': {}}") == [
         "2:19: policies['a b']: a policy's name is made of letters, digits, dot, dash and underscore"
     ]
@@ -82,3 +86,25 @@ def test_permissions_are_octal_however_yaml_reads_them() -> None:
     for written in ("660", "0o660", "'0x1b0'"):
         (problem,) = problems(f"server: {{unix_mode: {written}}}")
         assert problem.startswith("2:21: server.unix_mode: expected permissions like 0660")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("workers: 2", "2:10: workers: workers: 2 needs a store that they share; limits would count 2 times"),
+        ("workers: auto", "needs a store that they share; limits would count as often as there are workers"),
+        ("workers: 0", "2:10: workers: "),
+        ("workers: many", "2:10: workers: "),
+        ("workers: 257", "2:10: workers: "),
+    ],
+)
+def test_several_workers_need_a_store_that_they_share(text: str, problem: str) -> None:
+    (found,) = problems(text)
+    assert problem in found
+    if "store" in problem:
+        assert "store: redis://host:6379/0" in found
+
+
+@pytest.mark.parametrize("workers", [1, 2, "auto"])
+def test_workers_may_share_a_redis(workers: int | str) -> None:
+    assert settings(f"workers: {workers}\nstore: valkey://127.0.0.1/0").workers == workers

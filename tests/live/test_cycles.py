@@ -172,6 +172,50 @@ async def test_nothing_is_left_to_collect(scenario: Scenario) -> None:
         assert collected() == {}
 
 
+async def ran_later(proxy: Running, sim: Ollama) -> None:
+    await kept(proxy)
+
+
+async def failed_later(proxy: Running, sim: Ollama) -> None:
+    sim.fault("truncate", route="/api/chat", after=2)
+    await kept(proxy)
+
+
+async def refused_later(proxy: Running, sim: Ollama) -> None:
+    sim.fault("status", route="/api/chat", status=400)
+    await kept(proxy)
+
+
+async def cancelled_later(proxy: Running, sim: Ollama) -> None:
+    sim.settings.token_delay, sim.settings.tokens = 0.005, 100_000
+    reply = await ask(proxy.address, "POST", "/api/chat", CHAT, {"Prefer": "respond-async"})
+    await eventually(lambda: sim.counters.generating == 1)
+    await ask(proxy.address, "DELETE", reply.headers["location"])
+    await eventually(lambda: proxy.app.runner.running == 0)
+
+
+async def kept(proxy: Running) -> None:
+    reply = await ask(proxy.address, "POST", "/api/chat", CHAT, {"Prefer": "respond-async"})
+    await ask(proxy.address, "GET", f"{reply.headers['location']}/answer", headers={"Prefer": "wait=20"})
+    await eventually(lambda: proxy.app.runner.running == 0)
+
+
+@pytest.mark.parametrize(
+    "scenario", [ran_later, failed_later, refused_later, cancelled_later], ids=lambda scenario: scenario.__name__
+)
+@pytest.mark.usefixtures("_no_collector")
+async def test_nothing_is_left_to_collect_where_a_request_ran_later(scenario: Scenario) -> None:
+    async with Ollama() as sim, running(sim.url, middleware=["logging", "defer", "queue", RETRY]) as proxy:
+        for number in range(TIMES + 1):
+            await scenario(proxy, sim)
+            sim.clear()
+            await eventually(lambda: not proxy.app.frame.live and not proxy.server._connections())
+            await asyncio.sleep(0)
+            if number == 0:
+                gc.collect()
+        assert collected() == {}
+
+
 Hedged = Callable[[Client, Held, Held], Awaitable[None]]
 
 

@@ -18,6 +18,7 @@ from proxy.simulator import Ollama
 from proxy.wiring import server_options
 from tests.conftest import Need
 from tests.support.browser import CHROMEDRIVER, CHROMIUM, Browser, browser
+from tests.support.journals import claim, entry
 from tests.support.proxy import Running, running
 from tests.support.wire import Client, ask, request
 
@@ -345,3 +346,28 @@ def test_ci_has_a_browser() -> None:
     if os.environ.get("CI"):
         assert CHROMIUM
         assert CHROMEDRIVER
+
+
+async def test_deferred_requests_are_cancelled_and_tried_again() -> None:
+    entry_row = "document.querySelector(`#deferred tr[data-entry='${a[0]}']`)"
+    async with Ollama() as sim, running(sim.url) as proxy:
+        journal = proxy.app.journal
+        async with shown(proxy) as page:
+            await page.until("document.querySelector('#main').getAttribute('aria-busy') === 'false'")
+            assert await page.run("return document.querySelector('#deferred-section').hidden")
+            await journal.add(entry(body=b"my secret words", priority=1))
+            held = await claim(journal)
+            await journal.finish(held, "dead", error="dead: my secret words")
+            name = held.entry.id
+            await page.until(f"{entry_row}?.cells[5].textContent === 'dead'", name)
+            assert (await cells(page, entry_row, name))[1:8] == [
+                *("ann", "request", "m", "/api/chat", "dead", "dead", "1")
+            ]
+            assert "1 dead" in await page.text("#deferred-count")
+            await page.click(f"#deferred tr[data-entry='{name}'] button")
+            await page.until(f"{entry_row}.cells[5].textContent === 'queued'", name)
+            await page.click(f"#deferred tr[data-entry='{name}'] button")
+            await page.until("document.querySelector('#confirm').open")
+            await page.click("#confirm-yes")
+            await page.until(f"{entry_row}.cells[5].textContent === 'cancelled'", name)
+            assert "secret" not in await page.run("return document.body.textContent")

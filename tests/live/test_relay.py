@@ -57,8 +57,11 @@ QUIET = [
     {"auth": {"keys": "keys.yaml"}},
     {"access": {"models": ["*"]}},
     {"parameters": {"num_ctx": {"max": 8192}}},
+    "defer",
     {"rate_limit": {"requests": "100000/second", "tokens": "100000000/hour", "streams": 1000}},
     {"streaming": {"heartbeat": "15s", "include_usage": "add", "unterminated": "error"}},
+    "responses",
+    "resumable",
     "queue",
     "retry",
 ]

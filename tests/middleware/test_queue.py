@@ -13,6 +13,7 @@ from proxy.kernel.attempts import Usage
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.slot_scheduling import Outlook, Scheduler, Terms
+from proxy.kernel.stored_run import RUN, StoredRun
 from proxy.queue.scheduler import FairScheduler
 from proxy.services.system_clock import SystemClock
 from proxy.testing import Answer, call, make_exchange, ok, suppose
@@ -132,6 +133,14 @@ async def test_the_options_are_the_terms() -> None:
 @pytest.mark.parametrize(("priority", "number"), [("low", -1), ("normal", 0), ("high", 1), (-7, -7), (42, 42)])
 async def test_priorities(priority: Any, number: int) -> None:
     assert (await terms_of(priority=priority)).priority == number
+
+
+async def test_a_stored_run_waits_on_terms_of_its_own() -> None:
+    recorder = Recorder()
+    exchange = make_exchange(body=CHAT)
+    exchange.scope[RUN] = StoredRun("ab", -10, 5.0, lambda: None)
+    await call(Queue(ok, scheduler=recorder, priority="high", wait=60.0), exchange)
+    assert (recorder.terms[0].priority, recorder.terms[0].wait) == (-10, 5.0)
 
 
 @pytest.mark.parametrize(

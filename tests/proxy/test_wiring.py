@@ -3,10 +3,15 @@
 from ipaddress import ip_network
 from pathlib import Path
 
+import pytest
+
 from config.addresses import Address
 from config.settings import Settings
+from proxy.app import App
+from proxy.kernel.running_terms import RunningTerms
 from proxy.server.open_files import for_ops, limit
 from proxy.services.system_clock import SystemClock
+from proxy.testing import LogLines
 from proxy.wiring import (
     make_backends,
     make_hosts,
@@ -14,6 +19,7 @@ from proxy.wiring import (
     make_store,
     ops_options,
     pool_options,
+    running_terms,
     server_options,
 )
 from tests.support.certificates import Authority
@@ -113,3 +119,22 @@ def test_routes_and_store() -> None:
     assert make_routes(settings()).routes[0].path == "/v1/images"
     loaded = load_text(FULL, env={"TOKEN": "x", "URL": "http://127.0.0.1:1"})
     assert make_store(loaded, settings(), SystemClock()).url == "memory"
+
+
+POLICIES_DEFER = """
+middleware: [use: "tests.support.tenants:Believe", defer: {attempts: 5, parallel: 7}]
+policies: {a: {defer: {attempts: 2, parallel: 9}}, b: {defer: off}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("middleware: [logging]\n", None),
+        ("middleware: [defer: {attempts: 5, parallel: 7}]\n", RunningTerms(5, 7)),
+        (POLICIES_DEFER, RunningTerms(5, 9)),
+    ],
+)
+def test_the_largest_terms_of_all_policies_bound_the_runs(text: str, terms: RunningTerms | None) -> None:
+    loaded = load_text(f"backends: [{{name: b1, url: 'http://127.0.0.1:1'}}]\n{text}")
+    assert running_terms(App(loaded, LogLines()).chain) == terms

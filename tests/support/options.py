@@ -10,7 +10,7 @@ from proxy.pool import backend as backends
 from proxy.pool.backend import Backend
 from proxy.pool.health import Rules
 from proxy.pool.pool import Pool, PoolOptions
-from proxy.server.server import ServerOptions
+from proxy.server.listening import ServerOptions
 from proxy.testing.exchanges import SETTINGS
 
 

@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send, header
 from proxy.kernel.defined_policies import Policies
 from proxy.kernel.exchange import Exchange
+from proxy.kernel.inner_request import stored_caller
 from proxy.testing import suppose
 from tests.support.wire import Client, Reply, request
 
 
 class Believe:
-    """Takes tenant and policy from the headers of these names."""
+    """Takes tenant, policy and identity from the headers of these names, or from a stored caller."""
 
     sets_policy: ClassVar = True
 
@@ -25,7 +26,9 @@ class Believe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
-        for name in ("tenant", "policy"):
+        if (stored := stored_caller(scope)) is not None:
+            suppose(exchange, tenant=stored.tenant, policy=stored.policy, identity=stored.identity)
+        for name in ("tenant", "policy", "identity"):
             value = header(scope["headers"], name.encode())
             if value is not None:
                 suppose(exchange, **{name: value.decode()})

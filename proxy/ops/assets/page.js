@@ -112,10 +112,13 @@ function show() {
 
   list(at("tiles"), tiles(requests), (tile) => tile.name, buildTile);
   list(at("backends"), status.backends, (backend) => backend.name, buildBackend);
+  list(at("workers"), status.workers, (worker) => worker.number, buildWorker);
+  at("workers-section").hidden = status.workers.length === 0;
   list(at("requests"), requests, (request) => request.id, buildRequest);
   list(at("recent"), all ? recent : recent.slice(0, SHOWN), (request) => request.id, buildRecent);
   list(at("queue"), status.queue.tenants, (tenant) => tenant.tenant, buildTenant);
   list(at("limits"), status.limits, (limit) => `${limit.limit} ${limit.whom} ${limit.unit} ${limit.window}`, buildLimit);
+  showDeferred(status.journal);
   say(at("running-count"), String(requests.length));
   say(at("queue-count"), status.queue.waiting ? `${status.queue.waiting}, for up to ${text.seconds(status.queue.oldest)}` : "");
   at("requests-empty").hidden = requests.length > 0;
@@ -253,6 +256,41 @@ function buildRequest({ id }) {
   return element;
 }
 
+function showDeferred(journal) {
+  const counts = Object.entries(journal.counts).filter(([, number]) => number > 0);
+  at("deferred-section").hidden = journal.reached && counts.length === 0 && journal.entries.length === 0;
+  const told = journal.reached ? counts.map(([word, number]) => `${number} ${word}`).join(", ") : "the journal cannot be reached";
+  say(at("deferred-count"), told);
+  list(at("deferred"), journal.entries, (entry) => entry.id, buildDeferred);
+}
+
+const RETRIED = ["dead", "failed", "cancelled", "expired"];
+
+function buildDeferred({ id }) {
+  const columns = [["Came"], ["Who"], ["Kind"], ["Model"], ["Route"], ["State"], ["Why"], ["Attempts", "number"], ["Answer", "number"], ["", "action"]];
+  const button = make("button", { type: "button" });
+  let [badge, word, open] = [null, null, true];
+  button.addEventListener("click", () =>
+    open
+      ? confirm("Cancel this deferred request or batch? Its caller finds it cancelled.", "Cancel it", `journal/${encodeURIComponent(id)}/cancel`)
+      : act(`journal/${encodeURIComponent(id)}/retry`),
+  );
+  const element = row(columns, (now) => {
+    open = ["queued", "running"].includes(now.state);
+    button.hidden = !open && (now.kind !== "request" || !RETRIED.includes(now.state));
+    button.classList.toggle("danger", open);
+    say(button, open ? "Cancel" : "Retry");
+    set(button, "aria-label", `${open ? "Cancel" : "Retry"} the ${now.kind} of ${who(now)}`);
+    if (word !== now.state) [badge, word] = [state(now.state), now.state];
+    return [
+      text.clock(now.created), who(now), now.kind, now.model ?? "–", now.route || "–", badge,
+      now.error_code ?? "–", text.number(now.attempts), text.bytes(now.recorded), button,
+    ];
+  });
+  set(element, "data-entry", id);
+  return element;
+}
+
 function buildRecent(first) {
   const columns = [["Came"], ["Who"], ["Model"], ["Route"], ["Host, and why", "wide"], ["Outcome"], ["Queued", "number"], ["First token", "number"], ["Took", "number"], ["Tokens", "number"]];
   const outcome = make("span", {}, state(first.outcome ?? "finished"), ` ${first.status ?? ""}`);
@@ -279,6 +317,17 @@ function buildTenant({ tenant }) {
     say(value, `${waiting} waiting`);
     set(meter, "value", waiting / Math.max(1, status.queue.waiting));
     set(meter, "aria-label", `Part of the queue that is ${tenant}'s`);
+  };
+  return element;
+}
+
+function buildWorker({ number }) {
+  const { element, name, value, meter } = buildBar();
+  element.show = ({ pid, uptime, requests, connections }) => {
+    say(name, `Worker ${number}`);
+    say(value, pid === null ? "not there" : `${requests} running, ${connections} connections, process ${pid}, up for ${text.seconds(uptime)}`);
+    set(meter, "value", requests / Math.max(1, sum(status.workers, (worker) => worker.requests)));
+    set(meter, "aria-label", `Part of the running requests that worker ${number} has`);
   };
   return element;
 }

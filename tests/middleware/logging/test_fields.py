@@ -42,7 +42,8 @@ async def test_a_completed_chat() -> None:
         "error": None, "error_plugin": None, "queue_ms": 250.0, "queue_position": 3, "queue_reason": "slots",
         "ttft_ms": 500.0, "total_ms": 2500.0, "chunks": 101, "heartbeats": 0, "bytes_in": 31, "bytes_out": 9000,
         "tokens_in": 26, "tokens_out": 100, "tokens_source": "reported", "tokens_per_second": 50.0,
-        "done_reason": "stop", "terminated": True, "config_generation": 3, "trace_id": None,
+        "done_reason": "stop", "terminated": True, "detached": False, "deferred": None,
+        "config_generation": 3, "trace_id": None,
     }  # fmt: skip
 
 

@@ -431,3 +431,27 @@ def test_a_plugin_stands_above_what_its_options_need(text: str, place: list[str]
     said = [form.fullmatch(problem) for problem in problems]
     assert [part for one in said if one is not None for part in one.groups()] == place
     assert len(problems) == len(place) // 2
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        (["auth", "access", "defer", "rate_limit", "queue"], []),
+        (["defer"], []),
+        (["defer", "auth"], ["stands above auth (move it below auth in the middleware list)"]),
+        (["defer", "access"], ["stands above access (move it below access in the middleware list)"]),
+        (["rate_limit", "defer"], ["stands below rate_limit (move it above rate_limit in the middleware list)"]),
+        (
+            ["queue", "defer", "access"],
+            [
+                "stands above access (move it below access in the middleware list)",
+                "stands below queue (move it above queue in the middleware list)",
+            ],
+        ),
+    ],
+)
+def test_a_plugin_stands_between_those_that_it_names(order: list[str], said: list[str]) -> None:
+    options = {"auth": "auth: {anonymous: x}", "rate_limit": "rate_limit: {requests: 1/minute}"}
+    text = "policies: {x: {}}\nmiddleware:\n"
+    _, problems = planned(text + "".join(f"  - {options.get(use, use)}\n" for use in order))
+    assert [re.sub(r"^\d+:\d+: \S+: ", "", problem) for problem in problems] == said

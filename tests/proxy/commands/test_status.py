@@ -82,6 +82,8 @@ def test_what_a_stranger_wrote_is_no_markup() -> None:
         "requests": [request_],
         "queue": {"waiting": 0},
         "limits": [],
+        "journal": {"home": "memory", "durable": False, "reached": True, "counts": {}, "entries": []},
+        "workers": [],
         "recent": None,
     }
     console = Console(width=200, force_terminal=True, record=True)

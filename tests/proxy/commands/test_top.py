@@ -56,6 +56,8 @@ def status(rate: float) -> dict[str, Any]:
         "requests": [],
         "queue": {"waiting": 0},
         "limits": [],
+        "journal": {"home": "memory", "durable": False, "reached": True, "counts": {}, "entries": []},
+        "workers": [],
         "recent": [],
     }
 

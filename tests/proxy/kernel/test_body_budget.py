@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.kernel.asgi import Message
-from proxy.kernel.body_budget import BodyBudget, Holding
+from proxy.kernel.body_budget import BodyBounds, BodyBudget, Holding, SharedBodyBudget
 from proxy.kernel.errors import ClientGone, Refused
+from proxy.kernel.shared_numbers import SharedNumbers, make_shared
 from tests.support.options import body_budget
 
 
@@ -299,3 +300,17 @@ def test_it_shows_what_it_holds() -> None:
     body = body_of(budget, "=alice", 3)
     assert repr(budget) == "<BodyBudget 3 of 25 bytes held by 1 callers, 10 each>"
     assert repr(body) == "<Holding of 3 bytes for =alice>"
+
+
+def test_processes_share_the_total() -> None:
+    fd = make_shared(2, 2)
+    bounds = BodyBounds(each=40, total=100, share=1.0, patience=1.0, rate=1)
+    one, two = (SharedBodyBudget(SharedNumbers(fd, rows=2, columns=2, row=row), 1, bounds) for row in range(2))
+    body_of(one, "a", 40)
+    gone = body_of(one, "a", 40)
+    assert two.elsewhere() == 80
+    body_of(two, "b", 10)
+    assert refused(lambda: body_of(two, "c", 20)) == (503, "body_memory_exhausted")
+    gone.release()
+    body_of(two, "c", 20)
+    assert (one.elsewhere(), two.elsewhere()) == (30, 40)

@@ -163,7 +163,7 @@ class Loader:
         self.last: Loading = Reloaded(0.0, 1)
         self._next = Reloaded(0.0, 2, problems)
 
-    def reload(self) -> Loading:
+    async def ask(self) -> Loading:
         self.last = self._next
         return self.last
 

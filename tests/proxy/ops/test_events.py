@@ -95,7 +95,7 @@ async def test_a_policy_file_that_was_loaded_is_told() -> None:
     class Loader:
         last: Any = None
 
-        def reload(self) -> Any:
+        async def ask(self) -> Any:
             raise NotImplementedError
 
     class Loading:

@@ -40,7 +40,7 @@ def test_what_changes_something_is_a_post_and_nothing_open_changes_anything() ->
 
 def test_the_parameters_are_those_of_the_path_and_the_query() -> None:
     for operation in OPERATIONS:
-        inside = operation.route.path.partition("{")[2].rstrip("}")
+        inside = operation.route.path.partition("{")[2].partition("}")[0]
         named = {(parameter.place, parameter.name) for parameter in operation.parameters}
         assert named == {("path", inside)} - {("path", "")} | {("query", name) for name in operation.route.query}
 

@@ -84,7 +84,8 @@ def test_the_lines_that_are_commented_out_work_as_well(tmp_path: Path) -> None:
     found, problems = plan(loaded)
     assert [str(problem) for problem in problems] == []
     assert str(found) == (
-        "logging → metrics → cors → auth → access(guests, operators) → parameters(research, operators off) → "
+        "logging → metrics → cors → auth → access(guests, operators) → defer → resumable → "
+        "parameters(research, operators off) → "
         "rate_limit(guests, research, operators off) → queue(research) → retry → streaming → dispatch"
     )
     assert loaded.settings is not None

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from proxy.kernel.asgi import Receive, Send
-from proxy.server.listeners import TlsOptions
-from proxy.server.server import Server, ServerOptions, serve
+from proxy.kernel.shared_numbers import SharedNumbers, make_shared
+from proxy.server.connection_counts import GROUPS, SharedCounts
+from proxy.server.listeners import TlsOptions, bind
+from proxy.server.listening import ServerOptions
+from proxy.server.server import Seat, Server, serve
 from tests.support.backend import eventually
 from tests.support.certificates import Authority
 from tests.support.options import server_options
@@ -352,3 +355,28 @@ async def test_a_server_that_stops_drops_handshakes_at_once(authority: Authority
             assert await client.rest() == b""
         assert server.open_connections == 0
         assert server.turned_away.keys() <= {"tls"}
+
+
+async def test_servers_of_several_processes_share_what_comes_and_what_may_come() -> None:
+    """Each server stands for a process; they listen on the same socket."""
+    (sock,) = bind(["127.0.0.1:0"], backlog=100, unix_mode=0o600)
+    tables = [
+        SharedNumbers(fd, rows=2, columns=1 + GROUPS, row=row) for fd in [make_shared(2, 1 + GROUPS)] for row in (0, 1)
+    ]
+    app = Recorder(wait_for_disconnect)
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(
+                serve(app, options(total=20, per_address=20), Seat([sock.dup()], SharedCounts(table, 0, b"key")))
+            )
+            for table in tables
+        ]
+        house = House(servers[0], stack)
+        await house.stay("127.0.0.2", 20)
+        for _ in range(20):
+            await app.next()
+        assert sum(server.open_connections for server in servers) == 20
+        assert min(server.open_connections for server in servers) >= 8
+        for _ in range(5):
+            assert await house.refused("127.0.0.3")
+    sock.close()

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.server.connection_counts import UNBOUNDED, ConnectionCounts, group_of
+from proxy.kernel.shared_numbers import SharedNumbers, make_shared
+from proxy.server.connection_counts import GROUPS, UNBOUNDED, ConnectionCounts, SharedCounts, group_of
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48"))
 
@@ -46,3 +47,42 @@ def test_a_place_is_counted_until_it_is_given_back_however_often(steps: list[tup
         assert counts.total == held.total()
         assert counts.of == +held
         assert set(counts.of) == set(+held), "an address that left takes no memory"
+
+
+def shared(number: int) -> list[SharedCounts]:
+    """Return the counts of several processes, which share one table."""
+    fd = make_shared(number, 1 + GROUPS)
+    tables = [SharedNumbers(fd, rows=number, columns=1 + GROUPS, row=row) for row in range(number)]
+    return [SharedCounts(table, 0, b"key") for table in tables]
+
+
+def test_processes_count_together_in_all_and_by_address() -> None:
+    one, two, three = shared(3)
+    places = [one.take("a"), one.take("a"), two.take("a"), two.take("b"), two.take(UNBOUNDED)]
+    for counts in (one, two, three):
+        assert counts.everywhere == 5
+        assert (counts.everywhere_of("a"), counts.everywhere_of("b"), counts.everywhere_of("c")) == (3, 1, 0)
+    assert (one.total, two.total, three.total) == (2, 3, 0)
+    for place in places:
+        place.give_back()
+        place.give_back()
+    assert [counts.everywhere for counts in (one, two, three)] == [0, 0, 0]
+    assert one.everywhere_of("a") == 0
+
+
+def test_one_that_has_more_leaves_the_next_to_the_others() -> None:
+    one, two = shared(2)
+    seen = []
+    for counts in (one, one, two):
+        counts.take("a")
+        seen.append(one.ahead)
+    assert seen == [False, True, False]
+    assert not ConnectionCounts().ahead
+
+
+def test_one_that_is_gone_gets_nothing() -> None:
+    one, _ = shared(2)
+    one.take("a")
+    one.take("a")
+    one._numbers.clear(1)
+    assert not one.ahead

@@ -18,7 +18,8 @@ import pytest
 from proxy.kernel.asgi import Receive, Scope, Send
 from proxy.server.guarded_protocol import GuardedProtocol
 from proxy.server.listeners import ServerError, TlsOptions
-from proxy.server.server import Server, ServerOptions, new_event_loop, serve
+from proxy.server.listening import ServerOptions
+from proxy.server.server import Server, new_event_loop, serve
 from tests.support.certificates import Authority, Pair
 from tests.support.options import server_options
 from tests.support.process import start_process
@@ -379,9 +380,12 @@ async def test_told_to_stop_twice_it_does_not_wait() -> None:
         await client.send(GET)
         await client.until(b"one\r\n")
         server.stop()
+        assert server.seconds_left == 0.0
         draining = asyncio.create_task(server.drain(3600))
         await asyncio.sleep(0)
+        assert 0.0 < server.seconds_left <= 3600.0
         server.stop()
+        assert server.seconds_left == 0.0
         async with asyncio.timeout(PATIENCE):
             assert await draining == 1
         assert await client.rest() == b""

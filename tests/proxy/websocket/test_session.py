@@ -19,7 +19,7 @@ from tests.support.options import body_budget
 class Socket:
     def __init__(self) -> None:
         self.said: list[Any] = []
-        self.closed: tuple[Closing, str] | None = None
+        self.closings: list[tuple[Closing, str]] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.is_busy = False
 
@@ -40,7 +40,7 @@ class Socket:
         return not self.is_busy
 
     def close(self, code: Closing, reason: str) -> None:
-        self.closed = code, reason
+        self.closings.append((code, reason))
 
     async def ended(self) -> None:
         """Wait until all requests have ended, those that were waiting included."""
@@ -143,15 +143,15 @@ async def test_draining_ends_with_the_last_answer(make: Callable[..., Made]) -> 
     session.text(b"{}")
     await settled()
     session.drain("enough")
-    assert socket.closed is None
+    assert not socket.closings
     session.text(b"{}")
     assert socket.said[0]["code"] == "shutdown"
     app.gate.set()
     await socket.ended()
-    assert socket.closed == (Closing.GOING_AWAY, "enough")
+    assert socket.closings == [(Closing.GOING_AWAY, "enough")]
     other, socket, _ = make()
     other.drain("idle")
-    assert socket.closed is not None
+    assert socket.closings
 
 
 async def test_a_cut_ends_what_runs_and_what_waits(make: Callable[..., Made]) -> None:
@@ -162,8 +162,7 @@ async def test_a_cut_ends_what_runs_and_what_waits(make: Callable[..., Made]) ->
     session.cut()
     await socket.ended()
     assert [frame["code"] for frame in socket.said] == ["shutdown", "shutdown"]
-    assert socket.closed is not None
-    assert socket.closed[0] is Closing.RESTART
+    assert socket.closings[0][0] is Closing.RESTART
     assert len(app.bodies) == 1
     assert session._bodies.held == 0
 

@@ -1,0 +1,4 @@
+"""The plugin `defer`: requests that run later.
+
+May import: `proxy.kernel`.
+"""

@@ -1,0 +1,4 @@
+"""Background mode of the Responses API: responses that are made later, fetched and streamed from any event.
+
+May import: `proxy.kernel`.
+"""

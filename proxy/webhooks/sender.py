@@ -1,0 +1,133 @@
+"""Calls the addresses of entries that are over, and again where that fails."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from random import uniform
+from typing import Final
+from weakref import WeakValueDictionary
+
+import httpcore
+import httpx
+import structlog
+
+from proxy.kernel.clock import Clock
+from proxy.kernel.journal import OVER, Entry, Journal, JournalFull, Query
+from proxy.kernel.store import StoreUnavailable
+from proxy.kernel.webhook_options import WebhookOptions
+from proxy.kernel.webhooks import TOLD, WEBHOOK, Webhooks
+from proxy.webhooks.checked_network import CheckedNetwork, NotPermitted
+from proxy.webhooks.message import message_id, message_of, signed
+
+log = structlog.get_logger("ollama_proxy.webhooks")
+
+DELAYS: Final = (5.0, 30.0, 300.0, 1800.0, 7200.0)
+"""Seconds between two attempts, each up to a fifth more or less."""
+TIMEOUT: Final = 15.0
+"""Seconds that a call may take."""
+AT_ONCE: Final = 16
+"""Calls that run at the same time."""
+MOST: Final = 10_000
+"""Messages that wait to be delivered; those beyond are not."""
+
+
+class SignedWebhooks(Webhooks):
+    """The sender of one process. A message is delivered at least once, or given up after the last of `DELAYS`.
+
+    In a journal that survives the process alone, what was not delivered is tried again at the next start; where
+    several processes share the journal, the one that has ended an entry delivers its message, as long as it lives.
+
+    Args:
+        journal: notes what was delivered.
+        clock: tells the time.
+        delays: seconds between two attempts.
+    """
+
+    def __init__(self, journal: Journal, clock: Clock, delays: Sequence[float] = DELAYS) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._delays = delays
+        self._known: WeakValueDictionary[int, WebhookOptions] = WeakValueDictionary()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._tls: ssl.SSLContext | None = None
+
+    def know(self, options: WebhookOptions) -> None:
+        """See `Webhooks.know`."""
+        self._known[id(options)] = options
+
+    def notify(self, entry: Entry) -> None:
+        """See `Webhooks.notify`."""
+        name = message_id(entry)
+        if not entry.over or not isinstance(entry.meta.get(WEBHOOK), str) or name in self._tasks:
+            return
+        if len(self._tasks) >= MOST:
+            log.warning("webhook_given_up", entry=entry.id, reason=f"{MOST} messages wait already")
+            return
+        task = self._tasks[name] = asyncio.get_running_loop().create_task(self._deliver(entry, entry.meta[WEBHOOK]))
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+
+    async def resume(self) -> None:
+        """Deliver what an earlier process has not, where the journal has survived it and belongs to this one alone."""
+        if not self._journal.durable or self._journal.shared:
+            return
+        with suppress(StoreUnavailable):
+            found = await self._journal.entries(
+                Query(kinds=("request", "batch"), states=tuple(sorted(OVER)), limit=MOST)
+            )
+            for entry in found:
+                if entry.meta.get(TOLD) != entry.fence:
+                    self.notify(entry)
+
+    async def aclose(self) -> None:
+        """Stop; what was not delivered is left."""
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _deliver(self, entry: Entry, url: str) -> None:
+        message, reason = message_of(entry), "no attempt"
+        for delay in (*self._delays, None):
+            again, reason = await self._attempt(entry, url, message)
+            if not again:
+                break
+            if delay is not None:
+                await asyncio.sleep(delay * uniform(0.8, 1.2))
+        if reason:
+            log.warning("webhook_given_up", entry=entry.id, reason=reason)
+        with suppress(StoreUnavailable, JournalFull):
+            await self._journal.set_meta(entry.id, {TOLD: entry.fence})
+
+    async def _attempt(self, entry: Entry, url: str, message: bytes) -> tuple[bool, str]:
+        """Call the address once; return whether to try again, and why it failed, which is empty where it did not."""
+        options = next((known for known in self._known.values() if known.permits(url)), None)
+        if options is None:
+            return False, "no policy permits the address any more"
+        fields = [
+            (b"content-type", b"application/json"),
+            (b"user-agent", b"ollama-proxy"),
+            *signed(options.key, message_id(entry), int(self._clock.time()), message),
+        ]
+        try:
+            async with self._free, asyncio.timeout(TIMEOUT):
+                status = await self._call(url, fields, message, options)
+        except NotPermitted as error:
+            return False, str(error)
+        except TimeoutError:
+            return True, f"no answer within {TIMEOUT:g} s"
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+            return True, str(error) or type(error).__name__
+        return status != 410 and not 200 <= status < 300, "" if 200 <= status < 300 else f"it answered {status}"
+
+    async def _call(self, url: str, fields: list[tuple[bytes, bytes]], message: bytes, options: WebhookOptions) -> int:
+        """Return the status of the answer; its body is not read, and a redirect is not followed."""
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(httpx.create_ssl_context)
+        async with (
+            httpcore.AsyncConnectionPool(
+                ssl_context=self._tls, network_backend=CheckedNetwork(options.named), keepalive_expiry=0
+            ) as pool,
+            pool.stream("POST", url, headers=fields, content=message) as answer,
+        ):
+            return answer.status

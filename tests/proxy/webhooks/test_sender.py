@@ -1,0 +1,212 @@
+"""proxy/webhooks/sender.py: against a receiver on a real socket, which verifies with the package of the standard."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+from standardwebhooks import Webhook
+from structlog.testing import capture_logs
+
+from proxy.journal.memory import MemoryJournal
+from proxy.journal.sqlite import SqliteJournal
+from proxy.kernel.journal import Entry, Journal
+from proxy.kernel.webhook_options import WebhookOptions
+from proxy.kernel.webhooks import TOLD, WEBHOOK
+from proxy.services.system_clock import SystemClock
+from proxy.webhooks.message import message_id
+from proxy.webhooks.sender import SignedWebhooks
+from tests.support.journals import claim, entry
+
+SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
+
+
+class Receiver:
+    """Takes calls and answers with the statuses of a script, the last of which it repeats."""
+
+    def __init__(self, *statuses: int, location: str = "") -> None:
+        self.statuses = list(statuses)
+        self.location = location
+        self.calls: list[tuple[dict[str, str], bytes]] = []
+        self.called = asyncio.Event()
+        self.url = ""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+        self.calls.append((fields, await reader.readexactly(int(fields["content-length"]))))
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\nlocation: {self.location}\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+        self.called.set()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator["Receiver"]:
+        server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+        try:
+            yield self
+        finally:
+            server.close()
+            await server.wait_closed()
+
+
+def options(target: str, **more: object) -> WebhookOptions:
+    return WebhookOptions.model_validate({"targets": [target], "secret": SECRET, **more})
+
+
+async def ended(journal: Journal, url: str) -> Entry:
+    """Return an entry that names an address and is over."""
+    await journal.add(entry(meta={WEBHOOK: url}))
+    return await journal.finish(await claim(journal), "completed")
+
+
+async def settled(sender: SignedWebhooks) -> None:
+    """Wait until nothing is to be delivered any more."""
+    await asyncio.gather(*sender._tasks.values())
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    return MemoryJournal(SystemClock())
+
+
+async def told(journal: Journal, one: Entry) -> bool:
+    found = await journal.get(one.id)
+    assert found is not None
+    return found.meta.get(TOLD) == one.fence
+
+
+async def test_a_receiver_gets_one_call_that_it_can_verify(journal: MemoryJournal) -> None:
+    sender = SignedWebhooks(journal, SystemClock())
+    async with Receiver(204).listening() as receiver:
+        known = options(receiver.url)
+        sender.know(known)
+        one = await ended(journal, receiver.url)
+        sender.notify(one)
+        sender.notify(one)  # while it is delivered already
+        await settled(sender)
+    [(fields, message)] = receiver.calls
+    assert Webhook(SECRET).verify(message, fields)
+    said = orjson.loads(message)
+    assert (said["type"], said["data"]["id"], said["data"]["state"]) == ("request.completed", one.id, "completed")
+    assert fields["webhook-id"] == message_id(one)
+    assert fields["content-type"] == "application/json"
+    assert await told(journal, one)
+
+
+async def test_a_failed_call_is_tried_again_with_the_same_id(journal: MemoryJournal) -> None:
+    sender = SignedWebhooks(journal, SystemClock(), delays=(0.001, 0.001, 0.001))
+    async with Receiver(500, 302, 200, location="http://127.0.0.1:1/").listening() as receiver:
+        known = options(receiver.url)
+        sender.know(known)
+        sender.notify(await ended(journal, receiver.url))
+        await settled(sender)
+    assert len(receiver.calls) == 3  # a redirect is not followed: it is a failure
+    assert len({fields["webhook-id"] for fields, _ in receiver.calls}) == 1
+    for fields, message in receiver.calls:
+        assert Webhook(SECRET).verify(message, fields)
+
+
+@pytest.mark.parametrize(("status", "calls"), [(500, 3), (410, 1)])
+async def test_a_call_that_keeps_failing_is_given_up_and_logged(
+    status: int, calls: int, journal: MemoryJournal
+) -> None:
+    sender = SignedWebhooks(journal, SystemClock(), delays=(0.001, 0.001))
+    async with Receiver(status).listening() as receiver:
+        known = options(receiver.url)
+        sender.know(known)
+        one = await ended(journal, receiver.url)
+        with capture_logs() as lines:
+            sender.notify(one)
+            await settled(sender)
+    assert len(receiver.calls) == calls
+    assert [(line["event"], line["entry"], line["reason"]) for line in lines] == [
+        ("webhook_given_up", one.id, f"it answered {status}")
+    ]
+    assert await told(journal, one)
+
+
+async def test_a_receiver_that_is_not_there_is_tried_again(journal: MemoryJournal) -> None:
+    sender = SignedWebhooks(journal, SystemClock(), delays=(0.001,))
+    async with Receiver(200).listening() as receiver:
+        url = receiver.url
+    known = options(url)
+    sender.know(known)
+    with capture_logs() as lines:
+        sender.notify(await ended(journal, url))
+        await settled(sender)
+    assert len(lines) == 1
+
+
+async def test_a_private_address_that_nobody_names_is_not_called(journal: MemoryJournal) -> None:
+    sender = SignedWebhooks(journal, SystemClock())
+    async with Receiver(200).listening() as receiver:
+        url = receiver.url.replace("127.0.0.1", "localhost")
+        for networks, calls in ((), 0), (("127.0.0.0/8", "::1/128"), 1):
+            known = options(url, networks=networks)
+            sender.know(known)
+            with capture_logs() as lines:
+                sender.notify(await ended(journal, url))
+                await settled(sender)
+            assert len(receiver.calls) == calls
+            assert ["no address of the Internet" in line["reason"] for line in lines] == [True] * (1 - calls)
+            del known
+
+
+async def test_an_address_that_no_policy_in_force_permits_is_not_called(journal: MemoryJournal) -> None:
+    sender = SignedWebhooks(journal, SystemClock())
+    async with Receiver(200).listening() as receiver:
+        first, same = options(receiver.url), options(receiver.url)
+        sender.know(first)
+        sender.know(same)
+        del first  # the policy file was loaded again: the plugin that held it is gone, another one says the same
+        sender.notify(await ended(journal, receiver.url))
+        await settled(sender)
+        del same
+        sender.notify(await ended(journal, receiver.url))
+        await settled(sender)
+    assert len(receiver.calls) == 1
+
+
+async def test_entries_that_name_nothing_or_are_not_over_are_passed_by(journal: MemoryJournal) -> None:
+    sender = SignedWebhooks(journal, SystemClock())
+    await journal.add(entry())
+    sender.notify(await journal.finish(await claim(journal), "completed"))
+    sender.notify(await journal.add(entry(meta={WEBHOOK: "http://h/"})))
+    assert not sender._tasks
+
+
+async def test_what_was_not_delivered_is_delivered_after_a_restart(tmp_path: Path) -> None:
+    journal = SqliteJournal(str(tmp_path / "state.db"), SystemClock())
+    await journal.connect()
+    async with Receiver(500, 200).listening() as receiver:
+        known = options(receiver.url)
+        sender = SignedWebhooks(journal, SystemClock())
+        sender.know(known)
+        one = await ended(journal, receiver.url)
+        sender.notify(one)
+        await receiver.called.wait()
+        await sender.aclose()  # while it waits for its second attempt
+        later = SignedWebhooks(journal, SystemClock())
+        later.know(known)
+        await later.resume()
+        await settled(later)
+        assert [fields["webhook-id"] for fields, _ in receiver.calls] == [message_id(one)] * 2
+        await later.resume()  # nothing is left
+        assert not later._tasks
+    await journal.aclose()
+
+
+async def test_messages_are_bounded(journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.webhooks.sender.MOST", 1)
+    sender = SignedWebhooks(journal, SystemClock())
+    with capture_logs() as lines:
+        for _ in range(2):
+            sender.notify(await ended(journal, "http://h/"))
+    assert [line["reason"] for line in lines] == ["1 messages wait already"]
+    await sender.aclose()
