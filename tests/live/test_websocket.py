@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import ssl
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -14,9 +16,10 @@ from middleware.auth.key_file_editor import add_key, revoke_keys
 from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.support.backend import eventually
+from tests.support.certificates import Authority
 from tests.support.proxy import running
 from tests.support.raw import PATIENCE, Raw
-from tests.support.websocket import CHAT, HANDSHAKE, hear, hear_until, say, websocket
+from tests.support.websocket import CHAT, HANDSHAKE, QUIET, hear, hear_until, say, websocket
 from tests.support.wire import ask
 
 ANSWERS = [
@@ -406,3 +409,22 @@ async def test_a_thousand_that_were_opened_and_left_leave_nothing() -> None:
         await eventually(lambda: not proxy.server.open_connections and not proxy.server._connections())
         assert not proxy.app.frame.live
         assert (proxy.app.bodies.held, proxy.app.bodies.callers) == (0, 0)
+
+
+async def test_it_is_spoken_through_tls_too(tmp_path: Path) -> None:
+    """The certificate of a client, which the proxy verified, counts for each message."""
+    authority = Authority(tmp_path)
+    server, robot = authority.issue("localhost", "127.0.0.1"), authority.issue("ci.example.com")
+    chain = ["logging", {"auth": {"mtls": {"policy": "dns", "policies": {"ci.example.com": "robots"}}}}]
+    tls = {"cert": server.cert, "key": server.key, "client_ca": authority.cert}
+    async with Ollama() as sim, running(sim.url, middleware=chain, tls=tls, policies={"robots": {}}) as proxy:
+        context = ssl.create_default_context(cafile=authority.cert)
+        context.load_cert_chain(robot.cert, robot.key)
+        address = f"wss://127.0.0.1:{proxy.address[1]}/api/chat"
+        async with connect(address, ssl=context, proxy=None, logger=QUIET) as socket:
+            await say(socket, CHAT)
+            assert texts(await hear_until(socket, "done"))
+            draining = asyncio.create_task(proxy.server.drain(PATIENCE))
+            assert (await closed(socket))[0] == 1001
+            await draining
+    assert [(line["status"], line["policy"]) for line in proxy.log.requests] == [(101, "robots"), (200, "robots")]

@@ -20,14 +20,15 @@ HANDSHAKE = (
 """A handshake, to be filled in with a path and further fields."""
 
 
-_quiet = logging.getLogger("tests.websocket")
-_quiet.setLevel(logging.WARNING)  # below it, the client logs its header, into the log of the proxy in the same process
+QUIET = logging.getLogger("tests.websocket")
+"""The log of a client; below this level it has the client's header, and this process's log is the proxy's."""
+QUIET.setLevel(logging.WARNING)
 
 
 @asynccontextmanager
 async def websocket(proxy: Running, path: str = "/api/chat", **options: Any) -> AsyncIterator[ClientConnection]:
     host, port = proxy.address
-    options = {"max_size": None, "proxy": None, "close_timeout": 2, "ping_interval": None, "logger": _quiet, **options}
+    options = {"max_size": None, "proxy": None, "close_timeout": 2, "ping_interval": None, "logger": QUIET, **options}
     async with connect(f"ws://{host}:{port}{path}", **options) as socket:
         yield socket
 
