@@ -77,8 +77,12 @@ class Events:
 
     def take(self, chunk: bytes) -> bool:
         """Take a chunk."""
-        if not self._rest and 0 < chunk.find(_EVENT_END) == len(chunk) - 2 and b"\r" not in chunk:
-            return self._event(chunk[:-2])
+        if not self._rest and b"\r" not in chunk:
+            end = len(chunk) - 2
+            if chunk.startswith(b"data: ") and chunk.find(b"\n") == end and chunk.endswith(_EVENT_END):
+                return self._emit(chunk[6:end])
+            if 0 < chunk.find(_EVENT_END) == end:
+                return self._event(chunk[:end])
         text = self._rest + chunk
         held = b""
         if text.endswith(b"\r"):  # a line feed may follow
