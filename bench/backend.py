@@ -1,7 +1,8 @@
 """A fake Ollama that costs next to nothing: it streams at a given pace and writes the time into each chunk.
 
-A chat is answered as its options ask: ``num_predict`` chunks, one every ``interval_ms``, or in one piece where it does
-not stream. All but the time is precomputed, and one timer drives all streams. Prints its port when it listens.
+A chat, in Ollama's form or OpenAI's, is answered as its options ask: ``num_predict`` chunks, one every ``interval_ms``,
+or in one piece where it does not stream. All but the time is precomputed, and one timer drives all streams. Prints its
+port when it listens.
 """
 
 import asyncio
@@ -37,6 +38,11 @@ _TIME: Final = b"0" * DIGITS
 _BEFORE, _AFTER = _chunk(
     b'{"model":"bench:latest","created_at":"2026-01-31T23:59:59.999999999Z",%b%b",'
     b'"message":{"role":"assistant","content":" word"},"done":false}\n' % (MARK, _TIME)
+).split(_TIME)
+_EVENTS: Final = _STREAM.replace(b"application/x-ndjson", b"text/event-stream")
+_EVENT_BEFORE, _EVENT_AFTER = _chunk(
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,%b%b","model":"bench:latest",'
+    b'"choices":[{"index":0,"delta":{"role":"assistant","content":" word"},"finish_reason":null}]}\n\n' % (MARK, _TIME)
 ).split(_TIME)
 _DONE: Final = (
     b'{"model":"bench:latest","created_at":"2026-01-31T23:59:59.999999999Z","message":{"role":"assistant",'
@@ -90,12 +96,14 @@ class Pacer:
 class Stream:
     """One streamed answer."""
 
-    __slots__ = ("_fd", "_left", "_size", "_transport", "ticks")
+    __slots__ = ("_after", "_before", "_end", "_fd", "_left", "_transport", "ticks")
 
-    def __init__(self, transport: asyncio.Transport, chunks: int, interval_ms: int) -> None:
+    def __init__(self, transport: asyncio.Transport, chunks: int, interval_ms: int, *, events: bool) -> None:
         self._transport = transport
+        self._before, self._after = (_EVENT_BEFORE, _EVENT_AFTER) if events else (_BEFORE, _AFTER)
+        self._end = b"data: [DONE]\n\n" if events else _DONE % (b"", chunks) + b"\n"
         self._fd = transport.get_extra_info("socket").fileno()
-        self._size = self._left = chunks
+        self._left = chunks
         self.ticks = interval_ms
 
     def write(self, head: bytes = b"") -> bool:
@@ -104,7 +112,7 @@ class Stream:
             return False
         self._left -= 1
         if self._left:
-            chunk = b"%b%b%019d%b" % (head, _BEFORE, time.monotonic_ns(), _AFTER)
+            chunk = b"%b%b%019d%b" % (head, self._before, time.monotonic_ns(), self._after)
             # uvloop's transport writes when its loop comes round, well after the time in the chunk; this leaves now.
             try:
                 written = os.write(self._fd, chunk)
@@ -114,7 +122,7 @@ class Stream:
                 self._transport.abort()
                 return False
             return True
-        self._transport.write(head + _chunk(_DONE % (b"", self._size) + b"\n") + b"0\r\n\r\n")
+        self._transport.write(head + _chunk(self._end) + b"0\r\n\r\n")
         return False
 
 
@@ -141,7 +149,8 @@ class Backend(asyncio.Protocol):
             self._answer(method, target, body)
 
     def _answer(self, method: bytes, target: bytes, body: bytes) -> None:
-        if target != b"/api/chat":
+        events = target == b"/v1/chat/completions"
+        if target != b"/api/chat" and not events:
             answer = _FIXED.get(target, _MISSING)
             self._transport.write(answer[: answer.index(b"\r\n\r\n") + 4] if method == b"HEAD" else answer)
             return
@@ -149,8 +158,9 @@ class Backend(asyncio.Protocol):
         if asked.get("stream") is False:
             self._transport.write(_SHORT)
             return
-        stream = Stream(self._transport, asked["options"]["num_predict"], asked["options"]["interval_ms"])
-        if stream.write(_STREAM):
+        options = asked["options"]
+        stream = Stream(self._transport, options["num_predict"], options["interval_ms"], events=events)
+        if stream.write(_EVENTS if events else _STREAM):
             self._pacer.add(stream)
 
 

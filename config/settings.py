@@ -100,6 +100,27 @@ class Connections(Model):
     """TLS handshakes that run at once, a fourth of them of one address; others wait. By default 256, or fewer."""
 
 
+class WebSocket(Model):
+    """WebSockets: how long one may live, and what it may hold."""
+
+    enabled: bool = True
+    """Let clients open WebSockets; if not, such a request is answered like any other GET."""
+    ping: Annotated[Duration, Least("100ms")] = 20.0
+    """Time between pings, which keep a connection open at the proxies in between."""
+    pong: Annotated[Duration, Least("100ms")] = 10.0
+    """How long a client may be silent after a ping; then the connection is cut."""
+    idle: Annotated[Duration, Least("100ms")] = 600.0
+    """How long a socket is kept on which no request runs."""
+    total: Annotated[Duration, Least("100ms")] = 3600.0
+    """The age at which a socket takes no further requests, and closes when its last answer is out."""
+    requests: Annotated[int, Field(ge=1, le=100)] = 8
+    """How many requests of one socket run at once."""
+    waiting: Annotated[int, Field(ge=0, le=1000)] = 16
+    """How many further requests of one socket wait for these, `0` for none; beyond them 429."""
+    memory: Size = 4 * 2**20
+    """Size of the conversations that one socket remembers, for `previous_response_id`; counted in `body.total` too."""
+
+
 class Server(Model):
     """The names of the proxy, and bounds and deadlines for clients."""
 
@@ -112,6 +133,8 @@ class Server(Model):
     """Bounds on request heads."""
     body: Body = Body()
     """Bounds on request bodies."""
+    websocket: WebSocket = WebSocket()
+    """WebSockets."""
     write: Annotated[Duration, Least("100ms")] = 30.0
     """How long a client may take nothing of its answer."""
     keep_alive: Annotated[Duration, Least("100ms")] = 75.0

@@ -64,6 +64,7 @@ from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
 from proxy.telemetry.traces import Pipelines
 from proxy.webhooks.sender import SignedWebhooks
+from proxy.websocket.app import WebSockets
 from proxy.wiring import (
     body_bounds,
     make_backends,
@@ -143,9 +144,11 @@ class App:
         self.keeper = Keeper(self.journal, self.clock, self.webhooks.notify)
         self.stored = self._stored_app(responses)
         self.bodies = make_bodies(settings, membership)
+        self.sockets = WebSockets(self.bodies)
         self._bound(settings)
         self.chain, main, ops = self._generations(first_generation(membership), self.plan, settings)
         self.frame = Frame(main, bodies=self.bodies, lifespan=self._lifespan, observer=self.ops.hub)
+        self.sockets.serve_by(self.frame)
         self.ops_frame = Frame(ops, bodies=self.bodies)
         home = Home(self.journal, self.frame, self.clock, self.webhooks, self.keeper.ended)
         self.runner = Runner(home, self.pool, lambda: self.serving)
@@ -236,6 +239,7 @@ class App:
             MergedLists(self.pool, self.watch),
             Dispatch(self.pool, pool_options(settings).timeouts, pseudonym=PSEUDONYM, scheduler=self.scheduler),
             {"ops": self.ops, "stored": self.stored},
+            self.sockets,
         )
         return build(plan, endpoint, {**self.services, KnownHosts: hosts})
 

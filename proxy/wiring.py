@@ -18,12 +18,14 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.journal import Journal
 from proxy.kernel.known_hosts import KnownHosts
 from proxy.kernel.model_names import parse as parse_model
+from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route
-from proxy.kernel.routes import RouteTable
+from proxy.kernel.routes import RouteTable, socket_routes
 from proxy.kernel.running_terms import RunningTerms, joined
 from proxy.kernel.store import Store
 from proxy.kernel.units import Mistake
 from proxy.kernel.usable_cpus import usable_cpus
+from proxy.kernel.websocket import SocketOptions
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.health import Rules
 from proxy.pool.pool import PoolOptions
@@ -36,8 +38,10 @@ from proxy.upstream.timeouts import Timeouts
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
-    """Return the table of routes: the `ops` routes, those of the settings, and Ollama's."""
-    return RouteTable((*ops, *(extra.route for extra in settings.routes)))
+    """Return the table of routes: the `ops` routes, those of the settings, those that open WebSockets, and Ollama's."""
+    declared = [extra.route for extra in settings.routes]
+    sockets = socket_routes((*declared, *OLLAMA)) if settings.server.websocket.enabled else ()
+    return RouteTable((*ops, *declared, *sockets))
 
 
 def running_terms(chain: Chain) -> RunningTerms | None:
@@ -112,15 +116,32 @@ def server_options(settings: Settings) -> ServerOptions:
         body_timeout=server.body.timeout,
         keep_alive=server.keep_alive,
         write_timeout=server.write,
+        websocket=_socket_options(settings) if server.websocket.enabled else None,
         shutdown_timeout=server.shutdown,
         unix_mode=server.unix_mode,
+    )
+
+
+def _socket_options(settings: Settings) -> SocketOptions:
+    socket = settings.server.websocket
+    return SocketOptions(
+        ping=socket.ping,
+        pong=socket.pong,
+        idle=socket.idle,
+        total=socket.total,
+        message=settings.server.body.each,
+        requests=socket.requests,
+        waiting=socket.waiting,
+        memory=socket.memory,
     )
 
 
 def ops_options(settings: Settings, listen: Address) -> ServerOptions:
     """Return the options of a server for the ops routes alone, with connections that other callers cannot use up."""
     room = open_files.for_ops(open_files.limit())
-    return replace(server_options(settings), listen=[str(listen)], total=room, per_address=None, handshakes=None)
+    return replace(
+        server_options(settings), listen=[str(listen)], total=room, per_address=None, handshakes=None, websocket=None
+    )
 
 
 def body_bounds(settings: Settings) -> BodyBounds:

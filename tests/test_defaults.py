@@ -16,6 +16,7 @@ from proxy.commands.remote import URL
 from proxy.kernel.body_budget import BodyBounds, BodyBudget
 from proxy.kernel.cross_origin import CrossOrigin
 from proxy.kernel.slot_scheduling import Terms
+from proxy.kernel.websocket import SocketOptions
 from proxy.pool.backend import make_backend
 from proxy.pool.backend_api import fetch_json, inspect_backend
 from proxy.pool.health import Rules
@@ -35,6 +36,7 @@ PARTS: Final[dict[Callable[..., Any], set[str]]] = {
     Rules: set(),
     Timeouts: set(),
     BodyBounds: set(),
+    SocketOptions: set(),
     BodyBudget: set(),
     Pool: set(),
     Probes: set(),
@@ -72,7 +74,7 @@ def test_what_wiring_makes_is_in_the_list() -> None:
         for node in ast.walk(ast.parse(inspect.getsource(wiring)))
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Options", "Rules", "Timeouts", "Bounds"))
     }
-    assert made == {"ServerOptions", "TlsOptions", "PoolOptions", "Rules", "Timeouts", "BodyBounds"}
+    assert made == {"ServerOptions", "TlsOptions", "PoolOptions", "Rules", "Timeouts", "BodyBounds", "SocketOptions"}
     assert made <= {part.__name__ for part in PARTS}
 
 

@@ -36,7 +36,7 @@ USED: Final[dict[str, dict[type, set[str]]]] = {
     "proxy/server/guarded_protocol.py": {
         HttpToolsProtocol: {
             *("loop", "server_state", "app_state", "transport", "flow", "cycle", "client", "connections", "tasks"),
-            *("logger", "timeout_keep_alive", "timeout_keep_alive_task", "expect_100_continue"),
+            *("logger", "parser", "timeout_keep_alive", "timeout_keep_alive_task", "expect_100_continue"),
             *("connection_made", "connection_lost", "eof_received", "shutdown", "on_response_complete"),
             *("pause_writing", "resume_writing", "timeout_keep_alive_handler", "_unset_keepalive_if_required"),
         },
@@ -57,6 +57,8 @@ USED: Final[dict[str, dict[type, set[str]]]] = {
             *("chunked_encoding", "expected_content_length", "response_complete", "disconnected", "transport"),
         },
     },
+    "proxy/server/websocket_upgrade.py": {RequestResponseCycle: {"chunked_encoding", "scope"}},
+    "proxy/server/websocket_connection.py": {ServerState: {"connections", "tasks"}},
     "proxy/server/server_state.py": {ServerState: {"default_headers"}},
     "proxy/server/idle_connections.py": {ServerState: {"connections"}},
     "proxy/server/server.py": {
@@ -81,6 +83,11 @@ NAMES: Final = {
         *(f"_types.{name}" for name in ("ASGI3Application", "ASGIReceiveCallable", "ASGISendCallable")),
         *("_types.ASGISendEvent", "_types.Scope", "protocols.http.httptools_impl.RequestResponseCycle"),
     },
+    "proxy/server/websocket_upgrade.py": {
+        *(f"_types.{name}" for name in ("ASGI3Application", "ASGIReceiveCallable", "ASGISendCallable")),
+        *("_types.ASGISendEvent", "_types.Scope", "protocols.http.httptools_impl.RequestResponseCycle"),
+    },
+    "proxy/server/websocket_reader.py": {"protocols.http.flow_control.HIGH_WATER_LIMIT"},
     "proxy/server/server_state.py": {"protocols.http.httptools_impl.STATUS_LINE", "server.ServerState"},
     "proxy/server/server.py": {"_types.ASGIApplication", "config.Config", "lifespan.on.LifespanOn"},
 }

@@ -52,6 +52,9 @@ TOO_MANY_CONNECTIONS: Final = _row("too_many_connections", 503, "server",
 MALFORMED_REQUEST: Final = _row("malformed_request", 400, "server",
     "What came is not a request in HTTP/1.1.",
     "Correct the client. Something that speaks TLS or HTTP/2 to a plain listener gets this, too.")
+UPGRADE_REQUIRED: Final = _row("upgrade_required", 426, "websocket, server",
+    "The path is asked with GET, which opens a WebSocket, and the request does not open one of version 13.",
+    "Send POST, or open a WebSocket.")
 METHOD_NOT_ALLOWED: Final = _row("method_not_allowed", 405, "server, relay",
     "The path has no such method, or no path has.",
     "Use one of the methods that the Allow field names.")
@@ -104,12 +107,15 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 # The request's body
 
 INVALID_REQUEST: Final = _row("invalid_request", (400, 422),
-    "kernel, ops, access, auth, background, batches, defer, deferred, parameters, queue",
+    "kernel, ops, access, auth, background, batches, defer, deferred, parameters, queue, server, websocket",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
     "The request's body is larger than `server.body.each`.",
     "Send less, or raise it.")
+SOCKET_BUSY: Final = _row("socket_busy", 429, "websocket",
+    "As many requests of this WebSocket wait as `server.websocket.waiting` allows.",
+    "Wait for an answer, or open another socket.")
 BODY_HOLDS_TOO_MUCH: Final = _row("body_holds_too_much", (400, 413), "kernel",
     "The request's body holds more text, lists, keys or values than are read, or unpacks to too much.",
     "Send less at once.")
@@ -242,7 +248,7 @@ PULL_FAILED: Final = _row("pull_failed", 500, "relay",
 
 # Going on from an earlier response, and reading a recorded one
 
-PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", 404, "kernel",
+PREVIOUS_RESPONSE_NOT_FOUND: Final = _row("previous_response_not_found", (400, 404), "kernel, websocket",
     "The request goes on from a response (`previous_response_id`) that is not kept: unknown, expired, somebody else's, "
     "or the chain has no plugin `responses`. Ollama would answer without what was said before.",
     "Send the whole conversation in `input`, without `previous_response_id`. The operator: add `responses`.")
@@ -347,7 +353,7 @@ UPSTREAM_CONNECTION_LOST: Final = _row("upstream_connection_lost", 502, "upstrea
 UPSTREAM_BAD_ANSWER: Final = _row("upstream_bad_answer", 502, "upstream, relay, pool, access, chain",
     "What the backend answered is not HTTP/1.1, exceeds a bound, is empty, or is not what the route answers.",
     "See whether the address is that of an Ollama.")
-UPSTREAM_ERROR: Final = _row("upstream_error", (200, 400, 404, 500, 501, 502, 503, 504), "relay, chain",
+UPSTREAM_ERROR: Final = _row("upstream_error", (200, 400, 404, 500, 501, 502, 503, 504), "relay, chain, websocket",
     "The backend answered an error of its own, or ended a 200 with one. In the log only, as the answer is passed on as "
     "it came, with no code; behind heartbeats, an error in the format of another API has this code.",
     "See what the backend says.")
@@ -355,7 +361,7 @@ BACKEND_DOWN: Final = _row("backend_down", 502, "pool",
     "The backend stopped answering questions while the request waited for its first byte, and the request could not be "
     "answered by another one.",
     "Send the request again; look at the backend.")
-UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "deferred, upstream, relay",
+UPSTREAM_TRUNCATED: Final = _row("upstream_truncated", 502, "deferred, upstream, relay, websocket",
     "The answer had begun and broke off, or ended without the end that its protocol has.",
     "Send the request again; look at the backend's log.")
 UPSTREAM_FAILED: Final = _row("upstream_failed", (400, 502), "upstream",
@@ -370,12 +376,12 @@ UNLOAD_FAILED: Final = _row("unload_failed", 502, "relay, ops",
 
 # Operating the proxy
 
-CANCELLED: Final = _row("cancelled", 499, "chain, deferred, resumable",
-    "An operator ended the request.",
+CANCELLED: Final = _row("cancelled", 499, "chain, deferred, resumable, websocket",
+    "An operator ended the request, or its own client did so over its WebSocket.",
     "Ask the operator.")
-SHUTDOWN: Final = _row("shutdown", 503, "chain, server",
-    "The proxy stops, and `server.shutdown` is over.",
-    "Send the request again.")
+SHUTDOWN: Final = _row("shutdown", 503, "chain, server, websocket",
+    "The proxy stops, and `server.shutdown` is over; or the WebSocket takes no further requests.",
+    "Send the request again, over another connection.")
 NOT_READY: Final = _row("not_ready", 503, "ops",
     "/-/readyz: no backend can be used, not every backend has been asked yet, or the proxy stops.",
     "Look at the backends with `ollama-proxy status`.")

@@ -57,6 +57,25 @@ def edit(raw: bytes, patch: Mapping[str, Any]) -> bytes:
     return b"".join(out)
 
 
+def without_members(raw: bytes, names: Collection[str]) -> bytes:
+    """Return the JSON text of an object without those of its members, and every other byte unchanged."""
+    text, cuts = shorten(raw)
+    reader = Text(text)
+    members = list(reader.members(text.index(b"{")))
+    kept = {place for place, (written, _) in enumerate(members) if orjson.loads(written) not in names}
+    last = max(kept, default=-1)
+    out, done = [], 0
+    for place, (_, span) in enumerate(members):
+        if place not in kept and place < last:
+            out.append(raw[done : origin(span.key, cuts)])
+            done = origin(members[place + 1][1].key, cuts)
+    if last + 1 < len(members):
+        start = members[last][1].end if kept else members[0][1].key
+        out.append(raw[done : origin(start, cuts)])
+        done = origin(members[-1][1].end, cuts)
+    return b"".join([*out, raw[done:]])
+
+
 def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `body_json.parse` would of the edited text, given what it returned of the text before."""
     result = dict(document)

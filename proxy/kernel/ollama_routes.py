@@ -43,12 +43,14 @@ OLLAMA: Final = (
     Route("/v1/models/{model}", ("GET",), "read", "openai", model_in_path=True, view="model", summary="One model"),
     Route(
         *("/api/generate", ("POST",), "inference", "ollama", True, "json", "costly", ("model",)),
+        socket="requests",
         run=Run("text_completion", places.GENERATE),
         unnamed=_NOT_FOUND,
         summary="Complete a prompt",
     ),
     Route(
         *("/api/chat", ("POST",), "inference", "ollama", True, "json", "costly", ("model",)),
+        socket="requests",
         run=Run("chat", places.CHAT),
         summary="Answer a conversation",
     ),
@@ -65,17 +67,20 @@ OLLAMA: Final = (
     ),
     Route(
         *("/v1/chat/completions", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
+        socket="requests",
         run=Run("chat", places.CHAT_COMPLETIONS, counts_on_request=True),
         summary="Answer a conversation",
     ),
     Route(
         *("/v1/completions", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
+        socket="requests",
         run=Run("text_completion", places.COMPLETIONS, counts_on_request=True),
         unnamed=_NOT_FOUND,
         summary="Complete a prompt",
     ),
     Route(
         *("/v1/responses", ("POST",), "inference", "openai", False, "json", "costly", ("model",)),
+        socket="responses",
         run=Run(
             *("chat", places.RESPONSES, _OPENAIS_TOOLS),
             continues="previous_response_id",
@@ -86,6 +91,7 @@ OLLAMA: Final = (
     ),
     Route(
         *("/v1/messages", ("POST",), "inference", "anthropic", False, "json", "costly", ("model",)),
+        socket="requests",
         run=Run("chat", places.MESSAGES, hosted_tools=_ANTHROPICS_TOOLS, uncached=True),
         unnamed=Unnamed(early=True),
         summary="Answer a conversation (Anthropic's API)",

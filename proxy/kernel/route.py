@@ -13,6 +13,9 @@ Repeat = Literal["safe", "costly", "never"]
 Operation = Literal["chat", "text_completion", "embeddings", "transcription", "inference"]
 SEARCH_TOOL: Final = "web_search"
 """The hosted tool that Ollama itself runs: it searches at ollama.com, and bills the account of its operator."""
+SocketMode = Literal["requests", "responses"]
+"""The protocol of a WebSocket. ``requests``: each message is a request body, each line or event of the answer a frame.
+``responses``: OpenAI's Responses API over WebSocket."""
 View = Literal["alive", "version", "tags", "running", "models", "model"]
 
 
@@ -97,6 +100,7 @@ class Route:
         lists: the list of models in its answer; None where there is none.
         view: what the proxy answers itself where there are several backends; None where a backend answers.
         everywhere: whether a request may be for all backends at once; its answers are then lines of progress.
+        socket: the protocol of the WebSocket that may be opened at its path; None where there is none.
         like: the known route that a declared route is like; None where there is none.
         summary: its purpose, in a few words.
     """
@@ -121,6 +125,7 @@ class Route:
     lists: ModelList | None = None
     view: View | None = None
     everywhere: bool = False
+    socket: SocketMode | None = None
     like: str | None = None
     summary: str = "A route of another version of Ollama"
 

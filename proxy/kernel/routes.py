@@ -95,6 +95,20 @@ def declared(path: str, methods: tuple[str, ...], like: str | None, said: Mappin
     )
 
 
+def socket_routes(routes: Iterable[Route]) -> list[Route]:
+    """Return the routes that open a WebSocket: for each of `routes` that has one, a GET at the same path."""
+    return [
+        Route(
+            *(route.path, ("GET",), "stored", route.flavor),
+            socket=route.socket,
+            like=route.like,
+            summary=f"Open a WebSocket for {route.path}",
+        )
+        for route in routes
+        if route.socket is not None and route.methods == ("POST",)
+    ]
+
+
 class RouteTable:
     """Finds routes by method and decoded path.
 

@@ -29,10 +29,19 @@ class Router:
         lists: answers what is known of all backends.
         dispatch: sends a request to a backend.
         own: route class → what answers its requests without any backend.
+        sockets: opens the WebSocket of a route that has one; the class of such a route is ``stored``.
     """
 
-    def __init__(self, pool: Pool, lists: MergedLists, dispatch: Dispatch, own: Mapping[RouteClass, ASGIApp]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        lists: MergedLists,
+        dispatch: Dispatch,
+        own: Mapping[RouteClass, ASGIApp],
+        sockets: ASGIApp,
+    ) -> None:
         self._pool = pool
+        self._sockets = sockets
         self._own = own
         self._lists = lists
         self._dispatch = dispatch
@@ -43,7 +52,7 @@ class Router:
         """Answer the request by the part that serves its route."""
         exchange = Exchange.of(scope)
         if exchange.route is not None and (own := self._own.get(exchange.route.kind)) is not None:
-            await own(scope, receive, send)
+            await (own if exchange.route.socket is None else self._sockets)(scope, receive, send)
             return
         several = len(self._pool.backends) > 1 or exchange.pinned is not None
         if several and self._pool.first_round.pending:

@@ -23,6 +23,8 @@ from proxy.server.disconnect_watch import WatchedFlow
 from proxy.server.http10 import without_chunks
 from proxy.server.request_reader import RequestReader
 from proxy.server.server_state import GuardState, uvicorn_log
+from proxy.server.websocket_connection import WebSocketConnection
+from proxy.server.websocket_upgrade import Upgrade
 
 LINGER_SECONDS: Final = 2.0
 """Seconds that a refused client has to read the refusal and close."""
@@ -119,6 +121,8 @@ class GuardedProtocol(RequestReader):
             app = without_chunks(app, cycle)
         else:
             cycle.scope["state"][WRITE] = chunk_writer(cycle)
+        if self._upgrade is not None:
+            app = self._upgrade.around(app, cycle)
         self._task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(self._task)
         self._task.add_done_callback(self._finished)
@@ -126,6 +130,9 @@ class GuardedProtocol(RequestReader):
     def on_response_complete(self) -> None:
         """Go on with what the client sent meanwhile."""
         self._on_gone = None  # it leads to the whole request, which must not stay while the connection idles
+        if self._upgrade is not None and self._upgrade.switches and not self.transport.is_closing():
+            self._become_websocket(self._upgrade)
+            return
         super().on_response_complete()
         if self.transport.is_closing():
             return
@@ -136,6 +143,19 @@ class GuardedProtocol(RequestReader):
             if self.expect_100_continue and not self._body_moved:
                 # Whether the client will still send its body is anybody's guess.
                 self.transport.close()
+
+    def _become_websocket(self, upgrade: Upgrade) -> None:
+        """Give the connection, with its place, to a `WebSocketConnection`."""
+        self._reading.stop()
+        self._writing.stop()
+        self._flow.forget()
+        self.connections.discard(self)
+        place, self.place = self.place, None
+        socket = WebSocketConnection(self.transport, self.server_state, upgrade.options, place)
+        self.transport.set_protocol(socket)
+        kept, self._kept, self._upgrade = bytes(self._kept), bytearray(), None
+        self.parser = None  # type: ignore[assignment]  # it leads back to here
+        socket.begin(upgrade.session, kept)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)

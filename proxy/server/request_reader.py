@@ -29,6 +29,7 @@ from proxy.server import request_rules
 from proxy.server.deadline_timer import Deadline, late
 from proxy.server.head_reader import HeadReader
 from proxy.server.server_state import GuardState
+from proxy.server.websocket_upgrade import Upgrade
 
 KEPT_BYTES: Final = 65_536
 
@@ -68,6 +69,8 @@ class RequestReader(HttpToolsProtocol):
         """The mistake that a callback of the parser found."""
         self._waiting_app: ASGI3Application | None = None
         """The application, until all that came along with the head is checked."""
+        self._upgrade: Upgrade | None = None
+        """What makes a WebSocket of this connection, where the request asks for one and gets it."""
         self._reading = Deadline(self.loop)
         """The time for a head or a body to come, or for a refused client to close."""
 
@@ -111,7 +114,7 @@ class RequestReader(HttpToolsProtocol):
     def _open_request(self, head: request_rules.Head, rest: bytes) -> None:
         """Parse one whole head and what came with it; start the application if nothing is wrong with either."""
         self._version, self._hosts = head.version, head.hosts
-        self._refusal, self._governed, self._body_moved = None, [], False
+        self._refusal, self._governed, self._body_moved, self._upgrade = None, [], False, None
         if not self._parse(head.data):
             return
         if rest:
@@ -159,8 +162,12 @@ class RequestReader(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # We offer no other protocol, so Upgrade is ignored (RFC 9110 section 7.8). llhttp would ignore the body
-            # instead, and take it for the next request; it sees the head again, without the field.
+            # Of other protocols only WebSocket is spoken, and any other Upgrade is ignored (RFC 9110 section 7.8).
+            # llhttp would ignore the body instead, and take it for the next request; it sees the head again, without
+            # the field.
+            options = self.options.websocket
+            if options is not None and self._version == b"1.1":
+                self._upgrade = Upgrade.wanted(self.parser.get_method(), self.headers, options)
             head = request_rules.without_upgrade(data)
             if head != data:
                 self.parser = httptools.HttpRequestParser(self)

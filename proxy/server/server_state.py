@@ -14,6 +14,7 @@ from proxy.kernel.client_address import Trusted
 from proxy.kernel.error_rendering import render
 from proxy.kernel.errors import Refused
 from proxy.kernel.refusal_log import Refusals
+from proxy.kernel.websocket import SocketOptions
 from proxy.server import open_files
 from proxy.server.connection_counts import ConnectionCounts
 from proxy.server.disconnect_watch import DisconnectWatch
@@ -35,6 +36,7 @@ class ConnectionOptions:
         total: connections at once; None: as many as the limit on open files suggests.
         per_address: those of one address; None: three fourths of `total`.
         handshakes: TLS handshakes that run at once; None: an eighth of `total`, at most `MOST_HANDSHAKES`.
+        websocket: those of a WebSocket; None where none may be opened.
         trusted: the proxies in front, whose connections are bounded together with all others only.
     """
 
@@ -48,6 +50,7 @@ class ConnectionOptions:
     per_address: int | None
     handshakes: int | None
     trusted: Sequence[Trusted]
+    websocket: SocketOptions | None
 
 
 MOST_HANDSHAKES: Final = 256

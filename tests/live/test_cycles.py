@@ -15,6 +15,7 @@ from proxy.simulator import Ollama
 from proxy.simulator.faults import Fault
 from tests.support.backend import eventually
 from tests.support.proxy import Running, running
+from tests.support.websocket import hear, hear_until, say, websocket
 from tests.support.wire import Client, ask, request
 
 CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -72,6 +73,22 @@ async def cut(proxy: Running, sim: Ollama) -> None:
 async def stalled(proxy: Running, sim: Ollama) -> None:
     sim.fault("stall", route="/api/chat", after=2)
     assert not (await ask(proxy.address, "POST", "/api/chat", CHAT)).clean
+
+
+async def spoken(proxy: Running, sim: Ollama) -> None:
+    async with websocket(proxy) as socket:
+        await say(socket, {**CHAT, "id": "a"})
+        await hear_until(socket, "done")
+        await socket.send("{")
+        await hear(socket)
+
+
+async def spoken_to_the_end(proxy: Running, sim: Ollama) -> None:
+    sim.settings.token_delay, sim.settings.tokens = 0.005, 100_000
+    async with websocket(proxy) as socket:
+        await say(socket, {**CHAT, "id": "a"})
+        await hear(socket)
+    await eventually(lambda: not proxy.app.frame.live)
 
 
 async def left(proxy: Running, sim: Ollama) -> None:
@@ -134,7 +151,10 @@ def collected() -> Counter[str]:
 
 @pytest.mark.parametrize(
     "scenario",
-    [answered, refused, foreign_page, malformed, tried_again, tried_in_vain, not_http, cut, stalled, left, cancelled],
+    [
+        *(answered, refused, foreign_page, malformed, tried_again, tried_in_vain, not_http, cut),
+        *(stalled, left, cancelled, spoken, spoken_to_the_end),
+    ],
     ids=lambda scenario: scenario.__name__,
 )
 @pytest.mark.usefixtures("_no_collector")

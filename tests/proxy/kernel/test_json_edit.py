@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.kernel.json_edit import Span, Text, Without, edit, merged
+from proxy.kernel.json_edit import Span, Text, Without, edit, merged, without_members
 from tests.support.cost import assert_flat
 
 
@@ -77,3 +77,28 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("make", SHAPES.values(), ids=SHAPES)
 def test_a_byte_costs_the_same_in_a_longer_text(make: Callable[[int], bytes]) -> None:
     assert_flat(lambda raw: edit(raw, {"n": 2, "options": {"num_ctx": 1}}), make, 64 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("raw", "left"),
+    [
+        (b'{"id":1,"a":2}', b'{"a":2}'),
+        (b'{"a":2, "id":"x"}', b'{"a":2}'),
+        (b'{"id":1}', b"{}"),
+        (b' { "a":1 , "id":{"q":[1]} , "b":[2,{"id":3}] } ', b' { "a":1 , "b":[2,{"id":3}] } '),
+        (b'{"a":1,"id":1,"type":2}', b'{"a":1}'),
+        (b'{"id":1,"type":2,"a":3}', b'{"a":3}'),
+        (b'{"id":1,"a":3,"type":2}', b'{"a":3}'),
+        (b'{"\\u0069d":4,"b":"id","id":3,"c":2.50}', b'{"b":"id","c":2.50}'),
+        (b'{"a":1}', b'{"a":1}'),
+        (b"{}", b"{}"),
+    ],
+)
+def test_members_are_left_out_and_every_other_byte_stays(raw: bytes, left: bytes) -> None:
+    assert without_members(raw, ("id", "type")) == left
+
+
+def test_a_member_behind_an_image_is_left_out() -> None:
+    image = b"A" * 20_000
+    raw = b'{"images":["%b"],"id":"a","b":"%b","type":1}' % (image, image)
+    assert without_members(raw, ("id", "type")) == b'{"images":["%b"],"b":"%b"}' % (image, image)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from proxy.kernel import parameter_places
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import UNKNOWN_RUN, Route
-from proxy.kernel.routes import Match, NoMatch, RouteTable, behaves_as, declared, flavor_of, known_route
+from proxy.kernel.routes import Match, NoMatch, RouteTable, behaves_as, declared, flavor_of, known_route, socket_routes
 
 TABLE = RouteTable()
 
@@ -224,3 +224,19 @@ def test_a_variable_segment_may_stand_before_fixed_ones() -> None:
 @pytest.mark.parametrize("path", ["/-/requests//answer", "/-/requests/../answer", "/-/requests/a/other", "/x/a/answer"])
 def test_a_path_that_only_looks_like_it_is_no_route(path: str) -> None:
     assert STORED.match("GET", path) == NoMatch()
+
+
+def test_each_route_with_a_socket_has_a_get_that_opens_it() -> None:
+    mine = declared("/v2/chat", ("POST",), "/v1/chat/completions", {})
+    opened = {route.path: route for route in socket_routes((mine, *OLLAMA))}
+    assert opened.keys() == {
+        *("/v2/chat", "/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/messages"),
+        "/v1/responses",
+    }
+    assert {route.methods for route in opened.values()} == {("GET",)}
+    assert {route.kind for route in opened.values()} == {"stored"}
+    assert (opened["/v1/responses"].socket, opened["/v1/messages"].flavor) == ("responses", "anthropic")
+    table = RouteTable(opened.values())
+    match = table.match("POST", "/api/chat")
+    assert isinstance(match, Match)
+    assert match.route.kind == "inference"
