@@ -58,7 +58,16 @@ from proxy.services.alone import Alone
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from proxy.telemetry.gauges import of_backends, of_journal, of_process, of_queue, of_refusals, of_requests, of_servers
+from proxy.telemetry.gauges import (
+    of_backends,
+    of_fleet,
+    of_journal,
+    of_process,
+    of_queue,
+    of_refusals,
+    of_requests,
+    of_servers,
+)
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
@@ -67,6 +76,7 @@ from proxy.webhooks.sender import SignedWebhooks
 from proxy.wiring import (
     body_bounds,
     make_backends,
+    make_fleet,
     make_hosts,
     make_journal,
     make_routes,
@@ -92,6 +102,7 @@ class App:
         membership: the place of this process among the workers; None where it serves alone.
 
     Attributes:
+        fleet: shares the slots with other proxies; None where it has them for itself.
         server: the server of `frame`; None before it runs.
         ops_server: the server of the ops routes alone; None where the policy file sets no address for them.
         reloader: loads the policy file again; None where there is no file.
@@ -120,6 +131,7 @@ class App:
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
+        self.fleet = make_fleet(settings, self.pool, self.scheduler)
         self.metrics = PrometheusMetrics(self.pool.knows, self.peers)
         self.traces = Pipelines()
         responses = ResponsesApi(self.journal, self.webhooks)
@@ -162,6 +174,7 @@ class App:
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
                 *of_journal(self.stored_entries),
+                *of_fleet(lambda: self.fleet),
                 *of_process(self.bodies, self.sink),
             ]
         )
@@ -180,12 +193,20 @@ class App:
         self.pool.replace(backends, pool_options(settings))
         self.watch.pace(every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.watch.start()
+        if self.fleet is None:
+            self.fleet = make_fleet(settings, self.pool, self.scheduler)
+            self._share()
         self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
         self._keep(chain)
         self._configure_log()
         return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
+
+    def _share(self) -> None:
+        """Begin to share the slots, where other proxies can."""
+        if self.fleet is not None:
+            self.fleet.start()
 
     def _stored_app(self, responses: ResponsesApi) -> StoredApp:
         """Return what answers callers who ask for what is kept for them."""
@@ -273,6 +294,7 @@ class App:
         try:
             async with AsyncExitStack() as stack:
                 await self._open_store()
+                self._share()
                 self.runner.start()
                 self.keeper.start()
                 self.watch.start()
@@ -287,6 +309,8 @@ class App:
             await self.keeper.stop()
             await self.runner.stop(0.0 if self.server is None else self.server.seconds_left)
             await self.watch.stop()
+            if self.fleet is not None:
+                await self.fleet.aclose()
             await self.pool.aclose()
             await self.traces.aclose()
             await self.webhooks.aclose()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -26,13 +27,17 @@ from proxy.kernel.units import Mistake
 from proxy.kernel.usable_cpus import usable_cpus
 from proxy.pool.backend import Backend, make_backend
 from proxy.pool.health import Rules
-from proxy.pool.pool import PoolOptions
+from proxy.pool.pool import Pool, PoolOptions
+from proxy.queue.scheduler import FairScheduler
 from proxy.server import open_files
 from proxy.server.listeners import TlsOptions, certificate_names
 from proxy.server.listening import ServerOptions
 from proxy.stores.open import open_store
 from proxy.upstream.connector import tls_context
 from proxy.upstream.timeouts import Timeouts
+
+if TYPE_CHECKING:  # it needs the redis package
+    from proxy.fleet.fleet import Fleet
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
@@ -60,6 +65,22 @@ def make_journal(loaded: Loaded, settings: Settings, clock: Clock) -> Journal:
         return open_journal(settings.store.get_secret_value(), clock)
     except ValueError as error:
         raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
+
+
+def make_fleet(settings: Settings, pool: Pool, scheduler: FairScheduler) -> "Fleet | None":
+    """Return what shares the slots with other proxies, not yet started; None where no other can share them.
+
+    The slots are shared where the store is a Redis and a backend has `slots`.
+    """
+    url = settings.store.get_secret_value()
+    if "://" not in url or all(backend.slots is None for backend in pool.backends):
+        return None
+    from proxy.fleet.fleet import Fleet
+
+    fleet = Fleet(url, lambda: pool.backends, scheduler.demands, scheduler.granted)
+    scheduler.line, pool.ask_fleet = fleet, fleet.ask
+    pool.on_free(fleet.freed)
+    return fleet
 
 
 def make_backends(

@@ -30,6 +30,12 @@ class Slots(Protocol):
     def any_free(self) -> bool:
         """Return False where every slot of every backend is taken, so that `try_lease` can lease none."""
 
+    def wanted(self, exchange: Exchange) -> tuple[str, ...]:
+        """Return the backends for which this request needs a permit of all proxies that share slots, the best first.
+
+        They are URLs; none where the slots are not shared.
+        """
+
     def lane(self, exchange: Exchange) -> Hashable:
         """Return the key of interchangeable requests: if `try_lease` has no slot for one, it has none for any."""
 
