@@ -102,7 +102,7 @@ class App:
         membership: the place of this process among the workers; None where it serves alone.
 
     Attributes:
-        fleet: shares the slots with other proxies; None where it has them for itself.
+        fleet: shares slots and retries with other proxies; None where it has them for itself.
         server: the server of `frame`; None before it runs.
         ops_server: the server of the ops routes alone; None where the policy file sets no address for them.
         reloader: loads the policy file again; None where there is no file.
@@ -131,7 +131,8 @@ class App:
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
-        self.fleet = make_fleet(settings, self.pool, self.scheduler)
+        retries = FairRetryBudget(self.clock)
+        self.fleet = make_fleet(settings, self.pool, self.scheduler, retries)
         self.metrics = PrometheusMetrics(self.pool.knows, self.peers)
         self.traces = Pipelines()
         responses = ResponsesApi(self.journal, self.webhooks)
@@ -145,7 +146,7 @@ class App:
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
-            RetryBudget: FairRetryBudget(self.clock),
+            RetryBudget: retries,
             LogSink: sink,
             Metrics: self.metrics,
             Traces: self.traces,
@@ -193,20 +194,12 @@ class App:
         self.pool.replace(backends, pool_options(settings))
         self.watch.pace(every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.watch.start()
-        if self.fleet is None:
-            self.fleet = make_fleet(settings, self.pool, self.scheduler)
-            self._share()
         self._bound(settings)
         self.chain, self.loaded_at = chain, monotonic()
         self.frame.current, self.ops_frame.current = main, ops
         self._keep(chain)
         self._configure_log()
         return tuple(name for name in NEEDS_RESTART if attrgetter(name)(before) != attrgetter(name)(settings))
-
-    def _share(self) -> None:
-        """Begin to share the slots, where other proxies can."""
-        if self.fleet is not None:
-            self.fleet.start()
 
     def _stored_app(self, responses: ResponsesApi) -> StoredApp:
         """Return what answers callers who ask for what is kept for them."""
@@ -294,7 +287,8 @@ class App:
         try:
             async with AsyncExitStack() as stack:
                 await self._open_store()
-                self._share()
+                if self.fleet is not None:
+                    self.fleet.start()
                 self.runner.start()
                 self.keeper.start()
                 self.watch.start()

@@ -32,6 +32,7 @@ from proxy.queue.scheduler import FairScheduler
 from proxy.server import open_files
 from proxy.server.listeners import TlsOptions, certificate_names
 from proxy.server.listening import ServerOptions
+from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.stores.open import open_store
 from proxy.upstream.connector import tls_context
 from proxy.upstream.timeouts import Timeouts
@@ -67,17 +68,14 @@ def make_journal(loaded: Loaded, settings: Settings, clock: Clock) -> Journal:
         raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
 
 
-def make_fleet(settings: Settings, pool: Pool, scheduler: FairScheduler) -> "Fleet | None":
-    """Return what shares the slots with other proxies, not yet started; None where no other can share them.
-
-    The slots are shared where the store is a Redis and a backend has `slots`.
-    """
+def make_fleet(settings: Settings, pool: Pool, scheduler: FairScheduler, retries: FairRetryBudget) -> "Fleet | None":
+    """Return what shares slots and retries with other proxies, not yet started; None where the store is no Redis."""
     url = settings.store.get_secret_value()
-    if "://" not in url or all(backend.slots is None for backend in pool.backends):
+    if "://" not in url:
         return None
     from proxy.fleet.fleet import Fleet
 
-    fleet = Fleet(url, lambda: pool.backends, scheduler.demands, scheduler.granted)
+    fleet = Fleet(url, pool, scheduler, retries)
     scheduler.line, pool.ask_fleet = fleet, fleet.ask
     pool.on_free(fleet.freed)
     return fleet

@@ -1,4 +1,4 @@
-"""The slots of the backends, shared by all proxies on one Redis.
+"""What all proxies on one Redis share: the slots of the backends, saved retries, and the news of ejections.
 
 A proxy runs a request on a backend only while it holds a permit for it, of which there are as many as the backend has
 `slots`. One task calls the server: soon after something changed, all changes of one turn of the event loop in one call;
@@ -6,11 +6,14 @@ otherwise from time to time, to renew. A permit whose request has ended stays fo
 request needs no call; but where somebody waits elsewhere it goes back at once, and the server grants it to the waiter
 whose turn it is.
 
+The same calls carry the retries that each proxy saved, to be divided among all, and the backends that it ejected, so
+that the others probe those soon.
+
 Without the server each proxy goes on with its local share (`proxy.fleet.local_share`).
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -18,8 +21,8 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from proxy.fleet.local_share import Place, local_share
-from proxy.fleet.server import AGAIN, WITHIN, Held, Server
+from proxy.fleet.local_share import QUIET, Place, local_share
+from proxy.fleet.server import AGAIN, WITHIN, Held, Said, Server
 from proxy.kernel.shared_line import Demand, SharedLine
 from proxy.stores.redis_caller import FAILURES
 
@@ -35,6 +38,8 @@ LINGER: Final = 0.1
 """Seconds for which an unused permit stays at the proxy."""
 SETTLE: Final = 1.7
 """Seconds that all proxies have to say what they run after the server forgot; each renews and tries again in less."""
+GATHER: Final = 0.02
+"""Seconds within which requests that wait behind others are told in one call."""
 LOOKED_AT: Final = 50
 """Backends that a call which only renews asks about, besides those in use."""
 
@@ -54,6 +59,48 @@ class Shared(Protocol):
     def place(self) -> str:
         """The URL by which all proxies know it."""
 
+    @property
+    def ejected(self) -> bool:
+        """Whether this proxy ejected it."""
+
+
+class SharedPool(Protocol):
+    """The backends of this proxy; `proxy.pool.pool.Pool` implements it."""
+
+    @property
+    def backends(self) -> Sequence[Shared]:
+        """Those in use."""
+
+    def changed(self) -> None:
+        """Note that a request may find a slot."""
+
+    def hint(self, name: str) -> None:
+        """Probe the backend of this name soon, as another proxy ejected it."""
+
+
+class Waiters(Protocol):
+    """The requests that wait at this proxy; `proxy.queue.scheduler.FairScheduler` implements it."""
+
+    def demands(self) -> Sequence[Demand]:
+        """Return who waits."""
+
+    def granted(self, tenants: Sequence[str]) -> None:
+        """Let waiters use what was granted, first one of each of these tenants."""
+
+
+class SavedRetries(Protocol):
+    """The retries that this proxy may use; `proxy.services.fair_retry_budget.FairRetryBudget` implements it."""
+
+    @property
+    def saved(self) -> float:
+        """Their number."""
+
+    def move(self, by: float) -> None:
+        """Add so many, or take so many away."""
+
+    def shared_by(self, proxies: int) -> None:
+        """Note how many proxies share the budget."""
+
 
 @dataclass(slots=True)
 class _Known:
@@ -62,6 +109,7 @@ class _Known:
     seen: int = 0
     reported: int = 0
     held: int = 0  # when the server was lost
+    elsewhere: int = 0  # then
 
 
 class Fleet(SharedLine):
@@ -69,56 +117,54 @@ class Fleet(SharedLine):
 
     Args:
         url: URL of the server.
-        backends: returns the backends in use.
-        demands: returns who waits.
-        granted: called with the tenants to whom permits were granted, the first first.
+        pool: the backends.
+        waiters: the requests that wait for their slots.
+        retries: the retry budget.
 
     Attributes:
-        place: the place of this proxy among all, as last seen.
+        place: the place of this proxy among all, as last seen; None before it saw them.
     """
 
-    def __init__(
-        self,
-        url: str,
-        backends: Callable[[], Sequence[Shared]],
-        demands: Callable[[], Sequence[Demand]],
-        granted: Callable[[Sequence[str]], None],
-    ) -> None:
+    def __init__(self, url: str, pool: SharedPool, waiters: Waiters, retries: SavedRetries) -> None:
         self._up = True
-        self.place = Place()
-        self._server = Server(url, ttl=TTL, settle=SETTLE)
-        self._all, self._demands, self._granted = backends, demands, granted
+        self.place: Place | None = None
+        self._server = Server(url, ttl=TTL, quiet=QUIET, settle=SETTLE)
+        self._pool, self._waiters, self._retries = pool, waiters, retries
         self._known: dict[str, _Known] = {}
         self._asking: list[tuple[Demand, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._trimming: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self._spoke_at = monotonic()
         self._lost_at = 0.0
         self._waiting = False
         self._looked = 0
+        self._settling = 0.0
+        self._ejected_elsewhere: set[str] = set()
 
     def start(self) -> None:
         """Begin to share; before that a backend has no permits."""
         self._backends()
-        self._server.listen(self._told)
+        self._server.listen(self._told, self._wake.set)
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def aclose(self) -> None:
-        """Give back all permits, and leave."""
+        """Give back all permits and saved retries, and leave."""
         if self._task is None:
             return
         self._task.cancel()
         await asyncio.wait([self._task])
-        if self._trimming is not None:
-            self._trimming.cancel()
+        for timer in (self._trimming, self._gathering):
+            if timer is not None:
+                timer.cancel()
         for _, asked in self._asking:
             asked.cancel()
         if self.up:
             with suppress(*FAILURES):
                 held = [(url, backend.slots or 0, 0, 0, 0) for url, backend in self._backends().items()]
-                await self._server.share(held, [], leaves=True)
+                await self._server.share(Said(held, retries=self._retries.saved), leaves=True)
         await self._server.aclose()
 
     @property
@@ -129,12 +175,19 @@ class Fleet(SharedLine):
     @property
     def proxies(self) -> int:
         """See `SharedLine.proxies`."""
-        return self.place.alive
+        return 1 if self.place is None else self.place.alive
 
     # News from here
 
-    def changed(self) -> None:
+    def changed(self, *, behind: bool = False) -> None:
         """See `SharedLine.changed`."""
+        if not behind:
+            self._wake.set()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
         self._wake.set()
 
     def freed(self) -> None:
@@ -149,7 +202,10 @@ class Fleet(SharedLine):
                 self._trimming = asyncio.get_running_loop().call_later(LINGER, self._trim)
 
     async def ask(self, demand: Demand) -> None:
-        """Ask for a permit for a request that does not wait in the queue; return when the server has answered."""
+        """Ask for a permit for a request that does not wait in the queue.
+
+        Return when the server has answered; while it still learns what runs, when it has.
+        """
         asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asking.append((demand, asked))
         self._wake.set()
@@ -180,7 +236,10 @@ class Fleet(SharedLine):
             asked, self._asking = self._asking, []
             try:
                 await self._call([demand for demand, _ in asked])
+                if self._settling:
+                    self._asking, asked = [*asked, *self._asking], []
             except Exception as error:  # whatever it is, requests go on with the local share
+                self._settling = 0.0
                 self._lose(error)
                 await asyncio.sleep(AGAIN)
             finally:
@@ -191,13 +250,14 @@ class Fleet(SharedLine):
     def _next(self) -> float:
         if not self.up:
             return 0.0
-        return self._spoke_at + (POLL if self._waiting else RENEW)
+        pause = POLL if self._waiting else RENEW
+        return self._spoke_at + (min(pause, self._settling) if self._settling else pause)
 
     async def _call(self, asked: Sequence[Demand]) -> None:
         renews = not self._wake.is_set()
         self._wake.clear()
         fresh = self.up and monotonic() - self._spoke_at < TTL - WITHIN - AGAIN  # else others may have the permits
-        demands = [*self._demands(), *asked]
+        demands = [*self._waiters.demands(), *asked]
         backends = self._backends()
         wanted = {url for demand in demands for url in demand.backends}
         looked_at = self._next_looked_at(list(backends)) if renews else ()
@@ -207,10 +267,13 @@ class Fleet(SharedLine):
             permits = max(backend.permits or 0, backend.active) if fresh else backend.active
             if permits or known.reported or url in wanted or url in looked_at:
                 held.append((url, backend.slots or 0, permits, known.seen, self._local(backend, known)))
-        reply = await self._server.share(held, demands)
+        saved = self._retries.saved
+        ejected = [backend.place for backend in self._pool.backends if backend.ejected]
+        reply = await self._server.share(Said(held, demands, saved, ejected))
         if "late" in reply:
             return
         self._spoke_at = monotonic()
+        self._retries.move(float(reply["retries"]) - saved)
         self._waiting = bool(demands)
         if not fresh:
             for url, _, permits, _, _ in held:
@@ -225,22 +288,36 @@ class Fleet(SharedLine):
         return [*urls[start:], *urls[:start]][:LOOKED_AT]
 
     def _learn(self, reply: dict[str, Any]) -> None:
-        if not reply["settling"]:  # else the others may not be back yet
+        self._settling = float(reply["settling"])
+        if not self._settling:  # else the others may not be back yet
             self.place = Place(reply["alive"], reply["rank"])
-        backends, tenants, new = self._backends(), list(reply["tenants"]), 0
+            self._retries.shared_by(self.place.alive)
+        backends, tenants, new, room = self._backends(), list(reply["tenants"]), 0, False
         for url, grants, elsewhere, others_wait in reply["backends"]:
             backend = backends.get(url)
             if backend is not None:
+                room = room or elsewhere < backend.elsewhere
                 backend.elsewhere, backend.contended = elsewhere, others_wait
                 new += self._take(url, backend, grants)
+        self._look_at(set(reply["ejected"]))
         if new > len(tenants):  # some were granted before, and the server took as many waiters as served
             self._wake.set()
         if not self.up:
             self._up = True
             for url, backend in backends.items():
                 backend.permits = min(backend.permits or 0, max(self._known[url].reported, backend.active))
-            log.info("fleet_back", store=self._server.url, proxies=self.place.alive)
+            log.info("fleet_back", store=self._server.url, proxies=self.proxies)
         self._used(tenants)
+        if room:
+            self._pool.changed()
+
+    def _look_at(self, ejected: set[str]) -> None:
+        """Probe what other proxies have ejected since the last call."""
+        for backend in self._pool.backends:
+            if backend.place in ejected - self._ejected_elsewhere and not backend.ejected:
+                log.info("backend_ejected_elsewhere", backend=backend.name)
+                self._pool.hint(backend.name)
+        self._ejected_elsewhere = ejected
 
     def _told(self, message: dict[str, Any]) -> None:
         if not self.up:
@@ -268,7 +345,7 @@ class Fleet(SharedLine):
 
     def _used(self, tenants: Sequence[str]) -> None:
         """Let the waiters use what was granted; what they leave lingers, and then goes back."""
-        self._granted(tenants)
+        self._waiters.granted(tenants)
         self.freed()
 
     # Without the server
@@ -277,23 +354,27 @@ class Fleet(SharedLine):
         if self.up:
             self._up, self._lost_at = False, monotonic()
             for url, backend in self._backends().items():
-                self._known[url].held = max(backend.permits or 0, backend.active)
+                known = self._known[url]
+                known.held, known.elsewhere = max(backend.permits or 0, backend.active), backend.elsewhere
                 backend.contended = False
-            log.warning("fleet_lost", store=self._server.url, error=type(error).__name__, proxies=self.place.alive)
+            log.warning("fleet_lost", store=self._server.url, error=type(error).__name__, proxies=self.proxies)
         for url, backend in self._backends().items():
             backend.permits = self._local(backend, self._known[url])
-        self._granted(())
+            backend.elsewhere = (backend.slots or 0) - backend.permits
+        self._waiters.granted(())
+        self._pool.changed()
 
     def _local(self, backend: Shared, known: _Known) -> int:
         """Return the local share of a backend."""
+        slots = backend.slots or 0
         if self.up:
-            return self.place.part(backend.slots or 0)
-        return local_share(backend.slots or 0, known.held, backend.elsewhere, self.place, monotonic() - self._lost_at)
+            return local_share(slots, known.reported, backend.elsewhere, self.place, QUIET)
+        return local_share(slots, known.held, known.elsewhere, self.place, monotonic() - self._lost_at)
 
     def _backends(self) -> dict[str, Shared]:
         """Return the backends whose slots are shared, by URL; one that is new has them for what it runs."""
         shared: dict[str, Shared] = {}
-        for backend in self._all():
+        for backend in self._pool.backends:
             if backend.slots is None:
                 backend.permits = None
                 continue

@@ -2,7 +2,9 @@
 
 from typing import Final, NamedTuple
 
-SOON: Final = 3.0
+QUIET: Final = 2.0
+"""Seconds of an outage in which a proxy keeps what it held, as others may still be granted all the rest."""
+SOON: Final = 10.0
 """Seconds of an outage after which all proxies have the same share. Before that one that held less takes only its part
 of what nobody held, as what others run has to end first."""
 
@@ -23,17 +25,20 @@ class Place(NamedTuple):
         return number // self.alive + (self.rank < number % self.alive)
 
 
-def local_share(slots: int, held: int, elsewhere: int, place: Place, lost_for: float) -> int:
+def local_share(slots: int, held: int, elsewhere: int, place: Place | None, lost_for: float) -> int:
     """Return the number of slots that a proxy may use.
 
     Args:
         slots: the slots of the backend.
         held: permits that this proxy held when the fleet was last seen.
         elsewhere: permits that the other proxies held then.
-        place: its place among the proxies.
+        place: its place among the proxies; None where it never saw them. Then it waits for them, and takes all slots
+            where it still sees none after `SOON`.
         lost_for: seconds since then.
     """
+    if lost_for < QUIET:
+        return held
+    if place is None:
+        return slots if lost_for >= SOON else held
     equal = place.part(slots)
-    if lost_for >= SOON:
-        return equal
-    return min(equal, held + place.part(max(0, slots - held - elsewhere)))
+    return equal if lost_for >= SOON else min(equal, held + place.part(max(0, slots - held - elsewhere)))

@@ -36,5 +36,5 @@ class SharedLine(Protocol):
     def proxies(self) -> int:
         """How many proxies share them, as last seen, this one included."""
 
-    def changed(self) -> None:
-        """Note that a request waits here for a slot."""
+    def changed(self, *, behind: bool = False) -> None:
+        """Note that a request waits here for a slot; `behind` others that wait for the same."""

@@ -30,6 +30,12 @@ class Slots(Protocol):
     def any_free(self) -> bool:
         """Return False where every slot of every backend is taken, so that `try_lease` can lease none."""
 
+    def has_room(self) -> bool:
+        """Return False where every slot is taken, by this proxy or by others that share them.
+
+        Otherwise a request that comes now may find one, though `try_lease` may have to wait for the others' permission.
+        """
+
     def wanted(self, exchange: Exchange) -> tuple[str, ...]:
         """Return the backends for which this request needs a permit of all proxies that share slots, the best first.
 

@@ -143,6 +143,11 @@ class Backend:
         return str(self.url)
 
     @property
+    def ejected(self) -> bool:
+        """Whether requests failed so often that it gets none for a while."""
+        return self.health.state == "ejected"
+
+    @property
     def full(self) -> bool:
         """Whether all the slots are taken that it has, or that this proxy may use of them."""
         bound = self.slots if self.permits is None else self.permits
@@ -180,7 +185,7 @@ class Backend:
         """
         if model is None:
             return True
-        if self.full if asking is None else not self._could_have(asking):
+        if self.full if asking is None else not self.could_have(asking):
             return False
         bound = self.model_slots.get(model, self.slots_per_model) if self.model_slots else self.slots_per_model
         if bound is not None and self.residency.slots(model) >= bound:
@@ -192,8 +197,8 @@ class Backend:
         runs = self.parallel.of(model) if bound is None else None
         return runs is None or runs.room or (trial and runs.trial_due)
 
-    def _could_have(self, asking: Asking) -> bool:
-        """Return whether the fleet could permit one more request here."""
+    def could_have(self, asking: Asking) -> bool:
+        """Return whether one more request could have a slot, if the fleet permits it where slots are shared."""
         others = self.elsewhere if asking == "room" else 0
         return self.slots is None or self.active + others < self.slots
 

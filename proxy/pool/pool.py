@@ -233,6 +233,14 @@ class Pool:
         """Return whether a slot is free. True also where a backend is drained, as `try_lease` may have to refuse."""
         return any(not backend.full or backend.health.draining for backend in self.backends)
 
+    def has_room(self) -> bool:
+        """See `Slots.has_room`."""
+        return any(backend.could_have("room") or backend.health.draining for backend in self.backends)
+
+    def hint(self, name: str) -> None:
+        """Probe the backend of this name soon, as another proxy ejected it."""
+        self._stale(self._by_name[name])
+
     def wanted(self, exchange: Exchange) -> tuple[str, ...]:
         """See `Slots.wanted`."""
         need = need_of(exchange)

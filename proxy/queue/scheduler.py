@@ -183,12 +183,13 @@ class FairScheduler(Scheduler):
         waiter = _Waiter(exchange, came, came + self._patience(exchange, terms))
         noted = exchange.part(QueuePart)
         noted.queue_reason = "turn"
+        behind = self._queue.in_lane(claim.lane) > 0
         entry = self._queue.push(waiter, claim)
         timer = asyncio.get_running_loop().call_later(waiter.latest - came, self._expire, entry)
         try:
             self._drain(claim.lane)
             if self.line is not None and not waiter.future.done():
-                self.line.changed()
+                self.line.changed(behind=behind)
             outcome = await waiter.future
         except BaseException:
             self._abandon(entry)

@@ -146,6 +146,8 @@ EVENTS: Final = (
     Event("counters_saved", "The counters of limits are written again.", ("store",)),
     Event("fleet_lost", "The Redis by which proxies share their slots does not answer; this one goes on with its share "
           "of them.", ("store", "error", "proxies")),
+    Event("backend_ejected_elsewhere", "Another proxy of the fleet ejected a backend; this one probes it soon.",
+          ("backend",)),
     Event("fleet_back", "The slots are shared again, with so many proxies, this one included.", ("store", "proxies")),
     Event("store_back", "The store answers again.", ("store",)),
     Event("recording_failed", "An answer goes on that cannot be resumed: its record could not be written, or not "

@@ -63,6 +63,9 @@ class FakeSlots(Slots):
     def any_free(self) -> bool:
         return len(self.held) < self.count
 
+    def has_room(self) -> bool:
+        return self.any_free()
+
     def lane(self, exchange: Exchange) -> Hashable:
         return self._model(exchange)
 

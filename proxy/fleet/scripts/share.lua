@@ -3,48 +3,63 @@
 -- A permit is the right to run one request on one backend. What a proxy holds is a number, not a list: `held` as it
 -- says, and what was granted to it since. So a call that is lost, or comes twice, counts nothing twice.
 --
+-- Where others may run more than is written here, nothing but local shares is granted until all had time to say what
+-- they run: on a server that was started, promoted or flushed since, and after a time in which nobody called.
+--
 -- KEYS  the prefix of all keys, whose hash tag puts them on one node
 -- ARGV  now (seconds since 1970; "" = by this server's clock), the proxy, seconds to live (0 = it leaves), the number
---       of the call, the epoch that the proxy knows ("" = none), a name for a new epoch, seconds to settle in after the
---       server forgot, and JSON: {backends: [[url, slots, held, grants seen, local share]],
---       demands: [[tenant, priority, weight, cost, waiting, seconds waited, [url, best first]]]}
+--       of the call, seconds without a call after which others may have gone on alone, seconds to settle then, and
+--       JSON: {backends: [[url, slots, held, grants seen, local share]],
+--       demands: [[tenant, priority, weight, cost, waiting, seconds waited, [url, best first]]],
+--       retries: those that it saved, ejected: [url]}
 --
 -- Keys  :alive            zset  proxy -> when its permits expire
 --       :calls            hash  proxy -> number of its latest call
 --       :demands          hash  proxy -> its demands, as JSON
 --       :held:<url>       hash  proxy -> "permits grants": what it holds, and how many were ever granted to it
 --       :turns, :clock    zset  tenant -> virtual time up to which it has paid; and that of the one which went last
---       :epoch, :settled  name of the server's memory; until when only local shares are granted in a new one
+--       :server, :heard   the server that wrote this; when somebody called last
+--       :settled          until when only local shares are granted
 --       :told:<url>       set while the proxies that hold permits know that somebody waits
+--       :retries          retries that no proxy has with it
+--       :ejected          hash  proxy -> the backends that it ejected, as JSON
 -- Channel :grants:<proxy>  JSON {grants: [[url, grants, tenant]], wanted: [url]}
 
 local prefix, now, proxy, ttl = KEYS[1], tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local number, known, new_epoch, settle = tonumber(ARGV[4]), ARGV[5], ARGV[6], tonumber(ARGV[7])
-local said = cjson.decode(ARGV[8])
+local number, quiet, settle = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local said = cjson.decode(ARGV[7])
 if not now then
   local clock = redis.call('TIME')
   now = clock[1] + clock[2] / 1e6
 end
 local KEPT, TURNS = 86400, 1000
 local alive_key, demands_key, turns_key = prefix .. ':alive', prefix .. ':demands', prefix .. ':turns'
+local ejected_key, retries_key = prefix .. ':ejected', prefix .. ':retries'
 
 local function forget(who)
   redis.call('ZREM', alive_key, who)
   redis.call('HDEL', prefix .. ':calls', who)
   redis.call('HDEL', demands_key, who)
+  redis.call('HDEL', ejected_key, who)
 end
 
-for _, dead in ipairs(redis.call('ZRANGEBYSCORE', alive_key, '-inf', now)) do forget(dead) end
 if number <= tonumber(redis.call('HGET', prefix .. ':calls', proxy) or '-1') then return cjson.encode({late = true}) end
 
-local epoch = redis.call('GET', prefix .. ':epoch')
-if not epoch then
-  epoch = new_epoch
-  redis.call('SET', prefix .. ':epoch', epoch)
-  if known ~= '' then redis.call('SET', prefix .. ':settled', now + settle, 'EX', KEPT) end
+-- Whether others may run more than is written here.
+local info = redis.pcall('INFO', 'server')
+local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
+local heard = tonumber(redis.call('GET', prefix .. ':heard') or '0')
+local alone = now - heard > quiet and redis.call('ZCARD', alive_key) > 0
+local before = redis.call('GET', prefix .. ':server')
+if before ~= server or alone then
+  if before and before ~= server then settle = 2 * settle end -- clients of the old one take a while to come
+  redis.call('SET', prefix .. ':settled', string.format('%.17g', now + settle), 'EX', KEPT)
+  redis.call('SET', prefix .. ':server', server, 'EX', KEPT)
 end
-local settling = now < tonumber(redis.call('GET', prefix .. ':settled') or '0')
+redis.call('SET', prefix .. ':heard', string.format('%.17g', now), 'EX', KEPT)
+local settling = math.max(0, tonumber(redis.call('GET', prefix .. ':settled') or '0') - now) -- seconds
 
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', alive_key, '-inf', now)) do forget(dead) end
 if ttl > 0 then
   redis.call('ZADD', alive_key, now + ttl, proxy)
   redis.call('HSET', prefix .. ':calls', proxy, number)
@@ -126,7 +141,7 @@ end
 local function place_for(entry)
   for _, url in ipairs(entry.demand[7]) do
     if slots[url] and taken[url] < slots[url] then
-      if not settling then return url end
+      if settling == 0 then return url end
       if entry.who == proxy and held[url][proxy] < shares[url] then return url end
     end
   end
@@ -210,13 +225,34 @@ for url, by in pairs(waits) do
 end
 for who, message in pairs(news) do redis.call('PUBLISH', prefix .. ':grants:' .. who, cjson.encode(message)) end
 
+-- Retries that were saved are divided among all; what the proxies say of backends is passed on.
+local saved, retries = tonumber(redis.call('GET', retries_key) or '0') + said.retries, 0
+if ttl > 0 then
+  retries = saved / math.max(1, #proxies)
+  if #said.ejected > 0 then
+    redis.call('HSET', ejected_key, proxy, cjson.encode(said.ejected))
+  else
+    redis.call('HDEL', ejected_key, proxy)
+  end
+end
+redis.call('SET', retries_key, string.format('%.17g', saved - retries), 'EX', KEPT)
+local ejected, all_ejected = {}, redis.call('HGETALL', ejected_key)
+for i = 1, #all_ejected, 2 do
+  if living[all_ejected[i]] and all_ejected[i] ~= proxy then
+    for _, url in ipairs(cjson.decode(all_ejected[i + 1])) do ejected[#ejected + 1] = url end
+  end
+end
+
 local seen = {}
 for _, backend in ipairs(said.backends) do
   local url, others_wait = backend[1], false
   for who in pairs(waits[url] or {}) do others_wait = others_wait or who ~= proxy end
   seen[#seen + 1] = {url, grants[url][proxy] or 0, taken[url] - (held[url][proxy] or 0), others_wait}
 end
-for _, key in ipairs({alive_key, prefix .. ':calls', demands_key, prefix .. ':epoch'}) do
+for _, key in ipairs({alive_key, prefix .. ':calls', demands_key, ejected_key}) do
   redis.call('EXPIRE', key, KEPT)
 end
-return cjson.encode({epoch = epoch, alive = math.max(1, #proxies), rank = rank, settling = settling, backends = seen, tenants = own})
+return cjson.encode({
+  alive = math.max(1, #proxies), rank = rank, settling = string.format('%.17g', settling), backends = seen, tenants = own,
+  retries = string.format('%.17g', retries), ejected = ejected,
+})

@@ -1,6 +1,6 @@
 """proxy/fleet/fleet.py, on a real server; whole proxies are in tests/live/test_fleet.py."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -26,16 +26,41 @@ def backend(slots: int | None = SLOTS) -> Backend:
     return make_backend("gpu", URL, slots=slots, rules=health_rules())
 
 
+class Retries:
+    """A budget that counts what it is given."""
+
+    saved = 0.0
+    proxies = 1
+
+    def move(self, by: float) -> None:
+        self.saved += by
+
+    def shared_by(self, proxies: int) -> None:
+        self.proxies = proxies
+
+
 class One:
-    """A proxy with one backend, and so many who wait."""
+    """A proxy with one backend, and so many who wait: its pool and its queue."""
 
     def __init__(self, server: RedisServer, one: Backend) -> None:
         self.backend = one
         self.backends: list[Shared] = [one]
         self.waiting = 0
-        self.fleet = Fleet(server.url, lambda: self.backends, self._demands, lambda _: self._use())
+        self.news = 0
+        self.hints: list[str] = []
+        self.retries = Retries()
+        self.fleet = Fleet(server.url, self, self, self.retries)
 
-    def _demands(self) -> list[Demand]:
+    def changed(self) -> None:
+        self.news += 1
+
+    def hint(self, name: str) -> None:
+        self.hints.append(name)
+
+    def granted(self, _: Sequence[str]) -> None:
+        self._use()
+
+    def demands(self) -> list[Demand]:
         return [Demand("t", 0, 1.0, 1, self.waiting, 0.0, (URL,))] if self.waiting else []
 
     def _use(self) -> None:
@@ -119,3 +144,48 @@ async def test_what_was_given_back_while_redis_was_away_is_not_missing_afterward
         one.end(1)
         await eventually(lambda: one.waiting == 0)
         assert one.backend.active == SLOTS
+
+
+async def test_what_others_give_back_is_news_for_deferred_requests(server: RedisServer) -> None:
+    """They wait for room, and ask for no permit before they see some."""
+    async with proxy(server) as first, proxy(server) as second:
+        first.wait(SLOTS)
+        await eventually(lambda: first.backend.active == SLOTS)
+        await eventually(lambda: not second.backend.could_have("room"))
+        assert not second.news
+        first.end(SLOTS)
+        await eventually(lambda: second.news > 0)
+        assert second.backend.could_have("room")
+
+
+async def test_without_redis_there_is_room_as_far_as_the_share_goes(server: RedisServer) -> None:
+    async with proxy(server) as one:
+        one.wait(SLOTS)
+        await eventually(lambda: one.backend.active == SLOTS)
+        server.kill()
+        await eventually(lambda: not one.fleet.up)
+        one.end(1)
+        assert one.backend.could_have("room")
+
+
+async def test_saved_retries_and_ejections_go_along(server: RedisServer) -> None:
+    async with proxy(server) as first, proxy(server) as second:
+        await eventually(lambda: first.retries.proxies == second.retries.proxies == 2)
+        first.retries.saved += 10.0
+        first.backend.health.eject(0.0, "errors")
+        await eventually(lambda: second.retries.saved >= 2.5)
+        await eventually(lambda: second.hints == ["gpu"])
+        assert first.retries.saved + second.retries.saved <= 10.0 + 1e-9
+        assert not first.hints
+
+
+async def test_who_waits_behind_others_is_told_with_the_next_call(server: RedisServer) -> None:
+    async with proxy(server) as first, proxy(server) as second:
+        first.wait(SLOTS)
+        await eventually(lambda: first.backend.active == SLOTS)
+        second.wait(1)
+        await eventually(lambda: first.backend.contended)
+        second.waiting += 1
+        second.fleet.changed(behind=True)
+        first.end(2)
+        await eventually(lambda: second.backend.active == 2)

@@ -607,15 +607,16 @@ async def test_the_status() -> None:
 
 
 class Line:
-    """Notes that somebody waits."""
+    """Notes that somebody waits, and how often behind others."""
 
     up, proxies = True, 1
 
     def __init__(self) -> None:
-        self.changes = 0
+        self.changes = self.behind = 0
 
-    def changed(self) -> None:
+    def changed(self, *, behind: bool = False) -> None:
         self.changes += 1
+        self.behind += behind
 
 
 async def test_other_proxies_are_told_who_waits_and_the_tenant_they_name_goes_first() -> None:
@@ -626,7 +627,7 @@ async def test_other_proxies_are_told_who_waits_and_the_tenant_they_name_goes_fi
         await made.one("a", weight=2.0)
         await made.one("a", weight=2.0)
         last = await made.one("b", priority=-1)
-        assert line.changes == 3
+        assert (line.changes, line.behind) == (3, 2)
         assert made.scheduler.demands() == []  # this pool shares nothing
         made.slots.places = ("http://gpu",)
         mine, other = made.scheduler.demands()
