@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from proxy.fleet.local_share import QUIET, Place, local_share
+from proxy.fleet.local_share import LATEST, QUIET, Place, local_share
 from proxy.fleet.server import AGAIN, WITHIN, Held, Said, Server
 from proxy.kernel.shared_line import Demand, SharedLine
 from proxy.stores.redis_caller import FAILURES
@@ -73,6 +73,9 @@ class SharedPool(Protocol):
 
     def changed(self) -> None:
         """Note that a request may find a slot."""
+
+    def usual_seconds(self) -> float:
+        """Return how many seconds requests usually take, those for the slowest model; 0.0 where unknown."""
 
     def hint(self, name: str) -> None:
         """Probe the backend of this name soon, as another proxy ejected it."""
@@ -368,8 +371,9 @@ class Fleet(SharedLine):
         """Return the local share of a backend."""
         slots = backend.slots or 0
         if self.up:
-            return local_share(slots, known.reported, backend.elsewhere, self.place, QUIET)
-        return local_share(slots, known.held, known.elsewhere, self.place, monotonic() - self._lost_at)
+            return local_share(slots, known.reported, backend.elsewhere, self.place, QUIET, usual=LATEST)
+        lost_for, usual = monotonic() - self._lost_at, self._pool.usual_seconds()
+        return local_share(slots, known.held, known.elsewhere, self.place, lost_for, usual)
 
     def _backends(self) -> dict[str, Shared]:
         """Return the backends whose slots are shared, by URL; one that is new has them for what it runs."""

@@ -7,7 +7,7 @@ It implements the services `Backends` and `Slots`. What the pool learns from the
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from time import monotonic
 from typing import Final
 
@@ -236,6 +236,10 @@ class Pool:
     def has_room(self) -> bool:
         """See `Slots.has_room`."""
         return any(backend.could_have("room") or backend.health.draining for backend in self.backends)
+
+    def usual_seconds(self) -> float:
+        """Return how many seconds requests usually hold a slot, those for the slowest model; 0.0 where unknown."""
+        return max(dict(self.outcomes.service_times.since(-inf)).values(), default=0.0)
 
     def hint(self, name: str) -> None:
         """Probe the backend of this name soon, as another proxy ejected it."""

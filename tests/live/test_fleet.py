@@ -158,4 +158,4 @@ async def test_a_proxy_alone_in_memory_shares_nothing(server: RedisServer) -> No
         assert proxy.app.fleet is None
         assert proxy.app.pool.backends[0].permits is None
     async with Ollama() as sim, running(sim.url, middleware=CHAIN, store=server.url) as proxy:
-        assert proxy.app.fleet is None
+        assert proxy.app.pool.backends[0].permits is None
