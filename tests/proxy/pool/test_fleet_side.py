@@ -29,4 +29,4 @@ async def test_news_reach_who_waits_and_hints_the_probes() -> None:
         heard: list[int] = []
         pool.on_free(lambda: heard.append(1))
         shared.changed()
-        await eventually(lambda: heard == [1])
+        await eventually(lambda: bool(heard))
