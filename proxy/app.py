@@ -47,6 +47,7 @@ from proxy.ops.limits_in_use import Board
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
 from proxy.ops.stored_entries import StoredEntries
+from proxy.pool.fleet_side import FleetSide
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 from proxy.queue.scheduler import FairScheduler
@@ -58,7 +59,16 @@ from proxy.services.alone import Alone
 from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.services.system_clock import SystemClock
 from proxy.services.weak_keepsakes import WeakKeepsakes
-from proxy.telemetry.gauges import of_backends, of_journal, of_process, of_queue, of_refusals, of_requests, of_servers
+from proxy.telemetry.gauges import (
+    of_backends,
+    of_fleet,
+    of_journal,
+    of_process,
+    of_queue,
+    of_refusals,
+    of_requests,
+    of_servers,
+)
 from proxy.telemetry.log_setup import configure
 from proxy.telemetry.loop_lag import Lag
 from proxy.telemetry.prometheus import PrometheusMetrics
@@ -68,6 +78,7 @@ from proxy.websocket.app import WebSockets
 from proxy.wiring import (
     body_bounds,
     make_backends,
+    make_fleet,
     make_hosts,
     make_journal,
     make_routes,
@@ -93,6 +104,7 @@ class App:
         membership: the place of this process among the workers; None where it serves alone.
 
     Attributes:
+        fleet: shares slots and retries with other proxies; None where it has them for itself.
         server: the server of `frame`; None before it runs.
         ops_server: the server of the ops routes alone; None where the policy file sets no address for them.
         reloader: loads the policy file again; None where there is no file.
@@ -121,6 +133,8 @@ class App:
         self.pool = Pool(make_backends(loaded, settings), pool_options(settings))
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
+        retries = FairRetryBudget(self.clock)
+        self.fleet = make_fleet(settings, FleetSide(self.pool, self.watch), self.pool, self.scheduler, retries)
         self.metrics = PrometheusMetrics(self.pool.knows, self.peers)
         self.traces = Pipelines()
         responses = ResponsesApi(self.journal, self.webhooks)
@@ -134,7 +148,7 @@ class App:
             Backends: self.pool,
             Slots: self.pool,
             Scheduler: self.scheduler,
-            RetryBudget: FairRetryBudget(self.clock),
+            RetryBudget: retries,
             LogSink: sink,
             Metrics: self.metrics,
             Traces: self.traces,
@@ -165,6 +179,7 @@ class App:
                 *of_servers(lambda: self._servers),
                 *of_refusals(lambda: [*self._servers.values(), self.frame, self.ops_frame]),
                 *of_journal(self.stored_entries),
+                *of_fleet(lambda: self.fleet),
                 *of_process(self.bodies, self.sink),
             ]
         )
@@ -277,6 +292,8 @@ class App:
         try:
             async with AsyncExitStack() as stack:
                 await self._open_store()
+                if self.fleet is not None:
+                    self.fleet.start()
                 self.runner.start()
                 self.keeper.start()
                 self.watch.start()
@@ -291,6 +308,8 @@ class App:
             await self.keeper.stop()
             await self.runner.stop(0.0 if self.server is None else self.server.seconds_left)
             await self.watch.stop()
+            if self.fleet is not None:
+                await self.fleet.aclose()
             await self.pool.aclose()
             await self.traces.aclose()
             await self.webhooks.aclose()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -27,14 +28,20 @@ from proxy.kernel.units import Mistake
 from proxy.kernel.usable_cpus import usable_cpus
 from proxy.kernel.websocket import SocketOptions
 from proxy.pool.backend import Backend, make_backend
+from proxy.pool.fleet_side import FleetSide
 from proxy.pool.health import Rules
-from proxy.pool.pool import PoolOptions
+from proxy.pool.pool import Pool, PoolOptions
+from proxy.queue.scheduler import FairScheduler
 from proxy.server import open_files
 from proxy.server.listeners import TlsOptions, certificate_names
 from proxy.server.listening import ServerOptions
+from proxy.services.fair_retry_budget import FairRetryBudget
 from proxy.stores.open import open_store
 from proxy.upstream.connector import tls_context
 from proxy.upstream.timeouts import Timeouts
+
+if TYPE_CHECKING:  # it needs the redis package
+    from proxy.fleet.fleet import Fleet
 
 
 def make_routes(settings: Settings, ops: Iterable[Route] = ()) -> RouteTable:
@@ -64,6 +71,21 @@ def make_journal(loaded: Loaded, settings: Settings, clock: Clock) -> Journal:
         return open_journal(settings.store.get_secret_value(), clock)
     except ValueError as error:
         raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
+
+
+def make_fleet(
+    settings: Settings, shared: FleetSide, pool: Pool, scheduler: FairScheduler, retries: FairRetryBudget
+) -> "Fleet | None":
+    """Return what shares slots and retries with other proxies, not yet started; None where the store is no Redis."""
+    url = settings.store.get_secret_value()
+    if "://" not in url:
+        return None
+    from proxy.fleet.fleet import Fleet
+
+    fleet = Fleet(url, shared, scheduler, retries)
+    scheduler.line, pool.ask_fleet = fleet, fleet.ask
+    pool.on_free(fleet.freed)
+    return fleet
 
 
 def make_backends(

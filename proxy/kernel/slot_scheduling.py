@@ -27,8 +27,17 @@ class Slots(Protocol):
         is no use.
         """
 
-    def any_free(self) -> bool:
-        """Return False where every slot of every backend is taken, so that `try_lease` can lease none."""
+    def any_free(self, *, if_asked: bool = False) -> bool:
+        """Return False where every slot of every backend is taken, so that `try_lease` can lease none.
+
+        With `if_asked` a slot counts too that the proxies which share it would permit if they were asked.
+        """
+
+    def wanted(self, exchange: Exchange) -> tuple[str, ...]:
+        """Return the backends for which this request needs a permit of all proxies that share slots, the best first.
+
+        They are URLs; none where the slots are not shared.
+        """
 
     def lane(self, exchange: Exchange) -> Hashable:
         """Return the key of interchangeable requests: if `try_lease` has no slot for one, it has none for any."""

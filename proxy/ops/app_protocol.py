@@ -12,6 +12,7 @@ from proxy.kernel.journal import Journal
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.metrics import Metrics
 from proxy.kernel.peers import Peers
+from proxy.kernel.shared_line import SharedLine
 from proxy.kernel.webhooks import Webhooks
 from proxy.ops.limits_in_use import Board
 from proxy.ops.stored_entries import StoredEntries
@@ -78,6 +79,10 @@ class Engine(Protocol):
     started_at: float
     loaded_at: float
     reloader: Loader | None
+
+    @property
+    def fleet(self) -> SharedLine | None:
+        """Shares the slots with other proxies; None where it has them for itself."""
 
     @property
     def webhooks(self) -> Webhooks:

@@ -36,6 +36,9 @@ class Readiness:
     ready: bool
     reason: str
     """Why requests can, or cannot, be served."""
+    fleet: Literal["shared", "alone"] | None = None
+    """`shared`: the slots are shared with other proxies. `alone`: they would be, but Redis does not answer, and this
+    proxy goes on with its share. null where the policy file has nothing to share."""
 
 
 @dataclass(slots=True)
@@ -89,6 +92,8 @@ class Backend:
     """The most requests that the backend may run at once, of all models together; null for no bound."""
     active: int
     """The number of this proxy's requests that the backend runs."""
+    permits: int | None
+    """The most that this proxy may run there now, where it shares the slots with others; null where it does not."""
     weight: float
     tokens_per_second: float
     """Tokens per second of all running answers together; a streamed chunk counts as one token."""

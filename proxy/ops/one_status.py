@@ -49,7 +49,7 @@ def one_readiness(answers: Sequence[Answer], own: Readiness) -> Readiness:
     """Return whether any worker can serve requests, with its reason; where none can, what this one says."""
     for answer in answers:
         if not answer.mine and answer.said is not None and answer.said["ready"]:
-            return Readiness(True, answer.said["reason"])
+            return Readiness(True, answer.said["reason"], answer.said.get("fleet"))
     return own
 
 
@@ -72,6 +72,7 @@ def _backend(mine: Document, seen: Sequence[Document]) -> dict[str, Any]:
         **mine,
         **{name: worst[name] for name in ("state", "reason", "since")},
         "active": sum(one["active"] for one in seen),
+        "permits": None if mine.get("permits") is None else sum(one["permits"] or 0 for one in seen),
         "tokens_per_second": round(sum(one["tokens_per_second"] for one in seen), 1),
         "last_error": mine["last_error"] or next((one["last_error"] for one in seen if one["last_error"]), None),
         "resident": _resident(seen),

@@ -16,14 +16,24 @@ from proxy.pool.residency import Resident
 
 def readiness(engine: Engine) -> doc.Readiness:
     """Return whether requests can be served now."""
+    reason = _not_ready(engine)
+    fleet = None if engine.fleet is None else engine.fleet.up
+    return doc.Readiness(
+        reason is None,
+        reason or "a backend can be used",
+        None if fleet is None else "shared" if fleet else "alone",
+    )
+
+
+def _not_ready(engine: Engine) -> str | None:
     now = monotonic()
     if not engine.serving:
-        return doc.Readiness(False, "the proxy is starting or shutting down")
+        return "the proxy is starting or shutting down"
     if not engine.pool.first_round.over:
-        return doc.Readiness(False, "not every backend has been asked yet")
+        return "not every backend has been asked yet"
     if not any(backend.health.usable(now) for backend in engine.pool.backends):
-        return doc.Readiness(False, "no backend can be used")
-    return doc.Readiness(True, "a backend can be used")
+        return "no backend can be used"
+    return None
 
 
 async def report(engine: Engine, *, recent: list[doc.Request] | None) -> doc.Status:
@@ -97,6 +107,7 @@ def _backend(backend: Backend, now: float, rate: float, *, whole: bool) -> doc.B
         seen=None if backend.seen_at is None else round(now - backend.seen_at, 1),
         slots=backend.slots,
         active=backend.active,
+        permits=backend.permits,
         weight=backend.weight,
         tokens_per_second=round(rate, 1),
         first_byte=None if backend.first_byte is None else round(backend.first_byte, 3),

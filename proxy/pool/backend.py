@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Final
+from typing import Final, Literal
 
 import httpx
 
@@ -33,6 +33,10 @@ SLOWEST: Final = 2.0
 """The largest factor by which slowness raises, or speed lowers, the load of a backend."""
 
 
+Asking = Literal["room", "line"]
+"""A question about permits of the fleet, see `Backend.free`."""
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Backend:
     """One Ollama host.
@@ -58,6 +62,10 @@ class Backend:
         busy_runners: how long a runner stays busy with a request whose client left.
         embedding: number of requests for embeddings that hold a slot, by model.
         active: number of requests that hold a slot.
+        permits: how many may hold one, where the slots are shared with other proxies; None where they are not.
+        contended: somebody waits for a slot at another proxy, so that a permit goes back with the end of its request.
+        elsewhere: permits that other proxies held when they were last heard of.
+        peak: the most that were `active` since the unused permits were last given back.
         leases: number of all requests that hold a lease, with or without a slot.
         awaited: the requests that wait for its first byte, the one that waits longest first.
         first_byte: moving average of the seconds to the first byte of a warm model.
@@ -89,6 +97,10 @@ class Backend:
     busy_runners: BusyRunners = field(default_factory=BusyRunners)
     embedding: Counter[str] = field(default_factory=Counter)
     active: int = 0
+    permits: int | None = None
+    contended: bool = False
+    elsewhere: int = 0
+    peak: int = 0
     leases: int = 0
     awaited: dict[AwaitedAnswer, None] = field(default_factory=dict)
     first_byte: float | None = None
@@ -125,7 +137,43 @@ class Backend:
             return None
         return model in self.models or (None if self.changed_at is not None else False)
 
-    def free(self, model: str | None, *, embeds: bool = False, queued: bool = False, trial: bool = False) -> bool:
+    @property
+    def place(self) -> str:
+        """The URL by which all proxies know it."""
+        return str(self.url)
+
+    @property
+    def ejected(self) -> bool:
+        """Whether requests failed so often that it gets none for a while."""
+        return self.health.state == "ejected"
+
+    @property
+    def full(self) -> bool:
+        """Whether all the slots are taken that it has, or that this proxy may use of them."""
+        bound = self.slots if self.permits is None else self.permits
+        return bound is not None and self.active >= bound
+
+    def slot_taken(self) -> None:
+        """Count a request that takes a slot."""
+        self.active += 1
+        if self.active > self.peak:
+            self.peak = self.active
+
+    def slot_freed(self) -> None:
+        """Count the end of a request that had a slot. Its permit goes with it where somebody waits elsewhere."""
+        self.active -= 1
+        if self.contended and self.permits:
+            self.permits -= 1
+
+    def free(
+        self,
+        model: str | None,
+        *,
+        embeds: bool = False,
+        queued: bool = False,
+        trial: bool = False,
+        asking: Asking | None = None,
+    ) -> bool:
         """Return whether a slot is free for a request that runs `model`. A request that runs none needs no slot.
 
         Args:
@@ -133,10 +181,11 @@ class Backend:
             embeds: it asks for embeddings.
             queued: it waits in the queue where no slot is free, so that bounds hold that the policy file does not name.
             trial: it may be the one more by which the proxy finds out whether the backend runs more at once.
+            asking: a permit of the fleet could be asked for: one that seems free (``room``), or any (``line``).
         """
         if model is None:
             return True
-        if self.slots is not None and self.active >= self.slots:
+        if self.full if asking is None else not self.could_have(asking):
             return False
         bound = self.model_slots.get(model, self.slots_per_model) if self.model_slots else self.slots_per_model
         if bound is not None and self.residency.slots(model) >= bound:
@@ -148,12 +197,17 @@ class Backend:
         runs = self.parallel.of(model) if bound is None else None
         return runs is None or runs.room or (trial and runs.trial_due)
 
+    def could_have(self, asking: Asking) -> bool:
+        """Return whether one more request could have a slot, if the fleet permits it where slots are shared."""
+        others = self.elsewhere if asking == "room" else 0
+        return self.slots is None or self.active + others < self.slots
+
     def places(self, model: str | None) -> float:
         """Return how many more requests that run `model` would find a slot without a queue; inf for no bound."""
         if model is None:
             return inf
         bound = self.model_slots.get(model, self.slots_per_model)
-        in_all = inf if self.slots is None else self.slots - self.active
+        in_all = inf if self.slots is None else self.slots - self.active - self.elsewhere
         return min(in_all, inf if bound is None else bound - self.residency.slots(model))
 
     def at_once(self, model: str, *, embeds: bool = False) -> int | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final
 
-from proxy.pool.backend import Backend
+from proxy.pool.backend import Asking, Backend
 from proxy.pool.request_needs import Need
 from proxy.pool.residency import Residency
 from proxy.pool.selection import Candidate
@@ -21,6 +21,7 @@ def snapshot(
     *,
     queued: bool = False,
     trial: bool = False,
+    asking: Asking | None = None,
 ) -> list[Candidate]:
     """Return a candidate for every backend that the operator does not drain.
 
@@ -31,6 +32,7 @@ def snapshot(
         now: seconds of the monotonic clock.
         queued: the request waits in the queue where no slot is free.
         trial: it may be one more than a backend is known to run at once.
+        asking: a backend is free if the fleet could permit the request there, see `Backend.free`.
     """
     model, setup = need.model, need.setup
     runs = need.runner
@@ -54,7 +56,7 @@ def snapshot(
                 name=backend.name,
                 load=backend.busy(now) / room,
                 step=1.0 / room,
-                free=backend.free(slot_of, embeds=embeds, queued=queued, trial=trial),
+                free=backend.free(slot_of, embeds=embeds, queued=queued, trial=trial, asking=asking),
                 usable=state == "up" or health.usable(now),
                 alive=state != "down",
                 suspect=state == "suspect",

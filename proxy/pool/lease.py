@@ -71,7 +71,7 @@ class Lease:
             state = backend.residency.began(self.model, need.setup, now, slot=need.only is None)
             self.cold = state != "loaded"
             if need.only is None:
-                backend.active += 1
+                backend.slot_taken()
                 if need.embeds:
                     backend.embedding[self.model] += 1
                 self._run = backend.parallel.began(self.model, now, state)
@@ -160,7 +160,7 @@ class Lease:
             now = monotonic()
             if run is not None:
                 self._run = None
-                backend.active -= 1
+                backend.slot_freed()
                 if self.need.embeds:
                     backend.embedding[self.model] -= 1
                     if not backend.embedding[self.model]:

@@ -5,7 +5,7 @@ It implements the services `Backends` and `Slots`. What the pool learns from the
 """
 
 import random
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from time import monotonic
@@ -15,6 +15,7 @@ from proxy.kernel import error_codes as codes
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.model_names import ModelName
+from proxy.kernel.shared_line import Demand
 from proxy.pool.affinity import Affinity
 from proxy.pool.backend import Backend
 from proxy.pool.candidates import snapshot
@@ -24,6 +25,7 @@ from proxy.pool.free_slot_news import FreeSlotNews
 from proxy.pool.health import Rules
 from proxy.pool.lease import Lease
 from proxy.pool.outcome_recorder import OutcomeRecorder
+from proxy.pool.permits_wanted import permits_wanted
 from proxy.pool.request_needs import Need, need_of
 from proxy.pool.selection import Choice, Wait, choose
 from proxy.upstream.timeouts import Timeouts
@@ -67,6 +69,7 @@ class Pool:
         outcomes: what the pool learned from the ends of requests.
         blame: judges failed requests; part of `outcomes`.
         first_round: the first probe of each backend.
+        ask_fleet: asks for a permit, where the slots are shared with other proxies.
     """
 
     def __init__(self, backends: Sequence[Backend], options: PoolOptions) -> None:
@@ -80,6 +83,7 @@ class Pool:
         self._comebacks = Comebacks(self._news)
         self.first_round = FirstRound()
         self._stale: Callable[[Backend], bool] = lambda _: False
+        self.ask_fleet: Callable[[Demand], Awaitable[None]] | None = None
         self.outcomes = OutcomeRecorder(
             self._affinity, changed=self.changed, stale=lambda backend: self._stale(backend)
         )
@@ -175,7 +179,7 @@ class Pool:
             snapshot(self.backends, need, friend, monotonic(), queued=queued, trial=trial),
             tried=still_tried(exchange, self._by_name),
             prefer=self.options.prefer if need.runs else _BY_LOAD,
-            patience=None if waiting is None else self._patience(exchange, need, waiting),
+            patience=None if waiting is None else _patience(self, exchange, need, waiting),
             random=random.random,
         )
         if choice is None:
@@ -184,13 +188,6 @@ class Pool:
         if full and any(backend.trial_due(need.runner or "") for backend in self.backends):
             return self._choose(exchange, need, waiting, trial=True)
         return choice
-
-    def _patience(self, exchange: Exchange, need: Need, waiting: int) -> int:
-        """Return how many may still wait for a warm backend, this one included; 0 after as long as a load takes."""
-        worth = self.outcomes.load_times.get(need.runner or "") or LOAD_TIME
-        if monotonic() - exchange.started_at >= worth:
-            return 0
-        return max(0, self.options.spread_after + 1 - waiting)
 
     # The services Backends and Slots
 
@@ -232,12 +229,20 @@ class Pool:
         """Return whether a usable backend has, or may have, the model of `exchange`, or `model` in its place."""
         return any(True for _ in _serving(self.backends, exchange, model))
 
-    def any_free(self) -> bool:
-        """Return whether a slot is free. True also where a backend is drained, as `try_lease` may have to refuse."""
-        return any(
-            backend.slots is None or backend.active < backend.slots or backend.health.draining
-            for backend in self.backends
-        )
+    def any_free(self, *, if_asked: bool = False) -> bool:
+        """See `Slots.any_free`. True also where a backend is drained, as `try_lease` may have to refuse."""
+        for backend in self.backends:
+            if (backend.could_have("room") if if_asked else not backend.full) or backend.health.draining:
+                return True
+        return False
+
+    def wanted(self, exchange: Exchange) -> tuple[str, ...]:
+        """See `Slots.wanted`."""
+        need = need_of(exchange)
+        friend = self._affinity.get(need.conversation) if need.conversation is not None else None
+        patience = _patience(self, exchange, need, waiting=1)
+        prefer = self.options.prefer if need.runs else _BY_LOAD
+        return permits_wanted(exchange, need, friend, self.backends, prefer=prefer, patience=patience)
 
     def lane(self, exchange: Exchange) -> Hashable:
         """Return the key of the requests that the same slots can serve: where one has to wait, all of them have to."""
@@ -315,3 +320,11 @@ def _pinned(name: str, need: Need, backends: Mapping[str, Backend], *, queued: b
         raise Refused(503, f"{name} is being drained and takes no new requests", code=codes.DRAINING)
     free = backend.free(need.slot_of, embeds=need.embeds, queued=queued, trial=True)
     return Choice(name, "pinned") if free else Wait("slots")
+
+
+def _patience(pool: Pool, exchange: Exchange, need: Need, waiting: int) -> int:
+    """Return how many may still wait for a warm backend, this one included; 0 after as long as a load takes."""
+    worth = pool.outcomes.load_times.get(need.runner or "") or LOAD_TIME
+    if monotonic() - exchange.started_at >= worth:
+        return 0
+    return max(0, pool.options.spread_after + 1 - waiting)

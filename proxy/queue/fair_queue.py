@@ -152,12 +152,38 @@ class FairQueue(Generic[T]):
                 full.add(queue.lane)
                 continue
             if verdict == "taken":
-                queue.weigh(flow, flow.tenant.part)
-                flow.people.serve()
-                queue.serve(flow, entry.claim.cost, entry.claim.weight)
-                self._pass_over(queue.level)
+                self._serve(entry)
             return self.remove(entry)
         return False
+
+    def offer_to(self, name: str, offer: Callable[[Entry[T], int], Verdict]) -> None:
+        """Offer the waiters of one tenant, each flow's first, in the order of arrival, until one goes."""
+        tenant = self._tenants.get(name)
+        flows = {entry.flow: None for entry in tenant.entries} if tenant is not None else {}
+        for flow in flows:
+            entry = flow.first()
+            verdict = offer(entry, self.in_lane(flow.queue.lane))
+            if verdict == "taken":
+                self._serve(entry)
+            if verdict in ("taken", "gone"):
+                self.remove(entry)
+            if verdict in ("taken", "over"):
+                return
+
+    def firsts(self) -> Iterator[tuple[Entry[T], int]]:
+        """Return the first waiter of each flow, and how many wait in the flow."""
+        for queue in self._open:
+            for flow in queue.flows.values():
+                if flow.entries:
+                    yield flow.first(), len(flow.entries)
+
+    def _serve(self, entry: Entry[T]) -> None:
+        """Let the flow of a waiter that goes now pay for it."""
+        flow, queue = entry.flow, entry.flow.queue
+        queue.weigh(flow, flow.tenant.part)
+        flow.people.serve()
+        queue.serve(flow, entry.claim.cost, entry.claim.weight)
+        self._pass_over(queue.level)
 
     def _pass_over(self, served: PriorityLevel) -> None:
         served.passed = 0

@@ -12,7 +12,7 @@ service time.
 
 import asyncio
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, NamedTuple
@@ -24,6 +24,7 @@ from proxy.kernel.error_codes import Code
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import QueuePart
+from proxy.kernel.shared_line import Demand, SharedLine
 from proxy.kernel.slot_scheduling import Outlook, Scheduler, Slots, Terms
 from proxy.queue.fair_queue import FIRST, Ahead, FairQueue, Verdict
 from proxy.queue.fair_queue_parts import Claim, Entry
@@ -32,6 +33,10 @@ from proxy.queue.tenant_overload import Demands, Late
 
 REMEMBERED: Final = 1000
 """Largest number of lanes whose pace is remembered, and of tenants in lanes whose demand is."""
+TOLD: Final = 100
+"""Largest number of groups of waiters that other proxies are told of."""
+HIGHEST: Final = 1e9
+"""The priority of a further attempt, as other proxies are told."""
 LONGEST: Final = 3600
 """The longest Retry-After, seconds."""
 
@@ -89,6 +94,10 @@ class FairScheduler(Scheduler):
     Args:
         slots: gives out the slots.
         clock: measures deadlines and waits.
+
+    Attributes:
+        counts: what became of the requests so far.
+        line: the line of all proxies that share these slots; None where this one has them for itself.
     """
 
     def __init__(self, slots: Slots, clock: Clock) -> None:
@@ -98,6 +107,7 @@ class FairScheduler(Scheduler):
         self._queue: FairQueue[_Waiter] = FairQueue()
         self._paces: dict[Hashable, Pace] = {}
         self._demands = Demands(REMEMBERED)
+        self.line: SharedLine | None = None
         slots.on_free(self._drain)
 
     def status(self) -> Status:
@@ -173,10 +183,13 @@ class FairScheduler(Scheduler):
         waiter = _Waiter(exchange, came, came + self._patience(exchange, terms))
         noted = exchange.part(QueuePart)
         noted.queue_reason = "turn"
+        behind = self._queue.in_lane(claim.lane) > 0 and self._queue.of_tenant(claim.tenant) > 0
         entry = self._queue.push(waiter, claim)
         timer = asyncio.get_running_loop().call_later(waiter.latest - came, self._expire, entry)
         try:
             self._drain(claim.lane)
+            if self.line is not None and not waiter.future.done():
+                self.line.changed(behind=behind)
             outcome = await waiter.future
         except BaseException:
             self._abandon(entry)
@@ -193,6 +206,23 @@ class FairScheduler(Scheduler):
         """Give out the free slots, in one lane or in all."""
         if self._queue:
             self._queue.drain(self._offer, lane)
+
+    def demands(self) -> list[Demand]:
+        """Return the waiters for whom a permit of the fleet is wanted, at most `TOLD` groups, the oldest ones."""
+        now, found = self._clock.monotonic(), []
+        for entry, waiting in sorted(self._queue.firsts(), key=lambda pair: pair[0].number)[:TOLD]:
+            claim = entry.claim
+            if backends := self._slots.wanted(entry.item.exchange):
+                priority = min(claim.priority, HIGHEST)
+                waited = now - entry.item.came
+                found.append(Demand(claim.tenant, priority, claim.weight, claim.cost, waiting, waited, backends))
+        return found
+
+    def granted(self, tenants: Sequence[str]) -> None:
+        """Let waiters of these tenants, whose turn it is among all proxies, go before the others; then those."""
+        for tenant in tenants:
+            self._queue.offer_to(tenant, self._offer)
+        self._drain()
 
     def _offer(self, entry: Entry[_Waiter], waiting: int) -> Verdict:
         """Try to take a slot for one waiter."""

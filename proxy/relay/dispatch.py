@@ -18,12 +18,14 @@ from proxy.kernel.exchange_parts import RelayPart
 from proxy.kernel.previous_response import refuse_previous_response
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match, NoMatch
+from proxy.kernel.shared_line import Demand
 from proxy.kernel.slot_scheduling import Scheduler
 from proxy.kernel.stored_run import stored_run
 from proxy.pool.awaited_answer import AwaitedAnswer
 from proxy.pool.lease import Lease
 from proxy.pool.pool import Pool
 from proxy.pool.request_needs import need_of
+from proxy.pool.selection import Wait
 from proxy.relay.answer_silence import may_hold_back
 from proxy.relay.answer_stream import relay_answer
 from proxy.relay.backend_answer import open_answer
@@ -118,6 +120,7 @@ class Dispatch:
         """Return the lease that the queue took for this request, or a new one where the request does not queue."""
         if self._scheduler is None or exchange.ticket is None:
             await self._pool.settled(exchange)
+            await self._ask_fleet(exchange)
             return self._pool.lease(exchange)
         lease = cast(Lease | None, exchange.take_lease())
         if lease is not None and lease.need != need_of(exchange):
@@ -133,6 +136,12 @@ class Dispatch:
         if route.kind == "manage" or self._warm.total == math.inf:
             return None
         return asyncio.get_running_loop().time() + self._warm.total - (time.monotonic() - exchange.started_at)
+
+    async def _ask_fleet(self, exchange: Exchange) -> None:
+        """Ask for a permit where the slots are shared with other proxies, and no backend is free without one."""
+        pool = self._pool
+        if pool.ask_fleet is not None and isinstance(pool.would(exchange), Wait) and (urls := pool.wanted(exchange)):
+            await pool.ask_fleet(Demand("", 0, 1.0, 0, 1, 0.0, urls))
 
     def _timeouts(self, exchange: Exchange, route: Route, lease: Lease) -> Timeouts:
         if route.kind == "manage":

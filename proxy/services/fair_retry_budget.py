@@ -22,10 +22,11 @@ class _Account:
 
 
 class FairRetryBudget(RetryBudget):
-    """Keeps retries a bounded share of all requests of this process, whatever fails.
+    """Keeps retries a bounded share of all requests, whatever fails.
 
     Every request earns a share of a retry and every retry costs one; at most `ceiling` are saved up. A `reserve`, there
-    from the start and filled again by `floor` retries a second, lets a quiet proxy retry at all. When a host dies,
+    from the start and filled again by `floor` retries a second, lets a quiet proxy retry at all. Proxies that share the
+    budget (`proxy.fleet`) fill it together, and each has its part. When a host dies,
     everything that it was running has to go elsewhere at once: up to one retry for each request that runs may be owed.
 
     While others ask too, one caller may take half of what is saved, beyond what its own requests earned. It may owe as
@@ -38,6 +39,7 @@ class FairRetryBudget(RetryBudget):
         self._ceiling = ceiling
         self._reserve = reserve
         self._floor = floor
+        self._parts = 1
         self._saved = reserve
         self._running = 0
         self._at = clock.monotonic()
@@ -57,7 +59,7 @@ class FairRetryBudget(RetryBudget):
         repaid = min(share, account.owed)
         account.owed -= repaid
         account.taken = max(0.0, account.taken - (share - repaid))
-        self._saved = min(self._ceiling, self._saved + share - repaid)
+        self._saved = min(self._ceiling / self._parts, self._saved + share - repaid)
 
     def done(self, caller: str | None = None) -> None:
         """Count one request of `caller` less that runs."""
@@ -84,6 +86,21 @@ class FairRetryBudget(RetryBudget):
             return True
         return False
 
+    # Shared with other proxies
+
+    @property
+    def saved(self) -> float:
+        """The retries that are saved."""
+        return self._saved
+
+    def move(self, by: float) -> None:
+        """Add so many saved retries, or take so many away."""
+        self._saved = min(self._ceiling / self._parts, self._saved + by)
+
+    def shared_by(self, proxies: int) -> None:
+        """Let this proxy keep its part of the ceiling, the reserve and the floor, which are those of all proxies."""
+        self._parts = proxies
+
     def _account(self, caller: str | None) -> _Account:
         account = self._accounts.get(caller)
         if account is None:
@@ -95,7 +112,7 @@ class FairRetryBudget(RetryBudget):
     def _pass_time(self) -> None:
         """Let time pay what is owed, then fill the reserve; half as fast as that it forgets what was taken."""
         now = self._clock.monotonic()
-        paid = (now - self._at) * self._floor
+        paid = (now - self._at) * self._floor / self._parts
         self._at = now
         for account in self._accounts.values():
             repaid = min(paid, account.owed)
@@ -103,8 +120,9 @@ class FairRetryBudget(RetryBudget):
             paid -= repaid
         for account in self._accounts.values():
             account.taken = max(0.0, account.taken - paid / 2)
-        if self._saved < self._reserve:
-            self._saved = min(self._reserve, self._saved + paid)
+        reserve = self._reserve / self._parts
+        if self._saved < reserve:
+            self._saved = min(reserve, self._saved + paid)
 
     def _close_accounts(self) -> None:
         """Forget the callers of whom nothing runs: there are too many of them."""

@@ -28,6 +28,7 @@ _LARGEST: Final = frozenset(
         metric_table.BACKEND_STATE,
         metric_table.BACKEND_SEEN,
         metric_table.BACKEND_SLOTS,
+        metric_table.FLEET_PROXIES,
         metric_table.BACKEND_MODELS,
         metric_table.MODEL_SLOTS,
         metric_table.RESIDENT,
@@ -38,7 +39,9 @@ _LARGEST: Final = frozenset(
         metric_table.BUILD,
     }
 )
-_SMALLEST: Final = frozenset({metric_table.RELOAD_OK, *(m for m in PROCESS if m.name == "process_start_time_seconds")})
+_SMALLEST: Final = frozenset(
+    {metric_table.RELOAD_OK, metric_table.FLEET_UP, *(m for m in PROCESS if m.name == "process_start_time_seconds")}
+)
 _BY_NAME: Final = {meter.name: meter for meter in (*METERS, *PROCESS)}
 _FOLD: Final[Mapping[Across, Callable[[float, float], float]]] = {"sum": lambda a, b: a + b, "max": max, "min": min}
 

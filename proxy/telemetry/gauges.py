@@ -14,6 +14,7 @@ from proxy.kernel.body_budget import BodyBudget
 from proxy.kernel.journal import State as EntryState
 from proxy.kernel.log_sink import LogSink
 from proxy.kernel.model_names import parse as parse_model
+from proxy.kernel.shared_line import SharedLine
 from proxy.pool.backend import Backend
 from proxy.pool.health import State
 from proxy.pool.pool import Pool
@@ -117,6 +118,7 @@ def of_backends(pool: Pool, models: Names) -> Sequence[Reading]:
         (metric_table.BACKEND_SEEN, each(lambda backend: _age(backend.seen_at))),
         (metric_table.BACKEND_SLOTS, each(lambda backend: backend.slots)),
         (metric_table.MODEL_SLOTS, slots),
+        (metric_table.BACKEND_PERMITS, each(lambda backend: backend.permits)),
         (metric_table.BACKEND_ACTIVE, each(lambda backend: backend.active)),
         (metric_table.BACKEND_EJECTIONS, each(lambda backend: backend.health.ejections)),
         (metric_table.BACKEND_MODELS, each(lambda backend: None if backend.models is None else len(backend.models))),
@@ -171,6 +173,18 @@ def of_servers(servers: Callable[[], Mapping[str, Server]]) -> Sequence[Reading]
 def of_journal(counted: Counted) -> Sequence[Reading]:
     """Read the deferred requests by state; `counted` holds their numbers."""
     return [(metric_table.DEFERRED, lambda: [((state,), number) for state, number in counted.counted.items()])]
+
+
+def of_fleet(fleet: Callable[[], SharedLine | None]) -> Sequence[Reading]:
+    """Read whether slots are shared, and by how many proxies; nothing where they are not."""
+
+    def one(read: Callable[[SharedLine], float]) -> Callable[[], Iterable[Point]]:
+        return lambda: [] if (line := fleet()) is None else [((), read(line))]
+
+    return [
+        (metric_table.FLEET_UP, one(lambda line: line.up)),
+        (metric_table.FLEET_PROXIES, one(lambda line: line.proxies)),
+    ]
 
 
 def of_process(bodies: BodyBudget, sink: LogSink) -> Sequence[Reading]:

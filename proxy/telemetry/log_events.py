@@ -74,6 +74,7 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "problem": ("string", "What is wrong, for people."),
     "problems": ("array", "Every mistake, with its place."),
     "prompt": ("string", "What was asked, up to its end, with secrets masked."),
+    "proxies": ("integer", "How many proxies share the slots, this one included."),
     "reason": ("string", "Why."),
     "request_id": ("string", "The request's id; its line has the same."),
     "restart": ("array", "Settings that changed, and are in force only after a restart."),
@@ -143,6 +144,11 @@ EVENTS: Final = (
           "and are written when that works again; a restart before that forgets what was not written.",
           ("store", "detail")),
     Event("counters_saved", "The counters of limits are written again.", ("store",)),
+    Event("fleet_lost", "The Redis by which proxies share their slots does not answer; this one goes on with its share "
+          "of them.", ("store", "error", "proxies")),
+    Event("backend_ejected_elsewhere", "Another proxy of the fleet ejected a backend; this one probes it soon.",
+          ("backend",)),
+    Event("fleet_back", "The slots are shared again, with so many proxies, this one included.", ("store", "proxies")),
     Event("store_back", "The store answers again.", ("store",)),
     Event("recording_failed", "An answer goes on that cannot be resumed: its record could not be written, or not "
           "to its end.", ("request_id", "error", "left_out")),

@@ -271,6 +271,20 @@ MODEL_SLOTS: Final = Meter(
     "Requests of a model in memory that a backend runs at once, named or learned; missing where unbounded.",
     ("backend", "model"),
 )
+BACKEND_PERMITS: Final = Meter(
+    "ollama_proxy_backend_permits",
+    "gauge",
+    "Requests this proxy may run at a backend now; missing where it shares no slots with other proxies.",
+    ("backend",),
+)
+FLEET_UP: Final = Meter(
+    "ollama_proxy_fleet_up",
+    "gauge",
+    "1 while the slots are shared with other proxies, 0 while this one goes on with its share of them.",
+)
+FLEET_PROXIES: Final = Meter(
+    "ollama_proxy_fleet_proxies", "gauge", "Proxies that share the slots, as last seen, this one included."
+)
 BACKEND_ACTIVE: Final = Meter(
     "ollama_proxy_backend_active", "gauge", "Slots of a backend that are taken.", ("backend",)
 )

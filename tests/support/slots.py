@@ -28,6 +28,7 @@ class FakeSlots(Slots):
         only: slots of single models, by short name.
         held: who has one.
         asked: who asked, the latest last, with how many it was said to wait.
+        places: the backends for which a permit of all proxies is wanted.
         broken: raised for those who ask for the model of that name.
     """
 
@@ -38,6 +39,7 @@ class FakeSlots(Slots):
         self.asked: list[tuple[Exchange, int]] = []
         self.broken: dict[str, Exception] = {}
         self.seconds: float | None = None
+        self.places: tuple[str, ...] = ()
         self._callbacks: list[Callable[[], None]] = []
 
     async def settled(self, exchange: Exchange) -> None:
@@ -55,7 +57,10 @@ class FakeSlots(Slots):
         self.held.append(slot)
         return slot
 
-    def any_free(self) -> bool:
+    def wanted(self, exchange: Exchange) -> tuple[str, ...]:
+        return self.places
+
+    def any_free(self, *, if_asked: bool = False) -> bool:
         return len(self.held) < self.count
 
     def lane(self, exchange: Exchange) -> Hashable:

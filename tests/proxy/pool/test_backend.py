@@ -177,3 +177,19 @@ def test_embeddings_of_one_model_are_made_one_request_at_a_time(
     assert one.free("m", queued=queued)
     assert one.free("n", embeds=True, queued=queued)
     assert one.at_once("m", embeds=True) == (named or (1 if version else None))
+
+
+def test_a_shared_backend_is_full_when_its_permits_are_used_and_asks_for_what_others_leave() -> None:
+    one = make_backend("a", "http://127.0.0.1:1", slots=3, rules=health_rules())
+    one.permits, one.elsewhere = 1, 2
+    assert one.free("m")
+    one.slot_taken()
+    assert (one.full, one.free("m")) == (True, False)
+    assert not one.free("m", asking="room")
+    assert one.free("m", asking="line")
+    one.slot_freed()
+    assert (one.permits, one.peak) == (1, 1)
+    one.slot_taken()
+    one.contended = True
+    one.slot_freed()
+    assert (one.permits, one.active) == (0, 0)

@@ -629,3 +629,19 @@ def test_nobody_starves(others: list[tuple[str, int, int]], cost: int, priority:
         if served(queue, 1) == ["me"]:
             return
     raise AssertionError("it starved")
+
+
+# Turns that are decided elsewhere
+
+
+def test_the_waiter_of_one_tenant_goes_and_pays_though_it_is_not_its_turn() -> None:
+    one, other = Claim("a", "m", 10, 1.0, 0, None), Claim("b", "m", 10, 1.0, 0, None)
+    queue = filled(one, one, other, other)
+    assert {entry.claim.tenant: waiting for entry, waiting in queue.firsts()} == {"a": 2, "b": 2}
+    slots = Slots(1)
+    queue.offer_to("b", slots)
+    assert slots.taken == [other]
+    assert served(queue, 2) == [one, one]  # it would have been one of each
+    queue.offer_to("nobody", slots)
+    queue.offer_to("b", Slots(0))
+    assert len(queue) == 1

@@ -601,3 +601,41 @@ async def test_the_status() -> None:
         await h.one("b")
         status = h.scheduler.status()
         assert (status.waiting, status.oldest) == ({"a": 1, "b": 1}, 3.0)
+
+
+# The line of all proxies
+
+
+class Line:
+    """Notes that somebody waits, and how often behind others."""
+
+    up, proxies = True, 1
+
+    def __init__(self) -> None:
+        self.changes = self.behind = 0
+
+    def changed(self, *, behind: bool = False) -> None:
+        self.changes += 1
+        self.behind += behind
+
+
+async def test_other_proxies_are_told_who_waits_and_the_tenant_they_name_goes_first() -> None:
+    async with house(1) as made:
+        made.scheduler.line = line = Line()
+        first = await made.one("a")
+        assert line.changes == 0
+        await made.one("a", weight=2.0)
+        await made.one("a", weight=2.0)
+        last = await made.one("b", priority=-1)
+        assert (line.changes, line.behind) == (3, 1)
+        assert made.scheduler.demands() == []  # this pool shares nothing
+        made.slots.places = ("http://gpu",)
+        mine, other = made.scheduler.demands()
+        assert (mine.tenant, mine.waiting, mine.weight, mine.backends) == ("a", 2, 2.0, ("http://gpu",))
+        assert (other.tenant, other.waiting, other.priority) == ("b", 1, -1)
+        made.slots.count = 2
+        made.scheduler.granted(["b"])
+        await turn()
+        assert last.done()
+        assert made.tenants == "ab"
+        made.finish(first.result())

@@ -150,3 +150,19 @@ def test_never_more_than_was_earned_by_all(steps: list[str | float], ratio: floa
             clock.advance(step)
             passed += step
     assert spent <= 4 + ratio * requests + 0.2 * passed + 1e-6  # the reserve, and one owed by each of two
+
+
+def test_proxies_that_share_a_budget_have_together_what_one_has_alone() -> None:
+    clock = ManualClock()
+    budgets = [FairRetryBudget(clock, reserve=6.0, ceiling=30.0, floor=3.0) for _ in range(3)]
+    for budget in budgets:
+        budget.shared_by(3)
+        budget.move(-budget.saved)
+    clock.advance(1.0)
+    assert sum(budget.spend() for budget in budgets for _ in range(9)) == 3  # the floor of one second
+    clock.advance(60.0)
+    assert sum(budget.spend() for budget in budgets for _ in range(9)) == 6  # the reserve
+    budgets[0].move(1000.0)
+    assert budgets[0].saved == 10.0  # its part of the ceiling
+    budgets[0].move(-10.0)
+    assert not budgets[0].spend()
