@@ -13,7 +13,6 @@ from pydantic import Field
 
 from middleware.defer.background_mode import asked_for, in_background, may_ask
 from middleware.defer.deferrable import deferrable, plain_body
-from middleware.defer.preferences import Preferences, idempotency_key, preferences, webhook_url
 from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of
 from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
 from proxy.kernel.background import Background
@@ -26,13 +25,14 @@ from proxy.kernel.exchange_parts import DeferPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.journal import Entry, Journal
 from proxy.kernel.passing_errors import NO_ROOM
+from proxy.kernel.preferences import Preferences, idempotency_key, preferences
 from proxy.kernel.route import Route
 from proxy.kernel.running_terms import RunningTerms
 from proxy.kernel.stored_run import stored_run
 from proxy.kernel.token_estimate import Estimate
 from proxy.kernel.units import Duration, Least, Size, format_duration
 from proxy.kernel.webhook_options import WebhookOptions
-from proxy.kernel.webhooks import WEBHOOK, Webhooks
+from proxy.kernel.webhooks import Webhooks, webhook_meta
 
 Occasion = Literal["asked", "full", "asked_and_full"]
 
@@ -65,8 +65,8 @@ class Defer:
         parallel: kept requests that a process runs at a time, however many slots are free. Of `parallel` and of
             `attempts` the largest of all policies bounds the process.
         estimate: the tokens that a request is expected to take, for the order of turns.
-        webhooks: the addresses that a client may name in `X-Webhook-URL`, to be told that its request is over; if left
-            out, it may name none.
+        webhooks: the addresses that a client may name in `X-Webhook-URL`, to be told that its request or its batch is
+            over; if left out, it may name none.
         batches: the bounds of files and batches (`/v1/files`, `/v1/batches`, `/v1/messages/batches`), for each caller.
     """
 
@@ -109,7 +109,7 @@ class Defer:
             weight=weight,
             estimate=estimate,
         )
-        self._batches = BatchTerms(batches, self.terms)
+        self._batches = BatchTerms(batches, self.terms, webhooks)
         self._background = background
         self._journal = journal
         self._clock = clock
@@ -147,7 +147,8 @@ class Defer:
             return
         asked = await in_background(exchange, await plain_body(exchange))
         key = idempotency_key(exchange.scope)
-        entry = await self._accept(exchange, route, asked.body, key, {}, id=asked.id)
+        told = webhook_meta(exchange.scope, self._webhooks)
+        entry = await self._accept(exchange, route, asked.body, key, told, id=asked.id)
         await background.accepted(entry, send, stream=asked.stream)
 
     async def explain(self, exchange: Exchange) -> Explanation:
@@ -167,7 +168,7 @@ class Defer:
     async def _act(self, exchange: Exchange, route: Route, wish: Preferences, receive: Receive, send: Send) -> None:
         body = await plain_body(exchange)
         key = idempotency_key(exchange.scope) if wish.asynchronous else None
-        url = webhook_url(exchange.scope, self._webhooks) if wish.asynchronous else None
+        told = webhook_meta(exchange.scope, self._webhooks) if wish.asynchronous else {}
         at_once = wish.asynchronous and "asked" in self._when
         refusal: Refused | None = None
         if not at_once or wish.wait:
@@ -175,7 +176,7 @@ class Defer:
             if exchange.status is not None:
                 return
         try:
-            entry = await self._accept(exchange, route, body, key, {} if url is None else {WEBHOOK: url})
+            entry = await self._accept(exchange, route, body, key, told)
         except Refused as no_room:
             if refusal is None or wish.asynchronous:
                 raise

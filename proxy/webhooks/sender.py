@@ -16,7 +16,7 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.journal import OVER, Entry, Journal, JournalFull, Query
 from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.webhook_options import WebhookOptions
-from proxy.kernel.webhooks import TOLD, WEBHOOK, Webhooks
+from proxy.kernel.webhooks import OPTIONS, TOLD, WEBHOOK, Webhooks
 from proxy.webhooks.checked_network import CheckedNetwork, NotPermitted
 from proxy.webhooks.message import message_id, message_of, signed
 
@@ -101,7 +101,7 @@ class SignedWebhooks(Webhooks):
 
     async def _attempt(self, entry: Entry, url: str, message: bytes) -> tuple[bool, str]:
         """Call the address once; return whether to try again, and why it failed, which is empty where it did not."""
-        options = next((known for known in self._known.values() if known.permits(url)), None)
+        options = self._options_for(entry, url)
         if options is None:
             return False, "no policy permits the address any more"
         fields = [
@@ -119,6 +119,15 @@ class SignedWebhooks(Webhooks):
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
             return True, str(error) or type(error).__name__
         return status != 410 and not 200 <= status < 300, "" if 200 <= status < 300 else f"it answered {status}"
+
+    def _options_for(self, entry: Entry, url: str) -> WebhookOptions | None:
+        """Return the options by which the address may be called: those that permitted it, where they are in force.
+
+        Of two policies each has its own secret and networks. Where its own has changed, any that permits it now counts.
+        """
+        fitting = [known for known in self._known.values() if known.permits(url)]
+        same = [known for known in fitting if known.mark == entry.meta.get(OPTIONS)]
+        return next(iter(same or fitting), None)
 
     async def _call(self, url: str, fields: list[tuple[bytes, bytes]], message: bytes, options: WebhookOptions) -> int:
         """Return the status of the answer; its body is not read, and a redirect is not followed."""
