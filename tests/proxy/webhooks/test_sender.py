@@ -15,9 +15,11 @@ from proxy.kernel.journal import Entry, Journal
 from proxy.kernel.webhook_options import WebhookOptions
 from proxy.kernel.webhooks import OPTIONS, TOLD, WEBHOOK
 from proxy.services.system_clock import SystemClock
+from proxy.testing import ManualClock
 from proxy.webhooks.message import message_id
 from proxy.webhooks.sender import SignedWebhooks
-from tests.support.journals import claim, entry
+from tests.support.backend import eventually
+from tests.support.journals import START, claim, entry
 from tests.support.webhooks import SECRET, Receiver
 
 
@@ -188,6 +190,31 @@ async def test_what_was_not_delivered_is_delivered_after_a_restart(tmp_path: Pat
         await later.resume()  # nothing is left
         assert not later._tasks
     await journal.aclose()
+
+
+async def test_what_no_run_has_ended_is_found_and_told() -> None:
+    """One has waited too long for its turn, the other has lost its owner when a part of it was read."""
+    clock = ManualClock(START)
+    journal = MemoryJournal(clock)
+    async with Receiver(200).listening() as receiver:
+        known = options(receiver.url)
+        sender = SignedWebhooks(journal, clock, look=0.01)
+        sender.know(known)
+        lost = await journal.add(entry(meta={WEBHOOK: receiver.url}))
+        taken = await claim(journal)
+        await journal.begin(taken, 200, [])
+        await journal.append(taken, b"a")
+        await journal.read(lost.id, 0, 1)
+        late = await journal.add(entry(meta={WEBHOOK: receiver.url}, expires_at=START + 60))
+        await sender.resume()
+        clock.advance(61)
+        await journal.claim("another", attempts=3, lost_after=30.0)
+        await eventually(lambda: len(receiver.calls) >= 2)
+        await settled(sender)
+        await sender.aclose()
+    said = {(told["data"]["id"], told["type"]) for told in (orjson.loads(message) for _, message in receiver.calls)}
+    assert said == {(lost.id, "request.failed"), (late.id, "request.expired")}
+    assert len(receiver.calls) == 2
 
 
 async def test_messages_are_bounded(journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch) -> None:
