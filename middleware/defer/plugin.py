@@ -8,18 +8,18 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-import orjson
 from pydantic import Field
 
+from middleware.defer.answering import Answering
 from middleware.defer.background_mode import asked_for, in_background, may_ask
 from middleware.defer.deferrable import deferrable, plain_body
-from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of
-from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
+from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of, known_entry, stored_caller_of
+from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send
 from proxy.kernel.background import Background
 from proxy.kernel.batch_terms import BatchOptions, BatchTerms, set_batch_terms
 from proxy.kernel.clock import Clock
 from proxy.kernel.entry_document import address_of, receipt
-from proxy.kernel.errors import JSON, Refused, let_go
+from proxy.kernel.errors import Refused, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import DeferPart
 from proxy.kernel.explain import Explanation
@@ -28,6 +28,7 @@ from proxy.kernel.passing_errors import NO_ROOM
 from proxy.kernel.preferences import Preferences, idempotency_key, preferences
 from proxy.kernel.route import Route
 from proxy.kernel.running_terms import RunningTerms
+from proxy.kernel.stored_request_handler import send_json
 from proxy.kernel.stored_run import stored_run
 from proxy.kernel.token_estimate import Estimate
 from proxy.kernel.units import Duration, Least, Size, format_duration
@@ -115,6 +116,7 @@ class Defer:
         self._clock = clock
         self._when = when
         self._webhooks = webhooks
+        self._answering = Answering()
         if webhooks is not None and webhook_calls is not None:
             webhook_calls.know(webhooks)
 
@@ -171,20 +173,28 @@ class Defer:
         told = webhook_meta(exchange.scope, self._webhooks) if wish.asynchronous else {}
         at_once = wish.asynchronous and "asked" in self._when
         refusal: Refused | None = None
-        if not at_once or wish.wait:
-            refusal = await self._answered_live(exchange, wish.wait if at_once else None, receive, send)
-            if exchange.status is not None:
-                return
-        try:
-            entry = await self._accept(exchange, route, body, key, told)
-        except Refused as no_room:
-            if refusal is None or wish.asynchronous:
-                raise
-            let_go(no_room)
-            raise refusal from None  # its client knows nothing of a journal
+        live = not at_once or bool(wish.wait)
+        with self._answering.hold(stored_caller_of(exchange).owner, key if live else None):
+            entry = await self._known(exchange, route, body, key) if live and key is not None else None
+            if live and entry is None:
+                refusal = await self._answered_live(exchange, wish.wait if at_once else None, receive, send)
+                if exchange.status is not None:
+                    return
+            try:
+                entry = entry or await self._accept(exchange, route, body, key, told)
+            except Refused as no_room:
+                if refusal is None or wish.asynchronous:
+                    raise
+                let_go(no_room)
+                raise refusal from None  # its client knows nothing of a journal
         if refusal is not None:
             let_go(refusal)
         await self._tell(exchange, entry, send, asked=wish.asynchronous)
+
+    async def _known(self, exchange: Exchange, route: Route, body: bytes, key: str) -> Entry | None:
+        """Return the entry that the request has become before; None where it has not; raises Refused (422, 503)."""
+        new = entry_of(exchange, route, self.terms, now=self._clock.time(), body=body, key=key)
+        return await known_entry(self._journal, new)
 
     async def _answered_live(
         self, exchange: Exchange, wait: int | None, receive: Receive, send: Send
@@ -228,16 +238,10 @@ class Defer:
 
     async def _tell(self, exchange: Exchange, entry: Entry, send: Send, *, asked: bool) -> None:
         """Answer 202: the request was accepted."""
-        document: dict[str, Any] = receipt(entry, durable=self._journal.durable)
-        body = orjson.dumps(document)
-        headers: list[Header] = [
-            (b"content-type", JSON),
-            (b"content-length", b"%d" % len(body)),
-            (b"location", address_of(entry.id).encode()),
-        ]
+        headers: list[Header] = [(b"location", address_of(entry.id).encode())]
         if asked:
             headers.append((b"preference-applied", b"respond-async"))
-        await respond(send, 202, headers, body)
+        await send_json(send, receipt(entry, durable=self._journal.durable), 202, headers)
 
 
 def _expire(limit: asyncio.Timeout, exchange: Exchange) -> None:
