@@ -83,7 +83,7 @@ class OwnersApi:
             await self._journal.delete(entry.id)
             await respond(send, 204, [], b"")
             return
-        cancelled = await self._journal.cancel(entry.id, "cancelled: its owner ended it")
+        cancelled = await self._journal.cancel(entry.id, "its owner ended it")
         if cancelled is not None:
             self._webhooks.notify(cancelled)
         await send_json(send, description(cancelled or entry, durable=self._journal.durable))
@@ -207,9 +207,8 @@ def not_found() -> Refused:
 
 def _never_answered(entry: Entry) -> Refused:
     status = 410 if entry.state in ("cancelled", "expired") else 502
-    return Refused(
-        status, f"the request is {entry.state}: {entry.error or 'it has no answer'}", code=codes.DEFERRED_FAILED
-    )
+    why = (entry.error or "it has no answer").removeprefix(f"{entry.state}: ")
+    return Refused(status, f"the request is {entry.state}: {why}", code=codes.DEFERRED_FAILED)
 
 
 def _content_range(entry: Entry, start: int, end: int | None) -> bytes:

@@ -162,6 +162,14 @@ async def test_what_was_never_answered_says_why_in_the_flavor_of_the_call(
     assert document == "the request is dead: owner_lost: gone"
 
 
+async def test_what_was_cancelled_says_so_once(api: Api) -> None:
+    claim = await api.claimed(record=b"")
+    path = f"/-/requests/{claim.entry.id}"
+    assert orjson.loads((await api.ask(path, "DELETE")).body)["error"] == "cancelled: its owner ended it"
+    answer = await api.ask(f"{path}/answer")
+    assert (answer.status, orjson.loads(answer.body)["error"]) == (410, "the request is cancelled: its owner ended it")
+
+
 async def test_what_has_not_begun(api: Api) -> None:
     claim = await api.claimed(record=b"")
     answer = await api.ask(f"/-/requests/{claim.entry.id}/answer")
