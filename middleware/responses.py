@@ -9,6 +9,7 @@ import structlog
 from proxy.kernel import error_codes as codes
 from proxy.kernel.acceptance import reader_of
 from proxy.kernel.asgi import ASGIApp, Message, Receive, Scope, Send
+from proxy.kernel.background import PREFIX
 from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
@@ -20,6 +21,7 @@ from proxy.kernel.previous_response import previous_response, previous_response_
 from proxy.kernel.response_items import INPUT, PREVIOUS, items_of
 from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.stored_responses import MOST_TURNS, StoredResponse, find_response, keep_response, response_in
+from proxy.kernel.stored_run import stored_run
 from proxy.kernel.units import Duration, Least, Size
 
 log = structlog.get_logger("ollama_proxy.responses")
@@ -35,7 +37,7 @@ class Responses:
     the earlier input and output stand in front of the new input. Without it, and for a response that is unknown, has
     expired or is somebody else's, such a request gets 404. A request with `store: false` leaves nothing behind. Only
     the identity that sent a request can go on from its answer. Put it below `auth`, and above `rate_limit` and
-    `queue`, which count by the length of the input.
+    `queue`, which count by the length of the input, and above `defer`, so that what is kept has all that was said.
 
     Args:
         keep: how long an answer is kept.
@@ -71,7 +73,7 @@ class Responses:
         await exchange.body()
         document = await exchange.json()
         before = await self._before(exchange)
-        stored = document.get("store") is not False
+        stored = document.get("store") is not False and not _in_background(scope)
         if before is not None or stored:
             exchange.edit({})  # takes off a content encoding
             text = await exchange.body()
@@ -146,6 +148,12 @@ class Responses:
         except Refused as refused:
             return Explanation("refuse", refused.message)
         return Explanation("change", "what was said before is put in front of its input")
+
+
+def _in_background(scope: Scope) -> bool:
+    """Return whether the request runs for a response in background mode, which the journal has under its own id."""
+    run = stored_run(scope)
+    return run is not None and run.id.startswith(PREFIX)
 
 
 class _Storing:

@@ -8,31 +8,32 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-import orjson
 from pydantic import Field
 
+from middleware.defer.answering import Answering
 from middleware.defer.background_mode import asked_for, in_background, may_ask
 from middleware.defer.deferrable import deferrable, plain_body
-from middleware.defer.preferences import Preferences, idempotency_key, preferences, webhook_url
-from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of
-from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
+from proxy.kernel.acceptance import DeferTerms, add_entry, entry_of, known_entry, stored_caller_of
+from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send
 from proxy.kernel.background import Background
 from proxy.kernel.batch_terms import BatchOptions, BatchTerms, set_batch_terms
 from proxy.kernel.clock import Clock
 from proxy.kernel.entry_document import address_of, receipt
-from proxy.kernel.errors import JSON, Refused, let_go
+from proxy.kernel.errors import Refused, let_go
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import DeferPart
 from proxy.kernel.explain import Explanation
 from proxy.kernel.journal import Entry, Journal
 from proxy.kernel.passing_errors import NO_ROOM
+from proxy.kernel.preferences import Preferences, idempotency_key, preferences
 from proxy.kernel.route import Route
 from proxy.kernel.running_terms import RunningTerms
+from proxy.kernel.stored_request_handler import send_json
 from proxy.kernel.stored_run import stored_run
 from proxy.kernel.token_estimate import Estimate
 from proxy.kernel.units import Duration, Least, Size, format_duration
 from proxy.kernel.webhook_options import WebhookOptions
-from proxy.kernel.webhooks import WEBHOOK, Webhooks
+from proxy.kernel.webhooks import Webhooks, webhook_meta
 
 Occasion = Literal["asked", "full", "asked_and_full"]
 
@@ -65,8 +66,8 @@ class Defer:
         parallel: kept requests that a process runs at a time, however many slots are free. Of `parallel` and of
             `attempts` the largest of all policies bounds the process.
         estimate: the tokens that a request is expected to take, for the order of turns.
-        webhooks: the addresses that a client may name in `X-Webhook-URL`, to be told that its request is over; if left
-            out, it may name none.
+        webhooks: the addresses that a client may name in `X-Webhook-URL`, to be told that its request or its batch is
+            over; if left out, it may name none.
         batches: the bounds of files and batches (`/v1/files`, `/v1/batches`, `/v1/messages/batches`), for each caller.
     """
 
@@ -109,12 +110,13 @@ class Defer:
             weight=weight,
             estimate=estimate,
         )
-        self._batches = BatchTerms(batches, self.terms)
+        self._batches = BatchTerms(batches, self.terms, webhooks)
         self._background = background
         self._journal = journal
         self._clock = clock
         self._when = when
         self._webhooks = webhooks
+        self._answering = Answering()
         if webhooks is not None and webhook_calls is not None:
             webhook_calls.know(webhooks)
 
@@ -147,7 +149,8 @@ class Defer:
             return
         asked = await in_background(exchange, await plain_body(exchange))
         key = idempotency_key(exchange.scope)
-        entry = await self._accept(exchange, route, asked.body, key, {}, id=asked.id)
+        told = webhook_meta(exchange.scope, self._webhooks)
+        entry = await self._accept(exchange, route, asked.body, key, told, id=asked.id)
         await background.accepted(entry, send, stream=asked.stream)
 
     async def explain(self, exchange: Exchange) -> Explanation:
@@ -167,23 +170,31 @@ class Defer:
     async def _act(self, exchange: Exchange, route: Route, wish: Preferences, receive: Receive, send: Send) -> None:
         body = await plain_body(exchange)
         key = idempotency_key(exchange.scope) if wish.asynchronous else None
-        url = webhook_url(exchange.scope, self._webhooks) if wish.asynchronous else None
+        told = webhook_meta(exchange.scope, self._webhooks) if wish.asynchronous else {}
         at_once = wish.asynchronous and "asked" in self._when
         refusal: Refused | None = None
-        if not at_once or wish.wait:
-            refusal = await self._answered_live(exchange, wish.wait if at_once else None, receive, send)
-            if exchange.status is not None:
-                return
-        try:
-            entry = await self._accept(exchange, route, body, key, {} if url is None else {WEBHOOK: url})
-        except Refused as no_room:
-            if refusal is None or wish.asynchronous:
-                raise
-            let_go(no_room)
-            raise refusal from None  # its client knows nothing of a journal
+        live = not at_once or bool(wish.wait)
+        with self._answering.hold(stored_caller_of(exchange).owner, key if live else None):
+            entry = await self._known(exchange, route, body, key) if live and key is not None else None
+            if live and entry is None:
+                refusal = await self._answered_live(exchange, wish.wait if at_once else None, receive, send)
+                if exchange.status is not None:
+                    return
+            try:
+                entry = entry or await self._accept(exchange, route, body, key, told)
+            except Refused as no_room:
+                if refusal is None or wish.asynchronous:
+                    raise
+                let_go(no_room)
+                raise refusal from None  # its client knows nothing of a journal
         if refusal is not None:
             let_go(refusal)
         await self._tell(exchange, entry, send, asked=wish.asynchronous)
+
+    async def _known(self, exchange: Exchange, route: Route, body: bytes, key: str) -> Entry | None:
+        """Return the entry that the request has become before; None where it has not; raises Refused (422, 503)."""
+        new = entry_of(exchange, route, self.terms, now=self._clock.time(), body=body, key=key)
+        return await known_entry(self._journal, new)
 
     async def _answered_live(
         self, exchange: Exchange, wait: int | None, receive: Receive, send: Send
@@ -227,16 +238,10 @@ class Defer:
 
     async def _tell(self, exchange: Exchange, entry: Entry, send: Send, *, asked: bool) -> None:
         """Answer 202: the request was accepted."""
-        document: dict[str, Any] = receipt(entry, durable=self._journal.durable)
-        body = orjson.dumps(document)
-        headers: list[Header] = [
-            (b"content-type", JSON),
-            (b"content-length", b"%d" % len(body)),
-            (b"location", address_of(entry.id).encode()),
-        ]
+        headers: list[Header] = [(b"location", address_of(entry.id).encode())]
         if asked:
             headers.append((b"preference-applied", b"respond-async"))
-        await respond(send, 202, headers, body)
+        await send_json(send, receipt(entry, durable=self._journal.durable), 202, headers)
 
 
 def _expire(limit: asyncio.Timeout, exchange: Exchange) -> None:

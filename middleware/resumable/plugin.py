@@ -1,14 +1,14 @@
 """`resumable`: a streamed answer is recorded while it runs, and outlives a broken connection.
 
 The client gets the address of the record in a Link field. `middleware.resumable.recorder` records one answer,
-`middleware.resumable.keeper` says for all of them that they are still worked on. The record is read at
+`middleware.resumable.live_records` says for all of them that they are still worked on. The record is read at
 ``/-/requests/ID/answer``.
 """
 
 from collections.abc import Awaitable
 from typing import Annotated
 
-from middleware.resumable.keeper import Keeper
+from middleware.resumable.live_records import LiveRecords
 from middleware.resumable.recorder import AnswerRecorder, Rules
 from proxy.kernel.asgi import ASGIApp, Receive, Scope, Send
 from proxy.kernel.clock import Clock
@@ -50,8 +50,8 @@ class Resumable:
         expire: Annotated[Duration, Least("1m")] = 3600.0,
     ) -> None:
         self.app = app
-        keeper = keepsakes.keep((Keeper, journal), lambda: Keeper(journal))
-        self._rules = Rules(journal, clock, keeper, grace=grace, keep=keep, expire=expire)
+        live = keepsakes.keep((LiveRecords, journal), lambda: LiveRecords(journal))
+        self._rules = Rules(journal, clock, live, grace=grace, keep=keep, expire=expire)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Let a recorder see the answer of a request that may stream; no coroutine, and nothing for each chunk."""

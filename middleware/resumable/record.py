@@ -5,12 +5,12 @@ left and somebody may read the record, or as soon as it holds `ENOUGH` bytes. Wh
 reached, the record ends, and the answer goes on without it.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
 
+from proxy.kernel.chunk_writer import ChunkWriter
 from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Cancelled
 from proxy.kernel.journal import ATTACHED, Claim, Fenced, Journal, JournalFull, NewEntry, State
@@ -21,14 +21,12 @@ EVERY: Final = 0.5
 """Seconds between two writes of what was sent, while the client is there; a proxy that dies loses as much."""
 OFTEN: Final = 0.05
 """Seconds between two writes for whoever reads the record instead of the client."""
-ENOUGH: Final = 64 * 1024
-"""Bytes that are written at once."""
 
 log = structlog.get_logger("ollama_proxy.resumable")
 _seldom = Seldom()
 
 
-class Record:
+class Record(ChunkWriter):
     """One record. It must be closed, as its timer and its task lead to it.
 
     Args:
@@ -45,21 +43,15 @@ class Record:
         recorded: the bytes that are in it.
     """
 
-    __slots__ = (
-        "_clock", "_every", "_held", "_journal", "_parts", "_timer", "_writing", "adding", "claim", "lost",
-        "new", "open", "recorded",
-    )  # fmt: skip
+    __slots__ = ("_clock", "_journal", "adding", "claim", "lost", "new", "open", "recorded")
 
     def __init__(
         self, journal: Journal, clock: Clock, new: NewEntry, lost: Callable[[Cancelled | None], None] | None
     ) -> None:
+        super().__init__(EVERY)
         self._journal = journal
         self._clock = clock
-        self._every = EVERY
-        self._parts: list[bytes] = []
-        self._held = self.recorded = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self.recorded = 0
         self.new = new
         self.lost = lost
         self.claim: Claim | None = None
@@ -81,36 +73,24 @@ class Record:
         self.open = True
         return True
 
-    def put(self, chunk: bytes) -> None:
-        """Put a chunk into an open record, without awaiting anything."""
-        self._parts.append(chunk)
-        self._held += len(chunk)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._every, self.write_soon)
-        elif self._held >= ENOUGH:
-            self.write_soon()
-
-    def write_soon(self) -> None:
-        """Write what is held in a task; one that is at work goes on with it."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._writing is None and self.open:
-            self._writing = asyncio.create_task(self._write())
-
     def write_often(self) -> None:
         """Write at once, and often from now on: the client has left, and may come back as a reader."""
-        self._every = OFTEN
+        self.every = OFTEN
         self.write_soon()
 
-    async def _write(self) -> None:
-        """Write until nothing is held."""
+    async def _write(self, data: bytes) -> None:
+        claim = self.claim
+        if claim is None:
+            return
+        keep = self.new.most_answer
         try:
-            await self._write_all()
+            if fits := data[: keep - self.recorded]:
+                self.recorded = await self._journal.append(claim, fits)
+            if len(data) > len(fits):
+                raise JournalFull("bytes", f"no more than the first {keep} bytes of the answer are kept")
         except Fenced:
             self.fenced()
         except JournalFull as full:
-            claim = self.claim
             self.close()
             await self._finish(claim, "failed", f"record_full: {full}")
             self._tell(None)
@@ -118,19 +98,6 @@ class Record:
             self.close()
             self._say_failed(error)
             self._tell(None)
-        finally:
-            self._writing = None
-
-    async def _write_all(self) -> None:
-        journal, keep = self._journal, self.new.most_answer
-        while (claim := self.claim) is not None and self._parts:
-            data = b"".join(self._parts)
-            self._parts.clear()
-            self._held = 0
-            if fits := data[: keep - self.recorded]:
-                self.recorded = await journal.append(claim, fits)
-            if len(data) > len(fits):
-                raise JournalFull("bytes", f"no more than the first {keep} bytes of the answer are kept")
 
     def fenced(self) -> None:
         """End the record, as the journal has cancelled, deleted or expired it."""
@@ -149,10 +116,7 @@ class Record:
 
     async def end(self, state: State, error: str | None, usage: Mapping[str, int]) -> bool:
         """Write what is held and end the record; return whether it was there to be ended."""
-        self._cancel_timer()
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
-        await self._write()
+        await self.write_all()
         claim = self.claim
         self.close()
         return claim is not None and await self._finish(claim, state, error, usage)
@@ -161,8 +125,7 @@ class Record:
         """Put nothing more into the record."""
         self.open = False
         self.claim = None
-        self._parts.clear()
-        self._cancel_timer()
+        self.clear()
 
     async def delete(self) -> None:
         """Delete the entry; where the journal fails, it expires."""
@@ -189,11 +152,6 @@ class Record:
     def _tell(self, error: Cancelled | None) -> None:
         if self.lost is not None:
             self.lost(error)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _say_failed(self, error: Exception) -> None:
         if (left_out := _seldom.left_out()) is not None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from middleware.resumable.keeper import Keeper
+from middleware.resumable.live_records import LiveRecords
 from middleware.resumable.record import Record
 from proxy.kernel.acceptance import reader_of
 from proxy.kernel.answer_recorder import Recorder, Stop
@@ -25,7 +25,7 @@ class Rules:
 
     journal: Journal
     clock: Clock
-    keeper: Keeper
+    live: LiveRecords
     grace: float
     keep: int
     expire: float
@@ -102,7 +102,7 @@ class AnswerRecorder(Recorder):
         record = self._record = Record(rules.journal, rules.clock, new, self._lost)
         fields = [(name.decode("latin-1"), text.decode("latin-1")) for name, text in start["headers"] if name in FIELDS]
         if await record.add(start["status"], fields):
-            rules.keeper.add(record)
+            rules.live.add(record)
             return True
         self._record = None
         return False
@@ -160,6 +160,6 @@ class AnswerRecorder(Recorder):
             ended = await record.end("cancelled", said, known)
         else:
             ended = await record.end("failed", said, known)
-        self._rules.keeper.discard(record)
+        self._rules.live.discard(record)
         if ended and exchange.ended and not exchange.detached:
-            self._rules.keeper.delete_after(record, self._rules.grace)
+            self._rules.live.delete_after(record, self._rules.grace)

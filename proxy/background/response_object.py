@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from proxy.kernel.journal import Entry
-from proxy.kernel.response_items import INPUT, items_of
+from proxy.kernel.response_items import items_of
 
 Status = Literal["queued", "in_progress", "cancelled", "failed"]
 _TOLD: Final[Mapping[str, tuple[type | tuple[type, ...], Any]]] = {
@@ -62,13 +62,18 @@ def response_object(
     }
 
 
-def input_items(entry: Entry, request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a request asks, as the items of a list: each with an id, and texts as parts of a message."""
+def input_items(id: str, asked: object) -> list[dict[str, Any]]:
+    """Return what a response answers, as the items of a list: each with an id, and texts as parts of a message.
+
+    Args:
+        id: the id of the response.
+        asked: the input of its request, a text or a list of items.
+    """
     found = []
-    for number, item in enumerate(items_of(request.get(INPUT))):
+    for number, item in enumerate(items_of(asked)):
         if not isinstance(item, dict):
             continue
-        shown = {"id": f"msg_{entry.id[-24:]}_{number}", **item}
+        shown = {"id": f"msg_{id[-24:]}_{number}", **item}
         content = shown.get("content")
         if isinstance(content, str):
             kind = "output_text" if shown.get("role") == "assistant" else "input_text"

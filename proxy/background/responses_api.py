@@ -17,10 +17,11 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal
 from proxy.kernel.own_entry import own_entry
+from proxy.kernel.response_items import INPUT
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match
 from proxy.kernel.stored_request_handler import Handler, parameters, send_json
-from proxy.kernel.stored_responses import entry_id, find_response
+from proxy.kernel.stored_responses import StoredResponse, entry_id, find_response
 from proxy.kernel.webhooks import Webhooks
 
 PIECE: Final = 64 * 1024
@@ -67,14 +68,20 @@ class ResponsesApi(Background):
         asked = parameters(exchange)
         entry = await self._found(exchange)
         if entry is None:
-            await respond(send, 200, _JSON, await self._stored(exchange))
+            stored = await self._stored(exchange)
+            if asked.get("stream") == "true":
+                raise _only_in_background("be streamed")
+            await respond(send, 200, _JSON, orjson.dumps(stored.response))
         elif asked.get("stream") == "true":
             await self._stream(entry, _number(asked.get("starting_after")), send)
         else:
             await respond(send, 200, _JSON, await self._document(entry))
 
     async def _cancel(self, exchange: Exchange, send: Send) -> None:
-        entry = await self._own(exchange)
+        entry = await self._found(exchange)
+        if entry is None:
+            await self._stored(exchange)
+            raise _only_in_background("be cancelled")
         if not entry.over:
             entry = await self._journal.cancel(entry.id, "the caller ended it") or entry
             self._webhooks.notify(entry)
@@ -89,9 +96,10 @@ class ResponsesApi(Background):
         await send_json(send, {"id": named, "object": "response", "deleted": True})
 
     async def _input_items(self, exchange: Exchange, send: Send) -> None:
-        entry = await self._own(exchange)
+        entry = await self._found(exchange)
+        given = (await self._request(entry)).get(INPUT) if entry is not None else (await self._stored(exchange)).input
         asked = parameters(exchange)
-        items = input_items(entry, await self._request(entry))
+        items = input_items(_named(exchange), given)
         if asked.get("order") != "asc":
             items.reverse()
         ids = [str(item["id"]) for item in items]
@@ -118,19 +126,13 @@ class ResponsesApi(Background):
             return None
         return await own_entry(self._journal, stored_caller_of(exchange).owner, named, "request")
 
-    async def _own(self, exchange: Exchange) -> Entry:
-        entry = await self._found(exchange)
-        if entry is None:
-            raise _unknown(_named(exchange))
-        return entry
-
-    async def _stored(self, exchange: Exchange) -> bytes:
+    async def _stored(self, exchange: Exchange) -> StoredResponse:
         """Return a response that the plugin `responses` keeps; raises Refused (404)."""
         named = _named(exchange)
         found = await find_response(self._journal, stored_caller_of(exchange).owner, named)
         if found is None:
             raise _unknown(named)
-        return orjson.dumps(found.response)
+        return found
 
     async def _request(self, entry: Entry) -> Mapping[str, Any]:
         """Return the body of a request; empty where it is gone."""
@@ -247,6 +249,10 @@ def _number(text: str | None) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
         raise Refused(400, "starting_after and limit are numbers from 0 on")
     return int(text)
+
+
+def _only_in_background(what: str) -> Refused:
+    return Refused(400, f"only a response in background mode can {what}; this one was answered at once")
 
 
 def _unknown(named: str) -> Refused:

@@ -5,7 +5,7 @@ from secrets import token_hex
 from typing import Any, Final
 
 from proxy.batches.files_api import list_object, no_such_file
-from proxy.batches.owned import Owned, behind, named_in_path, page_size, terms_for
+from proxy.batches.owned import Owned, behind, named_in_path, terms_for
 from proxy.batches.progress import status_of, tally
 from proxy.batches.routes import BATCH, BATCHES, CANCEL, CREATE
 from proxy.kernel import error_codes as codes
@@ -18,7 +18,8 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, NewEntry
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route
-from proxy.kernel.stored_request_handler import Handler, parameters, send_json
+from proxy.kernel.stored_request_handler import Handler, page_size, parameters, send_json
+from proxy.kernel.webhooks import webhook_meta
 
 ENDPOINTS: Final = tuple(
     sorted(
@@ -69,8 +70,9 @@ class BatchesApi:
             raise no_such_file(str(named))
         if file.meta["purpose"] != "batch":
             raise _invalid("input_file_id must be a file with the purpose batch")
+        told = webhook_meta(exchange.scope, terms.webhooks)
         await self._owned.check_room(exchange, terms)
-        facts = {"endpoint": endpoint, "input": file.id, "metadata": metadata, "completion_window": "24h"}
+        facts = {"endpoint": endpoint, "input": file.id, "metadata": metadata, "completion_window": "24h", **told}
         batch = await self._owned.add(self._entry(exchange, terms, facts))
         self._kick(batch.id)
         await send_json(send, await self._document(batch))

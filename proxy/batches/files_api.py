@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from secrets import token_hex
 from typing import Any, Final
 
-from proxy.batches.owned import Owned, behind, named_in_path, page_size, terms_for
+from proxy.batches.owned import Owned, behind, named_in_path, terms_for
 from proxy.batches.routes import CONTENT, DELETE_FILE, FILE, FILES, UPLOAD
 from proxy.kernel import error_codes as codes
 from proxy.kernel.acceptance import stored_caller_of
@@ -15,7 +15,7 @@ from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, NewEntry, Query
 from proxy.kernel.route import Route
-from proxy.kernel.stored_request_handler import Handler, parameters, send_json
+from proxy.kernel.stored_request_handler import Handler, page_size, parameters, send_json
 from proxy.kernel.worker_threads import off_loop
 
 PIECE: Final = 256 * 1024

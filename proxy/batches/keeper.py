@@ -6,7 +6,7 @@ leaves nothing that another could not go on with. A batch is looked at when some
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -140,7 +140,7 @@ class Keeper:
         if data is None:
             gone = {"code": "no_such_file", "message": "the file is gone", "line": None, "param": "input_file_id"}
             changes: dict[str, Any] = {"failed_at": now, "problems": [gone]}
-            return await self._journal.set_meta(batch.id, changes, state="failed")
+            return await self._fail(batch, changes)
         check = (data, form_of(batch), bounds.defer.max_body)
         total, problems, model = await off_loop(batch.caller.owner, check_lines, *check)
         listed: list[dict[str, Any]] = [problem._asdict() for problem in problems]
@@ -148,12 +148,16 @@ class Keeper:
             message = f"the file has {total} requests, and a batch may have {bounds.bounds.lines}"
             listed = [{"code": "too_many_lines", "message": message, "line": None, "param": None}]
         if listed:
-            ended = await self._journal.set_meta(batch.id, {"failed_at": now, "problems": listed}, state="failed")
-            if ended is not None:
-                self._over(ended)
-            return ended
+            return await self._fail(batch, {"failed_at": now, "problems": listed})
         changes = {"in_progress_at": now, "total": total, "model": model}
         return await self._journal.set_meta(batch.id, changes, state="running")
+
+    async def _fail(self, batch: Entry, changes: Mapping[str, Any]) -> Entry | None:
+        """End a batch of which nothing can run."""
+        ended = await self._journal.set_meta(batch.id, changes, state="failed")
+        if ended is not None:
+            self._over(ended)
+        return ended
 
     async def _cancel_requests(self, batch: Entry) -> None:
         asked = Query(parent=batch.id, states=("queued", "running"), limit=MOST)

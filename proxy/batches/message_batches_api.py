@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from proxy.batches.files_api import send_file
 from proxy.batches.input_lines import LineForm, Problem, check_lines
-from proxy.batches.owned import Owned, behind, named_in_path, page_size, terms_for
+from proxy.batches.owned import Owned, behind, named_in_path, terms_for
 from proxy.batches.progress import tally
 from proxy.batches.routes import (
     CANCEL_MESSAGES,
@@ -27,7 +27,8 @@ from proxy.kernel.journal import Entry, Journal, NewEntry
 from proxy.kernel.json_members import elements_of, members_of, on_one_line
 from proxy.kernel.ollama_routes import OLLAMA
 from proxy.kernel.route import Route
-from proxy.kernel.stored_request_handler import Handler, parameters, send_json
+from proxy.kernel.stored_request_handler import Handler, page_size, parameters, send_json
+from proxy.kernel.webhooks import webhook_meta
 from proxy.kernel.worker_threads import off_loop
 
 PATH: Final = next(route.path for route in OLLAMA if route.flavor == "anthropic" and route.run is not None)
@@ -69,6 +70,7 @@ class MessageBatchesApi:
         if len(requests) > terms.bounds.lines:
             message = f"the batch has {len(requests)} requests, and may have {terms.bounds.lines}"
             raise Refused(413, message, code=codes.TOO_MANY_LINES)
+        told = webhook_meta(exchange.scope, terms.webhooks)
         await self._owned.check_room(exchange, terms)
         exchange.edit({})  # takes off a content encoding
         text = await exchange.body()
@@ -87,6 +89,7 @@ class MessageBatchesApi:
             "in_progress_at": now,
             "terms": terms.as_meta(),
             "deadline": now + terms.bounds.window,
+            **told,
         }
         fields = ((key, header(exchange.scope["headers"], key)) for key in KEPT)
         new = NewEntry(

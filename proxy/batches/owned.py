@@ -79,15 +79,6 @@ def named_in_path(exchange: Exchange) -> str:
     return (match.argument or "") if isinstance(match, Match) else ""
 
 
-def page_size(text: str | None, default: int, most: int) -> int:
-    """Return how many entries a page has; raises Refused (400)."""
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-        raise Refused(400, f"limit is a number from 1 to {most}")
-    return min(int(text), most)
-
-
 def behind(entries: Sequence[Entry], id: str | None) -> Sequence[Entry]:
     """Return the entries behind the one of that id; all of them where it is None, none where it is not among them."""
     if id is None:

@@ -6,7 +6,9 @@ from typing import Final
 
 from proxy.kernel.asgi import Scope, header_values
 
-_RANGE: Final = re.compile(r"bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))", re.IGNORECASE)
+FARTHEST: Final = 2**53 - 1
+"""The place that stands for all beyond it: no answer is so long, and every client can read the number."""
+_ELEMENT: Final = re.compile(r"(\d+)\s*-\s*(\d+)?|-\s*(\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,34 @@ class ByteRange:
         return self.first or 0, None if self.last is None else self.last + 1
 
 
+def is_still(scope: Scope, etag: bytes) -> bool:
+    """Return whether the answer with this entity tag is the one of which the request wants a part (section 13.1.5).
+
+    It is not where `If-Range` has a date, as no answer has one.
+    """
+    return all(value.strip() == etag for value in header_values(scope["headers"], b"if-range"))
+
+
 def range_of(scope: Scope) -> ByteRange | None:
     """Return the range that a request asks for.
 
     None where it asks for none, for several, or in a way that cannot be read: then it gets the whole, as the RFC says.
     """
     values = header_values(scope["headers"], b"range")
-    found = _RANGE.fullmatch(values[0].decode("latin-1").strip()) if len(values) == 1 else None
+    unit, _, ranges = values[0].decode("latin-1").partition("=") if len(values) == 1 else ("", "", "")
+    elements = [element.strip() for element in ranges.split(",") if element.strip()]
+    found = _ELEMENT.fullmatch(elements[0]) if unit.strip().lower() == "bytes" and len(elements) == 1 else None
     if found is None:
         return None
-    first, last, suffix = (int(text) if text is not None else None for text in found.groups())
+    first, last, suffix = (_place(text) for text in found.groups())
     if first is not None and last is not None and last < first:
         return None
     return ByteRange(first, last, suffix)
+
+
+def _place(digits: str | None) -> int | None:
+    """Return a number of bytes, however many digits it has."""
+    if digits is None:
+        return None
+    digits = digits.lstrip("0") or "0"
+    return min(int(digits), FARTHEST) if len(digits) < 20 else FARTHEST

@@ -3,40 +3,36 @@
 An entry of somebody else is answered as if it did not exist.
 """
 
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any, Final
-from urllib.parse import parse_qs
-
-import orjson
+from typing import Final
 
 from proxy.deferred.answer_reader import check_start, record_from
-from proxy.deferred.byte_range import range_of
+from proxy.deferred.byte_range import FARTHEST, ByteRange, is_still, range_of
 from proxy.deferred.stored_routes import ANSWER, END, REQUEST, REQUESTS
 from proxy.kernel import error_codes as codes
 from proxy.kernel.acceptance import stored_caller_of
-from proxy.kernel.asgi import Header, Send, header_values, respond, start_response
+from proxy.kernel.asgi import Send, respond, start_response
 from proxy.kernel.entry_document import description
 from proxy.kernel.error_rendering import render
-from proxy.kernel.errors import JSON, Flavor, Refused
+from proxy.kernel.errors import Flavor, Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.journal import Entry, Journal, Query
 from proxy.kernel.own_entry import own_entry
+from proxy.kernel.preferences import preferences
 from proxy.kernel.route import Route
 from proxy.kernel.routes import Match
-from proxy.kernel.stored_request_handler import Handler
+from proxy.kernel.stored_request_handler import NO_STORE, Handler, page_size, parameters, send_json
 from proxy.kernel.webhooks import Webhooks
 
 MOST_LISTED: Final = 100
 LONGEST_WAIT: Final = 300
 """Seconds that a client may wait for an answer to begin."""
-UNKNOWN_END: Final = 2**53
-"""Stands for the end of a range that is not known yet (RFC 8673, section 4)."""
 AGAIN: Final = 2
 """Seconds after which a client may ask again for an answer that has not begun."""
 
-_WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:;[^,]*)?(?:,|$)", re.IGNORECASE)
+_NEVER: Final = 2**62
+"""Bytes that no record has: who waits for them waits until it is over."""
 _FLAVORS: Final[Mapping[str, Flavor]] = {name: name for name in ("ollama", "openai", "anthropic", "text")}
 
 
@@ -60,12 +56,12 @@ class OwnersApi:
 
     async def _list(self, exchange: Exchange, send: Send) -> None:
         """Answer with the caller's requests, newest first, and the id behind which the rest of them begins."""
-        given = parse_qs(exchange.scope["query_string"].decode("latin-1"))
-        limit = _limit(given.get("limit", [str(MOST_LISTED)])[-1])
+        given = parameters(exchange)
+        limit = page_size(given.get("limit"), MOST_LISTED, MOST_LISTED)
         query = Query(
             owner=stored_caller_of(exchange).owner,
             kinds=("request",),
-            after=given.get("after", [None])[-1],
+            after=given.get("after"),
             limit=limit,
         )
         found = await self._journal.entries(query)
@@ -73,12 +69,12 @@ class OwnersApi:
             "requests": [description(entry, durable=self._journal.durable) for entry in found],
             "next": found[-1].id if len(found) == limit else None,
         }
-        await _respond(send, 200, document)
+        await send_json(send, document)
 
     async def _show(self, exchange: Exchange, send: Send) -> None:
         """Answer with the state of an entry."""
         entry = await self._own(exchange)
-        await _respond(send, 200, description(entry, durable=self._journal.durable))
+        await send_json(send, description(entry, durable=self._journal.durable))
 
     async def _end(self, exchange: Exchange, send: Send) -> None:
         """Cancel an entry, which stops its run wherever it runs; delete one that is over."""
@@ -87,10 +83,10 @@ class OwnersApi:
             await self._journal.delete(entry.id)
             await respond(send, 204, [], b"")
             return
-        cancelled = await self._journal.cancel(entry.id, "cancelled: its owner ended it")
+        cancelled = await self._journal.cancel(entry.id, "its owner ended it")
         if cancelled is not None:
             self._webhooks.notify(cancelled)
-        await _respond(send, 200, description(cancelled or entry, durable=self._journal.durable))
+        await send_json(send, description(cancelled or entry, durable=self._journal.durable))
 
     async def _own(self, exchange: Exchange) -> Entry:
         """Return the entry that the path names; raises Refused (404) unless it is the caller's own."""
@@ -104,10 +100,10 @@ class OwnersApi:
 
     async def _answer(self, exchange: Exchange, send: Send) -> None:
         """Answer with what was recorded, and with what is still to come."""
-        entry = await self._begun(await self._own(exchange), _wait_of(exchange))
+        entry = await self._begun(await self._own(exchange), preferences(exchange.scope).wait or 0)
         if not (entry.over or entry.recorded or entry.kind == "live"):
             headers = [(b"retry-after", b"%d" % AGAIN)]
-            await _respond(send, 202, description(entry, durable=self._journal.durable), headers)
+            await send_json(send, description(entry, durable=self._journal.durable), 202, headers)
             return
         try:
             await self._send_record(exchange, entry, send)
@@ -115,35 +111,36 @@ class OwnersApi:
             if exchange.status is not None:
                 raise
             status, headers, body = render(_FLAVORS[entry.flavor], refused, exchange.id)
-            await respond(send, status, headers, body)
+            await respond(send, status, [*headers, NO_STORE], body)
 
     async def _begun(self, entry: Entry, wait: float) -> Entry:
-        """Return the entry when a byte of its answer is there, or it is over, or after `wait` seconds."""
+        """Return the entry when a byte of its answer is there, or it is over, or after `wait` seconds (RFC 7240)."""
         if wait <= 0 or entry.over or entry.recorded or entry.kind == "live":
             return entry
-        changed = await self._journal.wait_for_change(entry.id, 0, wait)
+        changed = await self._journal.wait_for_change(entry.id, 0, min(wait, LONGEST_WAIT))
         if changed is None:
             raise not_found()
         return changed
 
     async def _send_record(self, exchange: Exchange, entry: Entry, send: Send) -> None:
         """Send the record, or the part of it that was asked for; raises Refused before it has begun."""
-        if entry.status is not None and entry.status >= 400:
-            entry = await self._ended(entry)  # an error is recorded when the request is about to be over
+        wanted = range_of(exchange.scope)
+        entry = await self._settled(entry, wanted)
         if entry.over and entry.status is None:
             raise _never_answered(entry)
-        wanted = range_of(exchange.scope)
+        etag = b'"%b-%d"' % (entry.id.encode(), entry.fence)
         whole = entry.over and entry.kind == "request" and entry.status is not None and entry.status >= 400
-        if whole or (entry.over and not entry.recorded):
+        if whole or (entry.over and not entry.recorded) or not is_still(exchange.scope, etag):
             wanted = None  # an error has no parts, nor has nothing
-        if wanted is not None and wanted.suffix is not None and not entry.over:
-            entry = await self._ended(entry)
         start, end = wanted.resolved(entry.recorded) if wanted is not None else (0, None)
         if not whole:
             check_start(entry, start)
         status = entry.status or 200
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in entry.answer_headers]
-        headers.append((b"accept-ranges", b"bytes"))
+        kept = ((name.encode("latin-1"), value.encode("latin-1")) for name, value in entry.answer_headers)
+        headers = [field for field in kept if field[0] != NO_STORE[0]]
+        headers += [NO_STORE, (b"accept-ranges", b"bytes")]
+        if not whole:
+            headers.append((b"etag", etag))
         if wanted is not None:
             status = 206
             headers.append((b"content-range", _content_range(entry, start, end)))
@@ -158,10 +155,21 @@ class OwnersApi:
                     await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _ended(self, entry: Entry) -> Entry:
-        """Return the entry when it is over."""
+    async def _settled(self, entry: Entry, wanted: ByteRange | None) -> Entry:
+        """Return the entry when it is known how the part of it that is wanted begins.
+
+        An error is recorded when its request is about to be over. The client of a live answer may have seen more than
+        is recorded so far: it gets the beginning at once.
+        """
         while not entry.over:
-            changed = await self._journal.wait_for_change(entry.id, 2**62, LONGEST_WAIT)
+            first = wanted.first if wanted is not None else 0
+            if first is None or (entry.status is not None and entry.status >= 400):
+                first = _NEVER
+            elif entry.kind == "live":
+                return entry
+            if entry.recorded >= first:
+                return entry
+            changed = await self._journal.wait_for_change(entry.id, first - 1, LONGEST_WAIT)
             if changed is None:
                 raise not_found()
             entry = changed
@@ -199,23 +207,8 @@ def not_found() -> Refused:
 
 def _never_answered(entry: Entry) -> Refused:
     status = 410 if entry.state in ("cancelled", "expired") else 502
-    return Refused(
-        status, f"the request is {entry.state}: {entry.error or 'it has no answer'}", code=codes.DEFERRED_FAILED
-    )
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_LISTED:
-        raise Refused(400, f"limit: expected a number from 1 to {MOST_LISTED}", code=codes.INVALID_REQUEST)
-    return int(text)
-
-
-def _wait_of(exchange: Exchange) -> float:
-    """Return the seconds that a client would wait for the answer to begin (RFC 7240, section 4.3)."""
-    for value in header_values(exchange.scope["headers"], b"prefer"):
-        if found := _WAIT.search(value.decode("latin-1")):
-            return min(int(found[1]), LONGEST_WAIT)
-    return 0.0
+    why = (entry.error or "it has no answer").removeprefix(f"{entry.state}: ")
+    return Refused(status, f"the request is {entry.state}: {why}", code=codes.DEFERRED_FAILED)
 
 
 def _content_range(entry: Entry, start: int, end: int | None) -> bytes:
@@ -226,10 +219,4 @@ def _content_range(entry: Entry, start: int, end: int | None) -> bytes:
     if entry.state == "completed":
         last = entry.recorded if end is None else min(end, entry.recorded)
         return b"bytes %d-%d/%d" % (start, last - 1, entry.recorded)
-    return b"bytes %d-%d/*" % (start, (end if end is not None else UNKNOWN_END) - 1)
-
-
-async def _respond(send: Send, status: int, document: Mapping[str, Any], headers: list[Header] | None = None) -> None:
-    body = orjson.dumps(document)
-    fields: list[Header] = [(b"content-type", JSON), (b"content-length", b"%d" % len(body))]
-    await respond(send, status, [*fields, *(headers or ())], body)
+    return b"bytes %d-%d/*" % (start, min(end - 1, FARTHEST) if end is not None else FARTHEST)

@@ -5,7 +5,7 @@ from typing import Final
 
 from proxy.kernel.acceptance import journal_unavailable
 from proxy.kernel.asgi import Scope, Send
-from proxy.kernel.errors import Truncated
+from proxy.kernel.errors import Refused, Truncated
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.route import Route
 from proxy.kernel.store import StoreUnavailable
@@ -32,11 +32,21 @@ class StoredApp:
         }
 
     async def __call__(self, scope: Scope, receive: object, send: Send) -> None:
-        """Answer one request; raises Refused (503) where the journal does not answer before the response begins."""
+        """Answer one request.
+
+        Raises Refused (503 where the journal does not answer before the response begins); no cache may have that.
+        """
         exchange = Exchange.of(scope)
         assert exchange.route is not None  # noqa: S101 (the router has found it)
         try:
-            await self._handlers[scope["method"], exchange.route.path](exchange, send)
+            await self._answer(self._handlers[scope["method"], exchange.route.path], exchange, send)
+        except Refused as refused:
+            refused.headers = {"cache-control": "no-store", **refused.headers}
+            raise
+
+    async def _answer(self, handle: Handler, exchange: Exchange, send: Send) -> None:
+        try:
+            await handle(exchange, send)
         except StoreUnavailable as error:
             if exchange.status is not None:
                 raise Truncated("the journal does not answer any more") from error

@@ -177,11 +177,28 @@ async def add_entry(journal: Journal, new: NewEntry) -> Entry:
     where the journal is full, 503 where it does not answer.
     """
     try:
-        entry = await journal.add(new)
+        return _same(await journal.add(new), new)
     except JournalFull as full:
         raise _no_room(full, new) from full
     except StoreUnavailable as error:
         raise journal_unavailable() from error
+
+
+async def known_entry(journal: Journal, new: NewEntry) -> Entry | None:
+    """Return the entry that the owner of `new` has under the same idempotency key; None where there is none.
+
+    Adds nothing, as there is room for none. Raises Refused (422, 503) as `add_entry` does.
+    """
+    try:
+        return _same(await journal.add(replace(new, most_per_owner=0)), new)
+    except JournalFull:
+        return None
+    except StoreUnavailable as error:
+        raise journal_unavailable() from error
+
+
+def _same(entry: Entry, new: NewEntry) -> Entry:
+    """Return the entry that has the idempotency key of `new`; raises Refused (422) where it is another request."""
     if entry.id != new.id and entry.meta.get(DIGEST) != new.meta.get(DIGEST):
         raise Refused(
             422,

@@ -10,6 +10,7 @@ from proxy.kernel.acceptance import DeferTerms
 from proxy.kernel.asgi import Scope
 from proxy.kernel.token_estimate import Estimate
 from proxy.kernel.units import Duration, Least, Size
+from proxy.kernel.webhook_options import WebhookOptions
 
 _TERMS: Final = "ollama_proxy.batch_terms"
 
@@ -43,10 +44,12 @@ class BatchTerms:
     Attributes:
         bounds: the bounds of files and batches.
         defer: the terms on which each request of a batch is kept.
+        webhooks: the addresses that may be told that a batch is over; None for none. Not kept with the batch.
     """
 
     bounds: BatchOptions
     defer: DeferTerms
+    webhooks: WebhookOptions | None = None
 
     def as_meta(self) -> dict[str, Any]:
         """Return the terms as JSON, to be kept with a batch."""

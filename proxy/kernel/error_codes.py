@@ -215,6 +215,9 @@ JOURNAL_UNAVAILABLE: Final = _row("journal_unavailable", 503, "kernel",
 IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "kernel",
     "The caller sent another request with the same Idempotency-Key before.",
     "Send each request with a key of its own.")
+IDEMPOTENCY_KEY_IN_USE: Final = _row("idempotency_key_in_use", 409, "defer",
+    "A request of the caller with the same Idempotency-Key is being answered.",
+    "Send it again after Retry-After: it is answered anew, or told where its answer will be.")
 WEBHOOK_NOT_ALLOWED: Final = _row("webhook_not_allowed", 403, "defer",
     "The request names an address to be told that it is over, and `defer.webhooks` does not allow it.",
     "Name none, or one of those that the operator allows.")

@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from functools import cached_property
+from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
@@ -77,6 +78,11 @@ class WebhookOptions(BaseModel):
     def key(self) -> bytes:
         """Return the bytes that calls are signed with."""
         return base64.b64decode(self.secret.get_secret_value().removeprefix(PREFIX))
+
+    @cached_property
+    def mark(self) -> str:
+        """Return what tells these options from others, without telling the secret."""
+        return sha256(repr((self.key, self.targets, self.networks)).encode()).hexdigest()[:16]
 
     @cached_property
     def named(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -65,7 +65,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a label that is empty, or longer than 63 characters
             raise httpcore.ConnectError(f"{host} cannot be resolved") from error
         addresses = list(dict.fromkeys(ip_address(entry[4][0]) for entry in found))
         for address in addresses:

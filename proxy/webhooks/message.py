@@ -29,6 +29,8 @@ def message_of(entry: Entry) -> bytes:
         "created_at": _stamp(entry.created_at),
         "ended_at": _stamp(entry.ended_at),
     }
+    if entry.kind == "batch":
+        data["counts"] = entry.meta.get("counts")
     ended = _stamp(entry.ended_at) or _stamp(entry.created_at)
     return orjson.dumps({"type": f"{entry.kind}.{entry.state}", "timestamp": ended, "data": data})
 

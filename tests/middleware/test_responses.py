@@ -1,5 +1,6 @@
 """Going on from an earlier response, over real sockets."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -7,6 +8,7 @@ import pytest
 
 from middleware.auth.key_file_editor import add_key
 from middleware.auth.keys import new_key
+from proxy.kernel.journal import Query
 from proxy.simulator import Ollama
 from tests.support.proxy import Running, running
 from tests.support.wire import Reply, ask
@@ -106,3 +108,46 @@ async def test_a_body_that_can_be_read_in_two_ways_is_refused() -> None:
         reply = await ask(proxy.address, "POST", PATH, b'{"previous_response_id":null,"previous_response_id":"resp_1"}')
         assert reply.status == 400
         assert not sim.requests
+
+
+BACKGROUND: list[Any] = ["logging", "responses", "defer", "queue", "retry"]
+
+
+async def over(proxy: Running, id: str) -> dict[str, Any]:
+    """Return a response in background mode when it is over."""
+    async with asyncio.timeout(20):
+        await proxy.app.journal.wait_for_change(id, 2**62, 20)
+    return orjson.loads((await ask(proxy.address, "GET", f"{PATH}/{id}")).body)  # type: ignore[no-any-return]
+
+
+async def test_conversations_go_through_the_background_and_back() -> None:
+    async with Ollama() as sim, running(sim.url, middleware=BACKGROUND) as proxy:
+        first = response_of(await say(proxy, "one"))
+        second = response_of(await say(proxy, "two", previous_response_id=first["id"], background=True))
+        assert (await over(proxy, second["id"]))["status"] == "completed"
+        assert (await say(proxy, "three", previous_response_id=second["id"])).status == 200
+        assert [item["content"] for item in sent(sim)["input"] if item["role"] == "user"] == ["one", "two", "three"]
+        assert (await say(proxy, "x", previous_response_id="resp_none", background=True)).status == 404
+
+
+async def test_of_a_response_in_the_background_that_is_deleted_nothing_is_left() -> None:
+    async with Ollama() as sim, running(sim.url, middleware=BACKGROUND) as proxy:
+        made = response_of(await say(proxy, "my secret", background=True))
+        await over(proxy, made["id"])
+        assert (await ask(proxy.address, "DELETE", f"{PATH}/{made['id']}")).status == 200
+        assert (await say(proxy, "x", previous_response_id=made["id"])).status == 404
+        assert await proxy.app.journal.entries(Query()) == []
+
+
+async def test_what_was_answered_at_once_is_no_response_in_the_background() -> None:
+    async with Ollama() as sim, running(sim.url, middleware=BACKGROUND) as proxy:
+        made = response_of(await say(proxy, "one"))
+        at = f"{PATH}/{made['id']}"
+        assert orjson.loads((await ask(proxy.address, "GET", at)).body) == made
+        for method, path in [("GET", f"{at}?stream=true"), ("POST", f"{at}/cancel")]:
+            refused = await ask(proxy.address, method, path)
+            assert (refused.status, b"only a response in background mode" in refused.body) == (400, True)
+        [item] = orjson.loads((await ask(proxy.address, "GET", f"{at}/input_items")).body)["data"]
+        assert item["content"] == [{"type": "input_text", "text": "one"}]
+        for ending in ("?stream=true", "/input_items"):
+            assert (await ask(proxy.address, "GET", f"{PATH}/resp_none{ending}")).status == 404

@@ -150,6 +150,49 @@ async def test_a_turn_that_does_not_come_is_waited_for_in_vain(place: Place, mon
     assert ended.is_set()
 
 
+@pytest.mark.parametrize("when", ["asked", "asked_and_full"])
+async def test_what_was_kept_under_a_key_is_not_answered_live_a_second_time(place: Place, when: str) -> None:
+    ran: list[Exchange] = []
+
+    async def chain(scope: Scope, receive: Receive, send: Send) -> None:
+        ran.append(Exchange.of(scope))
+        await ok(scope, receive, send)
+
+    key = ("Idempotency-Key", "one")
+    first = orjson.loads((await call(place.defer(), asking(key))).body)
+    again = make_exchange(path="/api/generate", body=BODY, headers=[("Prefer", "respond-async, wait=9"), key])
+    answer = await call(place.defer(chain, when=frozenset({when})), again)
+    assert (answer.status, orjson.loads(answer.body)["id"]) == (202, first["id"])
+    other = make_exchange(path="/api/generate", body=BODY + b" ", headers=[("Prefer", "respond-async, wait=9"), key])
+    refused = await call(place.defer(chain, when=frozenset({when})), other)
+    assert refused.error is not None
+    assert refused.error.code == "idempotency_key_reused"
+    assert not ran
+
+
+async def test_a_key_whose_request_is_answered_just_now(place: Place) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def chain(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await goes_on.wait()
+        await ok(scope, receive, send)
+
+    def request() -> Exchange:
+        headers = [("Prefer", "respond-async, wait=9"), ("Idempotency-Key", "one")]
+        return make_exchange(path="/api/generate", body=BODY, headers=headers)
+
+    plugin = place.defer(chain)
+    first = asyncio.create_task(call(plugin, request()))
+    await begun.wait()
+    beside = await call(plugin, request())
+    assert beside.error is not None
+    assert (beside.error.status, beside.error.code) == (409, "idempotency_key_in_use")
+    goes_on.set()
+    assert (await first).status == 200
+    assert (await call(plugin, request())).status == 200
+
+
 async def test_a_time_out_of_the_chain_is_not_the_plugins(place: Place) -> None:
     async def chain(scope: Scope, receive: Receive, send: Send) -> None:
         raise TimeoutError

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from middleware.resumable.record import ENOUGH, Record
+from middleware.resumable.record import Record
 from proxy.journal.memory import MemoryJournal
+from proxy.kernel.chunk_writer import ENOUGH
 from proxy.kernel.errors import Cancelled
 from proxy.kernel.journal import ATTACHED, Entry, NewEntry, StoredCaller
 from proxy.kernel.store import StoreUnavailable

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from middleware.resumable.keeper import Keeper
+from middleware.resumable.live_records import LiveRecords
 from middleware.resumable.recorder import AnswerRecorder, Rules
 from proxy.journal.memory import MemoryJournal
 from proxy.kernel.answer_recorder import Recorder
@@ -24,7 +24,7 @@ class Recorded:
         self.got: list[Message] = []
         self.stops: list[Cancelled | None] = []
         self.exchange = make_exchange(body=body, record=self.record)
-        rules = Rules(self.journal, clock, Keeper(self.journal), grace=0.01, keep=100, expire=60)
+        rules = Rules(self.journal, clock, LiveRecords(self.journal), grace=0.01, keep=100, expire=60)
         self.recorder = AnswerRecorder(self.exchange, rules)
         self.send = self.recorder.sending(self.client)
 

@@ -72,7 +72,7 @@ def test_a_response_without_a_model_has_none() -> None:
     ],
 )
 def test_items_of_the_input_are_the_sdks_type(asked: object) -> None:
-    items = input_items(ENTRY, {"input": asked})
+    items = input_items(ENTRY.id, asked)
     page = {"object": "list", "data": items, "first_id": items[0]["id"], "last_id": items[-1]["id"], "has_more": False}
     first = ResponseItemList.model_validate(page).data[0]
     assert first.type == "message"

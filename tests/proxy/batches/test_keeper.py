@@ -129,3 +129,12 @@ async def test_where_nothing_is_kept_no_batch_is_looked_for() -> None:
     async with kept(bench):
         await bench.journal.wait_for_change("batch_1", 0, 0.01)
     assert status_of(await bench.batch()) == "validating"
+
+
+async def test_a_batch_whose_file_is_gone_is_over_for_whoever_is_to_be_told() -> None:
+    bench = Bench()
+    await bench.begin(lines("a"))
+    await bench.journal.delete("file-in")
+    async with kept(bench):
+        await eventually(lambda: len(bench.ended) == 1)
+    assert bench.ended[0].state == "failed"

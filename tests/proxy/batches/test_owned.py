@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.batches.owned import Owned, behind, page_size, terms_for
+from proxy.batches.owned import Owned, behind, terms_for
 from proxy.kernel.batch_terms import set_batch_terms
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
@@ -61,17 +61,6 @@ def test_who_keeps_nothing_has_no_batches() -> None:
     assert (refused.value.status, refused.value.code) == (403, "batches_not_allowed")
     set_batch_terms(exchange.scope, terms())
     assert terms_for(exchange) == terms()
-
-
-@pytest.mark.parametrize(("text", "size"), [(None, 20), ("1", 1), ("100", 100), ("1000", 100)])
-def test_a_page_has_a_size(text: str | None, size: int) -> None:
-    assert page_size(text, 20, 100) == size
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "x", "", "9" * 20, "٣"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(Refused):
-        page_size(text, 20, 100)
 
 
 async def test_a_page_goes_on_behind_an_entry() -> None:

@@ -1,5 +1,7 @@
 """What the owner of an entry may do, straight through the app; tests/live/test_deferred.py asks over sockets."""
 
+import asyncio
+
 import orjson
 import pytest
 
@@ -22,10 +24,13 @@ class Api:
         self.told = Told()
         self.app = StoredApp(OwnersApi(self.journal, self.told).handlers)
 
-    async def ask(self, path: str, method: str = "GET", identity: str | None = "alice", **headers: str) -> Answer:
+    async def ask(
+        self, path: str, method: str = "GET", identity: str | None = "alice", query: bytes = b"", **headers: str
+    ) -> Answer:
         match = RouteTable(ROUTES).match(method, path)
+        fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
         exchange = make_exchange(
-            method, path, headers=list(headers.items()), client=CLIENT, identity=identity, match=match
+            method, path, query=query, headers=fields, client=CLIENT, identity=identity, match=match
         )
         return await call(self.app, exchange)
 
@@ -83,6 +88,49 @@ async def test_a_part_of_what_grows(api: Api) -> None:
     assert answer.complete
 
 
+async def test_a_part_of_what_may_have_begun_anew(api: Api) -> None:
+    """The tag of an answer says which run made it: behind another one its client gets the whole."""
+    entry = await api.completed()
+    path = f"/-/requests/{entry.id}/answer"
+    etag = (await api.ask(path)).header("etag")
+    assert etag == f'"{entry.id}-1"'
+    for tag, status, body in [(etag, 206, b"89"), (f'"{entry.id}-2"', 200, b"0123456789")]:
+        answer = await api.ask(path, range="bytes=8-", if_range=tag)
+        assert (answer.status, answer.body, answer.header("etag")) == (status, body, etag)
+
+
+async def test_a_part_that_is_still_to_come_is_waited_for(api: Api) -> None:
+    claim = await api.claimed()
+    path = f"/-/requests/{claim.entry.id}/answer"
+    asking = asyncio.create_task(api.ask(path, range="bytes=12-12"))
+    beyond = asyncio.create_task(api.ask(path, range="bytes=14-"))
+    await asyncio.sleep(0)
+    await api.journal.append(claim, b"abc")
+    answer = await asking
+    assert (answer.status, answer.body, answer.header("content-range")) == (206, b"c", "bytes 12-12/*")
+    await api.journal.finish(claim, "completed")
+    answer = await beyond
+    assert (answer.status, answer.header("content-range")) == (416, "bytes */13")
+
+
+async def test_nothing_of_it_may_be_kept_by_a_cache(api: Api) -> None:
+    entry = await api.completed()
+    for path in ("/-/requests", f"/-/requests/{entry.id}", f"/-/requests/{entry.id}/answer"):
+        assert (await api.ask(path)).header("cache-control") == "no-store"
+    behind = await api.ask(f"/-/requests/{entry.id}/answer", range="bytes=10-")
+    assert (behind.status, behind.header("cache-control")) == (416, "no-store")
+    unknown = await api.ask("/-/requests/ab")
+    assert unknown.error is not None
+    assert unknown.error.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("limit", ["0", "x", "9" * 5000])
+async def test_what_is_no_limit(api: Api, limit: str) -> None:
+    answer = await api.ask("/-/requests", query=f"limit={limit}".encode())
+    assert answer.error is not None
+    assert answer.error.status == 400
+
+
 async def test_an_answer_without_a_byte(api: Api) -> None:
     claim = await claimed(api.journal)
     await api.journal.begin(claim, 200, [])
@@ -113,6 +161,14 @@ async def test_what_was_never_answered_says_why_in_the_flavor_of_the_call(
         document = document[name]
     assert (answer.status, answer.header("x-error-code")) == (502, "deferred_failed")
     assert document == "the request is dead: owner_lost: gone"
+
+
+async def test_what_was_cancelled_says_so_once(api: Api) -> None:
+    claim = await api.claimed(record=b"")
+    path = f"/-/requests/{claim.entry.id}"
+    assert orjson.loads((await api.ask(path, "DELETE")).body)["error"] == "cancelled: its owner ended it"
+    answer = await api.ask(f"{path}/answer")
+    assert (answer.status, orjson.loads(answer.body)["error"]) == (410, "the request is cancelled: its owner ended it")
 
 
 async def test_what_has_not_begun(api: Api) -> None:

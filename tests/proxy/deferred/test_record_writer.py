@@ -3,7 +3,8 @@
 import pytest
 
 from proxy.deferred import record_writer
-from proxy.deferred.record_writer import ENOUGH, MOST, RecordWriter
+from proxy.deferred.record_writer import MOST, RecordWriter
+from proxy.kernel.chunk_writer import ENOUGH
 from proxy.kernel.journal import Fenced, JournalFull
 from proxy.kernel.store import StoreUnavailable
 from tests.support.runs import Failing, claimed, record

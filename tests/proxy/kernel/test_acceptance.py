@@ -13,13 +13,14 @@ from proxy.kernel.acceptance import (
     add_entry,
     entry_of,
     journal_unavailable,
+    known_entry,
     new_entry,
     new_id,
     stored_caller_of,
 )
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
-from proxy.kernel.journal import Entry, Journal, NewEntry, StoredCaller
+from proxy.kernel.journal import Entry, Journal, NewEntry, Query, StoredCaller
 from proxy.kernel.store import StoreUnavailable
 from proxy.kernel.token_estimate import Estimate
 from proxy.testing import ManualClock, make_exchange
@@ -113,6 +114,16 @@ async def test_the_same_key_is_the_same_entry_or_another_request(journal: Journa
         with pytest.raises(Refused) as refused:
             await add_entry(journal, other)
         assert (refused.value.status, refused.value.code) == (422, "idempotency_key_reused")
+
+
+async def test_the_entry_under_a_key_is_found_without_adding_one(journal: Journal) -> None:
+    new = await accepted(make_exchange(path="/api/generate", body=BODY), key="k")
+    assert await known_entry(journal, new) is None
+    assert not await journal.entries(Query())
+    first = await add_entry(journal, new)
+    found = await known_entry(journal, await accepted(make_exchange(path="/api/generate", body=BODY), key="k"))
+    assert found is not None
+    assert found.id == first.id
 
 
 def entry(caller: StoredCaller) -> NewEntry:

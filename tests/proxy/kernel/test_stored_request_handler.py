@@ -1,6 +1,9 @@
 """proxy/kernel/stored_request_handler.py."""
 
-from proxy.kernel.stored_request_handler import parameters, send_json
+import pytest
+
+from proxy.kernel.errors import Refused
+from proxy.kernel.stored_request_handler import page_size, parameters, send_json
 from proxy.testing import call, make_exchange
 
 
@@ -15,3 +18,14 @@ async def test_a_document_is_never_cached() -> None:
 
     answer = await call(app, make_exchange("GET", "/v1/files"))
     assert (answer.status, answer.body, answer.header("cache-control")) == (201, b'{"a":1}', "no-store")
+
+
+@pytest.mark.parametrize(("text", "size"), [(None, 20), ("1", 1), ("100", 100), ("1000", 100)])
+def test_a_page_has_a_size(text: str | None, size: int) -> None:
+    assert page_size(text, 20, 100) == size
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "9" * 20, "٣"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(Refused):
+        page_size(text, 20, 100)

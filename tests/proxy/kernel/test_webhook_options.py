@@ -80,3 +80,11 @@ def test_a_secret_is_not_shown() -> None:
     made = options("https://h.example/*")
     assert made.key == b"k" * 32
     assert SECRET not in repr(made)
+
+
+def test_options_that_differ_have_marks_that_differ() -> None:
+    first = options("https://h.example/*")
+    assert first.mark == options("https://h.example/*").mark
+    assert first.mark != options("https://h.example/*", networks=("10.0.0.0/8",)).mark
+    assert first.mark != options("https://h.example/a").mark
+    assert "k" * 8 not in first.mark

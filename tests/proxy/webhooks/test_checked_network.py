@@ -74,6 +74,12 @@ async def test_a_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> No
         await CheckedNetwork().connect_tcp("h.example", 443)
 
 
+@pytest.mark.parametrize("name", ["a" * 64 + ".example", "a..example"])
+async def test_a_name_that_cannot_exist(name: str) -> None:
+    with pytest.raises(httpcore.ConnectError):
+        await CheckedNetwork().connect_tcp(name, 443)
+
+
 async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

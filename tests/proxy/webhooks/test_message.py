@@ -44,6 +44,12 @@ def test_a_message_has_the_state_and_no_words() -> None:
     assert b"secret words" not in message
 
 
+def test_a_message_about_a_batch_counts_its_requests() -> None:
+    counts = {"processing": 0, "succeeded": 2, "errored": 1, "canceled": 0, "expired": 0}
+    told = orjson.loads(message_of(replace(ENDED, kind="batch", state="completed", meta={"counts": counts})))
+    assert (told["type"], told["data"]["counts"]) == ("batch.completed", counts)
+
+
 def test_a_message_about_another_run_has_another_id() -> None:
     assert message_id(ENDED) == message_id(replace(ENDED, error=None)) != message_id(replace(ENDED, fence=3))
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
@@ -15,53 +13,23 @@ from proxy.journal.memory import MemoryJournal
 from proxy.journal.sqlite import SqliteJournal
 from proxy.kernel.journal import Entry, Journal
 from proxy.kernel.webhook_options import WebhookOptions
-from proxy.kernel.webhooks import TOLD, WEBHOOK
+from proxy.kernel.webhooks import OPTIONS, TOLD, WEBHOOK
 from proxy.services.system_clock import SystemClock
+from proxy.testing import ManualClock
 from proxy.webhooks.message import message_id
 from proxy.webhooks.sender import SignedWebhooks
-from tests.support.journals import claim, entry
-
-SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
-
-
-class Receiver:
-    """Takes calls and answers with the statuses of a script, the last of which it repeats."""
-
-    def __init__(self, *statuses: int, location: str = "") -> None:
-        self.statuses = list(statuses)
-        self.location = location
-        self.calls: list[tuple[dict[str, str], bytes]] = []
-        self.called = asyncio.Event()
-        self.url = ""
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
-        self.calls.append((fields, await reader.readexactly(int(fields["content-length"]))))
-        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\nlocation: {self.location}\r\n\r\n".encode())
-        await writer.drain()
-        writer.close()
-        self.called.set()
-
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator["Receiver"]:
-        server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-        try:
-            yield self
-        finally:
-            server.close()
-            await server.wait_closed()
+from tests.support.backend import eventually
+from tests.support.journals import START, claim, entry
+from tests.support.webhooks import SECRET, Receiver
 
 
 def options(target: str, **more: object) -> WebhookOptions:
     return WebhookOptions.model_validate({"targets": [target], "secret": SECRET, **more})
 
 
-async def ended(journal: Journal, url: str) -> Entry:
-    """Return an entry that names an address and is over."""
-    await journal.add(entry(meta={WEBHOOK: url}))
+async def ended(journal: Journal, url: str, by: WebhookOptions | None = None) -> Entry:
+    """Return an entry that names an address and is over; the options `by` have permitted it."""
+    await journal.add(entry(meta={WEBHOOK: url} if by is None else {WEBHOOK: url, OPTIONS: by.mark}))
     return await journal.finish(await claim(journal), "completed")
 
 
@@ -173,6 +141,28 @@ async def test_an_address_that_no_policy_in_force_permits_is_not_called(journal:
     assert len(receiver.calls) == 1
 
 
+async def test_each_policy_has_its_own_secret_and_networks(journal: MemoryJournal) -> None:
+    """Two policies permit the same address: what one of them signs and may reach is not the other's."""
+    sender = SignedWebhooks(journal, SystemClock())
+    async with Receiver(200).listening() as receiver:
+        url = receiver.url.replace("127.0.0.1", "localhost")
+        other = "whsec_" + base64.b64encode(b"o" * 32).decode()
+        trusted = options(url, secret=other, networks=("127.0.0.0/8", "::1/128"))
+        theirs = options(url, networks=("127.0.0.0/8", "::1/128"))
+        strict = options(url)
+        for each in (trusted, strict, theirs):
+            sender.know(each)
+        sender.notify(await ended(journal, url, theirs))
+        await settled(sender)
+        [(fields, message)] = receiver.calls
+        assert Webhook(SECRET).verify(message, fields)
+        with capture_logs() as lines:
+            sender.notify(await ended(journal, url, strict))
+            await settled(sender)
+        assert len(receiver.calls) == 1
+        assert "no address of the Internet" in lines[0]["reason"]
+
+
 async def test_entries_that_name_nothing_or_are_not_over_are_passed_by(journal: MemoryJournal) -> None:
     sender = SignedWebhooks(journal, SystemClock())
     await journal.add(entry())
@@ -200,6 +190,31 @@ async def test_what_was_not_delivered_is_delivered_after_a_restart(tmp_path: Pat
         await later.resume()  # nothing is left
         assert not later._tasks
     await journal.aclose()
+
+
+async def test_what_no_run_has_ended_is_found_and_told() -> None:
+    """One has waited too long for its turn, the other has lost its owner when a part of it was read."""
+    clock = ManualClock(START)
+    journal = MemoryJournal(clock)
+    async with Receiver(200).listening() as receiver:
+        known = options(receiver.url)
+        sender = SignedWebhooks(journal, clock, look=0.01)
+        sender.know(known)
+        lost = await journal.add(entry(meta={WEBHOOK: receiver.url}))
+        taken = await claim(journal)
+        await journal.begin(taken, 200, [])
+        await journal.append(taken, b"a")
+        await journal.read(lost.id, 0, 1)
+        late = await journal.add(entry(meta={WEBHOOK: receiver.url}, expires_at=START + 60))
+        await sender.resume()
+        clock.advance(61)
+        await journal.claim("another", attempts=3, lost_after=30.0)
+        await eventually(lambda: len(receiver.calls) >= 2)
+        await settled(sender)
+        await sender.aclose()
+    said = {(told["data"]["id"], told["type"]) for told in (orjson.loads(message) for _, message in receiver.calls)}
+    assert said == {(lost.id, "request.failed"), (late.id, "request.expired")}
+    assert len(receiver.calls) == 2
 
 
 async def test_messages_are_bounded(journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The keeper of the records of this process: it says that they are still written, and clears up behind them."""
+"""The records that this process writes: they are said to be still written, and cleared up behind."""
 
 import asyncio
 from contextlib import suppress
@@ -26,8 +26,8 @@ class Kept(Protocol):
         """Delete its entry."""
 
 
-class Keeper:
-    """Keeps the records of one process alive, with one call of the journal for all of them.
+class LiveRecords:
+    """The records that one process writes: it keeps them alive, with one call of the journal for all of them.
 
     Args:
         journal: where they are.

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from middleware.resumable import keeper as keeper_module
-from middleware.resumable.keeper import SILENT, Keeper
+from middleware.resumable import live_records
+from middleware.resumable.live_records import SILENT, LiveRecords
 from middleware.resumable.record import Record
 from proxy.journal.memory import MemoryJournal
 from proxy.kernel.errors import Cancelled
@@ -22,31 +22,31 @@ async def record(journal: MemoryJournal, clock: ManualClock, number: int) -> tup
 
 
 async def test_a_record_that_was_cancelled_elsewhere_is_found_and_the_others_go_on(monkeypatch: Any) -> None:
-    monkeypatch.setattr(keeper_module, "EVERY", 0.001)
+    monkeypatch.setattr(live_records, "EVERY", 0.001)
     clock = ManualClock()
     journal = MemoryJournal(clock)
-    keeper = Keeper(journal)
+    records = LiveRecords(journal)
     (first, told), (second, others) = [await record(journal, clock, number) for number in range(2)]
-    keeper.add(first)
-    keeper.add(second)
+    records.add(first)
+    records.add(second)
     await journal.cancel(first.new.id, "enough")
     await eventually(lambda: bool(told))
     assert isinstance(told[0], Cancelled)
     assert not others
     for one in (first, second):
-        keeper.discard(one)
+        records.discard(one)
         one.close()
-    await eventually(lambda: keeper._task is None)
+    await eventually(lambda: records._task is None)
 
 
 async def test_a_record_that_does_not_grow_says_that_it_is_still_written() -> None:
     clock = ManualClock()
     journal = MemoryJournal(clock)
-    keeper = Keeper(journal)
+    records = LiveRecords(journal)
     silent, _ = await record(journal, clock, 1)
-    keeper._records.add(silent)
+    records._records.add(silent)
     for _ in range(3 * SILENT):
-        await keeper._beat_once()
+        await records._beat_once()
     entry = await journal.get(silent.new.id)
     assert entry is not None
     assert entry.meta[BEAT] == 3 * SILENT
@@ -58,5 +58,5 @@ async def test_a_record_is_deleted_when_its_client_needs_it_no_more() -> None:
     journal = MemoryJournal(clock)
     done, _ = await record(journal, clock, 1)
     await done.end("completed", None, {})
-    Keeper(journal).delete_after(done, 0.0)
+    LiveRecords(journal).delete_after(done, 0.0)
     await eventually(lambda: journal._ledger.get(done.new.id) is None)

@@ -1,12 +1,10 @@
-"""What a client asks for in its header fields."""
+"""proxy/kernel/preferences.py."""
 
 import pytest
-from pydantic import SecretStr
 
-from middleware.defer.preferences import Preferences, idempotency_key, preferences, webhook_url
 from proxy.kernel.asgi import Scope
 from proxy.kernel.errors import Refused
-from proxy.kernel.webhook_options import WebhookOptions
+from proxy.kernel.preferences import Preferences, idempotency_key, preferences
 
 
 def scope(name: str, *values: str) -> Scope:
@@ -25,6 +23,12 @@ def scope(name: str, *values: str) -> Scope:
         (("wait=10, wait=20",), Preferences(False, 10)),
         (("wait=999999999",), Preferences(False, 3600)),
         (("return=minimal, handling=lenient",), Preferences()),
+        (('respond-async="", wait="5"',), Preferences(True, 5)),
+        (("respond-async=1",), Preferences()),
+        (('a="x, respond-async, wait=3"',), Preferences()),
+        (('a="x\\", wait=3", respond-async',), Preferences(True)),
+        (('respond-async, a="x, wait=3',), Preferences(True)),
+        (('"' * 9000,), Preferences()),
         (("respond-asynchronous, wait=-1, wait=x",), Preferences()),
     ],
 )
@@ -40,16 +44,3 @@ def test_keys() -> None:
     for wrong in (("",), ('""',), ("k" * 256,), ("é",), ("a", "b")):
         with pytest.raises(Refused, match="Idempotency-Key"):
             idempotency_key(scope("idempotency-key", *wrong))
-
-
-def test_webhooks() -> None:
-    options = WebhookOptions(
-        targets=("https://hooks.example.com/*",), secret=SecretStr("whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY")
-    )
-    url = "https://hooks.example.com/done"
-    assert webhook_url(scope("x-webhook-url"), None) is None
-    assert webhook_url(scope("x-webhook-url", url), options) == url
-    for values, rules in [((url,), None), (("https://evil.example/",), options), ((url, url), options)]:
-        with pytest.raises(Refused) as refused:
-            webhook_url(scope("x-webhook-url", *values), rules)
-        assert (refused.value.status, refused.value.code) == (403, "webhook_not_allowed")
