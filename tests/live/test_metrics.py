@@ -4,8 +4,6 @@ import asyncio
 import re
 from typing import Any
 
-import pytest
-
 from middleware.metrics import Metrics
 from proxy.chain.frame import Frame, Generation
 from proxy.kernel import error_codes as codes
