@@ -1,6 +1,7 @@
 """Fixtures for the whole suite."""
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in item.iter_markers("timing"):
             if mark.args or not str(mark.kwargs.get("reason", "")).strip():
                 raise pytest.UsageError(f"{item.nodeid}: write @pytest.mark.timing(reason=...)")
+
+
+def pytest_collection_finish() -> None:
+    """Leave the tests themselves out of what the garbage collector looks at: many tests wait for a whole collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

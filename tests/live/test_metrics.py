@@ -4,8 +4,6 @@ import asyncio
 import re
 from typing import Any
 
-import pytest
-
 from middleware.metrics import Metrics
 from proxy.chain.frame import Frame, Generation
 from proxy.kernel import error_codes as codes
@@ -124,10 +122,9 @@ async def test_reloads_are_counted_and_counters_survive_them() -> None:
     assert numbers("ollama_proxy_config_generation") == 2
 
 
-@pytest.mark.timeout(180)
-async def test_a_hundred_thousand_models_users_and_paths() -> None:
-    """Whatever clients send, there are only so many series."""
-    count = 100_000
+async def test_thousands_of_models_users_and_paths() -> None:
+    """Whatever clients send, there are only so many series: all bounds are reached in the first half."""
+    count = 10 * SETS
     service = PrometheusMetrics(lambda model: False)
 
     async def whoever(scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,7 +167,7 @@ async def test_a_hundred_thousand_models_users_and_paths() -> None:
 
     for number in range(count):
         await request(number, f"/v1/models/{number}" if number % 2 else f"/nothing/{number}")
-        if number == count // 10:
+        if number == count // 2:
             early = await series()
     late = await series()
     assert late == early

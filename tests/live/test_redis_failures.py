@@ -14,6 +14,7 @@ import pytest
 from middleware.rate_limit.plugin import RateLimit
 from proxy.services.system_clock import SystemClock
 from proxy.simulator import Ollama
+from proxy.stores import known_full
 from proxy.stores.redis import RedisStore
 from proxy.testing import ok
 from tests.support import wire
@@ -193,7 +194,10 @@ async def test_each_limit_has_its_own_rule_while_redis_is_away(
     assert load.slowest < BOUND + SLACK + load.late
 
 
-async def test_a_flush_starts_every_counter_anew_and_is_no_failure(server: RedisServer) -> None:
+async def test_a_flush_starts_every_counter_anew_and_is_no_failure(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_full, "TRUSTED", 0.2)
     store = RedisStore(server.url, SystemClock(), within=5)
     load = Load(store)
     async with load.running():

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.support.redis import redis_server
 
 HOMES = ["sqlite", "redis"]
 LINES = 40
+SOON_LOST = "from proxy.deferred import runner; runner.LOST_AFTER = 1.0; runner.LOOK = 0.5"
+"""Has a proxy take over sooner what another one ran that was killed."""
 
 
 @pytest.fixture(params=HOMES)
@@ -37,6 +40,9 @@ def policy(sim: Ollama, store: str, port: int) -> dict[str, Any]:
     }
 
 
+started = partial(Process.started, first=SOON_LOST)
+
+
 def client_of(proxy: Process) -> openai.AsyncOpenAI:
     host, port = proxy.address
     return openai.AsyncOpenAI(base_url=f"http://{host}:{port}/v1", api_key="ollama", max_retries=0)
@@ -47,12 +53,12 @@ async def test_a_batch_goes_on_where_its_proxy_was_killed(store: str, tmp_path: 
     data = jsonl(*(line(f"q{number}") for number in range(LINES)))
     async with Ollama(tokens=3, token_delay=0.005) as sim:
         settings = policy(sim, store, free_port())
-        async with Process.started(tmp_path / "a.yaml", settings) as proxy, client_of(proxy) as client:
+        async with started(tmp_path / "a.yaml", settings) as proxy, client_of(proxy) as client:
             batch = await begun(client, data)
             await sim.wait_for(lambda: sim.counters.by_route[CHAT] >= LINES // 2)
             os.kill(proxy.process.pid, signal.SIGKILL)
             await proxy.process.communicate()
-        async with Process.started(tmp_path / "a.yaml", settings) as proxy, client_of(proxy) as client:
+        async with started(tmp_path / "a.yaml", settings) as proxy, client_of(proxy) as client:
             done = await ended(client, batch.id)
             assert (done.status, done.error_file_id) == ("completed", None)
             assert done.request_counts is not None
@@ -67,11 +73,11 @@ async def test_a_batch_goes_on_where_its_proxy_was_killed(store: str, tmp_path: 
 async def test_a_response_goes_on_where_its_proxy_was_killed(store: str, tmp_path: Path) -> None:
     async with Ollama(tokens=20, token_delay=0.02) as sim:
         settings = policy(sim, store, free_port())
-        async with Process.started(tmp_path / "a.yaml", settings) as proxy, client_of(proxy) as client:
+        async with started(tmp_path / "a.yaml", settings) as proxy, client_of(proxy) as client:
             made = [await client.responses.create(model="llama3.2", input="hi", background=True) for _ in range(5)]
             os.kill(proxy.process.pid, signal.SIGKILL)
             await proxy.process.communicate()
-        async with Process.started(tmp_path / "a.yaml", settings) as proxy, client_of(proxy) as client:
+        async with started(tmp_path / "a.yaml", settings) as proxy, client_of(proxy) as client:
             for response in made:
                 events = [event async for event in await client.responses.retrieve(response.id, stream=True)]
                 assert events[-1].type == "response.completed"

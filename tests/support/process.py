@@ -56,13 +56,28 @@ class Process:
     @classmethod
     @asynccontextmanager
     async def started(
-        cls, file: Path, settings: dict[str, Any], *, stdout: int = asyncio.subprocess.PIPE, files: int | None = None
+        cls,
+        file: Path,
+        settings: dict[str, Any],
+        *,
+        stdout: int = asyncio.subprocess.PIPE,
+        files: int | None = None,
+        first: str | None = None,
     ) -> AsyncIterator["Process"]:
-        """Start a proxy that may have `files` open, by its soft and its hard limit."""
+        """Start a proxy.
+
+        Args:
+            file: where its policy file is written.
+            settings: the policy file.
+            stdout: where its log goes.
+            files: how many it may have open, by its soft and its hard limit.
+            first: statements to run before anything else, where a test is to change what no setting does.
+        """
         limited = () if files is None else ("prlimit", f"--nofile={files}:{files}")
+        program = ("-m", "proxy.cli") if first is None else ("-c", f"{first}\nfrom proxy.cli import main\nmain()")
         file.write_text(yaml.safe_dump(settings))  # noqa: ASYNC240  (a few lines)
         process = await start_process(
-            *(*limited, sys.executable, "-m", "proxy.cli", "serve", "-c", str(file)),
+            *(*limited, sys.executable, *program, "serve", "-c", str(file)),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,

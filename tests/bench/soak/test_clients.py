@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from bench.soak import hosts
 from bench.soak import wire as wire_module
 from bench.soak.clients import Clients, stream
 from bench.soak.hosts import FAULTS, Fault, heal
@@ -61,10 +62,12 @@ async def test_what_breaks_off_is_no_whole_stream() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_every_fault_can_be_healed(fault: Fault) -> None:
+async def test_every_fault_can_be_healed(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "TOKEN_DELAY", 0.001)
     async with Ollama(token_delay=0.0) as host:
         await fault(host, random.Random(1))
         await heal(host)
+        assert host.settings.token_delay == hosts.TOKEN_DELAY
         them = clients(host)
         await ask(host, them, 2)
         assert them.seen.whole == 2

@@ -66,7 +66,7 @@ def test_who_comes_last_finds_room_however_many_take_all_they_can(callers: int) 
     for number in range(callers):
         try:
             while True:
-                body_of(budget, f"guest {number}", 2**10)
+                body_of(budget, f"guest {number}", 2**13)
         except Refused:
             pass
     if callers <= 20:
@@ -144,8 +144,10 @@ class QuickLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]  # there is no other way to its clock
-            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        # There is no other way to its clock. A cancelled timer may still be the first of them.
+        timers = [] if self._ready else [t for t in self._scheduled if not t.cancelled()]  # type: ignore[attr-defined]
+        if timers:
+            self._now = max(self._now, min(timer.when() for timer in timers))
         super()._run_once()  # type: ignore[misc]
 
 
