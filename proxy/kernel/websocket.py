@@ -81,6 +81,12 @@ class Socket(Protocol):
     def busy(self, runs: bool) -> None:
         """Note whether a request runs or waits: only a socket without any is idle."""
 
+    def pause(self) -> None:
+        """Tell of no further messages before `go_on`."""
+
+    def go_on(self) -> None:
+        """Tell of messages again, later."""
+
     def close(self, code: Closing, reason: str) -> None:
         """Close the socket; what was sent before still goes out."""
 

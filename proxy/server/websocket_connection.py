@@ -92,22 +92,38 @@ class WebSocketConnection(WebSocketReader):
             self._idle.start(self._options.idle, self._idle_too_long)
 
     def close(self, code: Closing, reason: str) -> None:
-        """Send the closing frame, and end the connection when the client has answered it, or `LINGER_SECONDS` later."""
+        """Send the closing frame, and end the connection when the client has answered it, or some time later.
+
+        That time is `LINGER_SECONDS`, or ``write`` where the client has not read all that was sent before.
+        """
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(code, _reason(reason))
             self._flush()
-            self._closing.start(LINGER_SECONDS, self.transport.abort)
+            unread = self.transport.get_write_buffer_size()
+            self._closing.start(self._state.options.write_timeout if unread else LINGER_SECONDS, self.transport.abort)
         self._leave()
 
     def _flush(self) -> None:
         """Write what `websockets` wants to say: pongs and closing frames."""
-        for data in self._protocol.data_to_send():
-            if data is not SEND_EOF and data:
-                self.transport.write(data)
-            elif not self.transport.is_closing():
-                self.transport.close()
-                self._writing.start(self._state.options.write_timeout, self.transport.abort)
-                self._leave()
+        said = self._protocol.data_to_send()
+        if data := b"".join(said):
+            self.transport.write(data)
+        if SEND_EOF in said:
+            self._finish()
+
+    def _finish(self) -> None:
+        """End the connection: at once where the client said goodbye, else when it has had time to read why."""
+        self._leave()
+        if self.transport.is_closing():
+            return
+        if self._protocol.close_rcvd is not None:
+            self.transport.close()
+            self._writing.start(self._state.options.write_timeout, self.transport.abort)
+            return
+        # To close with input unread would reset the connection, and might take the closing frame from the client.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._closing.start(LINGER_SECONDS, self.transport.abort)
 
     # Time passes
 
@@ -136,8 +152,8 @@ class WebSocketConnection(WebSocketReader):
     def resume_writing(self) -> None:
         """Stop counting: the client reads."""
         self._flow.resume_writing()
-        self._flow.resume_reading()
         self._writing.stop()
+        self._read_soon()
 
     def _write_late(self) -> None:
         self._give_up("the client read nothing of its answers", self._state.options.write_timeout)
@@ -177,6 +193,7 @@ class WebSocketConnection(WebSocketReader):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop what runs for the client, and give back what the connection held."""
         self._leave()
+        self._drop_unread()
         self._flow.resume_writing()
         self._flow.forget()
         for timer in (self._writing, self._closing):

@@ -11,7 +11,7 @@ from proxy.kernel.asgi import Receive, Send
 from proxy.kernel.errors import Refused
 from proxy.kernel.websocket import OPENING, Closing, Socket
 from proxy.server.websocket_connection import WebSocketConnection
-from tests.support.guarded import connected, connections, happens
+from tests.support.guarded import SHORT, connected, connections, happens
 from tests.support.raw import Raw, Seen
 from tests.support.websocket import HANDSHAKE
 
@@ -50,7 +50,8 @@ class Noting:
 
 
 @asynccontextmanager
-async def opened(**options: Any) -> AsyncIterator[tuple[Noting, Raw, Any]]:
+async def opened(sent: bytes = b"", **options: Any) -> AsyncIterator[tuple[Noting, Raw, Any]]:
+    """Open a socket; `sent` follows the handshake at once."""
     sessions: list[Noting] = []
 
     async def accept(seen: Seen, receive: Receive, send: Send) -> None:
@@ -63,7 +64,7 @@ async def opened(**options: Any) -> AsyncIterator[tuple[Noting, Raw, Any]]:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async with connected(accept, **options) as (_, client, server):
-        await client.send(HANDSHAKE % (b"/", b""))
+        await client.send(HANDSHAKE % (b"/", b"") + sent)
         await client.until(b"\r\n\r\n")
         yield sessions[0], client, server
 
@@ -125,3 +126,24 @@ async def test_an_idle_socket_gives_way_and_a_busy_one_does_not() -> None:
         connection.make_way()
         assert (await client.exactly(4))[2:] == (1013).to_bytes(2)
         assert server.open_connections == 0
+
+
+async def test_a_client_need_not_wait_for_the_handshake() -> None:
+    async with opened(frame(0x81, b"x" * 60_000)) as (session, client, _):
+        assert await client.exactly(7) == b"\x81\x0560000"
+        await client.send(frame(0x81, b"more"))
+        assert await client.exactly(3) == b"\x81\x014"
+        assert session.held == 0
+
+
+async def test_what_was_said_before_the_end_still_goes_out_to_a_slow_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.server.websocket_connection.LINGER_SECONDS", SHORT)
+    async with opened(receive_buffer=4096) as (session, client, _):
+        size = 16 << 20
+        session.socket.send(b"y" * size)
+        session.socket.close(Closing.GOING_AWAY, "enough")
+        over = asyncio.Event()
+        asyncio.get_running_loop().call_later(2 * SHORT, over.set)
+        await happens(over)
+        assert len(await client.exactly(10 + size)) == 10 + size
+        assert (await client.exactly(4))[2:] == (1001).to_bytes(2)
