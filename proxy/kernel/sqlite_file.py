@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +30,7 @@ def open_file(path: Path, *, most_bytes: int | None = None, patience: float = PA
     Raises FileInUse, or StoreUnavailable where the file cannot be opened or is no database of SQLite.
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        path.chmod(0o600)
+        _make(path)
         connection = sqlite3.connect(path, timeout=patience, isolation_level=None, cached_statements=64)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnavailable(f"cannot open {path}: {error}") from error
@@ -54,3 +54,14 @@ def open_file(path: Path, *, most_bytes: int | None = None, patience: float = PA
             raise FileInUse(f"another process has {path}; one proxy at a time can use it") from error
         raise StoreUnavailable(f"cannot use {path}: {error}") from error
     return connection
+
+
+def _make(path: Path) -> None:
+    """Make the file where it is missing, and give it mode 0600.
+
+    A file that is there is not opened: to close any descriptor of it would end the locks of the connection that this
+    process may have (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
