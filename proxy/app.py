@@ -47,6 +47,7 @@ from proxy.ops.limits_in_use import Board
 from proxy.ops.routes import HEALTH
 from proxy.ops.routes import ROUTES as OPS
 from proxy.ops.stored_entries import StoredEntries
+from proxy.pool.fleet_side import FleetSide
 from proxy.pool.pool import Pool
 from proxy.pool.probes import Probes
 from proxy.queue.scheduler import FairScheduler
@@ -132,7 +133,7 @@ class App:
         self.watch = Probes(self.pool, every=settings.pool.health.every, timeout=settings.pool.health.timeout)
         self.scheduler = FairScheduler(self.pool, self.clock)
         retries = FairRetryBudget(self.clock)
-        self.fleet = make_fleet(settings, self.pool, self.scheduler, retries)
+        self.fleet = make_fleet(settings, FleetSide(self.pool, self.watch), self.pool, self.scheduler, retries)
         self.metrics = PrometheusMetrics(self.pool.knows, self.peers)
         self.traces = Pipelines()
         responses = ResponsesApi(self.journal, self.webhooks)

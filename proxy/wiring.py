@@ -26,6 +26,7 @@ from proxy.kernel.store import Store
 from proxy.kernel.units import Mistake
 from proxy.kernel.usable_cpus import usable_cpus
 from proxy.pool.backend import Backend, make_backend
+from proxy.pool.fleet_side import FleetSide
 from proxy.pool.health import Rules
 from proxy.pool.pool import Pool, PoolOptions
 from proxy.queue.scheduler import FairScheduler
@@ -68,14 +69,16 @@ def make_journal(loaded: Loaded, settings: Settings, clock: Clock) -> Journal:
         raise Invalid([loaded.problem(("store",), Mistake(str(error)))]) from error
 
 
-def make_fleet(settings: Settings, pool: Pool, scheduler: FairScheduler, retries: FairRetryBudget) -> "Fleet | None":
+def make_fleet(
+    settings: Settings, shared: FleetSide, pool: Pool, scheduler: FairScheduler, retries: FairRetryBudget
+) -> "Fleet | None":
     """Return what shares slots and retries with other proxies, not yet started; None where the store is no Redis."""
     url = settings.store.get_secret_value()
     if "://" not in url:
         return None
     from proxy.fleet.fleet import Fleet
 
-    fleet = Fleet(url, pool, scheduler, retries)
+    fleet = Fleet(url, shared, scheduler, retries)
     scheduler.line, pool.ask_fleet = fleet, fleet.ask
     pool.on_free(fleet.freed)
     return fleet

@@ -130,7 +130,7 @@ class Runner:
 
     def _has_room(self, terms: RunningTerms) -> bool:
         pending = sum(not run.placed.is_set() for run in self._runs)
-        return len(self._runs) < terms.parallel and pending < PENDING and self._slots.has_room()
+        return len(self._runs) < terms.parallel and pending < PENDING and self._slots.any_free(if_asked=True)
 
     async def _perform(self, run: Run) -> bool:
         """Perform a run, whatever happens; return whether its entry is over. One that failed by a bug is taken up."""

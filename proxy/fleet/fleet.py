@@ -38,8 +38,6 @@ LINGER: Final = 0.1
 """Seconds for which an unused permit stays at the proxy."""
 SETTLE: Final = 1.7
 """Seconds that all proxies have to say what they run after the server forgot; each renews and tries again in less."""
-GATHER: Final = 0.02
-"""Seconds within which requests that wait behind others are told in one call."""
 LOOKED_AT: Final = 50
 """Backends that a call which only renews asks about, besides those in use."""
 
@@ -65,7 +63,7 @@ class Shared(Protocol):
 
 
 class SharedPool(Protocol):
-    """The backends of this proxy; `proxy.pool.pool.Pool` implements it."""
+    """The backends of this proxy; `proxy.pool.fleet_side.FleetSide` implements it."""
 
     @property
     def backends(self) -> Sequence[Shared]:
@@ -138,10 +136,9 @@ class Fleet(SharedLine):
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._trimming: asyncio.TimerHandle | None = None
-        self._gathering: asyncio.TimerHandle | None = None
         self._spoke_at = monotonic()
         self._lost_at = 0.0
-        self._waiting = False
+        self._waiting = self._untold = False
         self._looked = 0
         self._settling = 0.0
         self._ejected_elsewhere: set[str] = set()
@@ -159,9 +156,8 @@ class Fleet(SharedLine):
             return
         self._task.cancel()
         await asyncio.wait([self._task])
-        for timer in (self._trimming, self._gathering):
-            if timer is not None:
-                timer.cancel()
+        if self._trimming is not None:
+            self._trimming.cancel()
         for _, asked in self._asking:
             asked.cancel()
         if self.up:
@@ -184,14 +180,10 @@ class Fleet(SharedLine):
 
     def changed(self, *, behind: bool = False) -> None:
         """See `SharedLine.changed`."""
-        if not behind:
+        if behind:
+            self._untold = True  # the next call tells: as many as are waited for here are known there
+        else:
             self._wake.set()
-        elif self._gathering is None:
-            self._gathering = asyncio.get_running_loop().call_later(GATHER, self._gathered)
-
-    def _gathered(self) -> None:
-        self._gathering = None
-        self._wake.set()
 
     def freed(self) -> None:
         """Note that a request may have ended: its permit lingers, or has to go back."""
@@ -260,7 +252,7 @@ class Fleet(SharedLine):
         renews = not self._wake.is_set()
         self._wake.clear()
         fresh = self.up and monotonic() - self._spoke_at < TTL - WITHIN - AGAIN  # else others may have the permits
-        demands = [*self._waiters.demands(), *asked]
+        demands, self._untold = [*self._waiters.demands(), *asked], False
         backends = self._backends()
         wanted = {url for demand in demands for url in demand.backends}
         looked_at = self._next_looked_at(list(backends)) if renews else ()
@@ -328,13 +320,17 @@ class Fleet(SharedLine):
         backends = self._backends()
         for url in message["wanted"]:
             if url in backends:
-                backends[url].contended = True
-                backends[url].permits = backends[url].active
-                self._wake.set()
+                backend = backends[url]
+                backend.contended = True
+                if (backend.permits or 0) > backend.active:
+                    backend.permits = backend.active
+                    self._wake.set()
         tenants = []
         for url, grants, tenant in message["grants"]:
             if url in backends and self._take(url, backends[url], grants):
                 tenants.append(tenant)
+        if tenants and self._untold:
+            self._wake.set()
         self._used(tenants)
 
     def _take(self, url: str, backend: Shared, grants: int) -> int:

@@ -37,4 +37,4 @@ class SharedLine(Protocol):
         """How many proxies share them, as last seen, this one included."""
 
     def changed(self, *, behind: bool = False) -> None:
-        """Note that a request waits here for a slot; `behind` others that wait for the same."""
+        """Note that a request waits here for a slot, `behind` others of its tenant."""

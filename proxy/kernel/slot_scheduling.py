@@ -27,13 +27,10 @@ class Slots(Protocol):
         is no use.
         """
 
-    def any_free(self) -> bool:
-        """Return False where every slot of every backend is taken, so that `try_lease` can lease none."""
+    def any_free(self, *, if_asked: bool = False) -> bool:
+        """Return False where every slot of every backend is taken, so that `try_lease` can lease none.
 
-    def has_room(self) -> bool:
-        """Return False where every slot is taken, by this proxy or by others that share them.
-
-        Otherwise a request that comes now may find one, though `try_lease` may have to wait for the others' permission.
+        With `if_asked` a slot counts too that the proxies which share it would permit if they were asked.
         """
 
     def wanted(self, exchange: Exchange) -> tuple[str, ...]:

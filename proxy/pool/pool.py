@@ -7,7 +7,7 @@ It implements the services `Backends` and `Slots`. What the pool learns from the
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 from time import monotonic
 from typing import Final
 
@@ -229,21 +229,12 @@ class Pool:
         """Return whether a usable backend has, or may have, the model of `exchange`, or `model` in its place."""
         return any(True for _ in _serving(self.backends, exchange, model))
 
-    def any_free(self) -> bool:
-        """Return whether a slot is free. True also where a backend is drained, as `try_lease` may have to refuse."""
-        return any(not backend.full or backend.health.draining for backend in self.backends)
-
-    def has_room(self) -> bool:
-        """See `Slots.has_room`."""
-        return any(backend.could_have("room") or backend.health.draining for backend in self.backends)
-
-    def usual_seconds(self) -> float:
-        """Return how many seconds requests usually hold a slot, those for the slowest model; 0.0 where unknown."""
-        return max(dict(self.outcomes.service_times.since(-inf)).values(), default=0.0)
-
-    def hint(self, name: str) -> None:
-        """Probe the backend of this name soon, as another proxy ejected it."""
-        self._stale(self._by_name[name])
+    def any_free(self, *, if_asked: bool = False) -> bool:
+        """See `Slots.any_free`. True also where a backend is drained, as `try_lease` may have to refuse."""
+        for backend in self.backends:
+            if (backend.could_have("room") if if_asked else not backend.full) or backend.health.draining:
+                return True
+        return False
 
     def wanted(self, exchange: Exchange) -> tuple[str, ...]:
         """See `Slots.wanted`."""

@@ -183,7 +183,7 @@ class FairScheduler(Scheduler):
         waiter = _Waiter(exchange, came, came + self._patience(exchange, terms))
         noted = exchange.part(QueuePart)
         noted.queue_reason = "turn"
-        behind = self._queue.in_lane(claim.lane) > 0
+        behind = self._queue.in_lane(claim.lane) > 0 and self._queue.of_tenant(claim.tenant) > 0
         entry = self._queue.push(waiter, claim)
         timer = asyncio.get_running_loop().call_later(waiter.latest - came, self._expire, entry)
         try:

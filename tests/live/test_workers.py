@@ -403,6 +403,7 @@ async def test_what_stands_in_the_way_is_said_once(tmp_path: Path, store: RedisS
             assert "Traceback" not in said.decode()
 
 
+@pytest.mark.timing(reason="a store that answers after 80 ms counts as away, and then each worker counts for itself")
 async def test_a_limit_is_exact_across_them(tmp_path: Path, store: RedisServer) -> None:
     chain = [{"rate_limit": {"requests": "30/day"}}, "retry"]
     async with Ollama() as sim, workers(tmp_path, store, sim, count=3, middleware=chain) as proxy:

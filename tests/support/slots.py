@@ -60,11 +60,8 @@ class FakeSlots(Slots):
     def wanted(self, exchange: Exchange) -> tuple[str, ...]:
         return self.places
 
-    def any_free(self) -> bool:
+    def any_free(self, *, if_asked: bool = False) -> bool:
         return len(self.held) < self.count
-
-    def has_room(self) -> bool:
-        return self.any_free()
 
     def lane(self, exchange: Exchange) -> Hashable:
         return self._model(exchange)

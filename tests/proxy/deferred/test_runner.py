@@ -32,7 +32,7 @@ class Hosts(FakeSlots):
         self.go_on = asyncio.Event()
         self.began = asyncio.Condition()
 
-    def has_room(self) -> bool:
+    def any_free(self, *, if_asked: bool = False) -> bool:
         return self.running < self.count
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -178,7 +178,7 @@ async def test_saved_retries_and_ejections_go_along(server: RedisServer) -> None
         first.backend.health.eject(0.0, "errors")
         await eventually(lambda: second.retries.saved >= 2.5)
         await eventually(lambda: second.hints == ["gpu"])
-        assert first.retries.saved + second.retries.saved <= 10.0 + 1e-9
+        await eventually(lambda: first.retries.saved + second.retries.saved <= 10.0 + 1e-9)  # a reply may be on its way
         assert not first.hints
 
 

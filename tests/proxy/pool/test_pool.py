@@ -190,11 +190,11 @@ async def test_whether_there_is_room_here_or_at_the_others_that_share_the_slots(
     shared = pool(1, slots=2)
     backend = shared.backends[0]
     backend.permits = 0
-    assert (shared.any_free(), shared.has_room()) == (False, True)
+    assert (shared.any_free(), shared.any_free(if_asked=True)) == (False, True)
     backend.elsewhere = 2
-    assert not shared.has_room()
+    assert not shared.any_free(if_asked=True)
     backend.health.draining = True
-    assert shared.has_room()
+    assert shared.any_free(if_asked=True)
 
 
 async def test_what_runs_no_model_needs_no_slot() -> None:
