@@ -18,6 +18,7 @@ from bench.targets import PATIENCE, TargetFailed, free_port
 NAME: Final = "main"
 DOWN_AFTER: Final = 2000
 """Milliseconds after which Sentinel takes a primary that does not answer for dead."""
+KEEPS: Final = ('save ""', "appendonly yes", "repl-diskless-sync-delay 0")
 SLOW: Final = 0.01
 """Seconds between two looks at what is waited for."""
 
@@ -25,13 +26,14 @@ SLOW: Final = 0.01
 class Node:
     """One server, on a port that it keeps; it keeps what it acknowledged in `folder`, over a crash as well."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *lines: str) -> None:
         folder.mkdir()
         self.port = free_port()
         self._folder = folder
-        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.client = Redis(host=HOST, port=self.port, socket_timeout=1.0, socket_connect_timeout=1.0)
+        self._config = folder / "redis.conf"  # which Sentinel has rewritten, so that a role outlives a restart
+        self._config.write_text("\n".join([f"port {self.port}", f"bind {HOST}", f"dir {folder}", *lines, ""]))
 
     def start(self) -> None:
         """Start it, and return when it answers."""
@@ -44,9 +46,8 @@ class Node:
         until(self.answers, "redis-server to answer")
 
     def arguments(self) -> list[str]:
-        """Return the command line."""
-        fixed = ["--port", str(self.port), "--bind", HOST, "--dir", str(self._folder), "--save", ""]
-        return [*fixed, "--appendonly", "yes", "--repl-diskless-sync-delay", "0", *self._options]
+        """Return what follows the program in the command line."""
+        return [str(self._config)]
 
     def answers(self) -> bool:
         """Return whether it answers."""
@@ -77,26 +78,24 @@ class Sentinel(Node):
     """A Sentinel that needs nobody's consent."""
 
     def __init__(self, folder: Path, primary: Node) -> None:
-        super().__init__(folder)
-        self._config = folder / "sentinel.conf"
-        self._config.write_text(
-            f"port {self.port}\nbind {HOST}\ndir {folder}\n"
-            f"sentinel monitor {NAME} {HOST} {primary.port} 1\n"
-            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER}\n"
-            f"sentinel failover-timeout {NAME} 2000\n"
+        super().__init__(
+            folder,
+            f"sentinel monitor {NAME} {HOST} {primary.port} 1",
+            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER}",
+            f"sentinel failover-timeout {NAME} 2000",
         )
 
     def arguments(self) -> list[str]:
-        """Return the command line."""
-        return [str(self._config), "--sentinel"]
+        """Return what follows the program in the command line."""
+        return [*super().arguments(), "--sentinel"]
 
 
 class Pair:
     """Two servers, of which one is the primary, and their Sentinel."""
 
     def __init__(self, folder: Path) -> None:
-        first = Node(folder / "redis-0")
-        self.nodes = (first, Node(folder / "redis-1", "--replicaof", HOST, str(first.port)))
+        first = Node(folder / "redis-0", *KEEPS)
+        self.nodes = (first, Node(folder / "redis-1", *KEEPS, f"replicaof {HOST} {first.port}"))
         self._sentinel = Sentinel(folder / "sentinel", first)
 
     @property

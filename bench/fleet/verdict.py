@@ -12,7 +12,7 @@ from bench.fleet.clients import Deferred
 from bench.fleet.plan import METERED, SHARES, WINDOW, Plan
 from bench.fleet.strikes import CALM, Window, name_of
 from bench.fleet.timeline import Span, between, inside, joined, most_within, spans, steps
-from bench.fleet.watch import Look, lateness
+from bench.fleet.watch import Look, late_permits
 
 USE: Final = 0.95
 FAIR: Final = 0.95
@@ -175,20 +175,27 @@ def use_and_fairness(told: Told) -> tuple[list[Judgement], Judgement]:
 def kept(told: Told) -> list[Judgement]:
     """Return whether each accepted request is over, with its exact record or a reason."""
     states = Counter(one.state for one in told.deferred)
-    bad = [f"{one.who}: {one.state} {one.error}" for one in told.deferred if not is_over(one)]
-    failed = [f"{one.who}: {one.error}" for one in told.deferred if one.state == "failed"]
-    said = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none was accepted"
-    wrong = [
-        f"{one.who}: {why}"
+    accepted = {one.who: one.head for one in told.seen if one.end == "accepted"}
+
+    def text(one: Deferred, what: str) -> str:
+        at = accepted.get(one.who, told.began)
+        runs = [f"{a['began'] - told.began:.1f}-{a['ended'] - told.began:.1f}" for a in told.answers[one.who]]
+        near = name_of(at, told.windows)
+        return f"{one.who}, accepted at {at - told.began:.2f} s ({near}), ran {', '.join(runs) or 'never'}: {what}"
+
+    bad = [text(one, f"{one.state} {one.error}") for one in told.deferred if not is_over(one)]
+    failed = [text(one, f"failed {one.error}") for one in told.deferred if one.state == "failed"]
+    unread = [
+        text(one, f"its answer is {one.seen.end}, {len(one.seen.got)} bytes, {one.seen.code}")
         for one in told.deferred
-        if one.state == "completed"
-        and (why := "" if one.seen.end == "whole" else f"its answer is {one.seen.end} {one.seen.code}")
+        if one.state == "completed" and one.seen.end != "whole"
     ]
-    again = sum(len(told.answers[one.who]) > 1 for one in told.deferred)
+    again = [text(one, "ran again") for one in told.deferred if len(told.answers[one.who]) > 1]
+    said = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none was accepted"
     return [
         Judgement("deferred requests (202)", f"{len(told.deferred)}: {said}", "each over", not bad, more=bad + failed),
-        Judgement("complete ones without a whole answer", str(len(wrong)), "0", not wrong, more=wrong),
-        Judgement("deferred requests that ran again", str(again)),
+        Judgement("complete ones without a whole answer", str(len(unread)), "0", not unread, more=unread),
+        Judgement("deferred requests that ran again", str(len(again)), more=again),
     ]
 
 
@@ -254,9 +261,14 @@ def struck(one: Seen, windows: Sequence[Window]) -> bool:
 
 def permits(told: Told) -> Judgement:
     """Return whether no permit in Redis outlived its expiry."""
-    late = lateness(told.looks)
-    said = f"{late:.1f} s after it, in {len(told.looks)} looks"
-    return Judgement("the permit that was longest in Redis after its expiry", said, f"<= {LATE:g} s", late <= LATE)
+    found = late_permits(told.looks, 0.0)
+    most = max((late for _, late, _, _ in found), default=0.0)
+    more = [f"{held} of proxy {proxy} at {at - told.began:.1f} s, {late:.1f} s after ({name_of(at, told.windows)})"
+            for at, late, proxy, held in found if late > LATE]  # fmt: skip
+    said = f"{most:.1f} s after it, in {len(told.looks)} looks"
+    return Judgement(
+        "the permit that was longest in Redis after its expiry", said, f"<= {LATE:g} s", not more, more=more
+    )
 
 
 def at_rest(told: Told) -> Judgement:

@@ -67,13 +67,15 @@ class Watch:
                 self.looks.append(look(self._pair))
 
 
-def lateness(looks: list[Look]) -> float:
-    """Return the seconds that a permit was seen in Redis after it had expired, the most of all; 0 where none was."""
+def late_permits(looks: list[Look], least: float) -> list[tuple[float, float, str, int]]:
+    """Return (when, seconds after the expiry, proxy, permits) of what was seen in Redis at least so late."""
     alive_until: dict[str, float] = {}
-    worst = 0.0
+    found = []
     for one in looks:
         for proxy, left in one.alive.items():
             alive_until[proxy] = one.at + left
-        for proxy in one.held:
-            worst = max(worst, one.at - alive_until.get(proxy, one.at))
-    return worst
+        for proxy, permits in one.held.items():
+            late = one.at - alive_until.get(proxy, one.at)
+            if late >= least:
+                found.append((one.at, late, proxy, permits))
+    return found
