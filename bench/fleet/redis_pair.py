@@ -41,7 +41,7 @@ class Node:
         if binary is None:
             raise TargetFailed("redis-server is not installed")
         command = [binary, *self.arguments()]
-        with (self._folder / "log").open("ab") as log:
+        with self._folder.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until(self.answers, "redis-server to answer")
 

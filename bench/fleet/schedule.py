@@ -8,7 +8,7 @@ from typing import Final, Literal
 from bench.fleet.plan import PROXIES
 
 Kind = Literal["kill", "restart", "failover", "crash", "freeze", "hang"]
-Faults = Literal["none", "proxies", "redis", "all"]
+Faults = Literal["none", "proxies", "redis", "all", "restart", "failover", "crash", "freeze", "hang"]
 
 LASTS: Final[dict[Kind, tuple[float, float]]] = {
     "kill": (0.3, 3.0),  # a proxy, by SIGKILL, and started again
@@ -22,6 +22,11 @@ LASTS: Final[dict[Kind, tuple[float, float]]] = {
 OF: Final[dict[Faults, Sequence[Kind]]] = {
     "none": (),
     "proxies": ("kill",),
+    "restart": ("restart",),
+    "failover": ("failover",),
+    "crash": ("crash",),
+    "freeze": ("freeze",),
+    "hang": ("hang",),
     "redis": ("restart", "failover", "crash", "freeze", "hang"),
     "all": ("kill", "restart", "kill", "failover", "kill", "crash", "kill", "freeze", "kill", "hang"),
 }

@@ -63,11 +63,11 @@ class Striker:
             self.windows.append(window)
             try:
                 self._strike(strike)
-                healed = time.monotonic()
-                self._pair.until_replicated()
+                self._pair.until_replicated()  # before that a primary that was deposed may still think that it is one
             except Exception as error:  # the main thread says so
                 self.failure = error
                 return
+            healed = time.monotonic()
             window.ended = healed + WELL
             self._say(f"  {window.began - self._began:6.1f} s  {strike.kind}, {healed - window.began:.1f} s")
 

@@ -68,12 +68,17 @@ class Watch:
 
 
 def late_permits(looks: list[Look], least: float) -> list[tuple[float, float, str, int]]:
-    """Return (when, seconds after the expiry, proxy, permits) of what was seen in Redis at least so late."""
+    """Return (when, seconds after the expiry, proxy, permits) of what was seen in Redis at least so late.
+
+    A server that no proxy calls does not count: nobody takes the permits out of it, and nobody goes by them.
+    """
     alive_until: dict[str, float] = {}
     found = []
     for one in looks:
         for proxy, left in one.alive.items():
             alive_until[proxy] = one.at + left
+        if all(left <= 0 for left in one.alive.values()):
+            continue
         for proxy, permits in one.held.items():
             late = one.at - alive_until.get(proxy, one.at)
             if late >= least:
