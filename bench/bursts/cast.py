@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -25,11 +26,12 @@ SLOTS: Final = 2
 TENANTS: Final = 8
 
 
-def keys(folder: Path, tenants: int = TENANTS) -> list[str]:
-    """Write a key file with one key for each tenant, and return the keys."""
+def keys(folder: Path, tenants: int = TENANTS, policies: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """Write a key file with one key for each tenant, and return the keys; `policies` are those of some tenants."""
     made = []
     for number in range(tenants):
-        key, entry = new_key(f"user-{number}", now=time.time(), tenant=f"tenant-{number}")
+        tenant = f"tenant-{number}"
+        key, entry = new_key(f"user-{number}", now=time.time(), tenant=tenant, policy=policies.get(tenant))
         add_key(folder / "keys.yaml", entry)
         made.append(key)
     return made

@@ -73,5 +73,9 @@ def fairness(ended: Sequence[float | None], tenants: Sequence[int], since: float
         return 0.0
     until = min(last.values())
     done = Counter(tenant for at, tenant in zip(ended, tenants, strict=True) if at is not None and since < at <= until)
-    shares = [done.get(tenant, 0) for tenant in set(tenants)]
+    return jain([done.get(tenant, 0) for tenant in set(tenants)])
+
+
+def jain(shares: Sequence[float]) -> float:
+    """Return Jain's index of fairness: 1 where all shares are the same, 1/n where one of n has everything."""
     return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares) or 1)

@@ -77,8 +77,8 @@ class Wire:
 
     def leave(self, *, reset: bool) -> None:
         """Hang up, by RST or by FIN, whatever is under way."""
-        if reset:
-            raw: socket.socket = self._writer.get_extra_info("socket")
+        raw: socket.socket | None = self._writer.get_extra_info("socket")
+        if reset and raw is not None:  # it has none any more where the other side broke it
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._writer.transport.abort() if reset else self._writer.close()
 
