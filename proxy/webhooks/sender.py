@@ -108,9 +108,11 @@ class SignedWebhooks(Webhooks):
     async def _look_forever(self) -> None:
         while True:
             await asyncio.sleep(self._look * uniform(0.5, 1.5))
-            if self._known:
+            if not self._known:
+                continue
+            for state in LEFT:  # a home has an index of each
                 with suppress(StoreUnavailable):
-                    await self._find(Query(kinds=("request",), states=LEFT, limit=MOST), _was_left)
+                    await self._find(Query(kinds=("request",), states=(state,), limit=MOST), _was_left)
 
     async def _find(self, query: Query, counts: Callable[[Entry], bool] = lambda _: True) -> None:
         """Deliver what was not delivered of the entries that count."""
