@@ -6,7 +6,7 @@ leaves nothing that another could not go on with. A batch is looked at when some
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -80,23 +80,28 @@ class Keeper:
         loop = asyncio.get_running_loop()
         again_at = loop.time()
         while True:
-            try:
-                if loop.time() >= again_at:
-                    again_at = loop.time() + EVERY
-                    if self._active:
-                        await self._find()
-                while self._kicked:
-                    await self._advance(self._kicked.pop())
-            except StoreUnavailable:
-                pass  # whoever owns the journal has logged it
-            except JournalFull as full:
-                log.warning("batch_not_ended", reason=str(full))
-            except Exception:  # a bug must not end all batches
-                log.exception("batches_failed")
+            answers = True
+            if loop.time() >= again_at:
+                again_at = loop.time() + EVERY
+                answers = not self._active or await self._taken(self._find())
+            while answers and self._kicked:
+                answers = await self._taken(self._advance(self._kicked.pop()))
             self._bell.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(again_at):
                     await self._bell.wait()
+
+    async def _taken(self, step: Awaitable[None]) -> bool:
+        """Take a step; one that fails stops no other batch. Return whether the journal answers."""
+        try:
+            await step
+        except StoreUnavailable:
+            return False  # whoever owns the journal has logged it
+        except JournalFull as full:
+            log.warning("batch_not_ended", reason=str(full))
+        except Exception:
+            log.exception("batches_failed")
+        return True
 
     async def _find(self) -> None:
         """Find all batches that are open."""

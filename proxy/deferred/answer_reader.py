@@ -60,6 +60,8 @@ async def record_from(journal: Journal, entry: Entry, offset: int) -> AsyncItera
         changed = await journal.wait_for_change(entry.id, offset, LOOK) if data is not None else None
         if changed is None:
             raise Truncated("the recorded answer was deleted, or has expired")
+        if offset and changed.fence != entry.fence:
+            raise Truncated("the request has begun anew, and its answer may be another one")
         if changed.recorded > offset:
             continue
         if changed.over:

@@ -107,7 +107,7 @@ UNKNOWN_HOST: Final = _row("unknown_host", 403, "kernel",
 # The request's body
 
 INVALID_REQUEST: Final = _row("invalid_request", (400, 422),
-    "kernel, ops, access, auth, background, batches, defer, deferred, parameters, queue, server, websocket",
+    "kernel, ops, access, auth, background, parameters, queue, server, websocket",
     "The request's body, or a part of its path, query or header fields, is not what the route takes.",
     "Correct what the message names.")
 REQUEST_TOO_LARGE: Final = _row("request_too_large", 413, "kernel",
@@ -218,7 +218,7 @@ IDEMPOTENCY_KEY_REUSED: Final = _row("idempotency_key_reused", 422, "kernel",
 IDEMPOTENCY_KEY_IN_USE: Final = _row("idempotency_key_in_use", 409, "defer",
     "A request of the caller with the same Idempotency-Key is being answered.",
     "Send it again after Retry-After: it is answered anew, or told where its answer will be.")
-WEBHOOK_NOT_ALLOWED: Final = _row("webhook_not_allowed", 403, "defer",
+WEBHOOK_NOT_ALLOWED: Final = _row("webhook_not_allowed", 403, "kernel",
     "The request names an address to be told that it is over, and `defer.webhooks` does not allow it.",
     "Name none, or one of those that the operator allows.")
 REQUEST_NOT_FOUND: Final = _row("request_not_found", 404, "deferred",

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import uniform
@@ -35,8 +36,12 @@ LOOK: Final = 60.0
 """Seconds between two looks for entries that no run has ended, each up to half of it more or less."""
 AT_ONCE: Final = 16
 """Calls that run at the same time."""
+AT_ONCE_OF_ONE: Final = 4
+"""Those of one caller: whose address does not answer takes no other's place."""
 MOST: Final = 10_000
 """Messages that wait to be delivered; those beyond are not."""
+MOST_OF_ONE: Final = 2_000
+"""Those of one caller."""
 
 
 class SignedWebhooks(Webhooks):
@@ -61,7 +66,9 @@ class SignedWebhooks(Webhooks):
         self._looking: asyncio.Task[None] | None = None
         self._known: WeakValueDictionary[int, WebhookOptions] = WeakValueDictionary()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._waiting: Counter[str] = Counter()
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._free_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._tls: ssl.SSLContext | None = None
 
     def know(self, options: WebhookOptions) -> None:
@@ -73,11 +80,20 @@ class SignedWebhooks(Webhooks):
         name = message_id(entry)
         if not entry.over or not isinstance(entry.meta.get(WEBHOOK), str) or name in self._tasks:
             return
-        if len(self._tasks) >= MOST:
-            log.warning("webhook_given_up", entry=entry.id, reason=f"{MOST} messages wait already")
+        owner = entry.caller.owner
+        if len(self._tasks) >= MOST or self._waiting[owner] >= MOST_OF_ONE:
+            waiting = f"{len(self._tasks)} messages wait already, {self._waiting[owner]} of them for this caller"
+            log.warning("webhook_given_up", entry=entry.id, reason=waiting)
             return
+        self._waiting[owner] += 1
         task = self._tasks[name] = asyncio.get_running_loop().create_task(self._deliver(entry, entry.meta[WEBHOOK]))
-        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        task.add_done_callback(lambda _: self._forget(name, owner))
+
+    def _forget(self, name: str, owner: str) -> None:
+        self._tasks.pop(name, None)
+        self._waiting[owner] -= 1
+        if not self._waiting[owner]:
+            del self._waiting[owner]
 
     async def resume(self) -> None:
         """Deliver what an earlier process has not, where the journal has survived it and belongs to this one alone.
@@ -92,9 +108,11 @@ class SignedWebhooks(Webhooks):
     async def _look_forever(self) -> None:
         while True:
             await asyncio.sleep(self._look * uniform(0.5, 1.5))
-            if self._known:
+            if not self._known:
+                continue
+            for state in LEFT:  # a home has an index of each
                 with suppress(StoreUnavailable):
-                    await self._find(Query(kinds=("request",), states=LEFT, limit=MOST), _was_left)
+                    await self._find(Query(kinds=("request",), states=(state,), limit=MOST), _was_left)
 
     async def _find(self, query: Query, counts: Callable[[Entry], bool] = lambda _: True) -> None:
         """Deliver what was not delivered of the entries that count."""
@@ -113,8 +131,9 @@ class SignedWebhooks(Webhooks):
 
     async def _deliver(self, entry: Entry, url: str) -> None:
         message, reason = message_of(entry), "no attempt"
+        places = self._free_of.setdefault(entry.caller.owner, asyncio.Semaphore(AT_ONCE_OF_ONE))
         for delay in (*self._delays, None):
-            again, reason = await self._attempt(entry, url, message)
+            again, reason = await self._attempt(entry, url, message, places)
             if not again:
                 break
             if delay is not None:
@@ -124,7 +143,7 @@ class SignedWebhooks(Webhooks):
         with suppress(StoreUnavailable, JournalFull):
             await self._journal.set_meta(entry.id, {TOLD: entry.fence})
 
-    async def _attempt(self, entry: Entry, url: str, message: bytes) -> tuple[bool, str]:
+    async def _attempt(self, entry: Entry, url: str, message: bytes, places: asyncio.Semaphore) -> tuple[bool, str]:
         """Call the address once; return whether to try again, and why it failed, which is empty where it did not."""
         options = self._options_for(entry, url)
         if options is None:
@@ -135,7 +154,7 @@ class SignedWebhooks(Webhooks):
             *signed(options.key, message_id(entry), int(self._clock.time()), message),
         ]
         try:
-            async with self._free, asyncio.timeout(TIMEOUT):
+            async with places, self._free, asyncio.timeout(TIMEOUT):
                 status = await self._call(url, fields, message, options)
         except NotPermitted as error:
             return False, str(error)

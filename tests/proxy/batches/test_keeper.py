@@ -3,8 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
+from proxy.batches import keeper
 from proxy.batches.keeper import Keeper
 from proxy.batches.progress import status_of
+from proxy.kernel.journal import JournalFull
 from tests.support.backend import eventually
 from tests.support.batches import Bench, lines, terms
 
@@ -138,3 +142,20 @@ async def test_a_batch_whose_file_is_gone_is_over_for_whoever_is_to_be_told() ->
     async with kept(bench):
         await eventually(lambda: len(bench.ended) == 1)
     assert bench.ended[0].state == "failed"
+
+
+async def test_a_batch_that_cannot_be_ended_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are looked at in the same round, whichever comes first."""
+    bench = Bench()
+    advanced: list[str] = []
+
+    async def advance(id: str) -> None:
+        advanced.append(id)
+        raise (JournalFull("bytes", "no room") if id == "full" else ValueError("a bug"))
+
+    monkeypatch.setattr(keeper, "EVERY", 3600.0)
+    monkeypatch.setattr(bench.keeper, "_advance", advance)
+    async with kept(bench):
+        for name in ("full", "a", "b"):
+            bench.keeper.kick(name)
+        await eventually(lambda: sorted(advanced) == ["a", "b", "full"])

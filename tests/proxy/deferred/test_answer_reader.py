@@ -10,6 +10,7 @@ from proxy.journal.memory import MemoryJournal
 from proxy.kernel.errors import Cancelled, Refused, Truncated
 from proxy.kernel.journal import ATTACHED, BEAT, Claim, Entry, NewEntry, State, StoredCaller
 from proxy.testing.clocks import ManualClock
+from tests.support.runs import claimed
 
 ID = "0" * 16
 
@@ -42,6 +43,24 @@ async def test_what_is_there_comes_first_and_then_what_is_added(offset: int) -> 
         await journal.append(claim, piece)
     await journal.finish(claim, "completed")
     assert await reading == b"abcdefgh"[offset:]
+
+
+async def test_two_answers_are_never_joined() -> None:
+    """An operator has the request run again, while somebody still reads of its first answer."""
+    journal = MemoryJournal(ManualClock())
+    claim = await claimed(journal)
+    await journal.append(claim, b"abc")
+    entry = await journal.get(claim.entry.id)
+    assert entry is not None
+    parts = aiter(record_from(journal, entry, 0))
+    assert await anext(parts) == b"abc"
+    await journal.finish(claim, "failed")
+    await journal.retry(entry.id)
+    again = await journal.claim("one", attempts=3, lost_after=30.0)
+    assert again is not None
+    await journal.append(again, b"xyz")
+    with pytest.raises(Truncated, match="begun anew"):
+        await anext(parts)
 
 
 async def test_a_reader_is_seen_before_there_is_a_byte_for_it() -> None:

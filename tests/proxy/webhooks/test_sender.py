@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -17,9 +18,9 @@ from proxy.kernel.webhooks import OPTIONS, TOLD, WEBHOOK
 from proxy.services.system_clock import SystemClock
 from proxy.testing import ManualClock
 from proxy.webhooks.message import message_id
-from proxy.webhooks.sender import SignedWebhooks
+from proxy.webhooks.sender import AT_ONCE, AT_ONCE_OF_ONE, SignedWebhooks
 from tests.support.backend import eventually
-from tests.support.journals import START, claim, entry
+from tests.support.journals import BOB, START, claim, entry
 from tests.support.webhooks import SECRET, Receiver
 
 
@@ -217,11 +218,39 @@ async def test_what_no_run_has_ended_is_found_and_told() -> None:
     assert len(receiver.calls) == 2
 
 
-async def test_messages_are_bounded(journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.webhooks.sender.MOST", 1)
+async def test_an_address_that_does_not_answer_takes_no_others_place(journal: MemoryJournal) -> None:
+    sender = SignedWebhooks(journal, SystemClock())
+    called: list[asyncio.StreamWriter] = []
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        called.append(writer)
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with Receiver(200).listening() as receiver:
+        known = options(url), options(receiver.url)
+        for each in known:
+            sender.know(each)
+        for _ in range(AT_ONCE):
+            sender.notify(await ended(journal, url))
+        await eventually(lambda: len(called) == AT_ONCE_OF_ONE)
+        sender.notify(replace(await ended(journal, receiver.url), caller=BOB))
+        await receiver.called.wait()
+    assert len(called) == AT_ONCE_OF_ONE
+    await sender.aclose()
+    for writer in called:
+        writer.close()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("bound", ["MOST", "MOST_OF_ONE"])
+async def test_messages_are_bounded(bound: str, journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"proxy.webhooks.sender.{bound}", 1)
     sender = SignedWebhooks(journal, SystemClock())
     with capture_logs() as lines:
         for _ in range(2):
             sender.notify(await ended(journal, "http://h/"))
-    assert [line["reason"] for line in lines] == ["1 messages wait already"]
+    assert [line["reason"] for line in lines] == ["1 messages wait already, 1 of them for this caller"]
     await sender.aclose()
+    assert not sender._waiting
