@@ -17,6 +17,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from middleware.auth.key_file_editor import add_key
+from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.conftest import Need
 from tests.support.browser import CHROMEDRIVER, CHROMIUM, browser
@@ -223,6 +225,27 @@ async def test_a_new_worker_begins_with_the_file_that_is_in_force(tmp_path: Path
         assert status["config"]["generation"] == 2
         assert status["backends"][0]["state"] == "draining"
         assert await largest(proxy) == "3MiB"
+
+
+async def test_a_new_worker_serves_as_the_others_do_what_a_restart_would_change(
+    tmp_path: Path, store: RedisServer
+) -> None:
+    pair, keys = Authority(tmp_path).issue("localhost"), tmp_path / "keys.yaml"
+    _, entry = new_key("alice", now=0.0)
+    add_key(keys, entry)
+    chain = ["logging", "metrics", {"auth": {"keys": str(keys), "addresses": [{"network": "127.0.0.0/8"}]}}]
+    async with Ollama() as sim, workers(tmp_path, store, sim, middleware=chain) as proxy:
+        tls = {"cert": str(pair.cert), "key": str(pair.key)}
+        later = policy(store, sim, tls=tls, ops={"listen": "127.0.0.1:0"}, server={"body": {"each": "3MiB"}})
+        write(tmp_path / "proxy.yaml", later)
+        said = json.loads((await ask(proxy.address, "POST", "/-/reload", headers=HERE)).body)
+        assert set(said["restart"]) == {"tls", "ops"}
+        keys.unlink()  # no file in force names it
+        for worker in (await look(proxy))["workers"]:
+            os.kill(worker["pid"], signal.SIGKILL)
+            await until(proxy, lambda status, pid=worker["pid"]: has_another(status, pid))  # type: ignore[misc]
+        assert {await largest(proxy) for _ in range(8)} == {"3MiB"}
+        assert (await look(proxy))["config"]["generation"] == 2
 
 
 async def largest(proxy: Process) -> str:
