@@ -80,8 +80,13 @@ class Channel:
     def tell(self, name: str, **about: Any) -> None:
         """Send news, if the other end is there and not too far behind."""
         writer = self._writer
-        if writer is not None and writer.transport.get_write_buffer_size() < BEHIND:
+        if writer is not None and not writer.is_closing() and writer.transport.get_write_buffer_size() < BEHIND:
             self._send({"tell": name, "about": about})
+
+    @property
+    def closed(self) -> bool:
+        """Return whether nothing comes from the other end any more."""
+        return self._writer is not None and self._writer.is_closing()
 
     def close(self) -> None:
         """End `run` at both ends."""

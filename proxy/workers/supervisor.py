@@ -151,10 +151,16 @@ class Supervisor:
     # What workers ask and tell
 
     async def ask(self, question: str, about: Mapping[str, Any], *, timeout: float = PATIENCE) -> dict[int, Any]:
-        """Return the answer of every worker by its number; None of one that is not there, or does not answer."""
-        numbers = range(1, self._count + 1)
+        """Return the answer of every worker by its number; None of one that is not there, or does not answer.
+
+        None, too, of one that has answered and is gone by now: all that was its own has been settled (see `gone`).
+        """
+        numbers, asked = range(1, self._count + 1), dict(self.workers)
         said = await asyncio.gather(*(self.ask_one(number, question, about, timeout=timeout) for number in numbers))
-        return dict(zip(numbers, said, strict=True))
+        return {
+            number: answer if self.workers.get(number) is asked.get(number) else None
+            for number, answer in zip(numbers, said, strict=True)
+        }
 
     async def ask_one(
         self, number: int, question: str, about: Mapping[str, Any], *, timeout: float = PATIENCE

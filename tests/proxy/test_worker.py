@@ -49,7 +49,7 @@ def test_what_needs_a_restart_stays_as_it_was_at_the_beginning(tmp_path: Path) -
         str(tmp_path / "proxy.yaml"), {}, f"{backends}ops: {{listen: '127.0.0.1:8'}}\nlog: {{level: error}}\n"
     )
     (tmp_path / "x.pem").touch()
-    now, later = texts.read_as_begun_with(begun), texts.read_as_begun_with(texts.current)
+    now, later = texts.read_as_begun_with(begun), texts.read_as_begun_with(current)
     assert now.settings is not None
     assert later.settings is not None
     assert [str(address) for address in now.settings.listen] == ["127.0.0.1:7"]

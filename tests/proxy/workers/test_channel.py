@@ -76,3 +76,11 @@ async def test_a_message_without_measure_ends_it() -> None:
     with pytest.raises(ChannelError, match="bytes"):
         await Channel(one, {}, {}).run()
     two.close()
+
+
+async def test_news_for_one_that_is_gone_are_no_error() -> None:
+    async with connected([]) as (asking, answering, _):
+        answering.close()
+        with pytest.raises(ChannelError):
+            await asking.ask("never", {}, timeout=10)
+        asking.tell("news", text="x")

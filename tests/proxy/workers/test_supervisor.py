@@ -154,3 +154,19 @@ async def test_a_start_that_one_does_not_survive_is_no_start(
         assert number in house.gone
         assert (2 in house.gone) == (number == 2), "where the first fails, no other is started"
         house.over.set()
+
+
+async def test_what_one_said_that_has_gone_since_is_not_its_successors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers were taken over when it went: said again they would count twice."""
+    async with housed(2, tmp_path, monkeypatch) as house:
+        assert await house.supervisor.start()
+        first, second = house.supervisor.workers[1], house.supervisor.workers[2]
+        os.kill(first.pid, signal.SIGSTOP)
+        asked = asyncio.create_task(house.supervisor.ask("pid", {}, timeout=40))
+        await eventually(lambda: "1 questions" in repr(first.channel) and "0 questions" in repr(second.channel))
+        os.kill(second.pid, signal.SIGKILL)
+        await eventually(lambda: 2 in house.gone)
+        os.kill(first.pid, signal.SIGCONT)
+        assert await asked == {1: first.pid, 2: None}
