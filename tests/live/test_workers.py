@@ -248,6 +248,22 @@ async def test_a_new_worker_serves_as_the_others_do_what_a_restart_would_change(
         assert (await look(proxy))["config"]["generation"] == 2
 
 
+async def test_a_file_that_kills_the_first_that_loads_it_is_in_force_nowhere(
+    tmp_path: Path, store: RedisServer
+) -> None:
+    deadly = "import os\n\n\nclass Deadly:\n    def __init__(self, app):\n        os._exit(3)\n"
+    (tmp_path / "deadly.py").write_text(deadly)
+    async with Ollama() as sim, workers(tmp_path, store, sim) as proxy:
+        first, second = (worker["pid"] for worker in (await look(proxy))["workers"])
+        write(tmp_path / "proxy.yaml", policy(store, sim, middleware=["logging", "metrics", "deadly:Deadly"]))
+        status = await until(proxy, lambda status: bool(status["config"]["problems"]) and has_another(status, first))
+        assert status["config"]["problems"] == ["worker 1 ended while it loaded the file"]
+        assert status["config"]["generation"] == 1
+        assert status["workers"][1]["pid"] == second
+        assert (await stream(proxy)).clean
+        await proxy.stop()
+
+
 async def largest(proxy: Process) -> str:
     size: str = (await look(proxy, "/-/config"))["settings"]["server"]["body"]["each"]
     return size
