@@ -25,7 +25,7 @@ from proxy.kernel.shared_numbers import SharedNumbers, make_shared
 from proxy.membership import COLUMNS
 from proxy.reload import FileWatch, Reloaded
 from proxy.server import systemd
-from proxy.server.listeners import tls_context
+from proxy.server.listeners import ServerError, tls_context
 from proxy.server.listening import Listening, listen
 from proxy.server.server import SETTLE_SECONDS
 from proxy.telemetry.across_workers import Departed
@@ -108,7 +108,7 @@ class Parent:
                 stopping=self._over,
             )
             try:
-                if not await self._supervisor.start():
+                if not await self._start():
                     return 0 if self._over.is_set() else 1
                 await self._serve()
             finally:
@@ -117,6 +117,12 @@ class Parent:
             self._close()
             os.close(self._numbers)
         return 0
+
+    async def _start(self) -> bool:
+        try:
+            return await self._supervisor.start()
+        except OSError as error:
+            raise ServerError(f"no process could be started for a worker: {error.strerror or error}") from error
 
     def _listen(self) -> list[int]:
         """Open the sockets, and return their files; raises ServerError."""

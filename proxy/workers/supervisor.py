@@ -69,7 +69,7 @@ class Supervisor:
     async def start(self) -> bool:
         """Start all workers, the first before all others; return once they serve, False where one did not come to it.
 
-        What is wrong with the policy file is thus said once.
+        What is wrong with the policy file is thus said once. Raises OSError where the system starts no process.
         """
         for first, last in ((1, 1), (2, self._count)):
             for number in range(first, last + 1):
@@ -84,7 +84,9 @@ class Supervisor:
         serving = asyncio.ensure_future(self._serve(last))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait({serving, stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({serving, stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done.intersection(self._tasks):
+                task.result()
             return serving.done()
         finally:
             serving.cancel()

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.kernel.shared_numbers import ABSENT, SharedNumbers, make_shared
 from proxy.workers.supervisor import Supervisor
+from proxy.workers.worker_process import WorkerProcess
 from tests.support.backend import eventually
 
 CODE = """
@@ -170,3 +171,14 @@ async def test_what_one_said_that_has_gone_since_is_not_its_successors(
         await eventually(lambda: 2 in house.gone)
         os.kill(first.pid, signal.SIGCONT)
         assert await asked == {1: first.pid, 2: None}
+
+
+async def test_a_start_for_which_the_system_has_no_room_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("Too many open files")
+
+    monkeypatch.setattr(WorkerProcess, "start", full)
+    house = House(2)
+    with pytest.raises(OSError, match="Too many"):
+        await house.supervisor.start()
+    await house.supervisor.stop(lambda: 1.0)
