@@ -247,6 +247,9 @@ class Parent:
                 if not results and worker.asked and worker.channel.closed:
                     return self._refused((f"worker {number} ended while it loaded the file",))
                 continue  # it hangs, or is not there yet: whoever comes after it begins with what is in force then
+            if not said:
+                worker.ready.set()  # it finishes what it runs, and whoever comes after it begins with that, too
+                continue
             result = results[number] = _result(said)
             if not result.problems:
                 continue

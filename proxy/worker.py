@@ -62,6 +62,7 @@ class Follower:
 
     def __init__(self, member: Member, app: App, texts: "Texts", server: Server) -> None:
         self._member = member
+        self._app = app
         self._texts = texts
         self._reloader = Reloader(app, texts.read, None, renew_tls=server.renew_tls, tell_ready=self._tell_ready)
         member.on("reload", self._reload)
@@ -86,7 +87,10 @@ class Follower:
         self._member.channel.tell("serving")
         self._reloader.say_ready(reloaded=False)
 
-    async def _reload(self, about: Mapping[str, Any]) -> Reloaded:
+    async def _reload(self, about: Mapping[str, Any]) -> Reloaded | Mapping[str, Any]:
+        """Load the file; return nothing of it where this worker only finishes what it runs."""
+        if not self._app.serving:
+            return {}
         self._texts.current = about["text"]
         return self._reloader.reload()
 

@@ -248,6 +248,23 @@ async def test_a_new_worker_serves_as_the_others_do_what_a_restart_would_change(
         assert (await look(proxy))["config"]["generation"] == 2
 
 
+async def test_one_that_finishes_what_it_runs_stands_in_no_reloads_way(tmp_path: Path, store: RedisServer) -> None:
+    async with (
+        Ollama(num_parallel=10, tokens=TOKENS) as sim,
+        workers(tmp_path, store, sim) as proxy,
+        held_streams(proxy, sim, 10) as streams,
+    ):
+        before = await until(proxy, lambda status: len(status["requests"]) == 10)
+        os.kill(before["workers"][0]["pid"], signal.SIGTERM)
+        idle = before["workers"][0]["requests"]
+        await until(proxy, lambda status: status["workers"][0]["connections"] == idle)
+        for generation in (2, 3):
+            reply = await ask(proxy.address, "POST", "/-/reload", headers=HERE)
+            assert (reply.status, json.loads(reply.body)["generation"]) == (200, generation), reply.body
+        assert len((await look(proxy))["requests"]) == 10
+    assert all(is_whole(task.result()) for task in streams)
+
+
 async def test_a_file_that_kills_the_first_that_loads_it_is_in_force_nowhere(
     tmp_path: Path, store: RedisServer
 ) -> None:
