@@ -223,7 +223,7 @@ class Supervisor:
     def _note_event(self, number: int, about: Mapping[str, Any]) -> None:
         for worker in self.workers.values():
             if worker.watching and worker.number != number:
-                worker.channel.tell("event", **about)
+                worker.channel.mention("event", **about)
 
     def _pass_on_watching(self) -> None:
         """Tell each worker whether another one watches, where that has changed."""
