@@ -1,8 +1,8 @@
 """Load a policy file into `Loaded`: its typed settings and every mistake in it."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Final
 
@@ -112,6 +112,15 @@ def load_bytes(
         root = root.with_child(name, Node.of(section))
     problems += resolve(root, file, folder, os.environ if env is None else env)
     return _settle(file, folder, source.decode("utf-8-sig"), root, problems)
+
+
+def with_sections(loaded: Loaded, names: Iterable[str], other: Loaded) -> Loaded:
+    """Return a policy file with sections of another one in place of its own; without those that the other has not."""
+    sections = {name: other.root.step(name) for name in names}
+    own = loaded.root.value if isinstance(loaded.root.value, dict) else {}
+    kept = {name: node for name, node in own.items() if name not in sections}
+    root = replace(loaded.root, value={**kept, **{name: node for name, node in sections.items() if node is not None}})
+    return _settle(loaded.file, loaded.folder, loaded.source, root, [])
 
 
 def load_data(data: Mapping[str, Data], *, file: str = NO_FILE) -> Loaded:

@@ -124,6 +124,7 @@ class App:
         self.server: Server | None = None
         self.ops_server: Server | None = None
         self._ops_listen = settings.ops.listen
+        self._ops_options = None if self._ops_listen is None else ops_options(settings, self._ops_listen)
         self.reloader: Loader | None = None
         self.not_started: str | None = None
         self.clock = SystemClock()
@@ -298,10 +299,9 @@ class App:
                 self.keeper.start()
                 self.watch.start()
                 lag.start()
-                if self._ops_listen is not None:
-                    options = ops_options(self.settings, self._ops_listen)
+                if self._ops_options is not None:
                     seat = None if self._membership is None else self._membership.ops
-                    self.ops_server = await stack.enter_async_context(serve(self.ops_frame, options, seat))
+                    self.ops_server = await stack.enter_async_context(serve(self.ops_frame, self._ops_options, seat))
                 yield
         finally:
             lag.stop()

@@ -25,7 +25,7 @@ from proxy.kernel.shared_numbers import SharedNumbers, make_shared
 from proxy.membership import COLUMNS
 from proxy.reload import FileWatch, Reloaded
 from proxy.server import systemd
-from proxy.server.listeners import tls_context
+from proxy.server.listeners import ServerError, tls_context
 from proxy.server.listening import Listening, listen
 from proxy.server.server import SETTLE_SECONDS
 from proxy.telemetry.across_workers import Departed
@@ -108,7 +108,7 @@ class Parent:
                 stopping=self._over,
             )
             try:
-                if not await self._supervisor.start():
+                if not await self._start():
                     return 0 if self._over.is_set() else 1
                 await self._serve()
             finally:
@@ -117,6 +117,12 @@ class Parent:
             self._close()
             os.close(self._numbers)
         return 0
+
+    async def _start(self) -> bool:
+        try:
+            return await self._supervisor.start()
+        except OSError as error:
+            raise ServerError(f"no process could be started for a worker: {error.strerror or error}") from error
 
     def _listen(self) -> list[int]:
         """Open the sockets, and return their files; raises ServerError."""
@@ -216,8 +222,6 @@ class Parent:
             self._watch.look()
             if self._over.is_set():
                 return self._refused(("the proxy is shutting down",))
-            for worker in self._supervisor.workers.values():
-                worker.ready.clear()
             try:
                 loaded = self._read()
                 _, settings = check(loaded)
@@ -227,19 +231,25 @@ class Parent:
             except Exception as error:  # a bug of ours
                 log.exception("reload_failed")
                 result = self._refused((f"it cannot be loaded: {type(error).__name__}; the log has its traceback",))
-        if result.problems:
-            systemd.ready(reloaded=True)
-        else:
-            self._soon(self._say_ready(reloaded=True))
+        self._soon(self._say_ready(reloaded=True))  # also where it was refused: `systemctl reload` waits for it
         return result
 
     async def _load(self, loaded: Loaded, settings: Settings) -> Reloaded:
-        """Let one worker load the file and then, if it is fine for that one, all others."""
+        """Let one worker load the file and then, if it is fine for that one, all others.
+
+        The file may be what a worker dies of; so the first one that loads it must live to say that it has.
+        """
         results: dict[int, Reloaded] = {}
-        for number in sorted(self._supervisor.workers):
+        for number, worker in sorted(self._supervisor.workers.items()):
+            worker.ready.clear()
             said = await self._supervisor.ask_one(number, "reload", {"text": loaded.source}, timeout=RELOADING)
             if said is None:
-                continue  # it is gone, or not there yet: whoever comes after it begins with what is in force then
+                if not results and worker.asked and worker.channel.closed:
+                    return self._refused((f"worker {number} ended while it loaded the file",))
+                continue  # it hangs, or is not there yet: whoever comes after it begins with what is in force then
+            if not said:
+                worker.ready.set()  # it finishes what it runs, and whoever comes after it begins with that, too
+                continue
             result = results[number] = _result(said)
             if not result.problems:
                 continue

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import structlog
 
-from config.load import Loaded, load_bytes
+from config.load import Loaded, load_bytes, with_sections
 from config.problems import Invalid
 from config.settings import Log
-from proxy.app import App
+from proxy.app import NEEDS_RESTART, App
 from proxy.collector import keep_collector_calm
 from proxy.commands.announce import announce
 from proxy.commands.terminal import complain
@@ -44,6 +44,8 @@ START: Final = 30.0
 """Seconds that the parent may take to say what is to be served."""
 RELOADING: Final = 60.0
 """Seconds that the parent may take to load a policy file in all workers."""
+_RESTART: Final = frozenset(name.partition(".")[0] for name in NEEDS_RESTART) - {"server"}
+"""The sections that change only with a restart. Of `server` that is the mode of unix sockets, which the parent made."""
 _IGNORED: Final = (signal.SIGINT, signal.SIGHUP)
 """A terminal sends these to all processes; the parent says what they mean."""
 
@@ -60,6 +62,7 @@ class Follower:
 
     def __init__(self, member: Member, app: App, texts: "Texts", server: Server) -> None:
         self._member = member
+        self._app = app
         self._texts = texts
         self._reloader = Reloader(app, texts.read, None, renew_tls=server.renew_tls, tell_ready=self._tell_ready)
         member.on("reload", self._reload)
@@ -84,7 +87,10 @@ class Follower:
         self._member.channel.tell("serving")
         self._reloader.say_ready(reloaded=False)
 
-    async def _reload(self, about: Mapping[str, Any]) -> Reloaded:
+    async def _reload(self, about: Mapping[str, Any]) -> Reloaded | Mapping[str, Any]:
+        """Load the file; return nothing of it where this worker only finishes what it runs."""
+        if not self._app.serving:
+            return {}
         self._texts.current = about["text"]
         return self._reloader.reload()
 
@@ -106,8 +112,19 @@ class Texts:
 
     def read(self) -> Loaded:
         """Return the policy file, read from its text."""
+        return self._read(self.current)
+
+    def read_as_begun_with(self, text: str) -> Loaded:
+        """Return it with what only a restart changes as in `text`, which the parent began with.
+
+        Nothing else of that text counts any more: what it names may be gone.
+        """
+        loaded = self.read()
+        return loaded if text == self.current else with_sections(loaded, _RESTART, self._read(text))
+
+    def _read(self, text: str) -> Loaded:
         folder = Path(self._file).absolute().parent
-        return load_bytes(self.current.encode(), file=self._file, folder=folder, changes=self._changes)
+        return load_bytes(text.encode(), file=self._file, folder=folder, changes=self._changes)
 
 
 class Worker:
@@ -124,18 +141,14 @@ class Worker:
         self._member = member
         self._count = about["count"]
         numbers = SharedNumbers(about["numbers"], rows=self._count, columns=COLUMNS, row=member.number - 1)
-        texts = Texts(about["file"], about["changes"], about["began_with"])
-        later = about["text"] != about["began_with"]
+        texts = Texts(about["file"], about["changes"], about["text"])
         membership = Membership(
             peers=member,
             ops=None if about["ops"] is None else Seat(_sockets(about["ops"])),
             numbers=numbers,
-            generation=about["generation"] - later,
+            generation=about["generation"],
         )
-        self.app = App(texts.read(), sink, membership)
-        texts.current = about["text"]
-        if later:  # What needs a restart is as it was when the parent began.
-            self.app.reload(texts.read())
+        self.app = App(texts.read_as_begun_with(about["began_with"]), sink, membership)
         for name in about["drained"]:
             backend = self.app.pool.named(name)
             if backend is not None:
@@ -154,6 +167,7 @@ class Worker:
     def _ready(self, running: Server) -> None:
         keep_collector_calm()
         self.app.server, self.app.reloader = running, self.follower
+        running.renew_bounds(server_options(self.app.settings))  # a file may have been loaded since it was made
         log_bounds(running.bounds)
         self.follower.serve()
 

@@ -71,6 +71,7 @@ class Server:
         self._stop = asyncio.Event()
         self._patience: asyncio.Timeout | None = None
         self._until = 0.0
+        self._hurried = False
 
     async def start(self) -> None:
         """Bind, start the application's lifespan, accept connections; raises ServerError.
@@ -138,14 +139,14 @@ class Server:
         response stays incomplete: the client sees a connection that broke off, never a clean end.
         """
         self.serving = False
-        timeout = self.options.shutdown_timeout if timeout is None else timeout
+        timeout = 0.0 if self._hurried else self.options.shutdown_timeout if timeout is None else timeout
         self._until = asyncio.get_running_loop().time() + timeout
         self._acceptor.close()
         self._listening.remove_unix_sockets()
         await self._acceptor.wait_closed()
         for connection in self._connections():
             connection.shutdown()
-        await self._empty_within(timeout)
+        await self._empty_within(0.0 if self._hurried else timeout)
         tasks = set(self._state.tasks)
         for connection in self._connections():
             connection.cut()
@@ -189,8 +190,8 @@ class Server:
 
     def stop(self) -> None:
         """Make `run` drain and return; called again, without waiting for requests. For signal handlers."""
-        if not self.serving:
-            self._until = 0.0
+        if self._stop.is_set() or self._until:
+            self._hurried, self._until = True, 0.0
         if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(asyncio.get_running_loop().time())
         self._stop.set()

@@ -20,7 +20,7 @@ log = structlog.get_logger("ollama_proxy.workers")
 LONGEST: Final = 64 * 2**20
 """Bytes of a message; a longer one ends the channel, as it can only be a mistake."""
 BEHIND: Final = 2**20
-"""Bytes that may wait for a slow reader before news are dropped."""
+"""Bytes that may wait for a slow reader before news that may be lost are."""
 
 Hear = Callable[[Mapping[str, Any]], None]
 
@@ -78,10 +78,19 @@ class Channel:
             del self._asked[number]
 
     def tell(self, name: str, **about: Any) -> None:
-        """Send news, if the other end is there and not too far behind."""
-        writer = self._writer
-        if writer is not None and writer.transport.get_write_buffer_size() < BEHIND:
+        """Send news, if the other end is there."""
+        if self._writer is not None and not self._writer.is_closing():
             self._send({"tell": name, "about": about})
+
+    def mention(self, name: str, **about: Any) -> None:
+        """Send news that may be lost, if the other end is there and not too far behind."""
+        if self._writer is not None and self._writer.transport.get_write_buffer_size() < BEHIND:
+            self.tell(name, **about)
+
+    @property
+    def closed(self) -> bool:
+        """Return whether nothing comes from the other end any more."""
+        return self._writer is not None and self._writer.is_closing()
 
     def close(self) -> None:
         """End `run` at both ends."""

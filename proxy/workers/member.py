@@ -54,7 +54,7 @@ class Member(Peers):
 
     def tell(self, event: bytes) -> None:
         """See `Peers.tell`."""
-        self.channel.tell("event", text=event.decode())
+        self.channel.mention("event", text=event.decode())
 
     def _note_watched(self, about: Mapping[str, Any]) -> None:
         self.watched = about["on"]

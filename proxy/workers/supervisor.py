@@ -69,7 +69,7 @@ class Supervisor:
     async def start(self) -> bool:
         """Start all workers, the first before all others; return once they serve, False where one did not come to it.
 
-        What is wrong with the policy file is thus said once.
+        What is wrong with the policy file is thus said once. Raises OSError where the system starts no process.
         """
         for first, last in ((1, 1), (2, self._count)):
             for number in range(first, last + 1):
@@ -84,7 +84,9 @@ class Supervisor:
         serving = asyncio.ensure_future(self._serve(last))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait({serving, stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({serving, stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done.intersection(self._tasks):
+                task.result()
             return serving.done()
         finally:
             serving.cancel()
@@ -151,10 +153,16 @@ class Supervisor:
     # What workers ask and tell
 
     async def ask(self, question: str, about: Mapping[str, Any], *, timeout: float = PATIENCE) -> dict[int, Any]:
-        """Return the answer of every worker by its number; None of one that is not there, or does not answer."""
-        numbers = range(1, self._count + 1)
+        """Return the answer of every worker by its number; None of one that is not there, or does not answer.
+
+        None, too, of one that has answered and is gone by now: all that was its own has been settled (see `gone`).
+        """
+        numbers, asked = range(1, self._count + 1), dict(self.workers)
         said = await asyncio.gather(*(self.ask_one(number, question, about, timeout=timeout) for number in numbers))
-        return dict(zip(numbers, said, strict=True))
+        return {
+            number: answer if self.workers.get(number) is asked.get(number) else None
+            for number, answer in zip(numbers, said, strict=True)
+        }
 
     async def ask_one(
         self, number: int, question: str, about: Mapping[str, Any], *, timeout: float = PATIENCE
@@ -215,7 +223,7 @@ class Supervisor:
     def _note_event(self, number: int, about: Mapping[str, Any]) -> None:
         for worker in self.workers.values():
             if worker.watching and worker.number != number:
-                worker.channel.tell("event", **about)
+                worker.channel.mention("event", **about)
 
     def _pass_on_watching(self) -> None:
         """Tell each worker whether another one watches, where that has changed."""

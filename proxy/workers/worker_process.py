@@ -32,7 +32,7 @@ class WorkerProcess:
         ready: set once it has asked every backend.
     """
 
-    def __init__(self, number: int, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
+    def __init__(self, number: int, process: "subprocess.Popen[bytes]", watch: int, channel: Channel) -> None:
         self.number = number
         self.watching = False
         self.watched = False
@@ -41,6 +41,7 @@ class WorkerProcess:
         self.ready = asyncio.Event()
         self.channel = channel
         self._process = process
+        self._watch = watch
         self._since = monotonic()
 
     @classmethod
@@ -64,8 +65,15 @@ class WorkerProcess:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
             theirs.close()
+        try:
+            watch = os.pidfd_open(process.pid)  # it is readable once the process has ended
+        except BaseException:
+            ours.close()
+            process.kill()
+            process.wait()
+            raise
         ours.setblocking(False)
-        return cls(number, process, Channel(ours, replies, hears))
+        return cls(number, process, watch, Channel(ours, replies, hears))
 
     async def run(self, opened: Callable[[], None]) -> None:
         """Return once the process is gone.
@@ -83,13 +91,12 @@ class WorkerProcess:
 
     async def _wait(self) -> None:
         loop, gone = asyncio.get_running_loop(), asyncio.Event()
-        fd = os.pidfd_open(self.pid)  # it is readable once the process has ended
-        loop.add_reader(fd, gone.set)
+        loop.add_reader(self._watch, gone.set)
         try:
             await gone.wait()
         finally:
-            loop.remove_reader(fd)
-            os.close(fd)
+            loop.remove_reader(self._watch)
+            os.close(self._watch)
         self._process.wait()
 
     def kill(self) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config.load import load, load_data
+from config.load import load, load_data, with_sections
 from proxy.kernel.units import Mistake
 from tests.support.policy import load_text
 
@@ -207,3 +207,16 @@ def test_plugins_stand_beside_the_file_and_where_its_link_leads(tmp_path: Path) 
     assert load(real).folders == (real.parent,)
     assert load(link).folders == (link.parent, real.parent)
     assert load_text("backends: []", folder=tmp_path).folders == (tmp_path,)
+
+
+def test_sections_of_another_file() -> None:
+    backends = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\n"
+    one = load_text(f"{backends}listen: '127.0.0.1:1'\nlog: {{level: error}}\n")
+    other = load_text("listen: '127.0.0.1:2'\nlog: {format: text}\nmistaken: 1\n")
+    both = with_sections(one, ["listen", "ops"], other)
+    assert both.settings is not None
+    assert ([str(address) for address in both.settings.listen], both.settings.log.level) == (["127.0.0.1:2"], "error")
+    neither = with_sections(one, ["log"], load_text(backends))
+    assert neither.settings is not None
+    assert neither.settings.log.level != "error"
+    assert not with_sections(one, ["backends"], load_text("")).settings

@@ -17,6 +17,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from middleware.auth.key_file_editor import add_key
+from middleware.auth.keys import new_key
 from proxy.simulator import Ollama
 from tests.conftest import Need
 from tests.support.browser import CHROMEDRIVER, CHROMIUM, browser
@@ -223,6 +225,60 @@ async def test_a_new_worker_begins_with_the_file_that_is_in_force(tmp_path: Path
         assert status["config"]["generation"] == 2
         assert status["backends"][0]["state"] == "draining"
         assert await largest(proxy) == "3MiB"
+
+
+async def test_a_new_worker_serves_as_the_others_do_what_a_restart_would_change(
+    tmp_path: Path, store: RedisServer
+) -> None:
+    pair, keys = Authority(tmp_path).issue("localhost"), tmp_path / "keys.yaml"
+    _, entry = new_key("alice", now=0.0)
+    add_key(keys, entry)
+    chain = ["logging", "metrics", {"auth": {"keys": str(keys), "addresses": [{"network": "127.0.0.0/8"}]}}]
+    async with Ollama() as sim, workers(tmp_path, store, sim, middleware=chain) as proxy:
+        tls = {"cert": str(pair.cert), "key": str(pair.key)}
+        later = policy(store, sim, tls=tls, ops={"listen": "127.0.0.1:0"}, server={"body": {"each": "3MiB"}})
+        write(tmp_path / "proxy.yaml", later)
+        said = json.loads((await ask(proxy.address, "POST", "/-/reload", headers=HERE)).body)
+        assert set(said["restart"]) == {"tls", "ops"}
+        keys.unlink()  # no file in force names it
+        for worker in (await look(proxy))["workers"]:
+            os.kill(worker["pid"], signal.SIGKILL)
+            await until(proxy, lambda status, pid=worker["pid"]: has_another(status, pid))  # type: ignore[misc]
+        assert {await largest(proxy) for _ in range(8)} == {"3MiB"}
+        assert (await look(proxy))["config"]["generation"] == 2
+
+
+async def test_one_that_finishes_what_it_runs_stands_in_no_reloads_way(tmp_path: Path, store: RedisServer) -> None:
+    async with (
+        Ollama(num_parallel=10, tokens=TOKENS) as sim,
+        workers(tmp_path, store, sim) as proxy,
+        held_streams(proxy, sim, 10) as streams,
+    ):
+        before = await until(proxy, lambda status: len(status["requests"]) == 10)
+        os.kill(before["workers"][0]["pid"], signal.SIGTERM)
+        idle = before["workers"][0]["requests"]
+        await until(proxy, lambda status: status["workers"][0]["connections"] == idle)
+        for generation in (2, 3):
+            reply = await ask(proxy.address, "POST", "/-/reload", headers=HERE)
+            assert (reply.status, json.loads(reply.body)["generation"]) == (200, generation), reply.body
+        assert len((await look(proxy))["requests"]) == 10
+    assert all(is_whole(task.result()) for task in streams)
+
+
+async def test_a_file_that_kills_the_first_that_loads_it_is_in_force_nowhere(
+    tmp_path: Path, store: RedisServer
+) -> None:
+    deadly = "import os\n\n\nclass Deadly:\n    def __init__(self, app):\n        os._exit(3)\n"
+    (tmp_path / "deadly.py").write_text(deadly)
+    async with Ollama() as sim, workers(tmp_path, store, sim) as proxy:
+        first, second = (worker["pid"] for worker in (await look(proxy))["workers"])
+        write(tmp_path / "proxy.yaml", policy(store, sim, middleware=["logging", "metrics", "deadly:Deadly"]))
+        status = await until(proxy, lambda status: bool(status["config"]["problems"]) and has_another(status, first))
+        assert status["config"]["problems"] == ["worker 1 ended while it loaded the file"]
+        assert status["config"]["generation"] == 1
+        assert status["workers"][1]["pid"] == second
+        assert (await stream(proxy)).clean
+        await proxy.stop()
 
 
 async def largest(proxy: Process) -> str:

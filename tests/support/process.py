@@ -86,8 +86,10 @@ class Process:
         assert process.stderr is not None
         try:
             async with asyncio.timeout(30):
-                while not (found := re.search(rb"https?://([\d.]+):(\d+)", await process.stderr.readline())):
-                    pass
+                said = b""
+                while not (found := re.search(rb"https?://([\d.]+):(\d+)", line := await process.stderr.readline())):
+                    said += line
+                    assert line, f"it ended: {said.decode()}"
             yield cls(process, (found[1].decode(), int(found[2])))
         finally:
             if process.returncode is None:

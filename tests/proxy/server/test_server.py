@@ -391,6 +391,21 @@ async def test_told_to_stop_twice_it_does_not_wait() -> None:
         assert await client.rest() == b""
 
 
+async def test_told_to_stop_twice_at_once_it_does_not_wait_either() -> None:
+    app, ready = Slow(), asyncio.Event()
+    server = Server(app, options(shutdown_timeout=3600))
+    running = asyncio.create_task(server.run_here(lambda _: ready.set(), signals=()))
+    await ready.wait()
+    async with await Raw.open(server.addresses[0]) as client:
+        await client.send(GET)
+        await client.until(b"one\r\n")
+        server.stop()
+        server.stop()
+        async with asyncio.timeout(PATIENCE):
+            assert await running == 1
+        assert await client.rest() == b""
+
+
 def open_files() -> int:
     """How many files this process has open, where the system tells."""
     return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.workers.channel import LONGEST, Channel, ChannelError
+from proxy.workers.channel import BEHIND, LONGEST, Channel, ChannelError
 
 
 async def double(about: Mapping[str, Any]) -> Any:
@@ -76,3 +76,33 @@ async def test_a_message_without_measure_ends_it() -> None:
     with pytest.raises(ChannelError, match="bytes"):
         await Channel(one, {}, {}).run()
     two.close()
+
+
+async def test_news_for_one_that_is_gone_are_no_error() -> None:
+    async with connected([]) as (asking, answering, _):
+        answering.close()
+        with pytest.raises(ChannelError):
+            await asking.ask("never", {}, timeout=10)
+        asking.tell("news", text="x")
+
+
+async def test_events_are_lost_on_a_slow_one_and_nothing_else_is() -> None:
+    one, two = socket.socketpair()
+    one.setblocking(False)
+    two.setblocking(False)
+    heard: list[Any] = []
+    telling, slow, opened = Channel(one, {}, {}), Channel(two, {}, {"event": heard.append, "stop": heard.append}), []
+    tasks = [asyncio.create_task(telling.run(lambda: opened.append(True)))]
+    while not opened:
+        await asyncio.sleep(0)
+    for number in range(100):
+        telling.mention("event", number=number, text="x" * 2**16)
+    telling.tell("stop", last=True)
+    tasks.append(asyncio.create_task(slow.run()))
+    async with asyncio.timeout(30):
+        while not heard or heard[-1] != {"last": True}:
+            await asyncio.sleep(0)
+    assert [about["number"] for about in heard[:-1]] == list(range(len(heard) - 1))
+    assert BEHIND // 2**16 <= len(heard) < 100
+    telling.close()
+    await asyncio.gather(*tasks)

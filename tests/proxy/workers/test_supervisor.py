@@ -12,6 +12,7 @@ import pytest
 
 from proxy.kernel.shared_numbers import ABSENT, SharedNumbers, make_shared
 from proxy.workers.supervisor import Supervisor
+from proxy.workers.worker_process import WorkerProcess
 from tests.support.backend import eventually
 
 CODE = """
@@ -154,3 +155,30 @@ async def test_a_start_that_one_does_not_survive_is_no_start(
         assert number in house.gone
         assert (2 in house.gone) == (number == 2), "where the first fails, no other is started"
         house.over.set()
+
+
+async def test_what_one_said_that_has_gone_since_is_not_its_successors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers were taken over when it went: said again they would count twice."""
+    async with housed(2, tmp_path, monkeypatch) as house:
+        assert await house.supervisor.start()
+        first, second = house.supervisor.workers[1], house.supervisor.workers[2]
+        os.kill(first.pid, signal.SIGSTOP)
+        asked = asyncio.create_task(house.supervisor.ask("pid", {}, timeout=40))
+        await eventually(lambda: "1 questions" in repr(first.channel) and "0 questions" in repr(second.channel))
+        os.kill(second.pid, signal.SIGKILL)
+        await eventually(lambda: 2 in house.gone)
+        os.kill(first.pid, signal.SIGCONT)
+        assert await asked == {1: first.pid, 2: None}
+
+
+async def test_a_start_for_which_the_system_has_no_room_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("Too many open files")
+
+    monkeypatch.setattr(WorkerProcess, "start", full)
+    house = House(2)
+    with pytest.raises(OSError, match="Too many"):
+        await house.supervisor.start()
+    await house.supervisor.stop(lambda: 1.0)

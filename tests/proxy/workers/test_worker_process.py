@@ -1,6 +1,7 @@
 """proxy/workers/worker_process.py, with a module of the test's own as the worker."""
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Mapping
@@ -56,3 +57,21 @@ async def test_one_that_was_killed_says_by_what(tmp_path: Path, monkeypatch: pyt
         await worker.run(worker.kill)
     assert worker.end == "killed by SIGKILL"
     assert worker.lived > 0
+
+
+def test_one_that_cannot_be_watched_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine3.py").write_text("import signal; signal.pause()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("proxy.workers.worker_process.MODULE", "mine3")
+    started: list[int] = []
+
+    def full(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", full)
+    files = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="Too many"):
+        WorkerProcess.start(1, [], {}, {})
+    assert os.listdir("/proc/self/fd") == files
+    assert not Path(f"/proc/{started[0]}").exists()
