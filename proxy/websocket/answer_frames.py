@@ -44,24 +44,28 @@ class Lines:
 
     def __init__(self, emit: Emit, longest: int) -> None:
         self._emit, self._longest = emit, longest
-        self._rest = b""
+        self._rest = bytearray()
 
     def take(self, chunk: bytes) -> bool:
         """Take a chunk."""
         if not self._rest and chunk.find(b"\n") == len(chunk) - 1:
             return self._emit(chunk[:-1]) if len(chunk) > 1 else True
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        end = chunk.rfind(b"\n")
+        lines = b""
+        if end >= 0:
+            lines, self._rest = bytes(self._rest + chunk[:end]), bytearray()
+        self._rest += chunk[end + 1 :]
         if len(self._rest) > self._longest:
             raise TooLong
         keeps_up = True
-        for line in lines:
+        for line in lines.split(b"\n"):
             if line.strip():
                 keeps_up = self._emit(line)
         return keeps_up
 
     def end(self) -> None:
         """Emit a last line without its end."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         if rest.strip():
             self._emit(rest)
 
@@ -69,28 +73,33 @@ class Lines:
 class Events:
     """Emits the data of each event that has some (HTML, section 9.2.6); its name is in the data of all three APIs."""
 
-    __slots__ = ("_emit", "_longest", "_rest")
+    __slots__ = ("_emit", "_feed_may_follow", "_longest", "_rest")
 
     def __init__(self, emit: Emit, longest: int) -> None:
         self._emit, self._longest = emit, longest
-        self._rest = b""
+        self._rest = bytearray()
+        self._feed_may_follow = False
+        """Whether the last byte was a carriage return, which a line feed may belong to."""
 
     def take(self, chunk: bytes) -> bool:
         """Take a chunk."""
-        if not self._rest and b"\r" not in chunk:
+        if not self._rest and not self._feed_may_follow and b"\r" not in chunk:
             end = len(chunk) - 2
             if chunk.startswith(b"data: ") and chunk.find(b"\n") == end and chunk.endswith(_EVENT_END):
                 return self._emit(chunk[6:end])
             if 0 < chunk.find(_EVENT_END) == end:
                 return self._event(chunk[:end])
-        text = self._rest + chunk
-        held = b""
-        if text.endswith(b"\r"):  # a line feed may follow
-            text, held = text[:-1], b"\r"
-        if b"\r" in text:
-            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *events, rest = text.split(_EVENT_END)
-        self._rest = rest + held
+        if self._feed_may_follow:
+            chunk = chunk.removeprefix(b"\n")
+        self._feed_may_follow = chunk.endswith(b"\r")
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        before = len(self._rest)
+        self._rest += chunk
+        events: list[bytes] = []
+        if self._rest.find(_EVENT_END, max(0, before - 1)) >= 0:
+            *events, rest = bytes(self._rest).split(_EVENT_END)
+            self._rest = bytearray(rest)
         if len(self._rest) > self._longest:
             raise TooLong
         keeps_up = True
@@ -100,7 +109,7 @@ class Events:
 
     def end(self) -> None:
         """Drop an event without its end, as every reader of events does."""
-        self._rest = b""
+        self._rest = bytearray()
 
     def _event(self, event: bytes) -> bool:
         before, mark, data = event.rpartition(b"\ndata: ")

@@ -5,7 +5,8 @@ answer is an envelope, ``{"id": …, "data": …}``, with the line or the data a
 (OpenAI's an ``id``), and nothing of them is changed or hidden. ``data: [DONE]`` is ``"data": "[DONE]"`` there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
@@ -74,20 +75,32 @@ class RequestMode:
         self._flavor: Flavor = flavor
         self._desk = desk
 
-    def take(self, message: bytes) -> None:
-        """Start or cancel what a message asks for; an error goes back as a frame."""
+    def read(self, message: bytes) -> Callable[[], None]:
+        """Return what starts or cancels what a message asks for, or says what is wrong with it.
+
+        To read a long message takes time, so that may be done in a thread; what is returned is for the event loop.
+        """
         known: Id = None
         try:
             _, document = read(message)
             if document.keys() == {"cancel"}:
-                self._desk.cancel(_id(document, "cancel"))
-                return
+                return partial(self._desk.cancel, _id(document, "cancel"))
             known = _id(document, "id")
             body = message if known is None else without_members(message, ("id",))
-            self._desk.start(BodyRequest(known, body))
         except Refused as refused:
-            self._desk.say(BodyRequest(known, b"").error(*render(self._flavor, refused)))
             let_go(refused)
+            return partial(self._refuse, known, refused)
+        return partial(self._start, BodyRequest(known, body))
+
+    def _start(self, request: BodyRequest) -> None:
+        try:
+            self._desk.start(request)
+        except Refused as refused:
+            let_go(refused)
+            self._desk.say(request.refusal(self._flavor, refused))
+
+    def _refuse(self, known: Id, refused: Refused) -> None:
+        self._desk.say(BodyRequest(known, b"").error(*render(self._flavor, refused)))
 
 
 def _id(document: dict[str, Any], name: str) -> Id:

@@ -1,9 +1,6 @@
 """The conversations that one socket remembers, by the id of the response that each ends with."""
 
 from collections.abc import Callable
-from typing import Any
-
-import orjson
 
 from proxy.kernel.errors import Refused, let_go
 
@@ -24,9 +21,8 @@ class ResponseMemory:
         self._size = 0
         self._known: dict[str, bytes] = {}
 
-    def put(self, response_id: str, items: list[Any]) -> None:
-        """Remember the items of a conversation, those of its last response among them."""
-        text = orjson.dumps(items)
+    def put(self, response_id: str, text: bytes) -> None:
+        """Remember the items of a conversation, those of its last response among them: a list in JSON."""
         self._drop(response_id)
         if len(text) > self._most:
             return
@@ -40,10 +36,9 @@ class ResponseMemory:
         self._known[response_id] = text
         self._size += len(text)
 
-    def get(self, response_id: str) -> list[Any] | None:
+    def get(self, response_id: str) -> bytes | None:
         """Return the items of the conversation that ends with this response; None where it is not remembered."""
-        text = self._known.get(response_id)
-        return None if text is None else list(orjson.loads(text))
+        return self._known.get(response_id)
 
     def forget(self) -> None:
         """Forget everything."""

@@ -8,14 +8,15 @@ the lane of the socket: requests of one lane run one after another, and each eve
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
 from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import Header
-from proxy.kernel.body_json import read
+from proxy.kernel.body_json import check, read
 from proxy.kernel.error_rendering import render
 from proxy.kernel.errors import Flavor, Refused, let_go
 from proxy.kernel.json_edit import edit, without_members
@@ -43,39 +44,38 @@ class ResponseRequest(SocketRequest):
         memory: the conversations of the socket.
     """
 
-    __slots__ = ("_answer", "_head", "_items", "_memory", "_message")
+    __slots__ = ("_answer", "_body", "_head", "_memory", "_prepared", "_previous", "_said")
 
     def __init__(self, lane: str | None, message: bytes, memory: ResponseMemory) -> None:
-        super().__init__(lane, len(message))
-        self._message = message
+        document = orjson.loads(message)
+        self._previous = document.get(PREVIOUS)
+        left_out = _OF_THE_SOCKET if self._previous is None else (*_OF_THE_SOCKET, INPUT)
+        self._body = edit(without_members(message, left_out), {"stream": True})
+        self._said = orjson.dumps(items_of(document.get(INPUT)))
+        """What the conversation consists of, a list in JSON."""
+        self._prepared = _response(document) if document.get("generate") is False else None
+        super().__init__(lane, len(self._body) + len(self._said))
         self._memory = memory
-        self._items: list[Any] = []
         self._answer: tuple[bytes, ...] = ()
-        self._head = b"" if lane is None else b'{"stream_id":%b,' % orjson.dumps(lane)
+        self._head = _head(lane)
 
     def prepare(self) -> bytes | None:
         """Return the body of the request, with the conversation that it goes on from as a part of its input."""
-        message, self._message = self._message, b""
-        document = orjson.loads(message)
-        patch: dict[str, Any] = {"stream": True}
-        previous = document.get(PREVIOUS)
-        if previous is None:
-            self._items = items_of(document.get(INPUT))
-        else:
+        body, self._body = self._body, b""
+        previous = self._previous
+        if previous is not None:
             before = self._memory.get(previous) if isinstance(previous, str) else None
             if before is None:
                 raise _not_found(previous)
-            self._items = merged_input(before, (), document.get(INPUT))
-            patch[INPUT] = self._items
-        if document.get("generate") is False:
-            self._prepared(document)
+            self._said = _joined(before, self._said)
+        if self._prepared is not None:
+            self._remember_prepared(self._prepared)
             return None
-        return edit(without_members(message, _OF_THE_SOCKET), patch)
+        return body if previous is None else edit(body, {INPUT: orjson.Fragment(self._said)})
 
-    def _prepared(self, document: dict[str, Any]) -> None:
+    def _remember_prepared(self, response: dict[str, Any]) -> None:
         """Remember what was said, and answer with a response without any output."""
-        response = _response(document)
-        self._memory.put(response["id"], self._items)
+        self._memory.put(response["id"], self._said)
         states = (("response.created", "in_progress"), ("response.completed", "completed"))
         self._answer = tuple(
             self.frame(
@@ -96,18 +96,19 @@ class ResponseRequest(SocketRequest):
 
     def error(self, status: int, headers: Sequence[Header], body: bytes) -> bytes:
         """Return an event ``error``."""
-        return self._head + orjson.dumps(responses_error(status, headers, body))[1 if self._head else 0 :]
+        return _error(self._head, status, headers, body)
 
     def completed(self, last: bytes) -> None:
         """Remember the conversation, with the response that is complete."""
+        said, self._said = self._said, b""
         try:
             event = orjson.loads(last)
-        except ValueError:
+            response = event.get("response") if isinstance(event, dict) and event.get("type") in _ENDS else None
+            if isinstance(response, dict) and isinstance(response.get("id"), str):
+                output = orjson.dumps(merged_input(None, response.get("output") or (), None))
+                self._memory.put(response["id"], _joined(said, output))
+        except (ValueError, TypeError):  # no JSON, or nested deeper than is written
             return
-        response = event.get("response") if isinstance(event, dict) and event.get("type") in _ENDS else None
-        if isinstance(response, dict) and isinstance(response.get("id"), str):
-            self._memory.put(response["id"], merged_input(self._items, response.get("output") or (), None))
-        self._items = []
 
 
 class ResponseMode:
@@ -119,17 +120,45 @@ class ResponseMode:
         self._desk = desk
         self._memory = memory
 
-    def take(self, message: bytes) -> None:
-        """Start the response that an event asks for; an error goes back as an event."""
+    def read(self, message: bytes) -> Callable[[], None]:
+        """Return what starts the response that an event asks for, or says what is wrong with it.
+
+        See `RequestMode.read`: this may be done in a thread.
+        """
         lane: str | None = None
         try:
-            _, event = read(message)
+            text, event = read(message)
             lane = _lane(event)
+            check(text, event)
             _check(event)
-            self._desk.start(ResponseRequest(lane, message, self._memory))
+            return partial(self._start, ResponseRequest(lane, message, self._memory))
         except Refused as refused:
-            self._desk.say(ResponseRequest(lane, b"", self._memory).error(*render(_FLAVOR, refused)))
             let_go(refused)
+            return partial(self._refuse, lane, refused)
+
+    def _start(self, request: ResponseRequest) -> None:
+        try:
+            self._desk.start(request)
+        except Refused as refused:
+            let_go(refused)
+            self._desk.say(request.refusal(_FLAVOR, refused))
+
+    def _refuse(self, lane: str | None, refused: Refused) -> None:
+        self._desk.say(_error(_head(lane), *render(_FLAVOR, refused)))
+
+
+def _head(lane: str | None) -> bytes:
+    """Return the beginning of each event of a lane."""
+    return b"" if lane is None else b'{"stream_id":%b,' % orjson.dumps(lane)
+
+
+def _error(head: bytes, status: int, headers: Sequence[Header], body: bytes) -> bytes:
+    return head + orjson.dumps(responses_error(status, headers, body))[1 if head else 0 :]
+
+
+def _joined(*lists: bytes) -> bytes:
+    """Return one list of the elements of several, all in JSON without spaces."""
+    return b"[" + b",".join(text[1:-1] for text in lists if len(text) > 2) + b"]"
 
 
 def _lane(event: dict[str, Any]) -> str | None:

@@ -9,10 +9,12 @@ import structlog
 from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Scope
 from proxy.kernel.body_budget import BodyBudget
+from proxy.kernel.body_contents import LARGE
 from proxy.kernel.errors import Cancelled, Flavor, ProxyError, Refused, ShuttingDown, let_go
 from proxy.kernel.inner_request import inner_scope
 from proxy.kernel.server_extensions import REASON
 from proxy.kernel.websocket import Closing, Opening, Socket
+from proxy.kernel.worker_threads import off_loop
 from proxy.websocket.answer import Answer
 from proxy.websocket.request_mode import RequestMode
 from proxy.websocket.response_memory import ResponseMemory
@@ -57,7 +59,7 @@ class SocketSession:
 
     __slots__ = (
         "_app", "_bodies", "_caller", "_end", "_flavor", "_headers", "_left", "_like", "_memory", "_mode", "_options",
-        "_running", "_socket", "_target", "_waiting",
+        "_reads", "_running", "_socket", "_target", "_waiting",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +84,8 @@ class SocketSession:
         self._waiting: list[SocketRequest] = []
         self._end: tuple[Closing, str] | None = None
         """How the socket will be closed when nothing runs any more; None unless it is about to end."""
-        self._left = False
+        self._left = self._reads = False
+        """Whether the client has left, and whether a long message is being read."""
         self._memory = ResponseMemory(opening.options.memory, self.hold) if responses else None
         self._mode: RequestMode | ResponseMode | None = (
             RequestMode(flavor, self) if self._memory is None else ResponseMode(self, self._memory)
@@ -91,9 +94,28 @@ class SocketSession:
     # The server tells
 
     def text(self, message: bytes) -> None:
-        """Take a whole text message."""
-        if self._mode is not None:
-            self._mode.take(message)
+        """Take a whole text message; a long one is read in a thread, and no other is taken meanwhile."""
+        if self._mode is None:
+            return
+        if len(message) < LARGE:
+            self._mode.read(message)()
+            return
+        self._reads = True
+        self._bodies.book(len(message), self._caller)  # the server has just accounted for it: there is room
+        self._socket.busy(True)
+        self._socket.pause()
+        self._socket.run(self._read_long(message, self._mode))
+
+    async def _read_long(self, message: bytes, mode: RequestMode | ResponseMode) -> None:
+        try:
+            act = await off_loop(self._caller, mode.read, message)
+        finally:
+            self._reads = False
+            self._bodies.book(-len(message), self._caller)
+            self._socket.go_on()
+        if not self._left:
+            act()
+            self._note_rest()
 
     def hold(self, change: int) -> None:
         """Account for more or fewer bytes; raises Refused (429, 503)."""
@@ -200,10 +222,12 @@ class SocketSession:
         if not task.cancelled() and (failed := task.exception()) is not None:
             _log.error("websocket_request_failed", exc_info=failed)
         running = self._running.pop(request)
-        if not self._left:
-            running.answer.finish(self._flavor, running.reason)
-        running.answer.let_go()
-        self._next()
+        try:
+            if not self._left:
+                running.answer.finish(self._flavor, running.reason)
+        finally:
+            running.answer.let_go()
+            self._next()
 
     def _next(self) -> None:
         """Run the requests whose turn it is."""
@@ -214,12 +238,15 @@ class SocketSession:
         self._note_rest()
 
     def _note_rest(self) -> None:
-        if not (self._left or self._running or self._waiting):
+        if not self._left and self._rests():
             self._socket.busy(False)
             self._close_if_done()
 
+    def _rests(self) -> bool:
+        return not (self._running or self._waiting or self._reads)
+
     def _close_if_done(self) -> None:
-        if self._end is not None and not self._left and not self._running and not self._waiting:
+        if self._end is not None and not self._left and self._rests():
             self._socket.close(*self._end)
 
 

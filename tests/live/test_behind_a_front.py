@@ -338,25 +338,22 @@ async def test_the_head_that_reaches_the_proxy(kind: str, tmp_path: Path) -> Non
         assert {"upgrade: websocket", "connection: upgrade"} <= set(lines)
 
 
-async def test_a_websocket_would_pass(kind: str, tmp_path: Path) -> None:
-    """The bytes after 101 go both ways; the key's answer is that of RFC 6455, section 1.3."""
-    accept = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-
-    async def switching(peer: Peer) -> None:
-        while b"upgrade: websocket" not in (await peer.head()).lower():
-            await peer.send(reply())
-        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\n" + accept + b"\r\n")
-        await peer.send((await peer.reader.readexactly(4)).upper())
-        await peer.gone()
-
-    async with backend(switching) as proxy, in_front(kind, proxy.url.rpartition("/")[2], tmp_path) as front:
+async def test_a_websocket_passes(serve: Serve) -> None:
+    """The bytes after 101 go both ways, frame by frame; the key's answer is that of RFC 6455, section 1.3."""
+    async with Ollama() as sim, serve(sim.url) as (front, proxy):
         client = await front.connect()
-        await client.send(front.request("GET", "/api/socket", None, WEBSOCKET))
-        assert (await client.read_head()).status == 101
-        await client.send(b"ping")
+        await client.send(front.request("GET", "/api/chat", None, WEBSOCKET))
+        head = await client.read_head()
+        assert (head.status, head.headers["sec-websocket-accept"]) == (101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+        held = sim.fault("stall", route="/api/chat", after=1)
+        message = json.dumps(CHAT).encode()
+        await client.send(b"\x81" + bytes((0x80 | len(message),)) + b"\0\0\0\0" + message)
         async with asyncio.timeout(10):
-            assert await client.reader.readexactly(4) == b"PING"
+            await client.reader.readuntil(b'"done":false')
+            held.release()
+            await client.reader.readuntil(b'"done":true')
         await client.close()
+        assert [line["status"] for line in proxy.log.requests] == [101, 200]
 
 
 async def test_a_request_that_was_sent_is_not_sent_again(kind: str, tmp_path: Path) -> None:

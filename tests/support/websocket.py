@@ -9,6 +9,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.process import Process
 from tests.support.proxy import Running
 from tests.support.raw import PATIENCE
 
@@ -26,7 +27,9 @@ QUIET.setLevel(logging.WARNING)
 
 
 @asynccontextmanager
-async def websocket(proxy: Running, path: str = "/api/chat", **options: Any) -> AsyncIterator[ClientConnection]:
+async def websocket(
+    proxy: Running | Process, path: str = "/api/chat", **options: Any
+) -> AsyncIterator[ClientConnection]:
     host, port = proxy.address
     options = {"max_size": None, "proxy": None, "close_timeout": 2, "ping_interval": None, "logger": QUIET, **options}
     async with connect(f"ws://{host}:{port}{path}", **options) as socket:

@@ -1,5 +1,7 @@
 """Answers, cut into the texts that become frames, however their chunks were cut."""
 
+import time
+
 import pytest
 
 from proxy.websocket.answer_frames import Cutter, Events, Lines, TooLong, Whole, cutter_for
@@ -76,3 +78,26 @@ def test_a_text_longer_than_a_frame_is_refused(cutter: type[Lines | Events | Who
 def test_it_says_whether_the_client_keeps_up() -> None:
     for cutter, chunk in ((Lines, b"a\n"), (Lines, b"a\nb\n"), (Events, b"data: a\n\n"), (Events, b"data: a\r\n\r\n")):
         assert not cutter(lambda _: False, 99).take(chunk)
+
+
+@pytest.mark.parametrize(("cutter", "begin", "end"), [(Lines, b"", b"\n"), (Events, b"data: ", b"\n\n")])
+def test_a_long_line_takes_time_for_its_length_and_not_for_its_square(
+    cutter: type[Lines | Events], begin: bytes, end: bytes
+) -> None:
+    def seconds(size: int) -> float:
+        found: list[int] = []
+
+        def emit(data: bytes) -> bool:
+            found.append(len(data))
+            return True
+
+        began = time.process_time()
+        made = cutter(emit, 1 << 30)
+        made.take(begin)
+        for _ in range(size // 4096):
+            made.take(b"x" * 4096)
+        made.take(end)
+        assert found == [size]
+        return time.process_time() - began
+
+    assert min(seconds(1 << 24) for _ in range(3)) < 48 * min(seconds(1 << 20) for _ in range(3))

@@ -41,7 +41,7 @@ class Desk:
 )
 def test_the_body_is_the_message_without_its_id(message: bytes, lane: object, body: bytes) -> None:
     desk = Desk()
-    RequestMode("ollama", desk).take(message)
+    RequestMode("ollama", desk).read(message)()
     (request,) = desk.started
     assert (request.lane, request.named, request.prepare()) == (lane, lane is not None, body)
     assert not desk.said
@@ -63,7 +63,7 @@ def test_the_body_is_the_message_without_its_id(message: bytes, lane: object, bo
 )
 def test_what_is_no_request_is_an_error(message: bytes) -> None:
     desk = Desk()
-    RequestMode("ollama", desk).take(message)
+    RequestMode("ollama", desk).read(message)()
     assert not desk.started
     (error,) = desk.said
     assert (error["status"], error["code"]) == (400, "invalid_request")
@@ -72,17 +72,17 @@ def test_what_is_no_request_is_an_error(message: bytes) -> None:
 def test_a_message_cancels() -> None:
     desk = Desk()
     mode = RequestMode("ollama", desk)
-    mode.take(b'{"cancel":"a"}')
-    mode.take(b'{"cancel":3}')
+    mode.read(b'{"cancel":"a"}')()
+    mode.read(b'{"cancel":3}')()
     assert desk.cancelled == ["a", 3]
-    mode.take(b'{"cancel":[]}')
+    mode.read(b'{"cancel":[]}')()
     assert desk.said[0]["status"] == 400
 
 
 def test_a_refusal_has_the_id() -> None:
     desk = Desk()
     desk.full = True
-    RequestMode("anthropic", desk).take(b'{"id":"a"}')
+    RequestMode("anthropic", desk).read(b'{"id":"a"}')()
     (error,) = desk.said
     assert (error["id"], error["type"], error["status"]) == ("a", "error", 429)
 

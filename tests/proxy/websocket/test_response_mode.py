@@ -27,6 +27,7 @@ def prepared(request: ResponseRequest) -> Any:
 
 
 USER = {"type": "message", "role": "user", "content": "hi"}
+DEEP = b'{"type":"response.completed","response":{"id":"r","output":' + b"[" * 300 + b"]" * 300 + b"}}"
 SAID = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hello"}]}
 
 
@@ -54,7 +55,9 @@ def test_an_unknown_response_is_refused(previous: object) -> None:
     assert (refused.value.status, refused.value.code) == (400, "previous_response_not_found")
 
 
-@pytest.mark.parametrize("last", [b"", b"[]", b'{"type":"response.failed","response":{"id":"r"}}', b'{"type":"error"}'])
+@pytest.mark.parametrize(
+    "last", [b"", b"[]", b'{"type":"response.failed","response":{"id":"r"}}', b'{"type":"error"}', DEEP]
+)
 def test_what_is_no_whole_response_is_not_remembered(last: bytes) -> None:
     known = memory()
     ResponseRequest(None, event(input="hi"), known).completed(last)
@@ -69,13 +72,13 @@ def test_nothing_is_generated_where_that_is_asked() -> None:
     assert created.pop("stream_id") == completed.pop("stream_id") == "l"
     assert ResponseCreatedEvent.model_validate(created).response.status == "in_progress"
     response = ResponseCompletedEvent.model_validate(completed).response
-    assert known.get(response.id) == [USER]
+    assert json.loads(known.get(response.id) or b"") == [USER]
 
 
 def test_events_have_the_lane_and_errors_are_events() -> None:
-    request = ResponseRequest("l", b"", memory())
+    request = ResponseRequest("l", event(), memory())
     assert json.loads(request.frame(b'{"type":"x"}')) == {"stream_id": "l", "type": "x"}
-    assert ResponseRequest(None, b"", memory()).frame(b'{"type":"x"}') == b'{"type":"x"}'
+    assert ResponseRequest(None, event(), memory()).frame(b'{"type":"x"}') == b'{"type":"x"}'
     broken = json.loads(request.frame(b'{"error":{"message":"broke off","type":"api_error","code":"c"}}'))
     assert (broken["type"], broken["stream_id"], broken["error"]["code"]) == ("error", "l", "c")
 
@@ -90,16 +93,18 @@ def test_events_have_the_lane_and_errors_are_events() -> None:
         event(background=True),
         event(stream_id=7),
         event(stream_id=""),
+        b'{"type":"response.create","input":' + b"[" * 300 + b"]" * 300 + b"}",
+        b'{"type":"response.create","previous_response_id":"a","previous_response_id":"b"}',
     ],
 )
 def test_other_events_are_refused(message: bytes) -> None:
     desk = Desk()
-    ResponseMode(desk, memory()).take(message)
+    ResponseMode(desk, memory()).read(message)()
     assert not desk.started
     assert (desk.said[0]["type"], desk.said[0]["status"]) == ("error", 400)
 
 
 def test_an_event_starts_a_request_in_its_lane() -> None:
     desk = Desk()
-    ResponseMode(desk, memory()).take(event(stream_id="l"))
+    ResponseMode(desk, memory()).read(event(stream_id="l"))()
     assert [(request.lane, request.named) for request in desk.started] == [("l", False)]

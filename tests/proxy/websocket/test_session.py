@@ -21,7 +21,7 @@ class Socket:
         self.said: list[Any] = []
         self.closings: list[tuple[Closing, str]] = []
         self.tasks: list[asyncio.Task[None]] = []
-        self.is_busy = False
+        self.is_busy = self.is_paused = False
 
     def send(self, text: bytes) -> bool:
         self.said.append(json.loads(text))
@@ -38,6 +38,12 @@ class Socket:
 
     def rests(self) -> bool:
         return not self.is_busy
+
+    def pause(self) -> None:
+        self.is_paused = True
+
+    def go_on(self) -> None:
+        self.is_paused = False
 
     def close(self, code: Closing, reason: str) -> None:
         self.closings.append((code, reason))
@@ -220,3 +226,38 @@ async def test_many_that_are_refused_in_a_row_do_not_nest(make: Callable[..., Ma
     await socket.ended()
     await settled()
     assert len(socket.said) == 1001
+
+
+@pytest.mark.parametrize("responses", [False, True])
+async def test_a_long_message_is_read_beside_the_loop(make: Callable[..., Made], responses: bool) -> None:
+    session, socket, app = make(responses=responses)
+    document = {"type": "response.create", "id": "a", "input": "x" * 100_000}
+    message = json.dumps(document).encode()
+    session.text(message)
+    assert (socket.is_paused, socket.is_busy, session._bodies.held) == (True, True, len(message))
+    session.drain("enough")
+    assert not socket.closings  # it came before
+    (reading,) = socket.tasks
+    await reading
+    assert not socket.is_paused
+    assert socket.said[0]["status"] == 503
+    assert socket.closings == [(Closing.GOING_AWAY, "enough")]
+    assert session._bodies.held == 0
+    assert not app.bodies
+
+
+async def test_a_long_message_whose_client_leaves_is_forgotten(make: Callable[..., Made]) -> None:
+    session, socket, app = make()
+    session.text(json.dumps({"x": "x" * 100_000}).encode())
+    session.gone()
+    await socket.ended()
+    assert not app.bodies
+    assert session._bodies.held == 0
+    session, socket, app = make()
+    app.gate.set()
+    session.text(json.dumps({"id": "a", "x": "x" * 100_000}).encode())
+    await socket.ended()
+    await settled()
+    assert [frame["id"] for frame in socket.said] == ["a"]
+    assert app.bodies[0].keys() == {"x"}
+    assert socket.rests()
