@@ -1,10 +1,10 @@
--- ARGV  id, fence, data
+-- ARGV  id, fence and mark, data
 -- Returns the length of the record then; -1 where the claim is not the latest, -2 where the record would be too long.
 
 local id, data = ARGV[2], ARGV[4]
-local facts = call('HMGET', P .. 'entry:' .. id, 'state', 'fence', 'expires', 'most')
+local facts = call('HMGET', P .. 'entry:' .. id, 'state', 'fence', 'expires', 'most', 'mark')
 local expires = tonumber(facts[3] or 0)
-if facts[1] ~= 'running' or facts[2] ~= ARGV[3] or expires <= now then return -1 end
+if facts[1] ~= 'running' or not is_latest(ARGV[3], facts[2], facts[5]) or expires <= now then return -1 end
 local record = P .. 'record:' .. id
 local length = call('STRLEN', record)
 if length + #data > tonumber(facts[4]) then return -2 end

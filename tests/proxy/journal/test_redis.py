@@ -400,6 +400,31 @@ async def test_failed_over(tmp_path: Path) -> None:
                 assert (await journal.finish(held, "completed")).state == "completed"
 
 
+async def test_of_two_claims_with_one_number_the_older_writes_nothing(tmp_path: Path) -> None:
+    """A replica that takes over without the last moments gives the same number again."""
+    with redis_server() as primary, redis_server("--replicaof", "127.0.0.1", str(primary.port)) as replica:
+        await eventually(lambda: b"master_link_status:up" in replica.command("INFO", "replication"))
+        async with opened(primary.url) as before, opened(replica.url) as after, asyncio.timeout(BOUND):
+            new = await before.add(now_entry())
+            key = f"ollama-proxy:{{journal-0}}:entry:{new.id}"
+            await eventually(lambda: replica.command("EXISTS", key) == b":1\r\n")
+            replica.command("REPLICAOF", "NO", "ONE")
+            forgotten = await claim(before)
+            await eventually(lambda: " up" in repr(after))
+            held = await claim(after)
+            assert (held.entry.id, held.fence) == (forgotten.entry.id, forgotten.fence)
+            for write in (
+                after.begin(forgotten, 200, []),
+                after.append(forgotten, b"x"),
+                after.finish(forgotten, "completed"),
+                after.release(forgotten),
+            ):
+                with pytest.raises(Fenced):
+                    await write
+            assert await after.beat([forgotten, held]) == [new.id]
+            assert await after.append(held, b"half") == 4
+
+
 # A cluster
 
 
