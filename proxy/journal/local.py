@@ -105,9 +105,9 @@ class LocalJournal(Journal):
         """See `Journal.begin`."""
         await self._run(lambda: self._runs.begin(claim, status, headers))
 
-    async def append(self, claim: Claim, data: bytes) -> int:
+    async def append(self, claim: Claim, data: bytes, *, at: int | None = None) -> int:
         """See `Journal.append`."""
-        return await self._run(lambda: self._runs.append(claim, data))
+        return await self._run(lambda: self._runs.append(claim, data, at))
 
     async def finish(
         self, claim: Claim, state: State, *, error: str | None = None, usage: Mapping[str, int] | None = None

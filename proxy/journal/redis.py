@@ -17,8 +17,9 @@ as they cannot know the entry before they have picked it; Redis and Valkey allow
 
 **What is safe.** `add` returns when the server has acknowledged the entry. What that is worth the server says: with
 ``appendfsync always`` it is on disk, with ``everysec`` a power cut forgets a second, without ``appendonly`` a restart
-forgets what the last snapshot has not. A replica that takes over may miss the last moments. It may then give the number of a
-forgotten claim again; a mark of each claim's own tells the two apart, so that one of them is refused all the same.
+forgets what the last snapshot has not. A replica that takes over may miss the last moments. It may
+then give the number of a forgotten claim again; a mark of each claim's own tells the two apart, so that one of them is
+refused all the same. Where it misses the end of a record, its owner is refused, as what follows would leave a gap.
 
 **Faults.** Unreachable: each call raises StoreUnavailable, at once during an outage; claims live on and are fenced if
 another proxy was able to take the entry up. Full (``maxmemory`` with ``noeviction``): `add` and `append` raise
@@ -217,11 +218,13 @@ class RedisJournal(Journal):
         )
         _check(claim, answer)
 
-    async def append(self, claim: Claim, data: bytes) -> int:
+    async def append(self, claim: Claim, data: bytes, *, at: int | None = None) -> int:
         """See `Journal.append`. It is one round trip."""
         place = self._partitions.of(turn_tenant(claim.entry.caller))
         try:
-            length: int = await self._partitions.call("append", place, claim.entry.id, _right(claim), data)
+            length: int = await self._partitions.call(
+                "append", place, claim.entry.id, _right(claim), data, "" if at is None else at
+            )
         except Full as error:
             raise JournalFull("bytes", "the journal's Redis has no memory left") from error
         if length == -2:

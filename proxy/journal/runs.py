@@ -73,9 +73,13 @@ class Runs:
         row = self._of(claim)
         self._ledger.save(row.but(status=status, answer_headers=tuple(headers)))
 
-    def append(self, claim: Claim, data: bytes) -> int:
+    def append(self, claim: Claim, data: bytes, at: int | None) -> int:
         """Append to the record."""
         row = self._of(claim)
+        if at is not None and row.entry.recorded != at:
+            if row.entry.recorded == at + len(data):
+                return row.entry.recorded
+            raise Fenced(f"the record of {claim.entry.id} has {row.entry.recorded} bytes, and its owner wrote {at}")
         length = row.entry.recorded + len(data)
         if length > row.most_answer:
             raise JournalFull("bytes", f"the answer is longer than the {row.most_answer} bytes that are kept of one")
