@@ -73,7 +73,7 @@ class Runs:
         row = self._of(claim)
         self._ledger.save(row.but(status=status, answer_headers=tuple(headers)))
 
-    def append(self, claim: Claim, data: bytes, at: int | None) -> int:
+    def append(self, claim: Claim, data: bytes, at: int | None = None) -> int:
         """Append to the record."""
         row = self._of(claim)
         if at is not None and row.entry.recorded != at:
