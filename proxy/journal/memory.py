@@ -28,7 +28,7 @@ class MemoryJournal(LocalJournal):
         try:
             return rule()
         finally:
-            changed, self._ledger.changed = self._ledger.changed, set()
+            changed = self._ledger.keep()
             if changed:
                 self._wake(changed)
 

@@ -1,7 +1,7 @@
 """The journal in a SQLite file: durable, with no other service."""
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -35,7 +35,7 @@ class SqliteJournal(LocalJournal):
         self.name = f"sqlite:{path}"
         self._path = Path(path)
         self._most_bytes = most_bytes
-        self._writer = Writer(self._open, self._ledger.reload, self._changed, self._wake)
+        self._writer = Writer(self._open, self._ledger.take_back, self._ledger.keep, self._wake)
 
     async def connect(self) -> None:
         """See `Journal.connect`; raises StoreUnavailable where the file cannot be used or another process has it."""
@@ -65,10 +65,6 @@ class SqliteJournal(LocalJournal):
             connection.close()
             raise StoreUnavailable(f"cannot use {self._path}: {error}") from error
         return connection
-
-    def _changed(self) -> Collection[str]:
-        changed, self._ledger.changed = self._ledger.changed, set()
-        return changed
 
     def __repr__(self) -> str:
         return f"<SqliteJournal {self._path}, {self._writer.commits} transactions>"

@@ -11,10 +11,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from proxy.journal.sqlite import SqliteJournal
+from proxy.journal.sqlite_shelf import SqliteShelf
 from proxy.kernel.journal import Claim, JournalFull
 from proxy.kernel.store import StoreUnavailable
 from proxy.testing import ManualClock
-from tests.support.journals import START, STEPS, JournalContract, Step, check_against_model, claim, entry, state
+from tests.support.journals import (
+    ANN,
+    BOB,
+    START,
+    STEPS,
+    JournalContract,
+    Step,
+    check_against_model,
+    claim,
+    entry,
+    state,
+)
 from tests.support.process import ROOT, start_process
 
 
@@ -187,6 +199,24 @@ async def test_a_full_disk_refuses_and_harms_nothing(path: Path, clock: ManualCl
     await journal.delete(held.entry.id)
     assert (await claim(journal)).body == b"b" * 50_000
     await journal.add(entry(body=b"f" * 60_000))
+    await journal.aclose()
+
+
+async def test_a_full_disk_costs_those_who_wait_nothing(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit is taken back by itself: who waits is neither read again nor put in another order."""
+    journal = SqliteJournal(str(path), clock, most_bytes=300_000)
+    await journal.connect()
+    for _ in range(4):
+        await journal.add(entry(ANN, cost=100))
+    assert (await claim(journal)).entry.caller == ANN
+    await journal.add(entry(BOB, cost=100))
+    monkeypatch.setattr(SqliteShelf, "rows", None)
+    for _ in range(3):
+        with pytest.raises(JournalFull):
+            await journal.add(entry(body=b"c" * 290_000))
+    assert [(await claim(journal)).entry.caller for _ in range(4)] == [BOB, ANN, ANN, ANN]
     await journal.aclose()
 
 
