@@ -24,7 +24,7 @@ class MemoryJournal(LocalJournal):
     def __init__(self, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
         super().__init__(MemoryShelf(most_bytes), clock)
 
-    async def _run(self, rule: Callable[[], T]) -> T:
+    async def _put(self, rule: Callable[[], T]) -> T:
         try:
             return rule()
         finally:

@@ -47,7 +47,7 @@ class SqliteJournal(LocalJournal):
         await super().aclose()
         await self._writer.stop()
 
-    async def _run(self, rule: Callable[[], T]) -> T:
+    async def _put(self, rule: Callable[[], T]) -> T:
         result: T = await self._writer.run(rule)
         return result
 

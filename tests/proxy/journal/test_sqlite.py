@@ -202,6 +202,29 @@ async def test_a_full_disk_refuses_and_harms_nothing(path: Path, clock: ManualCl
     await journal.aclose()
 
 
+async def test_only_words_find_no_room(path: Path, clock: ManualClock) -> None:
+    """All other calls say of a full file that it fails, as they do of a full Redis: the same callers try again."""
+    journal = SqliteJournal(str(path), clock, most_bytes=300_000)
+    await journal.connect()
+    waiting = await journal.add(entry())
+    held = await claim(journal)
+    appends = await asyncio.gather(*(journal.append(held, b"x" * 2000) for _ in range(200)), return_exceptions=True)
+    assert isinstance(appends[-1], JournalFull)
+    long = "x" * 50_000
+    for write in (
+        journal.begin(held, 200, [("x", long)]),
+        journal.set_meta(held.entry.id, {"x": long}),
+        journal.finish(held, "failed", error=long),
+        journal.cancel(waiting.id, long),
+    ):
+        with pytest.raises(StoreUnavailable, match="full"):
+            await write
+    assert (await journal.finish(held, "failed", error="answer_too_long: x")).over
+    assert await journal.delete(held.entry.id)
+    await journal.add(entry())
+    await journal.aclose()
+
+
 async def test_a_full_disk_costs_those_who_wait_nothing(
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
