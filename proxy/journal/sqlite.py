@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from proxy.journal.local import LocalJournal
-from proxy.journal.sqlite_shelf import SqliteShelf
+from proxy.journal.sqlite_shelf import RESERVE, SqliteShelf
 from proxy.journal.sqlite_writer import Writer
 from proxy.kernel.clock import Clock
 from proxy.kernel.sqlite_file import open_file
@@ -25,12 +25,13 @@ class SqliteJournal(LocalJournal):
         path: the file; it is made where it is missing, and its folder must be there.
         clock: tells the time.
         most_bytes: the largest size of the file.
+        reserve: bytes of the disk that no words are put into.
     """
 
     durable = True
 
-    def __init__(self, path: str, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
-        self._shelf = SqliteShelf()
+    def __init__(self, path: str, clock: Clock, most_bytes: int = MOST_BYTES, reserve: int = RESERVE) -> None:
+        self._shelf = SqliteShelf(Path(path), reserve)
         super().__init__(self._shelf, clock)
         self.name = f"sqlite:{path}"
         self._path = Path(path)

@@ -225,6 +225,27 @@ async def test_only_words_find_no_room(path: Path, clock: ManualClock) -> None:
     await journal.aclose()
 
 
+async def test_what_is_left_of_a_disk_is_for_what_ends_and_deletes(path: Path, clock: ManualClock) -> None:
+    """A log that fills a disk to its end can neither be copied into the file nor take what would free room."""
+    roomy = SqliteJournal(str(path), clock)
+    await roomy.connect()
+    kept, waiting = await roomy.add(entry()), await roomy.add(entry(BOB))
+    await roomy.aclose()
+    journal = SqliteJournal(str(path), clock, reserve=2**62)
+    await journal.connect()
+    held = await claim(journal)
+    for put in (journal.add(entry()), journal.append(held, b"x")):
+        with pytest.raises(JournalFull, match="the disk of the journal has less than") as caught:
+            await put
+        assert caught.value.bound == "bytes"
+    await journal.begin(held, 200, [])
+    assert (await journal.finish(held, "failed", error="answer_too_long: x")).over
+    assert await journal.cancel(waiting.id, "no") is not None
+    assert await journal.delete(kept.id)
+    assert dict(await journal.counts()) == {"cancelled": 1}
+    await journal.aclose()
+
+
 async def test_a_full_disk_costs_those_who_wait_nothing(
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
