@@ -98,27 +98,13 @@ class RecordWriter(ChunkWriter):
             await asyncio.sleep(PAUSE)
 
     async def _append(self, data: bytes) -> None:
-        """Append `data` once: where a call fails, the journal is asked whether it has the bytes all the same."""
+        """Append `data` once: a call that fails is made again for the same place in the record."""
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
             try:
-                self.recorded = await self._journal.append(self._claim, data)
+                self.recorded = await self._journal.append(self._claim, data, at=self.recorded)
                 return
             except StoreUnavailable:
                 if asyncio.get_running_loop().time() > until:
                     raise
             await asyncio.sleep(PAUSE)
-            if await self._has_been_appended(len(data)):
-                return
-
-    async def _has_been_appended(self, length: int) -> bool:
-        try:
-            entry = await self._journal.get(self._claim.entry.id)
-        except StoreUnavailable:
-            return False
-        if entry is None or entry.fence != self._claim.fence:
-            raise Fenced(f"another owner has the entry {self._claim.entry.id}")
-        if entry.recorded != self.recorded + length:
-            return False
-        self.recorded = entry.recorded
-        return True

@@ -1,6 +1,8 @@
 """A shelf with what is known of its rows by heart: whose turn it is, what runs, what is open, what expires."""
 
 from collections import Counter
+from collections.abc import Callable, Collection
+from functools import partial
 from heapq import heappop, heappush
 from typing import Final
 
@@ -18,7 +20,7 @@ class Ledger:
     Attributes:
         turns: the requests that are queued.
         beats: when the owner of a running request was last heard, by id, in monotonic seconds.
-        changed: the ids of entries that have changed; whoever wakes their readers empties it.
+        charged: what the claims of running requests have charged their tenants, by id.
     """
 
     def __init__(self, shelf: Shelf, clock: Clock) -> None:
@@ -26,7 +28,10 @@ class Ledger:
         self.clock = clock
         self.turns = Turns()
         self.beats: dict[str, float] = {}
-        self.changed: set[str] = set()
+        self.charged: dict[str, Turn] = {}
+        self._changed: set[str] = set()
+        self._undo: list[Callable[[], None]] = []
+        """Undoes what was changed here since it was last kept, the last one first."""
         self._number = 0
         self._open: Counter[str] = Counter()
         self._expiries: list[tuple[float, str]] = []
@@ -46,15 +51,35 @@ class Ledger:
         return self._number
 
     def reload(self) -> None:
-        """Learn all rows anew: the shelf has been opened, or has taken a change back."""
-        beats, self.beats = self.beats, {}
+        """Learn all rows of a shelf that has been opened."""
+        self.beats, self.charged = {}, {}
         self.turns = Turns()
         self._open.clear()
         self._expiries = []
+        self._undo.clear()
         for row in self.shelf.rows():
             self._number = max(self._number, row.number)
             heappush(self._expiries, (row.entry.expires_at, row.entry.id))
-            self._note(row, beats.get(row.entry.id))
+            self._note(row, None)
+
+    def keep(self) -> Collection[str]:
+        """Keep all changes: the shelf has them for good. Return the ids of the entries that have changed."""
+        self._undo.clear()
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def take_back(self) -> None:
+        """Undo all changes since the last `keep`: the shelf has taken them back. It is not asked for its rows."""
+        while self._undo:
+            self._undo.pop()()
+        self._changed.clear()
+
+    def next_turn(self) -> Turn | None:
+        """Take out the entry whose turn it is; see `Turns.next`."""
+        turn = self.turns.next(self.clock.time())
+        if turn is not None:
+            self._undo.append(partial(self._give_back, turn))
+        return turn
 
     def get(self, id: str) -> Row | None:
         """Return a row as it is now: None where it has expired and is gone, although it may still be stored."""
@@ -81,7 +106,7 @@ class Ledger:
         if before is None or before.entry.expires_at != row.entry.expires_at:
             heappush(self._expiries, (row.entry.expires_at, name))
         self._note(row, beat)
-        self.changed.add(name)
+        self._note_change(name, before, row, beat)
         return row
 
     def anew(self, row: Row) -> Row:
@@ -92,9 +117,11 @@ class Ledger:
 
     def drop(self, row: Row) -> None:
         """Remove a row with its body and record."""
-        self.shelf.remove(row.entry.id)
+        name = row.entry.id
+        beat = self.beats.get(name)
+        self.shelf.remove(name)
         self._unnote(row)
-        self.changed.add(row.entry.id)
+        self._note_change(name, row, None, beat)
 
     def sweep(self) -> None:
         """Remove the rows that have expired."""
@@ -109,6 +136,25 @@ class Ledger:
                 else:
                     self.save(after)  # which has its later expiry noted
             heappop(self._expiries)
+
+    def _note_change(self, name: str, before: Row | None, after: Row | None, beat: float | None) -> None:
+        if name not in self.beats:
+            self.charged.pop(name, None)
+        self._changed.add(name)
+        self._undo.append(partial(self._put_back, before, after, beat))
+
+    def _put_back(self, before: Row | None, after: Row | None, beat: float | None) -> None:
+        """Know a row again as it was before a change."""
+        if after is not None:
+            self._unnote(after)
+        if before is not None:
+            self._note(before, beat)
+            if after is None or after.entry.expires_at != before.entry.expires_at:
+                heappush(self._expiries, (before.entry.expires_at, before.entry.id))
+
+    def _give_back(self, turn: Turn) -> None:
+        self.turns.add(turn)
+        self.turns.give_back(turn)
 
     def _note(self, row: Row, beat: float | None) -> None:
         entry = row.entry

@@ -12,13 +12,14 @@ from proxy.journal.shelf import Shelf
 from proxy.journal.sweeper import Sweeper
 from proxy.journal.waiting import Bells
 from proxy.kernel.clock import Clock
-from proxy.kernel.journal import Claim, Entry, Journal, NewEntry, Query, State
+from proxy.kernel.journal import Claim, Entry, Journal, JournalFull, NewEntry, Query, State
+from proxy.kernel.store import StoreUnavailable
 
 T = TypeVar("T")
 
 
 class LocalJournal(Journal):
-    """The rules over a shelf. Each rule runs as a whole, one after the other; a home says where (`_run`)."""
+    """The rules over a shelf. Each rule runs as a whole, one after the other; a home says where (`_put`)."""
 
     shared = False
 
@@ -31,8 +32,18 @@ class LocalJournal(Journal):
         self._sweeper = Sweeper(lambda: self._run(self._ledger.sweep))
 
     @abstractmethod
+    async def _put(self, rule: Callable[[], T]) -> T:
+        """Run a rule, and return what it returns when it holds; then `_wake` with what it has changed.
+
+        Raises JournalFull where it finds no room.
+        """
+
     async def _run(self, rule: Callable[[], T]) -> T:
-        """Run a rule, and return what it returns when it holds; then `_wake` with what it has changed."""
+        """Run a rule that puts no words in. Where even that finds no room the home fails: StoreUnavailable."""
+        try:
+            return await self._put(rule)
+        except JournalFull as full:
+            raise StoreUnavailable(f"the journal is full: {full}") from full
 
     def _wake(self, changed: Collection[str]) -> None:
         """Wake who waits for these entries, and for work."""
@@ -48,7 +59,7 @@ class LocalJournal(Journal):
 
     async def add(self, new: NewEntry) -> Entry:
         """See `Journal.add`."""
-        return await self._run(lambda: self._entries.add(new))
+        return await self._put(lambda: self._entries.add(new))
 
     async def get(self, id: str) -> Entry | None:
         """See `Journal.get`."""
@@ -105,9 +116,9 @@ class LocalJournal(Journal):
         """See `Journal.begin`."""
         await self._run(lambda: self._runs.begin(claim, status, headers))
 
-    async def append(self, claim: Claim, data: bytes) -> int:
+    async def append(self, claim: Claim, data: bytes, *, at: int | None = None) -> int:
         """See `Journal.append`."""
-        return await self._run(lambda: self._runs.append(claim, data))
+        return await self._put(lambda: self._runs.append(claim, data, at))
 
     async def finish(
         self, claim: Claim, state: State, *, error: str | None = None, usage: Mapping[str, int] | None = None

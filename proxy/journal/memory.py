@@ -24,11 +24,11 @@ class MemoryJournal(LocalJournal):
     def __init__(self, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
         super().__init__(MemoryShelf(most_bytes), clock)
 
-    async def _run(self, rule: Callable[[], T]) -> T:
+    async def _put(self, rule: Callable[[], T]) -> T:
         try:
             return rule()
         finally:
-            changed, self._ledger.changed = self._ledger.changed, set()
+            changed = self._ledger.keep()
             if changed:
                 self._wake(changed)
 

@@ -17,7 +17,9 @@ as they cannot know the entry before they have picked it; Redis and Valkey allow
 
 **What is safe.** `add` returns when the server has acknowledged the entry. What that is worth the server says: with
 ``appendfsync always`` it is on disk, with ``everysec`` a power cut forgets a second, without ``appendonly`` a restart
-forgets what the last snapshot has not. A replica that takes over may miss the last moments.
+forgets what the last snapshot has not. A replica that takes over may miss the last moments. It may
+then give the number of a forgotten claim again; a mark of each claim's own tells the two apart, so that one of them is
+refused all the same. Where it misses the end of a record, its owner is refused, as what follows would leave a gap.
 
 **Faults.** Unreachable: each call raises StoreUnavailable, at once during an outage; claims live on and are fenced if
 another proxy was able to take the entry up. Full (``maxmemory`` with ``noeviction``): `add` and `append` raise
@@ -201,7 +203,7 @@ class RedisJournal(Journal):
         by_place: dict[int, list[str | int]] = {}
         for claim in claims:
             place = self._partitions.of(turn_tenant(claim.entry.caller))
-            by_place.setdefault(place, []).extend((claim.entry.id, claim.fence))
+            by_place.setdefault(place, []).extend((claim.entry.id, _right(claim)))
         calls = [
             self._partitions.ask("beat", place, *pairs[start : start + 2 * AT_ONCE])
             for place, pairs in by_place.items()
@@ -212,15 +214,17 @@ class RedisJournal(Journal):
     async def begin(self, claim: Claim, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """See `Journal.begin`."""
         answer = await self._partitions.ask_of(
-            claim.entry.id, "begin", claim.fence, status, orjson.dumps([list(pair) for pair in headers])
+            claim.entry.id, "begin", _right(claim), status, orjson.dumps([list(pair) for pair in headers])
         )
         _check(claim, answer)
 
-    async def append(self, claim: Claim, data: bytes) -> int:
+    async def append(self, claim: Claim, data: bytes, *, at: int | None = None) -> int:
         """See `Journal.append`. It is one round trip."""
         place = self._partitions.of(turn_tenant(claim.entry.caller))
         try:
-            length: int = await self._partitions.call("append", place, claim.entry.id, claim.fence, data)
+            length: int = await self._partitions.call(
+                "append", place, claim.entry.id, _right(claim), data, "" if at is None else at
+            )
         except Full as error:
             raise JournalFull("bytes", "the journal's Redis has no memory left") from error
         if length == -2:
@@ -235,14 +239,14 @@ class RedisJournal(Journal):
         if state not in OVER:
             raise ValueError(f"an entry does not end as {state}")
         known = orjson.dumps(dict(usage)) if usage is not None else ""
-        answer = await self._partitions.ask_of(claim.entry.id, "finish", claim.fence, state, error or "", known)
+        answer = await self._partitions.ask_of(claim.entry.id, "finish", _right(claim), state, error or "", known)
         _check(claim, answer)
         return _entry(answer)
 
     async def release(self, claim: Claim, *, again_after: float = 0.0, counts: bool = True) -> None:
         """See `Journal.release`."""
         answer = await self._partitions.ask_of(
-            claim.entry.id, "release", claim.fence, repr(float(again_after)), "counts" if counts else ""
+            claim.entry.id, "release", _right(claim), repr(float(again_after)), "counts" if counts else ""
         )
         _check(claim, answer)
 
@@ -342,5 +346,10 @@ def _entry_or_none(view: View | None) -> Entry | None:
 
 
 def _claim(answer: Any) -> Claim:
-    view, body, fence = answer
-    return Claim(_entry(view), body, fence)
+    view, body, fence, mark = answer
+    return Claim(_entry(view), body, fence, mark.decode())
+
+
+def _right(claim: Claim) -> str:
+    """Return the fence and the mark of a claim, as the scripts compare them."""
+    return f"{claim.fence}:{claim.mark}"

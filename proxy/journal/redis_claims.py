@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any, Final
 
 from proxy.journal.redis_partitions import Partitions
@@ -89,7 +90,7 @@ class Picker:
     async def _claim(self, place: int, owner: str, attempts: int, lost_after: float) -> tuple[int, Any] | None:
         while True:
             answer = await self._partitions.ask(
-                "claim", place, owner, attempts, repr(float(lost_after)), OWNER_LOST, LIVE_LOST, TOO_OFTEN
+                "claim", place, owner, attempts, repr(float(lost_after)), OWNER_LOST, LIVE_LOST, TOO_OFTEN, token_hex(8)
             )
             if answer is None:
                 return None

@@ -5,7 +5,6 @@ from typing import Final
 
 from proxy.journal.ledger import Ledger
 from proxy.journal.shelf import Row
-from proxy.journal.turns import Turn
 from proxy.kernel.journal import OVER, Claim, Entry, Fenced, JournalFull, State
 
 OWNER_LOST: Final = "owner_lost: the proxy that ran the request is gone, and a part of its answer was read"
@@ -19,8 +18,6 @@ class Runs:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._shelf = ledger.shelf
-        self._charged: dict[str, Turn] = {}
-        """What the claims of the running entries have charged their tenants."""
 
     def take_up(self) -> None:
         """Go on after a start: what was left running has no owner any more."""
@@ -49,11 +46,11 @@ class Runs:
             claim = self._take(ledger.anew(row), attempts)
             if claim is not None:
                 return claim
-        while (turn := ledger.turns.next(ledger.clock.time())) is not None:
+        while (turn := ledger.next_turn()) is not None:
             row = self._shelf.get(turn.id)
             claim = self._take(row, attempts) if row is not None else None
             if claim is not None:
-                self._charged[turn.id] = turn
+                ledger.charged[turn.id] = turn
                 return claim
         return None
 
@@ -73,9 +70,13 @@ class Runs:
         row = self._of(claim)
         self._ledger.save(row.but(status=status, answer_headers=tuple(headers)))
 
-    def append(self, claim: Claim, data: bytes) -> int:
+    def append(self, claim: Claim, data: bytes, at: int | None = None) -> int:
         """Append to the record."""
         row = self._of(claim)
+        if at is not None and row.entry.recorded != at:
+            if row.entry.recorded == at + len(data):
+                return row.entry.recorded
+            raise Fenced(f"the record of {claim.entry.id} has {row.entry.recorded} bytes, and its owner wrote {at}")
         length = row.entry.recorded + len(data)
         if length > row.most_answer:
             raise JournalFull("bytes", f"the answer is longer than the {row.most_answer} bytes that are kept of one")
@@ -95,7 +96,7 @@ class Runs:
         row = self._of(claim)
         entry = row.entry
         ready_at = self._ledger.clock.time() + again_after if again_after > 0 else 0.0
-        charged = self._charged.pop(entry.id, None)
+        charged = self._ledger.charged.pop(entry.id, None)
         row = self._ledger.anew(row)
         attempts = entry.attempts if counts else entry.attempts - 1
         self._ledger.save(row.but(state="queued", attempts=attempts, started_at=None, ready_at=ready_at))
@@ -126,7 +127,6 @@ class Runs:
         return Claim(row.entry, self._shelf.body(entry.id), fence)
 
     def _end(self, row: Row, state: State, error: str | None, usage: Mapping[str, int] | None = None) -> Row:
-        self._charged.pop(row.entry.id, None)
         ended = row.but(state=state, error=error, ended_at=self._ledger.clock.time(), ready_at=0.0)
         return self._ledger.save(ended.but(usage=dict(usage)) if usage is not None else ended)
 

@@ -1,12 +1,12 @@
 """The journal in a SQLite file: durable, with no other service."""
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
 from proxy.journal.local import LocalJournal
-from proxy.journal.sqlite_shelf import SqliteShelf
+from proxy.journal.sqlite_shelf import RESERVE, SqliteShelf
 from proxy.journal.sqlite_writer import Writer
 from proxy.kernel.clock import Clock
 from proxy.kernel.sqlite_file import open_file
@@ -25,17 +25,18 @@ class SqliteJournal(LocalJournal):
         path: the file; it is made where it is missing, and its folder must be there.
         clock: tells the time.
         most_bytes: the largest size of the file.
+        reserve: bytes of the disk that no words are put into.
     """
 
     durable = True
 
-    def __init__(self, path: str, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
-        self._shelf = SqliteShelf()
+    def __init__(self, path: str, clock: Clock, most_bytes: int = MOST_BYTES, reserve: int = RESERVE) -> None:
+        self._shelf = SqliteShelf(Path(path), reserve)
         super().__init__(self._shelf, clock)
         self.name = f"sqlite:{path}"
         self._path = Path(path)
         self._most_bytes = most_bytes
-        self._writer = Writer(self._open, self._ledger.reload, self._changed, self._wake)
+        self._writer = Writer(self._open, self._ledger.take_back, self._ledger.keep, self._wake)
 
     async def connect(self) -> None:
         """See `Journal.connect`; raises StoreUnavailable where the file cannot be used or another process has it."""
@@ -47,7 +48,7 @@ class SqliteJournal(LocalJournal):
         await super().aclose()
         await self._writer.stop()
 
-    async def _run(self, rule: Callable[[], T]) -> T:
+    async def _put(self, rule: Callable[[], T]) -> T:
         result: T = await self._writer.run(rule)
         return result
 
@@ -65,10 +66,6 @@ class SqliteJournal(LocalJournal):
             connection.close()
             raise StoreUnavailable(f"cannot use {self._path}: {error}") from error
         return connection
-
-    def _changed(self) -> Collection[str]:
-        changed, self._ledger.changed = self._ledger.changed, set()
-        return changed
 
     def __repr__(self) -> str:
         return f"<SqliteJournal {self._path}, {self._writer.commits} transactions>"

@@ -1,13 +1,15 @@
 """Rows, bodies and records in the tables of a SQLite file."""
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from proxy.journal.shelf import Row, Shelf
-from proxy.kernel.journal import Entry, Query, StoredCaller
+from proxy.kernel.journal import Entry, JournalFull, Query, StoredCaller
 
 SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS entries (
@@ -27,14 +29,28 @@ VERSION: Final = 1
 """The version of the tables, in ``PRAGMA user_version``."""
 
 
+RESERVE: Final = 16 * 2**20
+"""Bytes of the disk that no words are put into: to end and to delete entries takes room as well."""
+
+
 class SqliteShelf(Shelf):
     """The shelf of one connection. Whoever calls it has begun a transaction, and commits it.
+
+    Args:
+        path: the file.
+        reserve: bytes of its disk that stay free, beside those that the log will take again when it is copied into the
+            file.
 
     Attributes:
         connection: the open file; set by the thread that opens it.
     """
 
     connection: sqlite3.Connection
+
+    def __init__(self, path: Path, reserve: int = RESERVE) -> None:
+        self._folder = path.parent
+        self._log = path.with_name(f"{path.name}-wal")
+        self._reserve = reserve
 
     def open(self, connection: sqlite3.Connection) -> None:
         """Use a file, and make its tables where they are missing; raises ValueError for tables of a later version."""
@@ -119,6 +135,7 @@ class SqliteShelf(Shelf):
 
     def put_body(self, id: str, data: bytes) -> None:
         """See `Shelf.put_body`."""
+        self._check_room(len(data))
         self.connection.execute("INSERT INTO bodies VALUES (?, ?)", (id, data))
 
     def body(self, id: str) -> bytes:
@@ -128,6 +145,7 @@ class SqliteShelf(Shelf):
 
     def append(self, id: str, offset: int, data: bytes) -> None:
         """See `Shelf.append`."""
+        self._check_room(len(data))
         self.connection.execute("INSERT INTO records VALUES (?, ?, ?)", (id, offset, data))
 
     def read(self, id: str, offset: int, limit: int) -> bytes:
@@ -148,6 +166,13 @@ class SqliteShelf(Shelf):
     def clear(self, id: str) -> None:
         """See `Shelf.clear`."""
         self.connection.execute("DELETE FROM records WHERE id = ?", (id,))
+
+    def _check_room(self, size: int) -> None:
+        """Raise JournalFull where the disk has no room for `size` bytes in the log, and then in the file."""
+        disk = os.statvfs(self._folder)
+        log = self._log.stat().st_size if self._log.exists() else 0
+        if disk.f_bavail * disk.f_frsize < self._reserve + log + 2 * size:
+            raise JournalFull("bytes", f"the disk of the journal has less than {self._reserve >> 20} MiB left")
 
 
 def _document(row: Row) -> bytes:

@@ -29,8 +29,8 @@ class Writer:
 
     Args:
         open: opens the file, and makes ready what the rules use; runs in the thread.
-        take_back: called when a transaction was taken back, to learn anew what the file has.
-        changed: returns what the rules have changed since it was last called.
+        take_back: called when a transaction was taken back, to undo what its rules have changed elsewhere.
+        keep: called when a transaction is on disk; returns what its rules have changed.
         wake: called in the event loop with what has changed, once it is on disk.
 
     Attributes:
@@ -41,21 +41,19 @@ class Writer:
         self,
         open: Callable[[], sqlite3.Connection],
         take_back: Callable[[], None],
-        changed: Callable[[], Collection[str]],
+        keep: Callable[[], Collection[str]],
         wake: Callable[[Collection[str]], None],
     ) -> None:
         self.commits = 0
         self._open = open
         self._take_back = take_back
-        self._changed = changed
+        self._keep = keep
         self._wake = wake
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._connection: sqlite3.Connection
         self._written = False
         self._ending = False
-        self._stale = False
-        """Whether a transaction was taken back, and the file not yet read anew."""
 
     async def start(self) -> None:
         """Open the file; raises what `open` raises."""
@@ -125,14 +123,12 @@ class Writer:
                 for work in batch:
                     self._run_together([work])
                 return
-            done = [(batch[0][1], None, _translated(error))]
-        self._deliver(done, self._changed())
+            self._deliver([(batch[0][1], None, _translated(error))], ())
+        else:
+            self._deliver(done, self._keep())
 
     def _transaction(self, batch: list[Work]) -> list[Done]:
         before = self._connection.total_changes
-        if self._stale:
-            self._take_back()
-            self._stale = False
         self._connection.execute("BEGIN")
         done: list[Done] = []
         for rule, settled in batch:
@@ -148,11 +144,10 @@ class Writer:
 
     def _roll_back(self) -> None:
         """Take back a transaction; SQLite may have done so itself."""
-        self._stale = True
-        self._changed()
         with suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+        self._take_back()
 
     def _tidy(self) -> None:
         """Empty the log, so that nothing that was deleted is left in it, and give back free pages."""

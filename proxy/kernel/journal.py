@@ -166,11 +166,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run an entry, until its owner stops to beat or somebody cancels it."""
+    """The right to run an entry, until its owner stops to beat or somebody cancels it.
+
+    Attributes:
+        mark: tells two claims of one number apart: a home that has forgotten its last moments gives a number again.
+    """
 
     entry: Entry
     body: bytes
     fence: int
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,8 +294,16 @@ class Journal(ABC):
         """Note how the answer begins; raises Fenced."""
 
     @abstractmethod
-    async def append(self, claim: Claim, data: bytes) -> int:
-        """Append to the record; return its length then. Raises Fenced, or JournalFull beyond `most_answer`."""
+    async def append(self, claim: Claim, data: bytes, *, at: int | None = None) -> int:
+        """Append to the record; return its length then. Raises Fenced, or JournalFull beyond `most_answer`.
+
+        Args:
+            claim: the right to write.
+            data: the bytes.
+            at: the length of the record before. So a call that failed can be made again: a record that ends with `data`
+                already stays as it is, and so it does where the first call arrives after the second one. A record of
+                any other length has lost bytes, and the claim is refused as fenced. None: whatever the length is.
+        """
 
     @abstractmethod
     async def finish(

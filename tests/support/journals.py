@@ -375,6 +375,18 @@ class JournalContract:
         with pytest.raises(Fenced):
             await other.finish(held, "failed")
 
+    async def test_a_part_is_recorded_once_however_often_it_is_sent(self, journal: Journal) -> None:
+        new = await journal.add(entry())
+        held = await claim(journal)
+        for _ in range(2):
+            assert await journal.append(held, b"abc", at=0) == 3
+        assert await journal.append(held, b"de", at=3) == 5
+        with pytest.raises(Fenced):
+            await journal.append(held, b"abc", at=0)  # the first call, which arrives late
+        with pytest.raises(Fenced):
+            await journal.append(held, b"x", at=6)  # the record has lost a byte
+        assert await journal.read(new.id, 0, 100) == b"abcde"
+
     async def test_an_owner_that_beats_keeps_its_claim(self, journal: Journal, clock: ManualClock) -> None:
         await journal.add(entry())
         held = await claim(journal)

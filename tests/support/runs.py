@@ -58,8 +58,8 @@ class Failing(MemoryJournal):
     async def begin(self, claim: Claim, *args: Any) -> None:
         await self._call("begin", lambda: super(Failing, self).begin(claim, *args))
 
-    async def append(self, claim: Claim, data: bytes) -> int:
-        length: int = await self._call("append", lambda: super(Failing, self).append(claim, data))
+    async def append(self, claim: Claim, data: bytes, **more: Any) -> int:
+        length: int = await self._call("append", lambda: super(Failing, self).append(claim, data, **more))
         return length
 
     async def finish(self, claim: Claim, *args: Any, **more: Any) -> Entry:

@@ -1,4 +1,4 @@
--- ARGV  id and fence of each claim, in pairs
+-- ARGV  id, and fence and mark, of each claim, in pairs
 -- Notes that the owners live; returns the ids of claims that are not the latest.
 
 even_when_full()

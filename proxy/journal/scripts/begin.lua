@@ -1,4 +1,4 @@
--- ARGV  id, fence, status, header fields as JSON
+-- ARGV  id, fence and mark, status, header fields as JSON
 -- Notes how the answer begins; returns whether the claim is the latest.
 
 local entry = held(ARGV[2], ARGV[3])

@@ -1,11 +1,12 @@
 -- Claims the entry whose turn it is.
 --
 -- ARGV  process, attempts, seconds after which an owner is lost, and why an entry ends: its owner is lost after a part
---       was read; who recorded it live is lost; it was begun too often ({} stands for the number)
--- Returns the entry, its body and its fence; "again" where more had to be ended than one script should; or false.
+--       was read; who recorded it live is lost; it was begun too often ({} stands for the number);
+--       the mark of the claim
+-- Returns the entry, its body, its fence and the mark; "again" where more had to be ended than one script should; or false.
 
 local process, attempts, lost_after = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local OWNER_LOST, LIVE_LOST, TOO_OFTEN = ARGV[5], ARGV[6], ARGV[7]
+local OWNER_LOST, LIVE_LOST, TOO_OFTEN, MARK = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local budget = 200 -- entries that are looked at
 
 local function take(entry, charged)
@@ -16,12 +17,13 @@ local function take(entry, charged)
   local id = entry.id
   local fence = entry.fence + 1
   if entry.state ~= 'running' then move(entry, 'running') end
-  set(entry, 'state', 'running', 'attempts', entry.attempts + 1, 'fence', fence, 'started', text(now), 'owned', process)
+  set(entry, 'state', 'running', 'attempts', entry.attempts + 1, 'fence', fence, 'mark', MARK, 'started', text(now),
+    'owned', process)
   if charged then set(entry, 'charged', text(charged)) end
   put('beats', text(now), id, span_of(entry))
   call('XCLAIM', P .. 'stream:' .. entry.tenant, GROUP, process, 0, entry.sid, 'FORCE', 'JUSTID')
   news(id)
-  return { shown(id), call('GET', P .. 'body:' .. id) or '', fence }
+  return { shown(id), call('GET', P .. 'body:' .. id) or '', fence, MARK }
 end
 
 local heard = text(now - lost_after)

@@ -280,10 +280,18 @@ local function current(id)
   return nil
 end
 
+-- Whether `claim`, "fence:mark", is the latest. A server that took over without the last moments gives a number again, but
+-- no mark.
+local function is_latest(claim, fence, mark)
+  return claim == fence .. ':' .. (mark or '')
+end
+
 -- Returns the entry of a claim that is the latest, and else nil.
-local function held(id, fence)
+local function held(id, claim)
   local entry = stored(id)
-  if entry and entry.state == 'running' and entry.fence == tonumber(fence) and entry.expires > now then return entry end
+  if entry and entry.state == 'running' and is_latest(claim, entry.fence, entry.mark) and entry.expires > now then
+    return entry
+  end
   return nil
 end
 

@@ -1,4 +1,4 @@
--- ARGV  id, fence, state, error ("" for none), usage as JSON ("" for as it is)
+-- ARGV  id, fence and mark, state, error ("" for none), usage as JSON ("" for as it is)
 -- Ends the entry; returns it, or false where the claim is not the latest.
 
 local entry = held(ARGV[2], ARGV[3])

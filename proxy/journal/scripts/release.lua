@@ -1,4 +1,4 @@
--- ARGV  id, fence, seconds before which it is not claimed again, "counts" or ""
+-- ARGV  id, fence and mark, seconds before which it is not claimed again, "counts" or ""
 -- Queues the entry again; returns whether the claim is the latest.
 
 local entry = held(ARGV[2], ARGV[3])

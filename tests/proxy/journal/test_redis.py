@@ -10,6 +10,8 @@ from time import perf_counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from proxy.deferred import record_writer
+from proxy.deferred.record_writer import RecordWriter
 from proxy.journal.redis import RedisJournal
 from proxy.kernel.journal import Claim, Fenced, Journal, JournalFull, NewEntry, Query, StoredCaller
 from proxy.kernel.store import StoreUnavailable
@@ -360,6 +362,79 @@ async def test_unreachable(fault: str, tmp_path: Path) -> None:
             await journal.aclose()
 
 
+class LateNetwork:
+    """A way to the server. What is sent from `leave` on arrives at `arrive`; later connections pass.
+
+    Attributes:
+        url: where it begins.
+    """
+
+    def __init__(self, server: RedisServer) -> None:
+        self._port = server.port
+        self._away = False
+        self._back = asyncio.Event()
+        self._answered = asyncio.Event()
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        async with await asyncio.start_server(self._carry, "127.0.0.1", 0) as relay:
+            self.url = f"redis://127.0.0.1:{relay.sockets[0].getsockname()[1]}/0"
+            yield
+
+    def leave(self) -> None:
+        self._away = True
+
+    def pass_new_ones(self) -> None:
+        self._away = False
+
+    async def arrive(self) -> None:
+        """Deliver what was held, and return when the server has answered it."""
+        self._back.set()
+        await self._answered.wait()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
+        while data := await reader.read(65536):
+            held = self._away
+            if held:
+                await self._back.wait()
+            to_server.write(data)
+            answer = await from_server.read(65536)
+            if held:
+                self._answered.set()
+                break
+            writer.write(answer)
+        to_server.close()
+        writer.close()
+
+
+async def test_a_part_that_the_network_delivers_late_is_recorded_once(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_writer, "PAUSE", 0.01)
+    network = LateNetwork(server)
+    async with network.run(), opened(server.url) as reader, asyncio.timeout(BOUND):
+        journal = RedisJournal(network.url, SystemClock(), within=0.2)
+        await journal.connect()
+        new = await journal.add(now_entry())
+        held = await claim(journal)
+        writer = RecordWriter(journal, held)
+        writer.begin(200, [])
+        writer.take(b"one, ")
+        await writer.end(keep=True)
+        network.leave()
+        writer.take(b"two, ")
+        await eventually(lambda: " up" not in repr(journal))
+        network.pass_new_ones()  # and what the old one has sent is still on its way
+        await writer.end(keep=True)
+        await network.arrive()
+        writer.take(b"three")
+        await writer.end(keep=True)
+        assert writer.error is None
+        await journal.aclose()
+        assert await reader.read(new.id, 0, 99) == b"one, two, three"
+
+
 async def test_a_reader_hears_again_after_the_server_was_lost(server: RedisServer) -> None:
     async with opened(server.url) as journal, asyncio.timeout(BOUND):
         new = await journal.add(now_entry())
@@ -398,6 +473,31 @@ async def test_failed_over(tmp_path: Path) -> None:
                 assert changed is not None
                 assert changed.recorded == 13
                 assert (await journal.finish(held, "completed")).state == "completed"
+
+
+async def test_of_two_claims_with_one_number_the_older_writes_nothing(tmp_path: Path) -> None:
+    """A replica that takes over without the last moments gives the same number again."""
+    with redis_server() as primary, redis_server("--replicaof", "127.0.0.1", str(primary.port)) as replica:
+        await eventually(lambda: b"master_link_status:up" in replica.command("INFO", "replication"))
+        async with opened(primary.url) as before, opened(replica.url) as after, asyncio.timeout(BOUND):
+            new = await before.add(now_entry())
+            key = f"ollama-proxy:{{journal-0}}:entry:{new.id}"
+            await eventually(lambda: replica.command("EXISTS", key) == b":1\r\n")
+            replica.command("REPLICAOF", "NO", "ONE")
+            forgotten = await claim(before)
+            await eventually(lambda: " up" in repr(after))
+            held = await claim(after)
+            assert (held.entry.id, held.fence) == (forgotten.entry.id, forgotten.fence)
+            for write in (
+                after.begin(forgotten, 200, []),
+                after.append(forgotten, b"x"),
+                after.finish(forgotten, "completed"),
+                after.release(forgotten),
+            ):
+                with pytest.raises(Fenced):
+                    await write
+            assert await after.beat([forgotten, held]) == [new.id]
+            assert await after.append(held, b"half") == 4
 
 
 # A cluster

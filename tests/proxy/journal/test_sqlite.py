@@ -11,10 +11,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from proxy.journal.sqlite import SqliteJournal
+from proxy.journal.sqlite_shelf import SqliteShelf
 from proxy.kernel.journal import Claim, JournalFull
 from proxy.kernel.store import StoreUnavailable
 from proxy.testing import ManualClock
-from tests.support.journals import START, STEPS, JournalContract, Step, check_against_model, claim, entry, state
+from tests.support.journals import (
+    ANN,
+    BOB,
+    START,
+    STEPS,
+    JournalContract,
+    Step,
+    check_against_model,
+    claim,
+    entry,
+    state,
+)
 from tests.support.process import ROOT, start_process
 
 
@@ -187,6 +199,68 @@ async def test_a_full_disk_refuses_and_harms_nothing(path: Path, clock: ManualCl
     await journal.delete(held.entry.id)
     assert (await claim(journal)).body == b"b" * 50_000
     await journal.add(entry(body=b"f" * 60_000))
+    await journal.aclose()
+
+
+async def test_only_words_find_no_room(path: Path, clock: ManualClock) -> None:
+    """All other calls say of a full file that it fails, as they do of a full Redis: the same callers try again."""
+    journal = SqliteJournal(str(path), clock, most_bytes=300_000)
+    await journal.connect()
+    waiting = await journal.add(entry())
+    held = await claim(journal)
+    appends = await asyncio.gather(*(journal.append(held, b"x" * 2000) for _ in range(200)), return_exceptions=True)
+    assert isinstance(appends[-1], JournalFull)
+    long = "x" * 50_000
+    for write in (
+        journal.begin(held, 200, [("x", long)]),
+        journal.set_meta(held.entry.id, {"x": long}),
+        journal.finish(held, "failed", error=long),
+        journal.cancel(waiting.id, long),
+    ):
+        with pytest.raises(StoreUnavailable, match="full"):
+            await write
+    assert (await journal.finish(held, "failed", error="answer_too_long: x")).over
+    assert await journal.delete(held.entry.id)
+    await journal.add(entry())
+    await journal.aclose()
+
+
+async def test_what_is_left_of_a_disk_is_for_what_ends_and_deletes(path: Path, clock: ManualClock) -> None:
+    """A log that fills a disk to its end can neither be copied into the file nor take what would free room."""
+    roomy = SqliteJournal(str(path), clock)
+    await roomy.connect()
+    kept, waiting = await roomy.add(entry()), await roomy.add(entry(BOB))
+    await roomy.aclose()
+    journal = SqliteJournal(str(path), clock, reserve=2**62)
+    await journal.connect()
+    held = await claim(journal)
+    for put in (journal.add(entry()), journal.append(held, b"x")):
+        with pytest.raises(JournalFull, match="the disk of the journal has less than") as caught:
+            await put
+        assert caught.value.bound == "bytes"
+    await journal.begin(held, 200, [])
+    assert (await journal.finish(held, "failed", error="answer_too_long: x")).over
+    assert await journal.cancel(waiting.id, "no") is not None
+    assert await journal.delete(kept.id)
+    assert dict(await journal.counts()) == {"cancelled": 1}
+    await journal.aclose()
+
+
+async def test_a_full_disk_costs_those_who_wait_nothing(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit is taken back by itself: who waits is neither read again nor put in another order."""
+    journal = SqliteJournal(str(path), clock, most_bytes=300_000)
+    await journal.connect()
+    for _ in range(4):
+        await journal.add(entry(ANN, cost=100))
+    assert (await claim(journal)).entry.caller == ANN
+    await journal.add(entry(BOB, cost=100))
+    monkeypatch.setattr(SqliteShelf, "rows", None)
+    for _ in range(3):
+        with pytest.raises(JournalFull):
+            await journal.add(entry(body=b"c" * 290_000))
+    assert [(await claim(journal)).entry.caller for _ in range(4)] == [BOB, ANN, ANN, ANN]
     await journal.aclose()
 
 

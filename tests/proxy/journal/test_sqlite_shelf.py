@@ -15,7 +15,7 @@ from tests.support.journals import ANN, BOB, row
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Iterator[SqliteShelf]:
-    made = SqliteShelf()
+    made = SqliteShelf(tmp_path / "state.db")
     connection = open_file(tmp_path / "state.db")
     made.open(connection)
     yield made
