@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +21,12 @@ from bench.bursts.cast import Proxy, keys, stop_all
 from bench.fleet.calls import Seen
 from bench.fleet.clients import Deferred
 from bench.fleet.plan import HOSTS, METERED, PROXIES, SHARES, Plan
-from bench.fleet.redis_pair import redis_pair
-from bench.fleet.schedule import Faults, schedule
+from bench.fleet.redis_pair import Pair, redis_pair
+from bench.fleet.schedule import Faults, Strike, schedule
 from bench.fleet.strikes import Striker
 from bench.fleet.usage import Usage
 from bench.fleet.verdict import Judgement, Told, judge
-from bench.fleet.watch import Watch, look
+from bench.fleet.watch import EVERY, Look, Watch, look
 from bench.plan import HOST
 from bench.report import table
 from bench.soak.part import Part, PartEnded
@@ -34,12 +35,12 @@ from bench.targets import TargetFailed, free_port
 WITHIN: Final = 90.0
 """Seconds after the storm in which everything that was deferred has to be over."""
 REST: Final = 5.0
-"""Seconds after everything, in which all permits go back."""
+"""Seconds after everything, in which all permits have to go back."""
 SHOWN: Final = 8
 """Examples of what does not hold that are printed; all of them are in the JSON."""
 
 
-def storm(plan: Plan, faults: Faults, folder: Path, say: Callable[[str], None]) -> tuple[Told, Usage]:
+def storm(plan: Plan, strikes: Sequence[Strike], folder: Path, say: Callable[[str], None]) -> tuple[Told, Usage]:
     """Let one storm pass; return what everybody told of it. Stops whatever it started."""
     with ExitStack() as stack:
         pair = stack.enter_context(redis_pair(folder))
@@ -48,11 +49,11 @@ def storm(plan: Plan, faults: Faults, folder: Path, say: Callable[[str], None]) 
         credentials = dict(zip(SHARES, keys(folder, len(SHARES), {METERED: "metered"}), strict=True))
         proxies = [_proxy(folder, number, urls, pair.url, plan) for number in range(PROXIES)]
         stack.callback(stop_all, proxies)
-        for proxy in proxies:
-            proxy.start()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Proxy.start, proxies))
         given = {"ports": [proxy.port for proxy in proxies], "keys": credentials, "plan": plan, "within": WITHIN}
         watch, usage = Watch(pair), Usage(os.getpid())
-        striker = Striker(schedule(plan.seed, plan.seconds, faults), proxies, pair, say)
+        striker = Striker(strikes, proxies, pair, say)
         clients = Part(stack, "bench.fleet.clients", orjson.dumps(given).decode())
         stack.callback(watch.stop)
         stack.callback(striker.stop)
@@ -61,8 +62,7 @@ def storm(plan: Plan, faults: Faults, folder: Path, say: Callable[[str], None]) 
         usage.during(plan.seconds)
         striker.wait()
         told = clients.hear()
-        time.sleep(REST)
-        rest = look(pair)
+        rest = _at_rest(pair)
         notes = [host.end() for host in hosts]
         if striker.failure is not None:
             raise striker.failure
@@ -79,6 +79,14 @@ def storm(plan: Plan, faults: Faults, folder: Path, say: Callable[[str], None]) 
         proxies=PROXIES,
     )
     return found, usage
+
+
+def _at_rest(pair: Pair) -> Look:
+    """Return what Redis says when no permit is held any more, or when there was time enough for it."""
+    until = time.monotonic() + REST
+    while (found := look(pair)).held and time.monotonic() < until:
+        time.sleep(EVERY)
+    return found
 
 
 def _proxy(folder: Path, number: int, urls: Sequence[str], store: str, plan: Plan) -> Proxy:
@@ -113,15 +121,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a storm; returns 1 where something promised did not hold."""
     options = _parse(arguments)
     plan = Plan(options.seconds, options.seed, options.clients, options.slots, options.limit)
-    count = len(schedule(plan.seed, plan.seconds, options.faults))
+    strikes = schedule(plan.seed, plan.seconds, options.faults)
     _say(
         f"seed {plan.seed}, {plan.seconds:g} s, {plan.clients} clients of {len(SHARES)} tenants, {PROXIES} proxies, "
-        f"{HOSTS} hosts with {plan.slots} slots, {count} strikes ({options.faults})"
+        f"{HOSTS} hosts with {plan.slots} slots, {len(strikes)} strikes ({options.faults})"
     )
     with tempfile.TemporaryDirectory(prefix="fleet-") as name:
         folder = Path(name)
         try:
-            told, usage = storm(plan, options.faults, folder, _say)
+            told, usage = storm(plan, strikes, folder, _say)
         except (TargetFailed, PartEnded, OSError, subprocess.TimeoutExpired) as error:
             _say(f"the storm could not go on: {type(error).__name__} {error}")
             for log in sorted(folder.glob("*.log")):

@@ -127,6 +127,7 @@ class Caller:
 
     async def follow(self, seen: Seen, breaks: list[int]) -> None:
         """Ask any proxy for the rest of the answer, from the first byte that was not seen, until its end is known."""
+        seen.sent = seen.sent or time.monotonic()
         until = time.monotonic() + RESUMING
         while seen.end not in ("whole", "false") and time.monotonic() < until:
             try:

@@ -59,11 +59,11 @@ class Striker:
         for strike in self._strikes:
             if self._over.wait(max(0.0, self._began + strike.at - time.monotonic())):
                 return
-            window = Window(strike.kind, time.monotonic(), float("inf"))
-            self.windows.append(window)
             try:
+                self._pair.until_replicated()
+                window = Window(strike.kind, time.monotonic(), float("inf"))
+                self.windows.append(window)
                 self._strike(strike)
-                self._pair.until_replicated()  # before that a primary that was deposed may still think that it is one
             except Exception as error:  # the main thread says so
                 self.failure = error
                 return
@@ -91,6 +91,7 @@ class Striker:
                 self._pair.until_writable()
             case "failover":
                 self._pair.fail_over()
+                self._pair.until_replicated()  # until then the old primary takes itself for one
             case "crash":
                 primary.kill()
                 self._pair.until_moved(primary)
@@ -101,6 +102,7 @@ class Striker:
                 self._pair.until_moved(primary)
                 time.sleep(strike.lasts)
                 primary.thaw()
+                self._pair.until_replicated()  # as above
 
 
 def name_of(at: float, windows: Sequence[Window]) -> str:

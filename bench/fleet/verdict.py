@@ -18,6 +18,9 @@ USE: Final = 0.95
 FAIR: Final = 0.95
 LATE: Final = 3.0
 """Seconds in which the living proxies, each of which calls every 1.2 s, take the permits of a dead one out of Redis."""
+LIMITED: Final = "429 rate_limit"
+ERRORS: Final = ('{"error":', 'data: {"error":', "event: error\n", '\ndata: {"error":', "\nevent: error\n")
+"""How the record begins by which a proxy says that an answer broke off. A client may have left in the middle of it."""
 SLACK: Final = 1.0
 """Seconds by which the admission of one request may be later after its sending than that of another."""
 
@@ -226,8 +229,8 @@ def fault_of(one: Seen, answers: Iterable[Mapping[str, Any]]) -> str:
         return "" if same else f"whole, and of other bytes: {len(one.got)}, the host sent {_lengths(answers)}"
     for answer in answers:
         common = _common(answer["said"], one.got)
-        tail = one.got[common:]
-        if not tail or (tail.lstrip().startswith(("{", "data:", "event:")) and '"error"' in tail):
+        tail = one.got[one.got.rfind("\n", 0, common) + 1 :]  # from the record on in which they differ
+        if common == len(one.got) or any(tail[: len(error)] == error[: len(tail)] for error in ERRORS):
             return ""
     return f"broken, and no beginning of what the host sent: {len(one.got)} of {_lengths(answers)}: {one.got[-80:]!r}"
 
@@ -294,14 +297,19 @@ def rate_limit(told: Told) -> Judgement:
 def errors(told: Told) -> list[Judgement]:
     """Return the errors by code; what comes of a limit is none, and where no strike is near there has to be none."""
     by_code: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+    examples = []
     for one in told.seen:
-        if one.end in ("refused", "lost") or (one.end == "broken" and not one.place):
-            by_code[not struck(one, told.windows)][one.code if one.end == "refused" else f"{one.end}: {one.code}"] += 1
-    calm = {code: n for code, n in by_code[True].items() if not code.startswith("429 rate_limit")}
-    limited = sum(n for codes in by_code.values() for code, n in codes.items() if code.startswith("429 rate_limit"))
-    during = {code: n for code, n in by_code[False].items() if not code.startswith("429 rate_limit")}
+        if one.end not in ("refused", "lost") and (one.end != "broken" or one.place):
+            continue
+        is_calm = not struck(one, told.windows)
+        by_code[is_calm][code := one.code if one.end == "refused" else f"{one.end}: {one.code}"] += 1
+        if is_calm and not code.startswith(LIMITED):
+            examples.append(f"{one.who} at {one.sent - told.began:.1f}-{one.ended - told.began:.1f} s: {code}")
+    calm = {code: n for code, n in by_code[True].items() if not code.startswith(LIMITED)}
+    limited = sum(n for codes in by_code.values() for code, n in codes.items() if code.startswith(LIMITED))
+    during = {code: n for code, n in by_code[False].items() if not code.startswith(LIMITED)}
     return [
-        Judgement("requests that failed, calm", _numbers(calm), "0", not calm, timing=True),
+        Judgement("requests that failed, calm", _numbers(calm), "0", not calm, timing=True, more=examples),
         Judgement("requests that failed near a strike", f"{_numbers(during)} of {len(told.seen)}"),
         Judgement("requests over the limit of their tenant", str(limited)),
     ]
