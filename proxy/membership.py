@@ -7,13 +7,13 @@ from config.settings import Settings
 from proxy.kernel.body_budget import BodyBudget, SharedBodyBudget
 from proxy.kernel.peers import Peers
 from proxy.kernel.shared_numbers import SharedNumbers
-from proxy.server.connection_counts import GROUPS
+from proxy.server.connection_counts import COUNTS
 from proxy.server.server import Seat
 from proxy.wiring import body_bounds
 
 CONNECTIONS: Final = 0
 """The column of the connections of the main listeners; those of single groups follow."""
-BODIES: Final = CONNECTIONS + 1 + GROUPS
+BODIES: Final = CONNECTIONS + COUNTS
 """The column of the bytes that request bodies take."""
 COLUMNS: Final = BODIES + 1
 

@@ -73,6 +73,7 @@ class Acceptor:
     def close(self) -> None:
         """Accept nothing more, close the listeners, and drop the connections that have no protocol yet."""
         self.closed = True
+        self.state.counts.leave()
         for sock in self._listeners:
             self.loop.remove_reader(sock)
             sock.close()

@@ -13,6 +13,8 @@ UNBOUNDED: Final = ""
 
 GROUPS: Final = 16_384
 """Numbers that each process has for the connections of single groups."""
+COUNTS: Final = 1 + GROUPS + 1
+"""Numbers that each process has in all: of its connections, of those of groups, and 1 where it accepts no more."""
 SLACK: Final = 1
 """Connections that a process may have more than another before it leaves the next one to that."""
 
@@ -75,6 +77,9 @@ class ConnectionCounts:
         """Return whether this server had better leave the next connection to another process."""
         return False
 
+    def leave(self) -> None:
+        """Count no further connection: the other processes need leave none to this one."""
+
     def __repr__(self) -> str:
         return f"<ConnectionCounts {self.total} of {len(self.of)} addresses>"
 
@@ -86,7 +91,7 @@ class SharedCounts(ConnectionCounts):
     share a number: then each has a little less room than its bound, but nobody can choose whose.
 
     Args:
-        numbers: the table of all processes: column `column` for the total, and `GROUPS` columns behind it.
+        numbers: the table of all processes, with `COUNTS` columns for this.
         column: the first of these columns.
         key: of the hash, the same in all processes.
     """
@@ -96,7 +101,9 @@ class SharedCounts(ConnectionCounts):
         self._numbers = numbers
         self._column = column
         self._key = key
+        self._leaving = column + COUNTS - 1
         numbers.write(column, 0)
+        numbers.write(self._leaving, 0)
 
     def take(self, group: str) -> Place:
         """See `ConnectionCounts.take`."""
@@ -124,8 +131,13 @@ class SharedCounts(ConnectionCounts):
     @property
     def ahead(self) -> bool:
         """See `ConnectionCounts.ahead`."""
-        others = [count for count in self._numbers.others(self._column) if count != ABSENT]
+        both = zip(self._numbers.others(self._column), self._numbers.others(self._leaving), strict=True)
+        others = [count for count, leaves in both if count != ABSENT and not leaves]
         return bool(others) and self.total > min(others) + SLACK
+
+    def leave(self) -> None:
+        """See `ConnectionCounts.leave`."""
+        self._numbers.write(self._leaving, 1)
 
     def _column_of(self, group: str) -> int:
         number = int.from_bytes(blake2b(group.encode(), digest_size=4, key=self._key).digest())

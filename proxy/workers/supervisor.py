@@ -250,8 +250,7 @@ class Supervisor:
             _, left = await asyncio.wait(left, timeout=min(rest, PATIENCE))
         for worker in self.workers.values():
             worker.kill()
-        if left:
-            await asyncio.wait(left)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def __repr__(self) -> str:
         return f"<Supervisor of {len(self.workers)} of {self._count} workers, {self.ended} ended>"

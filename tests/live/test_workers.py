@@ -80,7 +80,7 @@ async def until(proxy: Process, true: Callable[[dict[str, Any]], bool]) -> dict[
 
 async def until_refused(proxy: Process) -> None:
     """Connect until nobody listens any more."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with suppress(ConnectionError):
             while True:
                 (await Client.connect(proxy.address)).hang_up()

@@ -45,9 +45,8 @@ def test_the_file_is_read_from_the_text_and_names_its_place(tmp_path: Path) -> N
 def test_what_needs_a_restart_stays_as_it_was_at_the_beginning(tmp_path: Path) -> None:
     backends = "backends: [{name: a, url: 'http://127.0.0.1:1'}]\nworkers: 2\nstore: redis://127.0.0.1:1/0\n"
     begun = f"{backends}listen: '127.0.0.1:7'\ntls: {{cert: x.pem, key: x.pem}}\nqueue: mistaken\n"
-    texts = Texts(
-        str(tmp_path / "proxy.yaml"), {}, f"{backends}ops: {{listen: '127.0.0.1:8'}}\nlog: {{level: error}}\n"
-    )
+    current = f"{backends}ops: {{listen: '127.0.0.1:8'}}\nlog: {{level: error}}\n"
+    texts = Texts(str(tmp_path / "proxy.yaml"), {}, current)
     (tmp_path / "x.pem").touch()
     now, later = texts.read_as_begun_with(begun), texts.read_as_begun_with(current)
     assert now.settings is not None

@@ -14,7 +14,7 @@ import pytest
 
 from proxy.kernel.asgi import Receive, Send
 from proxy.kernel.shared_numbers import SharedNumbers, make_shared
-from proxy.server.connection_counts import GROUPS, SharedCounts
+from proxy.server.connection_counts import COUNTS, SharedCounts
 from proxy.server.listeners import TlsOptions, bind
 from proxy.server.listening import ServerOptions
 from proxy.server.server import Seat, Server, serve
@@ -360,9 +360,7 @@ async def test_a_server_that_stops_drops_handshakes_at_once(authority: Authority
 async def test_servers_of_several_processes_share_what_comes_and_what_may_come() -> None:
     """Each server stands for a process; they listen on the same socket."""
     (sock,) = bind(["127.0.0.1:0"], backlog=100, unix_mode=0o600)
-    tables = [
-        SharedNumbers(fd, rows=2, columns=1 + GROUPS, row=row) for fd in [make_shared(2, 1 + GROUPS)] for row in (0, 1)
-    ]
+    tables = [SharedNumbers(fd, rows=2, columns=COUNTS, row=row) for fd in [make_shared(2, COUNTS)] for row in (0, 1)]
     app = Recorder(wait_for_disconnect)
     async with AsyncExitStack() as stack:
         servers = [

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.kernel.shared_numbers import SharedNumbers, make_shared
-from proxy.server.connection_counts import GROUPS, UNBOUNDED, ConnectionCounts, SharedCounts, group_of
+from proxy.server.connection_counts import COUNTS, UNBOUNDED, ConnectionCounts, SharedCounts, group_of
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48"))
 
@@ -51,8 +51,8 @@ def test_a_place_is_counted_until_it_is_given_back_however_often(steps: list[tup
 
 def shared(number: int) -> list[SharedCounts]:
     """Return the counts of several processes, which share one table."""
-    fd = make_shared(number, 1 + GROUPS)
-    tables = [SharedNumbers(fd, rows=number, columns=1 + GROUPS, row=row) for row in range(number)]
+    fd = make_shared(number, COUNTS)
+    tables = [SharedNumbers(fd, rows=number, columns=COUNTS, row=row) for row in range(number)]
     return [SharedCounts(table, 0, b"key") for table in tables]
 
 
@@ -68,6 +68,16 @@ def test_processes_count_together_in_all_and_by_address() -> None:
         place.give_back()
     assert [counts.everywhere for counts in (one, two, three)] == [0, 0, 0]
     assert one.everywhere_of("a") == 0
+
+
+def test_none_is_left_to_one_that_accepts_no_more() -> None:
+    one, two = shared(2)
+    places = [one.take("a") for _ in range(5)] + [two.take("a")]
+    assert (one.ahead, two.ahead) == (True, False)
+    two.leave()
+    assert (one.ahead, one.everywhere, one.everywhere_of("a")) == (False, 6, 6), "what it has still counts"
+    for place in places:
+        place.give_back()
 
 
 def test_one_that_has_more_leaves_the_next_to_the_others() -> None:

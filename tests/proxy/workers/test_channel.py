@@ -91,18 +91,18 @@ async def test_events_are_lost_on_a_slow_one_and_nothing_else_is() -> None:
     one.setblocking(False)
     two.setblocking(False)
     heard: list[Any] = []
-    telling, slow, opened = Channel(one, {}, {}), Channel(two, {}, {"event": heard.append, "stop": heard.append}), []
-    tasks = [asyncio.create_task(telling.run(lambda: opened.append(True)))]
-    while not opened:
-        await asyncio.sleep(0)
+    opened, stopped = asyncio.Event(), asyncio.Event()
+    telling = Channel(one, {}, {})
+    slow = Channel(two, {}, {"event": heard.append, "stop": lambda about: stopped.set()})
+    tasks = [asyncio.create_task(telling.run(opened.set))]
+    await opened.wait()
     for number in range(100):
         telling.mention("event", number=number, text="x" * 2**16)
-    telling.tell("stop", last=True)
+    telling.tell("stop")
     tasks.append(asyncio.create_task(slow.run()))
     async with asyncio.timeout(30):
-        while not heard or heard[-1] != {"last": True}:
-            await asyncio.sleep(0)
-    assert [about["number"] for about in heard[:-1]] == list(range(len(heard) - 1))
+        await stopped.wait()
+    assert [about["number"] for about in heard] == list(range(len(heard)))
     assert BEHIND // 2**16 <= len(heard) < 100
     telling.close()
     await asyncio.gather(*tasks)
