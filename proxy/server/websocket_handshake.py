@@ -75,6 +75,8 @@ def read_handshake(fields: Sequence[Header]) -> Handshake:
         flaw = Refused(400, "the handshake needs one Sec-WebSocket-Key of 16 bytes in base64")
     elif header(fields, b"transfer-encoding") is not None or header(fields, b"content-length") not in (None, b"0"):
         flaw = Refused(400, "a handshake has no body")
+    elif any(b"close" in value.lower() for value in header_values(fields, b"connection")):
+        flaw = Refused(400, "a handshake cannot ask to close its connection (Connection: close)")
     elif len(tokens) > 1:
         flaw = Refused(400, "the handshake has more than one bearer token in Sec-WebSocket-Protocol")
     return Handshake(

@@ -103,7 +103,7 @@ class WebSocketReader(asyncio.Protocol):
         self._read_soon()
 
     def _read_soon(self) -> None:
-        if self._next_turn is None:
+        if self._next_turn is None and not self.transport.is_closing():
             self._next_turn = asyncio.get_running_loop().call_soon(self._read_on)
 
     def _read_on(self) -> None:
@@ -121,9 +121,11 @@ class WebSocketReader(asyncio.Protocol):
                 break
         self._unparsed = data[at:]
         self._note_unfinished()
+        if self.transport.is_closing():
+            return
         if not self._frames and not self._unparsed and not self._paused:
             self._flow.resume_reading()
-        elif not self.transport.is_closing():
+        else:
             self._flow.pause_reading()
             if self._takes():
                 self._read_soon()

@@ -3,13 +3,16 @@
 import asyncio
 import json
 import signal
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from middleware.auth.key_file_editor import add_key, revoke_keys
 from middleware.auth.keys import new_key
@@ -17,6 +20,7 @@ from proxy.simulator import Ollama
 from tests.live.test_websocket import closed, eventually_refused
 from tests.proxy.server.test_websocket_connection import frame
 from tests.support.backend import eventually
+from tests.support.certificates import Authority
 from tests.support.process import Process
 from tests.support.proxy import Running, running
 from tests.support.raw import PATIENCE, Raw
@@ -268,3 +272,47 @@ async def test_sockets_of_several_workers_share_the_port_and_drain_with_their_co
                 lines = await stopping
     assert {line["worker"] for line in lines if line["status"] == 101} == {1, 2}
     assert [line["status"] for line in lines].count(200) == 10
+
+
+@asynccontextmanager
+async def torn(proxy: Process, **options: Any) -> AsyncIterator[ClientConnection]:
+    """Open a socket whose connection breaks; the client's `close` then aborts a transport that is gone already."""
+    with suppress(AttributeError):
+        async with websocket(proxy, **options) as socket:
+            yield socket
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+async def test_a_message_that_is_too_large_is_told_so_while_it_is_sent(secure: bool, tmp_path: Path) -> None:
+    """By the proxy as it is run, with its own event loop."""
+    authority = Authority(tmp_path)
+    server = authority.issue("localhost", "127.0.0.1")
+    async with Ollama() as sim:
+        policy: dict[str, Any] = {
+            "listen": "127.0.0.1:0",
+            "backends": [{"name": "b1", "url": sim.url}],
+            "middleware": ["logging"],
+            "server": {"body": {"each": "1MiB"}},
+        }
+        options: dict[str, Any] = {"close_timeout": 10}
+        if secure:
+            policy["tls"] = {"cert": str(server.cert), "key": str(server.key)}
+            options["ssl"] = ssl.create_default_context(cafile=authority.cert)
+        async with Process.started(tmp_path / "proxy.yaml", policy) as proxy:
+            async with torn(proxy, **options) as socket:
+                await say(socket, {**CHAT, "x": "x" * 900_000})
+                await hear_until(socket, "done")
+                sending = asyncio.create_task(socket.send("x" * (16 << 20)))
+                assert (await closed(socket))[0] == 1009
+                await asyncio.wait([sending])
+                assert isinstance(sending.exception(), ConnectionClosed | None)
+            for _ in range(5):  # a long message, and a client that leaves while it is read
+                async with torn(proxy, **options) as socket:
+                    await say(socket, {**CHAT, "x": "x" * 900_000})
+                    socket.transport.abort()
+            async with websocket(proxy, **options) as socket:
+                await asyncio.gather(*(socket.ping() for _ in range(5000)))
+                await say(socket, CHAT)
+                await hear_until(socket, "done")
+            lines = await proxy.stop()
+    assert [line["status"] for line in lines].count(200) >= 2

@@ -32,7 +32,8 @@ async def websocket(
 ) -> AsyncIterator[ClientConnection]:
     host, port = proxy.address
     options = {"max_size": None, "proxy": None, "close_timeout": 2, "ping_interval": None, "logger": QUIET, **options}
-    async with connect(f"ws://{host}:{port}{path}", **options) as socket:
+    scheme = "wss" if "ssl" in options else "ws"
+    async with connect(f"{scheme}://{host}:{port}{path}", **options) as socket:
         yield socket
 
 

@@ -54,6 +54,7 @@ def test_who_wants_to_speak_websocket(method: bytes, fields: list[Header], wante
         ([*GOOD, (b"content-length", b"0")], None),
         ([*GOOD, (b"transfer-encoding", b"chunked")], 400),
         ([*GOOD, (b"sec-websocket-protocol", b"bearer.a, bearer.b")], 400),
+        ([*GOOD, (b"connection", b"close")], 400),
     ],
 )
 def test_what_is_wrong_with_a_handshake(fields: list[Header], status: int | None) -> None:
