@@ -3,8 +3,10 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
+from proxy.journal.claiming import claim_or_give_back
 from proxy.journal.entries import Entries
 from proxy.journal.ledger import Ledger
 from proxy.journal.runs import Runs
@@ -106,7 +108,8 @@ class LocalJournal(Journal):
 
     async def claim(self, owner: str, *, attempts: int, lost_after: float) -> Claim | None:
         """See `Journal.claim`. There is one process, so nobody asks who the owner is."""
-        return await self._run(lambda: self._runs.claim(attempts, lost_after))
+        claiming = self._run(lambda: self._runs.claim(attempts, lost_after))
+        return await claim_or_give_back(claiming, partial(self.release, counts=False))
 
     async def beat(self, claims: Sequence[Claim]) -> Sequence[str]:
         """See `Journal.beat`."""
