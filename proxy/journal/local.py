@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ class LocalJournal(Journal):
 
     @abstractmethod
     async def _put(self, rule: Callable[[], T]) -> T:
-        """Run a rule, and return what it returns when it holds; then `_wake` with what it has changed.
+        """Run a rule, and return what it returns when it holds; then ring the bells of what it has changed.
 
         Raises JournalFull where it finds no room.
         """
@@ -46,10 +46,6 @@ class LocalJournal(Journal):
             return await self._put(rule)
         except JournalFull as full:
             raise StoreUnavailable(f"the journal is full: {full}") from full
-
-    def _wake(self, changed: Collection[str]) -> None:
-        """Wake who waits for these entries, and for work."""
-        self._bells.ring(changed)
 
     async def connect(self) -> None:
         """See `Journal.connect`."""

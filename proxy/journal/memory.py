@@ -30,9 +30,7 @@ class MemoryJournal(LocalJournal):
         try:
             return rule()
         finally:
-            changed = self._ledger.keep()
-            if changed:
-                self._wake(changed)
+            self._bells.ring(self._ledger.keep())
 
 
 class MemoryShelf(Shelf):
