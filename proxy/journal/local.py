@@ -2,9 +2,11 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
+from proxy.journal.claiming import claim_or_give_back
 from proxy.journal.entries import Entries
 from proxy.journal.ledger import Ledger
 from proxy.journal.runs import Runs
@@ -33,7 +35,7 @@ class LocalJournal(Journal):
 
     @abstractmethod
     async def _put(self, rule: Callable[[], T]) -> T:
-        """Run a rule, and return what it returns when it holds; then `_wake` with what it has changed.
+        """Run a rule, and return what it returns when it holds; then ring the bells of what it has changed.
 
         Raises JournalFull where it finds no room.
         """
@@ -44,10 +46,6 @@ class LocalJournal(Journal):
             return await self._put(rule)
         except JournalFull as full:
             raise StoreUnavailable(f"the journal is full: {full}") from full
-
-    def _wake(self, changed: Collection[str]) -> None:
-        """Wake who waits for these entries, and for work."""
-        self._bells.ring(changed)
 
     async def connect(self) -> None:
         """See `Journal.connect`."""
@@ -106,7 +104,8 @@ class LocalJournal(Journal):
 
     async def claim(self, owner: str, *, attempts: int, lost_after: float) -> Claim | None:
         """See `Journal.claim`. There is one process, so nobody asks who the owner is."""
-        return await self._run(lambda: self._runs.claim(attempts, lost_after))
+        claiming = self._run(lambda: self._runs.claim(attempts, lost_after))
+        return await claim_or_give_back(claiming, partial(self.release, counts=False))
 
     async def beat(self, claims: Sequence[Claim]) -> Sequence[str]:
         """See `Journal.beat`."""

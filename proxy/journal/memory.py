@@ -12,7 +12,9 @@ from proxy.kernel.journal import JournalFull, Query
 T = TypeVar("T")
 
 MOST_BYTES: Final = 256 * 2**20
-"""Bytes of bodies and records together."""
+"""Bytes of entries, bodies and records together."""
+ENTRY: Final = 2048
+"""Bytes that an entry takes beside its header fields, its body and its record: about as many as were measured."""
 
 
 class MemoryJournal(LocalJournal):
@@ -28,16 +30,14 @@ class MemoryJournal(LocalJournal):
         try:
             return rule()
         finally:
-            changed = self._ledger.keep()
-            if changed:
-                self._wake(changed)
+            self._bells.ring(self._ledger.keep())
 
 
 class MemoryShelf(Shelf):
     """Rows, bodies and records in dictionaries.
 
     Args:
-        most_bytes: bytes of bodies and records together.
+        most_bytes: bytes of entries, bodies and records together.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -66,7 +66,8 @@ class MemoryShelf(Shelf):
         row = self._rows.pop(id)
         if row.key is not None:
             del self._keys[row.entry.caller.owner, row.key]
-        self._left += len(self._bodies.pop(id, b""))
+        if id in self._bodies:
+            self._left += _size(row, self._bodies.pop(id))
         self.clear(id)
 
     def by_key(self, owner: str, key: str) -> Row | None:
@@ -92,7 +93,7 @@ class MemoryShelf(Shelf):
 
     def put_body(self, id: str, data: bytes) -> None:
         """See `Shelf.put_body`."""
-        self._take(len(data))
+        self._take(_size(self._rows[id], data))
         self._bodies[id] = data
 
     def body(self, id: str) -> bytes:
@@ -116,6 +117,12 @@ class MemoryShelf(Shelf):
         if size > self._left:
             raise JournalFull("bytes", "the journal in memory is full; it has more room in a file: store: sqlite:PATH")
         self._left -= size
+
+
+def _size(row: Row, body: bytes) -> int:
+    """Return the bytes that an entry takes with its body; those of its record come on top."""
+    entry = row.entry
+    return ENTRY + len(entry.query) + sum(len(name) + len(value) for name, value in entry.headers) + len(body)
 
 
 def _is_asked_for(row: Row, query: Query) -> bool:

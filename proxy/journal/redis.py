@@ -30,10 +30,12 @@ would drop what was accepted. Flushed: the entries are gone, owners are fenced, 
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
+from proxy.journal.claiming import claim_or_give_back
 from proxy.journal.ledger import EXPIRED_FOR
 from proxy.journal.redis_claims import Picker
 from proxy.journal.redis_entries import View, entry_of, fields_of, meta_fields, turn_tenant
@@ -187,16 +189,12 @@ class RedisJournal(Journal):
 
     async def claim(self, owner: str, *, attempts: int, lost_after: float) -> Claim | None:
         """See `Journal.claim`. Who is cancelled meanwhile gives back what the server may have given."""
-        picking = asyncio.ensure_future(self._picker.pick(owner, attempts, lost_after))
-        try:
-            picked = await asyncio.shield(picking)
-        except asyncio.CancelledError:
-            given = await _late(picking)
-            if given is not None:
-                with suppress(StoreUnavailable, Fenced):
-                    await self.release(_claim(given[1]), counts=False)
-            raise
-        return _claim(picked[1]) if picked is not None else None
+
+        async def pick() -> Claim | None:
+            picked = await self._picker.pick(owner, attempts, lost_after)
+            return _claim(picked[1]) if picked is not None else None
+
+        return await claim_or_give_back(pick(), partial(self.release, counts=False))
 
     async def beat(self, claims: Sequence[Claim]) -> Sequence[str]:
         """See `Journal.beat`."""
@@ -310,13 +308,6 @@ async def _found(partitions: Partitions, place: int, query: Query, last: Entry |
 
 def _age(entry: Entry) -> tuple[float, str]:
     return entry.created_at, entry.id
-
-
-async def _late(picking: "asyncio.Future[tuple[int, Any] | None]") -> tuple[int, Any] | None:
-    """Return what a call comes to that nobody waits for any more."""
-    with suppress(StoreUnavailable):
-        return await picking
-    return None
 
 
 async def _swept(partitions: Partitions) -> None:

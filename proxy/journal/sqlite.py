@@ -36,7 +36,7 @@ class SqliteJournal(LocalJournal):
         self.name = f"sqlite:{path}"
         self._path = Path(path)
         self._most_bytes = most_bytes
-        self._writer = Writer(self._open, self._ledger.take_back, self._ledger.keep, self._wake)
+        self._writer = Writer(self._open, self._ledger.take_back, self._ledger.keep, self._bells.ring)
 
     async def connect(self) -> None:
         """See `Journal.connect`; raises StoreUnavailable where the file cannot be used or another process has it."""

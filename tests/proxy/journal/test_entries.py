@@ -4,14 +4,14 @@ import pytest
 
 from proxy.journal.entries import Entries
 from proxy.journal.ledger import Ledger
-from proxy.journal.memory import MemoryShelf
+from proxy.journal.memory import ENTRY, MemoryShelf
 from proxy.kernel.journal import JournalFull
 from proxy.testing import ManualClock
 from tests.support.journals import START, entry
 
 
 def test_an_entry_whose_body_has_no_room_leaves_nothing() -> None:
-    ledger = Ledger(MemoryShelf(most_bytes=10), ManualClock(START))
+    ledger = Ledger(MemoryShelf(most_bytes=ENTRY + 10), ManualClock(START))
     entries = Entries(ledger)
     with pytest.raises(JournalFull):
         entries.add(entry(body=b"x" * 11, idempotency_key="k"))

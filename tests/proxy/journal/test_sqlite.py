@@ -202,6 +202,17 @@ async def test_a_full_disk_refuses_and_harms_nothing(path: Path, clock: ManualCl
     await journal.aclose()
 
 
+async def test_a_claim_that_is_cancelled_is_given_back(journal: SqliteJournal) -> None:
+    new = await journal.add(entry())
+    claiming = asyncio.create_task(journal.claim("one", attempts=1, lost_after=60))
+    await asyncio.sleep(0)
+    claiming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claiming
+    held = await claim(journal, attempts=1)
+    assert (held.entry.id, held.entry.attempts) == (new.id, 1)
+
+
 async def test_only_words_find_no_room(path: Path, clock: ManualClock) -> None:
     """All other calls say of a full file that it fails, as they do of a full Redis: the same callers try again."""
     journal = SqliteJournal(str(path), clock, most_bytes=300_000)
