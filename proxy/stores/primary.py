@@ -80,7 +80,7 @@ class Primary:
         pool: Any = self.client.connection_pool
         before, self._at = self._at, await self._manager.discover_master(pool.service_name)
         if before not in (None, self._at):
-            log.warning("store_moved", store=self._url, before=_shown(before), now=_shown(self._at))
+            log.warning("store_moved", store=self._url, url=_shown(self._at))
             await pool.disconnect(inuse_connections=True)
 
 

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any, Final, TypeVar, cast
 
 from limits.aio.storage.redis import RedisStorage
+from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from proxy.kernel.clock import Clock
@@ -58,7 +59,7 @@ class RedisStore(Store):
         self._primary = Primary(url)
         self._limits = self._primary.storage
         # The client that `limits` has opened, of whichever kind, so that both share one pool of connections.
-        self._client = self._primary.client
+        self._client: Redis = self._primary.client
         self._scripts = {name: self._script(name) for name in ("admit", "settle", "renew")}
         self._keeper = ReservationKeeper(self._renew, self._end, every=ttl / 3)
         self._caller = RedisCaller(self.url, self._write, within=within, returned=self._keeper.wake)
