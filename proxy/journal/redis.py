@@ -20,7 +20,8 @@ as they cannot know the entry before they have picked it; Redis and Valkey allow
 forgets what the last snapshot has not. A replica that takes over may miss the last moments.
 
 **Faults.** Unreachable: each call raises StoreUnavailable, at once during an outage; claims live on and are fenced if
-another proxy was able to take the entry up. Full (``maxmemory`` with ``noeviction``): `add` and `append` raise
+another proxy was able to take the entry up. Failed over to a replica that has less of a record than was written, or
+another owner's: its owner is fenced. Full (``maxmemory`` with ``noeviction``): `add` and `append` raise
 JournalFull; what ends, deletes and reads goes on, and nothing new is claimed. An eviction policy must not be set: it
 would drop what was accepted. Flushed: the entries are gone, owners are fenced, readers are told.
 """
@@ -36,9 +37,10 @@ from proxy.journal.ledger import EXPIRED_FOR
 from proxy.journal.redis_claims import Picker
 from proxy.journal.redis_entries import View, entry_of, fields_of, meta_fields, turn_tenant
 from proxy.journal.redis_news import News
-from proxy.journal.redis_partitions import NEWS, WITHIN, Full, Partitions
+from proxy.journal.redis_partitions import NEWS, REMEMBERED, WITHIN, Full, Partitions
 from proxy.kernel.clock import Clock
 from proxy.kernel.journal import OVER, Claim, Entry, Fenced, Journal, JournalFull, NewEntry, Query, State
+from proxy.kernel.lru import Recent
 from proxy.kernel.store import StoreUnavailable
 
 POLL: Final = 5.0
@@ -72,6 +74,8 @@ class RedisJournal(Journal):
         self._news = News(self._partitions.client)
         self._clock = clock
         self._sweeper: asyncio.Task[None] | None = None
+        self._lengths: Recent[tuple[str, int], tuple[int, ...]] = Recent(REMEMBERED)
+        """Of records that are written here, by id and fence, how long they may be on the server."""
         self.name = self._partitions.name
 
     async def connect(self) -> None:
@@ -219,13 +223,19 @@ class RedisJournal(Journal):
     async def append(self, claim: Claim, data: bytes) -> int:
         """See `Journal.append`. It is one round trip."""
         place = self._partitions.of(turn_tenant(claim.entry.caller))
+        key = claim.entry.id, claim.fence
+        before = self._lengths.get(key, ())
         try:
-            length: int = await self._partitions.call("append", place, claim.entry.id, claim.fence, data)
+            length: int = await self._partitions.call("append", place, *key, data, *before)
         except Full as error:
             raise JournalFull("bytes", "the journal's Redis has no memory left") from error
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._lengths.note(key, tuple({*before, *(one + len(data) for one in before)}))
+            raise
         if length == -2:
             raise JournalFull("bytes", "the answer is longer than what is kept of one")
         _check(claim, length >= 0)
+        self._lengths.note(key, (length,))
         return length
 
     async def finish(
@@ -235,7 +245,11 @@ class RedisJournal(Journal):
         if state not in OVER:
             raise ValueError(f"an entry does not end as {state}")
         known = orjson.dumps(dict(usage)) if usage is not None else ""
-        answer = await self._partitions.ask_of(claim.entry.id, "finish", claim.fence, state, error or "", known)
+        lengths = self._lengths.get((claim.entry.id, claim.fence), ())
+        answer = await self._partitions.ask_of(
+            claim.entry.id, "finish", claim.fence, state, error or "", known, *lengths
+        )
+        self._lengths.pop((claim.entry.id, claim.fence), None)
         _check(claim, answer)
         return _entry(answer)
 

@@ -287,6 +287,14 @@ local function held(id, fence)
   return nil
 end
 
+-- Returns whether a length is among the arguments from the one of that number on, or there are none.
+local function one_of(length, first)
+  for i = first, #ARGV do
+    if length == tonumber(ARGV[i]) then return true end
+  end
+  return #ARGV < first
+end
+
 -- What Python makes an Entry of: the fields, bytes of the record, position (or -1), whether it has expired unswept.
 local function shown(id)
   local entry = current(id)

@@ -400,6 +400,23 @@ async def test_failed_over(tmp_path: Path) -> None:
                 assert (await journal.finish(held, "completed")).state == "completed"
 
 
+async def test_a_record_of_which_the_server_has_lost_a_part_is_not_written_on_nor_completed(
+    server: RedisServer, journal: RedisJournal
+) -> None:
+    """As a replica that takes over may have less than what was written."""
+    for kept in ("ha", ""):
+        new = await journal.add(entry())
+        held = await claim(journal)
+        assert await journal.append(held, b"half") == 4
+        server.command("SET", f"ollama-proxy:{{journal-0}}:record:{new.id}", kept)
+        with pytest.raises(Fenced):
+            await journal.append(held, b" and half")
+        with pytest.raises(Fenced):
+            await journal.finish(held, "completed")
+        assert await state(journal, new.id) == "running"
+        await journal.cancel(new.id, "enough")
+
+
 # A cluster
 
 
