@@ -11,7 +11,6 @@ from typing import Final
 
 import structlog
 
-from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Cancelled
 from proxy.kernel.journal import ATTACHED, Claim, Fenced, Journal, JournalFull, NewEntry, State
 from proxy.kernel.log_throttle import Seldom
@@ -33,10 +32,9 @@ class Record:
 
     Args:
         journal: where the record is.
-        clock: tells when it has expired.
         new: the entry to put into the journal.
-        lost: called when the record has ended before its answer: with an error that ends the request too, where
-            somebody cancelled or deleted the record, else with None.
+        lost: called when the record has ended before its answer: with an error that ends the request too, where its
+            caller cancelled the record, else with None.
 
     Attributes:
         adding: whether the entry may be in the journal, and nobody knows; so it is where `add` is cancelled.
@@ -46,20 +44,18 @@ class Record:
     """
 
     __slots__ = (
-        "_clock", "_every", "_held", "_journal", "_parts", "_timer", "_writing", "adding", "claim", "lost",
+        "_asking", "_every", "_held", "_journal", "_parts", "_timer", "_writing", "adding", "claim", "lost",
         "new", "open", "recorded",
     )  # fmt: skip
 
-    def __init__(
-        self, journal: Journal, clock: Clock, new: NewEntry, lost: Callable[[Cancelled | None], None] | None
-    ) -> None:
+    def __init__(self, journal: Journal, new: NewEntry, lost: Callable[[Cancelled | None], None] | None) -> None:
         self._journal = journal
-        self._clock = clock
         self._every = EVERY
         self._parts: list[bytes] = []
         self._held = self.recorded = 0
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self.new = new
         self.lost = lost
         self.claim: Claim | None = None
@@ -133,10 +129,19 @@ class Record:
                 raise JournalFull("bytes", f"no more than the first {keep} bytes of the answer are kept")
 
     def fenced(self) -> None:
-        """End the record, as the journal has cancelled, deleted or expired it."""
-        expired = self._clock.time() >= self.new.expires_at
+        """End the record, as the journal has cancelled, deleted, expired or forgotten it."""
         self.close()
-        self._tell(None if expired else Cancelled("the caller ended the request"))
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_why())
+
+    async def _ask_why(self) -> None:
+        """End the request too where its caller wants that; a journal that forgot the record says nothing of it."""
+        try:
+            entry = await self._journal.get(self.new.id)
+        except StoreUnavailable as error:
+            self._say_failed(error)
+            entry = None
+        self._tell(Cancelled("the caller ended the request") if entry and entry.state == "cancelled" else None)
 
     async def is_followed(self) -> bool:
         """Return whether somebody has come to read on."""
