@@ -34,6 +34,8 @@ from bench.targets import TargetFailed, free_port
 
 WITHIN: Final = 90.0
 """Seconds after the storm in which everything that was deferred has to be over."""
+STARTING: Final = 1.5
+"""Seconds that the clients have to start."""
 REST: Final = 5.0
 """Seconds after everything, in which all permits have to go back."""
 SHOWN: Final = 8
@@ -51,14 +53,15 @@ def storm(plan: Plan, strikes: Sequence[Strike], folder: Path, say: Callable[[st
         stack.callback(stop_all, proxies)
         with ThreadPoolExecutor() as pool:
             list(pool.map(Proxy.start, proxies))
+        begins = time.monotonic() + STARTING
         given = {"ports": [proxy.port for proxy in proxies], "keys": credentials, "plan": plan, "within": WITHIN}
         watch, usage = Watch(pair), Usage(os.getpid())
         striker = Striker(strikes, proxies, pair, say)
-        clients = Part(stack, "bench.fleet.clients", orjson.dumps(given).decode())
+        clients = Part(stack, "bench.fleet.clients", orjson.dumps({**given, "begins": begins}).decode())
         stack.callback(watch.stop)
         stack.callback(striker.stop)
         watch.start()
-        striker.start()
+        striker.start(begins)
         usage.during(plan.seconds)
         striker.wait()
         told = clients.hear()

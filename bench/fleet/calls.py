@@ -144,7 +144,7 @@ class Caller:
         """Read the rest; returns whether there is no more to ask for."""
         fields = {"authorization": f"Bearer {self._key}", "range": f"bytes={len(seen.got)}-", "prefer": "wait=20"}
         path = seen.place if seen.place.endswith("/answer") else f"{seen.place}/answer"
-        await wire.send(request("GET", path, port=self._ports[0], **fields))
+        await wire.send(request("GET", path, port=self._ports[0], body=None, **fields))
         head = await wire.head()
         if head.status in (200, 206):
             if head.status == 200:
@@ -172,7 +172,7 @@ class Caller:
         wire = await Wire.connect(self._ports[self._rng.randrange(len(self._ports))])
         try:
             fields = {"authorization": f"Bearer {self._key}"}
-            await wire.send(request("GET", path, port=self._ports[0], **fields))
+            await wire.send(request("GET", path, port=self._ports[0], body=None, **fields))
             head = await wire.head()
             return head.status, b"".join([part async for part in wire.body(head)])
         finally:

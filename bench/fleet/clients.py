@@ -1,7 +1,7 @@
 """The clients, in a process of their own: each asks, reads, and asks again; then all look for what was deferred.
 
-One argument, as JSON: the ports of the proxies, the keys by tenant, the plan, and how long after it deferred requests
-may take. It writes one line of JSON in the end: the requests as they were seen, and what became of the deferred ones.
+One argument, as JSON: the ports of the proxies, the keys by tenant, the plan, when it begins, and how long after it
+deferred requests may take. It writes one line of JSON in the end: the requests as they were seen, and what became of the deferred ones.
 """
 
 import asyncio
@@ -119,10 +119,10 @@ async def results(clients: Sequence[Client], within: float) -> list[Deferred]:
     return list(await asyncio.gather(*(one(client, seen) for client, seen in accepted)))
 
 
-async def serve(ports: Sequence[int], keys: Mapping[str, str], plan: Plan, within: float) -> None:
+async def serve(ports: Sequence[int], keys: Mapping[str, str], plan: Plan, within: float, began: float) -> None:
     """Be all the clients of one storm, then write what was seen."""
     clients = [Client(number, t, ports, keys[t], plan) for number, t in enumerate(plan.tenants())]
-    began = time.monotonic()
+    await asyncio.sleep(max(0.0, began - time.monotonic()))
     await asyncio.gather(*(client.work(began) for client in clients))
     asked_until = time.monotonic()
     found = await results(clients, within)
@@ -132,4 +132,4 @@ async def serve(ports: Sequence[int], keys: Mapping[str, str], plan: Plan, withi
 
 if __name__ == "__main__":
     given: dict[str, Any] = orjson.loads(sys.argv[1])
-    uvloop.run(serve(given["ports"], given["keys"], Plan(**given["plan"]), given["within"]))
+    uvloop.run(serve(given["ports"], given["keys"], Plan(**given["plan"]), given["within"], given["begins"]))

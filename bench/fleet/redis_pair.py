@@ -31,7 +31,7 @@ class Node:
         self.port = free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self.client = Redis(host=HOST, port=self.port, socket_timeout=1.0, socket_connect_timeout=1.0)
+        self.client: Any = Redis(host=HOST, port=self.port, socket_timeout=1.0, socket_connect_timeout=1.0)
         self._config = folder / "redis.conf"  # which Sentinel has rewritten, so that a role outlives a restart
         self._config.write_text("\n".join([f"port {self.port}", f"bind {HOST}", f"dir {folder}", *lines, ""]))
 

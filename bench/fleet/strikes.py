@@ -41,9 +41,9 @@ class Striker:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
-    def start(self) -> None:
-        """Begin."""
-        self._began = time.monotonic()
+    def start(self, began: float) -> None:
+        """Begin; the schedule counts from `began`, in seconds of the monotonic clock."""
+        self._began = began
         self._thread.start()
 
     def stop(self) -> None:

@@ -149,7 +149,7 @@ def use_and_fairness(told: Told) -> tuple[list[Judgement], Judgement]:
     plan = told.plan
     tenants = [tenant for tenant in SHARES if tenant != METERED]
     enough = plan.capacity + max(3, plan.capacity // 4)
-    used, had = Counter[bool](), Counter[bool]()
+    used, had = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
     waiting: list[Span] = []
     for began, ended, now in spans(changes, told.began, told.began + plan.seconds):
         if now["live"] >= enough:
@@ -162,7 +162,7 @@ def use_and_fairness(told: Told) -> tuple[list[Judgement], Judgement]:
     counts = Counter(tenant for tenant, at in served if inside(at, waiting))
     index = jain([counts[tenant] for tenant in tenants])
     calm_use = used[True] / max(had[True], 1e-9)
-    overall = used.total() / max(had.total(), 1e-9)
+    overall = sum(used.values()) / max(sum(had.values()), 1e-9)
     times = f"of {had[True] / plan.capacity:.0f} s"
     use = [
         Judgement("slots in use while somebody waited, calm", f"{calm_use:.1%} {times}", f">= {USE:.0%}",

@@ -11,7 +11,6 @@ from typing import Final
 import structlog
 
 from proxy.kernel.chunk_writer import ChunkWriter
-from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Cancelled
 from proxy.kernel.journal import ATTACHED, Claim, Fenced, Journal, JournalFull, NewEntry, State
 from proxy.kernel.log_throttle import Seldom
@@ -31,10 +30,9 @@ class Record(ChunkWriter):
 
     Args:
         journal: where the record is.
-        clock: tells when it has expired.
         new: the entry to put into the journal.
-        lost: called when the record has ended before its answer: with an error that ends the request too, where
-            somebody cancelled or deleted the record, else with None.
+        lost: called when the record has ended before its answer: with an error that ends the request too, where its
+            caller cancelled the record, else with None.
 
     Attributes:
         adding: whether the entry may be in the journal, and nobody knows; so it is where `add` is cancelled.
@@ -43,14 +41,12 @@ class Record(ChunkWriter):
         recorded: the bytes that are in it.
     """
 
-    __slots__ = ("_clock", "_journal", "adding", "claim", "lost", "new", "open", "recorded")
+    __slots__ = ("_asking", "_journal", "adding", "claim", "lost", "new", "open", "recorded")
 
-    def __init__(
-        self, journal: Journal, clock: Clock, new: NewEntry, lost: Callable[[Cancelled | None], None] | None
-    ) -> None:
+    def __init__(self, journal: Journal, new: NewEntry, lost: Callable[[Cancelled | None], None] | None) -> None:
         super().__init__(EVERY)
         self._journal = journal
-        self._clock = clock
+        self._asking: asyncio.Task[None] | None = None
         self.recorded = 0
         self.new = new
         self.lost = lost
@@ -100,10 +96,19 @@ class Record(ChunkWriter):
             self._tell(None)
 
     def fenced(self) -> None:
-        """End the record, as the journal has cancelled, deleted or expired it."""
-        expired = self._clock.time() >= self.new.expires_at
+        """End the record, as the journal has cancelled, deleted, expired or forgotten it."""
         self.close()
-        self._tell(None if expired else Cancelled("the caller ended the request"))
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_why())
+
+    async def _ask_why(self) -> None:
+        """End the request too where its caller wants that; a journal that forgot the record says nothing of it."""
+        try:
+            entry = await self._journal.get(self.new.id)
+        except StoreUnavailable as error:
+            self._say_failed(error)
+            entry = None
+        self._tell(Cancelled("the caller ended the request") if entry and entry.state == "cancelled" else None)
 
     async def is_followed(self) -> bool:
         """Return whether somebody has come to read on."""
@@ -141,7 +146,8 @@ class Record(ChunkWriter):
         if claim is None:
             return False
         try:
-            await self._journal.finish(claim, state, error=error, usage=usage)
+            at = self.recorded if state == "completed" else None
+            await self._journal.finish(claim, state, error=error, usage=usage, at=at)
         except Fenced:
             return False
         except StoreUnavailable as failure:

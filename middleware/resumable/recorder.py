@@ -99,7 +99,7 @@ class AnswerRecorder(Recorder):
             expires_at=now + rules.expire,
             most_answer=rules.keep,
         )
-        record = self._record = Record(rules.journal, rules.clock, new, self._lost)
+        record = self._record = Record(rules.journal, new, self._lost)
         fields = [(name.decode("latin-1"), text.decode("latin-1")) for name, text in start["headers"] if name in FIELDS]
         if await record.add(start["status"], fields):
             rules.live.add(record)

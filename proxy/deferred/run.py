@@ -190,7 +190,10 @@ class Run:
         if isinstance(verdict, Again):
             await self._home.journal.release(self.claim, again_after=verdict.after, counts=verdict.counts)
             return
-        ended = await self._home.journal.finish(self.claim, verdict.state, error=verdict.error, usage=self._usage())
+        at = self._writer.recorded if verdict.state == "completed" else None
+        ended = await self._home.journal.finish(
+            self.claim, verdict.state, error=verdict.error, usage=self._usage(), at=at
+        )
         self._home.webhooks.notify(ended)
         self._home.over(ended)
         if verdict.state == "dead":

@@ -120,10 +120,16 @@ class LocalJournal(Journal):
         return await self._put(lambda: self._runs.append(claim, data, at))
 
     async def finish(
-        self, claim: Claim, state: State, *, error: str | None = None, usage: Mapping[str, int] | None = None
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        error: str | None = None,
+        usage: Mapping[str, int] | None = None,
+        at: int | None = None,
     ) -> Entry:
         """See `Journal.finish`."""
-        return await self._run(lambda: self._runs.finish(claim, state, error, usage))
+        return await self._run(lambda: self._runs.finish(claim, state, error, usage, at))
 
     async def release(self, claim: Claim, *, again_after: float = 0.0, counts: bool = True) -> None:
         """See `Journal.release`."""

@@ -231,13 +231,22 @@ class RedisJournal(Journal):
         return length
 
     async def finish(
-        self, claim: Claim, state: State, *, error: str | None = None, usage: Mapping[str, int] | None = None
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        error: str | None = None,
+        usage: Mapping[str, int] | None = None,
+        at: int | None = None,
     ) -> Entry:
         """See `Journal.finish`."""
         if state not in OVER:
             raise ValueError(f"an entry does not end as {state}")
         known = orjson.dumps(dict(usage)) if usage is not None else ""
-        answer = await self._partitions.ask_of(claim.entry.id, "finish", _right(claim), state, error or "", known)
+        length = "" if at is None else at
+        answer = await self._partitions.ask_of(
+            claim.entry.id, "finish", _right(claim), state, error or "", known, length
+        )
         _check(claim, answer)
         return _entry(answer)
 

@@ -7,7 +7,6 @@ from typing import Any, Final, cast
 from zlib import crc32
 
 from limits.aio.storage.redis import RedisClusterStorage
-from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
@@ -15,8 +14,9 @@ from proxy.journal.ledger import EXPIRED_FOR
 from proxy.kernel.clock import Clock
 from proxy.kernel.lru import Recent
 from proxy.kernel.store import StoreUnavailable
+from proxy.stores.primary import Primary
 from proxy.stores.redis_caller import RedisCaller
-from proxy.stores.redis_url import open_storage, shown
+from proxy.stores.redis_url import shown
 
 IN_A_CLUSTER: Final = 16
 """Partitions of the journal in a cluster, over whose nodes they are spread. Elsewhere one does."""
@@ -60,13 +60,12 @@ class Partitions:
     def __init__(
         self, url: str, clock: Clock, *, server_time: bool, within: float, returned: Callable[[], None]
     ) -> None:
-        storage = open_storage(url)
+        self._primary = Primary(url)
         self.name = shown(url)
-        self.client: Redis = cast(Any, storage.bridge).get_connection()
-        self.count = IN_A_CLUSTER if isinstance(storage, RedisClusterStorage) else 1
+        self.client = self._primary.client
+        self.count = IN_A_CLUSTER if isinstance(self._primary.storage, RedisClusterStorage) else 1
         self._clock = clock
         self._server_time = server_time
-        self._sentinels = getattr(getattr(storage.bridge, "sentinel", None), "sentinels", ())
         self._caller = RedisCaller(self.name, self._write, within=within, returned=returned)
         self._scripts = {name: self._script(name) for name in SCRIPTS}
         self._places: Recent[str, int] = Recent(REMEMBERED)
@@ -79,13 +78,12 @@ class Partitions:
     async def connect(self) -> None:
         """Open the connections; a server that cannot be reached is tried again."""
         await self._caller.connect()
+        self._primary.follow()
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._caller.aclose()
-        await self.client.aclose()
-        for sentinel in self._sentinels:
-            await sentinel.aclose()
+        await self._primary.aclose()
 
     def of(self, tenant: str) -> int:
         """Return the partition of a tenant, see `proxy.journal.redis_entries.turn_tenant`."""

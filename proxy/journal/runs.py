@@ -76,7 +76,7 @@ class Runs:
         if at is not None and row.entry.recorded != at:
             if row.entry.recorded == at + len(data):
                 return row.entry.recorded
-            raise Fenced(f"the record of {claim.entry.id} has {row.entry.recorded} bytes, and its owner wrote {at}")
+            raise _other_length(row.entry, at)
         length = row.entry.recorded + len(data)
         if length > row.most_answer:
             raise JournalFull("bytes", f"the answer is longer than the {row.most_answer} bytes that are kept of one")
@@ -85,11 +85,16 @@ class Runs:
             self._ledger.save(row.but(recorded=length))
         return length
 
-    def finish(self, claim: Claim, state: State, error: str | None, usage: Mapping[str, int] | None) -> Entry:
+    def finish(
+        self, claim: Claim, state: State, error: str | None, usage: Mapping[str, int] | None, at: int | None = None
+    ) -> Entry:
         """End the entry."""
         if state not in OVER:
             raise ValueError(f"an entry does not end as {state}")
-        return self._end(self._of(claim), state, error, usage).entry
+        row = self._of(claim)
+        if at is not None and row.entry.recorded != at:
+            raise _other_length(row.entry, at)
+        return self._end(row, state, error, usage).entry
 
     def release(self, claim: Claim, again_after: float, counts: bool) -> None:
         """Queue the entry again."""
@@ -142,3 +147,7 @@ class Runs:
         if row is None:
             raise Fenced(f"another owner has the entry {claim.entry.id}, or it is over")
         return row
+
+
+def _other_length(entry: Entry, at: int) -> Fenced:
+    return Fenced(f"the record of {entry.id} has {entry.recorded} bytes, and its owner wrote {at}")

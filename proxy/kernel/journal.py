@@ -307,9 +307,19 @@ class Journal(ABC):
 
     @abstractmethod
     async def finish(
-        self, claim: Claim, state: State, *, error: str | None = None, usage: Mapping[str, int] | None = None
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        error: str | None = None,
+        usage: Mapping[str, int] | None = None,
+        at: int | None = None,
     ) -> Entry:
-        """End the entry; raises Fenced. Every reader that waits is woken."""
+        """End the entry. Every reader that waits is woken.
+
+        With `at` the record must have so many bytes: a home that lost a part of it does not call the rest complete.
+        Raises Fenced.
+        """
 
     @abstractmethod
     async def release(self, claim: Claim, *, again_after: float = 0.0, counts: bool = True) -> None:

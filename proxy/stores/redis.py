@@ -21,8 +21,9 @@ from proxy.kernel.quotas import Admission, Level, Quota, Reservation
 from proxy.kernel.store import Store, StoreUnavailable
 from proxy.stores.known_full import KnownFull
 from proxy.stores.memory import MemoryStore
+from proxy.stores.primary import Primary
 from proxy.stores.redis_caller import RedisCaller
-from proxy.stores.redis_url import PREFIX, open_storage, shown
+from proxy.stores.redis_url import PREFIX, shown
 from proxy.stores.reservation_keeper import ReservationKeeper
 from proxy.stores.script_calls import Arguments, ending, member, question, reservation_keys
 
@@ -55,9 +56,10 @@ class RedisStore(Store):
         self._clock = clock
         self._ttl = ttl
         self._server_time = server_time
-        self._limits = open_storage(url)
+        self._primary = Primary(url)
+        self._limits = self._primary.storage
         # The client that `limits` has opened, of whichever kind, so that both share one pool of connections.
-        self._client: Redis = cast(Any, self._limits.bridge).get_connection()
+        self._client: Redis = self._primary.client
         self._scripts = {name: self._script(name) for name in ("admit", "settle", "renew")}
         self._keeper = ReservationKeeper(self._renew, self._end, every=ttl / 3)
         self._caller = RedisCaller(self.url, self._write, within=within, returned=self._keeper.wake)
@@ -75,6 +77,7 @@ class RedisStore(Store):
     async def connect(self) -> None:
         """Open the connections before the first requests, which would have little time for it."""
         await self._caller.connect()
+        self._primary.follow()
 
     async def aclose(self) -> None:
         """Settle the reservations that are left, and close the connections."""
@@ -82,9 +85,7 @@ class RedisStore(Store):
             await asyncio.wait(self._calls)
         await self._keeper.aclose()
         await self._caller.aclose()
-        await self._client.aclose()
-        for sentinel in getattr(getattr(self._limits.bridge, "sentinel", None), "sentinels", ()):
-            await sentinel.aclose()
+        await self._primary.aclose()
 
     async def admit(self, quotas: Sequence[Quota], tokens: int = 0) -> Admission:
         """See `Store.admit`."""

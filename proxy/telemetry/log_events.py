@@ -140,6 +140,8 @@ EVENTS: Final = (
           "would be accepted here once more.", ("problem",)),
     Event("store_lost", "The store does not answer; each limit does what it was told to do then.",
           ("store", "error", "detail")),
+    Event("store_moved", "Sentinel named another primary; connections to the one of before were broken.",
+          ("store", "url")),
     Event("counters_not_saved", "The counters of limits could not be written to their file. They count on in memory, "
           "and are written when that works again; a restart before that forgets what was not written.",
           ("store", "detail")),

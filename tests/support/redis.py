@@ -32,6 +32,8 @@ class RedisServer:
     def __init__(self, *options: str, port: int = 0) -> None:
         self.port = port or free_port()
         self._options = options
+        self._sent = Path(tempfile.gettempdir()) / f"redis-{os.getpid()}-{self.port}.rdb"
+        """Where a replica puts what it was sent, which every server with this file would begin with."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,7 +42,7 @@ class RedisServer:
 
     def arguments(self) -> list[str]:
         fixed = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        return [*fixed, "--dir", tempfile.gettempdir(), *self._options]  # where a replica puts what it was sent
+        return [*fixed, "--dir", str(self._sent.parent), "--dbfilename", self._sent.name, *self._options]
 
     def start(self) -> None:
         """Start it, and return when it answers."""
@@ -80,6 +82,7 @@ class RedisServer:
         if self._process is not None and self._process.poll() is None:
             self.thaw()
             self.kill()
+        self._sent.unlink(missing_ok=True)
 
 
 class Sentinel(RedisServer):

@@ -16,7 +16,7 @@ async def record(journal: MemoryJournal, clock: ManualClock, number: int) -> tup
     told: list[Any] = []
     later = clock.time() + 60
     new = NewEntry(id=f"{number:016x}", kind="live", caller=StoredCaller(), expires_at=later)
-    made = Record(journal, clock, new, told.append)
+    made = Record(journal, new, told.append)
     assert await made.add(200, [])
     return made, told
 

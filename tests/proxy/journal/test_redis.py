@@ -500,6 +500,23 @@ async def test_of_two_claims_with_one_number_the_older_writes_nothing(tmp_path: 
             assert await after.append(held, b"half") == 4
 
 
+async def test_a_record_of_which_the_server_has_lost_a_part_is_not_written_on_nor_completed(
+    server: RedisServer, journal: RedisJournal
+) -> None:
+    """As a replica that takes over may have less than what was written."""
+    for kept in ("ha", ""):
+        new = await journal.add(entry())
+        held = await claim(journal)
+        assert await journal.append(held, b"half") == 4
+        server.command("SET", f"ollama-proxy:{{journal-0}}:record:{new.id}", kept)
+        with pytest.raises(Fenced):
+            await journal.append(held, b" and half", at=4)
+        with pytest.raises(Fenced):
+            await journal.finish(held, "completed", at=4)
+        assert await state(journal, new.id) == "running"
+        await journal.cancel(new.id, "enough")
+
+
 # A cluster
 
 

@@ -1,0 +1,88 @@
+"""proxy/stores/primary.py: connections lead to the primary of now, though the one of before lives on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from proxy.journal.redis import RedisJournal
+from proxy.kernel.quotas import Quota
+from proxy.kernel.store import StoreUnavailable
+from proxy.services.system_clock import SystemClock
+from proxy.stores.primary import Primary
+from proxy.stores.redis import RedisStore
+from tests.support.backend import eventually
+from tests.support.journals import ANN, entry
+from tests.support.redis import RedisServer, Sentinel, redis_server, started
+from tests.support.stores import windows
+
+Write = Callable[[str], Awaitable[object]]
+
+
+@asynccontextmanager
+async def store(url: str) -> AsyncIterator[Write]:
+    """Yield what writes something by which a text can be found among the server's keys."""
+    opened = RedisStore(url, SystemClock(), within=5.0)
+    await opened.connect()
+    try:
+        yield lambda name: opened.admit([Quota(name, requests=windows("2/minute"))])
+    finally:
+        await opened.aclose()
+
+
+@asynccontextmanager
+async def journal(url: str) -> AsyncIterator[Write]:
+    clock = SystemClock()
+    opened = RedisJournal(url, clock)
+    await opened.connect()
+    try:
+        yield lambda name: opened.add(entry(ANN, id=name, created_at=0.0, expires_at=clock.time() + 600))
+    finally:
+        await opened.aclose()
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, Sentinel]]:
+    with redis_server() as first, redis_server("--replicaof", "127.0.0.1", str(first.port)) as second:
+        with started(Sentinel(folder, first)) as sentinel:
+            yield first, second, sentinel
+
+
+@pytest.mark.parametrize("opened", [store, journal])
+async def test_what_is_written_after_a_failover_is_at_the_new_primary_though_the_old_one_lives_on(
+    opened: Callable[[str], object], tmp_path: Path
+) -> None:
+    with watched(tmp_path) as (first, second, sentinel):
+        await eventually(lambda: str(second.port).encode() in sentinel.command("SENTINEL", "replicas", "main"))
+        await eventually(lambda: b"master_link_status:up" in second.command("INFO", "replication"))
+        async with opened(f"redis+sentinel://127.0.0.1:{sentinel.port}/main") as write:  # type: ignore[attr-defined]
+            await write("before")
+            await eventually(lambda: sentinel.command("SENTINEL", "FAILOVER", "main") == b"+OK\r\n")
+            asked = ("SENTINEL", "get-master-addr-by-name", "main")
+            await eventually(lambda: b"%d" % second.port in sentinel.command(*asked))
+            number = 0
+
+            async def arrives() -> bool:
+                nonlocal number
+                number += 1
+                try:
+                    await write(f"after-{number}")
+                except StoreUnavailable:
+                    await asyncio.sleep(0)  # a store that is lost says so at once
+                    return False
+                return f"after-{number}".encode() in second.command("KEYS", f"*after-{number}*")
+
+            assert b"role:master" in first.command("INFO", "replication")
+            while not await arrives():
+                pass
+            assert b"role:master" in first.command("INFO", "replication"), "it was deposed in the meantime"
+
+
+async def test_without_a_sentinel_there_is_nothing_to_follow() -> None:
+    with redis_server() as server:
+        primary = Primary(server.url)
+        primary.follow()
+        assert await primary.client.ping()
+        await primary.aclose()
