@@ -15,10 +15,12 @@ def bounded(costs: dict[Way, Cost]) -> bool:
     return websocket.chunk <= MOST * http.chunk and websocket.memory <= MEMORY
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.timing(reason="it compares the CPU time that two processes take, one after the other")
 def test_a_frame_costs_little_more_than_a_chunk() -> None:
     for _ in range(3):  # whatever else the machine does can only make a measurement worse
-        found = compare(300, 1.0, 50, 1, lambda _: None)
+        # Of few streams each would carry much of what the process takes once.
+        found = compare(1000, 1.0, 200, 1, lambda _: None)
         assert found.keys() == PATHS.keys()
         if all(bounded(costs) for costs in found.values()):
             return
