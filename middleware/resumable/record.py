@@ -5,6 +5,7 @@ left and somebody may read the record, or as soon as it holds `ENOUGH` bytes. Wh
 reached, the record ends, and the answer goes on without it.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
