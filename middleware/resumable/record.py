@@ -82,7 +82,7 @@ class Record(ChunkWriter):
         keep = self.new.most_answer
         try:
             if fits := data[: keep - self.recorded]:
-                self.recorded = await self._journal.append(claim, fits)
+                self.recorded = await self._journal.append(claim, fits, at=self.recorded)
             if len(data) > len(fits):
                 raise JournalFull("bytes", f"no more than the first {keep} bytes of the answer are kept")
         except Fenced:

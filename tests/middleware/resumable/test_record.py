@@ -23,10 +23,10 @@ class Failing(MemoryJournal):
 
     fails = False
 
-    async def _run(self, rule: Callable[[], T]) -> T:
+    async def _put(self, rule: Callable[[], T]) -> T:
         if self.fails:
             raise StoreUnavailable("the home does not answer")
-        return await super()._run(rule)
+        return await super()._put(rule)
 
 
 class Recorded:
