@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from proxy.fleet.server import Said, Server
 from proxy.journal.redis import RedisJournal
 from proxy.kernel.quotas import Quota
 from proxy.kernel.store import StoreUnavailable
 from proxy.services.system_clock import SystemClock
 from proxy.stores.primary import Primary
 from proxy.stores.redis import RedisStore
+from proxy.stores.redis_caller import FAILURES
 from tests.support.backend import eventually
 from tests.support.journals import ANN, entry
 from tests.support.redis import RedisServer, Sentinel, redis_server, started
@@ -43,6 +45,23 @@ async def journal(url: str) -> AsyncIterator[Write]:
         await opened.aclose()
 
 
+@asynccontextmanager
+async def fleet(url: str) -> AsyncIterator[Write]:
+    opened = Server(url, ttl=4.0, quiet=2.0, settle=1.0)
+    opened.listen(lambda _: None, lambda: None)
+
+    async def write(name: str) -> None:
+        try:
+            await opened.share(Said([(f"http://{name}", 1, 0, 0, 0)]))
+        except FAILURES as error:
+            raise StoreUnavailable(str(error)) from error
+
+    try:
+        yield write
+    finally:
+        await opened.aclose()
+
+
 @contextmanager
 def watched(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, Sentinel]]:
     with redis_server() as first, redis_server("--replicaof", "127.0.0.1", str(first.port)) as second:
@@ -50,7 +69,7 @@ def watched(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, Sentinel]]
             yield first, second, sentinel
 
 
-@pytest.mark.parametrize("opened", [store, journal])
+@pytest.mark.parametrize("opened", [store, journal, fleet])
 async def test_what_is_written_after_a_failover_is_at_the_new_primary_though_the_old_one_lives_on(
     opened: Callable[[str], object], tmp_path: Path
 ) -> None:
