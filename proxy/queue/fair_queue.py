@@ -21,7 +21,7 @@ takes another k log k.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterator
-from itertools import count
+from itertools import count, zip_longest
 from math import inf
 from typing import Final, Generic, Literal, NamedTuple
 
@@ -171,10 +171,14 @@ class FairQueue(Generic[T]):
                 return
 
     def firsts(self) -> Iterator[tuple[Entry[T], int]]:
-        """Return the first waiter of each flow, and how many wait in the flow."""
-        for queue in self._open:
-            for flow in queue.flows.values():
-                if flow.entries:
+        """Return the first waiter of each flow, and how many wait in the flow.
+
+        First come the flows that are next in their queues, in the order of the queues; then those that are second.
+        """
+        queues = [queue.in_turn() for queue in sorted(self._open, key=_order)]
+        for row in zip_longest(*queues):
+            for flow in row:
+                if flow is not None:
                     yield flow.first(), len(flow.entries)
 
     def _serve(self, entry: Entry[T]) -> None:

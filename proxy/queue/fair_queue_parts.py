@@ -255,6 +255,10 @@ class LaneQueue(Generic[T]):
             else:
                 return flow
 
+    def in_turn(self) -> list[Flow[T]]:
+        """Return the flows with waiters in the order in which they go."""
+        return sorted([flow for flow in self.flows.values() if flow.entries], key=lambda flow: (flow.turn, flow.place))
+
     def open(self, flow: Flow[T], place: int) -> None:
         """Add `flow`, which has got its first waiter, to the order of turns; `place` is a new number."""
         flow.turn = max(flow.turn, self.clock)

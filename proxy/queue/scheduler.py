@@ -14,6 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import ceil
 from typing import Final, NamedTuple
 
@@ -34,7 +35,9 @@ from proxy.queue.tenant_overload import Demands, Late
 REMEMBERED: Final = 1000
 """Largest number of lanes whose pace is remembered, and of tenants in lanes whose demand is."""
 TOLD: Final = 100
-"""Largest number of groups of waiters that other proxies are told of."""
+"""Number of groups of waiters of which all proxies together tell; the server looks at all of them for each slot."""
+LEAST_TOLD: Final = 10
+"""Number of them of which each proxy may tell, however many proxies there are."""
 HIGHEST: Final = 1e9
 """The priority of a further attempt, as other proxies are told."""
 LONGEST: Final = 3600
@@ -208,9 +211,13 @@ class FairScheduler(Scheduler):
             self._queue.drain(self._offer, lane)
 
     def demands(self) -> list[Demand]:
-        """Return the waiters for whom a permit of the fleet is wanted, at most `TOLD` groups, the oldest ones."""
+        """Return the waiters for whom a permit of the fleet is wanted, those who are next here first.
+
+        They are as many groups as this proxy's part of `TOLD`.
+        """
         now, found = self._clock.monotonic(), []
-        for entry, waiting in sorted(self._queue.firsts(), key=lambda pair: pair[0].number)[:TOLD]:
+        most = max(LEAST_TOLD, TOLD // self.line.proxies if self.line is not None else TOLD)
+        for entry, waiting in islice(self._queue.firsts(), most):
             claim = entry.claim
             if backends := self._slots.wanted(entry.item.exchange):
                 priority = min(claim.priority, HIGHEST)

@@ -14,7 +14,7 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.slot_scheduling import Scheduler, Slots, Terms
-from proxy.queue.scheduler import FairScheduler, _Waiter
+from proxy.queue.scheduler import LEAST_TOLD, TOLD, FairScheduler, _Waiter
 from proxy.services.system_clock import SystemClock
 from proxy.testing import ManualClock, make_exchange, suppose
 from tests.support.options import make_pool
@@ -609,9 +609,10 @@ async def test_the_status() -> None:
 class Line:
     """Notes that somebody waits, and how often behind others."""
 
-    up, proxies = True, 1
+    up = True
 
-    def __init__(self) -> None:
+    def __init__(self, proxies: int = 1) -> None:
+        self.proxies = proxies
         self.changes = self.behind = 0
 
     def changed(self, *, behind: bool = False) -> None:
@@ -639,3 +640,46 @@ async def test_other_proxies_are_told_who_waits_and_the_tenant_they_name_goes_fi
         assert last.done()
         assert made.tenants == "ab"
         made.finish(first.result())
+
+
+async def test_of_many_waiters_those_are_told_whose_turn_it_is_here() -> None:
+    async with house(1) as made:
+        made.scheduler.line = Line()
+        made.slots.places = ("http://gpu",)
+        first = await made.one("served", cost=1000)
+        await made.one("served")
+        served = await made.one("served")
+        for number in range(TOLD + 20):
+            await made.one(f"low-{number}", priority=-1)
+        await made.one("late", priority=1)
+        await made.one("other", "n", priority=-1)
+        told = [demand.tenant for demand in made.scheduler.demands()]
+        assert len(told) == TOLD
+        assert told[:3] == ["late", "served", "low-0"]
+        assert "other" in told  # a model whose slots may be free though those of the others are not
+        made.finish(first.result())
+        assert not served.done()
+
+
+async def test_the_more_proxies_share_the_line_the_fewer_waiters_each_tells() -> None:
+    async with house(1) as made:
+        first = await made.one("first")
+        made.slots.places = ("http://gpu",)
+        for number in range(TOLD):
+            await made.one(f"t-{number}")
+        for proxies, told in ((1, TOLD), (4, TOLD // 4), (TOLD, LEAST_TOLD)):
+            made.scheduler.line = Line(proxies)
+            assert len(made.scheduler.demands()) == told
+        made.finish(first.result())
+
+
+async def test_who_got_much_here_is_told_after_who_got_little() -> None:
+    async with house(1) as made:
+        made.scheduler.line = Line(TOLD // LEAST_TOLD)
+        made.slots.places = ("http://gpu",)
+        greedy = [await made.one("greedy", cost=1000) for _ in range(2)]
+        for number in range(LEAST_TOLD):
+            await made.one(f"t-{number}")
+        told = [demand.tenant for demand in made.scheduler.demands()]
+        assert (len(told), "greedy" in told) == (LEAST_TOLD, False)
+        made.finish(greedy[0].result())
