@@ -12,7 +12,7 @@ from config.declared_routes import NAMING, ExtraRoute
 from config.entries import Entry
 from config.problems import Mistakes, Path
 from config.section import Model, as_tuple, check_name
-from config.store import check_store
+from config.store import check_store, is_shared
 from proxy.kernel.units import (
     ConfigFile,
     Context,
@@ -30,8 +30,6 @@ from proxy.kernel.units import (
 LISTEN: Final = Address("127.0.0.1", PORT)
 """The default address, also for commands that query a running proxy."""
 
-SHARED: Final = ("redis", "valkey")
-"""The beginnings of the URLs of stores that several processes share."""
 MOST_WORKERS: Final = 256
 
 
@@ -223,7 +221,7 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _workers_share_a_store(self) -> "Settings":
-        if self.workers != 1 and not self.store.get_secret_value().startswith(SHARED):
+        if self.workers != 1 and not is_shared(self.store.get_secret_value()):
             times = "as often as there are workers" if self.workers == "auto" else f"{self.workers} times"
             raise Mistakes(
                 [

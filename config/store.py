@@ -1,12 +1,14 @@
 """The address of the store, as the policy file names it."""
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
 from proxy.kernel.units import Mistake
 
-STORES: Final = ("redis://", "rediss://", "redis+unix://", "redis+sentinel://", "redis+cluster://", "valkey://")
+REDIS: Final = re.compile(r"(async\+)?(unix|(redis|valkey)\+unix|(rediss?|valkeys?)(\+sentinel|\+cluster)?)://")
+"""The beginning of the URL of a Redis, see `proxy.stores.redis_url`."""
 FILE: Final = "sqlite:"
 
 
@@ -19,9 +21,14 @@ def check_store(text: str, folder: Path) -> str:
     """
     if text.startswith(FILE):
         return f"{FILE}{_usable(text.removeprefix(FILE), folder)}"
-    if text != "memory" and not text.startswith(STORES):
+    if text != "memory" and not is_shared(text):
         raise Mistake("expected memory, sqlite:PATH, or a URL like redis://host:6379/0")
     return text
+
+
+def is_shared(text: str) -> bool:
+    """Return whether a store is one that several processes share."""
+    return REDIS.match(text) is not None
 
 
 def _usable(text: str, folder: Path) -> Path:

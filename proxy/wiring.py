@@ -12,6 +12,7 @@ from config.backends import Backend as BackendSettings
 from config.load import Loaded
 from config.problems import Invalid, Problem
 from config.settings import Settings
+from config.store import is_shared
 from proxy.chain.build import Chain
 from proxy.journal.open import open_journal
 from proxy.kernel.body_budget import BodyBounds
@@ -78,7 +79,7 @@ def make_fleet(
 ) -> "Fleet | None":
     """Return what shares slots and retries with other proxies, not yet started; None where the store is no Redis."""
     url = settings.store.get_secret_value()
-    if "://" not in url:
+    if not is_shared(url):
         return None
     from proxy.fleet.fleet import Fleet
 

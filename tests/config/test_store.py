@@ -5,13 +5,38 @@ from pathlib import Path
 
 import pytest
 
-from config.store import check_store
+from config.store import check_store, is_shared
 from proxy.kernel.units import Mistake
+from proxy.stores.redis_url import open_storage
+
+REDIS = [
+    "redis://:password@host:6379/0",
+    "rediss://host:6379/0?ssl_cert_reqs=none",
+    "unix:///run/redis.sock",
+    "redis+unix:///run/redis.sock",
+    "redis+sentinel://a:1,b:2/name",
+    "rediss+sentinel://a:1,b:2/name",
+    "redis+cluster://a:1,b:2",
+    "rediss+cluster://a:1,b:2",
+    "valkey://host:6379",
+    "valkeys://host:6379",
+    "valkey+sentinel://a:1/name",
+    "valkeys+cluster://a:1",
+    "async+redis://host:6379",
+]
 
 
-@pytest.mark.parametrize("text", ["memory", "redis://host:6379/0", "valkey://host", "redis+cluster://a:1,b:2"])
-def test_an_address_stays_as_it_is(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", REDIS)
+async def test_every_address_of_a_redis_that_can_be_opened_is_one(text: str, tmp_path: Path) -> None:
     assert check_store(text, tmp_path) == text
+    assert is_shared(text)
+    open_storage(text)
+
+
+def test_what_one_process_has_for_itself_is_shared_by_none(tmp_path: Path) -> None:
+    for text in ("memory", "sqlite:a://b"):
+        (tmp_path / "a:").mkdir(exist_ok=True)
+        assert not is_shared(check_store(text, tmp_path))
 
 
 def test_a_path_starts_in_the_folder_of_the_policy_file(tmp_path: Path) -> None:
@@ -22,7 +47,9 @@ def test_a_path_starts_in_the_folder_of_the_policy_file(tmp_path: Path) -> None:
     assert not list((tmp_path / "data").iterdir())  # nothing is made
 
 
-@pytest.mark.parametrize("text", ["", "memroy", "redis:6379", "/run/redis.sock", "state.db", "mysql://h"])
+@pytest.mark.parametrize(
+    "text", ["", "memroy", "redis:6379", "/run/redis.sock", "state.db", "mysql://h", "redis+mysql://h"]
+)
 def test_what_is_no_store(text: str, tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="sqlite:PATH"):
         check_store(text, tmp_path)
