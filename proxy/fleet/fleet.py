@@ -13,6 +13,7 @@ Without the server each proxy goes on with its local share (`proxy.fleet.local_s
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,16 +47,13 @@ class Shared(Protocol):
     """A backend, as far as its slots are shared; `proxy.pool.backend.Backend` implements it."""
 
     name: str
+    place: str  # the URL by which all proxies know it
     slots: int | None
     active: int
     permits: int | None
     contended: bool
     elsewhere: int
     peak: int
-
-    @property
-    def place(self) -> str:
-        """The URL by which all proxies know it."""
 
     @property
     def ejected(self) -> bool:
@@ -68,6 +66,10 @@ class SharedPool(Protocol):
     @property
     def backends(self) -> Sequence[Shared]:
         """Those in use."""
+
+    @property
+    def leaving(self) -> Sequence[Shared]:
+        """Those that a reload took out, while they still run requests."""
 
     def changed(self) -> None:
         """Note that a request may find a slot."""
@@ -109,6 +111,7 @@ class _Known:
 
     seen: int = 0
     reported: int = 0
+    slots: int = 0  # when it was last in use
     held: int = 0  # when the server was lost
     elsewhere: int = 0  # then
 
@@ -189,9 +192,10 @@ class Fleet(SharedLine):
         """Note that a request may have ended: its permit lingers, or has to go back."""
         if not self.up:
             return
+        leaving = self._leaving()
         for url, backend in self._backends().items():
             held = max(backend.permits or 0, backend.active)
-            if held < self._known[url].reported:
+            if held + leaving[url] < self._known[url].reported:
                 self._wake.set()
             if held > backend.active and self._trimming is None:
                 self._trimming = asyncio.get_running_loop().call_later(LINGER, self._trim)
@@ -254,14 +258,18 @@ class Fleet(SharedLine):
         fresh = self.up and monotonic() - self._spoke_at < TTL - WITHIN - AGAIN  # else others may have the permits
         demands, self._untold = [*self._waiters.demands(), *asked], False
         backends = self._backends()
+        leaving = self._leaving()
         wanted = {url for demand in demands for url in demand.backends}
         looked_at = self._next_looked_at(list(backends)) if renews else ()
         held: list[Held] = []
         for url, backend in backends.items():
             known = self._known[url]
-            permits = max(backend.permits or 0, backend.active) if fresh else backend.active
+            permits = (max(backend.permits or 0, backend.active) if fresh else backend.active) + leaving[url]
             if permits or known.reported or url in wanted or url in looked_at:
                 held.append((url, backend.slots or 0, permits, known.seen, self._local(backend, known)))
+        for url, known in self._known.items():
+            if url not in backends and (known.reported or leaving[url]):
+                held.append((url, known.slots, leaving[url], known.seen, 0))
         saved = self._retries.saved
         ejected = [backend.place for backend in self._pool.backends if backend.ejected]
         reply = await self._server.share(Said(held, demands, saved, ejected))
@@ -272,9 +280,11 @@ class Fleet(SharedLine):
         self._waiting = bool(demands)
         if not fresh:
             for url, _, permits, _, _ in held:
-                backends[url].permits = max(permits, backends[url].active)
-        for url, _, permits, _, _ in held:
-            self._known[url].reported = permits
+                if url in backends:
+                    backends[url].permits = max(permits - leaving[url], backends[url].active)
+        for url, _, permits, seen, _ in held:
+            known = self._known[url]
+            known.reported = permits + known.seen - seen  # with what was told during the call
         self._learn(reply)
 
     def _next_looked_at(self, urls: Sequence[str]) -> Sequence[str]:
@@ -293,7 +303,7 @@ class Fleet(SharedLine):
             if backend is not None:
                 room = room or elsewhere < backend.elsewhere
                 backend.elsewhere, backend.contended = elsewhere, others_wait
-                new += self._take(url, backend, grants)
+            new += self._take(url, backend, grants)
         self._look_at(set(reply["ejected"]))
         if new > len(tenants):  # some were granted before, and the server took as many waiters as served
             self._wake.set()
@@ -327,18 +337,28 @@ class Fleet(SharedLine):
                     self._wake.set()
         tenants = []
         for url, grants, tenant in message["grants"]:
-            if url in backends and self._take(url, backends[url], grants):
+            if url in self._known and self._take(url, backends.get(url), grants):
                 tenants.append(tenant)
         if tenants and self._untold:
             self._wake.set()
         self._used(tenants)
 
-    def _take(self, url: str, backend: Shared, grants: int) -> int:
-        """Take the permits that were granted since, and return their number."""
+    def _take(self, url: str, backend: Shared | None, grants: int) -> int:
+        """Take the permits that were granted since, and return how many of them can be used.
+
+        Args:
+            url: the backend's URL.
+            backend: the backend; None where it is not in use any more, so that its permits go back with the next call.
+            grants: how many were ever granted.
+        """
         known = self._known[url]
         new = max(0, grants - known.seen)
         known.seen += new
         known.reported += new
+        if backend is None:
+            if new:
+                self._wake.set()
+            return 0
         backend.permits = (backend.permits or 0) + new
         return new
 
@@ -380,6 +400,13 @@ class Fleet(SharedLine):
                 continue
             if backend.permits is None:
                 backend.permits = backend.peak = backend.active
-            self._known.setdefault(backend.place, _Known())
+            self._known.setdefault(backend.place, _Known()).slots = backend.slots
             shared[backend.place] = backend
         return shared
+
+    def _leaving(self) -> Counter[str]:
+        """Return the requests that still run on backends which a reload took out, by URL."""
+        leaving = Counter[str]()
+        for backend in self._pool.leaving:
+            leaving[backend.place] += backend.active
+        return leaving

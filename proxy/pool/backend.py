@@ -72,6 +72,7 @@ class Backend:
         first_bytes: the same, by model.
         slowness: by model, time to first byte as a multiple of the mean of all backends; only where it is noticeable.
         last_error: the latest failure of a request, for the operator.
+        place: the URL as text, by which all proxies know it.
         reputation: what callers saw fail here since it last served a request.
     """
 
@@ -108,10 +109,12 @@ class Backend:
     slowness: Mapping[str, float] = field(default_factory=dict)
     last_error: str | None = None
     reputation: Reputation = field(default_factory=Reputation)
+    place: str = field(init=False)
     _failing: float = 0.0
     _failed_at: float = 0.0
 
     def __post_init__(self) -> None:
+        self.place = str(self.url)
         self.health.came_back = self.reputation.forget  # old failures say nothing about a backend that is back
 
     @property
@@ -136,11 +139,6 @@ class Backend:
         if self.models is None:
             return None
         return model in self.models or (None if self.changed_at is not None else False)
-
-    @property
-    def place(self) -> str:
-        """The URL by which all proxies know it."""
-        return str(self.url)
 
     @property
     def ejected(self) -> bool:

@@ -24,6 +24,11 @@ class FleetSide:
         """Those in use."""
         return self._pool.backends
 
+    @property
+    def leaving(self) -> Sequence[Backend]:
+        """Those that a reload took out, while they still run requests."""
+        return self._pool.retired
+
     def changed(self) -> None:
         """Note that a request may find a slot."""
         self._pool.changed()

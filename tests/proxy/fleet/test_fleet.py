@@ -1,11 +1,15 @@
 """proxy/fleet/fleet.py, on a real server; whole proxies are in tests/live/test_fleet.py."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
 
 import pytest
 
 from proxy.fleet.fleet import Fleet, Shared
+from proxy.fleet.server import Said
 from proxy.kernel.shared_line import Demand
 from proxy.pool.backend import Backend
 from tests.support.backend import eventually
@@ -45,6 +49,7 @@ class One:
     def __init__(self, server: RedisServer, one: Backend) -> None:
         self.backend = one
         self.backends: list[Shared] = [one]
+        self.leaving: list[Shared] = []
         self.waiting = 0
         self.news = 0
         self.hints: list[str] = []
@@ -192,3 +197,78 @@ async def test_who_waits_behind_others_is_told_with_the_next_call(server: RedisS
         second.fleet.changed(behind=True)
         first.end(2)
         await eventually(lambda: second.backend.active == 2)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+async def test_slots_of_a_backend_that_a_reload_removes_go_to_others_as_its_requests_end(
+    server: RedisServer, renamed: bool
+) -> None:
+    async with proxy(server) as first, proxy(server) as second:
+        first.wait(2)
+        await eventually(lambda: first.backend.active == 2)
+        second.wait(SLOTS + 2)
+        await eventually(lambda: second.backend.active == SLOTS - 2)
+        first.leaving, first.backends = [first.backend], [backend()] if renamed else []
+        first.fleet.changed()
+        await told_twice(first)
+        assert second.backend.active == SLOTS - 2
+        first.end()
+        await eventually(lambda: second.backend.active == SLOTS - 1)
+        first.end()
+        await eventually(lambda: second.backend.active == SLOTS)
+
+
+async def test_a_permit_granted_for_a_backend_that_was_just_removed_goes_to_others(server: RedisServer) -> None:
+    async with proxy(server) as first, proxy(server) as second:
+        second.wait(SLOTS)
+        await eventually(lambda: second.backend.active == SLOTS)
+        first.wait(1)
+        await eventually(lambda: second.backend.contended)
+        first.backends, first.waiting = [], 0
+        second.end()
+        second.wait(1)
+        await eventually(lambda: second.backend.active == SLOTS)
+
+
+async def test_a_permit_granted_while_a_call_is_under_way_goes_back_as_soon_as_it_is_free(server: RedisServer) -> None:
+    async with proxy(server) as first, proxy(server) as second:
+        second.wait(SLOTS)
+        await eventually(lambda: second.backend.active == SLOTS)
+        first.wait(1)
+        await eventually(lambda: second.backend.contended)
+        share = first.fleet._server.share
+
+        async def slow(said: Said, **more: bool) -> dict[str, Any]:
+            reply = await share(said, **more)
+            first.fleet._server.share = share  # type: ignore[method-assign]
+            first.fleet._next = lambda: monotonic() + 3600  # type: ignore[method-assign]  # no call but for news
+            second.end()
+            await eventually(lambda: first.backend.active == 1)
+            return reply
+
+        first.fleet._server.share = slow  # type: ignore[method-assign]
+        first.fleet.changed()
+        await eventually(lambda: first.backend.active == 1 and first.fleet._server.share == share)
+        second.wait(1)
+        await eventually(lambda: first.backend.contended)
+        first.end()
+        assert first.fleet._wake.is_set()  # else the permit would come back only when the proxy is taken for dead
+        await eventually(lambda: second.backend.active == SLOTS)
+
+
+async def told_twice(one: One) -> None:
+    """Return when the server has replied to two more calls of this proxy."""
+    told = asyncio.Event()
+    share, left = one.fleet._server.share, 2
+
+    async def counted(said: Said, **more: bool) -> dict[str, Any]:
+        nonlocal left
+        reply = await share(said, **more)
+        left -= 1
+        if not left:
+            told.set()
+        return reply
+
+    one.fleet._server.share = counted  # type: ignore[method-assign]
+    one.fleet.changed()
+    await told.wait()

@@ -4,6 +4,7 @@ from time import monotonic
 
 from proxy.pool.fleet_side import FleetSide
 from proxy.simulator import Ollama
+from tests.proxy.pool.test_pool import chat
 from tests.proxy.pool.test_probes import watching
 from tests.support.backend import eventually
 
@@ -30,3 +31,16 @@ async def test_news_reach_who_waits_and_hints_the_probes() -> None:
         pool.on_free(lambda: heard.append(1))
         shared.changed()
         await eventually(lambda: bool(heard))
+
+
+async def test_a_backend_that_a_reload_takes_out_is_leaving_while_it_runs_requests() -> None:
+    async with Ollama() as sim, watching(sim) as (pool, watch):
+        shared, (backend,) = FleetSide(pool, watch), pool.backends
+        with pool.lease(await chat()):
+            pool.replace([], pool.options)
+            assert (shared.backends, shared.leaving) == ([], [backend])
+            assert (backend.place, backend.active) == (sim.url, 1)
+            await pool.close_retired()
+            assert shared.leaving == [backend]
+        await pool.close_retired()
+        assert shared.leaving == []

@@ -2,14 +2,11 @@
 
 import asyncio
 
-import asyncio
-
 import pytest
 
 from proxy.kernel.websocket import Closing
 from tests.proxy.server.test_websocket_connection import frame, opened
 from tests.support.backend import eventually
-from proxy.kernel.websocket import Closing
 from tests.support.guarded import connections, happens
 
 
@@ -127,7 +124,9 @@ UNMASKED = b"\x81\x7f" + (8 << 20).to_bytes(8)
 
 
 @pytest.mark.parametrize(("bad", "code"), [(TOO_LARGE, 1009), (UNMASKED, 1002)], ids=["too large", "unmasked"])
-@pytest.mark.parametrize("bad", [b"\x81\xff" + (1 << 40).to_bytes(8) + b"\0\0\0\0", b"\x81\x7f" + (8 << 20).to_bytes(8)])
+@pytest.mark.parametrize(
+    "bad", [b"\x81\xff" + (1 << 40).to_bytes(8) + b"\0\0\0\0", b"\x81\x7f" + (8 << 20).to_bytes(8)]
+)
 async def test_a_client_that_still_sends_reads_why_it_was_cut_off(bad: bytes) -> None:
     """A connection that is closed with input unread is reset, and what was sent to the client is lost."""
     async with opened() as (session, client, server):
