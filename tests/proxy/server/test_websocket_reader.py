@@ -124,15 +124,12 @@ UNMASKED = b"\x81\x7f" + (8 << 20).to_bytes(8)
 
 
 @pytest.mark.parametrize(("bad", "code"), [(TOO_LARGE, 1009), (UNMASKED, 1002)], ids=["too large", "unmasked"])
-@pytest.mark.parametrize(
-    "bad", [b"\x81\xff" + (1 << 40).to_bytes(8) + b"\0\0\0\0", b"\x81\x7f" + (8 << 20).to_bytes(8)]
-)
-async def test_a_client_that_still_sends_reads_why_it_was_cut_off(bad: bytes) -> None:
+async def test_a_client_that_still_sends_reads_why_it_was_cut_off(bad: bytes, code: int) -> None:
     """A connection that is closed with input unread is reset, and what was sent to the client is lost."""
     async with opened() as (session, client, server):
         sending = asyncio.create_task(client.send(bad + b"x" * (8 << 20)))
         head = await client.exactly(4)
-        assert (head[0], int.from_bytes(head[2:])) == (0x88, 1009 if bad[1] & 0x80 else 1002)
+        assert (head[0], int.from_bytes(head[2:])) == (0x88, code)
         await sending
         await client.rest()
         assert not client.was_reset
@@ -147,8 +144,7 @@ async def test_what_comes_after_the_end_takes_no_memory() -> None:
         session.socket.close(Closing.NORMAL, "enough")
         await client.exactly(4)
         await client.send(b"\x81\xff" + (4 << 20).to_bytes(8) + b"\0\0\0\0" + b"x" * (1 << 20))
-        while not connection._begun > 65_536:
-            await asyncio.sleep(0)
+        await eventually(lambda: connection._begun > 65_536)
         await client.send(b"x" * (1 << 20))
         client.finish()
         await happens(server._state.empty)
