@@ -1,8 +1,8 @@
 """The clients, in a process of their own: each asks, reads, and asks again; then all look for what was deferred.
 
 One argument, as JSON: the ports of the proxies, the keys by tenant, the plan, when it begins, and how long after it
-deferred requests may take. It writes one line of JSON in the end: the requests as they were seen, and what became of the
-deferred ones.
+deferred requests may take. It writes one line of JSON in the end: the requests as they were seen, and what became of
+the deferred ones.
 """
 
 import asyncio
