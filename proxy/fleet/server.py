@@ -50,7 +50,7 @@ class Server:
         ttl: seconds after which the permits of a dead process are given to others; 0 in a call says that it leaves.
         quiet: seconds without a call of anybody after which others may have gone on alone.
         settle: seconds after that, or after the server was started or flushed, in which each proxy is granted its local
-            share alone, so that all can say first what they run; twice as many where another server took over.
+            share alone, so that all can say first what they run; three times as many where another server took over.
         now: returns the time in place of the server's clock.
     """
 
