@@ -253,7 +253,8 @@ def resumed(told: Told) -> Judgement:
     whole = sum(one.end == "whole" for one in broken)
     bad = [f"{one.who} at {one.sent - told.began:.1f} s: {one.end} {one.code}"
            for one in broken if one.end != "whole" and not struck(one, told.windows)]  # fmt: skip
-    said = f"{len(broken)} broken {sum(one.breaks for one in broken)} times, {whole} whole in the end"
+    breaks, resumes = sum(one.breaks for one in broken), sum(one.resumes for one in broken)
+    said = f"{len(broken)} broken {breaks} times and read on {resumes} times, {whole} whole in the end"
     return Judgement("resumed answers not whole, calm", f"{len(bad)}; {said}", "0", not bad, more=bad)
 
 
