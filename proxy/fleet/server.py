@@ -12,8 +12,9 @@ import orjson
 from redis.asyncio import Redis
 
 from proxy.kernel.shared_line import Demand
+from proxy.stores.primary import Primary
 from proxy.stores.redis_caller import FAILURES
-from proxy.stores.redis_url import open_storage, shown
+from proxy.stores.redis_url import shown
 
 PREFIX: Final = "ollama-proxy:{fleet}"
 """Prefix of every key. The braces put all keys on one node of a cluster, as one decision touches several of them."""
@@ -57,15 +58,14 @@ class Server:
     def __init__(
         self, url: str, *, ttl: float, quiet: float, settle: float, now: Callable[[], float] | None = None
     ) -> None:
-        storage = open_storage(url)
+        self._primary = Primary(url)
         self.url = shown(url)
         self.proxy = secrets.token_hex(6)
         self.ttl = ttl
         self._quiet, self._settle = quiet, settle
         self._now = now
         self._numbers = count()
-        self._sentinels = getattr(getattr(storage.bridge, "sentinel", None), "sentinels", ())
-        self._client: Redis = cast(Any, storage.bridge).get_connection()
+        self._client: Redis = self._primary.client
         text = files("proxy.fleet").joinpath("scripts", "share.lua").read_text()
         self._script = self._client.register_script(text)
         self._listening: asyncio.Task[None] | None = None
@@ -90,6 +90,7 @@ class Server:
 
         Messages may get lost: the next reply has what they said.
         """
+        self._primary.follow()
         self._listening = asyncio.get_running_loop().create_task(self._listen(told, lost))
 
     async def _listen(self, told: Callable[[dict[str, Any]], None], lost: Callable[[], None]) -> None:
@@ -115,6 +116,4 @@ class Server:
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait([self._listening])
-        await self._client.aclose()
-        for sentinel in self._sentinels:
-            await sentinel.aclose()
+        await self._primary.aclose()
