@@ -5,9 +5,8 @@ from typing import Final, NamedTuple
 QUIET: Final = 2.0
 """Seconds of an outage in which a proxy keeps what it held, as others may still be granted all the rest."""
 SHORTEST: Final = 3.0
-"""Seconds after that until all proxies have the same share; where requests usually take more than half of that, twice as
-long as they take. Before that one that held less takes only its part of what nobody held, as what others run has to end
-first."""
+"""Seconds after that until all proxies have the same share; twice as long as requests usually take, where that is more.
+Before that one that held less takes only its part of what nobody held, as what others run has to end first."""
 LONGEST: Final = 30.0
 """The most of these seconds."""
 ALONE: Final = 10.0
