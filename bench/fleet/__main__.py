@@ -153,17 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def show(found: Sequence[Judgement]) -> None:
     """Print the table, and examples of what does not hold."""
     words = {True: "pass", False: "FAIL", None: ""}
-    _say(
-        table(
-            [
-                ("", "found", "bound", ""),
-                *(
-                    (one.name, one.found, one.bound, words[one.holds] + " (by the machine)" * one.timing)
-                    for one in found
-                ),
-            ]
-        )
-    )
+    rows = [("", "found", "bound", "")]
+    for one in found:
+        late = " (the machine?)" if one.holds is False and one.timing else ""
+        rows.append((one.name, one.found, one.bound, words[one.holds] + late))
+    _say(table(rows))
     for one in found:
         for example in one.more[:SHOWN]:
             _say(f"  {one.name}: {example}")

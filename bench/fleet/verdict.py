@@ -254,7 +254,7 @@ def resumed(told: Told) -> Judgement:
     bad = [f"{one.who} at {one.sent - told.began:.1f} s: {one.end} {one.code}"
            for one in broken if one.end != "whole" and not struck(one, told.windows)]  # fmt: skip
     breaks, resumes = sum(one.breaks for one in broken), sum(one.resumes for one in broken)
-    said = f"{len(broken)} broken {breaks} times, resumed {resumes} times, {whole} whole in the end"
+    said = f"{len(broken)} broken {breaks} times and read on {resumes} times, {whole} whole in the end"
     return Judgement("resumed answers not whole, calm", f"{len(bad)}; {said}", "0", not bad, more=bad)
 
 

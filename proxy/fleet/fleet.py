@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from proxy.fleet.local_share import LATEST, QUIET, Place, local_share
+from proxy.fleet.local_share import LONGEST, QUIET, Place, local_share
 from proxy.fleet.server import AGAIN, WITHIN, Held, Said, Server
 from proxy.kernel.shared_line import Demand, SharedLine
 from proxy.stores.redis_caller import FAILURES
@@ -387,7 +387,7 @@ class Fleet(SharedLine):
         """Return the local share of a backend."""
         slots = backend.slots or 0
         if self.up:
-            return local_share(slots, known.reported, backend.elsewhere, self.place, QUIET, usual=LATEST)
+            return local_share(slots, known.reported, backend.elsewhere, self.place, QUIET, usual=LONGEST)
         lost_for, usual = monotonic() - self._lost_at, self._pool.usual_seconds()
         return local_share(slots, known.held, known.elsewhere, self.place, lost_for, usual)
 

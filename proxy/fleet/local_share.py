@@ -4,12 +4,11 @@ from typing import Final, NamedTuple
 
 QUIET: Final = 2.0
 """Seconds of an outage in which a proxy keeps what it held, as others may still be granted all the rest."""
-SOONEST: Final = 3.0
-"""Seconds of an outage after which all proxies have the same share; where requests usually take more than half of that,
-twice as long as they take. Before that one that held less takes only its part of what nobody held, as what others run
-has to end first."""
-LATEST: Final = 30.0
-"""The most seconds until then."""
+SHORTEST: Final = 3.0
+"""Seconds after that until all proxies have the same share; twice as long as requests usually take, where that is more.
+Before that one that held less takes only its part of what nobody held, as what others run has to end first."""
+LONGEST: Final = 30.0
+"""The most of these seconds."""
 ALONE: Final = 10.0
 """Seconds after which a proxy that never saw another one takes all slots."""
 
@@ -46,6 +45,6 @@ def local_share(slots: int, held: int, elsewhere: int, place: Place | None, lost
     if place is None:
         return slots if lost_for >= ALONE else held
     equal = place.part(slots)
-    if lost_for >= min(LATEST, max(SOONEST, 2 * usual)):
+    if lost_for >= QUIET + min(LONGEST, max(SHORTEST, 2 * usual)):
         return equal
     return min(equal, held + place.part(max(0, slots - held - elsewhere)))

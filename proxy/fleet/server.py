@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
+from redis.asyncio import Redis
 
 from proxy.kernel.shared_line import Demand
 from proxy.stores.primary import Primary
@@ -50,21 +51,21 @@ class Server:
         ttl: seconds after which the permits of a dead process are given to others; 0 in a call says that it leaves.
         quiet: seconds without a call of anybody after which others may have gone on alone.
         settle: seconds after that, or after the server was started or flushed, in which each proxy is granted its local
-            share alone, so that all can say first what they run; twice as many where another server took over.
+            share alone, so that all can say first what they run; three times as many where another server took over.
         now: returns the time in place of the server's clock.
     """
 
     def __init__(
         self, url: str, *, ttl: float, quiet: float, settle: float, now: Callable[[], float] | None = None
     ) -> None:
+        self._primary = Primary(url)
         self.url = shown(url)
         self.proxy = secrets.token_hex(6)
         self.ttl = ttl
         self._quiet, self._settle = quiet, settle
         self._now = now
         self._numbers = count()
-        self._primary = Primary(url)
-        self._client = self._primary.client
+        self._client: Redis = self._primary.client
         text = files("proxy.fleet").joinpath("scripts", "share.lua").read_text()
         self._script = self._client.register_script(text)
         self._listening: asyncio.Task[None] | None = None

@@ -52,9 +52,9 @@ TOO_MANY_CONNECTIONS: Final = _row("too_many_connections", 503, "server",
 MALFORMED_REQUEST: Final = _row("malformed_request", 400, "server",
     "What came is not a request in HTTP/1.1.",
     "Correct the client. Something that speaks TLS or HTTP/2 to a plain listener gets this, too.")
-UPGRADE_REQUIRED: Final = _row("upgrade_required", 426, "websocket, server",
-    "The path is asked with GET, which opens a WebSocket, and the request does not open one of version 13.",
-    "Send POST, or open a WebSocket.")
+UPGRADE_REQUIRED: Final = _row("upgrade_required", 426, "server",
+    "The request opens a WebSocket of another version than 13.",
+    "Open one of version 13 (RFC 6455).")
 METHOD_NOT_ALLOWED: Final = _row("method_not_allowed", 405, "server, relay",
     "The path has no such method, or no path has.",
     "Use one of the methods that the Allow field names.")

@@ -144,7 +144,7 @@ class RouteTable:
         if fixed is not None:
             match = fixed.get(method)
             if match is None:
-                return NoMatch(tuple(fixed))
+                return NoMatch(_allowed({name: found.route for name, found in fixed.items()}))
             return _with_query(match, query) if query and match.route.query else match
         prefix, slash, argument = path.rpartition("/")
         ends, end = self._prefixes.get(prefix + slash), ""
@@ -157,13 +157,18 @@ class RouteTable:
         if routes is not None and argument and argument not in (".", "..") and argument.isprintable():
             route = routes.get(method)
             if route is None:
-                return NoMatch(tuple(routes))
+                return NoMatch(_allowed(routes))
             target = quote(f"{prefix}/").encode() + quote(argument, safe=":@").encode() + end.encode()
             match = Match(route, target, argument)
             return _with_query(match, query) if query and route.query else match
         if not argument and prefix in self._fixed:
             return NoMatch(location=prefix)
         return NoMatch()
+
+
+def _allowed(routes: Mapping[str, Route]) -> tuple[str, ...]:
+    """Return the methods of a path, without the GET that only opens a WebSocket there."""
+    return tuple(method for method, route in routes.items() if method != "GET" or route.socket is None)
 
 
 def _with_query(match: Match, query: bytes) -> Match:

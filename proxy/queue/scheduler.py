@@ -27,6 +27,7 @@ from proxy.kernel.exchange import Exchange
 from proxy.kernel.exchange_parts import QueuePart
 from proxy.kernel.shared_line import Demand, SharedLine
 from proxy.kernel.slot_scheduling import Outlook, Scheduler, Slots, Terms
+from proxy.kernel.stored_run import stored_run
 from proxy.queue.fair_queue import FIRST, Ahead, FairQueue, Verdict
 from proxy.queue.fair_queue_parts import Claim, Entry
 from proxy.queue.pace import Pace
@@ -296,7 +297,12 @@ class FairScheduler(Scheduler):
         return pace
 
     def _kept_out(self, exchange: Exchange, terms: Terms, claim: Claim, outlook: Outlook) -> None:
-        """Note a request that came too late, unless its time is shorter than any backend needs."""
+        """Note a request that came too late, unless its time is shorter than any backend needs.
+
+        Nor is one noted that runs later, as it waits briefly on purpose and comes again.
+        """
+        if stored_run(exchange.scope) is not None:
+            return
         each, patience = self._slots.service_time(exchange), self._patience(exchange, terms)
         if each is not None and patience >= each:
             turn = outlook.seconds or 0.0

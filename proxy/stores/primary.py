@@ -98,9 +98,9 @@ class Primary:
             await asyncio.sleep(AGAIN)
 
     async def _told(self, channel: str, words: list[str]) -> None:
-        """Note what a Sentinel says of our primary; `words` have its name first, or second behind ``master``."""
+        """Note what a Sentinel says of our primary, whose name is among the words."""
         pool: Any = self.client.connection_pool
-        if pool.service_name not in words[:2]:
+        if pool.service_name not in words:
             return
         if channel == LEAVES:
             self._moves_until = time.monotonic() + LONGEST

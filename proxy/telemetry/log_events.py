@@ -78,6 +78,7 @@ FIELDS: Final[Mapping[str, tuple[Kind, str]]] = {
     "reason": ("string", "Why."),
     "request_id": ("string", "The request's id; its line has the same."),
     "restart": ("array", "Settings that changed, and are in force only after a restart."),
+    "seconds": ("number", "For how long."),
     "source": ("string", "Where the key comes from."),
     "state": ("string", "The state it is in now."),
     "states": ("array", "The states they were in."),
@@ -148,6 +149,9 @@ EVENTS: Final = (
     Event("counters_saved", "The counters of limits are written again.", ("store",)),
     Event("fleet_lost", "The Redis by which proxies share their slots does not answer; this one goes on with its share "
           "of them.", ("store", "error", "proxies")),
+    Event("websocket_cut", "A WebSocket was closed without a word, as its client did not read or answer for so many "
+          "seconds.", ("reason", "seconds")),
+    Event("websocket_request_failed", "The proxy failed on a request of a WebSocket.", ()),
     Event("backend_ejected_elsewhere", "Another proxy of the fleet ejected a backend; this one probes it soon.",
           ("backend",)),
     Event("fleet_back", "The slots are shared again, with so many proxies, this one included.", ("store", "proxies")),

@@ -3,10 +3,9 @@
 from functools import partial
 from typing import Final
 
-from proxy.kernel import error_codes as codes
 from proxy.kernel.asgi import ASGIApp, Header, Receive, Scope, Send, respond
 from proxy.kernel.body_budget import BodyBudget
-from proxy.kernel.errors import Refused
+from proxy.kernel.errors import NotRouted
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.websocket import OPENING, Opening
 from proxy.websocket.session import SocketSession
@@ -30,16 +29,11 @@ class WebSockets:
         self._frame = frame
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Accept the socket; raises Refused (400, 426)."""
+        """Accept the socket; raises Refused (400, 426), and for a plain GET NotRouted (405), as Ollama answers it."""
         exchange = Exchange.of(scope)
         opening: Opening | None = scope["state"].pop(OPENING, None) if "state" in scope else None
         if opening is None or self._frame is None or exchange.route is None:
-            raise Refused(
-                426,
-                "GET opens a WebSocket here, and this request opens none; send POST, or open a WebSocket",
-                code=codes.UPGRADE_REQUIRED,
-                headers={"upgrade": "websocket", "connection": "upgrade"},
-            )
+            raise NotRouted(405, "405 method not allowed", headers={"allow": "POST"})
         if opening.flaw is not None:
             raise opening.flaw
         state = scope["state"]

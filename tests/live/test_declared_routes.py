@@ -391,7 +391,7 @@ async def test_a_key_in_the_path_leads_to_it_as_well(tmp_path: Path) -> None:
 
 SPELLINGS = [
     ("POST", "/v2/chat/", 307),
-    ("GET", "/v2/chat", 405),
+    ("GET", "/v2/chat", 426),  # it wants a WebSocket, and names no version
     ("HEAD", "/v2/chat", 405),
     ("POST", "/v2//chat", 404),
     ("POST", "/V2/chat", 404),

@@ -119,6 +119,7 @@ async def test_how_many_run_is_learned_and_what_is_beyond_waits_in_the_proxy(par
             assert line() >= 8 - parallel - 1
 
 
+@pytest.mark.timing(reason="it learns from waits of a few milliseconds, which a busy machine makes longer")
 async def test_a_host_that_comes_back_with_another_setting_is_learned_anew() -> None:
     async with Ollama(prompt_delay=0.005, token_delay=0.005) as sim:
         async with running(sim.url, middleware=CHAIN) as proxy:

@@ -262,11 +262,10 @@ async def test_a_handshake_that_is_refused_gets_an_answer_of_http(
         assert (b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head) is (status == 101)
 
 
-async def test_a_plain_get_is_told_to_upgrade() -> None:
+async def test_a_plain_get_is_answered_as_ollama_does() -> None:
     async with Ollama() as sim, running(sim.url) as proxy:
         reply = await ask(proxy.address, "GET", "/v1/chat/completions")
-        assert (reply.status, reply.headers["upgrade"]) == (426, "websocket")
-        assert json.loads(reply.body)["error"]["code"] == "upgrade_required"
+        assert (reply.status, reply.headers["allow"], reply.body) == (405, "POST", b"405 method not allowed")
     off = {"websocket": {"enabled": False}}
     async with Ollama() as sim, running(sim.url, server=off) as proxy, await Raw.open(proxy.server.addresses[0]) as raw:
         await raw.send(HANDSHAKE % (b"/api/chat", b""))

@@ -52,7 +52,7 @@ local heard = tonumber(redis.call('GET', prefix .. ':heard') or '0')
 local alone = now - heard > quiet and redis.call('ZCARD', alive_key) > 0
 local before = redis.call('GET', prefix .. ':server')
 if before ~= server or alone then
-  if before and before ~= server then settle = 2 * settle end -- clients of the old one take a while to come
+  if before and before ~= server then settle = 3 * settle end -- clients of the old one take a while to come
   redis.call('SET', prefix .. ':settled', string.format('%.17g', now + settle), 'EX', KEPT)
   redis.call('SET', prefix .. ':server', server, 'EX', KEPT)
 end

@@ -199,8 +199,8 @@ def do_nothing(_: RedisServer) -> None:
     [
         (flush, 0.1, SETTLE),
         (flush, TTL + 1, SETTLE),
-        (go_over_to_a_replica, 0.1, 2 * SETTLE),
-        (go_over_to_a_replica, TTL + 1, 2 * SETTLE),
+        (go_over_to_a_replica, 0.1, 3 * SETTLE),
+        (go_over_to_a_replica, TTL + 1, 3 * SETTLE),
         (do_nothing, QUIET + 0.1, SETTLE),
         (do_nothing, TTL + 1, SETTLE),
     ],

@@ -14,6 +14,7 @@ from proxy.kernel.clock import Clock
 from proxy.kernel.errors import Refused
 from proxy.kernel.exchange import Exchange
 from proxy.kernel.slot_scheduling import Scheduler, Slots, Terms
+from proxy.kernel.stored_run import RUN, StoredRun
 from proxy.queue.scheduler import LEAST_TOLD, TOLD, FairScheduler, _Waiter
 from proxy.services.system_clock import SystemClock
 from proxy.testing import ManualClock, make_exchange, suppose
@@ -42,9 +43,13 @@ class House:
         self.order: list[Exchange] = []
         self.tenants = ""
 
-    async def one(self, tenant: str = "a", model: str = "m", **more: Any) -> asyncio.Task[Exchange]:
+    async def one(
+        self, tenant: str = "a", model: str = "m", *, deferred: bool = False, **more: Any
+    ) -> asyncio.Task[Exchange]:
         """Begin a request and let it come as far as it does; the task ends when it has its slot."""
         exchange = await chat(model)
+        if deferred:
+            exchange.scope[RUN] = StoredRun("0" * 16, -1, 10.0, lambda: None)
         task = asyncio.create_task(self._enter(exchange, terms(tenant, **more)))
         self.tasks.append(task)
         await turn()
@@ -408,6 +413,18 @@ async def test_of_who_asks_for_much_more_than_there_is_only_few_wait() -> None:
         for _ in range(5):
             await h.one("b", wait=9.5)
         assert h.waiting["b"] == 5  # who did not ask for too much
+
+
+async def test_deferred_requests_that_find_no_slot_do_not_count_as_too_much() -> None:
+    """They come again until they find one, however long that takes."""
+    clock = ManualClock()
+    async with house(clock=clock) as h:
+        h.slots.seconds = 3.0
+        running = await pace(h, clock)
+        tasks = [await h.one("a", wait=9.5, deferred=True) for _ in range(21)]
+        assert sum(task.done() and isinstance(task.exception(), Refused) for task in tasks) == 12
+        await served(h, clock, 8)
+        assert h.scheduler.outlook(running, terms("a", wait=9.5)).refusal is None
 
 
 class Team:

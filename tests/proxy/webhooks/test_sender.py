@@ -248,9 +248,10 @@ async def test_an_address_that_does_not_answer_takes_no_others_place(journal: Me
 async def test_messages_are_bounded(bound: str, journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"proxy.webhooks.sender.{bound}", 1)
     sender = SignedWebhooks(journal, SystemClock())
+    over = [await ended(journal, "http://h/") for _ in range(2)]
     with capture_logs() as lines:
-        for _ in range(2):
-            sender.notify(await ended(journal, "http://h/"))
+        for entry in over:
+            sender.notify(entry)
     assert [line["reason"] for line in lines] == ["1 messages wait already, 1 of them for this caller"]
     await sender.aclose()
     assert not sender._waiting

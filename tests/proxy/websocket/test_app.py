@@ -68,7 +68,7 @@ async def test_a_socket_is_accepted(protocols: tuple[str, ...], fallback: str | 
 async def test_what_opens_none_is_refused() -> None:
     with pytest.raises(Refused) as refused:
         await opened(asks=False)
-    assert (refused.value.status, refused.value.headers["upgrade"]) == (426, "websocket")
+    assert (refused.value.status, refused.value.headers["allow"]) == (405, "POST")
     with pytest.raises(Refused) as refused:
         await opened(flaw=Refused(400, "no key"))
     assert refused.value.message == "no key"
