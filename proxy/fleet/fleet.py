@@ -203,8 +203,11 @@ class Fleet(SharedLine):
     async def ask(self, demand: Demand) -> None:
         """Ask for a permit for a request that does not wait in the queue.
 
-        Return when the server has answered; while it still learns what runs, when it has.
+        Return when the server has answered; while it still learns what runs, when it has. Return at once while it is
+        away: the local share says already what may run.
         """
+        if not self.up:
+            return
         asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asking.append((demand, asked))
         self._wake.set()
@@ -233,6 +236,7 @@ class Fleet(SharedLine):
                     await self._wake.wait()
             await asyncio.sleep(0)  # the other changes of this turn go along
             asked, self._asking = self._asking, []
+            pause = 0.0
             try:
                 await self._call([demand for demand, _ in asked])
                 if self._settling:
@@ -240,11 +244,12 @@ class Fleet(SharedLine):
             except Exception as error:  # whatever it is, requests go on with the local share
                 self._settling = 0.0
                 self._lose(error)
-                await asyncio.sleep(AGAIN)
+                pause = AGAIN
             finally:
                 for _, future in asked:
                     if not future.done():
                         future.set_result(None)
+            await asyncio.sleep(pause)
 
     def _next(self) -> float:
         if not self.up:

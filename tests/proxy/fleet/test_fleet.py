@@ -125,6 +125,16 @@ async def test_a_request_that_does_not_queue_asks(server: RedisServer) -> None:
         assert one.backend.permits == 1
 
 
+async def test_nobody_waits_for_an_answer_of_a_server_that_is_away(server: RedisServer) -> None:
+    async with proxy(server) as one:
+        server.kill()
+        one.fleet.changed()
+        await eventually(lambda: not one.fleet.up)
+        asking = one.fleet.ask(Demand("", 0, 1.0, 0, 1, 0.0, (URL,)))
+        with pytest.raises(StopIteration):
+            asking.send(None)
+
+
 async def test_a_backend_that_gets_or_loses_its_slots_by_a_reload_is_shared_or_not(server: RedisServer) -> None:
     async with proxy(server) as one:
         one.wait(1)
