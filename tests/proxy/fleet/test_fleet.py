@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from proxy.fleet.fleet import Fleet, Shared
+from proxy.fleet.fleet import Fleet
+from proxy.fleet.proxy_parts import Shared
 from proxy.fleet.server import Said
 from proxy.kernel.shared_line import Demand
 from proxy.pool.backend import Backend
