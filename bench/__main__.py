@@ -13,12 +13,13 @@ import orjson
 
 from bench.credentials import measure, rows
 from bench.plan import FIRST, MEMORY, SHORT, STREAM, Profile
+from bench.recording import price, recorded
 from bench.report import comparison, document, doubts, machine, plugin_costs, table
 from bench.rounds import Bench, Run
 from bench.targets import ROOT, TargetFailed, has_nginx, has_redis, variants
 from bench.workers import WORKER_LOAD, gains, records
 
-PARTS: Final = ("compare", "memory", "plugins", "credentials", "workers")
+PARTS: Final = ("compare", "memory", "plugins", "credentials", "workers", "recording")
 RESULTS: Final = ROOT / "bench" / "results" / "latest.json"
 FILES_PER_STREAM: Final = 2
 FILES_BESIDES: Final = 200
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compared: list[Run] = []
     plugins: list[Run] = []
     several: list[Run] = []
+    kept: list[Run] = []
     credentials = measure() if "credentials" in parts else {}
     try:
         with Bench(_say) as bench:
@@ -58,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "plugins" in parts:
                 targets = [bench.proxy(variant) for variant in (full, *without)]
                 plugins += bench.compare(targets, [_shorter(STREAM), _shorter(SHORT)], rounds)
+            if "recording" in parts:
+                stores = ["memory", "sqlite:state.db", *([bench.redis()] if has_redis() else [])]
+                kept += bench.compare([bench.proxy(full), *map(bench.proxy, recorded(full, stores))], [STREAM], rounds)
             if "workers" in parts:
                 if has_redis():
                     several += bench.workers(bare, replace(SHORT, per_second=SHORT.per_second * WORKER_LOAD), rounds)
@@ -69,11 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _print(compared, plugins)
     if credentials:
         print(f"\n{table(rows(credentials))}")
+    if kept:
+        print(f"\n{table(price(kept))}")
     if several:
         print(f"\n{table(gains(several))}")
     file: Path = options.json
     file.parent.mkdir(parents=True, exist_ok=True)
-    found = {**document(compared, plugins), "credentials": credentials, "workers": records(several)}
+    found = {
+        **document(compared, plugins),
+        "credentials": credentials,
+        "workers": records(several),
+        "recording": price(kept),
+    }
     file.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return 0
 

@@ -77,9 +77,13 @@ class Bench:
                 runs.append(self.run(target, profile, 0))
         return runs
 
+    def redis(self) -> str:
+        """Start a Redis, and return its URL."""
+        return self._stack.enter_context(redis())
+
     def workers(self, variant: Variant, profile: Profile, rounds: int) -> list[Run]:
         """Run a profile on the proxy as one process, and for each of two as much of it, `rounds` times."""
-        store = self._stack.enter_context(redis())
+        store = self.redis()
         pairs = [
             (
                 self.proxy(replace(variant, name=f"workers: {count}", settings={"store": store, "workers": count})),

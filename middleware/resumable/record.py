@@ -17,7 +17,7 @@ from proxy.kernel.journal import ATTACHED, Claim, Fenced, Journal, JournalFull, 
 from proxy.kernel.log_throttle import Seldom
 from proxy.kernel.store import StoreUnavailable
 
-EVERY: Final = 0.5
+EVERY: Final = 2.0
 """Seconds between two writes of what was sent, while the client is there; a proxy that dies loses as much."""
 OFTEN: Final = 0.05
 """Seconds between two writes for whoever reads the record instead of the client."""

@@ -40,6 +40,10 @@ class LocalJournal(Journal):
         Raises JournalFull where it finds no room.
         """
 
+    async def _put_with_others(self, rule: Callable[[], T]) -> T:
+        """Run a rule like `_put`, which may wait a moment for others of its kind; most homes need no such thing."""
+        return await self._put(rule)
+
     async def _run(self, rule: Callable[[], T]) -> T:
         """Run a rule that puts no words in. Where even that finds no room the home fails: StoreUnavailable."""
         try:
@@ -117,7 +121,7 @@ class LocalJournal(Journal):
 
     async def append(self, claim: Claim, data: bytes, *, at: int | None = None) -> int:
         """See `Journal.append`."""
-        return await self._put(lambda: self._runs.append(claim, data, at))
+        return await self._put_with_others(lambda: self._runs.append(claim, data, at))
 
     async def finish(
         self,

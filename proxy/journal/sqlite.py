@@ -48,6 +48,10 @@ class SqliteJournal(LocalJournal):
         await super().aclose()
         await self._writer.stop()
 
+    async def _put_with_others(self, rule: Callable[[], T]) -> T:
+        result: T = await self._writer.run(rule, together=True)
+        return result
+
     async def _put(self, rule: Callable[[], T]) -> T:
         result: T = await self._writer.run(rule)
         return result

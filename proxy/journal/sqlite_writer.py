@@ -13,6 +13,8 @@ from proxy.kernel.store import StoreUnavailable
 
 MOST_TOGETHER: Final = 512
 """Rules that share a transaction."""
+GATHER: Final = 0.05
+"""Seconds for which rules that may wait are gathered, so that they share a transaction."""
 IDLE: Final = 1.0
 """Seconds without a rule after which the log is copied into the file, and the file shrinks."""
 
@@ -52,6 +54,7 @@ class Writer:
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._connection: sqlite3.Connection
+        self._gathered: list[Work] = []
         self._written = False
         self._ending = False
 
@@ -71,16 +74,32 @@ class Writer:
         """Run what is waiting, and close the file."""
         thread, self._thread = self._thread, None
         if thread is not None:
+            self._pass_on()
             self._queue.put(None)
             await asyncio.to_thread(thread.join)
 
-    async def run(self, rule: Callable[[], Any]) -> Any:
-        """Run a rule in the thread; return when what it has changed is on disk."""
+    async def run(self, rule: Callable[[], Any], *, together: bool = False) -> Any:
+        """Run a rule in the thread; return when what it has changed is on disk.
+
+        With `together` it may wait for `GATHER` seconds, for others to share its transaction.
+        """
         if self._thread is None:
             raise StoreUnavailable("the journal is not open")
-        settled: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.put((rule, settled))
+        loop = asyncio.get_running_loop()
+        settled: asyncio.Future[Any] = loop.create_future()
+        if together:
+            if not self._gathered:
+                loop.call_later(GATHER, self._pass_on)
+            self._gathered.append((rule, settled))
+        else:
+            self._queue.put((rule, settled))
         return await settled
+
+    def _pass_on(self) -> None:
+        """Give the thread what was gathered."""
+        for work in self._gathered:
+            self._queue.put(work)
+        self._gathered.clear()
 
     def _serve(self, opened: "asyncio.Future[None]") -> None:
         try:

@@ -62,6 +62,27 @@ async def test_rules_that_come_together_share_transactions(writer: Writer, numbe
     assert numbers.woken[-1] == "200"
 
 
+async def test_rules_that_may_wait_share_a_transaction_and_hold_up_no_other(writer: Writer, numbers: Numbers) -> None:
+    async def one_after_the_other() -> None:
+        for number in range(3):
+            await writer.run(partial(numbers.put, number))
+
+    waiting = [asyncio.create_task(writer.run(partial(numbers.put, number), together=True)) for number in range(10, 60)]
+    await one_after_the_other()
+    before = writer.commits
+    assert await asyncio.gather(*waiting) == list(range(10, 60))
+    assert writer.commits - before <= 1
+
+
+async def test_what_was_gathered_is_written_before_the_end(numbers: Numbers) -> None:
+    writer = Writer(numbers.open, numbers.take_back, tuple, lambda _: None)
+    await writer.start()
+    waiting = asyncio.create_task(writer.run(partial(numbers.put, 1), together=True))
+    await asyncio.sleep(0)
+    await writer.stop()
+    assert await waiting == 1
+
+
 async def test_a_rule_that_refuses_leaves_the_others_alone(writer: Writer, numbers: Numbers) -> None:
     results = await asyncio.gather(
         *(writer.run(partial(numbers.put, number)) for number in (1, -1, 2)), return_exceptions=True
