@@ -72,12 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(str(error))
         return 1
     _print(compared, plugins)
-    if credentials:
-        print(f"\n{table(rows(credentials))}")
-    if kept:
-        print(f"\n{table(price(kept))}")
-    if several:
-        print(f"\n{table(gains(several))}")
+    for more in (credentials and rows(credentials), kept and price(kept), several and gains(several)):
+        if more:
+            print(f"\n{table(more)}")
     file: Path = options.json
     file.parent.mkdir(parents=True, exist_ok=True)
     found = {

@@ -34,15 +34,12 @@ class LocalJournal(Journal):
         self._sweeper = Sweeper(lambda: self._run(self._ledger.sweep))
 
     @abstractmethod
-    async def _put(self, rule: Callable[[], T]) -> T:
+    async def _put(self, rule: Callable[[], T], *, together: bool = False) -> T:
         """Run a rule, and return what it returns when it holds; then ring the bells of what it has changed.
 
-        Raises JournalFull where it finds no room.
+        With `together` it may wait a moment for others that are written with it. Raises JournalFull where it finds no
+        room.
         """
-
-    async def _put_with_others(self, rule: Callable[[], T]) -> T:
-        """Run a rule like `_put`, which may wait a moment for others of its kind; most homes need no such thing."""
-        return await self._put(rule)
 
     async def _run(self, rule: Callable[[], T]) -> T:
         """Run a rule that puts no words in. Where even that finds no room the home fails: StoreUnavailable."""
@@ -121,7 +118,8 @@ class LocalJournal(Journal):
 
     async def append(self, claim: Claim, data: bytes, *, at: int | None = None) -> int:
         """See `Journal.append`."""
-        return await self._put_with_others(lambda: self._runs.append(claim, data, at))
+        live = claim.entry.kind == "live"  # its client has the bytes already
+        return await self._put(lambda: self._runs.append(claim, data, at), together=live)
 
     async def finish(
         self,

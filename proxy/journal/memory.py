@@ -26,7 +26,7 @@ class MemoryJournal(LocalJournal):
     def __init__(self, clock: Clock, most_bytes: int = MOST_BYTES) -> None:
         super().__init__(MemoryShelf(most_bytes), clock)
 
-    async def _put(self, rule: Callable[[], T]) -> T:
+    async def _put(self, rule: Callable[[], T], *, together: bool = False) -> T:
         try:
             return rule()
         finally:

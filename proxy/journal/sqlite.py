@@ -48,12 +48,8 @@ class SqliteJournal(LocalJournal):
         await super().aclose()
         await self._writer.stop()
 
-    async def _put_with_others(self, rule: Callable[[], T]) -> T:
-        result: T = await self._writer.run(rule, together=True)
-        return result
-
-    async def _put(self, rule: Callable[[], T]) -> T:
-        result: T = await self._writer.run(rule)
+    async def _put(self, rule: Callable[[], T], *, together: bool = False) -> T:
+        result: T = await self._writer.run(rule, together=together)
         return result
 
     def _open(self) -> sqlite3.Connection:

@@ -55,7 +55,7 @@ MALFORMED_REQUEST: Final = _row("malformed_request", 400, "server",
 UPGRADE_REQUIRED: Final = _row("upgrade_required", 426, "server",
     "The request opens a WebSocket of another version than 13.",
     "Open one of version 13 (RFC 6455).")
-METHOD_NOT_ALLOWED: Final = _row("method_not_allowed", 405, "server, relay",
+METHOD_NOT_ALLOWED: Final = _row("method_not_allowed", 405, "server, relay, websocket",
     "The path has no such method, or no path has.",
     "Use one of the methods that the Allow field names.")
 BAD_TARGET: Final = _row("bad_target", 400, "server",

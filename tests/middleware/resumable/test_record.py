@@ -23,7 +23,7 @@ class Failing(MemoryJournal):
 
     fails = False
 
-    async def _put(self, rule: Callable[[], T]) -> T:
+    async def _put(self, rule: Callable[[], T], *, together: bool = False) -> T:
         if self.fails:
             raise StoreUnavailable("the home does not answer")
         return await super()._put(rule)
