@@ -141,11 +141,9 @@ class Record(ChunkWriter):
             self._say_failed(error)
 
     async def _finish(
-        self, claim: Claim | None, state: State, error: str | None, usage: Mapping[str, int] | None = None
+        self, claim: Claim, state: State, error: str | None, usage: Mapping[str, int] | None = None
     ) -> bool:
         """End the entry. Where that fails, its readers notice by themselves that nobody writes it any more."""
-        if claim is None:
-            return False
         try:
             at = self.recorded if state == "completed" else None
             await self._journal.finish(claim, state, error=error, usage=usage, at=at)

@@ -262,8 +262,9 @@ class Fleet(SharedLine):
 
     def _look_at(self, ejected: set[str]) -> None:
         """Probe what other proxies have ejected since the last call."""
+        new = ejected - self._ejected_elsewhere
         for backend in self._pool.backends:
-            if backend.place in ejected - self._ejected_elsewhere and not backend.ejected:
+            if backend.place in new and not backend.ejected:
                 log.info("backend_ejected_elsewhere", backend=backend.name)
                 self._pool.hint(backend.name)
         self._ejected_elsewhere = ejected
